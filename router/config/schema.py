@@ -355,4 +355,3 @@ class Config(Section):
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")
     routing: Routing = Field(default_factory=Routing, description="Signals and decisions.")
     global_: Global = Field(default_factory=Global, alias="global", description="Everything that is not routing.")
-

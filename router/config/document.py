@@ -1,0 +1,95 @@
+"""A YAML document with the line of every key, so that a problem can be shown where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something wrong with the YAML itself: ``line`` counts from 1."""
+
+    line: int
+    path: Path
+    message: str
+
+
+@dataclass(slots=True)
+class Document:
+    """Plain data, and where each part of it stands."""
+
+    data: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+    flaws: list[Flaw] = field(default_factory=list)
+
+    def line_of(self, path: Path) -> int:
+        """Line (from 1) of ``path``, or of the nearest ancestor that is written down."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def parse(text: str) -> Document:
+    """Read one YAML document. Syntax errors and repeated keys are returned as flaws, never raised."""
+    document = Document()
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            document.data = _Builder(loader, document).build(node, ())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        document.flaws.append(Flaw(line, (), f"not valid YAML: {error.problem or error.context}"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        document.flaws.append(Flaw(1, (), f"not valid YAML: {error}"))
+    finally:
+        loader.dispose()
+    return document
+
+
+class _Builder:
+    def __init__(self, loader: Any, document: Document) -> None:
+        self._loader = loader
+        self._document = document
+
+    def build(self, node: yaml.Node, path: Path) -> Any:
+        self._document.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+        return self._loader.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key, value in self._entries(node):
+            # A key such as `on` or `1` is a name here, whatever YAML 1.1 makes of it.
+            name = key.value if isinstance(key, yaml.ScalarNode) else str(key)
+            line = key.start_mark.line + 1
+            below = (*path, name)
+            if name in mapping:
+                first = self._document.lines[below]
+                self._document.flaws.append(Flaw(line, below, f"`{name}` is written twice, first on line {first}"))
+                continue
+            self._document.lines[below] = line
+            mapping[name] = self.build(value, below)
+        return mapping
+
+    def _entries(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+        merged = [key for key, _ in node.value if key.tag == _MERGE_TAG]
+        if merged:
+            self._loader.flatten_mapping(node)
+            own = {key.value: pair for pair in node.value for key in pair[:1]}
+            yield from own.values()
+            return
+        yield from node.value

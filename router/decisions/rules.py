@@ -1,0 +1,58 @@
+"""A decision's rule tree in Kleene's strong three-valued logic: true, false, or unknown.
+
+A signal that could not be evaluated is unknown, and stays so through NOT: a rule must not fire because a part is down.
+Confidence follows Zadeh's rules for the probability that a node holds: AND is its weakest part, OR the strongest part
+that matched, NOT the complement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from router.config.schema import Rule
+from router.signals import UNKNOWN, Evaluations
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a node came to: ``matched`` (``None`` is unknown), ``confidence`` in [0, 1], and the nodes below."""
+
+    rule: Rule | None
+    matched: bool | None
+    confidence: float
+    below: tuple[Verdict, ...] = ()
+
+
+MATCH_ALL = Verdict(None, True, 0.0)
+
+
+def evaluate(rule: Rule | None, evaluations: Evaluations) -> Verdict:
+    """The verdict on ``rule``; no rule at all matches everything, with no confidence."""
+    if rule is None:
+        return MATCH_ALL
+    if rule.operator is None:
+        evaluation = evaluations.get((str(rule.type), str(rule.name)), UNKNOWN)
+        return Verdict(rule, evaluation.matched, evaluation.value)
+    below = tuple(evaluate(condition, evaluations) for condition in rule.conditions)
+    if rule.operator == "AND":
+        return Verdict(rule, _all(below), min(verdict.confidence for verdict in below), below)
+    if rule.operator == "OR":
+        matched = [verdict.confidence for verdict in below if verdict.matched]
+        return Verdict(rule, _any(below), max(matched, default=0.0), below)
+    (verdict,) = below
+    negated = None if verdict.matched is None else not verdict.matched
+    return Verdict(rule, negated, 0.0 if negated is None else 1.0 - verdict.confidence, below)
+
+
+def _all(below: tuple[Verdict, ...]) -> bool | None:
+    values = [verdict.matched for verdict in below]
+    if False in values:
+        return False
+    return None if None in values else True
+
+
+def _any(below: tuple[Verdict, ...]) -> bool | None:
+    values = [verdict.matched for verdict in below]
+    if True in values:
+        return True
+    return None if None in values else False

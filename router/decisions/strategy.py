@@ -1,0 +1,43 @@
+"""Picking one decision among those that matched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from router.config.schema import Decision
+from router.decisions.rules import Verdict, evaluate
+from router.signals import Evaluations
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The decision that won, if any, and the verdict on each decision in declared order."""
+
+    decision: Decision | None
+    confidence: float
+    verdicts: tuple[Verdict, ...]
+
+
+def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: str) -> Choice:
+    """Evaluate every decision and pick one.
+
+    ``priority``: the highest priority wins. ``confidence``: the surest wins, then the highest priority. The first
+    declared wins what is still equal. A decision whose verdict is unknown does not match.
+    """
+    verdicts = tuple(evaluate(decision.rules, evaluations) for decision in decisions)
+    best: int | None = None
+    for index, verdict in enumerate(verdicts):
+        if verdict.matched and (best is None or _rank(index, decisions, verdicts, strategy)
+                                > _rank(best, decisions, verdicts, strategy)):  # fmt: skip
+            best = index
+    if best is None:
+        return Choice(None, 0.0, verdicts)
+    return Choice(decisions[best], verdicts[best].confidence, verdicts)
+
+
+def _rank(
+    index: int, decisions: Sequence[Decision], verdicts: tuple[Verdict, ...], strategy: str
+) -> tuple[float, float]:
+    priority, confidence = float(decisions[index].priority), verdicts[index].confidence
+    return (confidence, priority) if strategy == "confidence" else (priority, 0.0)

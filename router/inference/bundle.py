@@ -1,0 +1,114 @@
+"""The signal bundle's manifest: what the models on Triton are, and how to speak to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class BundleError(Exception):
+    """The manifest cannot be used; the message says why and what to run."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Inputs(_Part):
+    """Names of the INT64 [batch, length] inputs."""
+
+    ids: str
+    mask: str
+
+
+class EmbeddingOutput(_Part):
+    """An FP32 [batch, dimension] output of unit length."""
+
+    output: str
+    dimension: int
+
+
+class Head(_Part):
+    """An FP32 [batch, len(labels)] output of probabilities."""
+
+    name: str
+    output: str
+    labels: tuple[str, ...]
+
+
+class TokenizerFile(_Part):
+    """``file`` is relative to the manifest."""
+
+    file: str
+    sha256: str
+    pad_id: int
+    cls_id: int
+    sep_id: int
+
+
+class Trunk(_Part):
+    """One encoder body with its heads: a single Triton model, a single call."""
+
+    name: str
+    model: str
+    inputs: Inputs
+    embedding: EmbeddingOutput
+    heads: tuple[Head, ...]
+    tokenizer: TokenizerFile
+    buckets: tuple[int, ...] = Field(min_length=1)
+    max_tokens: int
+    max_windows: int
+
+    def head(self, name: str) -> Head | None:
+        return next((head for head in self.heads if head.name == name), None)
+
+
+class Bundle(_Part):
+    format: int
+    checksum: str
+    trunks: tuple[Trunk, ...] = Field(min_length=1)
+    topics: dict[str, Any] = Field(default_factory=dict)
+
+
+def load_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
+    """Read and check a manifest.
+
+    Returns:
+        The bundle, and the bytes of each trunk's ``tokenizer.json`` by trunk name.
+
+    Raises:
+        BundleError: a file is missing, does not parse, or its checksum is another.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        bundle = Bundle.model_validate(document)
+    except FileNotFoundError as error:
+        raise BundleError(f"no signal bundle at {path}; `python -m export all` makes it") from error
+    except (OSError, ValueError, ValidationError) as error:
+        raise BundleError(f"signal bundle {path}: {error}") from error
+    document.pop("checksum", None)
+    actual = checksum(document)
+    if actual != bundle.checksum:
+        raise BundleError(f"signal bundle {path}: checksum is {actual[:12]}…, the file says {bundle.checksum[:12]}…")
+    tokenizers = {trunk.name: _tokenizer(path.parent / trunk.tokenizer.file, trunk) for trunk in bundle.trunks}
+    return bundle, tokenizers
+
+
+def checksum(document: dict[str, Any]) -> str:
+    """SHA-256 (hex) of the canonical JSON of a manifest without its ``checksum``."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _tokenizer(path: Path, trunk: Trunk) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"tokenizer of trunk {trunk.name}: {error}; `python -m export all` makes it") from error
+    if hashlib.sha256(content).hexdigest() != trunk.tokenizer.sha256:
+        raise BundleError(f"tokenizer of trunk {trunk.name}: {path} is not the file that the bundle was made with")
+    return content

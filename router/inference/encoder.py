@@ -1,0 +1,241 @@
+"""One trunk on Triton: text in, embedding and head probabilities out, in one call.
+
+Triton's readiness says little (a model whose process has died stays "ready"), so the encoder trusts only answers: a
+failure opens a breaker, requests then go on at once without model-backed signals, and a probe with a real inference
+closes it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from router.config.schema import InferenceSettings
+from router.inference.bundle import Trunk
+from router.inference.windows import Batch, Windows
+from router.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+Vector = NDArray[np.float32]
+
+GPU_DEADLINE = 0.2
+CPU_DEADLINE = 1.0
+# A slow answer may be one bad moment; so many in a row are a state.
+TIMEOUTS_IN_A_ROW = 3
+# Rows of one preparation call, so that it fits every profile and does not hold up requests for long.
+PREPARATION_BATCH = 8
+# How many probe intervals pass between checks that a healthy Triton still serves the same bundle.
+INTERVALS_BETWEEN_CHECKS = 5
+
+_REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}
+# gRPC's own reconnect pauses grow to two minutes; a Triton that is back must be found within the probe interval.
+_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1)]  # fmt: skip
+
+
+class Unavailable(Exception):
+    """The encoder could not answer; ``reason`` is one of a fixed list of words, fit for a metric's label."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """``embedding`` FP32 [dimension], unit length; ``heads`` FP32 [labels] probabilities by head name."""
+
+    embedding: Vector
+    heads: dict[str, Vector]
+    windows: int
+    ms: float
+
+
+class Encoder:
+    """A client of one trunk. Create and use it inside one event loop; :meth:`run` keeps watch until cancelled."""
+
+    def __init__(
+        self, trunk: Trunk, tokenizer_json: bytes, checksum: str, settings: InferenceSettings, metrics: Metrics
+    ) -> None:
+        self.trunk = trunk
+        self._checksum = checksum
+        self._settings = settings
+        self._metrics = metrics
+        self._windows = Windows(trunk, tokenizer_json)
+        self._client = InferenceServerClient(settings.endpoint, channel_args=_CHANNEL)
+        self._outputs = [trunk.embedding.output, *(head.output for head in trunk.heads)]
+        self._requested = [InferRequestedOutput(name) for name in self._outputs]
+        self._deadline = settings.deadline_ms / 1000 if settings.deadline_ms else CPU_DEADLINE
+        self._failure: str | None = "starting"
+        self._timeouts = 0
+        self._in_flight = 0
+        self._wake = asyncio.Event()
+        metrics.encoder_up.labels(trunk.name).set(0)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the encoder is not used at the moment; ``None`` while it is."""
+        return self._failure
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that a call may take."""
+        return self._deadline
+
+    async def encode(self, text: str) -> Encoding:
+        """Encode ``text`` in one call; windows of a long text are pooled (mean, embedding again of unit length).
+
+        Raises:
+            Unavailable: the breaker is open, too many calls are in flight, or the call failed.
+        """
+        if self._failure is not None:
+            raise Unavailable(self._failure)
+        if self._in_flight >= self._settings.max_in_flight:
+            raise Unavailable("overload")
+        started = perf_counter()
+        batch = self._windows.batch(text)
+        if batch.windows > 1:
+            self._metrics.windowed.inc()
+        self._in_flight += 1
+        try:
+            outputs = await self._infer(batch)
+        except Unavailable as unavailable:
+            self._failed(unavailable)
+            raise
+        finally:
+            self._in_flight -= 1
+        self._timeouts = 0
+        return self._pooled(outputs, batch.windows, (perf_counter() - started) * 1000)
+
+    async def encode_each(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encode several short texts, for preparation. Does not move the breaker.
+
+        Raises:
+            Unavailable: a call failed.
+        """
+        encodings: list[Encoding] = []
+        for start in range(0, len(texts), PREPARATION_BATCH):
+            rows = [self._windows.rows(text)[0] for text in texts[start : start + PREPARATION_BATCH]]
+            outputs = await self._infer(self._windows.pad(rows))
+            encodings += [
+                self._pooled({name: output[index : index + 1] for name, output in outputs.items()}, 1, 0.0)
+                for index in range(len(rows))
+            ]
+        return encodings
+
+    async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+        """Probe until cancelled. ``on_ready`` runs each time the encoder comes up, before requests use it."""
+        interval = self._settings.probe_interval_ms / 1000
+        healthy_intervals = 0
+        while True:
+            if self._failure is not None or healthy_intervals >= INTERVALS_BETWEEN_CHECKS:
+                healthy_intervals = 0
+                await self._probe(on_ready)
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), interval)
+            except TimeoutError:
+                healthy_intervals += 1
+            else:
+                # Just failed: look again after a whole interval, not at once.
+                await asyncio.sleep(interval)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _probe(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await self._check_model()
+            if self._failure is None:
+                return
+            await self._infer(self._windows.batch("probe"))
+            await on_ready()
+        except Unavailable as unavailable:
+            self._open(unavailable)
+        else:
+            log.info(
+                "encoder is up", extra={"fields": {"trunk": self.trunk.name, "deadline_ms": self._deadline * 1000}}
+            )
+            self._failure, self._timeouts = None, 0
+            self._metrics.encoder_up.labels(self.trunk.name).set(1)
+
+    async def _check_model(self) -> None:
+        """Compare the served model's checksum with the bundle's, and take the deadline that its platform allows."""
+        try:
+            response: Any = await self._client.get_model_config(self.trunk.model, client_timeout=CPU_DEADLINE)
+        except InferenceServerException as error:
+            raise _unavailable(error) from error
+        served = response.config.parameters["bundle_checksum"].string_value
+        if served != self._checksum:
+            raise Unavailable("bundle", f"Triton serves bundle {served[:12] or '(none)'}, not {self._checksum[:12]}")
+        if self._settings.deadline_ms is None:
+            on_gpu = "tensorrt" in (response.config.platform + response.config.backend)
+            self._deadline = GPU_DEADLINE if on_gpu else CPU_DEADLINE
+
+    async def _infer(self, batch: Batch) -> dict[str, Vector]:
+        inputs = [
+            InferInput(self.trunk.inputs.ids, batch.ids.shape, "INT64").set_data_from_numpy(batch.ids),
+            InferInput(self.trunk.inputs.mask, batch.mask.shape, "INT64").set_data_from_numpy(batch.mask),
+        ]
+        try:
+            result = await self._client.infer(
+                self.trunk.model, inputs, outputs=self._requested, client_timeout=self._deadline
+            )
+        except InferenceServerException as error:
+            raise _unavailable(error) from error
+        widths = [self.trunk.embedding.dimension, *(len(head.labels) for head in self.trunk.heads)]
+        return {
+            name: _checked(name, result.as_numpy(name), (batch.windows, width))
+            for name, width in zip(self._outputs, widths, strict=True)
+        }
+
+    def _pooled(self, outputs: dict[str, Vector], windows: int, ms: float) -> Encoding:
+        embedding = outputs[self.trunk.embedding.output].mean(axis=0)
+        if windows > 1:
+            embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
+        heads = {head.name: outputs[head.output].mean(axis=0) for head in self.trunk.heads}
+        return Encoding(embedding, heads, windows, ms)
+
+    def _failed(self, unavailable: Unavailable) -> None:
+        if unavailable.reason == "deadline":
+            self._timeouts += 1
+            if self._timeouts < TIMEOUTS_IN_A_ROW:
+                return
+        self._open(unavailable)
+
+    def _open(self, unavailable: Unavailable) -> None:
+        if self._failure is None:
+            self._wake.set()
+        if self._failure != unavailable.reason:
+            fields = {"trunk": self.trunk.name, "reason": unavailable.reason, "detail": str(unavailable)[:300]}
+            log.warning("encoder is not used", extra={"fields": fields})
+        self._failure = unavailable.reason
+        self._metrics.encoder_up.labels(self.trunk.name).set(0)
+
+
+def _unavailable(error: InferenceServerException) -> Unavailable:
+    status = str(error.status() or "").removeprefix("StatusCode.")
+    reason = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}.get(
+        status, "error"
+    )
+    return Unavailable(reason, str(error.message()))
+
+
+def _checked(name: str, output: Any, shape: tuple[int, int]) -> Vector:
+    if not isinstance(output, np.ndarray) or output.shape != shape or output.dtype != np.float32:
+        found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else "nothing"
+        raise Unavailable("shape", f"output {name} is {found}, not float32 {shape}")
+    if not np.isfinite(output).all():
+        raise Unavailable("not_finite", f"output {name} holds NaN or infinity")
+    return output

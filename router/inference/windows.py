@@ -1,0 +1,92 @@
+"""From text to padded token windows.
+
+A text over the encoder's limit is read in windows (head, middle, tail), never cut silently. What is tokenised is capped
+too: tokenising two megabytes takes seconds, and no window could hold the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from router.inference.bundle import Trunk
+
+Tokens = NDArray[np.int64]
+
+# Far above the longest English token sequences met (about 5 characters a token), so that a slice fills its window.
+_CHARACTERS_A_TOKEN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token ids and attention mask, both INT64 [windows, bucket]."""
+
+    ids: Tokens
+    mask: Tokens
+
+    @property
+    def windows(self) -> int:
+        return int(self.ids.shape[0])
+
+
+class Windows:
+    """Tokenises for one trunk: special tokens, windows, padding to the smallest bucket that fits."""
+
+    def __init__(self, trunk: Trunk, tokenizer_json: bytes) -> None:
+        self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        # Files come with truncation and padding switched on; both would change the text unseen.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._buckets = sorted(trunk.buckets)
+        self._room = min(trunk.max_tokens, self._buckets[-1]) - 2
+        self._most = trunk.max_windows
+        self._special = trunk.tokenizer
+
+    def batch(self, text: str) -> Batch:
+        """The windows of one text, one row each."""
+        return self.pad(self.rows(text))
+
+    def rows(self, text: str) -> list[list[int]]:
+        """Token ids of each window of ``text``, special tokens included, not padded."""
+        characters = self._room * _CHARACTERS_A_TOKEN
+        if len(text) <= self._most * characters:
+            pieces = self._split(self._ids(text))
+        else:
+            pieces = [self._slice(text, characters, place) for place in _places(self._most)]
+        return [[self._special.cls_id, *piece, self._special.sep_id] for piece in pieces]
+
+    def pad(self, rows: list[list[int]]) -> Batch:
+        """One batch of ``rows``, padded to the smallest bucket that holds the longest."""
+        longest = max(len(row) for row in rows)
+        length = next(bucket for bucket in self._buckets if bucket >= longest)
+        ids = np.full((len(rows), length), self._special.pad_id, dtype=np.int64)
+        mask = np.zeros((len(rows), length), dtype=np.int64)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            mask[index, : len(row)] = 1
+        return Batch(ids, mask)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _split(self, ids: list[int]) -> list[list[int]]:
+        if len(ids) <= self._room:
+            return [ids]
+        count = min(self._most, -(-len(ids) // self._room))
+        starts = [round(place * (len(ids) - self._room)) for place in _places(count)]
+        return [ids[start : start + self._room] for start in starts]
+
+    def _slice(self, text: str, characters: int, place: float) -> list[int]:
+        start = round(place * (len(text) - characters))
+        ids = self._ids(text[start : start + characters])
+        skipped = round(place * max(0, len(ids) - self._room))
+        return ids[skipped : skipped + self._room]
+
+
+def _places(count: int) -> list[float]:
+    """``count`` places evenly over [0, 1]: the head, what lies between, the tail."""
+    return [index / (count - 1) for index in range(count)] if count > 1 else [0.0]

@@ -1,0 +1,23 @@
+"""Telling the selected model to think, or not to."""
+
+from __future__ import annotations
+
+from router.chat import ChatRequest
+from router.selection.model import Selection
+
+# The families that take an effort have no "off"; this is the least that all of them accept.
+LEAST_EFFORT = "low"
+
+
+def apply_reasoning(request: ChatRequest, selection: Selection) -> None:
+    """Set the switch of the model's reasoning family; a model without a family gets nothing.
+
+    A boolean family gets an explicit ``false`` when reasoning is off: Qwen3 and its like think unless told not to.
+    """
+    family, wanted = selection.family, selection.use_reasoning
+    if family is None or wanted is None:
+        return
+    if family.type == "chat_template_kwargs":
+        request.merge("chat_template_kwargs", {family.parameter: wanted})
+    else:
+        request.set("reasoning_effort", selection.effort if wanted else LEAST_EFFORT)
