@@ -1,0 +1,1 @@
+"""Envoy's external processing protocol: knows HTTP and Envoy, nothing of routing."""

@@ -1,0 +1,362 @@
+"""One request's conversation with Envoy as a state machine without I/O: an event in, a command out.
+
+The rules come from what Envoy does, not from what would be symmetrical:
+
+- A clean end of the stream means "go on unprocessed" to Envoy. So the only ways out are a decision or ``Abort``.
+- A decision changes headers and route only in the reply to the whole body, or to headers that have no body behind
+  them. Bodies are therefore asked for BUFFERED, whatever the filter's own mode.
+- Envoy shows us answers that it gave itself (its body limit, an earlier filter's refusal): answer headers may come
+  before any decision, even first of all.
+- Nothing reads answer bodies, so the stream ends with the answer's headers: a running answer needs no router.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from urllib.parse import quote_from_bytes
+
+from router.errors import error_body
+from router.pipeline import Outcome, Reply, Request
+
+HeaderList = tuple[tuple[str, str], ...]
+
+INTERNAL_HEADERS = frozenset({"x-selected-model", "x-gateway-base-model-name"})
+INTERNAL_PREFIX = "x-vsr-"
+CLIENT_HEADERS = frozenset({"x-vsr-cache-control", "x-vsr-debug"})
+
+# The framing of a message belongs to this module and to Envoy.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+
+
+class BodyMode(IntEnum):
+    """How the filter is configured to hand over request bodies; values as in Envoy's API."""
+
+    NONE = 0
+    STREAMED = 1
+    BUFFERED = 2
+    BUFFERED_PARTIAL = 3
+    FULL_DUPLEX_STREAMED = 4
+    GRPC = 5
+
+
+# --- events --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    """``headers`` as sent: pseudo-headers and repeats included, names in lower case."""
+
+    headers: HeaderList
+    end_of_stream: bool
+    body_mode: BodyMode = BodyMode.BUFFERED
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    body: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrailers:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The answer to a ``Route`` command."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeaders:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBody:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTrailers:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class InputEnded:
+    """Envoy sends nothing more."""
+
+
+Event = (
+    RequestHeaders
+    | RequestBody
+    | RequestTrailers
+    | Routed
+    | ResponseHeaders
+    | ResponseBody
+    | ResponseTrailers
+    | InputEnded
+)
+
+
+# --- commands ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueHeaders:
+    """Let the headers wait in Envoy and ask for the whole body."""
+
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Ask for a decision, and come back with ``Routed``."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardHeaders:
+    """Decision on a request that has no body; a ``body`` gives it one."""
+
+    set: HeaderList
+    remove: tuple[str, ...]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardBody:
+    """Decision on a request whose body has been read; ``body`` of ``None`` leaves it alone."""
+
+    set: HeaderList
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImmediateReply:
+    """Answer in the backend's place, and end the stream."""
+
+    status: int
+    headers: HeaderList
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueTrailers:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueResponse:
+    """Set headers on the answer."""
+
+    set: HeaderList = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the stream cleanly: Envoy needs nothing more from us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """End the stream with an INTERNAL error, so that Envoy does not go on without a decision."""
+
+    reason: str
+
+
+Command = (
+    ContinueHeaders
+    | Route
+    | ForwardHeaders
+    | ForwardBody
+    | ImmediateReply
+    | ContinueTrailers
+    | ContinueResponse
+    | Finish
+    | Abort
+)
+
+
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+
+class _Phase(Enum):
+    START = "start"
+    BODY = "waiting for the body"
+    ROUTING = "waiting for the decision"
+    DECIDED = "waiting for the answer"
+    ANSWERED = "answered by Envoy"
+    CLOSED = "closed"
+
+
+class Exchange:
+    """One HTTP request. ``receive`` never raises on events out of order: it answers ``Abort``, once and for all."""
+
+    __slots__ = (
+        "_answer_headers",
+        "_body_mode",
+        "_head",
+        "_max_body_bytes",
+        "_phase",
+        "_remove",
+        "_trailers",
+        "_whole",
+    )
+
+    def __init__(self, *, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._phase = _Phase.START
+        self._body_mode = BodyMode.BUFFERED
+        self._head = Request("", "")
+        self._remove: tuple[str, ...] = ()
+        self._whole = True  # the request ended with its headers
+        self._trailers = False  # the body said that something follows it
+        self._answer_headers: HeaderList = ()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream ends once the last command has been carried out."""
+        return self._phase is _Phase.CLOSED
+
+    def receive(self, event: Event) -> Command:
+        command = self._step(event)
+        if isinstance(command, ImmediateReply | Finish | Abort):
+            self._phase = _Phase.CLOSED
+        return command
+
+    def _step(self, event: Event) -> Command:
+        phase = self._phase
+        match event:
+            case RequestHeaders() if phase is _Phase.START:
+                return self._headers(event)
+            case RequestBody() if phase is _Phase.BODY:
+                return self._body(event)
+            case Routed() if phase is _Phase.ROUTING:
+                return self._routed(event.outcome)
+            case RequestTrailers() if phase is _Phase.BODY:
+                # Headers can no longer be changed from here, so the request cannot be routed; nor does any path that
+                # takes a body accept none.
+                return _refuse(400, "The request has no body.", "missing_body")
+            case RequestTrailers() if phase is _Phase.DECIDED and self._trailers:
+                self._trailers = False
+                return ContinueTrailers()
+            case ResponseHeaders() if phase is _Phase.DECIDED:
+                self._phase = _Phase.CLOSED
+                return ContinueResponse(self._answer_headers)
+            case ResponseHeaders() if phase is _Phase.START or phase is _Phase.BODY:
+                self._phase = _Phase.ANSWERED
+                return ContinueResponse()
+            case ResponseBody() | ResponseTrailers() | InputEnded() if (
+                phase is _Phase.DECIDED or phase is _Phase.ANSWERED
+            ):
+                return Finish()
+        return Abort(f"{type(event).__name__} while {phase.value}")
+
+    def _headers(self, event: RequestHeaders) -> Command:
+        headers = _joined(event.headers)
+        self._head = Request(headers.pop(":method", ""), headers.pop(":path", ""), headers)
+        headers.pop(":scheme", None)
+        if authority := headers.pop(":authority", None):
+            headers["host"] = authority
+        self._remove = tuple(name for name in headers if _internal(name))
+        for name in self._remove:
+            del headers[name]
+        if event.end_of_stream:
+            self._phase = _Phase.ROUTING
+            return Route(self._head)
+        if event.body_mode in (BodyMode.FULL_DUPLEX_STREAMED, BodyMode.GRPC):
+            return _misconfigured(event.body_mode)
+        if _declared_length(headers) > self._max_body_bytes:
+            return self._too_large()
+        self._phase = _Phase.BODY
+        self._whole = False
+        self._body_mode = event.body_mode
+        return ContinueHeaders(self._remove)
+
+    def _body(self, event: RequestBody) -> Command:
+        if len(event.body) > self._max_body_bytes:
+            return self._too_large()
+        if not event.end_of_stream and self._body_mode is not BodyMode.BUFFERED:
+            # The filter did not take our override: the headers have gone on to some backend, and a body gathered from
+            # chunks would follow them there whatever the decision is.
+            return _misconfigured(self._body_mode)
+        self._trailers = not event.end_of_stream
+        self._phase = _Phase.ROUTING
+        return Route(Request(self._head.method, self._head.path, self._head.headers, event.body))
+
+    def _routed(self, outcome: Outcome) -> Command:
+        if isinstance(outcome, Reply):
+            return _reply(outcome)
+        self._phase = _Phase.DECIDED
+        self._answer_headers = _cleaned(outcome.answer_headers)
+        headers = _cleaned(outcome.headers)
+        if outcome.body is not None:
+            headers += (("content-length", str(len(outcome.body))),)
+        if self._whole:
+            return ForwardHeaders(headers, self._remove, outcome.body)
+        return ForwardBody(headers, outcome.body)
+
+    def _too_large(self) -> ImmediateReply:
+        return _refuse(413, f"The request body is larger than {self._max_body_bytes} bytes.", "request_too_large")
+
+
+def clean(value: str) -> str:
+    """Return ``value`` as a header value that nothing between here and the client refuses or splits.
+
+    Characters outside printable ASCII (line ends, NUL and other controls included) are percent-encoded as UTF-8;
+    lone surrogates become ``?``.
+    """
+    if value.isascii() and value.isprintable():
+        return value
+    return quote_from_bytes(value.encode("utf-8", "replace"), safe=_PRINTABLE)
+
+
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def _cleaned(headers: Mapping[str, str]) -> HeaderList:
+    lowered = ((name.lower(), clean(value)) for name, value in headers.items())
+    return tuple(header for header in lowered if header[0] not in _FRAMING)
+
+
+def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
+
+
+def _internal(name: str) -> bool:
+    return name in INTERNAL_HEADERS or (name.startswith(INTERNAL_PREFIX) and name not in CLIENT_HEADERS)
+
+
+def _declared_length(headers: Mapping[str, str]) -> int:
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() else 0
+
+
+def _reply(reply: Reply) -> ImmediateReply:
+    headers = _cleaned(reply.headers)
+    if not any(name == "content-type" for name, _ in headers):
+        headers += (("content-type", "application/json"),)
+    return ImmediateReply(reply.status, headers, reply.body)
+
+
+def _refuse(status: int, message: str, code: str) -> ImmediateReply:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return _reply(Reply(status, error_body(message, type=kind, code=code)))
+
+
+def _misconfigured(mode: BodyMode) -> ImmediateReply:
+    return _refuse(
+        500,
+        f"The gateway hands over request bodies as {mode.name}; the router needs request_body_mode BUFFERED, or "
+        "allow_mode_override.",
+        "gateway_misconfigured",
+    )

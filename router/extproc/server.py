@@ -1,0 +1,150 @@
+"""The gRPC server that Envoy's external processing filter talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from router.errors import error_body
+from router.extproc import messages
+from router.extproc.phases import Abort, Exchange, Finish, InputEnded, Route, Routed
+from router.pipeline import Outcome, Reply, Request
+
+log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+# What a message holds beside the body: headers, and what a rewritten body may have gained.
+_MESSAGE_MARGIN = 4 * 1024 * 1024
+
+# Seconds for streams that gRPC had accepted when draining began, but not yet handed to us.
+_LAST_CALL = 0.1
+
+
+class ExtProcServer:
+    """Serve ``ExternalProcessor`` and the standard gRPC health service on one port.
+
+    ``route`` is asked once a request; what it raises becomes a 500 in OpenAI's shape. ``max_body_bytes`` limits request
+    bodies (413 beyond it) and gRPC messages. Port 0 takes a free one.
+    """
+
+    def __init__(
+        self,
+        route: Callable[[Request], Awaitable[Outcome]],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 50051,
+        max_body_bytes: int = 10 * 1024 * 1024,
+    ) -> None:
+        self._route = route
+        self._host = host
+        self._port = port
+        self._max_body_bytes = max_body_bytes
+        self._health = health.HealthServicer()
+        self._server: Any = None
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def port(self) -> int:
+        """The port in use, once started."""
+        return self._port
+
+    @property
+    def open_streams(self) -> int:
+        """Requests in the router's hands: from their headers to the headers of their answers."""
+        return self._open
+
+    async def start(self) -> None:
+        """Listen, and report SERVING. Raises ``RuntimeError`` if the address cannot be bound."""
+        limit = self._max_body_bytes + _MESSAGE_MARGIN
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_send_message_length", limit),
+                # Two processes on one port would share nothing: all of Envoy's streams go to one of them.
+                ("grpc.so_reuseport", 0),
+            )
+        )
+        # No deserializer: a message that cannot be read has to end in an abort of ours.
+        process = grpc.stream_stream_rpc_method_handler(self._process)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": process}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._port = self._server.add_insecure_port(f"{self._host}:{self._port}")
+        await self._server.start()
+        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self, seconds: float) -> None:
+        """Report NOT_SERVING, take no new streams, give open ones ``seconds`` to end, then stop."""
+        await self._health.enter_graceful_shutdown()
+        stopping = asyncio.ensure_future(self._server.stop(seconds))
+        idle = asyncio.ensure_future(self._idle.wait())
+        await asyncio.wait({stopping, idle}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        # Health watchers never end by themselves, and must not use up the time that requests have.
+        await self._server.stop(min(seconds, _LAST_CALL))
+        await stopping
+
+    async def _process(self, _: Any, context: Any) -> None:
+        self._open += 1
+        self._idle.clear()
+        try:
+            reason = await self._converse(context)
+        except Exception as error:
+            log.error("ext_proc stream failed: %s", _place(error))
+            reason = "the router failed"
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
+        if reason is not None:
+            await context.abort(grpc.StatusCode.INTERNAL, reason)
+
+    async def _converse(self, context: Any) -> str | None:
+        """Run one stream; return why it has to be aborted, if it has to be."""
+        exchange = Exchange(max_body_bytes=self._max_body_bytes)
+        while not exchange.closed:
+            data = await context.read()
+            command = exchange.receive(InputEnded() if data is grpc.aio.EOF else messages.decode(data))
+            if isinstance(command, Route):
+                command = exchange.receive(Routed(await self._outcome(command.request)))
+            if isinstance(command, Finish):
+                break
+            if isinstance(command, Abort):
+                log.warning("ext_proc stream aborted: %s", command.reason)
+                return command.reason
+            await context.write(messages.encode(command))
+        return None
+
+    async def _outcome(self, request: Request) -> Outcome:
+        try:
+            return await self._route(request)
+        except Exception as error:
+            failure: BaseException = error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            failure = error  # something inside was cancelled; the client is still there
+        log.error(
+            "routing failed: %s; %s, request %s",
+            _place(failure), request.path.partition("?")[0], request.headers.get("x-request-id", "-"),
+        )  # fmt: skip
+        body = error_body("The router failed to handle this request.", type="server_error", code="router_error")
+        return Reply(500, body)
+
+
+def _place(error: BaseException) -> str:
+    """Return the exception's type and where it was raised. Its text stays out of logs: it may quote a prompt."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + where

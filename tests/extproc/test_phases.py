@@ -1,0 +1,307 @@
+"""The phase machine, without any I/O: what Envoy may send, and what we say to it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.extproc.phases import (
+    Abort,
+    BodyMode,
+    Command,
+    ContinueHeaders,
+    ContinueResponse,
+    ContinueTrailers,
+    Event,
+    Exchange,
+    Finish,
+    ForwardBody,
+    ForwardHeaders,
+    ImmediateReply,
+    InputEnded,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+    Route,
+    Routed,
+    clean,
+)
+from router.pipeline import Forward, Reply, Request
+
+LIMIT = 1000
+HEAD = ((":method", "POST"), (":path", "/v1/chat/completions"), (":authority", "gw"), (":scheme", "http"))
+HEADERS = RequestHeaders((*HEAD, ("content-type", "application/json")), end_of_stream=False)
+GET = RequestHeaders(((":method", "GET"), (":path", "/v1/models")), end_of_stream=True)
+BODY = RequestBody(b'{"model":"auto"}', end_of_stream=True)
+FORWARD = Forward({"x-selected-model": "a"}, b"{}", {"x-vsr-selected-model": "a"})
+REPLY = Reply(200, b"{}", {"x-vsr-response-path": "cache"})
+
+
+def play(*events: Event) -> list[Command]:
+    exchange = Exchange(max_body_bytes=LIMIT)
+    return [exchange.receive(event) for event in events]
+
+
+def error(command: Command) -> tuple[int, dict[str, object]]:
+    assert isinstance(command, ImmediateReply)
+    assert ("content-type", "application/json") in command.headers
+    return command.status, json.loads(command.body)["error"]
+
+
+def test_body_is_read_routed_rewritten_and_the_answer_gets_its_headers() -> None:
+    exchange = Exchange(max_body_bytes=LIMIT)
+    assert exchange.receive(HEADERS) == ContinueHeaders()
+    route = exchange.receive(BODY)
+    assert isinstance(route, Route)
+    assert route.request == Request(
+        "POST", "/v1/chat/completions", {"content-type": "application/json", "host": "gw"}, BODY.body
+    )
+    assert exchange.receive(Routed(FORWARD)) == ForwardBody((("x-selected-model", "a"), ("content-length", "2")), b"{}")
+    assert not exchange.closed
+    assert exchange.receive(ResponseHeaders()) == ContinueResponse((("x-vsr-selected-model", "a"),))
+    assert exchange.closed
+
+
+def test_unchanged_body_leaves_the_framing_alone() -> None:
+    assert play(HEADERS, BODY, Routed(Forward({"x-selected-model": "a"})))[-1] == ForwardBody(
+        (("x-selected-model", "a"),), None
+    )
+
+
+def test_framing_headers_of_the_pipeline_do_not_count() -> None:
+    outcome = Forward({"Content-Length": "9", "transfer-encoding": "chunked"}, b"abc")
+    assert play(HEADERS, BODY, Routed(outcome))[-1] == ForwardBody((("content-length", "3"),), b"abc")
+
+
+def test_empty_body_is_a_body() -> None:
+    assert play(HEADERS, RequestBody(b"", True), Routed(Forward({}, b"")))[-1] == ForwardBody(
+        (("content-length", "0"),), b""
+    )
+
+
+def test_request_without_a_body_is_decided_at_its_headers() -> None:
+    route, reply = play(GET, Routed(REPLY))
+    assert route == Route(Request("GET", "/v1/models", {}))
+    assert reply == ImmediateReply(200, (("x-vsr-response-path", "cache"), ("content-type", "application/json")), b"{}")
+    assert play(GET, Routed(Forward({"a": "b"})))[-1] == ForwardHeaders((("a", "b"),), (), None)
+    assert play(GET, Routed(Forward({}, b"new")))[-1] == ForwardHeaders((("content-length", "3"),), (), b"new")
+
+
+def test_reply_keeps_its_content_type() -> None:
+    reply = play(GET, Routed(Reply(200, b"data: 1\n\n", {"Content-Type": "text/event-stream"})))[-1]
+    assert isinstance(reply, ImmediateReply)
+    assert reply.headers == (("content-type", "text/event-stream"),)
+
+
+def test_repeated_headers_are_joined() -> None:
+    (route,) = play(RequestHeaders((("accept", "a"), ("x", "1"), ("accept", "b")), end_of_stream=True))
+    assert isinstance(route, Route)
+    assert route.request.headers == {"accept": "a, b", "x": "1"}
+
+
+INTERNAL = (
+    ("x-selected-model", "evil"),
+    ("x-selected-model", "evil"),
+    ("x-gateway-base-model-name", "evil"),
+    ("x-vsr-selected-model", "evil"),
+    ("x-vsr-", "evil"),
+)
+ALLOWED = (("x-vsr-cache-control", "no-store"), ("x-vsr-debug", "1"), ("x-vsrx", "fine"))
+NAMES = ("x-selected-model", "x-gateway-base-model-name", "x-vsr-selected-model", "x-vsr-")
+
+
+def test_client_copies_of_internal_headers_are_removed_and_unseen() -> None:
+    ask, route = play(RequestHeaders(INTERNAL + ALLOWED, end_of_stream=False), BODY)
+    assert ask == ContinueHeaders(NAMES)
+    assert isinstance(route, Route)
+    assert route.request.headers == dict(ALLOWED)
+
+
+def test_client_copies_are_removed_when_decided_at_the_headers() -> None:
+    forward = play(RequestHeaders(INTERNAL, end_of_stream=True), Routed(Forward({"x-selected-model": "a"})))[-1]
+    assert forward == ForwardHeaders((("x-selected-model", "a"),), NAMES, None)
+
+
+def test_trailers_after_the_body() -> None:
+    commands = play(HEADERS, RequestBody(b"{}", False), Routed(FORWARD), RequestTrailers(), ResponseHeaders())
+    assert isinstance(commands[1], Route)
+    assert commands[3] == ContinueTrailers()
+    assert commands[4] == ContinueResponse((("x-vsr-selected-model", "a"),))
+
+
+def test_trailers_without_a_body_cannot_slip_by() -> None:
+    status, told = error(play(HEADERS, RequestTrailers())[-1])
+    assert (status, told["code"]) == (400, "missing_body")
+
+
+@pytest.mark.parametrize("mode", [BodyMode.NONE, BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
+def test_override_taken_the_body_is_whole(mode: BodyMode) -> None:
+    assert isinstance(play(RequestHeaders(HEAD, False, mode), BODY)[-1], Route)
+
+
+@pytest.mark.parametrize("mode", [BodyMode.NONE, BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
+def test_override_not_taken_pieces_of_a_body_are_refused(mode: BodyMode) -> None:
+    status, told = error(play(RequestHeaders(HEAD, False, mode), RequestBody(b"{", False))[-1])
+    assert (status, told["code"]) == (500, "gateway_misconfigured")
+    assert mode.name in str(told["message"])
+
+
+@pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.GRPC])
+def test_modes_of_another_protocol_are_refused_at_once(mode: BodyMode) -> None:
+    status, told = error(play(RequestHeaders(HEAD, False, mode))[-1])
+    assert (status, told["code"]) == (500, "gateway_misconfigured")
+
+
+@pytest.mark.parametrize("extra, refused", [(0, False), (1, True)])
+def test_body_limit(extra: int, refused: bool) -> None:
+    (by_header,) = play(RequestHeaders((*HEAD, ("content-length", str(LIMIT + extra))), False))
+    by_body = play(HEADERS, RequestBody(b"x" * (LIMIT + extra), True))[-1]
+    if refused:
+        for command in (by_header, by_body):
+            status, told = error(command)
+            assert (status, told["code"], told["type"]) == (413, "request_too_large", "invalid_request_error")
+    else:
+        assert by_header == ContinueHeaders()
+        assert isinstance(by_body, Route)
+
+
+def test_answers_that_envoy_gives_itself_pass() -> None:
+    assert play(ResponseHeaders(), InputEnded()) == [ContinueResponse(), Finish()]
+    assert play(HEADERS, ResponseHeaders(), InputEnded()) == [ContinueHeaders(), ContinueResponse(), Finish()]
+    assert play(ResponseHeaders(), ResponseBody())[-1] == Finish()
+
+
+@pytest.mark.parametrize("event", [ResponseBody(), ResponseTrailers(), InputEnded()])
+def test_decided_exchange_may_end_without_answer_headers(event: Event) -> None:
+    assert play(HEADERS, BODY, Routed(FORWARD), event)[-1] == Finish()
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [InputEnded()],
+        [BODY],
+        [RequestTrailers()],
+        [ResponseBody()],
+        [Routed(FORWARD)],
+        [HEADERS, HEADERS],
+        [HEADERS, InputEnded()],
+        [HEADERS, ResponseBody()],
+        [HEADERS, BODY, BODY],
+        [HEADERS, BODY, InputEnded()],
+        [HEADERS, BODY, ResponseHeaders()],
+        [HEADERS, BODY, Routed(FORWARD), Routed(FORWARD)],
+        [HEADERS, BODY, Routed(FORWARD), BODY],
+        [HEADERS, BODY, Routed(FORWARD), RequestTrailers()],
+        [HEADERS, RequestBody(b"{}", False), Routed(FORWARD), RequestTrailers(), RequestTrailers()],
+        [HEADERS, BODY, Routed(FORWARD), ResponseHeaders(), ResponseHeaders()],
+        [GET, BODY],
+        [GET, Routed(FORWARD), BODY],
+        [GET, Routed(REPLY), ResponseHeaders()],
+        [ResponseHeaders(), HEADERS],
+    ],
+)
+def test_out_of_order_aborts(events: list[Event]) -> None:
+    exchange = Exchange(max_body_bytes=LIMIT)
+    *before, last = [exchange.receive(event) for event in events]
+    assert not any(isinstance(command, Abort) for command in before)
+    assert isinstance(last, Abort)
+    assert exchange.closed
+    assert isinstance(exchange.receive(InputEnded()), Abort)
+
+
+@pytest.mark.parametrize(
+    "value, cleaned",
+    [
+        ("plain 100% ok", "plain 100% ok"),
+        ("", ""),
+        ("a\r\nset-cookie: b", "a%0D%0Aset-cookie: b"),
+        ("a\0b\x7f", "a%00b%7F"),
+        ("数学", "%E6%95%B0%E5%AD%A6"),
+        ("é\ud800", "%C3%A9?"),
+    ],
+)
+def test_clean(value: str, cleaned: str) -> None:
+    assert clean(value) == cleaned
+
+
+@given(st.text(alphabet=st.characters()))
+def test_cleaned_values_are_printable_ascii_and_stay_put(value: str) -> None:
+    cleaned = clean(value)
+    assert cleaned.isascii()
+    assert cleaned == "" or cleaned.isprintable()
+    assert clean(cleaned) == cleaned
+
+
+def test_every_header_that_we_set_is_clean_and_lower_case() -> None:
+    dirty = {"X-Selected-Model": "a\nb"}
+    expected = ("x-selected-model", "a%0Ab")
+    *_, forward, answer = play(HEADERS, BODY, Routed(Forward(dirty, None, dirty)), ResponseHeaders())
+    assert isinstance(forward, ForwardBody) and forward.set == (expected,)
+    assert isinstance(answer, ContinueResponse) and answer.set == (expected,)
+    reply = play(GET, Routed(Reply(200, b"", dirty)))[-1]
+    assert isinstance(reply, ImmediateReply) and expected in reply.headers
+
+
+# --- any order -----------------------------------------------------------------------------------------------------
+
+outcomes = st.sampled_from([FORWARD, Forward({}), Forward({}, b"", {}), REPLY, Reply(404, b"")])
+bodies = st.builds(RequestBody, st.binary(max_size=8) | st.just(b"x" * (LIMIT + 1)), st.booleans())
+heads = st.builds(RequestHeaders, st.just(HEAD), st.booleans(), st.sampled_from(BodyMode))
+wire = heads | bodies | st.sampled_from([RequestTrailers(), ResponseHeaders(), ResponseBody(), ResponseTrailers()])
+
+
+@settings(max_examples=300)
+@given(st.lists(wire, max_size=8), st.data())
+def test_no_order_of_messages_ends_cleanly_without_a_decision_or_an_answer(
+    events: list[Event], data: st.DataObject
+) -> None:
+    exchange = Exchange(max_body_bytes=LIMIT)
+    commands: list[Command] = []
+    for event in [*events, InputEnded()]:
+        command = exchange.receive(event)
+        if isinstance(command, Route):
+            assert not exchange.closed
+            command = exchange.receive(Routed(data.draw(outcomes)))
+            assert isinstance(command, ForwardHeaders | ForwardBody | ImmediateReply)
+        commands.append(command)
+        if exchange.closed:
+            break
+    assert exchange.closed  # whatever came, the stream has an end
+    decisions = [c for c in commands if isinstance(c, ForwardHeaders | ForwardBody | ImmediateReply)]
+    assert len(decisions) <= 1
+    if not isinstance(commands[-1], Abort):
+        assert decisions or ContinueResponse() in commands
+    assert not any(isinstance(command, Abort) for command in commands[:-1])
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Event]:
+    """What Envoy really sends for one request: every legal order."""
+    if draw(st.booleans()):
+        request: list[Event] = [GET, Routed(draw(outcomes))]
+    else:
+        trailers = draw(st.booleans())
+        request = [HEADERS, RequestBody(draw(st.binary(max_size=8)), not trailers), Routed(draw(outcomes))]
+        if trailers:
+            request.append(RequestTrailers())
+    return [*request, *draw(st.sampled_from([[], [ResponseHeaders()], [ResponseBody()]])), InputEnded()]
+
+
+@given(conversations())
+def test_legal_conversations_are_decided_and_never_abort(events: list[Event]) -> None:
+    exchange = Exchange(max_body_bytes=LIMIT)
+    commands: list[Command] = []
+    for event in events:
+        commands.append(exchange.receive(event))
+        if exchange.closed:
+            break
+    assert exchange.closed
+    assert not any(isinstance(command, Abort) for command in commands)
+    assert sum(isinstance(command, ForwardHeaders | ForwardBody | ImmediateReply) for command in commands) == 1
