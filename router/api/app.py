@@ -1,0 +1,248 @@
+"""The REST service. Request bodies are small pydantic models; errors come in OpenAI's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from router.api.openapi import document, page
+from router.errors import error_body
+from router.explain import explain
+from router.inference import Encoder, Unavailable
+from router.pipeline import Pipeline
+
+FALLBACK_CATEGORY = "other"
+# Needed without a token: probes have none.
+OPEN_PATHS = frozenset({"/health", "/ready"})
+# Texts of one batch asked at once: enough for Triton to batch, too few to hold up routed requests.
+CONCURRENT = 8
+
+T = TypeVar("T")
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ClassifyRequest(_Body):
+    text: Text
+
+
+class BatchRequest(_Body):
+    texts: list[Text] = Field(min_length=1, max_length=100)
+
+
+class SimilarityRequest(_Body):
+    text1: Text
+    text2: Text
+
+
+def create_app(current: Callable[[], Pipeline], token: str | None = None) -> Starlette:
+    """The application. ``current`` returns the pipeline to ask; with ``token`` all but probes need it as bearer."""
+    rest = _Rest(current)
+    routes = [
+        Route("/api/v1/classify/intent", rest.classify, methods=["POST"]),
+        Route("/classify", rest.classify, methods=["POST"]),
+        Route("/api/v1/classify/batch", rest.classify_batch, methods=["POST"]),
+        Route("/api/v1/embeddings", rest.embeddings, methods=["POST"]),
+        Route("/api/v1/similarity", rest.similarity, methods=["POST"]),
+        Route("/api/v1/explain", rest.explain, methods=["POST"]),
+        Route("/v1/models", rest.models),
+        Route("/health", rest.health),
+        Route("/ready", rest.ready),
+        Route("/info/models", rest.signal_models),
+        Route("/config", rest.config),
+        Route("/openapi.json", lambda _: _json(document(_BODIES))),
+        Route("/docs", lambda _: Response(page(document(_BODIES)), media_type="text/html")),
+    ]
+    handlers: Any = {HTTPException: _http_error, ValidationError: _invalid, Unavailable: _unavailable}
+    middleware = [Middleware(_BearerToken, token=token)] if token else []
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
+
+
+_BODIES: dict[str, type[BaseModel]] = {
+    "/api/v1/classify/intent": ClassifyRequest,
+    "/classify": ClassifyRequest,
+    "/api/v1/classify/batch": BatchRequest,
+    "/api/v1/embeddings": BatchRequest,
+    "/api/v1/similarity": SimilarityRequest,
+    "/api/v1/explain": ClassifyRequest,
+}
+
+
+class _Rest:
+    def __init__(self, current: Callable[[], Pipeline]) -> None:
+        self._current = current
+
+    async def classify(self, request: Request) -> Response:
+        body = ClassifyRequest.model_validate_json(await request.body())
+        started = perf_counter()
+        route = await self._current().decide(body.text, all_signals=True)
+        domains, decision = route.gathered.domains, route.choice.decision
+        winner = domains.winner if domains else None
+        classification = {
+            "category": winner or FALLBACK_CATEGORY,
+            "confidence": domains.confidence if domains and winner else 0.0,
+            "processing_time_ms": _ms_since(started),
+        }
+        return _json({
+            "classification": classification,
+            "probabilities": domains.probabilities if domains else {},
+            "routing_decision": decision.name if decision else None,
+            "recommended_model": route.selection.model,
+            "matched_signals": _matched(route.gathered.evaluations),
+            "degraded": route.gathered.degraded,
+        })  # fmt: skip
+
+    async def classify_batch(self, request: Request) -> Response:
+        body = BatchRequest.model_validate_json(await request.body())
+        started = perf_counter()
+        pipeline = self._current()
+        results = []
+        for route in await _few_at_a_time(lambda text: pipeline.decide(text, all_signals=True), body.texts):
+            gathered = route.gathered
+            if gathered.domains is None:
+                raise Unavailable(gathered.reasons[0] if gathered.reasons else "starting")
+            winner = gathered.domains.winner
+            confidence = gathered.domains.confidence if winner else 0.0
+            results.append({"category": winner or FALLBACK_CATEGORY, "confidence": confidence})
+        return _json({"results": results, "total_count": len(results), "processing_time_ms": _ms_since(started)})
+
+    async def embeddings(self, request: Request) -> Response:
+        body = BatchRequest.model_validate_json(await request.body())
+        started = perf_counter()
+        encoder = self._encoder()
+        vectors = [encoding.embedding for encoding in await _few_at_a_time(encoder.encode, body.texts)]
+        return _json({
+            "embeddings": [{"embedding": vector.tolist(), "dimension": len(vector)} for vector in vectors],
+            "model": encoder.trunk.name,
+            "total_count": len(vectors),
+            "processing_time_ms": _ms_since(started),
+        })  # fmt: skip
+
+    async def similarity(self, request: Request) -> Response:
+        body = SimilarityRequest.model_validate_json(await request.body())
+        started = perf_counter()
+        encoder = self._encoder()
+        first, second = await _few_at_a_time(encoder.encode, [body.text1, body.text2])
+        return _json(
+            {"similarity": float(np.dot(first.embedding, second.embedding)), "model": encoder.trunk.name,
+             "processing_time_ms": _ms_since(started)}
+        )  # fmt: skip
+
+    async def explain(self, request: Request) -> Response:
+        body = ClassifyRequest.model_validate_json(await request.body())
+        pipeline = self._current()
+        return _json(explain(await pipeline.decide(body.text), pipeline.config))
+
+    async def models(self, request: Request) -> Response:
+        return _json({"object": "list", "data": self._current().models()})
+
+    async def health(self, request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        pipeline = self._current()
+        failure = pipeline.encoder.failure if pipeline.encoder else None
+        degraded = {"triton": failure} if failure else {}
+        return _json({"ready": True, "generation": pipeline.generation, "degraded": degraded})
+
+    async def signal_models(self, request: Request) -> Response:
+        encoder = self._current().encoder
+        if encoder is None:
+            return _json({"models": []})
+        trunk = encoder.trunk
+        described = {
+            "name": trunk.name,
+            "triton_model": trunk.model,
+            "ready": encoder.failure is None,
+            "failure": encoder.failure,
+            "deadline_ms": encoder.deadline * 1000,
+            "embedding_dimension": trunk.embedding.dimension,
+            "heads": {head.name: list(head.labels) for head in trunk.heads},
+            "max_tokens": trunk.max_tokens,
+            "buckets": list(trunk.buckets),
+        }
+        return _json({"models": [described]})
+
+    async def config(self, request: Request) -> Response:
+        pipeline = self._current()
+        return _json({"generation": pipeline.generation, "config": pipeline.config.model_dump(by_alias=True)})
+
+    def _encoder(self) -> Encoder:
+        encoder = self._current().encoder
+        if encoder is None:
+            raise HTTPException(503, "this configuration uses no encoder")
+        return encoder
+
+
+class _BearerToken:
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._expected = app, f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not secrets.compare_digest(given, self._expected):
+                refusal = _error(401, "a bearer token is needed", "invalid_api_key")
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _matched(evaluations: Any) -> dict[str, list[str]]:
+    matched: dict[str, list[str]] = {}
+    for (kind, name), evaluation in evaluations.items():
+        if evaluation.matched:
+            matched.setdefault(f"{kind}s", []).append(name)
+    return matched
+
+
+async def _few_at_a_time(ask: Callable[[str], Awaitable[T]], texts: list[str]) -> list[T]:
+    answers: list[T] = []
+    for start in range(0, len(texts), CONCURRENT):
+        answers += await asyncio.gather(*map(ask, texts[start : start + CONCURRENT]))
+    return answers
+
+
+def _ms_since(started: float) -> float:
+    return round((perf_counter() - started) * 1000, 3)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status_code=status, media_type="application/json")
+
+
+def _error(status: int, message: str, code: str | None = None) -> Response:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return Response(error_body(message, type=kind, code=code), status_code=status, media_type="application/json")
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    return _error(error.status_code, error.detail)
+
+
+async def _invalid(request: Request, error: ValidationError) -> Response:
+    problems = (f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
+    return _error(400, "; ".join(problems))
+
+
+async def _unavailable(request: Request, error: Unavailable) -> Response:
+    return _error(503, f"the encoder is not available: {error.reason}", "encoder_unavailable")

@@ -1,0 +1,80 @@
+"""A whole decision as data: every signal, every rule node, the outcome; and the same as a tree for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.config import Config
+from router.decisions import Verdict
+from router.pipeline import Route
+
+
+def explain(route: Route, config: Config) -> dict[str, Any]:
+    """``route`` as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated."""
+    gathered, selection, chosen = route.gathered, route.selection, route.choice.decision
+    return {
+        "signals": [
+            {"type": kind, "name": name, "matched": found.matched, "value": round(found.value, 4),
+             "threshold": found.threshold, "ms": round(found.ms, 3)}
+            for (kind, name), found in gathered.evaluations.items()
+        ],
+        "decisions": [
+            {"name": decision.name, "priority": decision.priority, "chosen": decision is chosen, **_node(verdict)}
+            for decision, verdict in zip(config.routing.decisions, route.choice.verdicts, strict=True)
+        ],
+        "outcome": {
+            "decision": chosen.name if chosen else None,
+            "confidence": round(route.choice.confidence, 4),
+            "category": gathered.domains.winner if gathered.domains else None,
+            "model": selection.model,
+            "base_model": selection.base,
+            "adapter": selection.adapter,
+            "reasoning": selection.use_reasoning,
+            "reasoning_effort": selection.effort if selection.use_reasoning else None,
+            "plugins": [plugin.model_dump() for plugin in chosen.plugins] if chosen else [],
+        },
+        "degraded": dict(zip(gathered.degraded, gathered.reasons, strict=True)),
+        "windows": gathered.encoding.windows if gathered.encoding else None,
+        "timings_ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
+    }  # fmt: skip
+
+
+def _node(verdict: Verdict) -> dict[str, Any]:
+    node: dict[str, Any] = {"matched": verdict.matched, "confidence": round(verdict.confidence, 4)}
+    if verdict.rule is not None:
+        node["rule"] = verdict.rule.operator or f"{verdict.rule.type}:{verdict.rule.name}"
+    if verdict.below:
+        node["conditions"] = [_node(below) for below in verdict.below]
+    return node
+
+
+def as_text(explained: dict[str, Any]) -> str:
+    """What :func:`explain` returned, as a readable tree."""
+    outcome = explained["outcome"]
+    lines = [f"model     {outcome['model']}" + (f" (on {outcome['base_model']})" if outcome["adapter"] else ""),
+             f"decision  {outcome['decision'] or 'none matched: default model'}",
+             f"reasoning {_SWITCH[outcome['reasoning']]}"]  # fmt: skip
+    lines += [f"degraded  {part}: {reason}" for part, reason in explained["degraded"].items()]
+    lines += ["", "signals"]
+    for signal in explained["signals"]:
+        threshold = "" if signal["threshold"] is None else f" of {signal['threshold']:.2f}"
+        name = f"{signal['type']}:{signal['name']}"
+        lines.append(f"  {_MARK[signal['matched']]} {name:<32} {signal['value']:.3f}{threshold}")
+    lines += ["", "decisions"]
+    for decision in explained["decisions"]:
+        arrow = "→" if decision["chosen"] else " "
+        lines.append(f"{arrow} {_MARK[decision['matched']]} {decision['name']} (priority {decision['priority']})")
+        lines += _tree(decision, "      ") if "rule" in decision else ["      (no rules: matches everything)"]
+    lines += ["", "  ".join(f"{stage} {ms:.2f} ms" for stage, ms in explained["timings_ms"].items())]
+    return "\n".join(lines)
+
+
+_MARK = {True: "✓", False: "·", None: "?"}
+_SWITCH = {True: "on", False: "off", None: "untouched"}
+
+
+def _tree(node: dict[str, Any], indent: str) -> list[str]:
+    lines = [f"{indent}{_MARK[node['matched']]} {node['rule']}  {node['confidence']:.3f}"]
+    for below in node.get("conditions", []):
+        lines += _tree(below, indent + "  ")
+    return lines

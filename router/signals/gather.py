@@ -1,0 +1,94 @@
+"""Evaluating all signals that the decisions of a configuration need, with one call to the encoder at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from router.config import Config, leaves
+from router.inference import Encoder, Encoding, Unavailable
+from router.signals import UNKNOWN, Evaluation, domain, keyword
+from router.signals.domain import DomainScores, TopicParameters, label_texts
+from router.telemetry import Metrics
+
+DOMAIN_HEAD = "domain"
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The evaluations of one prompt, and what could not be asked.
+
+    ``degraded`` names the parts that were down, ``reasons`` says why; ``encoder_ms`` is the time spent on the encoder
+    (tokenising, the call, pooling).
+    """
+
+    evaluations: dict[tuple[str, str], Evaluation]
+    domains: DomainScores | None = None
+    encoding: Encoding | None = None
+    degraded: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    encoder_ms: float = 0.0
+
+
+class Gatherer:
+    """Holds what signals need between requests. Immutable but for :meth:`prepare`."""
+
+    def __init__(self, config: Config, encoder: Encoder | None, topics: TopicParameters, metrics: Metrics) -> None:
+        used = {(rule.type, rule.name) for decision in config.routing.decisions for rule in leaves(decision)}
+        signals = config.routing.signals
+        self._encoder, self._topics, self._metrics = encoder, topics, metrics
+        self._keywords = keyword.KeywordMatcher(s for s in signals.keywords if (keyword.TYPE, s.name) in used)
+        # All of them, used or not: domains compete, so each declared one has a say in who wins.
+        self._domains = signals.domains
+        self._needs_encoder = any(kind == domain.TYPE for kind, _ in used)
+        self._scorer = self._build_scorer({})
+
+    async def prepare(self) -> None:
+        """Embed the names of domains that the head does not know; until then those are unknown.
+
+        Raises:
+            Unavailable: the encoder could not answer.
+        """
+        if self._encoder is None:
+            return
+        texts = {signal.name: label_texts(signal.name, signal.description) for signal in self._unlabelled()}
+        flat = [text for group in texts.values() for text in group]
+        encodings = iter(await self._encoder.encode_each(flat))
+        self._scorer = self._build_scorer({name: [next(encodings) for _ in group] for name, group in texts.items()})
+
+    async def gather(self, text: str, *, always_encode: bool = False) -> Gathered:
+        """Evaluate every needed signal on ``text``. Never fails: what cannot be asked is unknown and named."""
+        gathered = Gathered(self._keywords.evaluate(text))
+        if self._encoder is not None and (self._needs_encoder or always_encode):
+            await self._encode(text, gathered)
+        if self._needs_encoder or always_encode:
+            gathered.evaluations |= self._domain_evaluations(gathered)
+        return gathered
+
+    async def _encode(self, text: str, gathered: Gathered) -> None:
+        assert self._encoder is not None
+        try:
+            encoding = await self._encoder.encode(text)
+        except Unavailable as unavailable:
+            self._metrics.signal_errors.labels(domain.TYPE, unavailable.reason).inc()
+            gathered.degraded.append("triton")
+            gathered.reasons.append(unavailable.reason)
+            return
+        gathered.encoding = encoding
+        gathered.encoder_ms = encoding.ms
+        gathered.domains = self._scorer.score(encoding.embedding, encoding.heads[DOMAIN_HEAD])
+
+    def _domain_evaluations(self, gathered: Gathered) -> dict[tuple[str, str], Evaluation]:
+        scores = gathered.domains
+        if scores is None:
+            return {(domain.TYPE, signal.name): UNKNOWN for signal in self._domains}
+        return {
+            (domain.TYPE, signal.name): Evaluation(
+                signal.name == scores.winner,
+                scores.confidence if signal.name == scores.winner else scores.probabilities[signal.name],
+                scores.threshold,
+                gathered.encoder_ms,
+            )
+            if signal.name in scores.probabilities
+            else UNKNOWN
+            for signal in self._domains
+        }

@@ -1,0 +1,105 @@
+"""Rule trees in three-valued logic, and picking a decision."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.config.schema import Decision, Rule
+from router.decisions import choose, evaluate
+from router.signals import Evaluation
+
+NAMES = ("a", "b", "c")
+
+
+def leaf(name: str) -> Rule:
+    return Rule(type="keyword", name=name)
+
+
+rules = st.recursive(
+    st.sampled_from(NAMES).map(leaf),
+    lambda below: (
+        st.builds(
+            lambda operator, conditions: Rule(operator=operator, conditions=tuple(conditions)),
+            st.sampled_from(("AND", "OR")),
+            st.lists(below, min_size=1, max_size=3),
+        )
+        | below.map(lambda rule: Rule(operator="NOT", conditions=(rule,)))
+    ),
+    max_leaves=8,
+)
+
+
+def signals(values: dict[str, bool | None]) -> dict[tuple[str, str], Evaluation]:
+    return {("keyword", name): Evaluation(matched, float(matched or 0)) for name, matched in values.items()}
+
+
+def boolean(rule: Rule, values: dict[str, bool]) -> bool:
+    if rule.operator is None:
+        return values[str(rule.name)]
+    below = [boolean(condition, values) for condition in rule.conditions]
+    return {"AND": all(below), "OR": any(below), "NOT": not below[0]}[rule.operator]
+
+
+@given(rules, st.fixed_dictionaries({name: st.sampled_from((True, False, None)) for name in NAMES}))
+def test_a_rule_is_as_sure_as_its_truth_table(rule: Rule, values: dict[str, bool | None]) -> None:
+    """Kleene's logic never claims more than all ways of filling in the unknowns agree on."""
+    unknown = [name for name in NAMES if values[name] is None]
+    outcomes = {
+        boolean(rule, {**{k: bool(v) for k, v in values.items()}, **dict(zip(unknown, filled, strict=True))})
+        for filled in itertools.product((True, False), repeat=len(unknown))
+    }
+    verdict = evaluate(rule, signals(values))
+    if verdict.matched is None:
+        assert unknown
+    else:
+        assert outcomes == {verdict.matched}
+    if not unknown:
+        assert verdict.matched is not None
+
+
+def test_a_signal_that_is_down_does_not_fire_its_negation() -> None:
+    rule = Rule(operator="NOT", conditions=(leaf("a"),))
+    assert evaluate(rule, signals({"a": None})).matched is None
+    assert evaluate(rule, {}).matched is None
+
+
+@pytest.mark.parametrize(("operator", "confidence"), [("AND", 0.6), ("OR", 0.9)])
+def test_confidence_is_the_weakest_part_of_and_the_strongest_of_or(operator: Any, confidence: float) -> None:
+    rule = Rule(operator=operator, conditions=(leaf("a"), leaf("b")))
+    found = {("keyword", "a"): Evaluation(True, 0.6), ("keyword", "b"): Evaluation(True, 0.9)}
+    assert evaluate(rule, found).confidence == confidence
+
+
+def decision(name: str, priority: int, signal: str | None) -> Decision:
+    return Decision(name=name, priority=priority, rules=leaf(signal) if signal else None)
+
+
+@pytest.mark.parametrize(("strategy", "winner"), [("priority", "second"), ("confidence", "first")])
+def test_the_strategy_decides_between_priority_and_confidence(strategy: str, winner: str) -> None:
+    decisions = [decision("first", 1, "a"), decision("second", 5, "b"), decision("third", 5, "b")]
+    found = {("keyword", "a"): Evaluation(True, 0.9), ("keyword", "b"): Evaluation(True, 0.5)}
+    choice = choose(decisions, found, strategy)
+    assert choice.decision is not None
+    assert choice.decision.name == winner
+
+
+def test_of_equal_decisions_the_first_declared_wins() -> None:
+    decisions = [decision("zebra", 5, "a"), decision("ant", 5, "a")]
+    for strategy in ("priority", "confidence"):
+        choice = choose(decisions, signals({"a": True}), strategy)
+        assert choice.decision is decisions[0]
+
+
+def test_nothing_matches_when_nothing_is_known() -> None:
+    assert choose([decision("d", 1, "a")], {}, "priority").decision is None
+
+
+def test_a_decision_without_rules_catches_all_but_only_after_sure_ones() -> None:
+    decisions = [decision("catch_all", 9, None), decision("sure", 1, "a")]
+    assert choose(decisions, signals({"a": True}), "priority").decision is decisions[0]
+    assert choose(decisions, signals({"a": True}), "confidence").decision is decisions[1]
