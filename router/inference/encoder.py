@@ -141,7 +141,7 @@ class Encoder:
         while True:
             if self._failure is not None or healthy_intervals >= INTERVALS_BETWEEN_CHECKS:
                 healthy_intervals = 0
-                await self._probe(on_ready)
+                await self.probe(on_ready)
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), interval)
@@ -154,7 +154,8 @@ class Encoder:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _probe(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+    async def probe(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+        """Ask Triton once, with a real inference if the encoder is down, and take it into use or out of it."""
         try:
             await self._check_model()
             if self._failure is None:

