@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -48,8 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands, name, run, description):  # type: ignore[no-untyped-def]
-    command = commands.add_parser(name, help=description, description=description)
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], description: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
     command.add_argument("--config", type=Path, required=True, metavar="FILE")
     command.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, help="Triton model repository")
     command.set_defaults(run=run)

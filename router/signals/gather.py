@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from router.config import Config, leaves
+from router.config.schema import DomainSignal
 from router.inference import Encoder, Encoding, Unavailable
 from router.signals import UNKNOWN, Evaluation, domain, keyword
-from router.signals.domain import DomainScores, TopicParameters, label_texts
+from router.signals.domain import (
+    DomainScorer,
+    DomainScores,
+    Prototype,
+    TopicParameters,
+    label_texts,
+    normalised,
+)
 from router.telemetry import Metrics
 
 DOMAIN_HEAD = "domain"
@@ -40,6 +48,8 @@ class Gatherer:
         # All of them, used or not: domains compete, so each declared one has a say in who wins.
         self._domains = signals.domains
         self._needs_encoder = any(kind == domain.TYPE for kind, _ in used)
+        head = encoder.trunk.head(DOMAIN_HEAD) if encoder else None
+        self._labels = head.labels if head else ()
         self._scorer = self._build_scorer({})
 
     async def prepare(self) -> None:
@@ -50,19 +60,31 @@ class Gatherer:
         """
         if self._encoder is None:
             return
-        texts = {signal.name: label_texts(signal.name, signal.description) for signal in self._unlabelled()}
-        flat = [text for group in texts.values() for text in group]
-        encodings = iter(await self._encoder.encode_each(flat))
-        self._scorer = self._build_scorer({name: [next(encodings) for _ in group] for name, group in texts.items()})
+        prototypes: dict[str, Prototype] = {}
+        for signal in self._unlabelled():
+            encodings = await self._encoder.encode_each(label_texts(signal.name, signal.description))
+            embeddings = [encoding.embedding for encoding in encodings]
+            prototypes[signal.name] = Prototype.of(embeddings, [encoding.heads[DOMAIN_HEAD] for encoding in encodings])
+        self._scorer = self._build_scorer(prototypes)
 
     async def gather(self, text: str, *, always_encode: bool = False) -> Gathered:
         """Evaluate every needed signal on ``text``. Never fails: what cannot be asked is unknown and named."""
         gathered = Gathered(self._keywords.evaluate(text))
-        if self._encoder is not None and (self._needs_encoder or always_encode):
+        if not text.strip():
+            gathered.domains = self._scorer.nothing_said()
+        elif self._encoder is not None and (self._needs_encoder or always_encode):
             await self._encode(text, gathered)
         if self._needs_encoder or always_encode:
             gathered.evaluations |= self._domain_evaluations(gathered)
         return gathered
+
+    def _build_scorer(self, prototypes: dict[str, Prototype]) -> DomainScorer:
+        names = [signal.name for signal in self._domains]
+        return DomainScorer(names, self._labels, self._topics, prototypes)
+
+    def _unlabelled(self) -> list[DomainSignal]:
+        known = {normalised(label) for label in self._labels}
+        return [signal for signal in self._domains if normalised(signal.name) not in known]
 
     async def _encode(self, text: str, gathered: Gathered) -> None:
         assert self._encoder is not None

@@ -1,0 +1,97 @@
+"""Scoring declared domains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from router.signals.domain import DomainScorer, Prototype, TopicParameters, label_texts, normalised
+
+LABELS = ("computer science", "math", "other")
+DIMENSION = 4
+CODE, SUMS, CHAT, HACKING = np.eye(4, dtype=np.float32)
+PARAMETERS = TopicParameters(
+    mean=(0.0,) * 4,
+    axis=(0.0,) * 4,
+    label_embeddings=tuple(tuple(map(float, row)) for row in (CODE, SUMS, CHAT)),
+    weights=(8.0, -2.0, 0.5),
+    bias=-3.0,
+)
+SECURITY = Prototype(HACKING, np.array([0.9, 0.0, 0.1], np.float32))
+
+
+def scorer(*declared: str, prototypes: dict[str, Prototype] | None = None) -> DomainScorer:
+    return DomainScorer(declared, LABELS, PARAMETERS, prototypes or {})
+
+
+def head(*probabilities: float) -> np.ndarray:
+    return np.array(probabilities, np.float32)
+
+
+def test_the_most_probable_declared_domain_wins() -> None:
+    scores = scorer("math", "computer science", "other").score(SUMS, head(0.2, 0.7, 0.1))
+    assert scores.winner == "math"
+    assert scores.confidence == pytest.approx(0.7)
+    assert list(scores.probabilities) == ["math", "computer science", "other"]
+
+
+@pytest.mark.parametrize("name", ["Computer Science", "computer_science", "COMPUTER-science"])
+def test_a_label_is_found_however_it_is_written(name: str) -> None:
+    assert scorer(name, "other").score(CODE, head(0.9, 0.05, 0.05)).winner == name
+
+
+def test_labels_that_nobody_declared_count_against_the_declared_ones() -> None:
+    scores = scorer("math").score(CODE, head(0.8, 0.15, 0.05))
+    assert scores.winner is None
+    assert scores.probabilities == {"math": pytest.approx(0.15)}
+
+
+def test_other_takes_what_no_domain_claims() -> None:
+    scores = scorer("math", "other").score(CODE, head(0.8, 0.19, 0.01))
+    assert scores.winner == "other"
+    assert scores.confidence == pytest.approx(0.81)
+
+
+def test_a_prompt_without_words_goes_to_other_if_there_is_one() -> None:
+    assert scorer("math", "other").nothing_said().winner == "other"
+    assert scorer("math").nothing_said().winner is None
+
+
+def test_a_topic_that_the_head_does_not_know_wins_by_its_name() -> None:
+    table = scorer("computer science", "other", "cybersecurity", prototypes={"cybersecurity": SECURITY})
+    assert table.score(HACKING, head(0.9, 0.05, 0.05)).winner == "cybersecurity"
+    assert table.score(CODE, head(0.9, 0.05, 0.05)).winner == "computer science"
+    assert table.score(CHAT, head(0.05, 0.05, 0.9)).winner == "other"
+
+
+def test_a_topic_that_is_not_prepared_is_left_out_and_the_rest_goes_on() -> None:
+    scores = scorer("math", "cybersecurity").score(SUMS, head(0.1, 0.8, 0.1))
+    assert scores.winner == "math"
+    assert "cybersecurity" not in scores.probabilities
+
+
+def test_a_bundle_without_parameters_says_so() -> None:
+    with pytest.raises(ValueError, match="no parameters"):
+        DomainScorer(["cybersecurity"], LABELS, TopicParameters(), {"cybersecurity": SECURITY})
+
+
+@given(
+    arrays(np.float32, DIMENSION, elements=st.floats(-1, 1, width=32)),
+    arrays(np.float32, len(LABELS), elements=st.floats(0, 1, width=32)),
+    st.lists(st.sampled_from([*LABELS, "cybersecurity", "unprepared"]), unique=True),
+)
+def test_probabilities_are_probabilities(embedding: np.ndarray, weights: np.ndarray, declared: list[str]) -> None:
+    probabilities = (weights + 1e-3) / (weights + 1e-3).sum()
+    scores = scorer(*declared, prototypes={"cybersecurity": SECURITY}).score(embedding, probabilities)
+    assert all(0 <= value <= 1 for value in scores.probabilities.values())
+    assert sum(scores.probabilities.values()) <= 1 + 1e-5
+    assert 0 <= scores.confidence <= 1
+    assert scores.winner is None or scores.winner in scores.probabilities
+
+
+def test_a_description_adds_to_what_is_embedded() -> None:
+    assert len(label_texts("tax law", "filing, audits")) > len(label_texts("tax law"))
+    assert normalised("Tax_Law") == "tax law"
