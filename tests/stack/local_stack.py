@@ -1,0 +1,84 @@
+"""What the tests of the stack share: ports, configurations, requests, a client for a running Envoy."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from router.config import Config
+from router.stack import envoy
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    """A port below the kernel's range for outgoing connections, so that none of those can take it meanwhile."""
+    for port in range(free_port.next, 31000):  # type: ignore[attr-defined]
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        free_port.next = port + 1  # type: ignore[attr-defined]
+        return port
+    raise AssertionError("no free port")
+
+
+free_port.next = 21000  # type: ignore[attr-defined]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if condition():
+                return
+        except (httpx.TransportError, OSError):
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"{what} within {seconds} s")
+
+
+def make_config(models: dict[str, list[str | tuple[str, int]]], **global_: Any) -> Config:
+    """A configuration with one model a key, served at the given endpoints (with weights)."""
+    entries = []
+    for name, endpoints in models.items():
+        pairs = [(endpoint, 1) if isinstance(endpoint, str) else endpoint for endpoint in endpoints]
+        refs = [{"endpoint": endpoint, "weight": weight} for endpoint, weight in pairs]
+        reliability = {"health_check_interval": 0.2, "health_check_timeout": 0.5}
+        entries.append({"name": name, "backend_refs": refs, "reliability": reliability})
+    return Config.model_validate({"providers": {"models": entries}, "global": global_})
+
+
+class Gateway:
+    """A running Envoy and a client for it."""
+
+    def __init__(self, directory: Path, url: str, admin: str, workers: list[tuple[str, int]]) -> None:
+        self.directory, self.admin, self.workers = directory, admin, workers
+        self.client = httpx.Client(base_url=url, timeout=30)
+
+    def stat(self, name: str) -> int:
+        answer = httpx.get(f"{self.admin}/stats", params={"filter": f"^{name}$", "format": "json"})
+        return int(answer.json()["stats"][0]["value"])
+
+    def replace(self, config: Config) -> None:
+        envoy.write(config, self.directory, workers=self.workers)
+
+
+def chat(model: str = "auto", **fields: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
+
+
+def is_openai_error(answer: httpx.Response) -> bool:
+    error = json.loads(answer.content)["error"]
+    return (
+        answer.headers["content-type"].startswith("application/json")
+        and error.keys() == {"message", "type", "param", "code"}
+        and bool(error["message"])
+    )
