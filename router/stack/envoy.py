@@ -417,11 +417,15 @@ def _health_checks(reliability: Reliability) -> list[HealthCheck]:
     if reliability.health_check_path is None:
         return []
     interval = _seconds(reliability.health_check_interval)
+    # One that is down, or not up yet, is back in use soon after it comes up.
+    soon = min(interval, _seconds(1))
     check = HealthCheck(
         timeout=_seconds(reliability.health_check_timeout),
         interval=interval,
-        # Otherwise a cluster without traffic is looked at once a minute.
-        no_traffic_interval=interval,
+        unhealthy_interval=soon,
+        # Without these a cluster that has had no traffic is looked at once a minute.
+        no_traffic_interval=soon,
+        no_traffic_healthy_interval=interval,
         unhealthy_threshold=2,
         healthy_threshold=1,
         http_health_check=HealthCheckHttpHealthCheck(path=reliability.health_check_path),

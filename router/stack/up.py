@@ -20,7 +20,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from router.config import ConfigError, load
+from router.config import load
 from router.config.schema import Config
 from router.stack import demo_backend, envoy, triton
 from router.stack.demo_backend import Served
@@ -50,16 +50,18 @@ def up(
     router. With ``demo_backends`` a demo server stands in the place of every endpoint that the configuration names.
     Triton is started only where ``global.inference.endpoint`` is on loopback.
 
-    Returns the exit code: 0 after a signal, 1 if it could not start or a process failed, 2 for a faulty configuration.
+    Returns the exit code: 0 after a signal, 1 if it could not start or a process failed.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
     """
-    try:
-        loaded = load(config_path)
-    except ConfigError as error:
-        _say(str(error))
-        return 2
+    loaded = load(config_path)
     for warning in loaded.warnings:
         _say(str(warning))
-    command = router_command or (sys.executable, "-m", "router.cli", "serve", "--config", str(config_path))
+    command = router_command or (
+        *(sys.executable, "-m", "router.cli", "serve"),
+        *("--config", str(config_path), "--repository", str(repository)),
+    )
     try:
         with _alone_in(run_directory):
             stack = _Stack(loaded.config, repository, run_directory, command, demo_backends=demo_backends)
@@ -125,7 +127,7 @@ class _Stack:
         if not _is_loopback(host):
             return
         if not self._repository.is_dir():
-            raise CannotStart(f"there is no model repository at {self._repository}; `make models` builds it")
+            raise CannotStart(f"there is no model repository at {self._repository}; `make model` builds it")
         server = triton.prepare(
             self._repository, self._directory, host=_ip(host), grpc_port=port, metrics_port=self._triton_metrics_port
         )
@@ -142,11 +144,10 @@ class _Stack:
         )
 
     def _router_child(self) -> Child:
-        extproc = self._services.extproc
         return Child(
             name="router",
             command=self._router_command,
-            ready=lambda: _grpc_serving(f"{_in_url(_reachable(extproc.host))}:{extproc.port}"),
+            ready=self._router_serving,
             grace=self._config.global_.router.drain_seconds + 2,
         )
 
@@ -167,12 +168,19 @@ class _Stack:
             command=command,
             ready=_every(
                 _http_ok(_LOOPBACK, gateway.admin_port, "/ready"),
-                # Where the router cannot be asked for, and whatever Envoy refused, this stays 503.
+                # The way through both; asked only when it can succeed, for each failure is a warning in Envoy's log.
+                self._router_serving,
                 _http_ok(_reachable(gateway.host), gateway.port, "/health"),
+                # Demo backends may have come up after Envoy first looked; others are not ours to wait for.
+                *([lambda: _backends_healthy(gateway.admin_port)] if self._demo else []),
             ),
             grace=3,
             before_stop=self._drain_envoy,
         )
+
+    async def _router_serving(self) -> bool:
+        extproc = self._services.extproc
+        return await _grpc_serving(f"{_in_url(_reachable(extproc.host))}:{extproc.port}")
 
     async def _drain_envoy(self) -> None:
         admin = self._services.envoy.admin_port
@@ -284,16 +292,21 @@ def with_endpoints(config: Config, replaced: Mapping[str, str]) -> Config:
 
 async def _triton_ready(address: str) -> bool:
     # Ready means every model of the repository: Triton is strict about that unless told otherwise.
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with _channel(address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=2)
         return bool(answer.ready)
 
 
 async def _grpc_serving(address: str) -> bool:
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with _channel(address) as channel:
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _channel(address: str) -> grpc.aio.Channel:
+    # A pool of its own, for otherwise the seconds that gRPC waits after a refused connection outlive the channel.
+    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 def _http_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:
@@ -322,6 +335,17 @@ async def _request(host: str, port: int, path: str, *, method: str = "GET") -> t
             connection.close()
 
     return await asyncio.to_thread(ask)
+
+
+async def _backends_healthy(admin_port: int) -> bool:
+    _, body = await _request(_LOOPBACK, admin_port, "/clusters?format=json")
+    hosts = [
+        host
+        for cluster in json.loads(body).get("cluster_statuses", ())
+        if cluster["name"].startswith(envoy.cluster_name(""))
+        for host in cluster.get("host_statuses", ())
+    ]
+    return not any(host["health_status"].get("failed_active_health_check") for host in hosts)
 
 
 async def _active_requests(admin_port: int) -> int:

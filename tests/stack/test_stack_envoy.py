@@ -201,7 +201,7 @@ def test_envoy_accepts_awkward_names(tmp_path: Path, failure_mode_allow: bool) -
 
 @pytest.mark.e2e
 def test_envoy_accepts_many_models(tmp_path: Path) -> None:
-    config = make_config({f"model-{number}": ["10.0.0.1:8000"] for number in range(200)})
+    config = make_config({f"model-{number}": ["10.0.0.1:8000"] for number in range(100)})
     result = validate(in_one_static_file(config, tmp_path))
     assert result.returncode == 0, result.stderr + result.stdout
 

@@ -1,0 +1,39 @@
+"""The ext_proc server in a process of its own, with the plainest of routing: to the model that the request names.
+
+``python tests/stack/router_by_name.py PORT``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+
+from router.extproc.server import ExtProcServer
+from router.pipeline import Forward, Outcome, Reply, Request
+
+REFUSAL = b'{"error":{"message":"ours","type":"t","param":null,"code":"c"}}'
+
+
+async def route(request: Request) -> Outcome:
+    if request.method == "GET":
+        return Reply(200, b'{"status":"ok"}', {"content-type": "application/json"})
+    model = json.loads(request.body)["model"]
+    if model == "refuse":
+        return Reply(503, REFUSAL, {"content-type": "application/json", "x-ours": "yes"})
+    return Forward({"x-selected-model": model, "x-gateway-base-model-name": model})
+
+
+async def main(port: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = ExtProcServer(route, port=port, max_body_bytes=100_000)
+    await server.start()
+    await stop.wait()
+    await server.drain(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))

@@ -1,0 +1,204 @@
+"""``triton-router up`` whole: the committed model repository, real Triton, router and Envoy, demo backends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from local_stack import REPOSITORY, chat, free_port, wait_for
+
+from router.config import Config
+from router.stack.demo_backend import Served
+from router.stack.up import demo_endpoints, served_models, with_endpoints
+
+CONFIGURATION = """
+version: v0.3
+providers:
+  defaults: {default_model: general}
+  models:
+    - {name: general, backend_refs: [{endpoint: "127.0.0.1:8000"}]}
+    - {name: org/base, backend_refs: [{endpoint: vllm.example.svc.cluster.local:8000}]}
+routing:
+  modelCards:
+    - {name: org/base, loras: [{name: haiku}]}
+  signals:
+    keywords:
+      - {name: poem, keywords: [poem]}
+  decisions:
+    - name: poems
+      rules: {operator: OR, conditions: [{type: keyword, name: poem}]}
+      modelRefs: [{model: org/base, lora_name: haiku}]
+"""
+
+
+def configuration() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(CONFIGURATION)
+    grpc = free_port()
+    while free_port() != grpc + 1:  # Triton's metrics take the next one
+        grpc = free_port()
+    document["global"] = {
+        "router": {"drain_seconds": 5},
+        "inference": {"endpoint": f"127.0.0.1:{grpc}"},
+        "services": {
+            "api": {"port": free_port()},
+            "extproc": {"port": free_port()},
+            "envoy": {"port": free_port(), "admin_port": free_port()},
+            "observability": {"metrics": {"port": free_port()}},
+        },
+    }
+    return document
+
+
+class Up:
+    def __init__(self, directory: Path, document: dict[str, Any]) -> None:
+        self.output, self.run = directory / "output", directory / "run"
+        path = directory / "config.yaml"
+        path.write_text(yaml.safe_dump(document))
+        command = [sys.executable, "-m", "router.cli", "up", "--config", str(path), "--demo-backends"]
+        command += ["--repository", str(REPOSITORY / "model_repository"), "--run-directory", str(self.run)]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, cwd=directory, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=output, stderr=output
+            )
+        self.gateway = f"http://127.0.0.1:{document['global']['services']['envoy']['port']}"
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.said()
+            return "ready: http://" in self.said()
+
+        wait_for(ready, 60, "ready")
+
+    def remains(self) -> list[str]:
+        """Command lines of processes that name the run directory, and shared memory of its Triton."""
+        lines = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if str(self.run) in line and int(path.parent.name) != os.getpid():
+                lines.append(line)
+        prefix = re.search(r"shm-region-prefix-name=(\S+)", " ".join(lines))
+        self.prefix = prefix[1] if prefix else getattr(self, "prefix", "")
+        return lines + [str(path) for path in Path("/dev/shm").glob(f"{self.prefix}*") if self.prefix]
+
+
+@pytest.fixture
+def ups(tmp_path: Path) -> Iterator[list[Up]]:
+    started: list[Up] = []
+    yield started
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+
+
+@pytest.mark.e2e
+def test_up_routes_and_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> None:
+    up = Up(tmp_path, configuration())
+    ups.append(up)
+    up.wait_ready()
+    assert [line.split()[0] for line in up.said().splitlines() if line.startswith("[")] == [
+        "[1/4]",
+        "[2/4]",
+        "[3/4]",
+        "[4/4]",
+    ]
+    messages = [{"role": "user", "content": "write a poem"}]
+    answer = httpx.post(f"{up.gateway}/v1/chat/completions", json={"model": "MoM", "messages": messages}, timeout=10)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == "haiku"
+    assert answer.json()["demo"]["headers"]["x-gateway-base-model-name"] == "org/base"
+    other = httpx.post(f"{up.gateway}/v1/chat/completions", json=chat("general"), timeout=10)
+    assert other.json()["demo"]["port"] != answer.json()["demo"]["port"]
+    assert "triton" in " ".join(up.remains())
+    second = subprocess.run(up.process.args, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+                            env={**os.environ, "PYTHONPATH": str(REPOSITORY)})  # fmt: skip
+    assert second.returncode == 1 and "another `triton-router up` is using" in second.stdout
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(20) == 0, up.said()
+    assert up.remains() == []
+
+
+@pytest.mark.e2e
+def test_a_crash_of_up_itself_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> None:
+    up = Up(tmp_path, configuration())
+    ups.append(up)
+    up.wait_ready()
+    assert up.remains()
+    up.process.kill()
+    wait_for(lambda: up.process.poll() is not None and not up.remains(), 10, "everything gone")
+
+
+@pytest.mark.e2e
+def test_an_open_stream_is_waited_for(tmp_path: Path, ups: list[Up]) -> None:
+    up = Up(tmp_path, configuration())
+    ups.append(up)
+    up.wait_ready()
+    headers = {"x-demo-script": "chunks=20;seconds=2"}
+    body = chat("general", stream=True)
+    with httpx.stream("POST", f"{up.gateway}/v1/chat/completions", json=body, headers=headers, timeout=10) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        up.process.send_signal(signal.SIGINT)
+        assert "data: [DONE]" in list(lines)
+    assert up.process.wait(20) == 0
+    assert "waiting for 1 open request" in up.said()
+
+
+def run(directory: Path, document: dict[str, Any]) -> tuple[int, str]:
+    up = Up(directory, document)
+    try:
+        return up.process.wait(30), up.said()
+    finally:
+        up.process.kill()
+
+
+def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
+    document = configuration()
+    port = document["global"]["services"]["api"]["port"]
+    with socket.create_server(("127.0.0.1", port)):
+        code, said = run(tmp_path, document)
+    assert code == 1
+    assert f"port {port} on 127.0.0.1 is already in use; it is set by global.services.api.port" in said
+    assert not (tmp_path / "run" / "logs").exists()
+
+
+def test_a_faulty_configuration_is_reported(tmp_path: Path) -> None:
+    code, said = run(tmp_path, configuration() | {"providesr": {}})
+    assert code == 1
+    assert "config.yaml" in said and "providesr" in said
+
+
+# --- demo backends -------------------------------------------------------------------------------------------------
+
+
+def test_every_endpoint_gets_a_port_and_its_models() -> None:
+    document = yaml.safe_load(CONFIGURATION)
+    document["providers"]["models"].append({"name": "twin", "backend_refs": [{"endpoint": "127.0.0.1:8000"}]})
+    config = Config.model_validate(document)
+    ports = demo_endpoints(config, avoid={18000})
+    assert list(ports) == ["127.0.0.1:8000", "vllm.example.svc.cluster.local:8000"]
+    assert len(set(ports.values())) == 2 and 18000 not in ports.values()
+    first, second = ports.values()
+    assert served_models(config, ports) == {
+        first: [Served("general"), Served("twin")],
+        second: [Served("org/base", ("haiku",))],
+    }
+    replaced = with_endpoints(config, {name: f"127.0.0.1:{port}" for name, port in ports.items()})
+    endpoints = [ref.endpoint for model in replaced.providers.models for ref in model.backend_refs]
+    assert endpoints == [f"127.0.0.1:{first}", f"127.0.0.1:{second}", f"127.0.0.1:{first}"]
+    assert replaced.routing is config.routing
