@@ -37,7 +37,8 @@ async def drain():
 
 children = [
     Child(
-        name=name, command=[sys.executable, "-c", code], ready=exists(name), ready_within=2 if name == "slow" else 20, grace=grace,
+        name=name, command=[sys.executable, "-c", code], grace=grace,
+        ready=exists(name), ready_within=2 if name == "slow" else 20,
         before_stop=drain if name == "last" else None,
         after_stop=lambda name=name: print("after", name, flush=True),
     )
