@@ -236,7 +236,8 @@ def _chat_stream(turn: Turn) -> Iterator[str]:
     if turn.tool is not None:
         head = {"index": 0, "id": f"call_{turn.id}", "type": "function"}
         yield chunk({"tool_calls": [{**head, "function": {"name": turn.tool, "arguments": ""}}]})
-        for piece in ("{", "}"):
+        # As long as the text would have been: arguments stream like words.
+        for piece in ('{"note": "', *turn.pieces, '"}'):
             yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
     else:
         for piece in turn.pieces:

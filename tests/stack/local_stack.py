@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -30,7 +31,8 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
-free_port.next = 21000  # type: ignore[attr-defined]
+# Two test runs on one machine start apart.
+free_port.next = 20000 + os.getpid() % 100 * 100  # type: ignore[attr-defined]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
