@@ -333,7 +333,9 @@ def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _internal(name: str) -> bool:
-    return name in INTERNAL_HEADERS or (name.startswith(INTERNAL_PREFIX) and name not in CLIENT_HEADERS)
+    if name.startswith(INTERNAL_PREFIX):
+        return name not in CLIENT_HEADERS
+    return name in INTERNAL_HEADERS
 
 
 def _declared_length(headers: Mapping[str, str]) -> int:

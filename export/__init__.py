@@ -1,0 +1,1 @@
+"""From published weights to the signal bundle that Triton serves: `python -m export --help`."""

@@ -1,0 +1,263 @@
+"""The ONNX graph of a BERT encoder with pooling, normalisation and classification heads inside.
+
+Built node by node from the weights, so that neither torch nor an exporter is needed and the same weights always give
+the same graph. The network is the one of Devlin et al. (2018), post-layer-norm, with exact (erf) GELU; pooling is
+sentence-transformers' mean over real tokens followed by L2 normalisation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from export.head import Head
+
+OPSET = 17
+INPUTS = ("input_ids", "attention_mask")
+IR_VERSION = 10
+
+# Added to the scores of padded positions. Far below any real score, and still finite in half precision.
+MASKED_SCORE = -1e4
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class BertShape:
+    """The numbers of a `config.json` that the graph depends on."""
+
+    hidden: int
+    layers: int
+    heads: int
+    epsilon: float
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> BertShape:
+        """Raises ValueError for an architecture that this graph is not."""
+        expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+        for key, value in expected.items():
+            if config.get(key, value) != value:
+                raise ValueError(f"config.json: {key} is {config[key]!r}, only {value!r} can be exported")
+        return cls(
+            hidden=int(config["hidden_size"]),
+            layers=int(config["num_hidden_layers"]),
+            heads=int(config["num_attention_heads"]),
+            epsilon=float(config["layer_norm_eps"]),
+        )
+
+
+class _Graph:
+    """Nodes and initializers in the making; every method returns the name of the tensor that it adds."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def floats(self, name: str, value: NDArray[Any] | float) -> str:
+        return self.constant(name, np.asarray(value, np.float32))
+
+    def ints(self, name: str, *values: int) -> str:
+        return self.constant(name, np.asarray(values, np.int64))
+
+    def scalar(self, name: str, value: int) -> str:
+        return self.constant(name, np.asarray(value, np.int64))
+
+    def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def dense(self, name: str, x: str, weight: NDArray[Any], bias: NDArray[Any]) -> str:
+        """`x · weight + bias`, weight of shape [in, out]."""
+        product = self.op("MatMul", f"{name}.matmul", x, self.floats(f"{name}.weight", weight))
+        return self.op("Add", name, product, self.floats(f"{name}.bias", bias))
+
+    def layer_norm(self, name: str, x: str, weights: Weights, prefix: str, epsilon: float) -> str:
+        scale = self.floats(f"{name}.scale", weights[f"{prefix}.weight"])
+        bias = self.floats(f"{name}.bias", weights[f"{prefix}.bias"])
+        return self.op("LayerNormalization", name, x, scale, bias, axis=-1, epsilon=epsilon)
+
+    def gelu(self, name: str, x: str) -> str:
+        """x · ½ (1 + erf(x / √2)), spelt so that ONNX Runtime and TensorRT recognise and fuse it."""
+        scaled = self.op("Div", f"{name}.scaled", x, self.floats("sqrt_two", np.sqrt(2.0)))
+        erf = self.op("Erf", f"{name}.erf", scaled)
+        raised = self.op("Add", f"{name}.raised", erf, self.floats("one", 1.0))
+        product = self.op("Mul", f"{name}.product", x, raised)
+        return self.op("Mul", name, product, self.floats("half", 0.5))
+
+
+def build(
+    weights: Weights, config: Mapping[str, Any], heads: Sequence[Head], expose: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """One forward: `embedding` [batch, hidden] of unit length, and for each head its probabilities [batch, labels].
+
+    weights: tensors of a Hugging Face BertModel (`embeddings.…`, `encoder.layer.N.…`), float32.
+    config: the `config.json` beside them.
+    expose: feature names (see `export.head.FEATURE`) to give out under `feature.NAME` as well, for training a head.
+
+    Inputs `input_ids` and `attention_mask` are INT64 [batch, length]; both axes are dynamic. Outputs are FLOAT.
+    Raises ValueError for an architecture or feature that is not supported, KeyError for a missing weight.
+    """
+    shape = BertShape.from_config(config)
+    g = _Graph()
+    x = _embeddings(g, weights, shape)
+    bias = _attention_bias(g)
+    states = [x]
+    for index in range(shape.layers):
+        x = _layer(g, weights, shape, index, x, bias)
+        states.append(x)
+
+    mask = g.op("Cast", "mask.float", "attention_mask", to=TensorProto.FLOAT)
+    mask = g.op("Unsqueeze", "mask.column", mask, g.ints("axis.last", -1))
+    pooled = _Pooling(g, states, mask)
+    outputs = {"embedding": _normalise(g, "embedding", pooled.feature(f"mean.{shape.layers}"))}
+    widths = {"embedding": shape.hidden}
+    for head in heads:
+        outputs[head.name] = _head(g, head, pooled)
+        widths[head.name] = len(head.labels)
+    for name in expose:
+        outputs[f"feature.{name}"] = g.op("Identity", f"feature.{name}", pooled.feature(name))
+        widths[f"feature.{name}"] = shape.hidden
+
+    graph = helper.make_graph(
+        g.nodes,
+        "encoder",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in INPUTS],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", widths[n]]) for n in outputs],
+        list(g.initializers.values()),
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="triton-router"
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _embeddings(g: _Graph, weights: Weights, shape: BertShape) -> str:
+    """Word, position and segment embeddings, summed and normalised: [batch, length, hidden]."""
+    words = g.op(
+        "Gather", "embeddings.words", g.floats("word_table", weights["embeddings.word_embeddings.weight"]), "input_ids"
+    )
+    # Every token is of segment 0, so that row of the segment table is a constant of each position.
+    places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
+    length = g.op("Gather", "length", g.op("Shape", "shape", "input_ids"), g.scalar("index.one", 1))
+    ids = g.op("Range", "position_ids", g.scalar("index.zero", 0), length, g.scalar("index.one", 1))
+    positions = g.op("Gather", "embeddings.positions", g.floats("position_table", places), ids)
+    total = g.op("Add", "embeddings.sum", words, positions)
+    return g.layer_norm("embeddings", total, weights, "embeddings.LayerNorm", shape.epsilon)
+
+
+def _attention_bias(g: _Graph) -> str:
+    """[batch, 1, 1, length]: 0 for real tokens, MASKED_SCORE for padding."""
+    mask = g.op("Unsqueeze", "mask.wide", "attention_mask", g.ints("axes.middle", 1, 2))
+    mask = g.op("Cast", "mask.wide.float", mask, to=TensorProto.FLOAT)
+    inverse = g.op("Sub", "mask.inverse", g.floats("one", 1.0), mask)
+    return g.op("Mul", "attention.bias", inverse, g.floats("masked_score", MASKED_SCORE))
+
+
+def _layer(g: _Graph, weights: Weights, shape: BertShape, index: int, x: str, bias: str) -> str:
+    name, prefix = f"layer.{index}", f"encoder.layer.{index}"
+    width = shape.hidden // shape.heads
+
+    def matrix(part: str) -> NDArray[np.float32]:
+        return weights[f"{prefix}.{part}.weight"].T
+
+    def vector(part: str) -> NDArray[np.float32]:
+        return weights[f"{prefix}.{part}.bias"]
+
+    # One product for query, key and value; the scale of the scores goes into the query's weights.
+    scale = np.float32(1 / np.sqrt(width))
+    parts = [f"attention.self.{part}" for part in ("query", "key", "value")]
+    stacked = np.concatenate([matrix(parts[0]) * scale, matrix(parts[1]), matrix(parts[2])], axis=1)
+    stacked_bias = np.concatenate([vector(parts[0]) * scale, vector(parts[1]), vector(parts[2])])
+    qkv = g.dense(f"{name}.qkv", x, stacked, stacked_bias)
+    split = [f"{name}.{part}" for part in ("query", "key", "value")]
+    sizes = g.ints("qkv.sizes", *[shape.hidden] * 3)
+    g.nodes.append(helper.make_node("Split", [qkv, sizes], split, name=f"{name}.split", axis=-1))
+    by_head = [
+        g.op("Reshape", f"{part}.heads", part, g.ints("shape.heads", 0, 0, shape.heads, width)) for part in split
+    ]
+    query = g.op("Transpose", f"{name}.q", by_head[0], perm=[0, 2, 1, 3])
+    key = g.op("Transpose", f"{name}.k", by_head[1], perm=[0, 2, 3, 1])
+    value = g.op("Transpose", f"{name}.v", by_head[2], perm=[0, 2, 1, 3])
+
+    scores = g.op("Add", f"{name}.scores", g.op("MatMul", f"{name}.qk", query, key), bias)
+    context = g.op("MatMul", f"{name}.context", g.op("Softmax", f"{name}.weights", scores, axis=-1), value)
+    context = g.op("Transpose", f"{name}.context.tokens", context, perm=[0, 2, 1, 3])
+    context = g.op("Reshape", f"{name}.context.joined", context, g.ints("shape.joined", 0, 0, shape.hidden))
+    out = g.dense(f"{name}.out", context, matrix("attention.output.dense"), vector("attention.output.dense"))
+    residual = g.op("Add", f"{name}.attended", out, x)
+    x = g.layer_norm(f"{name}.norm", residual, weights, f"{prefix}.attention.output.LayerNorm", shape.epsilon)
+
+    inner = g.dense(f"{name}.inner", x, matrix("intermediate.dense"), vector("intermediate.dense"))
+    outer = g.dense(f"{name}.outer", g.gelu(f"{name}.gelu", inner), matrix("output.dense"), vector("output.dense"))
+    residual = g.op("Add", f"{name}.sum", outer, x)
+    return g.layer_norm(name, residual, weights, f"{prefix}.output.LayerNorm", shape.epsilon)
+
+
+class _Pooling:
+    """Pooled states by feature name, each computed once however many heads read it."""
+
+    def __init__(self, g: _Graph, states: Sequence[str], mask: str) -> None:
+        self.g, self.states, self.mask = g, states, mask
+        self.done: dict[str, str] = {}
+
+    def feature(self, name: str) -> str:
+        """[batch, hidden]; `mean.N`, `max.N` or `cls.N` of the states after layer N (0: the embeddings)."""
+        if name not in self.done:
+            match = re.fullmatch(r"(mean|max|cls)\.(\d+)", name)
+            if match is None or int(match[2]) >= len(self.states):
+                last = len(self.states) - 1
+                raise ValueError(f"no feature {name!r}: expected mean.N, max.N or cls.N, N up to {last}")
+            self.done[name] = getattr(self, f"_{match[1]}")(f"pooled.{name}", self.states[int(match[2])])
+        return self.done[name]
+
+    def _mean(self, name: str, x: str) -> str:
+        g = self.g
+        masked = g.op("Mul", f"{name}.masked", x, self.mask)
+        total = g.op("ReduceSum", f"{name}.sum", masked, g.ints("axis.length", 1), keepdims=0)
+        if "mask.count" not in self.done:
+            count = g.op("ReduceSum", "mask.sum", self.mask, g.ints("axis.length", 1), keepdims=0)
+            # A row without any token (Triton's warm-up sends zeros) must not divide by zero.
+            self.done["mask.count"] = g.op("Max", "mask.count", count, g.floats("one", 1.0))
+        return g.op("Div", name, total, self.done["mask.count"])
+
+    def _max(self, name: str, x: str) -> str:
+        g = self.g
+        if "mask.low" not in self.done:
+            inverse = g.op("Sub", "mask.column.inverse", g.floats("one", 1.0), self.mask)
+            self.done["mask.low"] = g.op("Mul", "mask.low", inverse, g.floats("masked_score", MASKED_SCORE))
+        lowered = g.op("Add", f"{name}.lowered", x, self.done["mask.low"])
+        return g.op("ReduceMax", name, lowered, axes=[1], keepdims=0)
+
+    def _cls(self, name: str, x: str) -> str:
+        return self.g.op("Gather", name, x, self.g.scalar("index.zero", 0), axis=1)
+
+
+def _normalise(g: _Graph, name: str, x: str) -> str:
+    norm = g.op("ReduceL2", f"{name}.norm", x, axes=[-1], keepdims=1)
+    return g.op("Div", name, x, g.op("Max", f"{name}.norm.floor", norm, g.floats("tiny", 1e-12)))
+
+
+def _head(g: _Graph, head: Head, pooled: _Pooling) -> str:
+    """Linear layers with ReLU between them on the concatenated features, then softmax of logits / temperature."""
+    features = [_normalise(g, f"{head.name}.{f}.unit", pooled.feature(f)) for f in head.features]
+    x = features[0] if len(features) == 1 else g.op("Concat", f"{head.name}.features", *features, axis=-1)
+    last = len(head.layers) - 1
+    for index, layer in enumerate(head.layers):
+        scale = 1 / head.temperature if index == last else 1.0
+        x = g.dense(f"{head.name}.dense.{index}", x, layer.weight * scale, layer.bias * scale)
+        if index < last:
+            x = g.op("Relu", f"{head.name}.relu.{index}", x)
+    return g.op("Softmax", head.name, x, axis=-1)

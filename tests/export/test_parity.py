@@ -1,0 +1,69 @@
+"""The graph of the real weights against PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from export import graph, head, source
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = [
+    "Why is the sky blue?",
+    "hi",
+    "How do I patch a CVE in OpenSSL? " * 12,
+    "Wie hoch ist die Zugspitze, und wer war zuerst oben? Bitte mit Quelle.",
+    "def f(x):\n    return x ** 2  # what does this do\n" * 8,
+    "法律上，口头合同有效吗？",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [128, 256])
+def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
+    import torch
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertModel
+
+    found = source.resolve(source.DEFAULT, ROOT / "build" / "export" / "source")
+    domain = head.load(ROOT / "export" / "heads" / "domain.json")
+    config = BertConfig.from_pretrained(found.directory)
+    weights = load_file(found.weights)
+    model = BertModel(config)
+    missing, _ = model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()}, strict=False)
+    assert missing == []
+    model.eval()
+
+    tokenizer = Tokenizer.from_file(str(found.tokenizer))
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length)
+    encodings = tokenizer.encode_batch(TEXTS)
+    ids = np.asarray([encoding.ids for encoding in encodings])
+    mask = np.asarray([encoding.attention_mask for encoding in encodings])
+    assert len(set(mask.sum(axis=1))) > 3, "the lengths must differ"
+
+    with torch.inference_mode():
+        output = model(torch.tensor(ids), torch.tensor(mask), output_hidden_states=True)
+        column = torch.tensor(mask)[:, :, None].float()
+
+        def pooled(feature: str) -> torch.Tensor:
+            kind, layer = feature.split(".")
+            assert kind == "mean"
+            total = (output.hidden_states[int(layer)] * column).sum(dim=1)
+            return torch.nn.functional.normalize(total / column.sum(dim=1), dim=1)
+
+        embedding = pooled(f"mean.{config.num_hidden_layers}")
+        logits = torch.cat([pooled(feature) for feature in domain.features], dim=1)
+        for layer in domain.layers:
+            logits = logits @ torch.tensor(layer.weight) + torch.tensor(layer.bias)
+        probabilities = torch.softmax(logits / domain.temperature, dim=1)
+
+    built = graph.build(weights, config.to_dict(), [domain])
+    session = ort.InferenceSession(built.SerializeToString(), providers=["CPUExecutionProvider"])
+    actual = session.run(["embedding", "domain"], {"input_ids": ids, "attention_mask": mask})
+    assert np.abs(actual[0] - embedding.numpy()).max() <= 1e-4
+    assert np.abs(actual[1] - probabilities.numpy()).max() <= 1e-4

@@ -1,0 +1,296 @@
+"""The server over real gRPC, with a client that can misbehave in ways that Envoy does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from conftest import eventually, serving
+from envoy.config.core.v3 import base_pb2
+from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
+from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from router.extproc.server import SERVICE, ExtProcServer
+from router.pipeline import Forward, Outcome, Reply, Request
+
+PROMPT = "my secret prompt"
+
+
+async def forward(request: Request) -> Outcome:
+    return Forward({"x-selected-model": "mathé"}, request.body + b"!", {"x-vsr-selected-model": "mathé"})
+
+
+def headers(*extra: tuple[str, bytes], end_of_stream: bool = False) -> pb.ProcessingRequest:
+    message = pb.ProcessingRequest()
+    message.request_headers.end_of_stream = end_of_stream
+    for name, value in ((":method", b"POST"), (":path", b"/v1/chat/completions?k=secret"), *extra):
+        message.request_headers.headers.headers.append(base_pb2.HeaderValue(key=name, raw_value=value))
+    message.protocol_config.request_body_mode = ProcessingMode.BUFFERED
+    return message
+
+
+def body(data: bytes) -> pb.ProcessingRequest:
+    return pb.ProcessingRequest(request_body=pb.HttpBody(body=data, end_of_stream=True))
+
+
+ANSWER = pb.ProcessingRequest(response_headers=pb.HttpHeaders())
+
+
+def values(mutation: Any) -> dict[str, bytes]:
+    return {option.header.key: option.header.raw_value for option in mutation.set_headers}
+
+
+class Client:
+    def __init__(self, server: ExtProcServer) -> None:
+        options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options)
+        self.health = health_pb2_grpc.HealthStub(self.channel)
+
+    def process(self) -> Any:
+        return self.channel.stream_stream(f"/{SERVICE}/Process")()
+
+
+async def exchange(call: Any, *messages: pb.ProcessingRequest | bytes) -> list[pb.ProcessingResponse]:
+    answers = []
+    for message in messages:
+        await call.write(message if isinstance(message, bytes) else message.SerializeToString())
+        answer = await call.read()
+        assert answer is not grpc.aio.EOF, await call.code()
+        answers.append(pb.ProcessingResponse.FromString(answer))
+    return answers
+
+
+async def ended(call: Any, *messages: pb.ProcessingRequest | bytes) -> tuple[grpc.StatusCode, str]:
+    """Send all, say no more, and return how the server ends the stream."""
+    try:
+        for message in messages:
+            await call.write(message if isinstance(message, bytes) else message.SerializeToString())
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        pass
+    async with asyncio.timeout(5):
+        return await call.code(), await call.details()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with serving(forward) as server:
+        client = Client(server)
+        yield client
+        await client.channel.close()
+
+
+async def test_one_request(client: Client) -> None:
+    call = client.process()
+    spoofed = headers(("x-vsr-selected-model", b"evil"))
+    asked, routed, answered = await exchange(call, spoofed, body(b"abc"), ANSWER)
+
+    assert list(asked.request_headers.response.header_mutation.remove_headers) == ["x-vsr-selected-model"]
+    for mode in (asked.mode_override, answered.mode_override):
+        assert mode.request_body_mode == ProcessingMode.BUFFERED
+        assert mode.response_header_mode == ProcessingMode.SEND
+        assert mode.response_body_mode == ProcessingMode.NONE
+
+    common = routed.request_body.response
+    assert common.body_mutation.body == b"abc!"
+    assert common.clear_route_cache
+    assert values(common.header_mutation) == {"x-selected-model": b"math%C3%A9", "content-length": b"4"}
+
+    common = answered.response_headers.response
+    assert values(common.header_mutation) == {"x-vsr-selected-model": b"math%C3%A9"}
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_request_without_a_body() -> None:
+    async def reply(request: Request) -> Outcome:
+        return Reply(418, b"{}", {"x-a": "b"})
+
+    async with serving(reply) as server:
+        call = Client(server).process()
+        (answer,) = await exchange(call, headers(end_of_stream=True))
+        immediate = answer.immediate_response
+        assert (immediate.status.code, immediate.body) == (418, b"{}")
+        assert values(immediate.headers) == {"x-a": b"b", "content-type": b"application/json"}
+        assert await call.code() is grpc.StatusCode.OK
+        await eventually(lambda: server.open_streams == 0)
+
+
+async def test_emptied_body_is_taken_off() -> None:
+    async def empty(request: Request) -> Outcome:
+        return Forward({}, b"")
+
+    async with serving(empty) as server:
+        _, routed = await exchange(Client(server).process(), headers(), body(b"abc"))
+        assert routed.request_body.response.body_mutation.clear_body
+        assert values(routed.request_body.response.header_mutation) == {"content-length": b"0"}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [b"\xff\xff"],
+        [pb.ProcessingRequest()],
+        [headers()],
+        [body(b"{}")],
+        [headers(), headers()],
+        [headers(), body(b"{}"), body(b"{}")],
+    ],
+)
+async def test_nothing_unfinished_or_out_of_order_ends_cleanly(client: Client, messages: list[Any]) -> None:
+    code, _ = await ended(client.process(), *messages)
+    assert code is grpc.StatusCode.INTERNAL
+
+
+async def test_header_bytes_that_are_no_text() -> None:
+    seen: list[Request] = []
+
+    async def route(request: Request) -> Outcome:
+        seen.append(request)
+        return Reply(200, b"")
+
+    async with serving(route) as server:
+        await exchange(
+            Client(server).process(), headers(("x-user", b"a\xff"), ("x-name", "é".encode()), end_of_stream=True)
+        )
+    assert seen[0].headers == {"x-user": "a\\xff", "x-name": "é"}
+
+
+async def _raises(request: Request) -> Outcome:
+    raise ValueError(f"cannot read {request.body!r}")
+
+
+async def _cancelled_inside(request: Request) -> Outcome:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("route", [_raises, _cancelled_inside])
+async def test_routing_failure_is_a_500_and_one_line_without_the_prompt(
+    route: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="router")
+    async with serving(route) as server:
+        message = headers(("x-request-id", b"r-1"))
+        call = Client(server).process()
+        _, answer = await exchange(call, message, body(PROMPT.encode()))
+        assert answer.immediate_response.status.code == 500
+        assert b'"router_error"' in answer.immediate_response.body
+        assert await call.code() is grpc.StatusCode.OK
+        await eventually(lambda: server.open_streams == 0)
+    (record,) = [record for record in caplog.records if record.name.startswith("router")]
+    line = record.getMessage()
+    assert "r-1" in line and "/v1/chat/completions" in line and __name__ in line
+    assert "secret" not in line and record.exc_info is None
+
+
+async def test_nonsense_from_the_pipeline_aborts(caplog: pytest.LogCaptureFixture) -> None:
+    async def nonsense(request: Request) -> Any:
+        return Forward({"x": 1})  # type: ignore[dict-item]
+
+    async with serving(nonsense) as server:
+        code, _ = await ended(Client(server).process(), headers(), body(b"{}"))
+        assert code is grpc.StatusCode.INTERNAL
+        assert server.open_streams == 0
+    assert "AttributeError" in caplog.text
+
+
+async def test_client_gone_cancels_routing() -> None:
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Request) -> Outcome:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        raise AssertionError
+
+    async with serving(slow) as server:
+        call = Client(server).process()
+        await exchange(call, headers())
+        await call.write(body(b"{}").SerializeToString())
+        await asyncio.wait_for(started.wait(), 5)
+        assert server.open_streams == 1
+        call.cancel()
+        await asyncio.wait_for(cancelled.wait(), 5)
+        await eventually(lambda: server.open_streams == 0)
+
+
+async def test_one_limit_for_bodies_and_messages() -> None:
+    limit = 6 * 1024 * 1024  # beyond gRPC's own default
+    async with serving(forward, max_body_bytes=limit) as server:
+        client = Client(server)
+        _, routed = await exchange(client.process(), headers(), body(b"x" * limit))
+        assert len(routed.request_body.response.body_mutation.body) == limit + 1
+        _, refused = await exchange(client.process(), headers(), body(b"x" * (limit + 1)))
+        assert refused.immediate_response.status.code == 413
+
+
+async def test_two_servers_cannot_share_a_port(client: Client) -> None:
+    async with serving(forward) as server:
+        with pytest.raises(RuntimeError):
+            await ExtProcServer(forward, port=server.port).start()
+
+
+# --- health and draining -------------------------------------------------------------------------------------------
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+async def test_health_serving_then_not(service: str) -> None:
+    async with serving(forward) as server:
+        client = Client(server)
+        request = health_pb2.HealthCheckRequest(service=service)
+        assert (await client.health.Check(request)).status == SERVING
+        watch = client.health.Watch(request)
+        assert (await watch.read()).status == SERVING
+        async with asyncio.timeout(5):  # a watcher does not hold up the end
+            await server.drain(60)
+        assert (await watch.read()).status == NOT_SERVING
+
+
+async def test_drain_waits_for_open_streams_and_takes_no_new_ones() -> None:
+    go = asyncio.Event()
+
+    async def when_told(request: Request) -> Outcome:
+        await go.wait()
+        return Forward({})
+
+    async with serving(when_told) as server:
+        client = Client(server)
+        call = client.process()
+        await exchange(call, headers())
+        draining = asyncio.create_task(server.drain(30))
+        await asyncio.sleep(0.1)
+        code, _ = await ended(client.process(), headers())
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert not draining.done()
+        go.set()
+        routed, answered = await exchange(call, body(b"{}"), ANSWER)
+        assert routed.HasField("request_body") and answered.HasField("response_headers")
+        assert await call.code() is grpc.StatusCode.OK
+        await asyncio.wait_for(draining, 5)
+
+
+async def test_drain_cuts_what_takes_longer_and_never_cleanly() -> None:
+    async def never(request: Request) -> Outcome:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async with serving(never) as server:
+        call = Client(server).process()
+        await exchange(call, headers())
+        await call.write(body(b"{}").SerializeToString())
+        async with asyncio.timeout(5):
+            await server.drain(0.2)
+            assert await call.code() is not grpc.StatusCode.OK
+        assert server.open_streams == 0
