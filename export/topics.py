@@ -28,8 +28,8 @@ Array = NDArray[np.float32]
 Encode = Callable[[Sequence[str]], tuple[Array, Array]]
 
 HEAD = "domain"
-# Share of the head's own prompts that one new topic may take. The accepted limit is 3 %; a third is left for topics that
-# are nearer to a label than those fitted on.
+# Share of the head's own prompts that one new topic may take. The accepted limit is 3 %; a third is left for topics
+# that are nearer to a label than those fitted on.
 STOLEN = 0.02
 FOLDS = 7
 # Enough to describe ordinary prompts; more changes nothing but the time.
@@ -70,6 +70,8 @@ def run_fit(repository: Path, options: argparse.Namespace) -> None:
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topics", type=Path, required=True, help="prompts of topics that nothing was fitted on")
     parser.add_argument("--own", type=Path, action="append", required=True, help="prompts of the head's labels")
+    parser.add_argument("--only", action="append", default=[], metavar="TOPIC=LABEL", help="also measure a table that "
+                        "declares these topics and no label; prompts of LABEL should reach TOPIC; repeat")  # fmt: skip
 
 
 def run_evaluate(repository: Path, options: argparse.Namespace) -> None:
@@ -93,7 +95,25 @@ def run_evaluate(repository: Path, options: argparse.Namespace) -> None:
     scorer = DomainScorer([*labels, *names], labels, parameters, prototypes)
     reached = np.mean([_share(scorer, topics, {name}, of=name) for name in names])
     taken = " | ".join(f"{_share(scorer, rows, set(names)):.1%}" for rows in own.values())
-    print(f"| all ten at once | {reached:.1%} | {taken} |")
+    print(f"| all {len(names)} at once | {reached:.1%} | {taken} |")
+    if options.only:
+        _print_only(dict(item.split("=", 1) for item in options.only), own, parameters, labels, encode)
+
+
+def _print_only(
+    label_of: dict[str, str], own: dict[str, Rows], parameters: TopicParameters, labels: Sequence[str], encode: Encode
+) -> None:
+    """How many prompts of a label reach the topic that stands for it in a table without labels."""
+    prototypes = {topic: prototype(topic, encode) for topic in label_of}
+    scorer = DomainScorer(list(label_of), labels, parameters, prototypes)
+    print("\n| nothing else declared | " + " | ".join(f"reached, {name}" for name in own) + " |")
+    print("| --- |" + " ---: |" * len(own))
+    total = np.zeros(len(own))
+    for topic, label in label_of.items():
+        figures = [_share(scorer, rows, {topic}, of=label) for rows in own.values()]
+        total += figures
+        print(f"| {topic}: {label} | " + " | ".join(f"{figure:.1%}" for figure in figures) + " |")
+    print("| **mean** | " + " | ".join(f"{figure:.1%}" for figure in total / len(label_of)) + " |")
 
 
 def fit(topics: Rows, user: Rows, exam: Rows, labels: Sequence[str], encode: Encode) -> dict[str, object]:

@@ -7,6 +7,9 @@ guess by three features, weighted as fitted on topics that were not the ones it 
   say "this is a prompt" rather than what it is about);
 - rival: the prompt's largest cosine to a name of the head's own labels;
 - affinity: the head's posterior of the prompt, weighted by its posterior of the topic's own name.
+
+A label of the head that nobody declared leaves its probability to the declared topics whose names mean much the same
+("medical" inherits from "health"), as far as they do; the rest counts against every declared domain.
 """
 
 from __future__ import annotations
@@ -23,11 +26,17 @@ Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
 
 TYPE = "domain"
-FALLBACK = "other"
+OTHER = "other"
+# What tables call the domain that takes the rest. The first of these that is declared is read as the head's `other`.
+FALLBACKS = (OTHER, "general", "miscellaneous", "misc")
 # Below this no topic is taken to be meant; chosen on training prompts, see docs/topics.md.
 DEFAULT_THRESHOLD = 0.25
 # Keeps the logarithm of the affinity finite where the head sees nothing in common.
 AFFINITY_FLOOR = 0.01
+# Share of an undeclared label that a topic inherits: a logistic curve over the cosine of their names, half at MIDDLE.
+# The slope is the fit to whether names mean the same, the middle is chosen on training prompts; see docs/topics.md.
+KINSHIP_SLOPE = 18.0
+KINSHIP_MIDDLE = 0.47
 
 _TEXTS = (
     "{}",
@@ -92,7 +101,7 @@ class DomainScores:
 
 
 class DomainScorer:
-    """Scores a fixed list of declared domains. Pure; about 20 µs a prompt.
+    """Scores a fixed list of declared domains. Pure; docs/topics.md has the time it takes.
 
     A domain that is neither a label of the head nor in ``prototypes`` cannot be scored and is left out.
     """
@@ -106,16 +115,26 @@ class DomainScorer:
         threshold: float = DEFAULT_THRESHOLD,
     ) -> None:
         position = {normalised(label): index for index, label in enumerate(labels)}
-        self._known = [(name, position[normalised(name)]) for name in declared if normalised(name) in position]
-        self._new = [name for name in declared if normalised(name) not in position and name in prototypes]
+        spoken = {name: normalised(name) for name in declared}
+        self._fallback = next((name for word in FALLBACKS for name in declared if spoken[name] == word), None)
+        if self._fallback is not None:
+            spoken[self._fallback] = OTHER
+        self._known = [(name, position[word]) for name, word in spoken.items() if word in position]
+        self._new = [name for name, word in spoken.items() if word not in position and name in prototypes]
         scored = {*self._new, *(name for name, _ in self._known)}
-        self._order = [name for name in declared if name in scored]
-        self._fallback = next((name for name in declared if normalised(name) == FALLBACK), None)
+        self._order = [name for name in spoken if name in scored]
         self._threshold = threshold
+        self._unclaimed = np.ones(len(labels), np.float32)
+        self._unclaimed[[index for _, index in self._known]] = 0.0
         if self._new:
             if not parameters.label_embeddings:
                 raise ValueError("the bundle has no parameters for topics that its head does not know")
             self._contrast = _Contrast(parameters, [prototypes[name] for name in self._new])
+            self._inherited = self._contrast.kinship() * self._unclaimed
+            if OTHER in position:  # no topic, so nothing means the same
+                self._inherited[:, position[OTHER]] = 0.0
+            self._inherited /= np.maximum(self._inherited.sum(axis=0), 1.0)
+            self._unclaimed -= self._inherited.sum(axis=0)
 
     def score(self, embedding: Vector, probabilities: Vector) -> DomainScores:
         """``embedding`` FP32 [dimension] of unit length, ``probabilities`` FP32 [labels] of the head.
@@ -126,19 +145,20 @@ class DomainScorer:
         total = float(probabilities.sum())
         if self._new:
             odds = self._contrast.odds(embedding, probabilities)
-            weights.update(zip(self._new, odds.tolist(), strict=True))
             total += float(odds.sum())
+            weights.update(zip(self._new, (odds + self._inherited @ probabilities).tolist(), strict=True))
         scored = {name: weights[name] / total for name in self._order}
-        return self._decided(scored)
+        return self._decided(scored, float((self._unclaimed * probabilities).max(initial=0.0)) / total)
 
     def nothing_said(self) -> DomainScores:
         """The scores of a prompt without words: about nothing, so the fallback if it is declared."""
-        return self._decided(dict.fromkeys(self._order, 0.0))
+        return self._decided(dict.fromkeys(self._order, 0.0), 0.0)
 
-    def _decided(self, scored: dict[str, float]) -> DomainScores:
+    def _decided(self, scored: dict[str, float], undeclared: float) -> DomainScores:
+        """``undeclared``: the probability of the likeliest label that nobody declared."""
         winner = max(scored, key=scored.__getitem__, default=None)
         best = scored[winner] if winner is not None else 0.0
-        if winner is not None and best >= self._threshold:
+        if winner is not None and best >= max(self._threshold, undeclared):
             return DomainScores(winner, best, scored, self._threshold)
         if self._fallback is None:
             return DomainScores(None, 0.0, scored, self._threshold)
@@ -155,13 +175,20 @@ class _Contrast:
         self._labels = np.asarray(parameters.label_embeddings, np.float32)
         self._weights = parameters.weights
         self._bias = parameters.bias
-        self._topics = np.stack([self.centred(prototype.embedding) for prototype in prototypes])
+        self._names = np.stack([prototype.embedding for prototype in prototypes])
+        self._topics = np.stack([self.centred(name) for name in self._names])
         self._affinity = np.stack([prototype.affinity for prototype in prototypes])
 
     def centred(self, embedding: Vector) -> Vector:
         """``embedding`` without what all prompts share, of unit length."""
         rest = embedding - self._mean
         return _unit(rest - (rest @ self._axis) * self._axis)
+
+    def kinship(self) -> Matrix:
+        """[topics, labels]: how much of a label a topic's name covers."""
+        cosines = self._names @ self._labels.T
+        covered: Matrix = 1 / (1 + np.exp(-KINSHIP_SLOPE * (cosines - KINSHIP_MIDDLE)))
+        return covered
 
     def odds(self, embedding: Vector, probabilities: Vector) -> Vector:
         likeness = self._topics @ self.centred(embedding)

@@ -55,6 +55,41 @@ def test_other_takes_what_no_domain_claims() -> None:
     assert scores.confidence == pytest.approx(0.81)
 
 
+def test_a_declared_domain_loses_to_a_likelier_one_that_nobody_declared() -> None:
+    assert scorer("math").score(CODE, head(0.6, 0.35, 0.05)).winner is None
+    assert scorer("math", "other").score(CODE, head(0.6, 0.35, 0.05)).winner == "other"
+    assert scorer("math", "computer science").score(CODE, head(0.6, 0.35, 0.05)).winner == "computer science"
+
+
+@pytest.mark.parametrize("name", ["general", "Misc", "miscellaneous"])
+def test_other_may_go_by_another_name(name: str) -> None:
+    table = scorer("math", name)
+    assert table.score(CHAT, head(0.1, 0.1, 0.8)).winner == name
+    assert table.score(CHAT, head(0.1, 0.1, 0.8)).confidence == pytest.approx(0.8)
+    assert table.score(CODE, head(0.8, 0.1, 0.1)).winner == name
+    assert scorer("general", "other").score(CHAT, head(0.1, 0.1, 0.8)).winner == "other"
+
+
+def test_a_topic_inherits_an_undeclared_label_that_means_the_same() -> None:
+    coding = {"coding": Prototype(CODE, np.array([0.9, 0.0, 0.1], np.float32))}
+    prompt = head(0.9, 0.05, 0.05)
+    assert scorer("coding", "general", prototypes=coding).score(SUMS, prompt).winner == "coding"
+    assert scorer("coding", "computer science", prototypes=coding).score(SUMS, prompt).winner == "computer science"
+    chatter = {"chatter": Prototype(CHAT, head(0.0, 0.0, 1.0))}
+    assert scorer("chatter", prototypes=chatter).score(SUMS, head(0.05, 0.05, 0.9)).winner is None
+    narrow = {"hacking": SECURITY}
+    assert scorer("hacking", "general", prototypes=narrow).score(SUMS, prompt).winner == "general"
+
+
+def test_topics_that_mean_the_same_share_what_they_inherit() -> None:
+    same = Prototype(CODE, np.array([1.0, 0.0, 0.0], np.float32))
+    scores = scorer("coding", "programming", prototypes={"coding": same, "programming": same}).score(
+        SUMS, head(0.9, 0.1, 0.0)
+    )
+    assert scores.probabilities["coding"] == pytest.approx(scores.probabilities["programming"])
+    assert sum(scores.probabilities.values()) <= 1
+
+
 def test_a_prompt_without_words_goes_to_other_if_there_is_one() -> None:
     assert scorer("math", "other").nothing_said().winner == "other"
     assert scorer("math").nothing_said().winner is None
