@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from export import recipe, source
+from export import recipe, source, topics
 from export.pipeline import ExportError, Pipeline, Places
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         ("all", _all, "everything that serving on CPU needs; does again only what changed"),
         ("train-head", _train_head, "train a head on labelled JSON lines"),
         ("evaluate", _evaluate, "measure accuracy, calibration, int8 against fp32, latency"),
+        ("fit-topics", _fit_topics, "fit how topics are scored that the head does not know"),
+        ("evaluate-topics", _evaluate_topics, "measure that on topics that nothing was fitted on"),
     ):
         command = commands.add_parser(name, help=help_text, description=help_text)
         command.set_defaults(run=run)
@@ -43,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
             _train_options(command)
         elif name == "evaluate":
             _evaluate_options(command)
+        elif name == "fit-topics":
+            topics.add_fit_arguments(command)
+        elif name == "evaluate-topics":
+            topics.add_evaluate_arguments(command)
     return parser
 
 
@@ -113,6 +119,15 @@ def _evaluate(pipeline: Pipeline, options: argparse.Namespace) -> None:
 
     data = dict(item.split("=", 1) for item in options.data)
     report.evaluate(pipeline, {name: Path(path) for name, path in data.items()}, options.report)
+
+
+def _fit_topics(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    topics.run_fit(options.repository, options)
+    pipeline.write_repository()
+
+
+def _evaluate_topics(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    topics.run_evaluate(options.repository, options)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -49,6 +50,7 @@ class ExtProcServer:
         self._health = health.HealthServicer()
         self._server: Any = None
         self._open = 0
+        self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -84,15 +86,16 @@ class ExtProcServer:
     async def drain(self, seconds: float) -> None:
         """Report NOT_SERVING, take no new streams, give open ones ``seconds`` to end, then stop."""
         await self._health.enter_graceful_shutdown()
-        stopping = asyncio.ensure_future(self._server.stop(seconds))
-        idle = asyncio.ensure_future(self._idle.wait())
-        await asyncio.wait({stopping, idle}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        # Health watchers never end by themselves, and must not use up the time that requests have.
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        # Health watchers never end by themselves. Once only: a second call beside the first crashes the process.
         await self._server.stop(min(seconds, _LAST_CALL))
-        await stopping
 
     async def _process(self, _: Any, context: Any) -> None:
+        if self._draining:
+            # Envoy asks another worker on this status.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
         self._open += 1
         self._idle.clear()
         try:

@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
+from tiny_bert import HEADS, HIDDEN, LAYERS, TinyBert
 
 from export import graph, precision
 from export.head import Head, Layer
-from tiny_bert import HEADS, HIDDEN, LAYERS, TinyBert
 
 Vector = NDArray[np.floating[Any]]
 LENGTHS = [5, 17, 1, 9]

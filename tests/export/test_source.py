@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tiny_bert import TinyBert
 
 from export import source
 from export.checksums import sha256
-from tiny_bert import TinyBert
 
 
 def test_directory_with_the_expected_weights(tiny_bert: TinyBert, tmp_path: Path) -> None:

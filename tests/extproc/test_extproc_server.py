@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -74,6 +75,10 @@ async def ended(call: Any, *messages: pb.ProcessingRequest | bytes) -> tuple[grp
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         pass
     async with asyncio.timeout(5):
+        # The status arrives behind the answers, so those have to be read.
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while await call.read() is not grpc.aio.EOF:
+                pass
         return await call.code(), await call.details()
 
 

@@ -1,0 +1,79 @@
+"""The models on real Triton: one forward for all outputs, batches, and the ensemble for other clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import MODELS, Site
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+
+from router.inference import Encoder, load_bundle
+from router.telemetry import Metrics
+
+pytestmark = pytest.mark.e2e
+
+TEXTS = ["What is the derivative of x^3 + 2x?", "Good morning!", "Is a verbal agreement binding? " * 8]
+
+
+@pytest.fixture
+def triton(aibrix: Site) -> Iterator[InferenceServerClient]:
+    client = InferenceServerClient(aibrix.config.global_.inference.endpoint)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+async def encoder(aibrix: Site) -> AsyncIterator[Encoder]:
+    bundle, tokenizers = load_bundle(MODELS / "bundle.json")
+    trunk = bundle.trunks[0]
+    settings = aibrix.config.global_.inference
+    encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, Metrics())
+    await encoder.probe(_nothing)
+    assert encoder.failure is None
+    yield encoder
+    await encoder.close()
+
+
+async def _nothing() -> None:
+    return None
+
+
+def as_text(triton: InferenceServerClient, text: str) -> tuple[Any, Any]:
+    given = InferInput("text", [1, 1], "BYTES")
+    given.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
+    outputs = [InferRequestedOutput("embedding"), InferRequestedOutput("domain")]
+    answer = triton.infer("minilm_text", [given], outputs=outputs, client_timeout=10)
+    return answer.as_numpy("embedding")[0], answer.as_numpy("domain")[0]
+
+
+async def test_the_ensemble_says_what_the_router_is_told(triton: InferenceServerClient, encoder: Encoder) -> None:
+    for text in TEXTS:
+        direct = await encoder.encode(text)
+        embedding, domain = as_text(triton, text)
+        np.testing.assert_allclose(embedding, direct.embedding, atol=1e-5)
+        np.testing.assert_allclose(domain, direct.heads["domain"], atol=1e-5)
+        assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-4)
+        assert domain.sum() == pytest.approx(1, abs=1e-4)
+
+
+async def test_concurrent_requests_of_one_bucket_are_batched(triton: InferenceServerClient, encoder: Encoder) -> None:
+    def executions() -> dict[int, int]:
+        stats = triton.get_inference_statistics("minilm", as_json=True)["model_stats"][0]["batch_stats"]
+        return {int(entry["batch_size"]): int(entry["compute_infer"]["count"]) for entry in stats}
+
+    before = executions()
+    await asyncio.gather(*(encoder.encode(TEXTS[0]) for _ in range(48)))
+    after = executions()
+    assert sum(size * (count - before.get(size, 0)) for size, count in after.items()) == 48
+    assert any(count > before.get(size, 0) for size, count in after.items() if size > 1)
+
+
+def test_every_model_is_of_the_routers_bundle(triton: InferenceServerClient) -> None:
+    checksum = load_bundle(MODELS / "bundle.json")[0].checksum
+    for model in ("minilm", "minilm_text", "minilm_tokenizer"):
+        parameters = triton.get_model_config(model, as_json=True)["config"]["parameters"]
+        assert parameters["bundle_checksum"]["string_value"] == checksum
