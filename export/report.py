@@ -188,8 +188,8 @@ def _markdown(
     times = [[flavour, *[f"{ms:.1f}" for ms in row.values()]] for flavour, row in latency.items()]
     lost = max(results["fp32"][name].accuracy - results["int8"][name].accuracy for name in served)
     chosen = (
-        f"Served on CPU: **{pipeline.precision}**. The rule is int8 unless it loses more than 0.5 points of accuracy on\n"
-        f"some set; here the most it loses is {lost * 100:.1f} points."
+        f"Served on CPU: **{pipeline.precision}**. The rule is int8 unless it loses more than 0.5 points of accuracy\n"
+        f"on some set; here the most it loses is {lost * 100:.1f} points."
     )
     return f"""# Model report
 
@@ -258,8 +258,8 @@ embedding is the published one, which similarity rules and caches rely on.
 
 """
 
-_NOTES = """The exam sets carry the label of the subject that a question was published under; near borders (economics and
-business, biology and health, physics and engineering) it can be argued with. The user prompts, training and test
+_NOTES = """The exam sets carry the label of the subject that a question was published under; near borders (economics
+and business, biology and health, physics and engineering) it can be argued with. The user prompts, training and test
 alike, were written for this project by one hand, so the test says how the head does on new prompts *of that kind*;
 prompts from elsewhere will be harder. English only.
 

@@ -86,8 +86,12 @@ def _tokenizer() -> dict[str, Any]:
         "version": "1.0",
         "truncation": {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
         "padding": {
-            "strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": None,
-            "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]",
+            "strategy": {"Fixed": 8},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "[PAD]",
         },
         "added_tokens": special,
         "normalizer": None,
@@ -103,5 +107,9 @@ def _tokenizer() -> dict[str, Any]:
             "special_tokens": {name: {"id": name, "ids": [index], "tokens": [name]} for name, index in around.items()},
         },
         "decoder": None,
-        "model": {"type": "WordLevel", "vocab": {word: index for index, word in enumerate(WORDS)}, "unk_token": "[UNK]"},
-    }  # fmt: skip
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: index for index, word in enumerate(WORDS)},
+            "unk_token": "[UNK]",
+        },
+    }
