@@ -1,0 +1,314 @@
+"""What routing costs, rung by rung, in one run: Envoy alone, keywords, domain by Triton; beside them bare Triton."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+
+from perf.load import Samples, chat_bodies, closed_loop
+from router.config import load
+from router.inference import load_bundle
+from router.inference.windows import Windows
+from router.stack import envoy, triton
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = ROOT / "model_repository"
+FIRST_PORT = 27100
+RUNGS = ("Envoy alone", "keywords only", "domain by Triton", "bare Triton call")
+
+PROMPTS = [
+    "What is the derivative of x^3 + 2x?",
+    "My kettle trips the breaker whenever the oven is on. Is the circuit overloaded or is the kettle broken?",
+    "Summarise the causes of the French Revolution in five bullet points.",
+    "write a short toast for my brother's wedding, funny but not mean",
+    "Why is my Postgres query slow although there is an index on the column? EXPLAIN shows a sequential scan over two "
+    "million rows, the filter matches about a third of them, and the table was vacuumed last night.",
+    "can my employer make me work on a public holiday without extra pay",
+    "Compare the elasticity of demand for bread and for restaurant meals.",
+    "I have had a dull headache behind one eye for three days, it gets worse when I bend over, and I had a cold last "
+    "week. What could it be, what can I do at home, and when should I see a doctor about it?",
+    "Is it rational to fear death?",
+    "Balance C3H8 + O2 -> CO2 + H2O and tell me how much oxygen a 5 kg bottle of propane needs.",
+    "Draft an email to a supplier who is late for the second time; polite but firm.",
+    "How do vaccines train the immune system?",
+    "A ladder of 4 m leans at 60 degrees against a smooth wall. Where does it slip if a person of 80 kg climbs?",
+    "plan a rainy weekend in Lisbon with two kids",
+    "Explain gradient descent to someone who knows calculus but has never programmed anything.",
+    "What makes people keep promises that no longer benefit them?",
+    "Our start-up sells a subscription at 29 euros a month, churn is 6 percent, acquisition costs 140 euros each. "
+    "Should we raise the price, invest into retention, or buy more advertising, and what should we measure first?",
+    "thanks!",
+    "How thick must an aluminium plate be to carry a 200 kg machine on four feet?",
+    "Which rivers flow through Budapest, Vienna and Belgrade?",
+    "Rewrite this more friendly: your request was denied because the form was incomplete.",
+    "What is the difference between a tort and a crime?",
+]
+
+
+def run(requests: int, rounds: int, connections: list[int], out: Path) -> None:
+    """Measure every rung in turn, ``rounds`` times over, and write ``ladder.json`` and a table."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        site = _Site(Path(directory), stack)
+        results = asyncio.run(_measure(site, requests, rounds, connections))
+        document = {
+            "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, {platform.system()}",
+            "command": " ".join(["python -m perf", *sys.argv[1:]]),
+            "router_rss_mib": site.router_rss(),
+            "results": results,
+        }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "ladder.json").write_text(json.dumps(document, indent=1))
+    print(table(document))
+
+
+async def _measure(site: _Site, requests: int, rounds: int, connections: list[int]) -> list[dict[str, Any]]:
+    bare = await _BareTriton.connect(site.triton_port)
+    bodies = chat_bodies(PROMPTS, "MoM")
+    named = chat_bodies(PROMPTS, "quick")
+    askers: dict[str, Callable[[int, int], Any]] = {
+        "Envoy alone": lambda c, n: closed_loop(site.plain_port, named, c, n),
+        "keywords only": lambda c, n: closed_loop(site.keyword_port, bodies, c, n),
+        "domain by Triton": lambda c, n: closed_loop(site.domain_port, bodies, c, n),
+        "bare Triton call": bare.closed_loop,
+    }
+    for ask in askers.values():
+        await ask(2, 100)
+    collected = {(rung, count): Samples() for rung in RUNGS for count in connections}
+    cpu: dict[int, float] = dict.fromkeys(connections, 0.0)
+    for number in range(rounds):
+        for count in connections:
+            for rung in RUNGS:
+                before = site.router_cpu()
+                collected[rung, count].add(await askers[rung](count, requests))
+                if rung == "domain by Triton":
+                    cpu[count] += site.router_cpu() - before
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    await bare.close()
+    return [
+        _summary(rung, count, samples, cpu[count] if rung == "domain by Triton" else None)
+        for (rung, count), samples in collected.items()
+    ]
+
+
+def _summary(rung: str, connections: int, samples: Samples, cpu: float | None) -> dict[str, Any]:
+    return {
+        "rung": rung, "connections": connections, "requests": len(samples.ms), "errors": samples.errors,
+        "p50": samples.at(0.5), "p90": samples.at(0.9), "p99": samples.at(0.99), "p999": samples.at(0.999),
+        "max": max(samples.ms), "per_second": len(samples.ms) / samples.seconds,
+        "router_p50": samples.router_at(0.5), "router_p99": samples.router_at(0.99),
+        "router_cpu_ms": cpu * 1000 / len(samples.ms) if cpu is not None else None,
+    }  # fmt: skip
+
+
+def table(document: dict[str, Any]) -> str:
+    """The results as Markdown; ratios are to the bare Triton call at the same number of connections."""
+    bare = {row["connections"]: row["p50"] for row in document["results"] if row["rung"] == "bare Triton call"}
+    lines = [
+        f"{document['machine']}; `{document['command']}`; router {document['router_rss_mib']:.0f} MiB",
+        "",
+        "| | connections | requests | errors | p50 ms | p90 | p99 | p99.9 | max | per s | p50 to bare Triton |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in sorted(document["results"], key=lambda row: row["connections"]):
+        numbers = " | ".join(f"{row[key]:.2f}" for key in ("p50", "p90", "p99", "p999", "max"))
+        ratio = row["p50"] / bare[row["connections"]]
+        lines.append(
+            f"| {row['rung']} | {row['connections']} | {row['requests']} | {row['errors']} | {numbers} | "
+            f"{row['per_second']:.0f} | {ratio:.2f} |"
+        )
+    for row in document["results"]:
+        if row["router_cpu_ms"] is not None:
+            lines.append(
+                f"\nInside the router without the encoder, {row['connections']} connection(s): p50 "
+                f"{row['router_p50']:.2f} ms, p99 {row['router_p99']:.2f} ms; CPU {row['router_cpu_ms']:.2f} ms each."
+            )
+    return "\n".join(lines)
+
+
+class _BareTriton:
+    """The same prompts straight to Triton, tokenized beforehand (tokenizing is not counted)."""
+
+    def __init__(self, client: InferenceServerClient, model: str, inputs: list[Any], outputs: list[Any]) -> None:
+        self._client, self._model, self._inputs, self._outputs = client, model, inputs, outputs
+
+    @classmethod
+    async def connect(cls, port: int) -> _BareTriton:
+        bundle, tokenizers = load_bundle(REPOSITORY / "bundle.json")
+        trunk = bundle.trunks[0]
+        windows = Windows(trunk, tokenizers[trunk.name])
+        batches = [windows.batch(prompt) for prompt in PROMPTS]
+        inputs = [
+            [
+                InferInput(name, array.shape, "INT64").set_data_from_numpy(array)
+                for name, array in ((trunk.inputs.ids, batch.ids), (trunk.inputs.mask, batch.mask))
+            ]
+            for batch in batches
+        ]
+        names = [trunk.embedding.output, *(head.output for head in trunk.heads)]
+        outputs = [InferRequestedOutput(name) for name in names]
+        return cls(InferenceServerClient(f"127.0.0.1:{port}"), trunk.model, inputs, outputs)
+
+    async def closed_loop(self, connections: int, requests: int) -> Samples:
+        samples = Samples()
+        started = time.perf_counter()
+
+        async def one(offset: int) -> None:
+            for number in range(requests // connections):
+                given = self._inputs[(offset * 7 + number) % len(self._inputs)]
+                began = time.perf_counter()
+                await self._client.infer(self._model, given, outputs=self._outputs, client_timeout=10)
+                samples.ms.append((time.perf_counter() - began) * 1000)
+
+        await asyncio.gather(*(one(number) for number in range(connections)))
+        samples.seconds = time.perf_counter() - started
+        return samples
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+# --- the parts -----------------------------------------------------------------------------------------------------
+
+
+class _Site:
+    """One Triton, a router and an Envoy for each of two configurations, an Envoy without ext_proc, one backend."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self._directory = directory
+        self.backend_port, self.triton_port, triton_metrics = FIRST_PORT, FIRST_PORT + 1, FIRST_PORT + 2
+        command = [sys.executable, "-m", "perf.backend", str(self.backend_port)]
+        stack.enter_context(self._process("backend", command))
+        server = triton.prepare(REPOSITORY, directory, grpc_port=self.triton_port, metrics_port=triton_metrics)
+        stack.callback(server.remove_shared_memory)
+        stack.enter_context(self._process("triton", list(server.command), server.environment))
+        self._routers: dict[str, int] = {}
+        document = yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text())
+        for model in document["providers"]["models"]:
+            model["backend_refs"] = [{"endpoint": f"127.0.0.1:{self.backend_port}"}]
+            model["reliability"] = {"health_check_path": None}
+        document["providers"]["models"].append({**document["providers"]["models"][1], "name": "quick"})
+        self.domain_port = self._gateway("domain", document, FIRST_PORT + 10, stack)
+        keywords_only = json.loads(json.dumps(document))
+        keywords_only["routing"]["decisions"] = keywords_only["routing"]["decisions"][:1]
+        self.keyword_port = self._gateway("keyword", keywords_only, FIRST_PORT + 20, stack)
+        self.plain_port = self._gateway("plain", document, FIRST_PORT + 30, stack, with_router=False)
+        self._wait_until_routed()
+
+    def _gateway(
+        self, name: str, document: dict[str, Any], first: int, stack: ExitStack, *, with_router: bool = True
+    ) -> int:
+        document["global"] = {
+            "inference": {"endpoint": f"127.0.0.1:{self.triton_port}"},
+            "services": {
+                "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1},
+                "extproc": {"port": first + 2},
+                "api": {"port": first + 3},
+                "observability": {"metrics": {"port": first + 4}},
+            },
+        }
+        path = self._directory / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        if with_router:
+            command = [
+                sys.executable,
+                "-m",
+                "router.cli",
+                "serve",
+                "--config",
+                str(path),
+                "--repository",
+                str(REPOSITORY),
+            ]
+            self._routers[name] = stack.enter_context(self._process(f"router-{name}", command)).pid
+        bootstrap = envoy.write(
+            load(path).config, self._directory / f"envoy-{name}", workers=[("127.0.0.1", first + 2)]
+        )
+        if not with_router:
+            _without_ext_proc(bootstrap)
+        binary = shutil.which("envoy", path=str(Path(sys.executable).parent))
+        command = [str(binary), "-c", str(bootstrap), "-l", "error", "--disable-hot-restart"]
+        stack.enter_context(self._process(f"envoy-{name}", command))
+        return first
+
+    @contextmanager
+    def _process(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        with (self._directory / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True
+            )
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def _wait_until_routed(self) -> None:
+        ends = time.monotonic() + 60
+        bodies = {self.domain_port: "MoM", self.keyword_port: "MoM", self.plain_port: "quick"}
+        while time.monotonic() < ends:
+            try:
+                tried = [
+                    asyncio.run(closed_loop(port, chat_bodies(PROMPTS[:1], model), 1, 1))
+                    for port, model in bodies.items()
+                ]
+            except (OSError, asyncio.IncompleteReadError):
+                tried = []
+            if tried and not any(samples.errors for samples in tried):
+                return
+            time.sleep(0.2)
+        logs = {path.name: path.read_text()[-500:] for path in self._directory.glob("*.log")}
+        raise RuntimeError(f"the stack did not come up: {json.dumps(logs, indent=1)}")
+
+    def router_cpu(self) -> float:
+        """Seconds of CPU that the domain router has used."""
+        fields = Path(f"/proc/{self._routers['domain']}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def router_rss(self) -> float:
+        status = Path(f"/proc/{self._routers['domain']}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+
+def _without_ext_proc(bootstrap: Path) -> None:
+    """Take the filter out and send everything to the one backend: Envoy as it would be without us."""
+    document = json.loads(bootstrap.read_text())
+    text = json.dumps(document)
+    for listener in document["static_resources"]["listeners"]:
+        for chain in listener.get("filter_chains", listener.get("filterChains", [])):
+            for connection_manager in chain["filters"]:
+                config = connection_manager.get("typed_config", connection_manager.get("typedConfig"))
+                key = "http_filters" if "http_filters" in config else "httpFilters"
+                config[key] = [item for item in config[key] if "ext_proc" not in item["name"]]
+                for key in ("rds", "early_header_mutation_extensions", "earlyHeaderMutationExtensions"):
+                    config.pop(key, None)
+                config["route_config"] = {
+                    "name": "plain",
+                    "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                        {"match": {"prefix": "/"}, "route": {"cluster": envoy.cluster_name("quick"), "timeout": "0s"}}
+                    ]}],
+                }  # fmt: skip
+    assert "ext_proc" in text
+    bootstrap.write_text(json.dumps(document))

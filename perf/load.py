@@ -1,0 +1,76 @@
+"""A closed loop of HTTP/1.1 requests on raw streams: a fuller client would cost more than what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_TIMING = re.compile(rb"encoder;dur=([0-9.]+).*?total;dur=([0-9.]+)")
+
+
+@dataclass
+class Samples:
+    """Milliseconds of each request; ``router_ms`` is the router's own time without the encoder's."""
+
+    ms: list[float] = field(default_factory=list)
+    router_ms: list[float] = field(default_factory=list)
+    errors: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Samples) -> None:
+        self.ms += other.ms
+        self.router_ms += other.router_ms
+        self.errors += other.errors
+        self.seconds += other.seconds
+
+    def at(self, quantile: float) -> float:
+        return _at(self.ms, quantile)
+
+    def router_at(self, quantile: float) -> float | None:
+        return _at(self.router_ms, quantile) if self.router_ms else None
+
+
+def _at(values: list[float], quantile: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))]
+
+
+def chat_bodies(prompts: Sequence[str], model: str) -> list[bytes]:
+    return [
+        json.dumps({"model": model, "messages": [{"role": "user", "content": prompt}]}).encode() for prompt in prompts
+    ]
+
+
+async def closed_loop(port: int, bodies: Sequence[bytes], connections: int, requests: int) -> Samples:
+    """``requests`` in all over ``connections`` kept-alive connections, each sending as soon as it was answered."""
+    samples = Samples()
+    started = time.perf_counter()
+    share = requests // connections
+    await asyncio.gather(*(_connection(port, bodies, share, number, samples) for number in range(connections)))
+    samples.seconds = time.perf_counter() - started
+    return samples
+
+
+async def _connection(port: int, bodies: Sequence[bytes], requests: int, offset: int, samples: Samples) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number in range(requests):
+        body = bodies[(offset * 7 + number) % len(bodies)]
+        head = (
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % len(body)
+        )
+        began = time.perf_counter()
+        writer.write(head + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(answer)
+        await reader.readexactly(int(length[1]) if length else 0)
+        samples.ms.append((time.perf_counter() - began) * 1000)
+        samples.errors += b" 200 " not in answer[:16] or b"x-vsr-degraded" in answer
+        if timing := _TIMING.search(answer):
+            samples.router_ms.append(float(timing[2]) - float(timing[1]))
+    writer.close()
