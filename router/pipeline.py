@@ -194,14 +194,16 @@ class Pipeline:
     def _always(self) -> dict[str, str]:
         return {"x-vsr-config-generation": self.generation}
 
-    def _reply(self, status: int, body: bytes, path: str = "router") -> Reply:
-        headers = {"content-type": "application/json", "x-vsr-response-path": path, **self._always()}
+    def _reply(self, status: int, body: bytes) -> Reply:
+        headers = {"content-type": "application/json", **self._always()}
+        if status >= 400:
+            headers["x-vsr-response-path"] = "error"
         return Reply(status, body, headers)
 
     def _refuse(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> Reply:
         self._metrics.requests.labels("", "", "error").inc()
         body = error_body(message, type="invalid_request_error", code=code, param=param)
-        return self._reply(status, body, "error")
+        return self._reply(status, body)
 
     def _unknown_model(self, name: str) -> Reply:
         return self._refuse(404, f"The model `{name}` does not exist.", code="model_not_found", param="model")

@@ -1,0 +1,139 @@
+"""The REST service while Triton is away: honest about what it does not know, and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from router.api import create_app
+from router.config import loads
+from router.inference import load_bundle
+from router.pipeline import Pipeline
+from router.serve import build
+from router.telemetry import Metrics
+
+ROOT = Path(__file__).parents[1]
+TEXT = {"text": "Walk me through a merger, step by step"}
+
+
+@pytest.fixture
+async def pipeline() -> AsyncIterator[Pipeline]:
+    """The fifteen rules; nothing listens where Triton should be."""
+    config = (ROOT / "config" / "aibrix.yaml").read_text() + '\nglobal: {inference: {endpoint: "127.0.0.1:9"}}\n'
+    bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
+    pipeline = build(loads(config), bundle, tokenizers, Metrics())
+    assert pipeline.encoder is not None
+    await pipeline.encoder.probe(pipeline.prepare)
+    yield pipeline
+    await pipeline.encoder.close()
+
+
+def client(pipeline: Pipeline, token: str | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(create_app(lambda: pipeline, token))
+    return httpx.AsyncClient(transport=transport, base_url="http://router")
+
+
+@pytest.fixture
+async def rest(pipeline: Pipeline) -> AsyncIterator[httpx.AsyncClient]:
+    async with client(pipeline) as rest:
+        yield rest
+
+
+async def test_it_is_alive_and_ready_and_says_what_is_missing(rest: httpx.AsyncClient) -> None:
+    assert (await rest.get("/health")).json() == {"status": "ok"}
+    ready = (await rest.get("/ready")).json()
+    assert ready["ready"] is True
+    assert ready["degraded"] == {"triton": "unreachable"}
+    (model,) = (await rest.get("/info/models")).json()["models"]
+    assert (model["ready"], model["failure"]) == (False, "unreachable")
+
+
+async def test_keywords_decide_and_domains_are_unknown(rest: httpx.AsyncClient) -> None:
+    explained = (await rest.post("/api/v1/explain", json=TEXT)).json()
+    assert explained["outcome"]["decision"] == "thinking_decision"
+    assert explained["degraded"] == {"triton": "unreachable"}
+    assert {s["matched"] for s in explained["signals"] if s["type"] == "domain"} == {None}
+
+
+@pytest.mark.parametrize("path", ["/classify", "/api/v1/classify/intent"])
+async def test_classification_claims_nothing(rest: httpx.AsyncClient, path: str) -> None:
+    found = (await rest.post(path, json={"text": "What is 2 + 2?"})).json()
+    assert found["classification"]["category"] == "other"
+    assert found["classification"]["confidence"] == 0.0
+    assert found["probabilities"] == {}
+    assert found["routing_decision"] is None
+    assert found["recommended_model"] == "llama3-8b-instruct"
+    assert found["degraded"] == ["triton"]
+
+
+BATCH = {"texts": ["a", "b"]}
+PAIR = {"text1": "a", "text2": "b"}
+
+
+def is_error(answer: httpx.Response, status: int) -> bool:
+    assert answer.status_code == status, answer.text
+    return set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/api/v1/classify/batch", BATCH), ("/api/v1/embeddings", BATCH), ("/api/v1/similarity", PAIR)],
+)
+async def test_what_needs_the_encoder_is_503(rest: httpx.AsyncClient, path: str, body: Any) -> None:
+    answer = await rest.post(path, json=body)
+    assert is_error(answer, 503)
+    assert answer.json()["error"]["code"] == "encoder_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/classify", b"{"),
+        ("/classify", b"{}"),
+        ("/classify", b'{"text": ""}'),
+        ("/classify", b'{"text": 7}'),
+        ("/api/v1/classify/batch", b'{"texts": []}'),
+        ("/api/v1/classify/batch", b'{"texts": [' + b'"x",' * 100 + b'"x"]}'),
+    ],
+)
+async def test_malformed_bodies_are_400(rest: httpx.AsyncClient, path: str, content: bytes) -> None:
+    assert is_error(await rest.post(path, content=content), 400)
+
+
+async def test_unknown_paths_and_methods(rest: httpx.AsyncClient) -> None:
+    assert is_error(await rest.get("/nowhere"), 404)
+    assert is_error(await rest.get("/classify"), 405)
+
+
+async def test_models_configuration_and_documentation(rest: httpx.AsyncClient, pipeline: Pipeline) -> None:
+    listed = (await rest.get("/v1/models")).json()
+    assert [entry["id"] for entry in listed["data"]] == ["MoM", "auto", "qwen3-8b", "llama3-8b-instruct"]
+    shown = (await rest.get("/config")).json()
+    assert shown["generation"] == pipeline.generation
+    assert shown["config"]["global"]["inference"]["endpoint"] == "127.0.0.1:9"
+    described = (await rest.get("/openapi.json")).json()
+    page = (await rest.get("/docs")).text
+    assert all(path in page for path in described["paths"])
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "status"),
+    [("/config", None, 401), ("/config", "Bearer wrong", 401), ("/config", "Bearer s3cret", 200),
+     ("/health", None, 200), ("/ready", None, 200)],
+)  # fmt: skip
+async def test_with_a_token_only_probes_are_open(pipeline: Pipeline, path: str, given: str | None, status: int) -> None:
+    async with client(pipeline, "s3cret") as rest:
+        answer = await rest.get(path, headers={"authorization": given} if given else {})
+        assert answer.status_code == status
+        assert status == 200 or is_error(answer, 401)
+
+
+async def test_every_route_is_documented(rest: httpx.AsyncClient, pipeline: Pipeline) -> None:
+    described = (await rest.get("/openapi.json")).json()["paths"]
+    app: Any = create_app(lambda: pipeline)
+    served: set[str] = {route.path for route in app.routes}
+    assert served - set(described) == {"/openapi.json", "/docs"}
