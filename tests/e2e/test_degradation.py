@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import DEADLINE_MS, Fragile, Site
 from local_stack import wait_for
+from whole_system import DEADLINE_MS, Fragile, Site
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Site
+from whole_system import Site
 
 pytestmark = pytest.mark.e2e
 

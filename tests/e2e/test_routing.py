@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Site
+from whole_system import Site
 
 from router.stack.envoy import split_endpoint
 

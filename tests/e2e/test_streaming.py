@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from conftest import Site
 from local_stack import wait_for
+from whole_system import BIN, MODELS, Site
 
 pytestmark = pytest.mark.e2e
 
@@ -95,8 +95,6 @@ def test_no_prompt_reaches_log_or_metrics(aibrix: Site) -> None:
 
 
 def test_explain_shows_the_whole_decision(aibrix: Site) -> None:
-    from conftest import BIN, MODELS
-
     command = [str(BIN / "triton-router"), "explain", "--config", str(aibrix.config_file), "--repository", str(MODELS)]
     command.append("What is the derivative of x^3 + 2x?")
     explained = httpx.Response(200, content=subprocess.run(command, capture_output=True, check=True).stdout).json()

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MODELS, Site
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+from whole_system import MODELS, Site
 
 from router.inference import Encoder, load_bundle
 from router.telemetry import Metrics

@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import eventually, serving
 from envoy.config.core.v3 import base_pb2
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from serving import eventually, serving
 
 from router.extproc.server import SERVICE, ExtProcServer
 from router.pipeline import Forward, Outcome, Reply, Request

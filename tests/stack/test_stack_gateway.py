@@ -218,7 +218,7 @@ def test_a_stream_arrives_piece_by_piece_and_a_broken_one_breaks(
     with gateway.client.stream("POST", "/v1/chat/completions", **request) as answer:
         times = [time.monotonic() - started for _ in answer.iter_lines()]
     assert times[0] < 0.5 and times[-1] > 0.9
-    request["headers"] = {"x-demo-script": "chunks=20;reset=5"}
+    request["headers"] = {"x-demo-script": "chunks=20;seconds=1;reset=5"}
     with (
         pytest.raises(httpx.RemoteProtocolError),
         gateway.client.stream("POST", "/v1/chat/completions", **request) as answer,

@@ -1,0 +1,230 @@
+"""The whole system on free loopback ports, each part under the test's own hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from local_stack import REPOSITORY, free_port, wait_for
+from openai import OpenAI
+
+from router.config import load
+from router.stack import envoy, triton
+
+MODELS = REPOSITORY / "model_repository"
+BIN = Path(sys.executable).parent
+DEADLINE_MS = 500
+
+
+class Site:
+    """Envoy, router, Triton and demo backends for one configuration file."""
+
+    def __init__(self, directory: Path, config: Path, changes: dict[str, Any] | None = None) -> None:
+        self.directory = directory
+        self.grpc, self.metrics_port = free_port(), free_port()
+        self.gateway_port, self.admin, self.extproc, self.rest = (free_port() for _ in range(4))
+        self.backends: dict[str, int] = {}
+        self.config_file = self._own_config(config, changes or {})
+        self.config = load(self.config_file).config
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.repository = MODELS
+        self.url = f"http://127.0.0.1:{self.gateway_port}"
+        self.client = httpx.Client(base_url=self.url, timeout=40)
+        self.openai = OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    def _own_config(self, config: Path, changes: dict[str, Any]) -> Path:
+        document = yaml.safe_load(config.read_text())
+        for model in document["providers"]["models"]:
+            for ref in model["backend_refs"]:
+                self.backends[model["name"]] = free_port()
+                ref["endpoint"] = f"127.0.0.1:{self.backends[model['name']]}"
+            model["reliability"] = {"health_check_interval": 0.5}
+        document["global"] = {
+            "router": {"drain_seconds": 30},
+            "inference": {"endpoint": f"127.0.0.1:{self.grpc}", "deadline_ms": DEADLINE_MS, "probe_interval_ms": 500},
+            "services": {
+                "envoy": {"port": self.gateway_port, "admin_port": self.admin, "concurrency": 1},
+                "extproc": {"port": self.extproc},
+                "api": {"port": self.rest},
+                "observability": {"metrics": {"port": self.metrics_port}},
+            },
+        }
+        signals, routing = changes.get("domains", []), document["routing"]
+        routing["signals"]["domains"] += signals
+        routing["decisions"] += changes.get("decisions", [])
+        path = self.directory / "router.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for model, port in self.backends.items():
+            command = [sys.executable, "-m", "router.stack.demo_backend", "--port", str(port), "--model", model]
+            self._spawn(f"backend-{model}", command)
+        self.start_triton()
+        self.start_router()
+        for port in self.backends.values():
+            url = f"http://127.0.0.1:{port}/health"
+            wait_for(lambda url=url: httpx.get(url).status_code == 200, 20, "demo backend")  # type: ignore[misc]
+        self.start_envoy()
+        self.wait_until_normal(30)
+
+    def start_triton(self, repository: Path | None = None) -> None:
+        self.repository = repository or self.repository
+        server = triton.prepare(self.repository, self.directory, grpc_port=self.grpc, metrics_port=free_port())
+        self.triton = server
+        server.remove_shared_memory()
+        self._spawn("triton", server.command, server.environment)
+
+    def start_router(self) -> None:
+        command = [sys.executable, "-m", "router.cli", "serve", "--config", str(self.config_file)]
+        self._spawn("router", [*command, "--repository", str(MODELS)])
+
+    def start_envoy(self) -> None:
+        bootstrap = envoy.write(self.config, self.directory / "envoy", workers=[("127.0.0.1", self.extproc)])
+        self._spawn("envoy", [str(BIN / "envoy"), "-c", str(bootstrap), "-l", "warning", "--disable-hot-restart"])
+
+    def _spawn(self, name: str, command: Any, environment: dict[str, str] | None = None) -> None:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=REPOSITORY, env=environment, start_new_session=True
+            )
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a part with all processes that it started, and wait for it."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, number)
+        process.wait(45)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.processes[name].send_signal(number)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.openai.close()
+        for name in list(self.processes):
+            with_children = self.processes.pop(name)
+            os.killpg(with_children.pid, signal.SIGKILL)
+            with_children.wait(10)
+        self.triton.remove_shared_memory()
+
+    # --- questions -------------------------------------------------------------------------------------------------
+
+    def ask(self, prompt: str, **fields: Any) -> httpx.Response:
+        body = {"model": "MoM", "messages": [{"role": "user", "content": prompt}], **fields}
+        return self.client.post("/v1/chat/completions", json=body)
+
+    def wait_until_normal(self, seconds: float) -> None:
+        def normal() -> bool:
+            answer = self.ask("What is the derivative of x^3 + 2x?")
+            return answer.status_code == 200 and "x-vsr-degraded" not in answer.headers
+
+        wait_for(normal, seconds, "routing is normal")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels."""
+        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        found = re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for given, value in found if all(label in given for label in wanted))
+
+
+class Fragile(Site):
+    """A site whose Triton serves the real model through one that can answer late or wrong."""
+
+    def __init__(self, directory: Path, config: Path) -> None:
+        super().__init__(directory, config)
+        self._mood = directory / "mood"
+        self.behave("well")
+        self.real = self._copy("repository")
+        self.other_bundle = self._copy("other", checksum="0" * 64)
+        self.repository = self.real
+
+    def behave(self, mood: str) -> None:
+        self._mood.write_text(mood)
+
+    def _copy(self, name: str, checksum: str | None = None) -> Path:
+        copy = self.directory / name
+        shutil.copytree(MODELS, copy, copy_function=os.link, ignore=shutil.ignore_patterns("__pycache__"))
+        model = copy / "minilm" / "1" / "model.py"
+        model.rename(model.with_name("real.py"))
+        model.write_text(_MOODY.format(mood=self._mood))
+        if checksum is not None:
+            config = copy / "minilm" / "configs" / "cpu.pbtxt"
+            text = re.sub(
+                r'(bundle_checksum" value: \{ string_value: ")[0-9a-f]+', rf"\g<1>{checksum}", config.read_text()
+            )
+            config.unlink()
+            config.write_text(text)
+        return copy
+
+    def stubs(self) -> list[int]:
+        """Process ids of the python stubs of the encoder."""
+        server = self.processes["triton"].pid
+        children = Path(f"/proc/{server}/task").glob("*/children")
+        ids = [int(pid) for file in children for pid in file.read_text().split()]
+        return [pid for pid in ids if b"minilm/1/model.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def restart_triton(self, repository: Path) -> None:
+        self.kill("triton")
+        self.start_triton(repository)
+        wait_for(lambda: self._triton_answers(), 60, "Triton")
+
+    def _triton_answers(self) -> bool:
+        from tritonclient.grpc import InferenceServerClient
+        from tritonclient.utils import InferenceServerException
+
+        client = InferenceServerClient(f"127.0.0.1:{self.grpc}")
+        try:
+            return bool(client.is_model_ready("minilm", client_timeout=1))
+        except InferenceServerException:
+            time.sleep(0.1)
+            return False
+        finally:
+            client.close()
+
+
+_MOODY = textwrap.dedent(
+    '''
+    """The real model behind a mood: well, late, shape or nan."""
+    import importlib.util
+    import time
+    from pathlib import Path
+
+    import numpy as np
+    import triton_python_backend_utils as pb_utils
+
+    spec = importlib.util.spec_from_file_location("real", Path(__file__).with_name("real.py"))
+    real = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(real)
+
+
+    class TritonPythonModel(real.TritonPythonModel):
+        def execute(self, requests):
+            mood = Path("{mood}").read_text()
+            if mood == "late":
+                time.sleep(2)
+            responses = super().execute(requests)
+            return responses if mood in ("well", "late") else [_spoilt(r, mood) for r in responses]
+
+
+    def _spoilt(response, mood):
+        tensors = []
+        for tensor in response.output_tensors():
+            values = tensor.as_numpy().copy()
+            values = values[:, :-1] if mood == "shape" else np.full_like(values, np.nan)
+            tensors.append(pb_utils.Tensor(tensor.name(), np.ascontiguousarray(values)))
+        return pb_utils.InferenceResponse(tensors)
+    '''
+)
