@@ -295,7 +295,6 @@ class _Site:
 def _without_ext_proc(bootstrap: Path) -> None:
     """Take the filter out and send everything to the one backend: Envoy as it would be without us."""
     document = json.loads(bootstrap.read_text())
-    text = json.dumps(document)
     for listener in document["static_resources"]["listeners"]:
         for chain in listener.get("filter_chains", listener.get("filterChains", [])):
             for connection_manager in chain["filters"]:
@@ -306,9 +305,10 @@ def _without_ext_proc(bootstrap: Path) -> None:
                     config.pop(key, None)
                 config["route_config"] = {
                     "name": "plain",
+                    # The clusters come from a file, after this.
+                    "validate_clusters": False,
                     "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
                         {"match": {"prefix": "/"}, "route": {"cluster": envoy.cluster_name("quick"), "timeout": "0s"}}
                     ]}],
                 }  # fmt: skip
-    assert "ext_proc" in text
     bootstrap.write_text(json.dumps(document))
