@@ -15,29 +15,26 @@ _TIMING = re.compile(rb"encoder;dur=([0-9.]+).*?total;dur=([0-9.]+)")
 
 @dataclass
 class Samples:
-    """Milliseconds of each request; ``router_ms`` is the router's own time without the encoder's."""
+    """Milliseconds of each request; inside the router ``encoder_ms`` waiting for Triton, ``router_ms`` the rest."""
 
     ms: list[float] = field(default_factory=list)
+    encoder_ms: list[float] = field(default_factory=list)
     router_ms: list[float] = field(default_factory=list)
     errors: int = 0
     seconds: float = 0.0
 
     def add(self, other: Samples) -> None:
         self.ms += other.ms
+        self.encoder_ms += other.encoder_ms
         self.router_ms += other.router_ms
         self.errors += other.errors
         self.seconds += other.seconds
 
-    def at(self, quantile: float) -> float:
-        return _at(self.ms, quantile)
 
-    def router_at(self, quantile: float) -> float | None:
-        return _at(self.router_ms, quantile) if self.router_ms else None
-
-
-def _at(values: list[float], quantile: float) -> float:
+def at(values: list[float], quantile: float) -> float | None:
+    """A quantile in [0, 1] of what was measured; ``None`` of nothing."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))]
+    return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))] if ordered else None
 
 
 def chat_bodies(prompts: Sequence[str], model: str) -> list[bytes]:
@@ -72,5 +69,7 @@ async def _connection(port: int, bodies: Sequence[bytes], requests: int, offset:
         samples.ms.append((time.perf_counter() - began) * 1000)
         samples.errors += b" 200 " not in answer[:16] or b"x-vsr-degraded" in answer
         if timing := _TIMING.search(answer):
-            samples.router_ms.append(float(timing[2]) - float(timing[1]))
+            encoder, total = float(timing[1]), float(timing[2])
+            samples.encoder_ms.append(encoder)
+            samples.router_ms.append(total - encoder)
     writer.close()
