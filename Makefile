@@ -2,6 +2,7 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
+# make perf           what a routed request costs, in one run of two minutes
 
 CONFIG ?= config/quickstart.yaml
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check
 BUNDLE := model_repository/minilm/1/model.onnx
 
-.PHONY: run test test-slow lint model clean
+.PHONY: run test test-slow perf lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -26,6 +27,9 @@ test-slow: $(VENV)/.dev model
 	$(PIP) install --quiet torch==2.13.0
 	$(PIP) install --quiet -c constraints.txt transformers
 	$(BIN)/python -m pytest -m slow
+
+perf: $(VENV)/.stack model
+	$(BIN)/python -m perf ladder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
