@@ -115,7 +115,10 @@ async def test_no_request_fails_and_keywords_still_fire(fragile: Fragile, fault:
     broken = time.monotonic()
     answers = await loading
     await asyncio.to_thread(mend_it, fragile)
+    mended = time.monotonic()
+    # Triton's own start is not the router's recovery.
     await asyncio.to_thread(fragile.wait_until_normal, 60 if mend_it is restart else 5)
+    recovered = time.monotonic() - mended
 
     assert {answer.response.status_code for answer in answers} == {200}
     assert all(answer.degraded is None for answer in answers if answer.at < broken - 1.5)
@@ -134,9 +137,9 @@ async def test_no_request_fails_and_keywords_still_fire(fragile: Fragile, fault:
             assert headers["x-vsr-selected-decision"] == "math_decision"
     slowest = sorted(answer.router_ms for answer in answers)
     p99 = slowest[int(len(slowest) * 0.99)]
-    print(f"{fault}: {len(seen)} of {len(answers)} degraded, router p99 {p99:.1f} ms, deadline {DEADLINE_MS} ms")
-    # A request waits for its deadline and for nothing else; the margin is the scheduler's on a busy machine.
-    assert p99 <= DEADLINE_MS + 100
+    print(f"{fault}: {len(seen)} of {len(answers)} degraded, p99 {p99:.1f} ms, recovered in {recovered:.1f} s")
+    # A request waits for its deadline and for nothing else; the margin is for a machine that is busy with other things.
+    assert p99 <= 2 * DEADLINE_MS
     assert fragile.metric("router_degraded_requests_total", part="triton") >= degraded + len(seen)
     assert any(fragile.metric("router_signal_errors_total", reason=reason) > errors[reason] for reason in reasons)
 
