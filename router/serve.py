@@ -13,12 +13,13 @@ from pathlib import Path
 
 import uvicorn
 from prometheus_client import start_http_server
+from pydantic import ValidationError
 
 from router.api import create_app
 from router.config import Config, Loaded
 from router.config.schema import ApiSettings, MetricsSettings
 from router.extproc.server import ExtProcServer
-from router.inference import Bundle, Encoder
+from router.inference import Bundle, BundleError, Encoder
 from router.pipeline import Pipeline
 from router.signals.domain import TopicParameters
 from router.telemetry import Metrics
@@ -27,11 +28,20 @@ log = logging.getLogger(__name__)
 
 
 def build(loaded: Loaded, bundle: Bundle, tokenizers: dict[str, bytes], metrics: Metrics) -> Pipeline:
-    """A pipeline over the bundle's first trunk. Call inside the event loop that will use it."""
+    """A pipeline over the bundle's first trunk. Call inside the event loop that will use it.
+
+    Raises:
+        BundleError: the bundle's parameters for topics do not parse, or a configured domain needs them and they are
+            not there.
+    """
+    try:
+        topics = TopicParameters.model_validate(bundle.topics)
+    except ValidationError as error:
+        raise BundleError(f"signal bundle: topics: {error}") from error
     trunk = bundle.trunks[0]
     settings = loaded.config.global_.inference
     encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, metrics)
-    return Pipeline(loaded, encoder, TopicParameters.model_validate(bundle.topics), metrics)
+    return Pipeline(loaded, encoder, topics, metrics)
 
 
 def bundle_path(config: Config, repository: Path) -> Path:

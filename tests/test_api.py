@@ -11,7 +11,7 @@ import pytest
 
 from router.api import create_app
 from router.config import loads
-from router.inference import load_bundle
+from router.inference import BundleError, load_bundle
 from router.pipeline import Pipeline
 from router.serve import build
 from router.telemetry import Metrics
@@ -137,3 +137,14 @@ async def test_every_route_is_documented(rest: httpx.AsyncClient, pipeline: Pipe
     app: Any = create_app(lambda: pipeline)
     served: set[str] = {route.path for route in app.routes}
     assert served - set(described) == {"/openapi.json", "/docs"}
+
+
+async def test_a_bundle_that_cannot_score_a_named_topic_is_refused() -> None:
+    config = """
+providers: {models: [{name: m, backend_refs: [{endpoint: "127.0.0.1:1"}]}]}
+routing: {signals: {domains: [{name: cybersecurity}]}}
+"""
+    bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
+    for topics, words in (({}, "cybersecurity"), ({"weights": "many"}, "topics")):
+        with pytest.raises(BundleError, match=words):
+            build(loads(config), bundle.model_copy(update={"topics": topics}), tokenizers, Metrics())

@@ -141,7 +141,7 @@ class Encoder:
         while True:
             if self._failure is not None or healthy_intervals >= INTERVALS_BETWEEN_CHECKS:
                 healthy_intervals = 0
-                await self.probe(on_ready)
+                await self._probe_or_log(on_ready)
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), interval)
@@ -150,6 +150,14 @@ class Encoder:
             else:
                 # Just failed: look again after a whole interval, not at once.
                 await asyncio.sleep(interval)
+
+    async def _probe_or_log(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await self.probe(on_ready)
+        except Exception:
+            # Whatever it was, the watch must go on: without it the encoder would never be used again.
+            log.exception("probe failed")
+            self._open(Unavailable("error"))
 
     async def close(self) -> None:
         await self._client.close()

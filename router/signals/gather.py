@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from router.config import Config, leaves
 from router.config.schema import DomainSignal
-from router.inference import Encoder, Encoding, Unavailable
+from router.inference import BundleError, Encoder, Encoding, Unavailable
 from router.signals import UNKNOWN, Evaluation, domain, keyword
 from router.signals.domain import (
     DomainScorer,
@@ -50,6 +50,10 @@ class Gatherer:
         self._needs_encoder = any(kind == domain.TYPE for kind, _ in used)
         head = encoder.trunk.head(DOMAIN_HEAD) if encoder else None
         self._labels = head.labels if head else ()
+        unlabelled = [signal.name for signal in self._unlabelled()]
+        if encoder is not None and unlabelled and not topics.label_embeddings:
+            names = ", ".join(unlabelled)
+            raise BundleError(f"the signal bundle cannot score domains that its head does not know: {names}")
         self._scorer = self._build_scorer({})
 
     async def prepare(self) -> None:
@@ -100,17 +104,14 @@ class Gatherer:
         gathered.domains = self._scorer.score(encoding.embedding, encoding.heads[DOMAIN_HEAD])
 
     def _domain_evaluations(self, gathered: Gathered) -> dict[tuple[str, str], Evaluation]:
-        scores = gathered.domains
-        if scores is None:
-            return {(domain.TYPE, signal.name): UNKNOWN for signal in self._domains}
-        return {
-            (domain.TYPE, signal.name): Evaluation(
-                signal.name == scores.winner,
-                scores.confidence if signal.name == scores.winner else scores.probabilities[signal.name],
-                scores.threshold,
-                gathered.encoder_ms,
-            )
-            if signal.name in scores.probabilities
-            else UNKNOWN
-            for signal in self._domains
-        }
+        scores, ms = gathered.domains, gathered.encoder_ms
+        names = [signal.name for signal in self._domains]
+        return {(domain.TYPE, name): _evaluation(name, scores, ms) if scores else UNKNOWN for name in names}
+
+
+def _evaluation(name: str, scores: DomainScores, ms: float) -> Evaluation:
+    if name == scores.winner:
+        return Evaluation(True, scores.confidence, scores.threshold, ms)
+    if name in scores.probabilities:
+        return Evaluation(False, scores.probabilities[name], scores.threshold, ms)
+    return UNKNOWN
