@@ -19,3 +19,5 @@ CPU_PRECISION = "int8"
 GPU_PRECISION = "fp16"
 CPU_INSTANCES = 2
 GPU_INSTANCES = 2
+# MiniLM has read English: of other scripts it knows single characters, and what it says of them is noise.
+LATIN_ONLY = True

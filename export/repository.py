@@ -85,6 +85,7 @@ def manifest(parts: Parts) -> dict[str, Any]:
         "buckets": list(recipe.BUCKETS),
         "max_tokens": recipe.MAX_TOKENS,
         "max_windows": recipe.MAX_WINDOWS,
+        "latin_only": recipe.LATIN_ONLY,
     }
     document = {"format": 1, "trunks": [trunk], "topics": dict(parts.topics)}
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,11 @@ class ChatRequest:
             raise MalformedRequest(f"the body is not valid JSON: {reason}") from error
         return cls(text, members, close)
 
+    @classmethod
+    def saying(cls, text: str) -> ChatRequest:
+        """A request in which the user says ``text`` and nothing else."""
+        return cls.parse(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
+
     def get(self, name: str) -> Any:
         """Value of a top-level member as the client sent it, or ``None``."""
         member = self.members.get(name)
@@ -141,6 +146,12 @@ class ChatRequest:
         parsed = self.messages
         texts = _elements(self.text, member.start) if member is not None and parsed else []
         self._changed["messages"] = "[" + ",".join(edit(texts, parsed)) + "]"
+
+    def keep_elements(self, name: str, kept: Collection[int]) -> None:
+        """Leave only the elements at the places ``kept`` in a top-level array, each as it is written."""
+        member = self.members[name]
+        elements = _elements(self.text, member.start)
+        self._changed[name] = "[" + ",".join(text for index, text in enumerate(elements) if index in kept) + "]"
 
     def encode(self) -> bytes:
         """The body to send, UTF-8, with all edits applied."""

@@ -13,11 +13,15 @@ from typing import Any
 import orjson
 
 from router import __version__
-from router.config import Config, ConfigError, Loaded, load
+from router.chat import ChatRequest
+from router.config import Config, ConfigError, Loaded, load, migrate
 from router.inference import BundleError, load_bundle
+from router.signals import Asked
 from router.telemetry import Metrics, configure_logging
 
 DEFAULT_REPOSITORY = Path("model_repository")
+# Seconds that `explain` waits for Triton and the MCP server before it explains without them.
+EXPLAIN_WITHIN = 3.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     serve = _command(commands, "serve", _serve, "run ext_proc, REST and metrics")
+    serve.add_argument("--state-directory", type=Path, help="where encoded texts are kept between starts")
+    serve.add_argument("--envoy-directory", type=Path, help="Envoy's configuration files, to follow this one")
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     up = _command(commands, "up", _up, "run Triton, the router and Envoy on this machine")
     up.add_argument("--demo-backends", action="store_true", help="put a demo server in the place of every endpoint")
@@ -44,7 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "check", _check, "report everything that is wrong with a configuration")
     explain = _command(commands, "explain", _explain, "show the whole decision on a prompt")
     explain.add_argument("--text", action="store_true", help="a readable tree instead of JSON")
+    explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
     explain.add_argument("prompt")
+    migrate = commands.add_parser("migrate", help="print a flat configuration in the canonical form")
+    migrate.add_argument("--config", type=Path, required=True, metavar="FILE")
+    migrate.set_defaults(run=_migrate)
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration")
     schema.set_defaults(run=_schema)
     return parser
@@ -61,12 +71,24 @@ def _command(
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from router.serve import bundle_path, serve
+    from router.serve import Place, bundle_path, serve
 
     configure_logging(arguments.log_level)
     loaded = _loaded(arguments.config)
-    bundle, tokenizers = load_bundle(bundle_path(loaded.config, arguments.repository))
-    asyncio.run(serve(loaded, bundle, tokenizers))
+    gateway, addresses = None, dict[str, str]()
+    if arguments.envoy_directory is not None:
+        from router.stack.gateway import FileGateway
+
+        gateway = FileGateway.of(arguments.envoy_directory, loaded.config)
+        addresses = gateway.addresses
+    place = Place(
+        bundle=bundle_path(loaded.config, arguments.repository),
+        directory=arguments.state_directory,
+        gateway=gateway,
+        addresses=addresses,
+        log_level=arguments.log_level,
+    )
+    asyncio.run(serve(arguments.config, loaded, place))
     return 0
 
 
@@ -94,7 +116,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments.config)
-    explained = asyncio.run(_explained(loaded, arguments.repository, arguments.prompt))
+    headers = dict(_header(written) for written in arguments.header)
+    asked = Asked(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
+    explained = asyncio.run(_explained(loaded, arguments.repository, asked))
     if arguments.text:
         from router.explain import as_text
 
@@ -104,18 +128,31 @@ def _explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _explained(loaded: Loaded, repository: Path, prompt: str) -> dict[str, object]:
+async def _explained(loaded: Loaded, repository: Path, asked: Asked) -> dict[str, object]:
     from router.explain import explain
-    from router.serve import build, bundle_path
+    from router.generations import Generations
+    from router.serve import bundle_path
 
     bundle, tokenizers = load_bundle(bundle_path(loaded.config, repository))
-    pipeline = build(loaded, bundle, tokenizers, Metrics())
-    assert pipeline.encoder is not None
+    generations = Generations(loaded, bundle, tokenizers, Metrics())
+    watch = asyncio.create_task(generations.run())
     try:
-        await pipeline.encoder.probe(pipeline.prepare)
-        return explain(await pipeline.decide(prompt), loaded.config)
+        await generations.settled(EXPLAIN_WITHIN)
+        return explain(await generations.current.decide(asked), loaded.config)
     finally:
-        await pipeline.encoder.close()
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+def _header(written: str) -> tuple[str, str]:
+    name, _, value = written.partition(":")
+    return name.strip().lower(), value.strip()
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    loaded = _loaded(arguments.config)
+    print(migrate(loaded.text, file=loaded.file), end="")
+    return 0
 
 
 def _schema(arguments: argparse.Namespace) -> int:

@@ -15,11 +15,12 @@ def explain(route: Route, config: Config) -> dict[str, Any]:
     return {
         "signals": [
             {"type": kind, "name": name, "matched": found.matched, "value": round(found.value, 4),
-             "threshold": found.threshold, "ms": round(found.ms, 3)}
+             "threshold": found.threshold, "measure": found.measure, "ms": round(found.ms, 3)}
             for (kind, name), found in gathered.evaluations.items()
         ],
         "decisions": [
-            {"name": decision.name, "priority": decision.priority, "chosen": decision is chosen, **_node(verdict)}
+            {"name": decision.name, "priority": decision.priority, "tier": decision.tier,
+             "chosen": decision is chosen, **_node(verdict)}
             for decision, verdict in zip(config.routing.decisions, route.choice.verdicts, strict=True)
         ],
         "outcome": {
@@ -29,9 +30,11 @@ def explain(route: Route, config: Config) -> dict[str, Any]:
             "model": selection.model,
             "base_model": selection.base,
             "adapter": selection.adapter,
+            "missing_adapter": selection.missing,
+            "refused_hints": list(selection.refused_hints),
             "reasoning": selection.use_reasoning,
             "reasoning_effort": selection.effort if selection.use_reasoning else None,
-            "plugins": [plugin.model_dump() for plugin in chosen.plugins] if chosen else [],
+            "plugins": [plugin.model_dump(mode="json") for plugin in chosen.plugins] if chosen else [],
         },
         "degraded": dict(zip(gathered.degraded, gathered.reasons, strict=True)),
         "windows": gathered.encoding.windows if gathered.encoding else None,
@@ -43,6 +46,8 @@ def _node(verdict: Verdict) -> dict[str, Any]:
     node: dict[str, Any] = {"matched": verdict.matched, "confidence": round(verdict.confidence, 4)}
     if verdict.rule is not None:
         node["rule"] = verdict.rule.operator or f"{verdict.rule.type}:{verdict.rule.name}"
+        if verdict.rule.predicate is not None:
+            node["predicate"] = verdict.rule.predicate.model_dump(exclude_none=True)
     if verdict.below:
         node["conditions"] = [_node(below) for below in verdict.below]
     return node

@@ -5,9 +5,12 @@ Everything that speaks HTTP or gRPC (ext_proc, REST, tests) calls :meth:`Pipelin
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path as FilePath
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
@@ -17,19 +20,25 @@ import orjson
 from router import plugins
 from router.chat import ChatRequest, MalformedRequest
 from router.config import Loaded
-from router.decisions import Choice, choose
+from router.config.schema import McpSettings
+from router.decisions import Choice, Verdict, choose
 from router.errors import error_body
-from router.inference import Encoder, Unavailable
-from router.selection import ModelCatalog, Selection, apply_reasoning
+from router.inference import Encoder, Prototypes, Unavailable
+from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
+from router.signals import Asked
 from router.signals.domain import TopicParameters
 from router.signals.gather import Gathered, Gatherer
-from router.telemetry import Metrics
+from router.signals.mcp import McpClassifier
+from router.telemetry import AuditLog, Metrics
 
 log = logging.getLogger(__name__)
 
 CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
+
+# In labels of metrics, for adapters that the configuration does not name: tenants may have thousands.
+UNDECLARED = "(undeclared)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +55,33 @@ class Request:
     body: bytes = b""
 
 
+class Observer:
+    """Hears of the answer to one forwarded request. ``model`` is a metric's label."""
+
+    __slots__ = ("_metrics", "_model", "_sent")
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._metrics, self._model, self._sent = metrics, model, perf_counter()
+
+    def answered(self, status: int) -> None:
+        """The backend's headers are here."""
+        seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
+        seconds.observe(perf_counter() - self._sent)
+
+
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Send the request on.
 
-    ``body`` of ``None`` means unchanged. ``headers`` are set on the way to the backend, ``answer_headers`` on the
-    answer that comes back.
+    ``body`` of ``None`` means unchanged. ``headers`` are set on the way to the backend and those of ``remove`` taken
+    out, ``answer_headers`` are set on the answer that comes back. ``observer`` hears of that answer.
     """
 
     headers: Mapping[str, str]
     body: bytes | None = None
     answer_headers: Mapping[str, str] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    observer: Observer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +107,39 @@ class Route:
 
 
 class Pipeline:
-    """One generation of the configuration, ready to route. Use it inside one event loop."""
+    """One generation of the configuration, ready to route. Use it inside one event loop.
 
-    def __init__(self, loaded: Loaded, encoder: Encoder | None, topics: TopicParameters, metrics: Metrics) -> None:
+    ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        encoder: Encoder | None,
+        topics: TopicParameters,
+        metrics: Metrics,
+        *,
+        prototypes: Prototypes | None = None,
+        classifier: McpClassifier | None = None,
+    ) -> None:
+        services = loaded.config.global_.services
         self.config = loaded.config
         self.generation = loaded.digest[:12]
         self.encoder = encoder
         self.catalog = ModelCatalog(loaded.config)
+        self.adapters = LoadedAdapters()
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._routing = loaded.config.routing
-        self._gatherer = Gatherer(loaded.config, encoder, topics, metrics)
+        self._gatherer = Gatherer(loaded.config, encoder, topics, metrics, prototypes=prototypes, classifier=classifier)
         self._metrics = metrics
+        self._session_header = loaded.config.global_.router.session_header
+        self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
+        self._anybody = services.authz.fail_open
+        audit = services.observability.audit
+        self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
+        self._audit_prompt = audit.include_prompt
 
     async def prepare(self) -> None:
         """Ask the encoder for what the signals need once. Raises ``Unavailable``; routing works without it."""
@@ -100,6 +148,8 @@ class Pipeline:
     async def route(self, request: Request) -> Outcome:
         """Decide what happens to ``request``. A part that is down degrades the answer, never fails it."""
         path = request.path.partition("?")[0]
+        self._open += 1
+        self._idle.clear()
         with self._metrics.in_flight.track_inprogress():
             try:
                 if request.method == "GET":
@@ -109,18 +159,37 @@ class Pipeline:
                 return self._pass(request)
             except MalformedRequest as malformed:
                 return self._refuse(400, str(malformed), param=malformed.param)
+            finally:
+                self._open -= 1
+                if not self._open:
+                    self._idle.set()
 
-    async def decide(self, prompt: str, *, all_signals: bool = False) -> Route:
-        """Gather signals on ``prompt``, choose a decision, select a model."""
+    async def drained(self) -> None:
+        """Return when no request is being routed."""
+        await self._idle.wait()
+
+    async def decide(self, asked: Asked, *, everything: bool = False) -> Route:
+        """Gather signals, choose a decision, select a model. ``everything`` scores domains that nothing needs too."""
         started = perf_counter()
-        gathered = await self._gatherer.gather(prompt, always_encode=all_signals)
+        gathered = await self._gatherer.gather(asked, everything=everything)
         signalled = perf_counter()
         choice = choose(self._routing.decisions, gathered.evaluations, self._routing.strategy)
-        selection = self.catalog.select(choice.decision) if choice.decision else self.catalog.default
+        selection = self.catalog.select(
+            choice.decision,
+            self.adapters,
+            session=asked.headers.get(self._session_header),
+            hint=self._hint(gathered),
+        )
         timings = {"signals": _ms(started, signalled), "decision": _ms(signalled, perf_counter())}
         if gathered.encoding is not None:
             timings["encoder"] = gathered.encoder_ms
         return Route(gathered, choice, selection, timings)
+
+    def _hint(self, gathered: Gathered) -> Hint | None:
+        said = gathered.classified
+        if said is None or said.confidence < self._mcp_threshold:
+            return None
+        return Hint(said.model, said.adapter, said.use_reasoning)
 
     # --- paths -----------------------------------------------------------------------------------------------------
 
@@ -140,7 +209,7 @@ class Pipeline:
         return [
             {"id": entry.name, "object": "model", "created": 0, "owned_by": "triton-router", "parent": entry.parent}
             | ({"description": entry.description} if entry.description else {})
-            for entry in self.catalog.listed
+            for entry in self.catalog.listed(self.adapters)
         ]
 
     async def _chat(self, request: Request) -> Outcome:
@@ -149,31 +218,62 @@ class Pipeline:
         prompt = chat.prompt()
         name = chat.model
         if name is not None and not self.catalog.is_auto(name):
-            return self._to_named(name)
+            return self._to_named(chat, name)
         parsed = perf_counter()
-        route = await self.decide(prompt)
+        asked = Asked(prompt, chat, request.headers)
+        route = await self.decide(asked)
         decided = perf_counter()
-        body = _rewritten(chat, route)
+        if self._needs_identity(route):
+            return self._refuse(
+                403, "This service needs to know who is calling.", kind="permission_error", code="identity_required"
+            )
+        model, plugged = route.selection.model, route.choice.decision.plugins if route.choice.decision else ()
+        changes = plugins.apply(plugged, chat, request.headers, model)
+        body = changes.body if isinstance(changes, plugins.Answer) else _rewritten(chat, route)
         finished = perf_counter()
         route.timings.update(parse=_ms(started, parsed), rewrite=_ms(decided, finished), total=_ms(started, finished))
-        self._record(request, route)
-        return Forward(_upstream(route.selection), body, self._answer_headers(route))
+        if isinstance(changes, plugins.Answer):
+            self._record(asked, route, "fast_response")
+            headers = self._answer_headers(route) | {"content-type": changes.content_type}
+            return Reply(200, body, headers | {"x-vsr-response-path": "fast_response"})
+        self._record(asked, route, "routed")
+        return Forward(
+            changes.set | _upstream(route.selection),
+            body,
+            self._answer_headers(route),
+            tuple(changes.remove),
+            Observer(self._metrics, self._label(model)),
+        )
+
+    def _needs_identity(self, route: Route) -> bool:
+        """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
+        if self._anybody or not self._gatherer.roles_needed:
+            return False
+        return any(kind == "authz" and found.matched is None
+                   for (kind, _), found in route.gathered.evaluations.items())  # fmt: skip
 
     def _pass(self, request: Request) -> Outcome:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        name = ChatRequest.parse(request.body).model if request.body else None
-        if name is None or self.catalog.is_auto(name):
+        body = ChatRequest.parse(request.body) if request.body else None
+        name = body.model if body else None
+        if body is None or name is None or self.catalog.is_auto(name):
             return self._forward_untouched(self.catalog.default)
-        return self._to_named(name)
+        return self._to_named(body, name)
 
-    def _to_named(self, name: str) -> Outcome:
-        selection = self.catalog.concrete(name)
-        return self._unknown_model(name) if selection is None else self._forward_untouched(selection)
+    def _to_named(self, body: ChatRequest, name: str) -> Outcome:
+        selection = self.catalog.concrete(name, self.adapters)
+        if selection is None:
+            return self._unknown_model(name)
+        if selection.upstream == name:
+            return self._forward_untouched(selection)
+        body.set("model", selection.upstream)
+        return self._forward_untouched(selection, body.encode())
 
-    def _forward_untouched(self, selection: Selection) -> Forward:
-        self._metrics.requests.labels("", selection.model, "passthrough").inc()
-        answer = {"x-vsr-selected-model": selection.model, **self._always()}
-        return Forward(_upstream(selection), None, answer | {"x-vsr-response-path": "upstream"})
+    def _forward_untouched(self, selection: Selection, body: bytes | None = None) -> Forward:
+        label = self._label(selection.model)
+        self._metrics.requests.labels("", label, "passthrough").inc()
+        answer = {"x-vsr-selected-model": selection.model, **self._always(), "x-vsr-response-path": "upstream"}
+        return Forward(_upstream(selection), body, answer, observer=Observer(self._metrics, label))
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
@@ -186,8 +286,10 @@ class Pipeline:
         if domains is not None and domains.winner is not None:
             headers["x-vsr-selected-category"] = domains.winner
         headers["x-vsr-selected-reasoning"] = "on" if selection.use_reasoning else "off"
-        if route.gathered.degraded:
-            headers["x-vsr-degraded"] = ",".join(route.gathered.degraded)
+        if selection.missing is not None:
+            headers["x-vsr-adapter-fallback"] = selection.missing
+        if degraded := _degraded(route):
+            headers["x-vsr-degraded"] = ",".join(degraded)
         headers["server-timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in route.timings.items())
         return headers
 
@@ -200,40 +302,96 @@ class Pipeline:
             headers["x-vsr-response-path"] = "error"
         return Reply(status, body, headers)
 
-    def _refuse(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> Reply:
+    def _refuse(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+    ) -> Reply:
         self._metrics.requests.labels("", "", "error").inc()
-        body = error_body(message, type="invalid_request_error", code=code, param=param)
+        body = error_body(message, type=kind, code=code, param=param)
         return self._reply(status, body)
 
     def _unknown_model(self, name: str) -> Reply:
         return self._refuse(404, f"The model `{name}` does not exist.", code="model_not_found", param="model")
 
-    def _record(self, request: Request, route: Route) -> None:
-        decision, gathered = route.choice.decision, route.gathered
-        self._metrics.requests.labels(decision.name if decision else "", route.selection.model, "routed").inc()
+    def _label(self, model: str) -> str:
+        return model if self.catalog.is_declared(model) else UNDECLARED
+
+    def _record(self, asked: Asked, route: Route, path: str) -> None:
+        decision, selection = route.choice.decision, route.selection
+        name = decision.name if decision else ""
+        self._metrics.requests.labels(name, self._label(selection.model), path).inc()
         for stage, ms in route.timings.items():
             self._metrics.stage_seconds.labels(stage).observe(ms / 1000)
-        for part in gathered.degraded:
+        for part in _degraded(route):
             self._metrics.degraded.labels(part).inc()
-        fields = {
-            "request_id": request.headers.get("x-request-id"),
+        for kind in selection.refused_hints:
+            self._metrics.refused_hints.labels(kind).inc()
+        if selection.missing is not None:
+            self._metrics.adapter_fallbacks.labels(self._label(selection.missing)).inc()
+        fields = self._summary(asked, route)
+        log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields})
+        if self._audit is not None and not self._audit.write(self._audit_record(asked, route, path, fields)):
+            self._metrics.audit_errors.inc()
+
+    def _summary(self, asked: Asked, route: Route) -> dict[str, Any]:
+        decision, gathered, selection = route.choice.decision, route.gathered, route.selection
+        degraded = dict(zip(gathered.degraded, gathered.reasons, strict=True))
+        if selection.missing is not None:
+            degraded["adapter"] = selection.missing
+        return {
+            "request_id": asked.headers.get("x-request-id"),
             "decision": decision.name if decision else None,
             "confidence": round(route.choice.confidence, 4),
             "category": gathered.domains.winner if gathered.domains else None,
-            "model": route.selection.model,
-            "base": route.selection.base,
-            "reasoning": route.selection.use_reasoning,
-            "degraded": dict(zip(gathered.degraded, gathered.reasons, strict=True)),
+            "model": selection.model,
+            "base": selection.base,
+            "reasoning": selection.use_reasoning,
+            "degraded": degraded,
             "ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
         }
-        log.log(logging.WARNING if gathered.degraded else logging.INFO, "routed", extra={"fields": fields})
+
+    def _audit_record(self, asked: Asked, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Why this request went where it went, for whoever has to account for it."""
+        matched = [
+            {"type": kind, "name": name, "value": round(found.value, 4), "threshold": found.threshold}
+            for (kind, name), found in route.gathered.evaluations.items()
+            if found.matched
+        ]
+        verdicts = zip(self._routing.decisions, route.choice.verdicts, strict=True)
+        record = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "generation": self.generation,
+            "path": path,
+            **{name: value for name, value in fields.items() if name != "ms"},
+            "adapter": route.selection.adapter,
+            "matched_signals": matched,
+            "matched_decisions": [decision.name for decision, verdict in verdicts if _matched(verdict)],
+            "refused_hints": route.selection.refused_hints,
+        }
+        return record | ({"prompt": asked.prompt.encode("utf-8", "replace").decode()} if self._audit_prompt else {})
+
+
+def _matched(verdict: Verdict) -> bool:
+    return verdict.matched is True
+
+
+def _degraded(route: Route) -> list[str]:
+    """Parts that the request went without."""
+    return route.gathered.degraded + (["adapter"] if route.selection.missing is not None else [])
+
+
+def _mcp_settings(loaded: Loaded) -> McpSettings | None:
+    return loaded.config.global_.model_catalog.modules.classifier.mcp
 
 
 def _rewritten(chat: ChatRequest, route: Route) -> bytes:
-    if route.choice.decision is not None:
-        plugins.apply(route.choice.decision.plugins, chat)
     apply_reasoning(chat, route.selection)
-    chat.set("model", route.selection.model)
+    chat.set("model", route.selection.upstream)
     return chat.encode()
 
 
@@ -245,4 +403,4 @@ def _ms(start: float, end: float) -> float:
     return (end - start) * 1000
 
 
-__all__ = ["Forward", "Outcome", "Pipeline", "Reply", "Request", "Route", "Unavailable"]
+__all__ = ["Forward", "Observer", "Outcome", "Pipeline", "Reply", "Request", "Route", "Unavailable"]

@@ -7,41 +7,45 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
-from prometheus_client import start_http_server
-from pydantic import ValidationError
+from prometheus_client import CollectorRegistry, start_http_server
 
 from router.api import create_app
 from router.config import Config, Loaded
 from router.config.schema import ApiSettings, MetricsSettings
+from router.discovery import Discovery
 from router.extproc.server import ExtProcServer
-from router.inference import Bundle, BundleError, Encoder
+from router.generations import Generations
+from router.inference import load_bundle
 from router.pipeline import Pipeline
-from router.signals.domain import TopicParameters
-from router.telemetry import Metrics
+from router.reload import Gateway, Reloader
+from router.selection import LoadedAdapters
+from router.telemetry import Metrics, share_metrics
+from router.worker import Worker
 
 log = logging.getLogger(__name__)
 
 
-def build(loaded: Loaded, bundle: Bundle, tokenizers: dict[str, bytes], metrics: Metrics) -> Pipeline:
-    """A pipeline over the bundle's first trunk. Call inside the event loop that will use it.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a router runs.
 
-    Raises:
-        BundleError: the bundle's parameters for topics do not parse, or a configured domain needs them and they are
-            not there.
+    ``bundle`` is the path of the signal bundle's manifest, ``directory`` where encoded texts are kept (``None``: in
+    memory). ``gateway`` is told of each generation's models; ``addresses`` maps endpoints to where they really are.
     """
-    try:
-        topics = TopicParameters.model_validate(bundle.topics)
-    except ValidationError as error:
-        raise BundleError(f"signal bundle: topics: {error}") from error
-    trunk = bundle.trunks[0]
-    settings = loaded.config.global_.inference
-    encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, metrics)
-    return Pipeline(loaded, encoder, topics, metrics)
+
+    bundle: Path
+    directory: Path | None = None
+    gateway: Gateway | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "INFO"
 
 
 def bundle_path(config: Config, repository: Path) -> Path:
@@ -50,60 +54,139 @@ def bundle_path(config: Config, repository: Path) -> Path:
     return Path(named) if named else repository / "bundle.json"
 
 
-async def serve(loaded: Loaded, bundle: Bundle, tokenizers: dict[str, bytes]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+async def serve(path: Path, loaded: Loaded, place: Place) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; follow changes of ``path`` meanwhile.
 
     Raises:
-        RuntimeError: an address cannot be bound, or the REST token's variable is empty.
+        BundleError: the signal bundle cannot be used, or not for this configuration.
+        RuntimeError: an address cannot be bound, the REST token's variable is empty, or a package is missing.
     """
-    config = loaded.config
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    metrics = Metrics()
-    pipeline = build(loaded, bundle, tokenizers, metrics)
-    extproc = ExtProcServer(
-        pipeline.route,
-        host=config.global_.services.extproc.host,
-        port=config.global_.services.extproc.port,
-        max_body_bytes=config.global_.router.max_body_bytes,
-    )
-    async with (
-        _metrics(config.global_.services.observability.metrics, metrics),
-        _rest(config.global_.services.api, pipeline),
-        _watched(pipeline),
-    ):
-        await extproc.start()
-        fields = {"generation": pipeline.generation, "extproc": extproc.port, "warnings": len(loaded.warnings)}
-        log.info("serving", extra={"fields": fields})
-        await stop.wait()
-        log.info("draining", extra={"fields": {"open_streams": extproc.open_streams}})
-        await extproc.drain(config.global_.router.drain_seconds)
+    with tempfile.TemporaryDirectory(prefix="triton-router-") as metrics_directory:
+        service = _Service(path, loaded, place, Path(metrics_directory))
+        await service.run()
     log.info("stopped")
 
 
+class _Service:
+    """One process that serves it all, or the supervisor of several that serve ext_proc."""
+
+    def __init__(self, path: Path, loaded: Loaded, place: Place, metrics_directory: Path) -> None:
+        self._config = loaded.config.global_
+        self._several = self._config.services.extproc.workers > 1
+        shared = share_metrics(metrics_directory) if self._several else None
+        metrics = Metrics()
+        self._exposed = shared or metrics.registry
+        bundle, tokenizers = load_bundle(place.bundle)
+        self._generations = Generations(loaded, bundle, tokenizers, metrics, place.directory)
+        self._workers = [
+            Worker(
+                self._config.services.extproc.port + index,
+                loaded,
+                bundle=place.bundle,
+                directory=place.directory,
+                metrics_directory=metrics_directory,
+                log_level=place.log_level,
+            )
+            for index in range(self._config.services.extproc.workers if self._several else 0)
+        ]
+        local = _Local(self._generations)
+        self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, place.gateway)
+        self._discovery = Discovery(lambda: self._generations.current.config, self._know, metrics, place.addresses)
+
+    def _know(self, adapters: LoadedAdapters) -> None:
+        self._generations.know(adapters)
+        for worker in self._workers:
+            worker.know(adapters)
+
+    async def run(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.look)
+        services = self._config.services
+        async with (
+            _metrics(services.observability.metrics, self._exposed),
+            _rest(services.api, lambda: self._generations.current, lambda: self._reloader.rejected),
+            _background(self._generations.run(), self._discovery.run(), self._reloader.run()),
+            self._extproc(),
+        ):
+            log.info("serving", extra={"fields": self._described()})
+            await stop.wait()
+            log.info("draining")
+
+    def _described(self) -> dict[str, object]:
+        current = self._generations.current
+        extproc = self._config.services.extproc
+        return {"generation": current.generation, "extproc": extproc.port, "workers": extproc.workers,
+                "warnings": len(self._reloader.current.warnings)}  # fmt: skip
+
+    @asynccontextmanager
+    async def _extproc(self) -> AsyncIterator[None]:
+        if self._several:
+            async with _background(*(worker.run() for worker in self._workers)):
+                await asyncio.gather(*(worker.ready.wait() for worker in self._workers))
+                yield
+            return
+        server = ExtProcServer(
+            lambda request: self._generations.current.route(request),
+            host=self._config.services.extproc.host,
+            port=self._config.services.extproc.port,
+            max_body_bytes=self._config.router.max_body_bytes,
+        )
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.drain(self._config.router.drain_seconds)
+
+
+class _Local:
+    """This process's share of a reload; see :class:`router.reload.Share`."""
+
+    def __init__(self, generations: Generations) -> None:
+        self._generations = generations
+        self._prepared: Pipeline | None = None
+        self._before: Pipeline | None = None
+
+    async def prepare(self, loaded: Loaded) -> None:
+        self._prepared = await self._generations.prepare(loaded)
+
+    async def commit(self) -> None:
+        assert self._prepared is not None
+        self._before = self._generations.current
+        self._generations.commit(self._prepared)
+        self._prepared = None
+
+    async def drained(self) -> None:
+        if self._before is not None:
+            await self._before.drained()
+        self._before = None
+        self._generations.forget_unused()
+
+
 @asynccontextmanager
-async def _watched(pipeline: Pipeline) -> AsyncIterator[None]:
-    encoder = pipeline.encoder
-    if encoder is None:
-        yield
-        return
-    watch = asyncio.create_task(encoder.run(pipeline.prepare))
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run ``work`` beside what is inside; all of it ends with it."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
-        await encoder.close()
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("failed in the background", exc_info=result)
 
 
 @asynccontextmanager
-async def _rest(settings: ApiSettings, pipeline: Pipeline) -> AsyncIterator[None]:
+async def _rest(
+    settings: ApiSettings, current: Callable[[], Pipeline], rejected: Callable[[], list[str]]
+) -> AsyncIterator[None]:
     token = os.environ.get(settings.token_env, "") if settings.token_env else None
     if token == "":
         raise RuntimeError(f"global.services.api.token_env: the variable {settings.token_env} is empty")
-    app = create_app(lambda: pipeline, token)
+    app = create_app(current, token, rejected)
     options = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off"
     )
@@ -128,12 +211,12 @@ class _QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _metrics(settings: MetricsSettings, metrics: Metrics) -> AsyncIterator[None]:
+async def _metrics(settings: MetricsSettings, registry: CollectorRegistry) -> AsyncIterator[None]:
     if not settings.enabled:
         yield
         return
     try:
-        server, thread = start_http_server(settings.port, settings.host, metrics.registry)
+        server, thread = start_http_server(settings.port, settings.host, registry)
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
         raise RuntimeError(f"global.services.observability.metrics: cannot listen on {address}: {error}") from error

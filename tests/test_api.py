@@ -11,9 +11,9 @@ import pytest
 
 from router.api import create_app
 from router.config import loads
+from router.generations import Generations
 from router.inference import BundleError, load_bundle
 from router.pipeline import Pipeline
-from router.serve import build
 from router.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ async def pipeline() -> AsyncIterator[Pipeline]:
     """The fifteen rules; nothing listens where Triton should be."""
     config = (ROOT / "config" / "aibrix.yaml").read_text() + '\nglobal: {inference: {endpoint: "127.0.0.1:9"}}\n'
     bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
-    pipeline = build(loads(config), bundle, tokenizers, Metrics())
+    pipeline = Generations(loads(config), bundle, tokenizers, Metrics()).current
     assert pipeline.encoder is not None
     await pipeline.encoder.probe(pipeline.prepare)
     yield pipeline
@@ -147,4 +147,4 @@ routing: {signals: {domains: [{name: cybersecurity}]}}
     bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
     for topics, words in (({}, "cybersecurity"), ({"weights": "many"}, "topics")):
         with pytest.raises(BundleError, match=words):
-            build(loads(config), bundle.model_copy(update={"topics": topics}), tokenizers, Metrics())
+            Generations(loads(config), bundle.model_copy(update={"topics": topics}), tokenizers, Metrics())

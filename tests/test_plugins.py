@@ -23,7 +23,7 @@ NEW = {"role": "system", "content": "NEW"}
 def rewritten(mode: str, messages: Any, **settings: Any) -> Any:
     configuration = SystemPromptSettings(mode=mode, system_prompt="NEW", **settings)
     request = ChatRequest.parse(json.dumps({"messages": messages}).encode())
-    plugins.apply([SystemPromptPlugin(type="system_prompt", configuration=configuration)], request)
+    plugins.apply([SystemPromptPlugin(type="system_prompt", configuration=configuration)], request, {}, "m")
     return json.loads(request.encode())["messages"]
 
 

@@ -54,7 +54,7 @@ def test_a_client_may_name_what_is_not_hidden(name: str, base: str | None) -> No
 
 
 def test_the_list_of_models_leaves_hidden_ones_out() -> None:
-    assert [(entry.name, entry.parent) for entry in catalog().listed] == [
+    assert [(entry.name, entry.parent) for entry in catalog().listed()] == [
         ("MoM", None), ("auto", None), ("big", None), ("law-lora", "big"), ("shared-lora", "big"), ("small", None),
     ]  # fmt: skip
 

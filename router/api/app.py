@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
@@ -20,10 +20,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.api.openapi import document, page
+from router.chat import ChatRequest
 from router.errors import error_body
 from router.explain import explain
 from router.inference import Encoder, Unavailable
 from router.pipeline import Pipeline
+from router.signals import Asked
 
 FALLBACK_CATEGORY = "other"
 # Needed without a token: probes have none.
@@ -44,6 +46,13 @@ class ClassifyRequest(_Body):
     text: Text
 
 
+class ExplainRequest(_Body):
+    """``headers`` are those that a request would bring: session, identity, what an MCP server reads."""
+
+    text: Text
+    headers: dict[str, str] = {}
+
+
 class BatchRequest(_Body):
     texts: list[Text] = Field(min_length=1, max_length=100)
 
@@ -53,9 +62,15 @@ class SimilarityRequest(_Body):
     text2: Text
 
 
-def create_app(current: Callable[[], Pipeline], token: str | None = None) -> Starlette:
-    """The application. ``current`` returns the pipeline to ask; with ``token`` all but probes need it as bearer."""
-    rest = _Rest(current)
+def create_app(
+    current: Callable[[], Pipeline], token: str | None = None, rejected: Callable[[], list[str]] = list
+) -> Starlette:
+    """The application.
+
+    ``current`` returns the pipeline to ask, ``rejected`` what is wrong with a configuration file that is not served.
+    With ``token`` all but probes need it as bearer.
+    """
+    rest = _Rest(current, rejected)
     routes = [
         Route("/api/v1/classify/intent", rest.classify, methods=["POST"]),
         Route("/classify", rest.classify, methods=["POST"]),
@@ -82,18 +97,18 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/api/v1/classify/batch": BatchRequest,
     "/api/v1/embeddings": BatchRequest,
     "/api/v1/similarity": SimilarityRequest,
-    "/api/v1/explain": ClassifyRequest,
+    "/api/v1/explain": ExplainRequest,
 }
 
 
 class _Rest:
-    def __init__(self, current: Callable[[], Pipeline]) -> None:
-        self._current = current
+    def __init__(self, current: Callable[[], Pipeline], rejected: Callable[[], list[str]]) -> None:
+        self._current, self._rejected = current, rejected
 
     async def classify(self, request: Request) -> Response:
         body = ClassifyRequest.model_validate_json(await request.body())
         started = perf_counter()
-        route = await self._current().decide(body.text, all_signals=True)
+        route = await self._current().decide(_asked(body.text), everything=True)
         domains, decision = route.gathered.domains, route.choice.decision
         winner = domains.winner if domains else None
         classification = {
@@ -115,7 +130,7 @@ class _Rest:
         started = perf_counter()
         pipeline = self._current()
         results = []
-        for route in await _few_at_a_time(lambda text: pipeline.decide(text, all_signals=True), body.texts):
+        for route in await _few_at_a_time(lambda text: pipeline.decide(_asked(text), everything=True), body.texts):
             gathered = route.gathered
             if gathered.domains is None:
                 raise Unavailable(gathered.reasons[0] if gathered.reasons else "starting")
@@ -147,9 +162,10 @@ class _Rest:
         )  # fmt: skip
 
     async def explain(self, request: Request) -> Response:
-        body = ClassifyRequest.model_validate_json(await request.body())
+        body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
-        return _json(explain(await pipeline.decide(body.text), pipeline.config))
+        headers = {name.lower(): value for name, value in body.headers.items()}
+        return _json(explain(await pipeline.decide(_asked(body.text, headers)), pipeline.config))
 
     async def models(self, request: Request) -> Response:
         return _json({"object": "list", "data": self._current().models()})
@@ -161,7 +177,10 @@ class _Rest:
         pipeline = self._current()
         failure = pipeline.encoder.failure if pipeline.encoder else None
         degraded = {"triton": failure} if failure else {}
-        return _json({"ready": True, "generation": pipeline.generation, "degraded": degraded})
+        state = {"ready": True, "generation": pipeline.generation, "degraded": degraded}
+        if rejected := self._rejected():
+            state["rejected"] = rejected
+        return _json(state)
 
     async def signal_models(self, request: Request) -> Response:
         encoder = self._current().encoder
@@ -183,7 +202,8 @@ class _Rest:
 
     async def config(self, request: Request) -> Response:
         pipeline = self._current()
-        return _json({"generation": pipeline.generation, "config": pipeline.config.model_dump(by_alias=True)})
+        masked = pipeline.config.model_dump(mode="json", by_alias=True)
+        return _json({"generation": pipeline.generation, "config": masked})
 
     def _encoder(self) -> Encoder:
         encoder = self._current().encoder
@@ -204,6 +224,10 @@ class _BearerToken:
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _asked(text: str, headers: Mapping[str, str] | None = None) -> Asked:
+    return Asked(text, ChatRequest.saying(text), headers or {})
 
 
 def _matched(evaluations: Any) -> dict[str, list[str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,14 +39,21 @@ class Document:
         return self.lines.get(path, 1)
 
 
-def parse(text: str) -> Document:
-    """Read one YAML document. Syntax errors and repeated keys are returned as flaws, never raised."""
+# `$$`, `${NAME}`, `${NAME:-default}` (also where the variable is empty), `${NAME-default}`, `$NAME`.
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?-)([^}]*))?\}|([A-Za-z_]\w*))", re.ASCII)
+
+
+def parse(text: str, environment: Mapping[str, str] | None = None) -> Document:
+    """Read one YAML document, with ``environment`` in the place of variables in its values (``None``: as written).
+
+    Syntax errors, repeated keys and variables that are not set are returned as flaws, never raised.
+    """
     document = Document()
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is not None:
-            document.data = _Builder(loader, document).build(node, ())
+            document.data = _Builder(loader, document, environment).build(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -58,9 +66,10 @@ def parse(text: str) -> Document:
 
 
 class _Builder:
-    def __init__(self, loader: Any, document: Document) -> None:
+    def __init__(self, loader: Any, document: Document, environment: Mapping[str, str] | None) -> None:
         self._loader = loader
         self._document = document
+        self._environment = environment
 
     def build(self, node: yaml.Node, path: Path) -> Any:
         self._document.lines.setdefault(path, node.start_mark.line + 1)
@@ -68,7 +77,31 @@ class _Builder:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
+        if self._environment is not None and isinstance(node, yaml.ScalarNode) and "$" in node.value:
+            node = self._expanded(node, path, self._environment)
         return self._loader.construct_object(node)
+
+    def _expanded(self, node: yaml.ScalarNode, path: Path, environment: Mapping[str, str]) -> yaml.ScalarNode:
+        def value(match: re.Match[str]) -> str:
+            dollar, name, dash, default, bare = match.groups()
+            if dollar:
+                return "$"
+            found = environment.get(name or bare)
+            if found or (found is not None and dash != ":-"):
+                return found
+            if dash:
+                return str(default)
+            if bare:
+                # Prices and expressions hold dollars too.
+                return match[0]
+            missing = f"environment variable `{name}` is not set; `${{{name}:-…}}` gives a default"
+            self._document.flaws.append(Flaw(node.start_mark.line + 1, path, missing))
+            return ""
+
+        expanded = _VARIABLE.sub(value, node.value)
+        # What was written without quotes may have become a number or a switch.
+        tag = self._loader.resolve(yaml.ScalarNode, expanded, (True, False)) if node.style is None else node.tag
+        return yaml.ScalarNode(tag, expanded, node.start_mark, node.end_mark, node.style)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         mapping: dict[str, Any] = {}

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
+from router.config import expressions, flat
 from router.config.document import Document, Path, parse
-from router.config.schema import Config, Decision, RouterSettings, Rule, Section, SemanticCachePlugin
+from router.config.schema import (
+    INACTIVE_TYPES,
+    SIGNAL_LISTS,
+    Config,
+    Decision,
+    Identity,
+    RouterSettings,
+    Rule,
+    Section,
+    SemanticCachePlugin,
+)
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +61,15 @@ class ConfigError(Exception):
 class Loaded:
     """A configuration that can be used.
 
-    ``digest`` is the SHA-256 of the file's bytes, ``warnings`` what its author should know.
+    ``digest`` is the SHA-256 of the file's bytes, ``warnings`` what its author should know; ``text`` and ``file`` are
+    what was read, as it was written.
     """
 
     config: Config
     warnings: list[Problem]
     digest: str
+    text: str = ""
+    file: str = "<string>"
 
 
 def load(path: FilePath) -> Loaded:
@@ -74,22 +92,52 @@ def loads(text: str, *, file: str = "<string>") -> Loaded:
     Raises:
         ConfigError: anything in it is wrong.
     """
-    document = parse(text)
+    document = parse(text, os.environ)
     problems = [Problem("error", file, flaw.line, _dotted(flaw.path), flaw.message) for flaw in document.flaws]
     report = _Report(file, document, problems)
-    config = _validate(document, report)
+    if flat.is_flat(document.data):
+        document = _converted(document, report)
+    config = _validate(Config, document, report)
     # On the plain data, not on `config`: mistakes of shape must not hide mistakes of sense.
     for check in _CHECKS:
         check(document.data, report)
-    problems.sort(key=lambda problem: (problem.line, problem.path))
+    # What the flat form says once may stand in several places of the canonical one.
+    problems = sorted(set(problems), key=lambda problem: (problem.line, problem.path, problem.message))
     if config is None or any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
-    return Loaded(config, problems, hashlib.sha256(text.encode()).hexdigest())
+    return Loaded(config, problems, hashlib.sha256(text.encode()).hexdigest(), text, file)
+
+
+def migrate(text: str, *, file: str = "<string>") -> str:
+    """The canonical form of a flat configuration, as YAML; variables stay as they are written.
+
+    Raises:
+        ConfigError: anything in it is wrong, or it is canonical already.
+    """
+    loads(text, file=file)
+    document = parse(text)
+    if not flat.is_flat(document.data):
+        raise ConfigError([Problem("error", file, 1, "", "the file is in the canonical form already")])
+    converted = flat.convert(document.data).data
+    ordered = {key: converted[key] for key in ("version", "providers", "routing", "global") if key in converted}
+    body = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
+    return f"# Made by `triton-router migrate` from {FilePath(file).name}.\n{body}"
+
+
+def _converted(document: Document, report: _Report) -> Document:
+    """The canonical form of a flat ``document``; from here on ``report`` names what the user wrote."""
+    _validate(flat.FlatConfig, document, report)
+    converted = flat.convert(document.data)
+    for path, message, name, known in converted.problems:
+        report.error(path, message, _nearest(name, known))
+    report.written = converted.written
+    return Document(converted.data)
 
 
 class _Report:
     def __init__(self, file: str, document: Document, problems: list[Problem]) -> None:
         self._file, self._document, self._problems = file, document, problems
+        self.written: Callable[[Path], Path] = lambda path: path
 
     def error(self, path: Path, message: str, suggestion: str | None = None) -> None:
         self._add("error", path, message, suggestion)
@@ -98,6 +146,7 @@ class _Report:
         self._add("warning", path, message, suggestion)
 
     def _add(self, severity: Literal["error", "warning"], path: Path, message: str, suggestion: str | None) -> None:
+        path = self.written(path)
         line = self._document.line_of(path)
         self._problems.append(Problem(severity, self._file, line, _dotted(path), message, suggestion))
 
@@ -105,7 +154,7 @@ class _Report:
 # --- shape ---------------------------------------------------------------------------------------------------------
 
 
-def _validate(document: Document, report: _Report) -> Config | None:
+def _validate(model: type[Form], document: Document, report: _Report) -> Form | None:
     if document.data is None:
         if not document.flaws:
             report.error((), "the file is empty")
@@ -113,13 +162,13 @@ def _validate(document: Document, report: _Report) -> Config | None:
     if not isinstance(document.data, dict):
         report.error((), "the file must be a mapping with `providers`, `routing` and `global`")
         return None
-    _announce_inactive(Config, document.data, (), report)
-    _drop_empty_sections(Config, document.data)
+    _announce_inactive(model, document.data, (), report)
+    _drop_empty_sections(model, document.data)
     try:
-        return Config.model_validate(document.data)
+        return model.model_validate(document.data)
     except ValidationError as failure:
         for error in failure.errors(include_url=False):
-            _explain(error, document, report)
+            _explain(model, error, document, report)
         return None
 
 
@@ -127,7 +176,8 @@ def _announce_inactive(model: type[BaseModel], data: Any, path: Path, report: _R
     """Take out the keys that are known and do nothing here, and say so."""
     for section, mapping, where in _sections(model, data, path):
         for key in sorted(section.NOT_ACTIVE & mapping.keys()):
-            report.warning((*where, key), f"`{key}` is known but not active in this version; it has no effect")
+            instead = section.INSTEAD.get(key, "it has no effect")
+            report.warning((*where, key), f"`{key}` is known but not active in this version; {instead}")
             del mapping[key]
 
 
@@ -187,11 +237,11 @@ def _by_discriminator(candidates: list[type[BaseModel]], data: Any) -> type[Base
     return None
 
 
-def _explain(error: Any, document: Document, report: _Report) -> None:
+def _explain(model: type[BaseModel], error: Any, document: Document, report: _Report) -> None:
     path = _written(error["loc"], document)
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _keys_at(path[:-1], document)
+        known = _keys_at(model, path[:-1], document)
         report.error(path, f"unknown key `{path[-1]}`", _nearest(str(path[-1]), known))
     elif kind == "missing":
         report.error(path, f"`{error['loc'][-1]}` is missing")
@@ -223,8 +273,8 @@ def _written(location: tuple[str | int, ...], document: Document) -> Path:
     return path
 
 
-def _keys_at(path: Path, document: Document) -> list[str]:
-    for section, _, where in _sections(Config, document.data, ()):
+def _keys_at(model: type[BaseModel], path: Path, document: Document) -> list[str]:
+    for section, _, where in _sections(model, document.data, ()):
         if where == path:
             return [*_fields(section), *section.NOT_ACTIVE]
     return []
@@ -273,13 +323,26 @@ def _adapters(data: Any) -> dict[str, list[str]]:
 
 
 def _unique_names(data: Any, report: _Report) -> None:
-    for where in (_MODELS, _CARDS, _DECISIONS, ("routing", "signals", "domains"), ("routing", "signals", "keywords")):
+    lists = (("routing", "signals", key) for key in SIGNAL_LISTS.values())
+    for where in (_MODELS, _CARDS, _DECISIONS, *lists):
         seen: set[str] = set()
         for path, item in _items(data, where):
             name = str(item.get("name"))
             if name in seen:
                 report.error((*path, "name"), f"`{name}` is declared twice")
             seen.add(name)
+
+
+def _adapters_are_told_apart(data: Any, report: _Report) -> None:
+    models, owners = _names(data, *_MODELS), dict[str, Any]()
+    for path, card in _items(data, _CARDS):
+        for where, lora in _items(card, ("loras",), below=path):
+            name, owner = lora.get("name"), card.get("name")
+            if name in models:
+                report.error((*where, "name"), f"`{name}` is the name of a model; an adapter needs one of its own")
+            elif isinstance(name, str) and owners.setdefault(name, owner) != owner:
+                message = f"`{owners[name]}` declares `{name}` too; clients who name it get that one, modelRefs say"
+                report.warning((*where, "name"), f"{message} which they mean")
 
 
 def _models_exist(data: Any, report: _Report) -> None:
@@ -298,7 +361,8 @@ def _models_exist(data: Any, report: _Report) -> None:
 
 
 def _models_are_served(data: Any, report: _Report) -> None:
-    virtual = _at(data, "global", "router", "auto_model_names") or RouterSettings().auto_model_names
+    named = _at(data, "global", "router", "auto_model_names") or RouterSettings().auto_model_names
+    virtual = {*named, _at(data, "global", "router", "auto_model_name")} if isinstance(named, list | tuple) else set()
     for path, model in _items(data, _MODELS):
         if not model.get("backend_refs"):
             report.error(path, f"model `{model.get('name')}` has no backend_refs")
@@ -333,41 +397,162 @@ def _rule_references_exist(data: Any, rule: Any, path: Path, report: _Report) ->
     if not isinstance(rule, dict):
         return
     kind, name = rule.get("type"), rule.get("name")
-    if kind in ("domain", "keyword") and isinstance(name, str):
-        declared = _names(data, "routing", "signals", f"{kind}s")
+    if kind in INACTIVE_TYPES:
+        message = f"signals of type `{kind}` are not active in this version: what hangs on one never matches"
+        report.warning((*path, "type"), message)
+    elif kind in SIGNAL_LISTS and isinstance(name, str):
+        declared = _names_for_rules(data, kind)
         if name not in declared:
-            message = f"no {kind} named `{name}` in routing.signals.{kind}s"
+            message = f"no {kind} named `{name}` in routing.signals.{SIGNAL_LISTS[kind]}"
             report.error((*path, "name"), message, _nearest(name, declared))
     for where, condition in _items(rule, ("conditions",), below=path):
         _rule_references_exist(data, condition, where, report)
+
+
+def _names_for_rules(data: Any, kind: str) -> list[str]:
+    """What a rule may call the signals of a type."""
+    names = _names(data, "routing", "signals", SIGNAL_LISTS[kind])
+    if kind == "complexity":
+        return [f"{name}:{level}" for name in names for level in ("hard", "medium", "easy")]
+    if kind == "authz":
+        bindings = _items(data, ("routing", "signals", "role_bindings"))
+        return [*names, *(str(binding["role"]) for _, binding in bindings if "role" in binding)]
+    return names
 
 
 def _plugins_make_sense(data: Any, report: _Report) -> None:
     for path, decision in _items(data, _DECISIONS):
         seen: set[str] = set()
         for where, plugin in _items(decision, ("plugins",), below=path):
-            kind = str(plugin.get("type"))
+            written = str(plugin.get("type"))
+            kind = _CACHE_PLUGINS[0] if written in _CACHE_PLUGINS else written
             if kind in seen:
-                report.error((*where, "type"), f"plugin `{kind}` is there twice")
+                report.error((*where, "type"), f"plugin `{written}` is there twice")
             seen.add(kind)
             if kind in _CACHE_PLUGINS:
-                report.warning((*where, "type"), f"`{kind}` is accepted but not active yet: nothing is cached")
+                report.warning((*where, "type"), f"`{written}` is accepted but not active yet: nothing is cached")
+            if kind == "header_mutation":
+                _headers_are_free(plugin, where, report)
+
+
+def _headers_are_free(plugin: Any, path: Path, report: _Report) -> None:
+    settings = (*path, "configuration")
+    for key in ("add", "update"):
+        for where, header in _items(plugin, ("configuration", key), below=path):
+            _header_is_free(header.get("name"), (*where, "name"), report)
+    deleted = _at(plugin, "configuration", "delete")
+    for index, name in enumerate(deleted if isinstance(deleted, list) else []):
+        _header_is_free(name, (*settings, "delete", index), report)
+
+
+def _header_is_free(name: Any, path: Path, report: _Report) -> None:
+    lowered = str(name).lower()
+    if lowered in _RESERVED_HEADERS or lowered.startswith(("x-vsr-", "x-envoy-", ":")):
+        report.error(path, f"`{name}` belongs to the gateway; a plugin cannot change it")
+
+
+_RESERVED_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "x-selected-model",
+     "x-gateway-base-model-name", "x-request-id"}
+)  # fmt: skip
+
+
+def _rules_of(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The leaves of all decisions' rules, each with its path."""
+
+    def walk(rule: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+        if isinstance(rule, dict):
+            if rule.get("type") is not None:
+                yield path, rule
+            for where, condition in _items(rule, ("conditions",), below=path):
+                yield from walk(condition, where)
+
+    for path, decision in _items(data, _DECISIONS):
+        yield from walk(decision.get("rules"), (*path, "rules"))
 
 
 def _signals_are_used(data: Any, report: _Report) -> None:
-    used: set[tuple[Any, Any]] = set()
+    used = {(rule.get("type"), str(rule.get("name"))) for _, rule in _rules_of(data)}
+    for kind, key in SIGNAL_LISTS.items():
+        if kind in ("domain", "mcp"):  # these compete: one that no rule names still has a say
+            continue
+        for path, signal in _items(data, ("routing", "signals", key)):
+            name = str(signal.get("name"))
+            names = {name, str(signal.get("role"))} if kind == "authz" else {name}
+            names = {f"{name}:{level}" for level in ("hard", "medium", "easy")} if kind == "complexity" else names
+            if not any((kind, each) in used for each in names):
+                report.warning(path, f"no decision uses the {kind} signal `{name}`; it is not evaluated")
 
-    def collect(rule: Any) -> None:
-        if isinstance(rule, dict):
-            used.add((rule.get("type"), str(rule.get("name"))))
-            for _, condition in _items(rule, ("conditions",)):
-                collect(condition)
 
-    for _, decision in _items(data, _DECISIONS):
-        collect(decision.get("rules"))
+_MODULES = ("global", "model_catalog", "modules", "classifier")
+
+
+def _mcp_is_there(data: Any, report: _Report) -> None:
+    settings = _at(data, *_MODULES, "mcp")
+    asked = [path for path, rule in _rules_of(data) if rule.get("type") == "mcp"]
+    if asked and not isinstance(settings, dict):
+        report.error(asked[0], f"rules of type `mcp` need a server: {'.'.join(_MODULES)}.mcp")
+    elif asked and settings.get("enabled") is False:
+        report.warning(asked[0], "the MCP server is switched off: what hangs on it never matches")
+    url = settings.get("url") if isinstance(settings, dict) else None
+    if isinstance(url, str) and "@" in url.partition("//")[2].partition("/")[0]:
+        report.error((*_MODULES, "mcp", "url"), "credentials belong into `http_headers`, where they are never shown")
+
+
+def _hints_exist(data: Any, report: _Report) -> None:
+    models = _names(data, *_MODELS)
+    for path, decision in _items(data, _DECISIONS):
+        named = _at(decision, "hints", "models")
+        for index, name in enumerate(named if isinstance(named, list) else []):
+            if name not in models:
+                where = (*path, "hints", "models", index)
+                report.error(where, f"no model named `{name}`", _nearest(str(name), models))
+
+
+def _fallback_exists(data: Any, report: _Report) -> None:
+    fallback, declared = (
+        _at(data, *_MODULES, "domain", "fallback_category"),
+        _names(data, "routing", "signals", "domains"),
+    )
+    if isinstance(fallback, str) and fallback not in declared:
+        where = (*_MODULES, "domain", "fallback_category")
+        report.error(where, f"no domain named `{fallback}`", _nearest(fallback, declared))
+
+
+def _expressions_compile(data: Any, report: _Report) -> None:
     for path, signal in _items(data, ("routing", "signals", "keywords")):
-        if ("keyword", str(signal.get("name"))) not in used:
-            report.warning(path, f"no decision uses the keyword signal `{signal.get('name')}`; it is not evaluated")
+        words = signal.get("keywords")
+        if "regex" in (signal.get("match"), signal.get("method")) and isinstance(words, list):
+            for index, word in enumerate(words):
+                _compiles(word, (*path, "keywords", index), report)
+    for path, signal in _items(data, ("routing", "signals", "structure")):
+        _compiles(_at(signal, "feature", "source", "pattern"), (*path, "feature", "source", "pattern"), report)
+
+
+def _compiles(expression: Any, path: Path, report: _Report) -> None:
+    if isinstance(expression, str) and (why := expressions.refused(expression)):
+        report.error(path, f"not an RE2 expression: {why}")
+
+
+def _identity_is_believed(data: Any, report: _Report) -> None:
+    authz = _at(data, "global", "services", "authz") or {}
+    identity = _at(authz, "identity") or {}
+    if not isinstance(identity, dict) or identity.get("set_by", "nobody") != "nobody":
+        return
+    asked = [path for path, rule in _rules_of(data) if rule.get("type") == "authz"]
+    if asked and _at(authz, "fail_open") is not True:
+        message = "nobody is said to set the identity headers, so every request would be refused"
+        report.error(asked[0], f"{message}; see global.services.authz.identity.set_by")
+    passed = _at(data, *_MODULES, "mcp", "forward_headers")
+    claims = {
+        str(identity.get(key, field.default)).lower() for key, field in Identity.model_fields.items() if key != "set_by"
+    }
+    for index, name in enumerate(passed if isinstance(passed, list) else []):
+        if str(name).lower() in claims:
+            message = f"`{name}` says who is calling, and nobody is said to set it: it is not passed on"
+            report.warning(
+                (*_MODULES, "mcp", "forward_headers", index), f"{message}; see global.services.authz.identity.set_by"
+            )
 
 
 def _api_is_guarded(data: Any, report: _Report) -> None:
@@ -381,12 +566,18 @@ def _api_is_guarded(data: Any, report: _Report) -> None:
 
 _CHECKS: tuple[Callable[[Any, _Report], None], ...] = (
     _unique_names,
+    _adapters_are_told_apart,
     _models_exist,
     _models_are_served,
     _families_exist,
     _references_exist,
     _plugins_make_sense,
     _signals_are_used,
+    _mcp_is_there,
+    _hints_exist,
+    _fallback_exists,
+    _expressions_compile,
+    _identity_is_believed,
     _api_is_guarded,
 )
 

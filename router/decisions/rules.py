@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router.config.schema import Rule
-from router.signals import UNKNOWN, Evaluations
+from router.signals import UNKNOWN, Evaluation, Evaluations
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,7 @@ def evaluate(rule: Rule | None, evaluations: Evaluations) -> Verdict:
     if rule is None:
         return MATCH_ALL
     if rule.operator is None:
-        evaluation = evaluations.get((str(rule.type), str(rule.name)), UNKNOWN)
-        return Verdict(rule, evaluation.matched, evaluation.value)
+        return _leaf(rule, evaluations.get((str(rule.type), str(rule.name)), UNKNOWN))
     below = tuple(evaluate(condition, evaluations) for condition in rule.conditions)
     if rule.operator == "AND":
         return Verdict(rule, _all(below), min(verdict.confidence for verdict in below), below)
@@ -42,6 +41,18 @@ def evaluate(rule: Rule | None, evaluations: Evaluations) -> Verdict:
     (verdict,) = below
     negated = None if verdict.matched is None else not verdict.matched
     return Verdict(rule, negated, 0.0 if negated is None else 1.0 - verdict.confidence, below)
+
+
+def _leaf(rule: Rule, evaluation: Evaluation) -> Verdict:
+    if evaluation.matched is None or rule.predicate is None:
+        return Verdict(rule, evaluation.matched, evaluation.value)
+    if evaluation.measure is not None:
+        matched = rule.predicate.holds(evaluation.measure)
+        return Verdict(rule, matched, float(matched))
+    # Bounds on a probability: one that only asks for little of it is as sure as the rest of it.
+    at_least = rule.predicate.gt is not None or rule.predicate.gte is not None
+    confidence = evaluation.value if at_least else 1.0 - evaluation.value
+    return Verdict(rule, rule.predicate.holds(evaluation.value), confidence)
 
 
 def _all(below: tuple[Verdict, ...]) -> bool | None:

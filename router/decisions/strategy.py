@@ -22,6 +22,7 @@ class Choice:
 def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: str) -> Choice:
     """Evaluate every decision and pick one.
 
+    The lowest tier with a match counts alone. In it,
     ``priority``: the highest priority wins. ``confidence``: the surest wins, then the highest priority. The first
     declared wins what is still equal. A decision whose verdict is unknown does not match.
     """
@@ -38,6 +39,6 @@ def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: st
 
 def _rank(
     index: int, decisions: Sequence[Decision], verdicts: tuple[Verdict, ...], strategy: str
-) -> tuple[float, float]:
-    priority, confidence = float(decisions[index].priority), verdicts[index].confidence
-    return (confidence, priority) if strategy == "confidence" else (priority, 0.0)
+) -> tuple[float, float, float]:
+    tier, priority = -float(decisions[index].tier), float(decisions[index].priority)
+    return (tier, verdicts[index].confidence, priority) if strategy == "confidence" else (tier, priority, 0.0)

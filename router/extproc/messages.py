@@ -45,7 +45,7 @@ def decode(data: bytes) -> Event:
         case "request_trailers":
             return phases.RequestTrailers()
         case "response_headers":
-            return phases.ResponseHeaders()
+            return phases.ResponseHeaders(_status(message.response_headers.headers))
         case "response_body":
             return phases.ResponseBody()
         case "response_trailers":
@@ -77,9 +77,10 @@ def encode(command: Command) -> bytes:
                 common.status = pb.CommonResponse.CONTINUE_AND_REPLACE
                 common.body_mutation.body = body
             return _serialize(message) + _OVERRIDE
-        case phases.ForwardBody(set=headers, body=body):
+        case phases.ForwardBody(set=headers, body=body, remove=remove):
             common = message.request_body.response
             common.clear_route_cache = True
+            common.header_mutation.remove_headers.extend(remove)
             _set_headers(common.header_mutation, headers)
             if body:
                 common.body_mutation.body = body
@@ -112,6 +113,14 @@ def _headers(message: Any) -> HeaderList:
         (header.key, (header.raw_value or header.value.encode()).decode("utf-8", "backslashreplace"))
         for header in message.headers
     )
+
+
+def _status(message: Any) -> int:
+    for header in message.headers:
+        if header.key == ":status":
+            status = header.raw_value or header.value.encode()
+            return int(status) if status.isdigit() else 0
+    return 0
 
 
 def _body_mode(message: Any) -> BodyMode:

@@ -73,7 +73,9 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeaders:
-    pass
+    """The answer's headers; ``status`` of 0 means that there was none to be read."""
+
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class ForwardBody:
 
     set: HeaderList
     body: bytes | None
+    remove: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +301,10 @@ class Exchange:
         headers = _cleaned(outcome.headers)
         if outcome.body is not None:
             headers += (("content-length", str(len(outcome.body))),)
+        unwanted = tuple(name.lower() for name in outcome.remove if name.lower() not in _FRAMING)
         if self._whole:
-            return ForwardHeaders(headers, self._remove, outcome.body)
-        return ForwardBody(headers, outcome.body)
+            return ForwardHeaders(headers, (*self._remove, *unwanted), outcome.body)
+        return ForwardBody(headers, outcome.body, unwanted)
 
     def _too_large(self) -> ImmediateReply:
         return _refuse(413, f"The request body is larger than {self._max_body_bytes} bytes.", "request_too_large")

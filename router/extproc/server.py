@@ -14,8 +14,8 @@ from grpc_health.v1.health import aio as health
 
 from router.errors import error_body
 from router.extproc import messages
-from router.extproc.phases import Abort, Exchange, Finish, InputEnded, Route, Routed
-from router.pipeline import Outcome, Reply, Request
+from router.extproc.phases import Abort, Exchange, Finish, InputEnded, ResponseHeaders, Route, Routed
+from router.pipeline import Forward, Observer, Outcome, Reply, Request
 
 log = logging.getLogger(__name__)
 
@@ -113,11 +113,17 @@ class ExtProcServer:
     async def _converse(self, context: Any) -> str | None:
         """Run one stream; return why it has to be aborted, if it has to be."""
         exchange = Exchange(max_body_bytes=self._max_body_bytes)
+        observer: Observer | None = None
         while not exchange.closed:
             data = await context.read()
-            command = exchange.receive(InputEnded() if data is grpc.aio.EOF else messages.decode(data))
+            event = InputEnded() if data is grpc.aio.EOF else messages.decode(data)
+            if isinstance(event, ResponseHeaders) and observer is not None:
+                observer.answered(event.status)
+            command = exchange.receive(event)
             if isinstance(command, Route):
-                command = exchange.receive(Routed(await self._outcome(command.request)))
+                outcome = await self._outcome(command.request)
+                observer = outcome.observer if isinstance(outcome, Forward) else None
+                command = exchange.receive(Routed(outcome))
             if isinstance(command, Finish):
                 break
             if isinstance(command, Abort):

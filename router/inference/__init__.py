@@ -2,5 +2,6 @@
 
 from router.inference.bundle import Bundle, BundleError, Trunk, load_bundle
 from router.inference.encoder import Encoder, Encoding, Unavailable
+from router.inference.prototypes import Prototypes
 
-__all__ = ["Bundle", "BundleError", "Encoder", "Encoding", "Trunk", "Unavailable", "load_bundle"]
+__all__ = ["Bundle", "BundleError", "Encoder", "Encoding", "Prototypes", "Trunk", "Unavailable", "load_bundle"]

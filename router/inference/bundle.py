@@ -62,6 +62,8 @@ class Trunk(_Part):
     buckets: tuple[int, ...] = Field(min_length=1)
     max_tokens: int
     max_windows: int
+    latin_only: bool = False
+    """Trained on text in Latin script alone: what it says of other scripts means nothing."""
 
     def head(self, name: str) -> Head | None:
         return next((head for head in self.heads if head.name == name), None)

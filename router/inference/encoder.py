@@ -54,12 +54,16 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """``embedding`` FP32 [dimension], unit length; ``heads`` FP32 [labels] probabilities by head name."""
+    """``embedding`` FP32 [dimension], unit length; ``heads`` FP32 [labels] probabilities by head name.
+
+    ``beside`` holds the embeddings of the texts that were encoded in the same call.
+    """
 
     embedding: Vector
     heads: dict[str, Vector]
     windows: int
     ms: float
+    beside: tuple[Vector, ...] = ()
 
 
 class Encoder:
@@ -93,8 +97,10 @@ class Encoder:
         """Seconds that a call may take."""
         return self._deadline
 
-    async def encode(self, text: str) -> Encoding:
+    async def encode(self, text: str, beside: Sequence[str] = ()) -> Encoding:
         """Encode ``text`` in one call; windows of a long text are pooled (mean, embedding again of unit length).
+
+        Of each text ``beside`` it the first window rides in the same call.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
@@ -104,9 +110,10 @@ class Encoder:
         if self._in_flight >= self._settings.max_in_flight:
             raise Unavailable("overload")
         started = perf_counter()
-        batch = self._windows.batch(text)
-        if batch.windows > 1:
+        rows = self._windows.rows(text)
+        if len(rows) > 1:
             self._metrics.windowed.inc()
+        batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
         self._in_flight += 1
         try:
             outputs = await self._infer(batch)
@@ -116,7 +123,7 @@ class Encoder:
         finally:
             self._in_flight -= 1
         self._timeouts = 0
-        return self._pooled(outputs, batch.windows, (perf_counter() - started) * 1000)
+        return self._pooled(outputs, len(rows), (perf_counter() - started) * 1000)
 
     async def encode_each(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode several short texts, for preparation. Does not move the breaker.
@@ -210,11 +217,13 @@ class Encoder:
         }
 
     def _pooled(self, outputs: dict[str, Vector], windows: int, ms: float) -> Encoding:
-        embedding = outputs[self.trunk.embedding.output].mean(axis=0)
+        """The first ``windows`` rows as one text, the rows after them as texts of their own."""
+        embeddings = outputs[self.trunk.embedding.output]
+        embedding = embeddings[:windows].mean(axis=0)
         if windows > 1:
             embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
-        heads = {head.name: outputs[head.output].mean(axis=0) for head in self.trunk.heads}
-        return Encoding(embedding, heads, windows, ms)
+        heads = {head.name: outputs[head.output][:windows].mean(axis=0) for head in self.trunk.heads}
+        return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]))
 
     def _failed(self, unavailable: Unavailable) -> None:
         if unavailable.reason == "deadline":

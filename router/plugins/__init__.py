@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from router.chat import ChatRequest
-from router.config.schema import Plugin, SystemPromptPlugin
+from router.config.schema import (
+    FastResponsePlugin,
+    HeaderMutationPlugin,
+    Plugin,
+    RequestParamsPlugin,
+    SystemPromptPlugin,
+    ToolsPlugin,
+)
+from router.plugins.fast_response import Answer, fast_response
+from router.plugins.header_mutation import HeaderChanges, change_headers
+from router.plugins.request_params import limit_params
 from router.plugins.system_prompt import apply_system_prompt
+from router.plugins.tools import filter_tools
 
 
-def apply(plugins: Sequence[Plugin], request: ChatRequest) -> None:
-    """Let each enabled plugin rewrite ``request``."""
+def apply(
+    plugins: Sequence[Plugin], request: ChatRequest, headers: Mapping[str, str], model: str
+) -> HeaderChanges | Answer:
+    """Let each enabled plugin rewrite ``request``. An answer ends the row: no backend is asked.
+
+    ``headers`` are the request's, in lower case; ``model`` is the name that an answer carries.
+    """
+    changes = HeaderChanges()
     for plugin in plugins:
-        if isinstance(plugin, SystemPromptPlugin) and plugin.configuration.enabled:
-            apply_system_prompt(plugin.configuration, request)
+        if not plugin.configuration.enabled:
+            continue
+        match plugin:
+            case SystemPromptPlugin():
+                apply_system_prompt(plugin.configuration, request)
+            case RequestParamsPlugin():
+                limit_params(plugin.configuration, request)
+            case ToolsPlugin():
+                filter_tools(plugin.configuration, request)
+            case HeaderMutationPlugin():
+                change_headers(plugin.configuration, headers, changes)
+            case FastResponsePlugin():
+                return fast_response(plugin.configuration, request, model)
+    return changes
 
 
-__all__ = ["apply"]
+__all__ = ["Answer", "HeaderChanges", "apply"]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
-from router.config.schema import Config, Decision, ModelRef, ReasoningFamily
+from router.config.schema import Config, Decision, Hints, ModelRef, ProviderModel, ReasoningFamily
+from router.selection.adapters import LoadedAdapters
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What was selected.
 
-    ``model`` is the name that goes upstream (the adapter's, if there is one), ``base`` the model whose backends serve
-    it. ``use_reasoning`` of ``None`` leaves the client's own switches alone.
+    ``model`` is the name that clients, headers and metrics see (the adapter's, if there is one), ``upstream`` the name
+    that the backend knows it by, ``base`` the model whose backends serve it. ``use_reasoning`` of ``None`` leaves the
+    client's own switches alone. ``missing`` names the adapter that should have served and is not loaded;
+    ``refused_hints`` what an MCP server asked for and the decision does not allow.
     """
 
     model: str
@@ -23,6 +29,18 @@ class Selection:
     family: ReasoningFamily | None = None
     use_reasoning: bool | None = None
     effort: str = "medium"
+    upstream: str = ""
+    missing: str | None = None
+    refused_hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What an MCP server asks for, beside a class."""
+
+    model: str | None = None
+    adapter: str | None = None
+    use_reasoning: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,59 +52,130 @@ class Listed:
     description: str | None = None
 
 
+NOTHING_KNOWN = LoadedAdapters()
+
+
+@dataclass(slots=True)
+class _Known:
+    """Names of one configuration."""
+
+    hidden: set[str] = field(default_factory=set)
+    bases: dict[str, str] = field(default_factory=dict)
+
+
 class ModelCatalog:
     """The models and adapters of a configuration: looking names up, and choosing among candidates."""
 
     def __init__(self, config: Config, draw: Callable[[], float] = random.random) -> None:
-        defaults = config.providers.defaults
+        defaults, router = config.providers.defaults, config.global_.router
         self._draw = draw
         self._effort = defaults.default_reasoning_effort
         self._models = {model.name: model for model in config.providers.models}
         self._families = defaults.reasoning_families
-        self._auto = frozenset(config.global_.router.auto_model_names)
-        # An adapter that two bases declare belongs to the first; a modelRef names its base and is never ambiguous.
-        self._bases: dict[str, str] = {}
-        self._hidden = {model.name for model in config.providers.models if model.hidden}
+        self._auto = frozenset((*router.auto_model_names, *filter(None, [router.auto_model_name])))
+        self._expose = router.adapter_discovery.expose
+        # What only an MCP server names belongs to tenants: no client sees it, listed by a backend or not.
+        self._tenants = [pattern for decision in config.routing.decisions for pattern in decision.hints.adapters]
+        self._known, self._listed = (
+            _Known(),
+            [Listed(name, None, "Chooses the model for each request") for name in sorted(self._auto)],
+        )
+        self._read(config)
+        first = config.providers.models[0].name
+        self.default = self._named(defaults.default_model or first) or self._plain(self._models[first])
+
+    def _read(self, config: Config) -> None:
         cards = {card.name: card for card in config.routing.modelCards}
-        self.listed = [Listed(name, None, "Chooses the model for each request") for name in sorted(self._auto)]
+        self._known.hidden = {model.name for model in config.providers.models if model.hidden}
         for model in config.providers.models:
             card = cards.get(model.name)
             self._list(Listed(model.name, None, card.description if card else None))
             for lora in card.loras if card else ():
-                self._bases.setdefault(lora.name, model.name)
+                # Two bases may declare one adapter: to clients it is the first one's. A modelRef names its base.
+                self._known.bases.setdefault(lora.name, model.name)
                 if lora.hidden or model.hidden:
-                    self._hidden.add(lora.name)
+                    self._known.hidden.add(lora.name)
                 self._list(Listed(lora.name, model.name, lora.description))
-        first = config.providers.models[0].name
-        self.default = self._named(defaults.default_model or first) or Selection(first, first)
 
     def _list(self, entry: Listed) -> None:
-        if entry.name not in self._hidden and entry.name not in {known.name for known in self.listed}:
-            self.listed.append(entry)
+        if entry.name not in self._known.hidden and entry.name not in {known.name for known in self._listed}:
+            self._listed.append(entry)
+
+    # --- names -----------------------------------------------------------------------------------------------------
+
+    def listed(self, loaded: LoadedAdapters = NOTHING_KNOWN) -> list[Listed]:
+        """The entries of ``GET /v1/models``, virtual names first."""
+        if not self._expose:
+            return self._listed
+        found = [
+            Listed(name, base)
+            for base, names in loaded.by_base.items()
+            for name in sorted(names)
+            if self._may_be_exposed(name) and base not in self._known.hidden
+        ]
+        return [*self._listed, *found]
 
     def is_auto(self, name: str) -> bool:
         """Whether ``name`` asks the router to choose."""
         return name in self._auto
 
-    def concrete(self, name: str) -> Selection | None:
+    def is_declared(self, name: str) -> bool:
+        """Whether the configuration names this model or adapter: what it does not name is without number."""
+        return name in self._models or name in self._known.bases
+
+    def concrete(self, name: str, loaded: LoadedAdapters = NOTHING_KNOWN) -> Selection | None:
         """The model or adapter that a client asked for by name; ``None`` if there is none, or it is hidden."""
-        return None if name in self._hidden else self._named(name)
+        if name in self._known.hidden:
+            return None
+        found = self._named(name)
+        if found is None and self._expose and self._may_be_exposed(name):
+            base = loaded.base_of(name)
+            if base is not None and base not in self._known.hidden:
+                return Selection(name, base, name, upstream=name)
+        return found
+
+    def _may_be_exposed(self, name: str) -> bool:
+        return not self.is_declared(name) and not any(fnmatchcase(name, pattern) for pattern in self._tenants)
 
     def _named(self, name: str) -> Selection | None:
         if name in self._models:
-            return Selection(name, name)
-        base = self._bases.get(name)
-        return Selection(name, base, name) if base else None
+            return self._plain(self._models[name])
+        base = self._known.bases.get(name)
+        return Selection(name, base, name, upstream=name) if base else None
 
-    def select(self, decision: Decision) -> Selection:
-        """One of the decision's candidates, by weight; the default model if it has none."""
-        if not decision.modelRefs:
-            return self.default
-        return self._selection(self._by_weight(decision.modelRefs))
+    def _plain(self, model: ProviderModel) -> Selection:
+        return Selection(model.name, model.name, upstream=model.provider_model_id or model.name)
 
-    def _by_weight(self, refs: tuple[ModelRef, ...]) -> ModelRef:
+    # --- choosing --------------------------------------------------------------------------------------------------
+
+    def select(
+        self,
+        decision: Decision | None,
+        loaded: LoadedAdapters = NOTHING_KNOWN,
+        *,
+        session: str | None = None,
+        hint: Hint | None = None,
+    ) -> Selection:
+        """One of the decision's candidates; the default model if it has none, or there is no decision.
+
+        Candidates with the best score share the requests by weight: at random, or, where ``session`` names the
+        conversation, always the same one for it. ``hint`` is followed as far as the decision allows.
+        """
+        refs = decision.modelRefs if decision is not None else ()
+        if refs:
+            assert decision is not None
+            selection = self._selection(self._candidate(_best(refs), decision.name, session))
+        else:
+            selection = self.default
+        if decision is not None and hint is not None:
+            selection = self._hinted(selection, hint, decision.hints)
+        return self._loaded(selection, loaded)
+
+    def _candidate(self, refs: Sequence[ModelRef], decision: str, session: str | None) -> ModelRef:
         if len(refs) == 1:
             return refs[0]
+        if session:
+            return max(refs, key=lambda ref: _rendezvous(ref, f"{decision}\n{session}"))
         point = self._draw() * sum(ref.weight for ref in refs)
         for ref in refs:
             point -= ref.weight
@@ -96,6 +185,64 @@ class ModelCatalog:
 
     def _selection(self, ref: ModelRef) -> Selection:
         model = self._models[ref.model]
+        selection = replace(
+            self._plain(model),
+            family=self._families.get(model.reasoning_family) if model.reasoning_family else None,
+            use_reasoning=ref.use_reasoning,
+            effort=ref.reasoning_effort or self._effort,
+        )
+        return _with_adapter(selection, ref.lora_name) if ref.lora_name else selection
+
+    def _hinted(self, selection: Selection, hint: Hint, allowed: Hints) -> Selection:
+        refused: list[str] = []
+        if hint.model is not None and hint.model != selection.base:
+            if hint.model in allowed.models and hint.model in self._models:
+                selection = self._on_model(selection, self._models[hint.model])
+            else:
+                refused.append("model")
+        if hint.adapter is not None and hint.adapter != selection.adapter:
+            # An adapter is meant for the model it was hinted with, never for another one.
+            if "model" not in refused and any(fnmatchcase(hint.adapter, pattern) for pattern in allowed.adapters):
+                selection = _with_adapter(selection, hint.adapter)
+            else:
+                refused.append("adapter")
+        if hint.use_reasoning is not None and hint.use_reasoning != selection.use_reasoning:
+            if allowed.reasoning:
+                selection = replace(selection, use_reasoning=hint.use_reasoning)
+            else:
+                refused.append("reasoning")
+        return replace(selection, refused_hints=tuple(refused))
+
+    def _on_model(self, selection: Selection, model: ProviderModel) -> Selection:
         family = self._families.get(model.reasoning_family) if model.reasoning_family else None
-        effort = ref.reasoning_effort or self._effort
-        return Selection(ref.lora_name or ref.model, ref.model, ref.lora_name, family, ref.use_reasoning, effort)
+        return replace(
+            self._plain(model), family=family, use_reasoning=selection.use_reasoning, effort=selection.effort
+        )
+
+    def _loaded(self, selection: Selection, loaded: LoadedAdapters) -> Selection:
+        """The base model in the place of an adapter that its backends do not have."""
+        if selection.adapter is None or not loaded.missing(selection.base, selection.adapter):
+            return selection
+        base = self._plain(self._models[selection.base])
+        return replace(selection, model=base.model, upstream=base.upstream, adapter=None, missing=selection.adapter)
+
+
+def _with_adapter(selection: Selection, adapter: str) -> Selection:
+    return replace(selection, model=adapter, upstream=adapter, adapter=adapter)
+
+
+def _best(refs: Sequence[ModelRef]) -> Sequence[ModelRef]:
+    """The candidates with the best score; all of them where none has a score."""
+    scores = [ref.score for ref in refs if ref.score is not None]
+    if not scores:
+        return refs
+    return [ref for ref in refs if ref.score == max(scores)]
+
+
+def _rendezvous(ref: ModelRef, key: str) -> float:
+    """Weighted rendezvous hashing: the largest value wins, each with its weight's share of all keys, and a change of
+    one candidate moves no key between the others (Schindelhauer and Schomaker, 2005)."""
+    name = f"{ref.model}\n{ref.lora_name or ''}\n{key}"
+    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
+    uniform = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
+    return -ref.weight / math.log(uniform)

@@ -48,11 +48,34 @@ _TEXTS = (
 )
 
 
-def label_texts(name: str, description: str | None = None) -> list[str]:
+def label_texts(name: str, description: str | None = None, examples: Sequence[str] = ()) -> list[str]:
     """The texts whose embeddings stand for a topic: embed each once, and make a :class:`Prototype` of them."""
     spoken = normalised(name)
     texts = [text.format(spoken) for text in _TEXTS]
-    return [*texts, f"{spoken}: {description}", description] if description else texts
+    return [*texts, *([f"{spoken}: {description}", description] if description else []), *examples]
+
+
+def unlabelled(
+    declared: Sequence[str], labels: Sequence[str], members: Mapping[str, Sequence[str]], fallback: str | None = None
+) -> list[str]:
+    """The declared domains that no label of the head stands for: those that need a :class:`Prototype`."""
+    known = {normalised(label) for label in labels}
+    spoken = _spoken(declared, fallback)
+    return [
+        name
+        for name in declared
+        if spoken[name] not in known and not any(normalised(member) in known for member in members.get(name, ()))
+    ]
+
+
+def _spoken(declared: Sequence[str], fallback: str | None) -> dict[str, str]:
+    """What each domain is to the head: its name in words, or `other` for the one that takes the rest."""
+    spoken = {name: normalised(name) for name in declared}
+    if fallback is None:
+        fallback = next((name for word in FALLBACKS for name in declared if spoken[name] == word), None)
+    if fallback in spoken:
+        spoken[fallback] = OTHER
+    return spoken
 
 
 def normalised(name: str) -> str:
@@ -92,18 +115,24 @@ class TopicParameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class DomainScores:
-    """``probabilities`` over the declared domains that could be scored, in declared order; ``winner`` of them."""
+    """``probabilities`` over the declared domains that could be scored, in declared order; ``winner`` of them.
+
+    ``matched`` are the domains that hold: the winner, and with several allowed every other over the threshold.
+    """
 
     winner: str | None
     confidence: float
     probabilities: dict[str, float]
     threshold: float
+    matched: frozenset[str] = frozenset()
 
 
 class DomainScorer:
     """Scores a fixed list of declared domains. Pure; docs/topics.md has the time it takes.
 
-    A domain that is neither a label of the head nor in ``prototypes`` cannot be scored and is left out.
+    ``members`` are labels of the head that belong to a domain beside its own name. ``fallback`` names the domain that
+    takes the rest, if it is not called so (``FALLBACKS``). With ``multi_label`` every domain over the threshold holds.
+    A domain that is neither made of labels of the head nor in ``prototypes`` cannot be scored and is left out.
     """
 
     def __init__(
@@ -113,19 +142,27 @@ class DomainScorer:
         parameters: TopicParameters,
         prototypes: Mapping[str, Prototype],
         threshold: float = DEFAULT_THRESHOLD,
+        *,
+        members: Mapping[str, Sequence[str]] | None = None,
+        fallback: str | None = None,
+        multi_label: bool = False,
     ) -> None:
+        members = members or {}
         position = {normalised(label): index for index, label in enumerate(labels)}
-        spoken = {name: normalised(name) for name in declared}
-        self._fallback = next((name for word in FALLBACKS for name in declared if spoken[name] == word), None)
-        if self._fallback is not None:
-            spoken[self._fallback] = OTHER
-        self._known = [(name, position[word]) for name, word in spoken.items() if word in position]
-        self._new = [name for name, word in spoken.items() if word not in position and name in prototypes]
-        scored = {*self._new, *(name for name, _ in self._known)}
+        spoken = _spoken(declared, fallback)
+        self._fallback = next((name for name, word in spoken.items() if word == OTHER), None)
+        self._known = {
+            name: sorted({position[each] for each in words if each in position})
+            for name, word in spoken.items()
+            if (words := [word, *map(normalised, members.get(name, ()))]) and any(each in position for each in words)
+        }
+        self._new = [name for name in unlabelled(declared, labels, members, fallback) if name in prototypes]
+        scored = {*self._new, *self._known}
         self._order = [name for name in spoken if name in scored]
         self._threshold = threshold
+        self._multi_label = multi_label
         self._unclaimed = np.ones(len(labels), np.float32)
-        self._unclaimed[[index for _, index in self._known]] = 0.0
+        self._unclaimed[[index for indices in self._known.values() for index in indices]] = 0.0
         if self._new:
             if not parameters.label_embeddings:
                 raise ValueError("the bundle has no parameters for topics that its head does not know")
@@ -141,7 +178,7 @@ class DomainScorer:
 
         The probability of labels that nobody declared counts against the declared ones.
         """
-        weights = {name: float(probabilities[index]) for name, index in self._known}
+        weights = {name: float(probabilities[indices].sum()) for name, indices in self._known.items()}
         total = float(probabilities.sum())
         if self._new:
             odds = self._contrast.odds(embedding, probabilities)
@@ -159,11 +196,16 @@ class DomainScorer:
         winner = max(scored, key=scored.__getitem__, default=None)
         best = scored[winner] if winner is not None else 0.0
         if winner is not None and best >= max(self._threshold, undeclared):
-            return DomainScores(winner, best, scored, self._threshold)
+            return DomainScores(winner, best, scored, self._threshold, self._holding(scored, winner))
         if self._fallback is None:
             return DomainScores(None, 0.0, scored, self._threshold)
         rivals = max((value for name, value in scored.items() if name != self._fallback), default=0.0)
-        return DomainScores(self._fallback, 1.0 - rivals, scored, self._threshold)
+        return DomainScores(self._fallback, 1.0 - rivals, scored, self._threshold, frozenset({self._fallback}))
+
+    def _holding(self, scored: dict[str, float], winner: str) -> frozenset[str]:
+        if not self._multi_label:
+            return frozenset({winner})
+        return frozenset(name for name, value in scored.items() if value >= self._threshold)
 
 
 class _Contrast:

@@ -1,117 +1,289 @@
-"""Evaluating all signals that the decisions of a configuration need, with one call to the encoder at most."""
+"""Evaluating all signals that the decisions of a configuration need: one call to the encoder, and MCP beside it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
 
 from router.config import Config, leaves
 from router.config.schema import DomainSignal
-from router.inference import BundleError, Encoder, Encoding, Unavailable
-from router.signals import UNKNOWN, Evaluation, domain, keyword
-from router.signals.domain import (
-    DomainScorer,
-    DomainScores,
-    Prototype,
-    TopicParameters,
-    label_texts,
-    normalised,
-)
+from router.identity import believed
+from router.inference import BundleError, Encoder, Encoding, Prototypes, Unavailable
+from router.signals import UNKNOWN, Asked, Evaluation, authz, complexity, domain, embedding, mcp, reask
+from router.signals import context as context_signal
+from router.signals import conversation as conversation_signal
+from router.signals import keyword as keyword_signal
+from router.signals import language as language_signal
+from router.signals import metadata as metadata_signal
+from router.signals import structure as structure_signal
+from router.signals.domain import DomainScorer, DomainScores, Prototype, TopicParameters, label_texts, unlabelled
+from router.signals.mcp import Classified, McpClassifier, McpUnavailable
 from router.telemetry import Metrics
 
+log = logging.getLogger(__name__)
+
 DOMAIN_HEAD = "domain"
+
+Found = dict[tuple[str, str], Evaluation]
+Declared = TypeVar("Declared")
 
 
 @dataclass(slots=True)
 class Gathered:
-    """The evaluations of one prompt, and what could not be asked.
+    """The evaluations of one request, and what could not be asked.
 
     ``degraded`` names the parts that were down, ``reasons`` says why; ``encoder_ms`` is the time spent on the encoder
-    (tokenising, the call, pooling).
+    (tokenising, the call, pooling). ``classified`` is what the MCP server said.
     """
 
-    evaluations: dict[tuple[str, str], Evaluation]
+    evaluations: Found
     domains: DomainScores | None = None
     encoding: Encoding | None = None
+    classified: Classified | None = None
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     encoder_ms: float = 0.0
+
+    def without(self, part: str, reason: str) -> None:
+        """Note that ``part`` could not be asked."""
+        self.degraded.append(part)
+        self.reasons.append(reason)
 
 
 class Gatherer:
     """Holds what signals need between requests. Immutable but for :meth:`prepare`."""
 
-    def __init__(self, config: Config, encoder: Encoder | None, topics: TopicParameters, metrics: Metrics) -> None:
-        used = {(rule.type, rule.name) for decision in config.routing.decisions for rule in leaves(decision)}
-        signals = config.routing.signals
-        self._encoder, self._topics, self._metrics = encoder, topics, metrics
-        self._keywords = keyword.KeywordMatcher(s for s in signals.keywords if (keyword.TYPE, s.name) in used)
+    def __init__(
+        self,
+        config: Config,
+        encoder: Encoder | None,
+        topics: TopicParameters,
+        metrics: Metrics,
+        *,
+        prototypes: Prototypes | None = None,
+        classifier: McpClassifier | None = None,
+    ) -> None:
+        signals, services = config.routing.signals, config.global_.services
+        used = _Used(config)
+        self._encoder, self._topics, self._metrics, self._prototypes = encoder, topics, metrics, prototypes
+        self._classifier = classifier if used.types & {mcp.TYPE} else None
+        self._keywords = keyword_signal.KeywordMatcher(used.of(keyword_signal.TYPE, signals.keywords))
+        self._structure = structure_signal.StructureMeter(used.of(structure_signal.TYPE, signals.structure))
+        self._context = context_signal.ContextRanges(used.of(context_signal.TYPE, signals.context))
+        self._conversation = conversation_signal.ConversationCounter(
+            used.of(conversation_signal.TYPE, signals.conversation)
+        )
+        self._metadata = metadata_signal.MetadataReader(used.of(metadata_signal.TYPE, signals.metadata))
+        languages = used.of(language_signal.TYPE, signals.language)
+        self._language = language_signal.LanguageDetector(languages) if languages else None
+        self._roles = authz.Roles(
+            (each for each in signals.role_bindings if used.names[authz.TYPE] & {each.name, each.role}),
+            services.authz.identity,
+        )
+        self._embeddings = used.of(embedding.TYPE, signals.embeddings)
+        self._complexity = [each for each in signals.complexity if used.has_level(each.name)]
+        self._reask = reask.ReaskRules(used.of(reask.TYPE, signals.reasks))
+        self._mcp_names = sorted(used.names[mcp.TYPE])
+        self._identity = services.authz.identity
+        modules = config.global_.model_catalog.modules.classifier
+        self._mcp = modules.mcp
+        self._judging = modules.domain
         # All of them, used or not: domains compete, so each declared one has a say in who wins.
         self._domains = signals.domains
-        self._needs_encoder = any(kind == domain.TYPE for kind, _ in used)
+        self._needs_domains = domain.TYPE in used.types
+        self._needs_encoder = bool(used.types & {domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE})
         head = encoder.trunk.head(DOMAIN_HEAD) if encoder else None
         self._labels = head.labels if head else ()
-        unlabelled = [signal.name for signal in self._unlabelled()]
-        if encoder is not None and unlabelled and not topics.label_embeddings:
-            names = ", ".join(unlabelled)
-            raise BundleError(f"the signal bundle cannot score domains that its head does not know: {names}")
-        self._scorer = self._build_scorer({})
+        self._check_topics()
+        self._topics_texts = {signal.name: self._topic_texts(signal) for signal in self._unlabelled()}
+        self._compare({})
+
+    @property
+    def roles_needed(self) -> bool:
+        """Whether some decision asks who is calling."""
+        return self._roles.needed
 
     async def prepare(self) -> None:
-        """Embed the names of domains that the head does not know; until then those are unknown.
+        """Encode the texts that prompts are compared with; until then those signals are unknown.
 
         Raises:
             Unavailable: the encoder could not answer.
         """
-        if self._encoder is None:
-            return
-        prototypes: dict[str, Prototype] = {}
-        for signal in self._unlabelled():
-            encodings = await self._encoder.encode_each(label_texts(signal.name, signal.description))
-            embeddings = [encoding.embedding for encoding in encodings]
-            prototypes[signal.name] = Prototype.of(embeddings, [encoding.heads[DOMAIN_HEAD] for encoding in encodings])
-        self._scorer = self._build_scorer(prototypes)
+        if self._prototypes is not None:
+            self._compare(await self._prototypes.encode(self._texts()))
 
-    async def gather(self, text: str, *, always_encode: bool = False) -> Gathered:
-        """Evaluate every needed signal on ``text``. Never fails: what cannot be asked is unknown and named."""
-        gathered = Gathered(self._keywords.evaluate(text))
-        if not text.strip():
-            gathered.domains = self._scorer.nothing_said()
-        elif self._encoder is not None and (self._needs_encoder or always_encode):
-            await self._encode(text, gathered)
-        if self._needs_encoder or always_encode:
-            gathered.evaluations |= self._domain_evaluations(gathered)
+    async def gather(self, asked: Asked, *, everything: bool = False) -> Gathered:
+        """Evaluate every needed signal. Never fails: what cannot be asked is unknown and named.
+
+        ``everything`` asks the encoder for the domain even if no decision needs it.
+        """
+        gathered = Gathered(self._local(asked))
+        judged = self._judge(asked, gathered, everything)
+        if self._classifier is None:
+            await judged
+        else:
+            await asyncio.gather(judged, self._classify(asked, gathered))
         return gathered
 
-    def _build_scorer(self, prototypes: dict[str, Prototype]) -> DomainScorer:
-        names = [signal.name for signal in self._domains]
-        return DomainScorer(names, self._labels, self._topics, prototypes)
+    # --- local signals ---------------------------------------------------------------------------------------------
 
-    def _unlabelled(self) -> list[DomainSignal]:
-        known = {normalised(label) for label in self._labels}
-        return [signal for signal in self._domains if normalised(signal.name) not in known]
+    def _local(self, asked: Asked) -> Found:
+        found = self._keywords.evaluate(asked.prompt)
+        found |= self._structure.evaluate(asked.prompt)
+        found |= self._context.evaluate(asked.chat)
+        found |= self._conversation.evaluate(asked.chat)
+        found |= self._metadata.evaluate(asked.chat)
+        found |= self._roles.evaluate(asked.headers)
+        if self._language is not None:
+            found |= self._language.evaluate(asked.prompt)
+        return found
 
-    async def _encode(self, text: str, gathered: Gathered) -> None:
-        assert self._encoder is not None
-        try:
-            encoding = await self._encoder.encode(text)
-        except Unavailable as unavailable:
-            self._metrics.signal_errors.labels(domain.TYPE, unavailable.reason).inc()
-            gathered.degraded.append("triton")
-            gathered.reasons.append(unavailable.reason)
+    # --- the encoder -----------------------------------------------------------------------------------------------
+
+    async def _judge(self, asked: Asked, gathered: Gathered, everything: bool) -> None:
+        if not self._needs_encoder and not everything:
             return
-        gathered.encoding = encoding
-        gathered.encoder_ms = encoding.ms
+        if not asked.prompt.strip():
+            gathered.domains = self._scorer.nothing_said()
+        elif self._encoder is not None:
+            await self._encode(self._encoder, asked, gathered)
+        encoding, ms = gathered.encoding, gathered.encoder_ms
+        vector = encoding.embedding if encoding else None
+        if self._needs_domains or everything:
+            gathered.evaluations |= self._domain_evaluations(gathered.domains, ms)
+        gathered.evaluations |= self._embedding_rules.evaluate(vector, ms)
+        gathered.evaluations |= self._complexity_rules.evaluate(vector, ms)
+        gathered.evaluations |= self._reask.evaluate(vector, encoding.beside if encoding else None, ms)
+
+    async def _encode(self, encoder: Encoder, asked: Asked, gathered: Gathered) -> None:
+        if encoder.trunk.latin_only and language_signal.foreign_script(asked.prompt):
+            # The trunk would answer, and the answer would mean nothing.
+            gathered.without("language", "script")
+            return
+        try:
+            encoding = await encoder.encode(asked.prompt, self._reask.earlier(asked.chat))
+        except Unavailable as unavailable:
+            self._metrics.signal_errors.labels("encoder", unavailable.reason).inc()
+            gathered.without("triton", unavailable.reason)
+            return
+        gathered.encoding, gathered.encoder_ms = encoding, encoding.ms
         gathered.domains = self._scorer.score(encoding.embedding, encoding.heads[DOMAIN_HEAD])
 
-    def _domain_evaluations(self, gathered: Gathered) -> dict[tuple[str, str], Evaluation]:
-        scores, ms = gathered.domains, gathered.encoder_ms
+    def _domain_evaluations(self, scores: DomainScores | None, ms: float) -> Found:
         names = [signal.name for signal in self._domains]
-        return {(domain.TYPE, name): _evaluation(name, scores, ms) if scores else UNKNOWN for name in names}
+        return {(domain.TYPE, name): _in_domain(name, scores, ms) if scores else UNKNOWN for name in names}
+
+    # --- MCP -------------------------------------------------------------------------------------------------------
+
+    async def _classify(self, asked: Asked, gathered: Gathered) -> None:
+        assert self._classifier is not None and self._mcp is not None
+        started = perf_counter()
+        passed = {
+            name: asked.headers[name]
+            for name in self._mcp.forward_headers
+            if name in asked.headers and believed(self._identity, name)
+        }
+        try:
+            classified = await self._classifier.classify(asked.prompt, passed)
+        except McpUnavailable as unavailable:
+            self._metrics.signal_errors.labels(mcp.TYPE, unavailable.reason).inc()
+            gathered.without("mcp", unavailable.reason)
+            gathered.evaluations |= {(mcp.TYPE, name): UNKNOWN for name in self._mcp_names}
+            return
+        ms, threshold = (perf_counter() - started) * 1000, self._mcp.threshold
+        gathered.classified = classified
+        for name in self._mcp_names:
+            value = classified.confidence if name == classified.category else 0.0
+            matched = name == classified.category and value >= threshold
+            gathered.evaluations[mcp.TYPE, name] = Evaluation(matched, value, threshold, ms)
+
+    # --- what prompts are compared with ----------------------------------------------------------------------------
+
+    def _check_topics(self) -> None:
+        new = [signal.name for signal in self._unlabelled()]
+        if self._encoder is not None and new and not self._topics.label_embeddings:
+            names = ", ".join(new)
+            raise BundleError(f"the signal bundle cannot score domains that its head does not know: {names}")
+
+    def _unlabelled(self) -> list[DomainSignal]:
+        names = [signal.name for signal in self._domains]
+        new = set(unlabelled(names, self._labels, self._members(), self._judging.fallback_category))
+        return [signal for signal in self._domains if signal.name in new]
+
+    def _members(self) -> dict[str, tuple[str, ...]]:
+        return {signal.name: signal.mmlu_categories for signal in self._domains}
+
+    def _topic_texts(self, signal: DomainSignal) -> list[str]:
+        """What stands for a topic, without what the encoder cannot read."""
+        if self._encoder is None or not self._encoder.trunk.latin_only:
+            return label_texts(signal.name, signal.description, signal.examples)
+        said = [signal.description] if signal.description else []
+        unread = [text for text in (signal.name, *said, *signal.examples) if language_signal.foreign_script(text)]
+        if unread:
+            fields = {"domain": signal.name, "trunk": self._encoder.trunk.name}
+            log.warning("the encoder does not read the script of a domain's words", extra={"fields": fields})
+        description = None if signal.description in unread else signal.description
+        return label_texts(signal.name, description, [text for text in signal.examples if text not in unread])
+
+    def _texts(self) -> Iterable[str]:
+        for texts in self._topics_texts.values():
+            yield from texts
+        for rule in self._embeddings:
+            yield from rule.candidates
+        for graded in self._complexity:
+            yield from complexity.texts(graded)
+
+    def _compare(self, encodings: dict[str, Encoding]) -> None:
+        prototypes: dict[str, Prototype] = {}
+        for name, texts in self._topics_texts.items():
+            if all(text in encodings for text in texts):
+                found = [encodings[text] for text in texts]
+                prototypes[name] = Prototype.of(
+                    [each.embedding for each in found], [each.heads[DOMAIN_HEAD] for each in found]
+                )
+        self._scorer = DomainScorer(
+            [signal.name for signal in self._domains],
+            self._labels,
+            self._topics,
+            prototypes,
+            self._judging.threshold,
+            members=self._members(),
+            fallback=self._judging.fallback_category,
+            multi_label=self._judging.multi_label,
+        )
+        vectors = {text: np.asarray(each.embedding) for text, each in encodings.items()}
+        self._embedding_rules = embedding.EmbeddingRules(self._embeddings, vectors)
+        self._complexity_rules = complexity.ComplexityRules(self._complexity, vectors)
 
 
-def _evaluation(name: str, scores: DomainScores, ms: float) -> Evaluation:
+class _Used:
+    """The names that the decisions' rules refer to, by type."""
+
+    def __init__(self, config: Config) -> None:
+        self.names: dict[str, set[str]] = {}
+        for decision in config.routing.decisions:
+            for rule in leaves(decision):
+                self.names.setdefault(str(rule.type), set()).add(str(rule.name))
+        self.types = frozenset(self.names)
+        self.names = {**{kind: set() for kind in (authz.TYPE, mcp.TYPE, complexity.TYPE)}, **self.names}
+
+    def of(self, kind: str, declared: Iterable[Declared]) -> list[Declared]:
+        names = self.names.get(kind, set())
+        return [signal for signal in declared if getattr(signal, "name", None) in names]
+
+    def has_level(self, name: str) -> bool:
+        return any(f"{name}:{level}" in self.names[complexity.TYPE] for level in complexity.LEVELS)
+
+
+def _in_domain(name: str, scores: DomainScores, ms: float) -> Evaluation:
     if name == scores.winner:
         return Evaluation(True, scores.confidence, scores.threshold, ms)
     if name in scores.probabilities:
-        return Evaluation(False, scores.probabilities[name], scores.threshold, ms)
+        return Evaluation(name in scores.matched, scores.probabilities[name], scores.threshold, ms)
     return UNKNOWN

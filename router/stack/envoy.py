@@ -149,11 +149,25 @@ def write(
     bootstrap file, to be started with ``--reject-unknown-dynamic-fields``.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _replace(directory / "cds.json", _discovery(clusters(config)))
-    _replace(directory / "rds.json", _discovery([routes(config)]))
+    write_clusters(config, directory)
+    write_routes(config, directory)
     path = directory / "bootstrap.json"
     _replace(path, _document(bootstrap(config, directory, workers=workers, access_log=access_log)))
     return path
+
+
+def write_clusters(config: Config, directory: Path) -> str:
+    """Write ``cds.json``; return its version, which Envoy's statistics name once it is in use."""
+    document = _discovery(clusters(config))
+    _replace(directory / "cds.json", document)
+    return str(document["version_info"])
+
+
+def write_routes(config: Config, directory: Path) -> str:
+    """Write ``rds.json``; return its version, which Envoy's statistics name once it is in use."""
+    document = _discovery([routes(config)])
+    _replace(directory / "rds.json", document)
+    return str(document["version_info"])
 
 
 def _discovery(resources: Sequence[Any]) -> dict[str, Any]:

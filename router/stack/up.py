@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from http.client import HTTPConnection
@@ -23,12 +23,13 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from router.config import load
 from router.config.schema import Config
 from router.stack import demo_backend, envoy, triton
-from router.stack.demo_backend import Served
+from router.stack.gateway import FileGateway, served_models, with_endpoints
 from router.stack.processes import Child, Port, supervise, taken
 
 # Below the range from which the kernel takes ports for outgoing connections.
 _FIRST_DEMO_PORT = 18000
 _LOOPBACK = "127.0.0.1"
+_SPARE = ""
 
 
 class CannotStart(Exception):
@@ -64,7 +65,14 @@ def up(
     )
     try:
         with _alone_in(run_directory):
-            stack = _Stack(loaded.config, repository, run_directory, command, demo_backends=demo_backends)
+            stack = _Stack(
+                loaded.config,
+                repository,
+                run_directory,
+                command,
+                demo_backends=demo_backends,
+                own_router=router_command is None,
+            )
             return asyncio.run(stack.run())
     except (CannotStart, triton.TritonMissing) as error:
         _say(str(error))
@@ -80,7 +88,9 @@ class _Stack:
         router_command: Sequence[str],
         *,
         demo_backends: bool,
+        own_router: bool,
     ) -> None:
+        self._own_router = own_router
         self._config = config
         self._services = config.global_.services
         self._repository = repository
@@ -89,6 +99,7 @@ class _Stack:
         self._triton_address = envoy.split_endpoint(config.global_.inference.endpoint)
         self._ports = list(self._own_ports())
         self._demo = demo_endpoints(config, avoid={port.port for port in self._ports}) if demo_backends else {}
+        self._spare = self._demo.pop(_SPARE, None)
         self._envoy_binary = _envoy_binary()
 
     async def run(self) -> int:
@@ -113,7 +124,9 @@ class _Stack:
         if not self._demo:
             return
         plan = self._directory / "demo-backends.json"
-        demo_backend.write_plan(plan, served_models(self._config, self._demo))
+        served = served_models(self._config)
+        models = {port: served[endpoint] for endpoint, port in self._demo.items()}
+        demo_backend.write_plan(plan, models | ({self._spare: []} if self._spare else {}))
         ports = sorted(self._demo.values())
         yield Child(
             name="demo-backends",
@@ -146,17 +159,27 @@ class _Stack:
     def _router_child(self) -> Child:
         return Child(
             name="router",
-            command=self._router_command,
+            command=(*self._router_command, *self._router_options()),
             ready=self._router_serving,
             grace=self._config.global_.router.drain_seconds + 2,
         )
 
+    def _router_options(self) -> Iterator[str]:
+        if self._own_router:
+            yield from ("--envoy-directory", str(self._directory / "envoy"))
+            yield from ("--state-directory", str(self._directory / "state"))
+
     def _envoy_child(self) -> Child:
-        gateway, extproc = self._services.envoy, self._services.extproc
+        gateway = self._services.envoy
+        addresses = {name: f"{_LOOPBACK}:{port}" for name, port in self._demo.items()}
+        if self._spare is not None:
+            FileGateway.note(self._directory / "envoy", addresses, f"{_LOOPBACK}:{self._spare}")
+        else:
+            FileGateway.forget(self._directory / "envoy")
         bootstrap = envoy.write(
-            with_endpoints(self._config, {name: f"{_LOOPBACK}:{port}" for name, port in self._demo.items()}),
+            with_endpoints(self._config, addresses),
             self._directory / "envoy",
-            workers=[(_reachable(extproc.host), extproc.port)],
+            workers=self._workers(),
             access_log=(self._directory / "logs" / "envoy-access.log").absolute(),
         )
         command = [str(self._envoy_binary), "-c", str(bootstrap), "--log-level", "warning", "--disable-hot-restart"]
@@ -178,9 +201,12 @@ class _Stack:
             before_stop=self._drain_envoy,
         )
 
-    async def _router_serving(self) -> bool:
+    def _workers(self) -> list[tuple[str, int]]:
         extproc = self._services.extproc
-        return await _grpc_serving(f"{_in_url(_reachable(extproc.host))}:{extproc.port}")
+        return [(_reachable(extproc.host), extproc.port + index) for index in range(extproc.workers)]
+
+    async def _router_serving(self) -> bool:
+        return all([await _grpc_serving(f"{_in_url(host)}:{port}") for host, port in self._workers()])
 
     async def _drain_envoy(self) -> None:
         admin = self._services.envoy.admin_port
@@ -206,7 +232,8 @@ class _Stack:
         services = self._services
         yield Port(services.envoy.host, services.envoy.port, "global.services.envoy.port")
         yield Port(_LOOPBACK, services.envoy.admin_port, "global.services.envoy.admin_port")
-        yield Port(services.extproc.host, services.extproc.port, "global.services.extproc.port")
+        for index in range(services.extproc.workers):
+            yield Port(services.extproc.host, services.extproc.port + index, "global.services.extproc.port")
         yield Port(services.api.host, services.api.port, "global.services.api.port")
         metrics = services.observability.metrics
         if metrics.enabled:
@@ -248,43 +275,17 @@ class _Stack:
 
 
 def demo_endpoints(config: Config, *, avoid: set[int]) -> dict[str, int]:
-    """A loopback port for each endpoint that ``config`` names, none of them in use now or in ``avoid``."""
+    """A loopback port for each endpoint that ``config`` names, none of them in use now or in ``avoid``.
+
+    One more, under the name of no endpoint, is for those that a later configuration names.
+    """
     endpoints = dict.fromkeys(ref.endpoint for model in config.providers.models for ref in model.backend_refs)
     candidates = (
         port
         for port in range(_FIRST_DEMO_PORT, 32768)
         if port not in avoid and not taken([Port(_LOOPBACK, port, "a demo backend")])
     )
-    return dict(zip(endpoints, candidates, strict=False))
-
-
-def served_models(config: Config, ports: Mapping[str, int]) -> dict[int, list[Served]]:
-    """What each demo port serves: the models whose ``backend_refs`` name its endpoint, and their adapters."""
-    loras = {card.name: tuple(lora.name for lora in card.loras) for card in config.routing.modelCards}
-    return {
-        port: [
-            Served(model.name, loras.get(model.name, ()))
-            for model in config.providers.models
-            if any(ref.endpoint == endpoint for ref in model.backend_refs)
-        ]
-        for endpoint, port in ports.items()
-    }
-
-
-def with_endpoints(config: Config, replaced: Mapping[str, str]) -> Config:
-    """``config`` with other endpoints; those that ``replaced`` does not name stay."""
-    models = tuple(
-        model.model_copy(
-            update={
-                "backend_refs": tuple(
-                    ref.model_copy(update={"endpoint": replaced.get(ref.endpoint, ref.endpoint)})
-                    for ref in model.backend_refs
-                )
-            }
-        )
-        for model in config.providers.models
-    )
-    return config.model_copy(update={"providers": config.providers.model_copy(update={"models": models})})
+    return dict(zip([*endpoints, _SPARE], candidates, strict=False))
 
 
 # --- readiness -----------------------------------------------------------------------------------------------------

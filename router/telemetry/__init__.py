@@ -1,6 +1,7 @@
-"""Metrics and logs. No prompt text reaches either."""
+"""Metrics, logs, audit. No prompt text reaches them, but for the audit log where it is asked for."""
 
+from router.telemetry.audit import AuditLog
 from router.telemetry.logs import configure_logging
-from router.telemetry.metrics import Metrics
+from router.telemetry.metrics import Metrics, share_metrics
 
-__all__ = ["Metrics", "configure_logging"]
+__all__ = ["AuditLog", "Metrics", "configure_logging", "share_metrics"]

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import os
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
 # From 0.1 ms: most stages of a request take less than Prometheus' default first bucket of 5 ms.
+_UPSTREAM_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+def share_metrics(directory: Path) -> CollectorRegistry:
+    """Keep the metrics of this process, from now on, in files of ``directory``, beside those of other processes.
+
+    Returns a registry with the sums over all of them. Call it before the first :class:`Metrics`.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    # The library chooses its store when it is imported, which was before the configuration could be read.
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
+    return registry
 
 
 class Metrics:
@@ -33,5 +50,39 @@ class Metrics:
             "1 while the encoder on Triton answers as its bundle says.",
             ["trunk"],
             registry=registry,
+            multiprocess_mode="livemin",
         )
-        self.in_flight = Gauge("router_in_flight_requests", "Requests being routed.", registry=registry)
+        self.upstream_seconds = Histogram(
+            "router_upstream_seconds",
+            "From the router's decision to the headers of the backend's answer, by model or adapter.",
+            ["model", "status"],
+            buckets=_UPSTREAM_SECONDS,
+            registry=registry,
+        )
+        self.adapter_fallbacks = Counter(
+            "router_adapter_fallbacks",
+            "Requests served by the base model because its backends do not have the adapter.",
+            ["adapter"],
+            registry=registry,
+        )
+        self.refused_hints = Counter(
+            "router_refused_hints", "Hints of the MCP server that the decision does not allow.", ["kind"],
+            registry=registry,
+        )  # fmt: skip
+        self.reloads = Counter(
+            "router_config_reloads", "Configuration files read since the start.", ["result"], registry=registry
+        )
+        self.rejected = Gauge(
+            "router_config_rejected", "1 while the file on disk is not the one that is served.", registry=registry,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.adapters_loaded = Gauge(
+            "router_adapters_loaded", "Adapters that a model's backends list.", ["model"], registry=registry,
+            multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.audit_errors = Counter(
+            "router_audit_errors", "Audit records that could not be written.", registry=registry
+        )
+        self.in_flight = Gauge(
+            "router_in_flight_requests", "Requests being routed.", registry=registry, multiprocess_mode="livesum"
+        )

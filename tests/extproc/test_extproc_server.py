@@ -201,7 +201,7 @@ async def test_nonsense_from_the_pipeline_aborts(caplog: pytest.LogCaptureFixtur
     async with serving(nonsense) as server:
         code, _ = await ended(Client(server).process(), headers(), body(b"{}"))
         assert code is grpc.StatusCode.INTERNAL
-        assert server.open_streams == 0
+        await eventually(lambda: server.open_streams == 0)
     assert "AttributeError" in caplog.text
 
 
@@ -298,4 +298,4 @@ async def test_drain_cuts_what_takes_longer_and_never_cleanly() -> None:
         async with asyncio.timeout(5):
             await server.drain(0.2)
             assert await call.code() is not grpc.StatusCode.OK
-        assert server.open_streams == 0
+        await eventually(lambda: server.open_streams == 0)

@@ -191,12 +191,13 @@ def test_every_endpoint_gets_a_port_and_its_models() -> None:
     document["providers"]["models"].append({"name": "twin", "backend_refs": [{"endpoint": "127.0.0.1:8000"}]})
     config = Config.model_validate(document)
     ports = demo_endpoints(config, avoid={18000})
-    assert list(ports) == ["127.0.0.1:8000", "vllm.example.svc.cluster.local:8000"]
-    assert len(set(ports.values())) == 2 and 18000 not in ports.values()
-    first, second = ports.values()
-    assert served_models(config, ports) == {
-        first: [Served("general"), Served("twin")],
-        second: [Served("org/base", ("haiku",))],
+    # The last one is for endpoints that a later configuration names.
+    assert list(ports) == ["127.0.0.1:8000", "vllm.example.svc.cluster.local:8000", ""]
+    assert len(set(ports.values())) == 3 and 18000 not in ports.values()
+    first, second, _ = ports.values()
+    assert served_models(config) == {
+        "127.0.0.1:8000": [Served("general"), Served("twin")],
+        "vllm.example.svc.cluster.local:8000": [Served("org/base", ("haiku",))],
     }
     replaced = with_endpoints(config, {name: f"127.0.0.1:{port}" for name, port in ports.items()})
     endpoints = [ref.endpoint for model in replaced.providers.models for ref in model.backend_refs]

@@ -1,0 +1,150 @@
+"""The pipeline that routes now, and how the next one takes its place: one process's share of a reload.
+
+What lives longer than a generation (the encoder's connection, what texts were encoded to, MCP sessions) is kept here
+and handed from one generation to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from router.config import Loaded
+from router.config.schema import McpSettings
+from router.inference import Bundle, BundleError, Encoder, Prototypes, Unavailable
+from router.pipeline import Pipeline
+from router.selection import LoadedAdapters
+from router.signals.domain import TopicParameters
+from router.signals.mcp import McpClassifier
+from router.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Classifier:
+    client: McpClassifier
+    task: asyncio.Task[None] | None = None
+
+
+class Generations:
+    """Use it inside one event loop. ``directory`` is where encoded texts are kept; ``None`` keeps them in memory.
+
+    Raises:
+        BundleError: the bundle's parameters for topics do not parse, or a configured domain needs them and they are
+            not there.
+        RuntimeError: a signal needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        first: Loaded,
+        bundle: Bundle,
+        tokenizers: dict[str, bytes],
+        metrics: Metrics,
+        directory: Path | None = None,
+    ) -> None:
+        try:
+            self._topics = TopicParameters.model_validate(bundle.topics)
+        except ValidationError as error:
+            raise BundleError(f"signal bundle: topics: {error}") from error
+        trunk = bundle.trunks[0]
+        self._metrics = metrics
+        self.encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, first.config.global_.inference, metrics)
+        self._prototypes = Prototypes(self.encoder, bundle.checksum, directory)
+        self._classifiers: list[_Classifier] = []
+        self._running = False
+        self.current = self._build(first)
+
+    async def prepare(self, loaded: Loaded) -> Pipeline:
+        """A pipeline for ``loaded``, its texts encoded if the encoder answers; routing goes on with the current one.
+
+        Raises:
+            BundleError: a configured domain cannot be scored with this bundle.
+            RuntimeError: a signal needs a package that is not installed.
+        """
+        pipeline = self._build(loaded)
+        try:
+            await pipeline.prepare()
+        except Unavailable as unavailable:
+            # The encoder's watch prepares the current generation when it is back.
+            log.warning("generation is not prepared", extra={"fields": {"reason": unavailable.reason}})
+        return pipeline
+
+    def commit(self, pipeline: Pipeline) -> None:
+        """Route with ``pipeline`` from now on; requests in flight stay with theirs."""
+        pipeline.adapters = self.current.adapters
+        self.current = pipeline
+
+    def know(self, adapters: LoadedAdapters) -> None:
+        """Take notice of what the backends have loaded."""
+        self.current.adapters = adapters
+
+    def forget_unused(self) -> None:
+        """End MCP sessions that the current generation does not use."""
+        wanted = _mcp(self.current)
+        for each in [each for each in self._classifiers if each.client.settings != wanted]:
+            self._classifiers.remove(each)
+            if each.task is not None:
+                each.task.cancel()
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until all that the signals ask is up, ``seconds`` at most. :meth:`run` must be running."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline:
+            if self.encoder.failure is None and not any(each.client.failure for each in self._classifiers):
+                return
+            await asyncio.sleep(0.02)
+
+    async def run(self) -> None:
+        """Watch the encoder and keep MCP sessions open, until cancelled."""
+        self._running = True
+        for each in self._classifiers:
+            self._start(each)
+        try:
+            await self.encoder.run(self._encoder_is_up)
+        finally:
+            self._running = False
+            tasks = [each.task for each in self._classifiers if each.task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(Exception):
+                await self.encoder.close()
+
+    async def _encoder_is_up(self) -> None:
+        await self.current.prepare()
+
+    def _build(self, loaded: Loaded) -> Pipeline:
+        return Pipeline(
+            loaded,
+            self.encoder,
+            self._topics,
+            self._metrics,
+            prototypes=self._prototypes,
+            classifier=self._classifier(loaded.config.global_.model_catalog.modules.classifier.mcp),
+        )
+
+    def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
+        if settings is None or not settings.enabled:
+            return None
+        known = next((each for each in self._classifiers if each.client.settings == settings), None)
+        if known is None:
+            known = _Classifier(McpClassifier(settings))
+            self._classifiers.append(known)
+            if self._running:
+                self._start(known)
+        return known.client
+
+    def _start(self, classifier: _Classifier) -> None:
+        classifier.task = asyncio.create_task(classifier.client.run())
+
+
+def _mcp(pipeline: Pipeline) -> McpSettings | None:
+    settings = pipeline.config.global_.model_catalog.modules.classifier.mcp
+    return settings if settings is not None and settings.enabled else None

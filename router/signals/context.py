@@ -1,0 +1,52 @@
+"""Context signals: how long the whole conversation is, in estimated tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+from router.chat import ChatRequest, message_text
+from router.config.schema import ContextSignal
+from router.signals import Evaluation, certain
+
+TYPE = "context"
+# English text averages four characters a token in the tokenizers of current models; in Chinese, Japanese and Korean a
+# character is about a token.
+CHARACTERS_A_TOKEN = 4
+# Role and separators that chat templates put around each message.
+TOKENS_A_MESSAGE = 4
+
+_DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
+
+
+class ContextRanges:
+    """Evaluates context signals; never unknown. ``measure`` is the estimate."""
+
+    def __init__(self, signals: Iterable[ContextSignal]) -> None:
+        self._signals = tuple(signals)
+
+    def evaluate(self, chat: ChatRequest) -> dict[tuple[str, str], Evaluation]:
+        if not self._signals:
+            return {}
+        started = perf_counter()
+        tokens = estimated_tokens(chat.messages)
+        ms = (perf_counter() - started) * 1000
+        return {(TYPE, signal.name): certain(_within(signal, tokens), tokens, ms) for signal in self._signals}
+
+
+def estimated_tokens(messages: list[Any]) -> int:
+    """Tokens of all messages, by their number of characters."""
+    tokens = 0.0
+    for message in messages:
+        text = message_text(message)
+        dense = 0 if text.isascii() else len(_DENSE.findall(text))
+        tokens += TOKENS_A_MESSAGE + dense + (len(text) - dense) / CHARACTERS_A_TOKEN
+    return round(tokens)
+
+
+def _within(signal: ContextSignal, tokens: int) -> bool:
+    if signal.min_tokens is not None and tokens < signal.min_tokens:
+        return False
+    return signal.max_tokens is None or tokens <= signal.max_tokens

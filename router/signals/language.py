@@ -1,0 +1,64 @@
+"""Language signals: which language a prompt is written in. And which script, for encoders that read only one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+from router.config.schema import LanguageSignal
+from router.signals import Evaluation
+
+TYPE = "language"
+# What is looked at: more characters change no verdict, and cost time.
+SCANNED = 2000
+# With fewer letters anything could be any language.
+LEAST_LETTERS = 3
+
+_LETTER = re.compile(r"[^\W\d_]")
+_LATIN = re.compile(r"[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]")
+
+
+class LanguageDetector:
+    """Evaluates language signals among all the languages that the detector knows, not only those declared.
+
+    Raises:
+        RuntimeError: the detector is not installed.
+    """
+
+    def __init__(self, signals: Iterable[LanguageSignal]) -> None:
+        self._signals = tuple(signals)
+        try:
+            from py3langid.langid import MODEL_FILE, LanguageIdentifier
+        except ImportError as error:
+            raise RuntimeError('language signals need: pip install "triton-router[language]"') from error
+        self._identifier: Any = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+
+    def evaluate(self, text: str) -> dict[tuple[str, str], Evaluation]:
+        """One evaluation for each signal; a text without letters is in no language."""
+        started = perf_counter()
+        text = text[:SCANNED]
+        if len(_LETTER.findall(text)) < LEAST_LETTERS:
+            return {(TYPE, signal.name): Evaluation(False, 0.0, signal.threshold) for signal in self._signals}
+        ranked = dict(self._identifier.rank(text.encode("utf-8", "replace").decode()))
+        detected = next(iter(ranked))
+        ms = (perf_counter() - started) * 1000
+        return {
+            (TYPE, signal.name): _evaluated(signal, detected, float(ranked.get(signal.name, 0.0)), ms)
+            for signal in self._signals
+        }
+
+
+def _evaluated(signal: LanguageSignal, detected: str, probability: float, ms: float) -> Evaluation:
+    matched = signal.name == detected and probability >= signal.threshold
+    return Evaluation(matched, probability, signal.threshold, ms)
+
+
+def foreign_script(text: str) -> bool:
+    """Whether more than half of the letters are of another script than Latin."""
+    text = text[:SCANNED]
+    if text.isascii():
+        return False
+    letters = len(_LETTER.findall(text))
+    return len(_LATIN.findall(text)) * 2 < letters

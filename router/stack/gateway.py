@@ -1,0 +1,148 @@
+"""The Envoy that ``up`` runs, as the router's reload sees it: its cluster and route files follow each generation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from router.config import Config
+from router.stack import demo_backend, envoy
+from router.stack.demo_backend import Served
+
+log = logging.getLogger(__name__)
+
+# How long Envoy may take over new clusters: the first health check of a backend that does not answer.
+WARM_WITHIN = 6.0
+_DEMO = "demo.json"
+
+
+class FileGateway:
+    """Writes into Envoy's directory. Additions: clusters, then routes; removals: routes, then clusters.
+
+    ``addresses`` maps endpoints to the demo backends that stand in their place; ``spare`` is a demo backend that
+    serves any model, for endpoints that a later generation names.
+    """
+
+    def __init__(
+        self, directory: Path, first: Config, addresses: Mapping[str, str] | None = None, spare: str | None = None
+    ) -> None:
+        self.addresses = dict(addresses or {})
+        self._directory, self._served, self._spare = directory, first, spare
+        self._first = served_models(first)
+        self._admin_port = first.global_.services.envoy.admin_port
+
+    @classmethod
+    def of(cls, directory: Path, first: Config) -> FileGateway:
+        """The gateway whose demo backends, if any, ``up`` has noted in ``directory``."""
+        try:
+            noted = json.loads((directory / _DEMO).read_text())
+        except FileNotFoundError:
+            return cls(directory, first)
+        return cls(directory, first, noted["addresses"], noted["spare"])
+
+    @staticmethod
+    def note(directory: Path, addresses: Mapping[str, str], spare: str) -> None:
+        """Leave word of the demo backends for :meth:`of`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _DEMO).write_text(json.dumps({"addresses": dict(addresses), "spare": spare}))
+
+    @staticmethod
+    def forget(directory: Path) -> None:
+        """Take back what an earlier :meth:`note` said."""
+        (directory / _DEMO).unlink(missing_ok=True)
+
+    async def widen(self, config: Config) -> None:
+        """Serve the models of ``config`` beside those that are served now; return when Envoy does."""
+        named = {model.name for model in config.providers.models}
+        kept = tuple(model for model in self._served.providers.models if model.name not in named)
+        providers = config.providers.model_copy(update={"models": (*config.providers.models, *kept)})
+        both = self._located(config.model_copy(update={"providers": providers}))
+        version = envoy.write_clusters(both, self._directory)
+        await self._until(version, "cds")
+        version = envoy.write_routes(both, self._directory)
+        await self._until(version, "rds")
+        self._served = config
+
+    async def narrow(self, config: Config) -> None:
+        """Serve the models of ``config`` only."""
+        located = self._located(config)
+        version = envoy.write_routes(located, self._directory)
+        await self._until(version, "rds")
+        envoy.write_clusters(located, self._directory)
+        self._served = config
+
+    def _located(self, config: Config) -> Config:
+        if self._spare is None:
+            return config
+        for endpoint, models in served_models(config).items():
+            known = set(self._first.get(endpoint, ()))
+            if endpoint not in self.addresses or not set(models) <= known:
+                self.addresses[endpoint] = self._spare
+        return with_endpoints(config, self.addresses)
+
+    async def _until(self, version: str, kind: str) -> None:
+        """Wait until Envoy has taken ``version`` and none of its clusters is still warming."""
+        deadline = asyncio.get_running_loop().time() + WARM_WITHIN
+        while asyncio.get_running_loop().time() < deadline:
+            if await asyncio.to_thread(_taken, self._admin_port, version, kind):
+                return
+            await asyncio.sleep(0.02)
+        log.warning("Envoy has not taken a change in time", extra={"fields": {"kind": kind, "version": version}})
+
+
+def _taken(admin_port: int, version: str, kind: str) -> bool:
+    statistics = _admin(admin_port, "/stats?format=json&type=All&filter=version_text|warming_clusters")
+    found = {str(entry["name"]): entry["value"] for entry in statistics.get("stats", []) if "name" in entry}
+    if kind == "rds":
+        return any(value == version for name, value in found.items() if ".rds." in name)
+    warming = found.get("cluster_manager.warming_clusters", 0)
+    return found.get("cluster_manager.cds.version_text") == version and warming == 0
+
+
+def _admin(port: int, path: str) -> dict[str, list[dict[str, object]]]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", path)
+        answer: dict[str, list[dict[str, object]]] = json.loads(connection.getresponse().read())
+        return answer
+    except (OSError, HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
+
+
+# --- demo backends -------------------------------------------------------------------------------------------------
+
+
+def served_models(config: Config) -> dict[str, list[Served]]:
+    """What each endpoint serves: the models whose ``backend_refs`` name it, and their adapters."""
+    loras = {card.name: tuple(lora.name for lora in card.loras) for card in config.routing.modelCards}
+    endpoints = dict.fromkeys(ref.endpoint for model in config.providers.models for ref in model.backend_refs)
+    return {
+        endpoint: [
+            demo_backend.Served(model.provider_model_id or model.name, loras.get(model.name, ()))
+            for model in config.providers.models
+            if any(ref.endpoint == endpoint for ref in model.backend_refs)
+        ]
+        for endpoint in endpoints
+    }
+
+
+def with_endpoints(config: Config, replaced: Mapping[str, str]) -> Config:
+    """``config`` with other endpoints; those that ``replaced`` does not name stay."""
+    models = tuple(
+        model.model_copy(
+            update={
+                "backend_refs": tuple(
+                    ref.model_copy(update={"endpoint": replaced.get(ref.endpoint, ref.endpoint)})
+                    for ref in model.backend_refs
+                )
+            }
+        )
+        for model in config.providers.models
+    )
+    return config.model_copy(update={"providers": config.providers.model_copy(update={"models": models})})

@@ -1,0 +1,258 @@
+"""One of several processes that serve ext_proc, under a supervisor that owns everything else.
+
+They talk in JSON lines over the worker's standard input and output. The supervisor says ``start``, ``prepare``,
+``commit``, ``adapters``; the worker answers each but the last with ``{"done": …}`` or ``{"failed": why}``. When its
+standard input ends, so does the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from router.config import ConfigError, Loaded, loads
+from router.extproc.server import ExtProcServer
+from router.generations import Generations
+from router.inference import BundleError, load_bundle
+from router.pipeline import Pipeline
+from router.reload import Rejected
+from router.selection import LoadedAdapters
+from router.telemetry import Metrics, configure_logging, share_metrics
+
+log = logging.getLogger(__name__)
+
+# A message is a configuration file at most, and its name.
+LONGEST_LINE = 64 * 1024 * 1024
+ANSWER_WITHIN = 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+
+# --- the worker's side ---------------------------------------------------------------------------------------------
+
+
+async def work() -> None:
+    """Serve until standard input ends or SIGTERM comes, then drain."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    lines = asyncio.StreamReader(limit=LONGEST_LINE)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    start = json.loads(await lines.readline())
+    configure_logging(start["log_level"])
+    loaded = loads(start["text"], file=start["file"])
+    bundle, tokenizers = load_bundle(Path(start["bundle"]))
+    directory = Path(start["directory"]) if start["directory"] else None
+    generations = Generations(loaded, bundle, tokenizers, Metrics(), directory)
+    generations.know(_adapters(start["adapters"]))
+    config = loaded.config.global_
+    server = ExtProcServer(
+        lambda request: generations.current.route(request),
+        host=config.services.extproc.host,
+        port=start["port"],
+        max_body_bytes=config.router.max_body_bytes,
+    )
+    watch = asyncio.create_task(generations.run())
+    await server.start()
+    _answer({"done": "start"})
+    talk = asyncio.create_task(_obey(lines, generations))
+    done = asyncio.create_task(stop.wait())
+    await asyncio.wait({talk, done}, return_when=asyncio.FIRST_COMPLETED)
+    await server.drain(config.router.drain_seconds)
+    for task in (talk, done, watch):
+        task.cancel()
+    await asyncio.gather(talk, done, watch, return_exceptions=True)
+
+
+async def _obey(lines: asyncio.StreamReader, generations: Generations) -> None:
+    prepared: Pipeline | None = None
+    before: Pipeline | None = None
+    while line := await lines.readline():
+        message: dict[str, Any] = json.loads(line)
+        match message["do"]:
+            case "prepare":
+                try:
+                    prepared = await generations.prepare(loads(message["text"], file=message["file"]))
+                    _answer({"done": "prepare"})
+                except (ConfigError, BundleError, RuntimeError, ValueError) as error:
+                    _answer({"failed": str(error)})
+            case "commit" if prepared is not None:
+                before = generations.current
+                generations.commit(prepared)
+                prepared = None
+                _answer({"done": "commit"})
+            case "drained":
+                if before is not None:
+                    await before.drained()
+                before = None
+                generations.forget_unused()
+                _answer({"done": "drained"})
+            case "adapters":
+                generations.know(_adapters(message["adapters"]))
+            case _:
+                _answer({"failed": "nothing is prepared"})
+
+
+def _answer(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def _adapters(by_base: dict[str, list[str]]) -> LoadedAdapters:
+    return LoadedAdapters({base: frozenset(names) for base, names in by_base.items()})
+
+
+# --- the supervisor's side -----------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A worker as its supervisor sees it: started again whenever it ends by itself.
+
+    ``metrics_directory`` is shared by all workers; see :func:`router.telemetry.share_metrics`.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        loaded: Loaded,
+        *,
+        bundle: Path,
+        directory: Path | None,
+        metrics_directory: Path,
+        log_level: str = "INFO",
+    ) -> None:
+        self.port = port
+        self._loaded = loaded
+        self._prepared: Loaded | None = None
+        self._fixed = {
+            "port": port,
+            "bundle": str(bundle),
+            "directory": str(directory) if directory else None,
+            "log_level": log_level,
+        }
+        self._environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory)}
+        self._metrics_directory = metrics_directory
+        self._adapters: dict[str, list[str]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._one_question = asyncio.Lock()
+        self.ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep a worker process alive until cancelled; then let it drain."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                began = time.monotonic()
+                await self._start()
+                assert self._process is not None
+                code = await self._process.wait()
+                log.error("worker ended", extra={"fields": {"port": self.port, "code": code}})
+                pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
+            except (Rejected, OSError) as error:
+                log.error("worker did not start", extra={"fields": {"port": self.port, "reason": str(error)[:300]}})
+                pause = min(pause * 2, LONGEST_PAUSE)
+            finally:
+                self.ready.clear()
+                await self._stop()
+            await asyncio.sleep(pause)
+
+    async def _start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "router.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=self._environment,
+            limit=LONGEST_LINE,
+        )
+        start = {**self._fixed, "text": self._loaded.text, "file": self._loaded.file, "adapters": self._adapters}
+        await self._ask(start)
+        self.ready.set()
+
+    async def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+        _forget_process(process.pid, self._metrics_directory)
+
+    async def prepare(self, loaded: Loaded) -> None:
+        """See :class:`router.reload.Share`. A worker that is not there starts with what is committed then.
+
+        Raises:
+            Rejected: the worker cannot serve it.
+        """
+        self._prepared = loaded
+        if self.ready.is_set():
+            await self._ask({"do": "prepare", "text": loaded.text, "file": loaded.file})
+
+    async def commit(self) -> None:
+        if self._prepared is not None:
+            self._loaded, self._prepared = self._prepared, None
+        if self.ready.is_set():
+            try:
+                await self._ask({"do": "commit"})
+            except Rejected:
+                # It was started since with the generation before: it has to start again.
+                if self._process is not None:
+                    self._process.kill()
+
+    async def drained(self) -> None:
+        if self.ready.is_set():
+            try:
+                await self._ask({"do": "drained"})
+            except Rejected:
+                return
+
+    def know(self, adapters: LoadedAdapters) -> None:
+        """Pass on what the backends have loaded."""
+        by_base = {base: sorted(names) for base, names in adapters.by_base.items()}
+        if by_base == self._adapters:
+            return
+        self._adapters = by_base
+        if self.ready.is_set():
+            self._send({"do": "adapters", "adapters": by_base})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _ask(self, message: dict[str, Any]) -> None:
+        async with self._one_question:
+            process = self._process
+            if process is None or process.stdout is None:
+                return
+            self._send(message)
+            try:
+                line = await asyncio.wait_for(process.stdout.readline(), ANSWER_WITHIN)
+            except TimeoutError:
+                raise Rejected(f"the worker on port {self.port} does not answer") from None
+            if not line:
+                raise Rejected(f"the worker on port {self.port} ended")
+            answer = json.loads(line)
+        if "failed" in answer:
+            raise Rejected(str(answer["failed"]))
+
+
+def _forget_process(pid: int, directory: Path) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+
+
+def main() -> None:
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory:
+        share_metrics(Path(directory))
+    asyncio.run(work())
+
+
+if __name__ == "__main__":
+    main()
