@@ -31,7 +31,7 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 # Seconds for a server to start and to shake hands; a classifier may load a model first.
 CONNECT_WITHIN = 30.0
-# How often a session is asked whether it still lives, and how long its answer may take.
+# How often a session that answers no calls is asked whether it still lives, and how long its answer may take.
 PROBE_EVERY = 2.0
 PROBE_WITHIN = 5.0
 # A slow answer may be one bad moment; so many in a row are a state.
@@ -157,6 +157,7 @@ class _Session:
         self._settings = settings
         self._client: Client | None = None
         self._timeouts = 0
+        self._heard = False
         self._wake = asyncio.Event()
         self.lost = False
         self.failure: str | None = "starting"
@@ -192,8 +193,12 @@ class _Session:
     async def _watch(self, client: Client) -> None:
         """Return or raise when the server is gone."""
         while not self.lost:
-            with contextlib.suppress(TimeoutError):
+            self._heard = False
+            try:
                 await asyncio.wait_for(self._wake.wait(), PROBE_EVERY)
+            except TimeoutError:
+                if self._heard:
+                    continue
             self._wake.clear()
             if self.lost:
                 return
@@ -216,7 +221,7 @@ class _Session:
             if client is self._client:
                 self._failed(reason, detail)
             raise McpUnavailable(reason) from error
-        self._timeouts = 0
+        self._timeouts, self._heard = 0, True
         if result.is_error:
             raise McpUnavailable("error")
         return _classified(result)
