@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 import pytest
 from local_stack import REPOSITORY
-from whole_system import Fragile, Site
-
-AnySite = TypeVar("AnySite", bound=Site)
+from whole_system import Fragile, Site, running
 
 
 @pytest.fixture(scope="session")
 def aibrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The fifteen rules."""
-    yield from _running(Site(tmp_path_factory.mktemp("aibrix"), REPOSITORY / "config" / "aibrix.yaml"))
+    yield from running(Site(tmp_path_factory.mktemp("aibrix"), REPOSITORY / "config" / "aibrix.yaml"))
 
 
 CYBERSECURITY = {
@@ -35,15 +32,13 @@ CYBERSECURITY = {
 def with_cybersecurity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The fifteen rules, and a topic that the classifier's head does not know, by name alone."""
     directory = tmp_path_factory.mktemp("cybersecurity")
-    yield from _running(Site(directory, REPOSITORY / "config" / "aibrix.yaml", CYBERSECURITY))
+    yield from running(Site(directory, REPOSITORY / "config" / "aibrix.yaml", CYBERSECURITY))
 
 
-def _running(site: AnySite) -> Iterator[AnySite]:
-    try:
-        site.start()
-        yield site
-    finally:
-        site.stop()
+@pytest.fixture(scope="session")
+def triton_port(aibrix: Site) -> int:
+    """A Triton that other sites may use too."""
+    return aibrix.grpc
 
 
 @pytest.fixture(scope="module")
@@ -51,4 +46,4 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
     """The fifteen rules on a Triton that can be made ill."""
     directory = tmp_path_factory.mktemp("fragile")
     site = Fragile(directory, REPOSITORY / "config" / "aibrix.yaml")
-    yield from _running(site)
+    yield from running(site)

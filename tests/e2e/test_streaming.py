@@ -99,7 +99,7 @@ def test_explain_shows_the_whole_decision(aibrix: Site) -> None:
     command.append("What is the derivative of x^3 + 2x?")
     explained = httpx.Response(200, content=subprocess.run(command, capture_output=True, check=True).stdout).json()
     assert explained["outcome"]["model"] == "qwen3-8b"
-    assert {"type", "name", "matched", "value", "threshold", "ms"} == set(explained["signals"][0])
+    assert {"type", "name", "matched", "value", "threshold", "measure", "ms"} == set(explained["signals"][0])
     assert [decision["name"] for decision in explained["decisions"] if decision["chosen"]] == ["math_decision"]
     tree = subprocess.run([*command[:-1], "--text", command[-1]], capture_output=True, check=True, text=True).stdout
     assert "→ ✓ math_decision" in tree

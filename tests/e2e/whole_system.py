@@ -10,8 +10,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import yaml
@@ -27,12 +28,26 @@ DEADLINE_MS = 500
 
 
 class Site:
-    """Envoy, router, Triton and demo backends for one configuration file."""
+    """Envoy, router, Triton and demo backends for one configuration file.
 
-    def __init__(self, directory: Path, config: Path, changes: dict[str, Any] | None = None) -> None:
+    ``grpc`` is the port of a Triton that runs already. ``any_adapter`` makes the backends serve whatever is asked for.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Path,
+        changes: dict[str, Any] | None = None,
+        *,
+        grpc: int | None = None,
+        any_adapter: bool = False,
+    ) -> None:
         self.directory = directory
-        self.grpc, self.metrics_port = free_port(), free_port()
-        self.gateway_port, self.admin, self.extproc, self.rest = (free_port() for _ in range(4))
+        self._own_triton, self._any_adapter = grpc is None, any_adapter
+        self.grpc, self.metrics_port = grpc or free_port(), free_port()
+        self.gateway_port, self.admin, self.rest = (free_port() for _ in range(3))
+        # A second worker takes the port after the first one's.
+        self.extproc, _ = free_port(), free_port()
         self.backends: dict[str, int] = {}
         self.config_file = self._own_config(config, changes or {})
         self.config = load(self.config_file).config
@@ -49,18 +64,22 @@ class Site:
                 self.backends[model["name"]] = free_port()
                 ref["endpoint"] = f"127.0.0.1:{self.backends[model['name']]}"
             model["reliability"] = {"health_check_interval": 0.5}
-        document["global"] = {
-            "router": {"drain_seconds": 30},
+        own = {
+            "router": {"drain_seconds": 30, "adapter_discovery": {"interval_seconds": 0.3}},
             "inference": {"endpoint": f"127.0.0.1:{self.grpc}", "deadline_ms": DEADLINE_MS, "probe_interval_ms": 500},
             "services": {
                 "envoy": {"port": self.gateway_port, "admin_port": self.admin, "concurrency": 1},
                 "extproc": {"port": self.extproc},
                 "api": {"port": self.rest},
-                "observability": {"metrics": {"port": self.metrics_port}},
+                "observability": {
+                    "metrics": {"port": self.metrics_port},
+                    "audit": {"path": str(self.directory / "audit.jsonl")},
+                },
             },
         }
-        signals, routing = changes.get("domains", []), document["routing"]
-        routing["signals"]["domains"] += signals
+        document["global"] = merged(merged(document.get("global", {}), own), changes.get("global", {}))
+        routing = document["routing"]
+        routing["signals"]["domains"] = routing["signals"].get("domains", []) + changes.get("domains", [])
         routing["decisions"] += changes.get("decisions", [])
         path = self.directory / "router.yaml"
         path.write_text(yaml.safe_dump(document))
@@ -69,16 +88,25 @@ class Site:
     # --- parts -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for model, port in self.backends.items():
-            command = [sys.executable, "-m", "router.stack.demo_backend", "--port", str(port), "--model", model]
-            self._spawn(f"backend-{model}", command)
-        self.start_triton()
+        for model in self.backends:
+            self.start_backend(model)
+        if self._own_triton:
+            self.start_triton()
         self.start_router()
         for port in self.backends.values():
             url = f"http://127.0.0.1:{port}/health"
             wait_for(lambda url=url: httpx.get(url).status_code == 200, 20, "demo backend")  # type: ignore[misc]
         self.start_envoy()
         self.wait_until_normal(30)
+
+    def start_backend(self, model: str, loras: list[str] | None = None) -> None:
+        """Serve ``model`` with its declared adapters, or with ``loras``."""
+        cards = {card.name: [lora.name for lora in card.loras] for card in self.config.routing.modelCards}
+        names = [] if self._any_adapter else ["--model", model]
+        for lora in [] if self._any_adapter else cards.get(model, []) if loras is None else loras:
+            names += ["--lora", lora]
+        command = [sys.executable, "-m", "router.stack.demo_backend", "--port", str(self.backends[model]), *names]
+        self._spawn(f"backend-{model}", command)
 
     def start_triton(self, repository: Path | None = None) -> None:
         self.repository = repository or self.repository
@@ -89,10 +117,13 @@ class Site:
 
     def start_router(self) -> None:
         command = [sys.executable, "-m", "router.cli", "serve", "--config", str(self.config_file)]
-        self._spawn("router", [*command, "--repository", str(MODELS)])
+        command += ["--repository", str(MODELS), "--envoy-directory", str(self.directory / "envoy")]
+        self._spawn("router", [*command, "--state-directory", str(self.directory / "state")])
 
     def start_envoy(self) -> None:
-        bootstrap = envoy.write(self.config, self.directory / "envoy", workers=[("127.0.0.1", self.extproc)])
+        count = self.config.global_.services.extproc.workers
+        workers = [("127.0.0.1", self.extproc + index) for index in range(count)]
+        bootstrap = envoy.write(self.config, self.directory / "envoy", workers=workers)
         self._spawn("envoy", [str(BIN / "envoy"), "-c", str(bootstrap), "-l", "warning", "--disable-hot-restart"])
 
     def _spawn(self, name: str, command: Any, environment: dict[str, str] | None = None) -> None:
@@ -117,13 +148,14 @@ class Site:
             with_children = self.processes.pop(name)
             os.killpg(with_children.pid, signal.SIGKILL)
             with_children.wait(10)
-        self.triton.remove_shared_memory()
+        if self._own_triton:
+            self.triton.remove_shared_memory()
 
     # --- questions -------------------------------------------------------------------------------------------------
 
-    def ask(self, prompt: str, **fields: Any) -> httpx.Response:
+    def ask(self, prompt: str, *, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
         body = {"model": "MoM", "messages": [{"role": "user", "content": prompt}], **fields}
-        return self.client.post("/v1/chat/completions", json=body)
+        return self.client.post("/v1/chat/completions", json=body, headers=headers)
 
     def wait_until_normal(self, seconds: float) -> None:
         def normal() -> bool:
@@ -138,6 +170,15 @@ class Site:
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         found = re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
         return sum(float(value) for given, value in found if all(label in given for label in wanted))
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two configurations as one; where both say something, ``above`` is right."""
+    both = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            both[key] = merged(below[key], above[key])
+    return both
 
 
 class Fragile(Site):
@@ -193,6 +234,18 @@ class Fragile(Site):
             return False
         finally:
             client.close()
+
+
+AnySite = TypeVar("AnySite", bound=Site)
+
+
+def running(site: AnySite) -> Iterator[AnySite]:
+    """``site`` while it is needed, for a fixture."""
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
 
 
 _MOODY = textwrap.dedent(
