@@ -1,16 +1,15 @@
 """Keyword signals: words, phrases or expressions that are in the prompt, or are not.
 
-All literal keywords of a configuration are one Aho-Corasick automaton and all expressions one RE2 set, so the prompt is
-read once however many rules there are.
+All literal keywords of a configuration are one Aho-Corasick automaton and all expressions one RE2 set, for each way to
+compare letters, so the prompt is read a few times however many rules there are.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from time import perf_counter
-from typing import ClassVar
 
 import ahocorasick_rs
 import numpy as np
@@ -24,30 +23,33 @@ TYPE = "keyword"
 # A word may not be changed beyond recognition: at most one edit for so many characters.
 CHARACTERS_AN_EDIT = 3
 
-_WORD = re.compile(r"\w+")
-# What stands between words. In scripts that are written without spaces each character is a word.
-_BETWEEN = re.compile(r"(\W+)", re.ASCII)
-_BETWEEN_OR_UNSPACED = re.compile(r"(\W+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])")
-# Set between them; no text is written with it.
+# Han, Kana and Hangul are written without spaces, or with endings grown on: each character is a word.
+_UNSPACED = r"\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_UNSPACED += r"\uff66-\uffdc\U00020000-\U0003ffff"
+_SPACED_WORD = re.compile(rf"([^\W{_UNSPACED}]+)")
+WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Stands beside words; no keyword is written with it.
 _MARK = "\x01"
 
-Hits = dict[int, set[int]]
-"""The places of the keywords that were found, by place of their signal."""
+Keyword = tuple[int, str]
+"""The place of a signal, and one of its keywords."""
 
 
 class KeywordMatcher:
-    """Evaluates keyword signals on a text. Raises ``ValueError`` for an expression that RE2 does not take."""
+    """Evaluates keyword signals on a text. Raises ``ValueError`` for expressions that RE2 does not take."""
 
     def __init__(self, signals: Iterable[KeywordSignal]) -> None:
         self._signals = tuple(signals)
-        self._keys = [(TYPE, signal.name) for signal in self._signals]
-        self._nor = [(TYPE, signal.name) for signal in self._signals if signal.operator == "NOR"]
+        if found := [problem for signal in self._signals for problem in problems(signal)]:
+            raise ValueError("; ".join(found))
+        self._rules = [((TYPE, signal.name), signal.operator, len(_compared(signal))) for signal in self._signals]
         self._finders = [
-            finder(self._signals, case_sensitive)
-            for finder in (_Literals, _WholeWords, _Expressions, _Fuzzy)
+            _finder(match, self._signals, keywords, case_sensitive)
+            for match in ("substring", "word", "regex", "fuzzy")
             for case_sensitive in (False, True)
+            if (keywords := list(_keywords(self._signals, match, case_sensitive)))
         ]
-        self._finders = [finder for finder in self._finders if finder]
 
     def evaluate(self, text: str) -> dict[tuple[str, str], Evaluation]:
         """One evaluation for each signal; never unknown. ``measure`` is the number of different keywords found."""
@@ -55,138 +57,139 @@ class KeywordMatcher:
             return {}
         started = perf_counter()
         text = encodable(text)
-        hits: Hits = defaultdict(set)
+        counts = [0] * len(self._signals)
         for finder in self._finders:
-            finder.find(text, hits)
+            for place in finder.find(text):
+                counts[place] += 1
         ms = (perf_counter() - started) * 1000
-        nothing, something = certain(False, 0, ms), certain(True, 0, ms)
-        evaluations = dict.fromkeys(self._keys, nothing) | dict.fromkeys(self._nor, something)
-        for place, found in hits.items():
-            signal = self._signals[place]
-            evaluations[TYPE, signal.name] = certain(_holds(signal, found), len(found), ms)
+        # Most signals come to the same; hundreds of them share a few evaluations.
+        outcomes: dict[tuple[bool, int], Evaluation] = {}
+        evaluations = {}
+        for (key, operator, keywords), count in zip(self._rules, counts, strict=True):
+            outcome = (count == keywords if operator == "AND" else (count > 0) is (operator == "OR"), count)
+            if outcome not in outcomes:
+                outcomes[outcome] = certain(*outcome, ms)
+            evaluations[key] = outcomes[outcome]
         return evaluations
 
 
+def problems(signal: KeywordSignal) -> list[str]:
+    """Why RE2 does not take expressions of ``signal``, a sentence each."""
+    if signal.match != "regex":
+        return []
+    return [
+        f"keyword signal `{signal.name}`: `{expression}` is not an RE2 expression: {why}"
+        for expression in signal.keywords
+        if (why := expressions.refused(encodable(expression)))
+    ]
+
+
 def encodable(text: str) -> str:
-    """``text`` without lone surrogates, which JSON can carry and UTF-8 cannot; its length stays."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
+    """``text`` with U+FFFD for lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def _holds(signal: KeywordSignal, found: set[int]) -> bool:
-    if signal.operator == "AND":
-        return len(found) == len(signal.keywords)
-    return bool(found) is (signal.operator == "OR")
+def marked(text: str) -> str:
+    """``text`` with each word set apart: what is marked is in it only as whole words.
+
+    A word is a run of letters, digits and underscores. Characters of scripts without spaces stay bare, for a word may
+    begin and end beside any of them.
+    """
+    return _MARK.join(_SPACED_WORD.split(text))
 
 
-def _of(
-    signals: Sequence[KeywordSignal], modes: tuple[str, ...], case_sensitive: bool
-) -> Iterable[tuple[int, int, KeywordSignal, str]]:
-    """(signal, keyword) by place, with the signal and the keyword in the form that is compared."""
+def _compared(signal: KeywordSignal) -> set[str]:
+    """The different keywords of ``signal``, in the form that is compared."""
+    exact = signal.case_sensitive or signal.match == "regex"
+    return {encodable(word if exact else word.casefold()) for word in signal.keywords}
+
+
+def _keywords(signals: Sequence[KeywordSignal], match: str, case_sensitive: bool) -> Iterator[Keyword]:
     for place, signal in enumerate(signals):
-        if signal.match in modes and signal.case_sensitive is case_sensitive:
-            for index, word in enumerate(signal.keywords):
-                folded = word if case_sensitive or signal.match == "regex" else word.casefold()
-                yield place, index, signal, encodable(folded)
+        if signal.match == match and signal.case_sensitive is case_sensitive:
+            yield from ((place, word) for word in _compared(signal))
+
+
+def _finder(
+    match: str, signals: Sequence[KeywordSignal], keywords: list[Keyword], case_sensitive: bool
+) -> _Literals | _Expressions | _Fuzzy:
+    match match:
+        case "regex":
+            return _Expressions(keywords, case_sensitive)
+        case "fuzzy":
+            return _Fuzzy(signals, keywords, case_sensitive)
+        case _:
+            return _Literals(keywords, case_sensitive, whole_words=match == "word")
 
 
 class _Literals:
-    """Words and phrases, as they are written: one automaton for all of them."""
+    """Words and phrases: one automaton for all of them."""
 
-    modes: ClassVar[tuple[str, ...]] = ("substring",)
-
-    def __init__(self, signals: Sequence[KeywordSignal], case_sensitive: bool) -> None:
+    def __init__(self, keywords: list[Keyword], case_sensitive: bool, *, whole_words: bool) -> None:
+        self._whole_words = whole_words
         self._case_sensitive = case_sensitive
-        owners: dict[str, list[tuple[int, int]]] = {}
-        for place, index, _, word in _of(signals, self.modes, case_sensitive):
-            owners.setdefault(self._prepared(word), []).append((place, index))
+        owners: dict[bytes, list[int]] = {}
+        for place, word in keywords:
+            owners.setdefault(self._prepared(word), []).append(place)
         self._owners = list(owners.values())
-        self._automaton = ahocorasick_rs.AhoCorasick(list(owners), store_patterns=False) if owners else None
+        # Bytes, as the places of matches in a text are of no interest, and cost time to find out.
+        self._automaton = ahocorasick_rs.BytesAhoCorasick(list(owners))
 
-    def __bool__(self) -> bool:
-        return self._automaton is not None
-
-    def find(self, text: str, hits: Hits) -> None:
-        assert self._automaton is not None
-        text = self._prepared(text if self._case_sensitive else text.casefold())
-        matches = self._automaton.find_matches_as_indexes(text, overlapping=True)
+    def find(self, text: str) -> Iterator[int]:
+        """The place of each keyword's signal, once for each keyword that is in ``text``."""
+        text = text if self._case_sensitive else text.casefold()
+        matches = self._automaton.find_matches_as_indexes(self._prepared(text), overlapping=True)
         for pattern in {match[0] for match in matches}:
-            for place, index in self._owners[pattern]:
-                hits[place].add(index)
+            yield from self._owners[pattern]
 
-    def _prepared(self, text: str) -> str:
-        return text
-
-
-class _WholeWords(_Literals):
-    """The same with each word set apart, so that a part of a word is none."""
-
-    modes = ("word",)
-
-    def _prepared(self, text: str) -> str:
-        parts = (_BETWEEN if text.isascii() else _BETWEEN_OR_UNSPACED).split(text)
-        # No mark where the text neither begins nor ends with a word: what comes there is not the keyword's business.
-        return _MARK.join((*([""] if parts[0] else []), *_trimmed(parts), *([""] if parts[-1] else [])))
-
-
-def _trimmed(parts: list[str]) -> list[str]:
-    return parts[(not parts[0]) : len(parts) - (not parts[-1])]
+    def _prepared(self, text: str) -> bytes:
+        return (marked(text) if self._whole_words else text).encode()
 
 
 class _Expressions:
     """RE2 expressions: linear in the text, whatever they are."""
 
-    def __init__(self, signals: Sequence[KeywordSignal], case_sensitive: bool) -> None:
-        self._owners: list[tuple[int, int]] = []
+    def __init__(self, keywords: list[Keyword], case_sensitive: bool) -> None:
+        self._owners = [place for place, _ in keywords]
         self._set = re2.Set.SearchSet(expressions.options(case_sensitive))
-        for place, index, signal, word in _of(signals, ("regex",), case_sensitive):
-            if why := expressions.refused(word):
-                raise ValueError(f"keyword signal `{signal.name}`: `{word}` is not an RE2 expression: {why}")
-            self._set.Add(word)
-            self._owners.append((place, index))
-        if self._owners:
+        try:
+            for _, expression in keywords:
+                self._set.Add(expression)
             self._set.Compile()
+        except re2.error as error:
+            # Each is fine by itself, or the check before would have said so.
+            raise ValueError(f"{len(keywords)} expressions of keyword signals are too large for one RE2 set") from error
 
-    def __bool__(self) -> bool:
-        return bool(self._owners)
-
-    def find(self, text: str, hits: Hits) -> None:
+    def find(self, text: str) -> Iterator[int]:
         for expression in self._set.Match(text) or ():
-            place, index = self._owners[expression]
-            hits[place].add(index)
+            yield self._owners[expression]
 
 
 class _Fuzzy:
     """Whole words and phrases with a few letters wrong (Levenshtein distance)."""
 
-    def __init__(self, signals: Sequence[KeywordSignal], case_sensitive: bool) -> None:
-        self._case_sensitive = case_sensitive
-        # By number of words and edits: what is compared with the same runs of words, under the same bound.
-        self._groups: dict[tuple[int, int], tuple[list[str], list[tuple[int, int]]]] = {}
-        for place, index, signal, word in _of(signals, ("fuzzy",), case_sensitive):
-            words = _WORD.findall(word)
-            phrase = " ".join(words)
-            edits = min(signal.fuzzy_threshold, len(phrase) // CHARACTERS_AN_EDIT)
-            phrases, owners = self._groups.setdefault((len(words), edits), ([], []))
-            phrases.append(phrase)
-            owners.append((place, index))
-
-    def __bool__(self) -> bool:
-        return bool(self._groups)
-
-    def find(self, text: str, hits: Hits) -> None:
+    def __init__(self, signals: Sequence[KeywordSignal], keywords: list[Keyword], case_sensitive: bool) -> None:
+        # Here, as only fuzzy signals need it.
         from rapidfuzz.distance import Levenshtein
         from rapidfuzz.process import cdist
 
-        words = _WORD.findall(text if self._case_sensitive else text.casefold())
-        for (count, edits), (phrases, owners) in self._groups.items():
-            runs = list({" ".join(words[start : start + count]) for start in range(len(words) - count + 1)})
-            if not runs or not count:
-                continue
-            distances = cdist(phrases, runs, scorer=Levenshtein.distance, score_cutoff=edits, dtype=np.uint8)
-            for phrase in np.flatnonzero((distances <= edits).any(axis=1)):
-                place, index = owners[phrase]
-                hits[place].add(index)
+        self._distances = partial(cdist, scorer=Levenshtein.distance, dtype=np.uint8)
+        self._case_sensitive = case_sensitive
+        # By number of words and edits: what is compared with the same runs of words, under the same bound.
+        self._groups: dict[tuple[int, int], list[Keyword]] = {}
+        for place, keyword in keywords:
+            words = WORD.findall(keyword)
+            phrase = " ".join(words)
+            # Neither what is compared nor what was written may be shorter than the edits deserve.
+            length = min(len(phrase), len(keyword))
+            edits = min(signals[place].fuzzy_threshold, length // CHARACTERS_AN_EDIT)
+            if words:
+                self._groups.setdefault((len(words), edits), []).append((place, phrase))
+
+    def find(self, text: str) -> Iterator[int]:
+        words = WORD.findall(text if self._case_sensitive else text.casefold())
+        for (length, edits), keywords in self._groups.items():
+            runs = list({" ".join(words[start : start + length]) for start in range(len(words) - length + 1)})
+            if runs:
+                distances = self._distances([phrase for _, phrase in keywords], runs, score_cutoff=edits)
+                yield from (keywords[row][0] for row in np.flatnonzero((distances <= edits).any(axis=1)))

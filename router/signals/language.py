@@ -16,8 +16,10 @@ SCANNED = 2000
 # With fewer letters anything could be any language.
 LEAST_LETTERS = 3
 
-_LETTER = re.compile(r"[^\W\d_]")
-_LATIN = re.compile(r"[A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]")
+_LATIN = re.compile(
+    r"[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1d00-\u1d25\u1e00-\u1eff\u2c60-\u2c7f"
+    r"\ua722-\ua787\ua78b-\ua7ff\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a]"
+)
 
 
 class LanguageDetector:
@@ -39,7 +41,7 @@ class LanguageDetector:
         """One evaluation for each signal; a text without letters is in no language."""
         started = perf_counter()
         text = text[:SCANNED]
-        if len(_LETTER.findall(text)) < LEAST_LETTERS:
+        if _letters(text) < LEAST_LETTERS:
             return {(TYPE, signal.name): Evaluation(False, 0.0, signal.threshold) for signal in self._signals}
         ranked = dict(self._identifier.rank(text.encode("utf-8", "replace").decode()))
         detected = next(iter(ranked))
@@ -60,5 +62,8 @@ def foreign_script(text: str) -> bool:
     text = text[:SCANNED]
     if text.isascii():
         return False
-    letters = len(_LETTER.findall(text))
-    return len(_LATIN.findall(text)) * 2 < letters
+    return len(_LATIN.findall(text)) * 2 < _letters(text)
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalpha, text))

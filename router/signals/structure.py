@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Any
 
+import ahocorasick_rs
 import re2
 
 from router.config import expressions
 from router.config.schema import StructureSignal, StructureSource
 from router.signals import Evaluation, certain
-from router.signals.keyword import encodable
+from router.signals.keyword import WORD, encodable, marked
 
 TYPE = "structure"
-
-# A character of a script without spaces counts as a word.
-_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_WORDS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 Count = Callable[[str], int]
 
@@ -28,7 +23,7 @@ class StructureMeter:
     that RE2 does not take."""
 
     def __init__(self, signals: Iterable[StructureSignal]) -> None:
-        self._signals = tuple((signal, counter(signal.feature.source)) for signal in signals)
+        self._signals = tuple((signal, _counter(signal)) for signal in signals)
 
     def evaluate(self, text: str) -> dict[tuple[str, str], Evaluation]:
         text = encodable(text)
@@ -42,35 +37,60 @@ def _evaluated(signal: StructureSignal, count: Count, text: str) -> Evaluation:
         case "exists" | "sequence":
             number = float(number > 0)
         case "density":
-            number /= max(len(_WORDS.findall(text)), 1)
+            number /= max(len(WORD.findall(text)), 1)
     holds = signal.predicate.holds(number) if signal.predicate else number > 0
     return certain(holds, number, (perf_counter() - started) * 1000)
 
 
-def counter(source: StructureSource) -> Count:
-    """How often a text has what ``source`` looks for. Raises ``ValueError``: RE2 does not take its expression."""
+def _counter(signal: StructureSignal) -> Count:
+    """How often a text has what the signal looks for."""
+    source = signal.feature.source
     match source.type:
         case "text_bytes":
             return lambda text: len(text.encode())
-        case "sequence":
-            chains = [_expression(".*?".join(map(_word, words)), source) for words in source.sequences]
-            return lambda text: sum(chain.search(text) is not None for chain in chains)
         case "keyword_set":
-            expression = _expression("|".join(map(_word, sorted(source.keywords, key=len, reverse=True))), source)
+            return _keyword_counter(source)
+        case "sequence":
+            return _sequence_counter(source)
         case _:
-            expression = _expression(source.pattern or "", source)
-    return lambda text: sum(1 for _ in expression.finditer(text))
+            return _expression_counter(signal.name, source)
 
 
-def _word(word: str) -> str:
-    """``word`` as an expression; bounds only where a letter could go on (RE2's ``\\b`` knows ASCII alone)."""
-    before, after = (r"\b" if re.match(r"[A-Za-z0-9_]", end) else "" for end in (word[0], word[-1]))
-    return f"{before}{re2.escape(word)}{after}"
+def _keyword_counter(source: StructureSource) -> Count:
+    """Occurrences of any keyword as whole words; those that overlap count once."""
+    keywords = {_compared(source, keyword).encode() for keyword in source.keywords}
+    automaton = ahocorasick_rs.BytesAhoCorasick(sorted(keywords), ahocorasick_rs.MatchKind.LeftmostLongest)
+    return lambda text: len(automaton.find_matches_as_indexes(_compared(source, text).encode()))
 
 
-def _expression(pattern: str, source: StructureSource) -> Any:
+def _sequence_counter(source: StructureSource) -> Count:
+    """Sequences whose words are all there, as whole words, in this order and without overlap."""
+    sequences = [[_compared(source, word) for word in words] for words in source.sequences]
+
+    def count(text: str) -> int:
+        compared = _compared(source, text)
+        return sum(_in_order(words, compared) for words in sequences)
+
+    return count
+
+
+def _in_order(words: Iterable[str], text: str) -> bool:
+    end = 0
+    for word in words:
+        start = text.find(word, end)
+        if start < 0:
+            return False
+        end = start + len(word)
+    return True
+
+
+def _compared(source: StructureSource, text: str) -> str:
+    return marked(encodable(text if source.case_sensitive else text.casefold()))
+
+
+def _expression_counter(name: str, source: StructureSource) -> Count:
+    pattern = encodable(source.pattern or "")
     if why := expressions.refused(pattern):
-        raise ValueError(f"`{pattern}` is not an RE2 expression: {why}")
-    options = expressions.options(source.case_sensitive)
-    options.dot_nl = True
-    return re2.compile(pattern, options)
+        raise ValueError(f"structure signal `{name}`: `{pattern}` is not an RE2 expression: {why}")
+    expression = re2.compile(pattern, expressions.options(source.case_sensitive))
+    return lambda text: sum(1 for _ in expression.finditer(text))
