@@ -103,3 +103,35 @@ def test_a_decision_without_rules_catches_all_but_only_after_sure_ones() -> None
     decisions = [decision("catch_all", 9, None), decision("sure", 1, "a")]
     assert choose(decisions, signals({"a": True}), "priority").decision is decisions[0]
     assert choose(decisions, signals({"a": True}), "confidence").decision is decisions[1]
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "predicate", "matched", "confidence"),
+    [
+        (Evaluation(False, 0.4), {"gte": 0.3}, True, 0.4),
+        (Evaluation(True, 0.9), {"lt": 0.5}, False, 0.1),
+        (Evaluation(False, 0.2), {"lt": 0.5}, True, 0.8),
+        (Evaluation(False, 0.0, measure=7.0), {"gt": 5, "lte": 7}, True, 1.0),
+        (Evaluation(True, 1.0, measure=7.0), {"gt": 7}, False, 0.0),
+        (Evaluation(None), {"gte": 0.0}, None, 0.0),
+    ],
+)
+def test_a_predicate_takes_the_place_of_the_signals_own_condition(
+    evaluation: Evaluation, predicate: dict[str, float], matched: bool | None, confidence: float
+) -> None:
+    rule = Rule(type="domain", name="a", predicate=predicate)
+    verdict = evaluate(rule, {("domain", "a"): evaluation})
+    assert (verdict.matched, verdict.confidence) == (matched, pytest.approx(confidence))
+
+
+@pytest.mark.parametrize(("strategy", "winner"), [("priority", "b"), ("confidence", "c")])
+def test_the_lowest_tier_with_a_match_decides_alone(strategy: str, winner: str) -> None:
+    decisions = [
+        Decision(name="a", tier=2, priority=99, rules=leaf("a")),
+        Decision(name="b", tier=1, priority=5, rules=leaf("b")),
+        Decision(name="c", tier=1, priority=1, rules=leaf("c")),
+        Decision(name="d", tier=0, priority=1, rules=Rule(type="keyword", name="nobody")),
+    ]
+    found = {("keyword", name): Evaluation(True, value) for name, value in (("a", 1.0), ("b", 0.5), ("c", 0.9))}
+    choice = choose(decisions, found, strategy)
+    assert choice.decision is not None and choice.decision.name == winner

@@ -8,7 +8,8 @@ from itertools import cycle
 import pytest
 
 from router.config import loads
-from router.selection import ModelCatalog
+from router.config.schema import ModelRef
+from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection
 
 CONFIG = """
 providers:
@@ -79,3 +80,115 @@ def test_weights_share_the_traffic() -> None:
 def test_a_decision_without_candidates_takes_the_default() -> None:
     models = catalog()
     assert models.select(loads(CONFIG).config.routing.decisions[1]) is models.default
+
+
+# --- adapters, hints, scores, conversations ------------------------------------------------------------------------
+
+TENANTS = """
+providers:
+  defaults:
+    default_model: base
+    reasoning_families: {qwen3: {type: chat_template_kwargs, parameter: enable_thinking}}
+  models:
+    - {name: base, reasoning_family: qwen3, backend_refs: [{endpoint: "127.0.0.1:1"}]}
+    - {name: other, provider_model_id: org/other, backend_refs: [{endpoint: "127.0.0.1:2"}]}
+routing:
+  modelCards:
+    - {name: base, loras: [{name: declared}]}
+  decisions:
+    - name: open
+      modelRefs: [{model: base, lora_name: declared}]
+      hints: {models: [other], adapters: ["tenant-*"], reasoning: true}
+    - name: closed
+      modelRefs: [{model: base, lora_name: declared}]
+    - name: scored
+      modelRefs:
+        - {model: base, score: 0.9, weight: 1}
+        - {model: base, lora_name: declared, score: 0.9, weight: 1}
+        - {model: other, score: 0.5, weight: 100}
+global: {router: {adapter_discovery: {expose: EXPOSE}}}
+"""
+
+
+def tenants(expose: bool = False) -> ModelCatalog:
+    return ModelCatalog(loads(TENANTS.replace("EXPOSE", str(expose).lower())).config)
+
+
+def chosen(name: str, hint: Hint | None = None, loaded: LoadedAdapters | None = None) -> Selection:
+    config = loads(TENANTS.replace("EXPOSE", "false")).config
+    decisions = {decision.name: decision for decision in config.routing.decisions}
+    return tenants().select(decisions[name], loaded or LoadedAdapters(), hint=hint)
+
+
+@pytest.mark.parametrize(
+    ("hint", "model", "base", "reasoning", "refused"),
+    [
+        (Hint(adapter="tenant-7"), "tenant-7", "base", False, ()),
+        (Hint(adapter="tenant-7", use_reasoning=True), "tenant-7", "base", True, ()),
+        (Hint(adapter="admin"), "declared", "base", False, ("adapter",)),
+        (Hint(model="other"), "other", "other", False, ()),
+        (Hint(model="other", adapter="tenant-7"), "tenant-7", "other", False, ()),
+        (Hint(model="base", adapter="declared"), "declared", "base", False, ()),
+        (Hint(model="elsewhere", adapter="tenant-7"), "declared", "base", False, ("model", "adapter")),
+        (Hint(), "declared", "base", False, ()),
+    ],
+)
+def test_hints_are_followed_as_far_as_the_decision_allows(
+    hint: Hint, model: str, base: str, reasoning: bool, refused: tuple[str, ...]
+) -> None:
+    selection = chosen("open", hint)
+    assert (selection.model, selection.base, selection.use_reasoning) == (model, base, reasoning)
+    assert selection.refused_hints == refused
+
+
+def test_a_decision_that_allows_nothing_follows_no_hint() -> None:
+    selection = chosen("closed", Hint("other", "tenant-7", True))
+    assert (selection.model, selection.base, selection.use_reasoning) == ("declared", "base", False)
+    assert selection.refused_hints == ("model", "adapter", "reasoning")
+
+
+def test_an_adapter_that_is_known_to_be_missing_gives_way_to_its_base() -> None:
+    selection = chosen("closed", loaded=LoadedAdapters({"base": frozenset()}))
+    assert (selection.model, selection.upstream, selection.adapter, selection.missing) == (
+        "base", "base", None, "declared",
+    )  # fmt: skip
+    assert selection.family is not None, "the base thinks as the adapter would have"
+    kept = chosen("closed", loaded=LoadedAdapters({"base": frozenset({"declared"}), "other": frozenset()}))
+    assert (kept.model, kept.missing) == ("declared", None)
+
+
+def test_the_backends_name_of_a_model_goes_upstream() -> None:
+    selection = chosen("open", Hint(model="other"))
+    assert (selection.model, selection.upstream) == ("other", "org/other")
+    named = tenants().concrete("other")
+    assert named is not None and named.upstream == "org/other"
+
+
+def test_only_the_best_scores_take_part() -> None:
+    models = [chosen("scored").model for _ in range(200)]
+    assert set(models) == {"base", "declared"}
+    assert 60 < models.count("base") < 140
+
+
+def test_a_conversation_stays_and_moves_only_with_its_own_candidate() -> None:
+    config = loads(CONFIG).config
+    split = config.routing.decisions[0]
+    kept = {str(n): ModelCatalog(config).select(split, session=str(n)).model for n in range(400)}
+    again = {name: ModelCatalog(config).select(split, session=name).model for name in kept}
+    assert again == kept
+    assert 240 < list(kept.values()).count("big") < 360, "three of four, by weight"
+    wider = split.model_copy(update={"modelRefs": (*split.modelRefs, ModelRef(model="secret", weight=4))})
+    moved = {name: ModelCatalog(config).select(wider, session=name).model for name in kept}
+    assert {model for name, model in moved.items() if model != kept[name]} == {"secret"}
+
+
+def test_what_backends_list_is_shown_only_if_asked_for_and_never_a_tenants() -> None:
+    loaded = LoadedAdapters({"base": frozenset({"declared", "found", "tenant-7"})})
+    assert tenants().concrete("found", loaded) is None
+    assert [entry.name for entry in tenants().listed(loaded)] == ["MoM", "auto", "base", "declared", "other"]
+    exposed = tenants(expose=True)
+    assert [entry.name for entry in exposed.listed(loaded)][-1] == "found"
+    found = exposed.concrete("found", loaded)
+    assert found is not None and (found.model, found.base) == ("found", "base")
+    assert exposed.concrete("tenant-7", loaded) is None
+    assert exposed.concrete("found", LoadedAdapters()) is None

@@ -12,6 +12,8 @@ import yaml
 Path = tuple[str | int, ...]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# As the two loaders of the library call it.
+_PLAIN = (None, "")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
@@ -100,7 +102,7 @@ class _Builder:
 
         expanded = _VARIABLE.sub(value, node.value)
         # What was written without quotes may have become a number or a switch.
-        tag = self._loader.resolve(yaml.ScalarNode, expanded, (True, False)) if node.style is None else node.tag
+        tag = self._loader.resolve(yaml.ScalarNode, expanded, (True, False)) if node.style in _PLAIN else node.tag
         return yaml.ScalarNode(tag, expanded, node.start_mark, node.end_mark, node.style)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Prototypes:
             }
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, IndexError) as error:
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError, IndexError) as error:
             log.warning("prototypes on disk are not used", extra={"fields": {"reason": type(error).__name__}})
             return {}
 

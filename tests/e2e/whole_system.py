@@ -108,6 +108,11 @@ class Site:
         command = [sys.executable, "-m", "router.stack.demo_backend", "--port", str(self.backends[model]), *names]
         self._spawn(f"backend-{model}", command)
 
+    def start_backend_of_anything(self, model: str) -> None:
+        """Serve whatever is asked for under the address of ``model``, and list nothing."""
+        port = str(self.backends[model])
+        self._spawn(f"backend-{model}", [sys.executable, "-m", "router.stack.demo_backend", "--port", port])
+
     def start_triton(self, repository: Path | None = None) -> None:
         self.repository = repository or self.repository
         server = triton.prepare(self.repository, self.directory, grpc_port=self.grpc, metrics_port=free_port())

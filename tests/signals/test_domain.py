@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from router.signals.domain import DomainScorer, Prototype, TopicParameters, label_texts, normalised
+from router.signals.domain import (
+    DomainScorer,
+    Prototype,
+    TopicParameters,
+    label_texts,
+    normalised,
+    unlabelled,
+)
 
 LABELS = ("computer science", "math", "other")
 DIMENSION = 4
@@ -130,3 +137,34 @@ def test_probabilities_are_probabilities(embedding: np.ndarray, weights: np.ndar
 def test_a_description_adds_to_what_is_embedded() -> None:
     assert len(label_texts("tax law", "filing, audits")) > len(label_texts("tax law"))
     assert normalised("Tax_Law") == "tax law"
+
+
+def test_a_domain_may_be_made_of_labels_of_the_head() -> None:
+    members = {"sciences": ("math", "Computer-Science")}
+    scores = DomainScorer(["sciences", "other"], LABELS, PARAMETERS, {}, members=members).score(
+        SUMS, head(0.3, 0.4, 0.3)
+    )
+    assert (scores.winner, scores.confidence) == ("sciences", pytest.approx(0.7))
+    assert unlabelled(["sciences", "law", "other"], LABELS, members) == ["law"]
+
+
+def test_several_domains_hold_only_when_that_is_allowed() -> None:
+    two = head(0.45, 0.45, 0.1)
+    one = DomainScorer(["math", "computer science"], LABELS, PARAMETERS, {}).score(SUMS, two)
+    assert len(one.matched) == 1
+    both = DomainScorer(["math", "computer science"], LABELS, PARAMETERS, {}, 0.4, multi_label=True).score(SUMS, two)
+    assert both.matched == {"math", "computer science"}
+    neither = DomainScorer(["math", "other"], LABELS, PARAMETERS, {}, 0.6, multi_label=True).score(SUMS, two)
+    assert neither.matched == {"other"}
+
+
+def test_the_fallback_may_have_any_name() -> None:
+    scorer = DomainScorer(["math", "front desk"], LABELS, PARAMETERS, {}, fallback="front desk")
+    assert scorer.score(CHAT, head(0.4, 0.1, 0.5)).winner == "front desk"
+    assert unlabelled(["math", "front desk"], LABELS, {}, "front desk") == []
+
+
+def test_examples_and_description_join_the_name() -> None:
+    texts = label_texts("law", "courts and contracts", ["Can I sue?"])
+    assert texts[-3:] == ["law: courts and contracts", "courts and contracts", "Can I sue?"]
+    assert len(label_texts("law")) + 3 == len(texts)

@@ -1,0 +1,167 @@
+"""Signals on the request itself: its length, its messages, its metadata, its caller."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from router.chat import ChatRequest
+from router.config.schema import (
+    ContextSignal,
+    ConversationSignal,
+    Identity,
+    MetadataSignal,
+    RoleBinding,
+)
+from router.signals.authz import Roles
+from router.signals.context import ContextRanges, estimated_tokens
+from router.signals.conversation import ConversationCounter
+from router.signals.metadata import MetadataReader
+
+CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+def chat(*messages: Any, **members: Any) -> ChatRequest:
+    return ChatRequest.parse(json.dumps({"messages": list(messages), **members}).encode())
+
+
+def said(role: str, content: Any = "x", **members: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **members}
+
+
+# --- context -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bounds", "characters", "matched"),
+    [
+        ({"min_tokens": "1K"}, 4000, True),
+        ({"min_tokens": "1K"}, 3000, False),
+        ({"max_tokens": 500}, 1000, True),
+        ({"max_tokens": 500}, 4000, False),
+        ({"min_tokens": 100, "max_tokens": ""}, 10_000_000, True),
+        ({"min_tokens": "0.5k", "max_tokens": "1M"}, 2400, True),
+        ({}, 0, True),
+    ],
+)
+def test_a_range_of_tokens_may_be_open(bounds: dict[str, Any], characters: int, matched: bool) -> None:
+    """A range without an upper end has none, rather than one of zero."""
+    ranges = ContextRanges([ContextSignal(name="long", **bounds)])
+    found = ranges.evaluate(chat(said("user", "x" * characters)))["context", "long"]
+    assert found.matched is matched
+    assert found.measure == pytest.approx(characters / 4, abs=5)
+
+
+def test_all_messages_count_and_chinese_is_denser() -> None:
+    assert estimated_tokens([said("system", "x" * 400), said("user", "x" * 400)]) == 208
+    assert estimated_tokens([said("user", "高血压的原因是什么")]) == 13
+    assert estimated_tokens([]) == 0
+
+
+@pytest.mark.parametrize("bound", ["many", "-1", -5, "1G"])
+def test_what_is_no_number_of_tokens_is_refused(bound: Any) -> None:
+    with pytest.raises(ValueError, match="tokens"):
+        ContextSignal(name="x", max_tokens=bound)
+
+
+# --- conversation --------------------------------------------------------------------------------------------------
+
+IMAGE = said("user", [{"type": "image_url", "image_url": {"url": "data:,"}}, {"type": "text", "text": "this?"}])
+TALK = chat(
+    said("system"), said("user"), said("assistant", None, tool_calls=[CALL, {**CALL, "id": "2"}]),
+    said("tool", tool_call_id="1"), IMAGE, said("tool"),
+    tools=[{"type": "function", "function": {"name": "look"}}],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ({"type": "message"}, 6),
+        ({"type": "message", "role": "user"}, 2),
+        ({"type": "tool_definition"}, 1),
+        ({"type": "assistant_tool_call"}, 2),
+        ({"type": "assistant_tool_cycle"}, 1),
+        ({"type": "active_tool_loop"}, 1),
+        ({"type": "image_content"}, 1),
+    ],
+)
+def test_parts_of_a_conversation_are_counted(source: dict[str, str], count: int) -> None:
+    signal = ConversationSignal(name="n", feature={"type": "count", "source": source})
+    found = ConversationCounter([signal]).evaluate(TALK)["conversation", "n"]
+    assert (found.matched, found.measure) == (True, count)
+    none = ConversationCounter([signal]).evaluate(chat())["conversation", "n"]
+    assert (none.matched, none.measure) == (False, 0)
+
+
+def test_a_predicate_decides_over_the_count() -> None:
+    feature = {"type": "count", "source": {"type": "message", "role": "user"}}
+    counter = ConversationCounter(
+        [ConversationSignal(name="many", feature=feature, predicate={"gte": 2, "lt": 5}),
+         ConversationSignal(name="any", feature={**feature, "type": "exists"})]
+    )  # fmt: skip
+    found = counter.evaluate(TALK)
+    assert found["conversation", "many"].matched is True
+    assert (found["conversation", "any"].measure, found["conversation", "any"].matched) == (1.0, True)
+    assert counter.evaluate(chat(said("user")))["conversation", "many"].matched is False
+
+
+@pytest.mark.parametrize("tools", [None, 7, "x", {}])
+def test_a_member_of_another_shape_counts_nothing(tools: Any) -> None:
+    signal = ConversationSignal(name="n", feature={"type": "count", "source": {"type": "tool_definition"}})
+    request = chat(said("assistant", tool_calls=tools), said("user", 3), tools=tools)
+    assert ConversationCounter([signal]).evaluate(request)["conversation", "n"].measure == 0
+
+
+# --- metadata ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("predicate", "metadata", "matched"),
+    [
+        ({"equals": "gold"}, {"plan": "gold"}, True),
+        ({"equals": "gold"}, {"plan": "Gold"}, False),
+        ({"in": ["gold", "silver"]}, {"plan": "silver"}, True),
+        ({"in": ["gold"]}, {}, False),
+        ({"exists": True}, {"plan": ""}, True),
+        ({"exists": False}, {"other": "x"}, True),
+        ({"exists": True}, None, False),
+        ({"equals": "1"}, {"plan": 1}, False),
+        ({"equals": "x"}, [1], False),
+    ],
+)
+def test_metadata(predicate: dict[str, Any], metadata: Any, matched: bool) -> None:
+    reader = MetadataReader([MetadataSignal(name="m", key="plan", predicate=predicate)])
+    assert reader.evaluate(chat(metadata=metadata))["metadata", "m"].matched is matched
+
+
+# --- authz ---------------------------------------------------------------------------------------------------------
+
+BINDINGS = [
+    RoleBinding(name="staff", role="premium", subjects=[{"kind": "Group", "name": "staff"}]),
+    RoleBinding(name="friends", role="premium", subjects=[{"kind": "User", "name": "ada"}]),
+]
+
+
+@pytest.mark.parametrize(
+    ("headers", "staff", "friends", "premium"),
+    [
+        ({"x-authz-user-id": "ada"}, False, True, True),
+        ({"x-authz-user-id": "bob", "x-authz-user-groups": "guests, staff"}, True, False, True),
+        ({"x-authz-user-id": "bob", "x-authz-user-groups": "staffers"}, False, False, False),
+        ({"x-authz-user-groups": "staff"}, None, None, None),
+        ({}, None, None, None),
+    ],
+)
+def test_roles(headers: dict[str, str], staff: bool | None, friends: bool | None, premium: bool | None) -> None:
+    found = Roles(BINDINGS, Identity(set_by="gateway")).evaluate(headers)
+    assert found["authz", "staff"].matched is staff
+    assert found["authz", "friends"].matched is friends
+    assert found["authz", "premium"].matched is premium
+
+
+def test_identity_that_nobody_vouches_for_is_none() -> None:
+    found = Roles(BINDINGS, Identity()).evaluate({"x-authz-user-id": "ada"})
+    assert {evaluation.matched for evaluation in found.values()} == {None}

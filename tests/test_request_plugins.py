@@ -1,0 +1,154 @@
+"""header_mutation, fast_response, request_params and tools; and the order of plugins."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import TypeAdapter
+
+from router import plugins
+from router.chat import ChatRequest
+from router.config.schema import Plugin
+
+PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)
+
+
+def applied(
+    *settings: dict[str, Any], headers: dict[str, str] | None = None, **members: Any
+) -> tuple[plugins.HeaderChanges | plugins.Answer, dict[str, Any]]:
+    """What the plugins give, and the body that is left."""
+    chain = [PLUGIN.validate_python({"type": each.pop("type"), "configuration": each}) for each in settings]
+    request = ChatRequest.parse(json.dumps({"messages": [], **members}).encode())
+    outcome = plugins.apply(chain, request, headers or {}, "a-model")
+    return outcome, json.loads(request.encode())
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {}}}
+
+
+# --- header_mutation -----------------------------------------------------------------------------------------------
+
+
+def test_headers_are_added_updated_and_deleted() -> None:
+    mutation = {
+        "type": "header_mutation",
+        "add": [{"name": "X-New", "value": "1"}, {"name": "x-there", "value": "2"}],
+        "update": [{"name": "X-Changed", "value": "3"}],
+        "delete": ["Authorization"],
+    }
+    changes, _ = applied(mutation, headers={"x-there": "0", "x-changed": "0", "authorization": "secret"})
+    assert isinstance(changes, plugins.HeaderChanges)
+    assert changes.set == {"x-new": "1", "x-changed": "3"}
+    assert changes.remove == ["authorization"]
+
+
+def test_a_headers_value_is_not_shown() -> None:
+    plugin = PLUGIN.validate_python(
+        {"type": "header_mutation", "configuration": {"add": [{"name": "x-key", "value": "s3cret"}]}}
+    )
+    assert "s3cret" not in repr(plugin) + plugin.model_dump_json()
+
+
+# --- request_params ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ({"max_tokens": 500}, {"max_tokens": 100}),
+        ({"max_completion_tokens": 500}, {"max_completion_tokens": 100}),
+        ({"max_tokens": 500, "max_completion_tokens": 50}, {"max_tokens": 100, "max_completion_tokens": 50}),
+        ({"max_tokens": "lots"}, {"max_tokens": 100}),
+        ({"max_tokens": None}, {"max_tokens": 100}),
+        ({}, {"max_tokens": 100}),
+        ({"max_tokens": 100}, {"max_tokens": 100}),
+    ],
+)
+def test_a_cap_on_tokens_has_no_way_around(asked: dict[str, Any], left: dict[str, Any]) -> None:
+    _, body = applied({"type": "request_params", "max_tokens_limit": 100}, **asked)
+    assert {key: value for key, value in body.items() if "tokens" in key} == left
+
+
+def test_blocked_and_unknown_members_go_and_the_needed_stay() -> None:
+    settings = {
+        "type": "request_params",
+        "blocked_params": ["logit_bias", "model", "messages"],
+        "max_n": 2,
+        "strip_unknown": True,
+    }
+    asked = {"model": "MoM", "logit_bias": {}, "n": 5, "made_up": 1, "stream_options": {}, "parallel_tool_calls": True}
+    _, body = applied(settings, **asked, chat_template_kwargs={"enable_thinking": True}, max_completion_tokens=9)
+    assert body.keys() == {
+        "messages", "model", "n", "stream_options", "parallel_tool_calls", "chat_template_kwargs",
+        "max_completion_tokens",
+    }  # fmt: skip
+    assert body["n"] == 2
+
+
+# --- tools ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"mode": "none"}, []),
+        ({"mode": "passthrough", "block_tools": ["*"]}, ["search_web", "search_mail", "delete_all"]),
+        ({"allow_tools": ["search_*"]}, ["search_web", "search_mail"]),
+        ({"block_tools": ["delete_*"]}, ["search_web", "search_mail"]),
+        ({"allow_tools": ["search_*"], "block_tools": ["*_mail"]}, ["search_web"]),
+        ({"allow_tools": []}, []),
+    ],
+)
+def test_the_model_sees_the_tools_that_it_may_use(settings: dict[str, Any], kept: list[str]) -> None:
+    tools = [tool("search_web"), tool("search_mail"), tool("delete_all")]
+    _, body = applied({"type": "tools", **settings}, tools=tools, tool_choice="auto")
+    assert [each["function"]["name"] for each in body.get("tools", [])] == kept
+    assert ("tool_choice" in body) == bool(kept)
+
+
+def test_a_choice_of_a_tool_that_is_gone_goes_too() -> None:
+    choice = {"type": "function", "function": {"name": "b"}}
+    _, body = applied({"type": "tools", "block_tools": ["b"]}, tools=[tool("a"), tool("b")], tool_choice=choice)
+    assert "tool_choice" not in body
+    _, body = applied({"type": "tools", "block_tools": ["a"]}, tools=[tool("a"), tool("b")], tool_choice=choice)
+    assert body["tool_choice"] == choice
+
+
+# --- fast_response -------------------------------------------------------------------------------------------------
+
+
+def test_a_fast_answer_is_one_that_clients_can_read() -> None:
+    answer, _ = applied({"type": "fast_response", "message": "No."})
+    assert isinstance(answer, plugins.Answer) and answer.content_type == "application/json"
+    completion = ChatCompletion.model_validate_json(answer.body)
+    assert completion.model == "a-model"
+    assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == ("No.", "stop")
+
+
+@pytest.mark.parametrize("usage", [False, True])
+def test_a_fast_stream_is_one_that_clients_can_read(usage: bool) -> None:
+    options = {"stream_options": {"include_usage": True}} if usage else {}
+    answer, _ = applied({"type": "fast_response", "message": "No.\n\nNever."}, stream=True, **options)
+    assert isinstance(answer, plugins.Answer) and answer.content_type == "text/event-stream"
+    frames = answer.body.decode().split("\n\n")
+    assert frames[-2:] == ["data: [DONE]", ""]
+    chunks = [ChatCompletionChunk.model_validate_json(frame.removeprefix("data: ")) for frame in frames[:-2]]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "No.\n\nNever."
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices] == [None, "stop"]
+    assert (chunks[-1].usage is not None) is usage
+
+
+# --- order ---------------------------------------------------------------------------------------------------------
+
+
+def test_plugins_run_as_declared_and_an_answer_ends_the_row() -> None:
+    first = {"type": "header_mutation", "update": [{"name": "x-a", "value": "1"}], "enabled": False}
+    changes, body = applied(first, {"type": "system_prompt", "system_prompt": "S"}, n=9)
+    assert isinstance(changes, plugins.HeaderChanges) and changes.set == {}
+    assert body["messages"] == [{"role": "system", "content": "S"}]
+    answer, body = applied({"type": "fast_response", "message": "x"}, {"type": "request_params", "max_n": 1}, n=9)
+    assert isinstance(answer, plugins.Answer) and body["n"] == 9
