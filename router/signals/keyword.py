@@ -7,8 +7,10 @@ compare letters, so the prompt is read a few times however many rules there are.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from time import perf_counter
 
 import ahocorasick_rs
@@ -43,7 +45,9 @@ class KeywordMatcher:
         self._signals = tuple(signals)
         if found := [problem for signal in self._signals for problem in problems(signal)]:
             raise ValueError("; ".join(found))
-        self._rules = [((TYPE, signal.name), signal.operator, len(_compared(signal))) for signal in self._signals]
+        self._keys = [(TYPE, signal.name) for signal in self._signals]
+        self._nor = [(TYPE, signal.name) for signal in self._signals if signal.operator == "NOR"]
+        self._rules = [(signal.operator, len(_compared(signal))) for signal in self._signals]
         self._finders = [
             _finder(match, self._signals, keywords, case_sensitive)
             for match in ("substring", "word", "regex", "fuzzy")
@@ -57,19 +61,19 @@ class KeywordMatcher:
             return {}
         started = perf_counter()
         text = encodable(text)
-        counts = [0] * len(self._signals)
+        counts: Counter[int] = Counter()
         for finder in self._finders:
-            for place in finder.find(text):
-                counts[place] += 1
+            counts.update(finder.find(text))
         ms = (perf_counter() - started) * 1000
-        # Most signals come to the same; hundreds of them share a few evaluations.
-        outcomes: dict[tuple[bool, int], Evaluation] = {}
-        evaluations = {}
-        for (key, operator, keywords), count in zip(self._rules, counts, strict=True):
-            outcome = (count == keywords if operator == "AND" else (count > 0) is (operator == "OR"), count)
-            if outcome not in outcomes:
-                outcomes[outcome] = certain(*outcome, ms)
-            evaluations[key] = outcomes[outcome]
+        # Most of many signals find nothing, and the others much the same: they share a few evaluations.
+        evaluations = dict.fromkeys(self._keys, certain(False, 0, ms)) | dict.fromkeys(self._nor, certain(True, 0, ms))
+        shared: dict[tuple[bool, int], Evaluation] = {}
+        for place, count in counts.items():
+            operator, keywords = self._rules[place]
+            outcome = (count == keywords if operator == "AND" else operator == "OR", count)
+            if outcome not in shared:
+                shared[outcome] = certain(*outcome, ms)
+            evaluations[self._keys[place]] = shared[outcome]
         return evaluations
 
 
@@ -80,7 +84,7 @@ def problems(signal: KeywordSignal) -> list[str]:
     return [
         f"keyword signal `{signal.name}`: `{expression}` is not an RE2 expression: {why}"
         for expression in signal.keywords
-        if (why := expressions.refused(encodable(expression)))
+        if (why := expressions.refused(expression))
     ]
 
 
@@ -101,7 +105,7 @@ def marked(text: str) -> str:
 def _compared(signal: KeywordSignal) -> set[str]:
     """The different keywords of ``signal``, in the form that is compared."""
     exact = signal.case_sensitive or signal.match == "regex"
-    return {encodable(word if exact else word.casefold()) for word in signal.keywords}
+    return {word if exact else word.casefold() for word in signal.keywords}
 
 
 def _keywords(signals: Sequence[KeywordSignal], match: str, case_sensitive: bool) -> Iterator[Keyword]:
@@ -135,12 +139,11 @@ class _Literals:
         # Bytes, as the places of matches in a text are of no interest, and cost time to find out.
         self._automaton = ahocorasick_rs.BytesAhoCorasick(list(owners))
 
-    def find(self, text: str) -> Iterator[int]:
+    def find(self, text: str) -> Iterable[int]:
         """The place of each keyword's signal, once for each keyword that is in ``text``."""
         text = text if self._case_sensitive else text.casefold()
         matches = self._automaton.find_matches_as_indexes(self._prepared(text), overlapping=True)
-        for pattern in {match[0] for match in matches}:
-            yield from self._owners[pattern]
+        return chain.from_iterable([self._owners[pattern] for pattern in {match[0] for match in matches}])
 
     def _prepared(self, text: str) -> bytes:
         return (marked(text) if self._whole_words else text).encode()
@@ -160,9 +163,8 @@ class _Expressions:
             # Each is fine by itself, or the check before would have said so.
             raise ValueError(f"{len(keywords)} expressions of keyword signals are too large for one RE2 set") from error
 
-    def find(self, text: str) -> Iterator[int]:
-        for expression in self._set.Match(text) or ():
-            yield self._owners[expression]
+    def find(self, text: str) -> Iterable[int]:
+        return [self._owners[expression] for expression in self._set.Match(text) or ()]
 
 
 class _Fuzzy:

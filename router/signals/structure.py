@@ -85,11 +85,11 @@ def _in_order(words: Iterable[str], text: str) -> bool:
 
 
 def _compared(source: StructureSource, text: str) -> str:
-    return marked(encodable(text if source.case_sensitive else text.casefold()))
+    return marked(text if source.case_sensitive else text.casefold())
 
 
 def _expression_counter(name: str, source: StructureSource) -> Count:
-    pattern = encodable(source.pattern or "")
+    pattern = source.pattern or ""
     if why := expressions.refused(pattern):
         raise ValueError(f"structure signal `{name}`: `{pattern}` is not an RE2 expression: {why}")
     expression = re2.compile(pattern, expressions.options(source.case_sensitive))
