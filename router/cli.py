@@ -106,10 +106,11 @@ def _up(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments.config)
     routing = loaded.config.routing
+    adapters = sum(len(card.loras) for card in routing.modelCards)
+    signals = sum(len(declared) for _, declared in routing.signals)
     print(
-        f"{arguments.config}: ok: {len(loaded.config.providers.models)} models, "
-        f"{len(routing.signals.domains)} domains, {len(routing.signals.keywords)} keyword signals, "
-        f"{len(routing.decisions)} decisions, {len(loaded.warnings)} warnings"
+        f"{arguments.config}: ok: {len(loaded.config.providers.models)} models, {adapters} adapters, "
+        f"{signals} signals, {len(routing.decisions)} decisions, {len(loaded.warnings)} warnings"
     )
     return 0
 

@@ -183,6 +183,8 @@ class Pipeline:
         timings = {"signals": _ms(started, signalled), "decision": _ms(signalled, perf_counter())}
         if gathered.encoding is not None:
             timings["encoder"] = gathered.encoder_ms
+        if gathered.mcp_ms:
+            timings["mcp"] = gathered.mcp_ms
         return Route(gathered, choice, selection, timings)
 
     def _hint(self, gathered: Gathered) -> Hint | None:

@@ -39,7 +39,7 @@ class Gathered:
     """The evaluations of one request, and what could not be asked.
 
     ``degraded`` names the parts that were down, ``reasons`` says why; ``encoder_ms`` is the time spent on the encoder
-    (tokenising, the call, pooling). ``classified`` is what the MCP server said.
+    (tokenising, the call, pooling), ``mcp_ms`` on the MCP server. ``classified`` is what that one said.
     """
 
     evaluations: Found
@@ -49,6 +49,7 @@ class Gathered:
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     encoder_ms: float = 0.0
+    mcp_ms: float = 0.0
 
     def without(self, part: str, reason: str) -> None:
         """Note that ``part`` could not be asked."""
@@ -192,12 +193,13 @@ class Gatherer:
         try:
             classified = await self._classifier.classify(asked.prompt, passed)
         except McpUnavailable as unavailable:
+            gathered.mcp_ms = (perf_counter() - started) * 1000
             self._metrics.signal_errors.labels(mcp.TYPE, unavailable.reason).inc()
             gathered.without("mcp", unavailable.reason)
             gathered.evaluations |= {(mcp.TYPE, name): UNKNOWN for name in self._mcp_names}
             return
-        ms, threshold = (perf_counter() - started) * 1000, self._mcp.threshold
-        gathered.classified = classified
+        gathered.mcp_ms = ms = (perf_counter() - started) * 1000
+        gathered.classified, threshold = classified, self._mcp.threshold
         for name in self._mcp_names:
             value = classified.confidence if name == classified.category else 0.0
             matched = name == classified.category and value >= threshold
