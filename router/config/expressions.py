@@ -21,6 +21,8 @@ def refused(expression: str) -> str | None:
     """Why RE2 does not take ``expression``, or ``None``: it does."""
     try:
         re2.compile(expression, options())
+    except UnicodeEncodeError:
+        return "it holds half a surrogate pair"
     except re2.error as error:
         reason = error.args[0] if error.args else "not understood"
         return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

@@ -221,13 +221,15 @@ class Converted:
         for end in range(len(path), -1, -1):
             if path[:end] in self.origin:
                 return (*self.origin[path[:end]], *path[end:])
-        return path
+        # A section that only its parts were written for.
+        return next((source for below, source in self.origin.items() if below[: len(path)] == path), path)
 
 
 def convert(data: dict[str, Any]) -> Converted:
     """The canonical form of ``data``. What has another shape than expected is passed over: it is reported elsewhere."""
     converted = Converted()
     converted.put(("version",), "v0.3", ())
+    converted.origin |= {("providers", "models"): ("model_config",), ("routing", "decisions"): ("categories",)}
     models = _models(data)
     _providers(data, models, converted)
     _cards(data, models, converted)

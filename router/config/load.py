@@ -200,6 +200,7 @@ def _sections(model: type[BaseModel], data: Any, path: Path) -> Iterator[tuple[t
 
 
 def _sections_below(annotation: Any, data: Any, path: Path) -> Iterator[tuple[type[Section], dict[str, Any], Path]]:
+    annotation = _without_none(annotation)
     if typing.get_origin(annotation) is dict and isinstance(data, dict):
         items: Iterable[tuple[str | int, Any]] = data.items()
     elif isinstance(data, list):
@@ -213,6 +214,14 @@ def _sections_below(annotation: Any, data: Any, path: Path) -> Iterator[tuple[ty
     inner = typing.get_args(annotation)[-1 if typing.get_origin(annotation) is dict else 0 :] or (annotation,)
     for key, item in items:
         yield from _sections_below(inner[0], item, (*path, key))
+
+
+def _without_none(annotation: Any) -> Any:
+    """``X`` for ``X | None``."""
+    if typing.get_origin(annotation) not in (types.UnionType, typing.Union):
+        return annotation
+    others = [argument for argument in typing.get_args(annotation) if argument is not types.NoneType]
+    return others[0] if len(others) == 1 else annotation
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from local_stack import REPOSITORY, free_port, wait_for
+from tritonclient.grpc import InferenceServerClient
 from whole_system import Site, running
 
 pytestmark = pytest.mark.e2e
@@ -151,6 +152,24 @@ def test_a_hard_problem_switches_the_tutors_reasoning_on(education: Site) -> Non
     assert proof.json()["demo"]["received"]["fields"]["chat_template_kwargs"] == {"enable_thinking": True}
     simple = education.ask("How do I solve 3x + 5 = 20?").json()["demo"]["received"]["fields"]
     assert simple["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_all_signals_of_a_request_share_one_call(education: Site) -> None:
+    """Domain, complexity and the rest look at one encoding of the prompt."""
+    client = InferenceServerClient(education.config.global_.inference.endpoint)
+
+    def requests() -> int:
+        statistics = client.get_inference_statistics("minilm", as_json=True)["model_stats"][0]
+        return int(statistics["inference_stats"]["success"]["count"])
+
+    time.sleep(0.5)
+    before = requests()
+    for number in range(10):
+        education.ask(f"Prove that {number} is not a prime number")
+    wait_for(lambda: requests() - before >= 10, 5, "Triton counts")
+    time.sleep(0.3)
+    assert requests() - before == 10
+    client.close()
 
 
 # --- tenants -------------------------------------------------------------------------------------------------------
