@@ -30,6 +30,7 @@ from router.signals.domain import TopicParameters
 from router.signals.gather import Gathered, Gatherer
 from router.signals.mcp import McpClassifier
 from router.telemetry import AuditLog, Metrics
+from router.usage import Observer
 
 log = logging.getLogger(__name__)
 
@@ -53,20 +54,6 @@ class Request:
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-
-
-class Observer:
-    """Hears of the answer to one forwarded request. ``model`` is a metric's label."""
-
-    __slots__ = ("_metrics", "_model", "_sent")
-
-    def __init__(self, metrics: Metrics, model: str) -> None:
-        self._metrics, self._model, self._sent = metrics, model, perf_counter()
-
-    def answered(self, status: int) -> None:
-        """The backend's headers are here."""
-        seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
-        seconds.observe(perf_counter() - self._sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +124,7 @@ class Pipeline:
         self._session_header = loaded.config.global_.router.session_header
         self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
         self._anybody = services.authz.fail_open
+        self._usage = services.observability.usage
         audit = services.observability.audit
         self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
         self._audit_prompt = audit.include_prompt
@@ -154,6 +142,8 @@ class Pipeline:
             try:
                 if request.method == "GET":
                     return self._get(path)
+                if request.headers.get("content-encoding", "identity") != "identity":
+                    return self._refuse(415, "Compressed request bodies are not read.", code="unsupported_encoding")
                 if path == CHAT_PATH:
                     return await self._chat(request)
                 return self._pass(request)
@@ -244,8 +234,11 @@ class Pipeline:
             body,
             self._answer_headers(route),
             tuple(changes.remove),
-            Observer(self._metrics, self._label(model)),
+            self._observer(self._label(model)),
         )
+
+    def _observer(self, label: str) -> Observer:
+        return Observer(self._metrics, label, self._usage)
 
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
@@ -275,7 +268,7 @@ class Pipeline:
         label = self._label(selection.model)
         self._metrics.requests.labels("", label, "passthrough").inc()
         answer = {"x-vsr-selected-model": selection.model, **self._always(), "x-vsr-response-path": "upstream"}
-        return Forward(_upstream(selection), body, answer, observer=Observer(self._metrics, label))
+        return Forward(_upstream(selection), body, answer, observer=self._observer(label))
 
     # --- answers ---------------------------------------------------------------------------------------------------
 

@@ -713,6 +713,12 @@ class EnvoySettings(Section):
         description="Let a request through when the router cannot be asked. A concrete model name is still needed for "
         "it to find a backend, so `false` gives the clearer error.",
     )
+    request_body_mode: Literal["BUFFERED", "STREAMED", "FULL_DUPLEX_STREAMED"] = Field(
+        "BUFFERED", description="How Envoy hands over requests. `STREAMED` is overridden to `BUFFERED`."
+    )
+    response_body_mode: Literal["NONE", "STREAMED", "FULL_DUPLEX_STREAMED"] = Field(
+        "NONE", description="How Envoy hands over answers; with `NONE` or `STREAMED` only those that somebody watches."
+    )
     idle_timeout_seconds: float = Field(600, gt=0, description="Longest silence inside an answer.")
     concurrency: int | None = Field(None, ge=1, description="Envoy worker threads; default: one a core.")
 
@@ -751,9 +757,19 @@ class AuditSettings(Section):
     include_prompt: bool = Field(False, description="Put the prompt's text into the record.")
 
 
+class UsageSettings(Section):
+    """Counting tokens by reading answers as they pass."""
+
+    answers: bool = Field(True, description="Read answers in one piece: tokens and how they ended.")
+    streams: bool = Field(
+        False, description="Read streamed answers too: also time to the first token and for each. Each piece costs CPU."
+    )
+
+
 class Observability(Section):
     NOT_ACTIVE = frozenset({"tracing"})
 
+    usage: UsageSettings = Field(default_factory=UsageSettings, description="Tokens and times of answers.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="Decision record for auditors.")
 
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Prometheus.")

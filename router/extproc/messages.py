@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
@@ -11,19 +12,31 @@ from google.protobuf.message import DecodeError
 from router.extproc import phases
 from router.extproc.phases import BodyMode, Command, Event, HeaderList
 
+
 # Only header replies may carry an override, and it replaces every mode: one left out would mean "none". Trailers are
 # asked for because a request of headers and trailers shows us no body message.
 # Serialized messages may be joined: their fields add up.
-_OVERRIDE: bytes = pb.ProcessingResponse(
-    mode_override=ProcessingMode(
-        response_header_mode=ProcessingMode.SEND,
-        request_body_mode=ProcessingMode.BUFFERED,
-        response_body_mode=ProcessingMode.NONE,
-        request_trailer_mode=ProcessingMode.SEND,
-        response_trailer_mode=ProcessingMode.SKIP,
-    )
-).SerializeToString()
+def _override(response_body: int) -> bytes:
+    override: bytes = pb.ProcessingResponse(
+        mode_override=ProcessingMode(
+            response_header_mode=ProcessingMode.SEND,
+            request_body_mode=ProcessingMode.BUFFERED,
+            response_body_mode=response_body,
+            request_trailer_mode=ProcessingMode.SEND,
+            # Only one piece of a watched answer says that it is the last; with trailers these do.
+            response_trailer_mode=ProcessingMode.SEND if response_body else ProcessingMode.SKIP,
+        )
+    ).SerializeToString()
+    return override
+
+
+_OVERRIDE = _override(ProcessingMode.NONE)
+_WATCH = _override(ProcessingMode.STREAMED)
+# Envoy takes no larger piece of a FULL_DUPLEX_STREAMED body.
+_PIECE = 64 * 1024
 _CONTINUE_HEADERS: bytes = pb.ProcessingResponse(request_headers=pb.HeadersResponse()).SerializeToString() + _OVERRIDE
+_CONTINUE_RESPONSE_BODY: bytes = pb.ProcessingResponse(response_body=pb.BodyResponse()).SerializeToString()
+_CONTINUE_RESPONSE_TRAILERS: bytes = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
 _CONTINUE_TRAILERS: bytes = pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString()
 
 
@@ -39,26 +52,39 @@ def decode(data: bytes) -> Event:
     match message.WhichOneof("request"):
         case "request_headers":
             http = message.request_headers
-            return phases.RequestHeaders(_headers(http.headers), http.end_of_stream, _body_mode(message))
+            request, response = _body_modes(message)
+            return phases.RequestHeaders(_headers(http.headers), http.end_of_stream, request, response)
         case "request_body":
             return phases.RequestBody(message.request_body.body, message.request_body.end_of_stream)
         case "request_trailers":
             return phases.RequestTrailers()
         case "response_headers":
-            return phases.ResponseHeaders(_status(message.response_headers.headers))
+            http = message.response_headers
+            return phases.ResponseHeaders(_status(http.headers), _headers(http.headers), http.end_of_stream)
         case "response_body":
-            return phases.ResponseBody()
+            return phases.ResponseBody(message.response_body.body, message.response_body.end_of_stream)
         case "response_trailers":
             return phases.ResponseTrailers()
         case kind:
             raise ValueError(f"a ProcessingRequest with {kind or 'nothing'} in it")
 
 
-def encode(command: Command) -> bytes:
-    """Return the command as a serialized ``ProcessingResponse``.
+def encode(command: Command) -> list[bytes]:
+    """Return the command as serialized ``ProcessingResponse`` messages; most are one.
 
     Raises ``ValueError`` for commands that are no message (``Route``, ``Finish``, ``Abort``).
     """
+    match command:
+        case phases.Wait():
+            return []
+        case phases.ForwardStreamed():
+            return list(_streamed(command))
+        case phases.ContinueResponseBody(echo=bytes() as echo, end_of_stream=last) if len(echo) > _PIECE:
+            return [_response_piece(piece, last and end) for piece, end in _pieces(echo)]
+    return [_message(command)]
+
+
+def _message(command: Command) -> bytes:
     # Messages are filled in place: with keyword constructors the same takes three times as long.
     message = pb.ProcessingResponse()
     match command:
@@ -96,10 +122,48 @@ def encode(command: Command) -> bytes:
             return _serialize(message)
         case phases.ContinueTrailers():
             return _CONTINUE_TRAILERS
-        case phases.ContinueResponse(set=headers):
+        case phases.ContinueResponse(set=headers, watch=watch):
             _set_headers(message.response_headers.response.header_mutation, headers)
-            return _serialize(message) + _OVERRIDE
+            return _serialize(message) + (_WATCH if watch else _OVERRIDE)
+        case phases.ContinueResponseBody(echo=None):
+            return _CONTINUE_RESPONSE_BODY
+        case phases.ContinueResponseBody(echo=echo, end_of_stream=last):
+            return _response_piece(echo or b"", last)
+        case phases.ContinueResponseTrailers():
+            return _CONTINUE_RESPONSE_TRAILERS
     raise ValueError(f"{type(command).__name__} is no message")
+
+
+def _streamed(command: phases.ForwardStreamed) -> Iterator[bytes]:
+    message = pb.ProcessingResponse()
+    common = message.request_headers.response
+    common.clear_route_cache = True
+    common.header_mutation.remove_headers.extend(command.remove)
+    _set_headers(common.header_mutation, command.set)
+    yield _serialize(message)
+    for piece, last in _pieces(command.body):
+        message = pb.ProcessingResponse()
+        streamed = message.request_body.response.body_mutation.streamed_response
+        streamed.body = piece
+        streamed.end_of_stream = last and not command.trailers
+        yield _serialize(message)
+    if command.trailers:
+        yield _CONTINUE_TRAILERS
+
+
+def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """``body`` in pieces that Envoy takes, the last one marked; an empty body is one empty piece."""
+    starts = range(0, max(len(body), 1), _PIECE)
+    for start in starts:
+        yield body[start : start + _PIECE], start == starts[-1]
+
+
+def _response_piece(piece: bytes, last: bool) -> bytes:
+    message = pb.ProcessingResponse()
+    streamed = message.response_body.response.body_mutation.streamed_response
+    streamed.body = piece
+    streamed.end_of_stream = last
+    return _serialize(message)
 
 
 def _serialize(message: Any) -> bytes:
@@ -123,10 +187,11 @@ def _status(message: Any) -> int:
     return 0
 
 
-def _body_mode(message: Any) -> BodyMode:
+def _body_modes(message: Any) -> tuple[BodyMode, BodyMode]:
     if not message.HasField("protocol_config"):
-        return BodyMode.BUFFERED
-    return BodyMode(message.protocol_config.request_body_mode)
+        return BodyMode.BUFFERED, BodyMode.NONE
+    modes = message.protocol_config
+    return BodyMode(modes.request_body_mode), BodyMode(modes.response_body_mode)
 
 
 def _set_headers(mutation: Any, headers: HeaderList) -> None:

@@ -7,7 +7,9 @@ The rules come from what Envoy does, not from what would be symmetrical:
   them. Bodies are therefore asked for BUFFERED, whatever the filter's own mode.
 - Envoy shows us answers that it gave itself (its body limit, an earlier filter's refusal): answer headers may come
   before any decision, even first of all.
-- Nothing reads answer bodies, so the stream ends with the answer's headers: a running answer needs no router.
+- Where nobody watches the answer's body, the stream ends with the answer's headers: a running answer needs no router.
+- FULL_DUPLEX_STREAMED bodies are ours to send back, in both directions. The reply to the request's headers waits for
+  the whole body, because with it the route is chosen.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from enum import Enum, IntEnum
 from urllib.parse import quote_from_bytes
 
 from router.errors import error_body
-from router.pipeline import Outcome, Reply, Request
+from router.pipeline import Forward, Outcome, Reply, Request
 
 HeaderList = tuple[tuple[str, str], ...]
 
@@ -51,6 +53,7 @@ class RequestHeaders:
     headers: HeaderList
     end_of_stream: bool
     body_mode: BodyMode = BodyMode.BUFFERED
+    response_body_mode: BodyMode = BodyMode.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +76,18 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeaders:
-    """The answer's headers; ``status`` of 0 means that there was none to be read."""
+    """The answer's headers; ``status`` of 0 means that there was none. ``watched``: somebody wants its body."""
 
     status: int = 0
+    headers: HeaderList = ()
+    end_of_stream: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
-    pass
+    body: bytes = b""
+    end_of_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,21 @@ class ForwardBody:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Say nothing: more of the body is to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardStreamed:
+    """Decision on a FULL_DUPLEX_STREAMED request: headers, then the whole ``body``, then trailers if there are any."""
+
+    set: HeaderList
+    remove: tuple[str, ...]
+    body: bytes
+    trailers: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ImmediateReply:
     """Answer in the backend's place, and end the stream."""
 
@@ -156,9 +178,23 @@ class ContinueTrailers:
 
 @dataclass(frozen=True, slots=True)
 class ContinueResponse:
-    """Set headers on the answer."""
+    """Set headers on the answer; ``watch`` asks for its body in pieces."""
 
     set: HeaderList = ()
+    watch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueResponseBody:
+    """Let a piece of the answer pass. ``echo`` is not ``None`` where the piece has to be sent back."""
+
+    echo: bytes | None = None
+    end_of_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueResponseTrailers:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +214,13 @@ Command = (
     | Route
     | ForwardHeaders
     | ForwardBody
+    | ForwardStreamed
+    | Wait
     | ImmediateReply
     | ContinueTrailers
     | ContinueResponse
+    | ContinueResponseBody
+    | ContinueResponseTrailers
     | Finish
     | Abort
 )
@@ -195,6 +235,7 @@ class _Phase(Enum):
     ROUTING = "waiting for the decision"
     DECIDED = "waiting for the answer"
     ANSWERED = "answered by Envoy"
+    WATCHING = "watching the answer"
     CLOSED = "closed"
 
 
@@ -203,10 +244,12 @@ class Exchange:
 
     __slots__ = (
         "_answer_headers",
+        "_answer_mode",
         "_body_mode",
         "_head",
         "_max_body_bytes",
         "_phase",
+        "_pieces",
         "_remove",
         "_trailers",
         "_whole",
@@ -221,6 +264,8 @@ class Exchange:
         self._whole = True  # the request ended with its headers
         self._trailers = False  # the body said that something follows it
         self._answer_headers: HeaderList = ()
+        self._answer_mode = BodyMode.NONE
+        self._pieces = bytearray()  # of a body that comes in several
 
     @property
     def closed(self) -> bool:
@@ -242,6 +287,9 @@ class Exchange:
                 return self._body(event)
             case Routed() if phase is _Phase.ROUTING:
                 return self._routed(event.outcome)
+            case RequestTrailers() if phase is _Phase.BODY and self._pieces:
+                self._trailers = True
+                return self._whole_body()
             case RequestTrailers() if phase is _Phase.BODY:
                 # Headers can no longer be changed from here, so the request cannot be routed; nor does any path that
                 # takes a body accept none.
@@ -250,8 +298,14 @@ class Exchange:
                 self._trailers = False
                 return ContinueTrailers()
             case ResponseHeaders() if phase is _Phase.DECIDED:
+                return self._answer(event)
+            case ResponseBody() if phase is _Phase.WATCHING:
+                return self._answer_piece(event)
+            case ResponseTrailers() if phase is _Phase.WATCHING:
                 self._phase = _Phase.CLOSED
-                return ContinueResponse(self._answer_headers)
+                return ContinueResponseTrailers()
+            case InputEnded() if phase is _Phase.WATCHING:
+                return Finish()
             case ResponseHeaders() if phase is _Phase.START or phase is _Phase.BODY:
                 self._phase = _Phase.ANSWERED
                 return ContinueResponse()
@@ -270,21 +324,25 @@ class Exchange:
         self._remove = tuple(name for name in headers if _internal(name))
         for name in self._remove:
             del headers[name]
+        self._answer_mode = event.response_body_mode
         if event.end_of_stream:
             self._phase = _Phase.ROUTING
             return Route(self._head)
-        if event.body_mode in (BodyMode.FULL_DUPLEX_STREAMED, BodyMode.GRPC):
+        if event.body_mode is BodyMode.GRPC:
             return _misconfigured(event.body_mode)
         if _declared_length(headers) > self._max_body_bytes:
             return self._too_large()
         self._phase = _Phase.BODY
         self._whole = False
         self._body_mode = event.body_mode
-        return ContinueHeaders(self._remove)
+        return Wait() if self._body_mode is BodyMode.FULL_DUPLEX_STREAMED else ContinueHeaders(self._remove)
 
     def _body(self, event: RequestBody) -> Command:
-        if len(event.body) > self._max_body_bytes:
+        if len(self._pieces) + len(event.body) > self._max_body_bytes:
             return self._too_large()
+        if self._body_mode is BodyMode.FULL_DUPLEX_STREAMED:
+            self._pieces += event.body
+            return self._whole_body() if event.end_of_stream else Wait()
         if not event.end_of_stream and self._body_mode is not BodyMode.BUFFERED:
             # The filter did not take our override: the headers have gone on to some backend, and a body gathered from
             # chunks would follow them there whatever the decision is.
@@ -293,18 +351,43 @@ class Exchange:
         self._phase = _Phase.ROUTING
         return Route(Request(self._head.method, self._head.path, self._head.headers, event.body))
 
+    def _whole_body(self) -> Command:
+        self._phase = _Phase.ROUTING
+        return Route(Request(self._head.method, self._head.path, self._head.headers, bytes(self._pieces)))
+
     def _routed(self, outcome: Outcome) -> Command:
         if isinstance(outcome, Reply):
             return _reply(outcome)
         self._phase = _Phase.DECIDED
         self._answer_headers = _cleaned(outcome.answer_headers)
         headers = _cleaned(outcome.headers)
+        if self._body_mode is BodyMode.FULL_DUPLEX_STREAMED and not self._whole:
+            return self._streamed(headers, outcome)
         if outcome.body is not None:
             headers += (("content-length", str(len(outcome.body))),)
         unwanted = tuple(name.lower() for name in outcome.remove if name.lower() not in _FRAMING)
         if self._whole:
             return ForwardHeaders(headers, (*self._remove, *unwanted), outcome.body)
         return ForwardBody(headers, outcome.body, unwanted)
+
+    def _streamed(self, headers: HeaderList, outcome: Forward) -> Command:
+        body = bytes(self._pieces) if outcome.body is None else outcome.body
+        self._pieces.clear()
+        unwanted = (*self._remove, *(name.lower() for name in outcome.remove), "content-length")
+        trailers, self._trailers = self._trailers, False
+        return ForwardStreamed(headers, unwanted, body, trailers)
+
+    def _answer(self, event: ResponseHeaders) -> Command:
+        # A FULL_DUPLEX_STREAMED answer is ours to send back, watched or not.
+        watch = (event.watched or self._answer_mode is BodyMode.FULL_DUPLEX_STREAMED) and not event.end_of_stream
+        self._phase = _Phase.WATCHING if watch else _Phase.CLOSED
+        return ContinueResponse(self._answer_headers, watch)
+
+    def _answer_piece(self, event: ResponseBody) -> Command:
+        if event.end_of_stream:
+            self._phase = _Phase.CLOSED
+        echo = event.body if self._answer_mode is BodyMode.FULL_DUPLEX_STREAMED else None
+        return ContinueResponseBody(echo, event.end_of_stream)
 
     def _too_large(self) -> ImmediateReply:
         return _refuse(413, f"The request body is larger than {self._max_body_bytes} bytes.", "request_too_large")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -14,7 +15,18 @@ from grpc_health.v1.health import aio as health
 
 from router.errors import error_body
 from router.extproc import messages
-from router.extproc.phases import Abort, Exchange, Finish, InputEnded, ResponseHeaders, Route, Routed
+from router.extproc.phases import (
+    Abort,
+    Event,
+    Exchange,
+    Finish,
+    InputEnded,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+    Route,
+    Routed,
+)
 from router.pipeline import Forward, Observer, Outcome, Reply, Request
 
 log = logging.getLogger(__name__)
@@ -114,23 +126,28 @@ class ExtProcServer:
         """Run one stream; return why it has to be aborted, if it has to be."""
         exchange = Exchange(max_body_bytes=self._max_body_bytes)
         observer: Observer | None = None
-        while not exchange.closed:
-            data = await context.read()
-            event = InputEnded() if data is grpc.aio.EOF else messages.decode(data)
-            if isinstance(event, ResponseHeaders) and observer is not None:
-                observer.answered(event.status)
-            command = exchange.receive(event)
-            if isinstance(command, Route):
-                outcome = await self._outcome(command.request)
-                observer = outcome.observer if isinstance(outcome, Forward) else None
-                command = exchange.receive(Routed(outcome))
-            if isinstance(command, Finish):
-                break
-            if isinstance(command, Abort):
-                log.warning("ext_proc stream aborted: %s", command.reason)
-                return command.reason
-            await context.write(messages.encode(command))
-        return None
+        try:
+            while not exchange.closed:
+                data = await context.read()
+                event: Event = InputEnded() if data is grpc.aio.EOF else messages.decode(data)
+                if observer is not None:
+                    event = _observed(observer, event)
+                command = exchange.receive(event)
+                if isinstance(command, Route):
+                    outcome = await self._outcome(command.request)
+                    observer = outcome.observer if isinstance(outcome, Forward) else None
+                    command = exchange.receive(Routed(outcome))
+                if isinstance(command, Finish):
+                    break
+                if isinstance(command, Abort):
+                    log.warning("ext_proc stream aborted: %s", command.reason)
+                    return command.reason
+                for message in messages.encode(command):
+                    await context.write(message)
+            return None
+        finally:
+            if observer is not None:
+                observer.ended()
 
     async def _outcome(self, request: Request) -> Outcome:
         try:
@@ -148,6 +165,20 @@ class ExtProcServer:
         )  # fmt: skip
         body = error_body("The router failed to handle this request.", type="server_error", code="router_error")
         return Reply(500, body)
+
+
+def _observed(observer: Observer, event: Event) -> Event:
+    """Tell ``observer`` of an answer's part; its wish to see the body goes into the event."""
+    match event:
+        case ResponseHeaders():
+            return replace(event, watched=observer.answered(event.status, dict(event.headers)))
+        case ResponseBody():
+            observer.received(event.body)
+            if event.end_of_stream:
+                observer.completed()
+        case ResponseTrailers():
+            observer.completed()
+    return event
 
 
 def _place(error: BaseException) -> str:

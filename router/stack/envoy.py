@@ -119,7 +119,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, Percent, StatusCode
 from envoy_data_plane.google.protobuf import Any as Packed
 from envoy_data_plane.google.protobuf import Struct
 
-from router.config.schema import Config, ProviderModel, Reliability
+from router.config.schema import Config, EnvoySettings, ProviderModel, Reliability
 from router.errors import error_body
 
 BASE_MODEL_HEADER = "x-gateway-base-model-name"
@@ -270,12 +270,7 @@ def ext_proc_filter(config: Config) -> ExternalProcessor:
         message_timeout=_seconds(deadlines + 4),
         status_on_error=HttpStatus(code=StatusCode.ServiceUnavailable),
         allow_mode_override=True,
-        processing_mode=ProcessingMode(
-            request_header_mode=ProcessingModeHeaderSendMode.SEND,
-            request_body_mode=ProcessingModeBodySendMode.BUFFERED,
-            response_header_mode=ProcessingModeHeaderSendMode.SEND,
-            response_body_mode=ProcessingModeBodySendMode.NONE,
-        ),
+        processing_mode=_processing_mode(config.global_.services.envoy),
         grpc_service=GrpcService(
             envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=_EXT_PROC_CLUSTER),
             retry_policy=GrpcRetryPolicy(
@@ -291,6 +286,22 @@ def ext_proc_filter(config: Config) -> ExternalProcessor:
                 ],
             ),
         ),
+    )
+
+
+def _processing_mode(settings: EnvoySettings) -> ProcessingMode:
+    def trailers(mode: str) -> ProcessingModeHeaderSendMode:
+        # Envoy takes a full duplex body only with its trailers.
+        duplex = mode == "FULL_DUPLEX_STREAMED"
+        return ProcessingModeHeaderSendMode.SEND if duplex else ProcessingModeHeaderSendMode.DEFAULT
+
+    return ProcessingMode(
+        request_header_mode=ProcessingModeHeaderSendMode.SEND,
+        request_body_mode=ProcessingModeBodySendMode[settings.request_body_mode],
+        request_trailer_mode=trailers(settings.request_body_mode),
+        response_header_mode=ProcessingModeHeaderSendMode.SEND,
+        response_body_mode=ProcessingModeBodySendMode[settings.response_body_mode],
+        response_trailer_mode=trailers(settings.response_body_mode),
     )
 
 

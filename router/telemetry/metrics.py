@@ -59,6 +59,21 @@ class Metrics:
             buckets=_UPSTREAM_SECONDS,
             registry=registry,
         )
+        self.tokens = Counter(
+            "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"],
+            registry=registry,
+        )  # fmt: skip
+        self.finished = Counter(
+            "router_answers", "Answers that were read, by how they ended.", ["model", "reason"], registry=registry
+        )
+        self.first_token_seconds = Histogram(
+            "router_time_to_first_token_seconds", "From the decision to the first text of a stream.", ["model"],
+            buckets=_UPSTREAM_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.token_seconds = Histogram(
+            "router_time_per_output_chunk_seconds", "Between two pieces of text of a stream, mean of each answer.",
+            ["model"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
         self.adapter_fallbacks = Counter(
             "router_adapter_fallbacks",
             "Requests served by the base model because its backends do not have the adapter.",

@@ -14,12 +14,15 @@ from router.extproc.phases import (
     Command,
     ContinueHeaders,
     ContinueResponse,
+    ContinueResponseBody,
+    ContinueResponseTrailers,
     ContinueTrailers,
     Event,
     Exchange,
     Finish,
     ForwardBody,
     ForwardHeaders,
+    ForwardStreamed,
     ImmediateReply,
     InputEnded,
     RequestBody,
@@ -30,6 +33,7 @@ from router.extproc.phases import (
     ResponseTrailers,
     Route,
     Routed,
+    Wait,
     clean,
 )
 from router.pipeline import Forward, Reply, Request
@@ -152,10 +156,58 @@ def test_override_not_taken_pieces_of_a_body_are_refused(mode: BodyMode) -> None
     assert mode.name in str(told["message"])
 
 
-@pytest.mark.parametrize("mode", [BodyMode.FULL_DUPLEX_STREAMED, BodyMode.GRPC])
-def test_modes_of_another_protocol_are_refused_at_once(mode: BodyMode) -> None:
-    status, told = error(play(RequestHeaders(HEAD, False, mode))[-1])
+def test_bodies_of_another_protocol_are_refused_at_once() -> None:
+    status, told = error(play(RequestHeaders(HEAD, False, BodyMode.GRPC))[-1])
     assert (status, told["code"]) == (500, "gateway_misconfigured")
+
+
+DUPLEX = RequestHeaders(HEAD, False, BodyMode.FULL_DUPLEX_STREAMED, BodyMode.FULL_DUPLEX_STREAMED)
+
+
+def test_a_full_duplex_body_is_gathered_routed_and_sent_back() -> None:
+    commands = play(DUPLEX, RequestBody(b'{"a"', False), RequestBody(b":1}", False), RequestBody(b"", True))
+    assert commands[:3] == [Wait(), Wait(), Wait()]
+    assert isinstance(commands[3], Route) and commands[3].request.body == b'{"a":1}'
+    sent = play(DUPLEX, RequestBody(b"{}", True), Routed(Forward({"x-selected-model": "a"}, b"new")))[-1]
+    assert sent == ForwardStreamed((("x-selected-model", "a"),), ("content-length",), b"new", False)
+    unchanged = play(DUPLEX, RequestBody(b"ab", False), RequestBody(b"c", True), Routed(Forward({})))[-1]
+    assert isinstance(unchanged, ForwardStreamed) and unchanged.body == b"abc"
+
+
+def test_a_full_duplex_body_may_end_with_trailers() -> None:
+    commands = play(DUPLEX, RequestBody(b"{}", False), RequestTrailers(), Routed(Forward({})))
+    assert isinstance(commands[2], Route)
+    assert commands[3] == ForwardStreamed((), ("content-length",), b"{}", True)
+    assert error(play(DUPLEX, RequestTrailers())[-1])[0] == 400
+
+
+def test_the_limit_holds_over_all_pieces() -> None:
+    half = RequestBody(b"x" * (LIMIT // 2 + 1), False)
+    assert error(play(DUPLEX, half, half)[-1])[0] == 413
+
+
+def test_a_full_duplex_answer_is_sent_back_piece_by_piece() -> None:
+    exchange = Exchange(max_body_bytes=LIMIT)
+    for event in (DUPLEX, RequestBody(b"{}", True), Routed(FORWARD)):
+        exchange.receive(event)
+    assert exchange.receive(ResponseHeaders(200)) == ContinueResponse((("x-vsr-selected-model", "a"),), True)
+    assert exchange.receive(ResponseBody(b"one", False)) == ContinueResponseBody(b"one", False)
+    assert exchange.receive(ResponseBody(b"", True)) == ContinueResponseBody(b"", True)
+    assert exchange.closed
+
+
+def test_a_watched_answer_passes_untouched_until_its_end() -> None:
+    watched = ResponseHeaders(200, (), False, True)
+    *_, headers, first, last = play(
+        HEADERS, BODY, Routed(FORWARD), watched, ResponseBody(b"x"), ResponseBody(b"", True)
+    )
+    assert headers == ContinueResponse((("x-vsr-selected-model", "a"),), True)
+    assert (first, last) == (ContinueResponseBody(None, False), ContinueResponseBody(None, True))
+    with_trailers = play(HEADERS, BODY, Routed(FORWARD), watched, ResponseBody(b"x"), ResponseTrailers())
+    assert with_trailers[-1] == ContinueResponseTrailers()
+    assert play(HEADERS, BODY, Routed(FORWARD), watched, InputEnded())[-1] == Finish()
+    nothing = play(HEADERS, BODY, Routed(FORWARD), ResponseHeaders(204, (), True, True))[-1]
+    assert nothing == ContinueResponse((("x-vsr-selected-model", "a"),), False)
 
 
 @pytest.mark.parametrize("extra, refused", [(0, False), (1, True)])
@@ -253,8 +305,11 @@ def test_every_header_that_we_set_is_clean_and_lower_case() -> None:
 
 outcomes = st.sampled_from([FORWARD, Forward({}), Forward({}, b"", {}), REPLY, Reply(404, b"")])
 bodies = st.builds(RequestBody, st.binary(max_size=8) | st.just(b"x" * (LIMIT + 1)), st.booleans())
-heads = st.builds(RequestHeaders, st.just(HEAD), st.booleans(), st.sampled_from(BodyMode))
-wire = heads | bodies | st.sampled_from([RequestTrailers(), ResponseHeaders(), ResponseBody(), ResponseTrailers()])
+modes = st.sampled_from(BodyMode)
+heads = st.builds(RequestHeaders, st.just(HEAD), st.booleans(), modes, modes)
+answers = st.builds(ResponseHeaders, st.just(200), st.just(()), st.booleans(), st.booleans())
+pieces = st.builds(ResponseBody, st.binary(max_size=4), st.booleans())
+wire = heads | bodies | answers | pieces | st.sampled_from([RequestTrailers(), ResponseTrailers()])
 
 
 @settings(max_examples=300)
@@ -269,15 +324,15 @@ def test_no_order_of_messages_ends_cleanly_without_a_decision_or_an_answer(
         if isinstance(command, Route):
             assert not exchange.closed
             command = exchange.receive(Routed(data.draw(outcomes)))
-            assert isinstance(command, ForwardHeaders | ForwardBody | ImmediateReply)
+            assert isinstance(command, ForwardHeaders | ForwardBody | ForwardStreamed | ImmediateReply)
         commands.append(command)
         if exchange.closed:
             break
     assert exchange.closed  # whatever came, the stream has an end
-    decisions = [c for c in commands if isinstance(c, ForwardHeaders | ForwardBody | ImmediateReply)]
+    decisions = [c for c in commands if isinstance(c, ForwardHeaders | ForwardBody | ForwardStreamed | ImmediateReply)]
     assert len(decisions) <= 1
     if not isinstance(commands[-1], Abort):
-        assert decisions or ContinueResponse() in commands
+        assert decisions or any(isinstance(command, ContinueResponse) for command in commands)
     assert not any(isinstance(command, Abort) for command in commands[:-1])
 
 
@@ -304,4 +359,9 @@ def test_legal_conversations_are_decided_and_never_abort(events: list[Event]) ->
             break
     assert exchange.closed
     assert not any(isinstance(command, Abort) for command in commands)
-    assert sum(isinstance(command, ForwardHeaders | ForwardBody | ImmediateReply) for command in commands) == 1
+    assert (
+        sum(
+            isinstance(command, ForwardHeaders | ForwardBody | ForwardStreamed | ImmediateReply) for command in commands
+        )
+        == 1
+    )

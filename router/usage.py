@@ -1,0 +1,72 @@
+"""What answers cost: tokens, time to the first one, time for each, and how they ended, by model or adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+
+from router.answers import Answer
+from router.config.schema import UsageSettings
+from router.telemetry import Metrics
+
+# Finish reasons of OpenAI's API and vLLM's; anything else is counted as one.
+REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "abort", "error"})
+
+
+class Observer:
+    """Hears of the answer to one forwarded request. ``model`` is a metric's label, ``started`` when the client asked.
+
+    Bodies are asked for only where the settings want usage from such an answer.
+    """
+
+    __slots__ = ("_answer", "_first", "_last", "_metrics", "_model", "_settings", "_started")
+
+    def __init__(self, metrics: Metrics, model: str, settings: UsageSettings, started: float | None = None) -> None:
+        self._metrics, self._model, self._settings = metrics, model, settings
+        self._started = perf_counter() if started is None else started
+        self._answer: Answer | None = None
+        self._first = self._last = 0.0
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> bool:
+        """The backend's headers are here. Returns whether the body is wanted."""
+        seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
+        seconds.observe(perf_counter() - self._started)
+        if status != 200 or headers.get("content-encoding", "identity") != "identity":
+            return False
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        streamed = kind == "text/event-stream"
+        if not (self._settings.streams if streamed else self._settings.answers and kind == "application/json"):
+            return False
+        self._answer = Answer(streamed)
+        return True
+
+    def received(self, piece: bytes) -> None:
+        """A piece of the body."""
+        if self._answer is not None and self._answer.feed(piece):
+            self._last = perf_counter()
+            if not self._first:
+                self._first = self._last
+                self._metrics.first_token_seconds.labels(self._model).observe(self._first - self._started)
+
+    def completed(self) -> None:
+        """The whole body has been received."""
+        if self._answer is not None:
+            self._answer.finish()
+
+    def ended(self) -> None:
+        """The exchange is over, completed or not."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        reason = answer.finish_reason if answer.finish_reason in REASONS else "other"
+        self._metrics.finished.labels(self._model, reason if answer.complete else "aborted").inc()
+        if answer.chunks > 1 and answer.streamed:
+            each = (self._last - self._first) / (answer.chunks - 1)
+            self._metrics.token_seconds.labels(self._model).observe(each)
+        if answer.usage is not None:
+            for kind, count in (
+                ("prompt", answer.usage.prompt),
+                ("completion", answer.usage.completion),
+                ("cached", answer.usage.cached),
+            ):
+                self._metrics.tokens.labels(self._model, kind).inc(count)
