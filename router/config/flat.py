@@ -6,35 +6,67 @@ outrank what the classifier thinks. Every part of the result knows where it was 
 
 from __future__ import annotations
 
+import copy
+import difflib
+import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+import yaml
+from pydantic import AfterValidator, Field, model_validator
 
 from router.config.document import Path
-from router.config.schema import Section
+from router.config.schema import DomainClassifier, KeywordSignal, Name, Section
 
 # Priorities of the decisions that a category becomes, by what tells the category.
 KEYWORD, EMBEDDING, MCP, DOMAIN = 40, 30, 20, 10
 
 
-# --- shape: which keys there are; their values are checked where they end up ---------------------------------------
+# --- shape: which keys there are; values that are `Any` are checked where they end up ------------------------------
+
+
+def bracketed(address: str) -> str:
+    """A host as it stands before a port: IPv6 in brackets.
+
+    Raises:
+        ValueError: ``address`` is neither a host name nor an IP address.
+    """
+    bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+    if ":" in bare:
+        try:
+            return f"[{ipaddress.IPv6Address(bare)}]"
+        except ValueError:
+            pass
+    elif re.fullmatch(r"[A-Za-z0-9._-]+", address):
+        return address
+    raise ValueError(f"`{address}` is not a host name or an IP address (the port has a key of its own)")
+
+
+def _is_address(address: str) -> str:
+    bracketed(address)
+    return address
+
+
+Effort = Literal["minimal", "low", "medium", "high"]
 
 
 class Endpoint(Section):
-    NOT_ACTIVE = frozenset({"health_check_path", "type", "api_key", "protocol", "provider_profile"})
+    NOT_ACTIVE = frozenset({"type", "api_key", "provider_profile"})
 
-    name: Any = None
-    address: Any = None
-    port: Any = None
+    name: Name | None = None
+    address: Annotated[str, AfterValidator(_is_address)]
+    port: int = Field(ge=1, le=65535)
     weight: Any = None
-    models: Any = None
+    models: tuple[Name, ...] | None = None
+    protocol: Any = None
+    health_check_path: Any = None
 
 
 class Adapter(Section):
-    name: Any = None
+    name: Name
     description: Any = None
     hidden: Any = None
 
@@ -46,7 +78,8 @@ class Model(Section):
     )  # fmt: skip
 
     reasoning_family: Any = None
-    preferred_endpoints: Any = None
+    reasoning_effort: Effort | None = None
+    preferred_endpoints: tuple[Name, ...] | None = None
     loras: tuple[Adapter, ...] | None = None
     description: Any = None
     hidden: Any = None
@@ -55,7 +88,7 @@ class Model(Section):
 class Score(Section):
     NOT_ACTIVE = frozenset({"reasoning_description"})
 
-    model: Any = None
+    model: Name
     lora_name: Any = None
     score: Any = None
     weight: Any = None
@@ -68,23 +101,36 @@ class Category(Section):
         {"jailbreak_enabled", "jailbreak_threshold", "pii_enabled", "pii_threshold", "reasoning_description"}
     )
 
-    name: Any = None
-    description: Any = None
+    name: Name
+    description: str | None = None
     mmlu_categories: Any = None
     examples: Any = None
-    system_prompt: Any = None
-    system_prompt_enabled: Any = None
-    system_prompt_mode: Any = None
-    semantic_cache_enabled: Any = None
-    semantic_cache_similarity_threshold: Any = None
-    use_reasoning: Any = None
-    reasoning_effort: Any = None
+    system_prompt: str | None = None
+    system_prompt_enabled: bool | None = None
+    system_prompt_mode: Literal["replace", "prepend", "append", "insert"] | None = None
+    semantic_cache_enabled: bool | None = None
+    semantic_cache_similarity_threshold: float | None = Field(None, ge=0, le=1)
+    use_reasoning: bool | None = None
+    reasoning_effort: Effort | None = None
     model_scores: tuple[Score, ...] | None = None
 
 
-class KeywordRule(Section):
-    name: Any = None
-    category: Any = None
+class Rule(Section):
+    """A rule names the category that it tells: as ``category``, and may have a name too, or as ``name``."""
+
+    name: Name | None = None
+    category: Name | None = None
+
+    @model_validator(mode="after")
+    def _tells_a_category(self) -> Rule:
+        if self.name is None and self.category is None:
+            raise ValueError("a rule needs the `category` that it tells")
+        return self
+
+
+class KeywordRule(Rule):
+    NOT_ACTIVE = KeywordSignal.NOT_ACTIVE
+
     operator: Any = None
     keywords: Any = None
     case_sensitive: Any = None
@@ -94,31 +140,34 @@ class KeywordRule(Section):
     fuzzy_threshold: Any = None
 
 
-class EmbeddingRule(Section):
+class EmbeddingRule(Rule):
     NOT_ACTIVE = frozenset({"model", "dimension", "query_modality"})
+    INSTEAD: ClassVar[dict[str, str]] = {"model": "the signal bundle's embedder is used"}
 
-    name: Any = None
-    category: Any = None
     threshold: Any = None
     candidates: Any = None
     keywords: Any = None
     aggregation_method: Any = None
     description: Any = None
 
+    @model_validator(mode="after")
+    def _says_it_once(self) -> EmbeddingRule:
+        if self.candidates is not None and self.keywords is not None:
+            raise ValueError("`candidates` and `keywords` are two names of one thing; write one of them")
+        return self
+
 
 class CategoryModel(Section):
-    model_id: Any = None
+    NOT_ACTIVE = DomainClassifier.NOT_ACTIVE
+    INSTEAD: ClassVar[dict[str, str]] = DomainClassifier.INSTEAD
+
     threshold: Any = None
-    use_cpu: Any = None
-    use_modernbert: Any = None
-    use_mmbert_32k: Any = None
-    category_mapping_path: Any = None
     fallback_category: Any = None
     multi_label: Any = None
 
 
 class McpModel(Section):
-    enabled: Any = None
+    enabled: bool | None = None
     transport_type: Any = None
     command: Any = None
     args: Any = None
@@ -146,12 +195,15 @@ class FlatConfig(Section):
 
     NOT_ACTIVE = frozenset(
         {"bert_model", "embedding_models", "tools", "prompt_guard", "hallucination_mitigation", "response_api",
-         "router_replay", "looper", "api", "include_config_models_in_list", "clear_route_cache", "config_source",
+         "router_replay", "looper", "include_config_models_in_list", "clear_route_cache", "config_source",
          "fact_check_rules", "user_feedback_rules", "preference_rules", "modality_rules", "jailbreak", "pii",
          "listeners", "ratelimit", "memory", "vector_store", "model_selection", "image_gen_backends",
-         "streamed_body_mode", "max_streamed_body_bytes", "streamed_body_timeout_sec", "batch_classification"}
+         "streamed_body_mode", "max_streamed_body_bytes", "streamed_body_timeout_sec", "batch_classification",
+         "provider_profiles", "model_targets", "backends", "auth_profiles", "external_models", "gpu_config",
+         "max_workers", "skip_processing", "feedback_detector", "modality_detector", "prompt_compression"}
     )  # fmt: skip
 
+    version: Any = None
     classifier: Classifier | None = None
     vllm_endpoints: tuple[Endpoint, ...] | None = None
     models: dict[str, Model | None] | None = Field(None, alias="model_config")
@@ -165,16 +217,17 @@ class FlatConfig(Section):
     auto_model_name: Any = None
     auto_model_names: Any = None
     semantic_cache: Any = None
+    api: Any = None
     observability: Any = None
     authz: Any = None
-    language_rules: Any = None
-    context_rules: Any = None
-    structure_rules: Any = None
-    complexity_rules: Any = None
-    reask_rules: Any = None
-    role_bindings: Any = None
-    signals: Any = None
-    decisions: Any = None
+    language_rules: list[Any] | None = None
+    context_rules: list[Any] | None = None
+    structure_rules: list[Any] | None = None
+    complexity_rules: list[Any] | None = None
+    reask_rules: list[Any] | None = None
+    role_bindings: list[Any] | None = None
+    signals: dict[str, Any] | None = None
+    decisions: list[Any] | None = None
 
 
 def is_flat(data: Any) -> bool:
@@ -182,22 +235,30 @@ def is_flat(data: Any) -> bool:
     if not isinstance(data, dict) or data.keys() & {"providers", "routing", "global"}:
         return False
     known = {entry.alias or name for name, entry in FlatConfig.model_fields.items()} | FlatConfig.NOT_ACTIVE
-    return bool(data.keys() & known)
+    return bool(data.keys() & known - {"version"})
 
 
 # --- conversion ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What only the flat form can have wrong; ``path`` as written, ``known`` the names that ``name`` may have meant."""
+
+    path: Path
+    message: str
+    name: str = ""
+    known: tuple[str, ...] = ()
+    harmless: bool = False
+
+
 @dataclass(slots=True)
 class Converted:
-    """``data`` in the canonical form; ``origin`` is where each part of it stood.
-
-    ``problems`` are (path as written, message, known names of what was meant) that only the flat form can have.
-    """
+    """``data`` in the canonical form; ``origin`` is where each part of it stood."""
 
     data: dict[str, Any] = field(default_factory=dict)
     origin: dict[Path, Path] = field(default_factory=dict)
-    problems: list[tuple[Path, str, str, list[str]]] = field(default_factory=list)
+    problems: list[Mistake] = field(default_factory=list)
 
     def put(self, path: Path, value: Any, source: Path) -> None:
         """Write ``value`` at ``path``; a list grows by one where the next place is named."""
@@ -216,6 +277,19 @@ class Converted:
             at[path[-1]] = value
         self.origin[path] = source
 
+    def put_each(self, path: Path, entry: dict[str, Any], source: Path, keys: Iterable[str]) -> None:
+        """Write those of ``keys`` that ``entry`` has below ``path``."""
+        for key in keys:
+            if entry.get(key) is not None:
+                self.put((*path, key), entry[key], (*source, key))
+
+    def next(self, path: Path) -> Path:
+        """The place after the last one of the list at ``path``."""
+        at: Any = self.data
+        for step in path:
+            at = at.get(step, {}) if isinstance(at, dict) else at[step]
+        return (*path, len(at))
+
     def written(self, path: Path) -> Path:
         """Where the user wrote what stands at ``path``."""
         for end in range(len(path), -1, -1):
@@ -230,10 +304,11 @@ def convert(data: dict[str, Any]) -> Converted:
     converted = Converted()
     converted.put(("version",), "v0.3", ())
     converted.origin |= {("providers", "models"): ("model_config",), ("routing", "decisions"): ("categories",)}
-    models = _models(data)
+    models = _models(data, converted)
     _providers(data, models, converted)
     _cards(data, models, converted)
-    _signals_and_decisions(data, converted)
+    _signals_as_they_are(data, converted)
+    _signals_and_decisions(data, models, converted)
     _classifiers(data, converted)
     for key, path in _CARRIED.items():
         if data.get(key) is not None:
@@ -249,14 +324,17 @@ _CARRIED: dict[str, Path] = {
     "auto_model_name": ("global", "router", "auto_model_name"),
     "auto_model_names": ("global", "router", "auto_model_names"),
     "semantic_cache": ("global", "stores", "semantic_cache"),
+    "api": ("global", "services", "api"),
     "observability": ("global", "services", "observability"),
     "authz": ("global", "services", "authz"),
-    "language_rules": ("routing", "signals", "language"),
-    "context_rules": ("routing", "signals", "context"),
-    "structure_rules": ("routing", "signals", "structure"),
-    "complexity_rules": ("routing", "signals", "complexity"),
-    "reask_rules": ("routing", "signals", "reasks"),
-    "role_bindings": ("routing", "signals", "role_bindings"),
+}
+_RULES: dict[str, str] = {
+    "language_rules": "language",
+    "context_rules": "context",
+    "structure_rules": "structure",
+    "complexity_rules": "complexity",
+    "reask_rules": "reasks",
+    "role_bindings": "role_bindings",
 }
 
 
@@ -264,84 +342,155 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _entries(data: Any, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    listed = _mapping(data).get(key)
-    for index, entry in enumerate(listed if isinstance(listed, list) else []):
+    for index, entry in enumerate(_list(_mapping(data).get(key))):
         if isinstance(entry, dict):
             yield (key, index), entry
+
+
+def _named(data: Any, key: str) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """The entries of a list that have a name that is one."""
+    for path, entry in _entries(data, key):
+        if isinstance(entry.get("name"), str) and entry["name"]:
+            yield entry["name"], path, entry
+
+
+def _is_on(value: Any) -> bool:
+    """Whether a switch is on, or will be known when its variable is."""
+    if isinstance(value, str):
+        return "$" in value or value.lower() in ("true", "yes", "on", "y", "t", "1")
+    return bool(value)
 
 
 # --- models and endpoints ------------------------------------------------------------------------------------------
 
 
-def _models(data: dict[str, Any]) -> dict[str, Path]:
+def _models(data: dict[str, Any], converted: Converted) -> dict[str, Path]:
     """Every model with where it is written: those of `model_config`, and those that are only ever named."""
     described = _mapping(data.get("model_config"))
-    adapters = {lora.get("name") for model in described.values() for _, lora in _entries(model, "loras")}
     models: dict[str, Path] = {name: ("model_config", name) for name in described}
-    for where, category in _entries(data, "categories"):
-        for below, score in _entries(category, "model_scores"):
-            if isinstance(score.get("model"), str) and not described:
-                models.setdefault(score["model"], (*where, *below, "model"))
-    default = data.get("default_model")
-    if isinstance(default, str) and default not in adapters and not described:
-        models.setdefault(default, ("default_model",))
+    adapters = {name for model in described.values() for name, _, _ in _named(model, "loras")}
+    served = {name for _, entry in _entries(data, "vllm_endpoints") for name in _texts(entry.get("models"))}
+    known = {*described, *adapters, *served}
+    for name, where in _models_by_name(data) if data.get("vllm_endpoints") else ():
+        if name in models or name in adapters:
+            continue
+        if name not in served and described:
+            if _misspelt(name, known):
+                continue  # whoever looks for the model reports it
+            message = f"`{name}` is not in `model_config`; it is taken for a model that the endpoints serve"
+            converted.problems.append(Mistake(where, message, harmless=True))
+        models[name] = where
     return models
 
 
+def _texts(value: Any) -> list[str]:
+    return [text for text in _list(value) if isinstance(text, str)]
+
+
+def _models_by_name(data: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Where models are named outside `model_config`."""
+    for key, below in (("categories", "model_scores"), ("decisions", "modelRefs")):
+        for where, entry in _entries(data, key):
+            for place, reference in _entries(entry, below):
+                if isinstance(reference.get("model"), str):
+                    yield reference["model"], (*where, *place, "model")
+    if isinstance(data.get("default_model"), str):
+        yield data["default_model"], ("default_model",)
+
+
+def _misspelt(name: str, known: Iterable[str]) -> bool:
+    """Whether ``name`` is nearly a known one. Names that differ in their numbers are sizes and versions."""
+    numbers = re.findall(r"\d+", name)
+    alike = [other for other in known if re.findall(r"\d+", other) == numbers]
+    return bool(difflib.get_close_matches(name, alike, n=1, cutoff=0.8))
+
+
 def _providers(data: dict[str, Any], models: dict[str, Path], converted: Converted) -> None:
-    endpoints = {str(entry.get("name")): (path, entry) for path, entry in _entries(data, "vllm_endpoints")}
+    endpoints: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path, endpoint in _entries(data, "vllm_endpoints"):
+        name = endpoint.get("name")
+        key = name if isinstance(name, str) else f"endpoint {path[-1]}"
+        if key in endpoints:
+            converted.problems.append(Mistake((*path, "name"), f"`{key}` is declared twice"))
+        endpoints.setdefault(key, (path, endpoint))
+    if not endpoints:
+        message = "at least one endpoint is needed: nothing serves the models"
+        converted.problems.append(Mistake(("vllm_endpoints",), message))
     for index, (name, source) in enumerate(models.items()):
         described = _mapping(_mapping(data.get("model_config")).get(name))
         at: Path = ("providers", "models", index)
-        converted.put(at, {"name": name}, source)
-        for key in ("reasoning_family", "hidden"):
-            if described.get(key) is not None:
-                converted.put((*at, key), described[key], (*source, key))
-        for place, chosen in enumerate(_chosen(name, described, source, endpoints, converted)):
-            path, endpoint = endpoints[chosen]
+        converted.put(at, {}, source)
+        converted.put((*at, "name"), name, source)
+        converted.put_each(at, described, source, ("reasoning_family", "hidden"))
+        chosen = _chosen(name, described, source, endpoints, converted)
+        for place, (path, endpoint) in enumerate(chosen):
             _backend(endpoint, path, (*at, "backend_refs", place), converted)
+        _health_check(name, chosen, at, converted)
 
 
 def _chosen(
-    name: str, described: dict[str, Any], source: Path, endpoints: dict[str, Any], converted: Converted
-) -> Iterable[str]:
+    name: str,
+    described: dict[str, Any],
+    source: Path,
+    endpoints: dict[str, tuple[Path, dict[str, Any]]],
+    converted: Converted,
+) -> list[tuple[Path, dict[str, Any]]]:
     """The endpoints that serve a model: those it prefers, else those that name it, else all."""
-    preferred = described.get("preferred_endpoints")
-    if isinstance(preferred, list) and preferred:
-        for index, wanted in enumerate(preferred):
-            if wanted not in endpoints:
-                where = (*source, "preferred_endpoints", index)
-                converted.problems.append((where, f"no endpoint named `{wanted}`", str(wanted), list(endpoints)))
-        return [wanted for wanted in preferred if wanted in endpoints]
-    naming = [key for key, (_, entry) in endpoints.items() if name in (entry.get("models") or ())]
-    return naming or list(endpoints)
+    preferred = _list(described.get("preferred_endpoints"))
+    for index, wanted in enumerate(preferred):
+        if isinstance(wanted, str) and wanted not in endpoints:
+            where = (*source, "preferred_endpoints", index)
+            converted.problems.append(Mistake(where, f"no endpoint named `{wanted}`", wanted, tuple(endpoints)))
+    found = [endpoints[wanted] for wanted in dict.fromkeys(_texts(preferred)) if wanted in endpoints]
+    naming = [place for place in endpoints.values() if name in _texts(place[1].get("models"))]
+    # One that it prefers and nobody knows is reported; that nobody serves the model then need not be.
+    return found or naming or list(endpoints.values())
 
 
 def _backend(endpoint: dict[str, Any], source: Path, at: Path, converted: Converted) -> None:
     converted.put(at, {}, source)
-    host, port = str(endpoint.get("address", "")), endpoint.get("port", "")
-    for key in ("address", "port"):
-        if key not in endpoint:
-            converted.problems.append(((*source, key), f"`{key}` is missing", "", []))
-    converted.put((*at, "endpoint"), f"[{host}]:{port}" if ":" in host else f"{host}:{port}", (*source, "address"))
-    for key in ("name", "weight"):
-        if endpoint.get(key) is not None:
-            converted.put((*at, key), endpoint[key], (*source, key))
+    converted.put((*at, "endpoint"), _endpoint(endpoint.get("address"), endpoint.get("port")), (*source, "address"))
+    converted.put_each(at, endpoint, source, ("name", "weight", "protocol"))
+
+
+def _endpoint(address: Any, port: Any) -> str:
+    """``host:port``. What is no address or no port is reported by the shape, and stood in for here."""
+    host = str(address)
+    if "$" not in host:
+        try:
+            host = bracketed(host)
+        except ValueError:
+            host = "unknown"
+    return f"{host}:{port if '$' in str(port) or re.fullmatch('[0-9]{1,5}', str(port)) else 1}"
+
+
+def _health_check(name: str, chosen: list[tuple[Path, dict[str, Any]]], at: Path, converted: Converted) -> None:
+    """The flat form says for each endpoint what holds for a model's endpoints together."""
+    checked = [((*path, "health_check_path"), entry.get("health_check_path")) for path, entry in chosen]
+    given = [(path, value) for path, value in checked if value is not None]
+    for path, value in given:
+        if value != given[0][1]:
+            message = f"the endpoints of model `{name}` need one `health_check_path`, another has `{given[0][1]}`"
+            converted.problems.append(Mistake(path, message))
+    if given:
+        path, value = given[0]
+        converted.put((*at, "reliability", "health_check_path"), value, path)
 
 
 def _cards(data: dict[str, Any], models: dict[str, Path], converted: Converted) -> None:
-    count = 0
     for name in models:
         described = _mapping(_mapping(data.get("model_config")).get(name))
-        kept = {key: described[key] for key in ("description", "loras") if described.get(key) is not None}
-        if not kept:
+        if described.get("description") is None and described.get("loras") is None:
             continue
-        at: Path = ("routing", "modelCards", count)
-        converted.put(at, {"name": name}, ("model_config", name))
-        for key, value in kept.items():
-            converted.put((*at, key), value, ("model_config", name, key))
-        count += 1
+        at, source = converted.next(("routing", "modelCards")), ("model_config", name)
+        converted.put(at, {}, source)
+        converted.put((*at, "name"), name, source)
+        converted.put_each(at, described, source, ("description", "loras"))
 
 
 # --- categories ----------------------------------------------------------------------------------------------------
@@ -357,101 +506,182 @@ class _Told:
     signals: list[tuple[str, Path]]
 
 
-def _signals_and_decisions(data: dict[str, Any], converted: Converted) -> None:
-    for key in ("signals", "decisions"):
-        if data.get(key) is not None:
-            converted.put(("routing", key), data[key], (key,))
-    categories = {str(entry.get("name")): (path, entry) for path, entry in _entries(data, "categories")}
-    for index, (path, category) in enumerate(categories.values()):
-        _signal("domains", index, category, path, ("name", "description", "mmlu_categories", "examples"), converted)
-    told: dict[str, list[_Told]] = {name: [] for name in categories}
+def _signals_as_they_are(data: dict[str, Any], converted: Converted) -> None:
+    """Signals and decisions that are written as in the canonical form; those of the categories come after them."""
+    signals = _mapping(data.get("signals"))
+    converted.origin[("routing", "signals")] = ("signals",)
+    for key, declared in signals.items():
+        at = ("routing", "signals", key)
+        if isinstance(declared, list):
+            _carry(declared, ("signals", key), at, converted)
+        elif key in ("domains", "keywords", "embeddings", "mcp", *_RULES.values()):
+            converted.problems.append(Mistake(("signals", key), "Input should be a list"))
+        else:
+            converted.put(at, declared, ("signals", key))
+    for key, kind in _RULES.items():
+        _carry(_list(data.get(key)), (key,), ("routing", "signals", kind), converted)
+    _carry(_list(data.get("decisions")), ("decisions",), ("routing", "decisions"), converted)
+
+
+def _carry(entries: list[Any], source: Path, to: Path, converted: Converted) -> None:
+    for index, entry in enumerate(entries):
+        # Whoever reads the result takes parts out of it.
+        converted.put(converted.next(to), copy.deepcopy(entry), (*source, index))
+
+
+def _signals_and_decisions(data: dict[str, Any], models: dict[str, Path], converted: Converted) -> None:
+    categories = list(_named(data, "categories"))
+    for name, path, category in categories:
+        kept = ("name", "description", "mmlu_categories", "examples")
+        _signal("domains", name, (*path, "name"), category, path, kept, converted)
+    told: dict[str, list[_Told]] = {name: [] for name, _, _ in categories}
     _told_by_rules(data, "keyword", KEYWORD, told, converted)
     _told_by_rules(data, "embedding", EMBEDDING, told, converted)
-    if _mapping(_mapping(data.get("classifier")).get("mcp_category_model")).get("enabled") not in (None, False):
-        for index, (name, (path, _)) in enumerate(categories.items()):
-            converted.put(("routing", "signals", "mcp", index), {"name": name}, path)
-            told[name].append(_Told("mcp", "_mcp", MCP, [(name, path)]))
-    for name, (path, category) in categories.items():
-        for way in [*told[name], _Told("domain", "", DOMAIN, [(name, (*path, "name"))])]:
-            _decision(name, path, category, way, converted)
+    if _is_on(_mapping(_mapping(data.get("classifier")).get("mcp_category_model")).get("enabled")):
+        for name, path, _ in categories:
+            _signal("mcp", name, (*path, "name"), {}, path, (), converted)
+            told[name].append(_Told("mcp", "_mcp", MCP, [(name, (*path, "name"))]))
+    for name, path, category in categories:
+        candidates = list(_candidates(data, category, path, models))
+        for way in [*told.pop(name, ()), _Told("domain", "", DOMAIN, [(name, (*path, "name"))])]:
+            _decision(name, path, category, way, candidates, converted)
+    for name, ways in told.items():
+        for way in ways:  # of a category that there is not: reported, and its rules are looked at all the same
+            _decision(name, way.signals[0][1][:-1], {}, way, [], converted)
 
 
 def _signal(
-    key: str, index: int, entry: dict[str, Any], source: Path, kept: Iterable[str], converted: Converted
-) -> None:
-    at: Path = ("routing", "signals", key, index)
+    key: str, name: str, named: Path, entry: dict[str, Any], source: Path, kept: Iterable[str], converted: Converted
+) -> Path:
+    at = converted.next(("routing", "signals", key))
     converted.put(at, {}, source)
-    for name in kept:
-        if entry.get(name) is not None:
-            converted.put((*at, name), entry[name], (*source, name))
+    converted.put((*at, "name"), name, named)
+    converted.put_each(at, entry, source, (key for key in kept if key != "name"))
+    return at
 
 
 def _told_by_rules(
     data: dict[str, Any], kind: str, priority: int, told: dict[str, list[_Told]], converted: Converted
 ) -> None:
-    found: dict[str, list[tuple[str, Path]]] = {}
+    fields = KeywordRule.model_fields if kind == "keyword" else EmbeddingRule.model_fields
+    kept = [key for key in fields if key not in ("name", "category", "candidates", "keywords")]
+    words = "keywords" if kind == "keyword" else "candidates"
+    known, found = tuple(told), dict[str, list[tuple[str, Path]]]()
+    taken = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
     for path, rule in _entries(data, f"{kind}_rules"):
-        key = "category" if "category" in rule else "name"
-        category = str(rule.get(key))
-        if category not in told:
-            converted.problems.append(((*path, key), f"no category named `{category}`", category, list(told)))
+        key = "name" if rule.get("category") is None else "category"
+        category = rule.get(key)
+        if not isinstance(category, str) or not category:
             continue
-        named = found.setdefault(category, [])
-        name = category if not named else f"{category}_{len(named) + 1}"
-        named.append((name, path))
-        kept = KeywordRule.model_fields if kind == "keyword" else EmbeddingRule.model_fields
-        at = sum(map(len, found.values())) - 1
-        _signal(f"{kind}s", at, rule, path, set(kept) - {"name", "category", "candidates", "keywords"}, converted)
-        converted.put(("routing", "signals", f"{kind}s", at, "name"), name, (*path, key))
-        words = "candidates" if rule.get("candidates") is not None else "keywords"
-        target = "candidates" if kind == "embedding" else "keywords"
-        if rule.get(words) is not None:
-            converted.put(("routing", "signals", f"{kind}s", at, target), rule[words], (*path, words))
+        if category not in known:
+            converted.problems.append(Mistake((*path, key), f"no category named `{category}`", category, known))
+        own = rule.get("name")
+        named = "name" if isinstance(own, str) and own else key
+        name = str(own) if key == "category" and named == "name" else _free(category, taken)
+        taken.add(name)
+        at = _signal(f"{kind}s", name, (*path, named), rule, path, kept, converted)
+        for written in ("keywords", "candidates"):
+            if written in fields and rule.get(written) is not None:
+                converted.put((*at, words), rule[written], (*path, written))
+        found.setdefault(category, []).append((name, (*path, named)))
     for category, signals in found.items():
-        told[category].append(_Told(kind, f"_{kind}", priority, signals))
+        told.setdefault(category, []).append(_Told(kind, f"_{kind}", priority, signals))
 
 
-def _decision(name: str, source: Path, category: dict[str, Any], way: _Told, converted: Converted) -> None:
-    written = converted.data.setdefault("routing", {}).setdefault("decisions", [])
-    at: Path = ("routing", "decisions", len(written))
-    conditions = [{"type": way.kind, "name": signal} for signal, _ in way.signals]
-    decision = {
-        "name": name + way.suffix,
-        "priority": way.priority,
-        "rules": {"operator": "OR", "conditions": conditions},
+def _free(name: str, taken: set[str]) -> str:
+    """``name``, or with a number where a signal is called that already."""
+    numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
+    return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+# A candidate's keys, each with its value and where it is written, and where the candidate itself is.
+_Candidate = tuple[Path, dict[str, tuple[Any, Path]]]
+
+
+def _candidates(
+    data: dict[str, Any], category: dict[str, Any], source: Path, models: dict[str, Path]
+) -> Iterator[_Candidate]:
+    """What a category may be served by. Reasoning is said by the candidate, else the category, else the model."""
+    reasoning = {
+        key: (category[key], (*source, key))
+        for key in ("use_reasoning", "reasoning_effort")
+        if category.get(key) is not None
     }
-    converted.put(at, decision, source)
-    for index, (_, path) in enumerate(way.signals):
-        converted.origin[(*at, "rules", "conditions", index)] = path
-    if category.get("description") is not None:
-        converted.put((*at, "description"), category["description"], (*source, "description"))
-    for index, (below, score) in enumerate(_entries(category, "model_scores")):
-        _candidate(score, (*source, *below), (*at, "modelRefs", index), category, source, converted)
-    for index, (plugin, path) in enumerate(_plugins(category, source)):
-        converted.put((*at, "plugins", index), plugin, path)
+    scores = [(path, score) for path, score in _entries(category, "model_scores")]
+    if not scores and reasoning:
+        yield source, _served_by_default(data, models) | reasoning
+    for below, score in scores:
+        where = (*source, *below)
+        own = {key: (score[key], (*where, key)) for key in Score.model_fields if score.get(key) is not None}
+        described = _mapping(_mapping(data.get("model_config")).get(str(score.get("model"))))
+        effort = described.get("reasoning_effort")
+        of_model: dict[str, tuple[Any, Path]] = {}
+        if effort is not None:
+            of_model["reasoning_effort"] = effort, ("model_config", str(score["model"]), "reasoning_effort")
+        yield where, of_model | reasoning | own
 
 
-def _candidate(
-    score: dict[str, Any], source: Path, at: Path, category: dict[str, Any], above: Path, converted: Converted
+def _served_by_default(data: dict[str, Any], models: dict[str, Path]) -> dict[str, tuple[Any, Path]]:
+    """The default model as a candidate, as itself or as an adapter of its base."""
+    default = data.get("default_model")
+    if default is None:
+        return {"model": (next(iter(models)), ("default_model",))} if models else {}
+    where = ("default_model",)
+    for base, described in _mapping(data.get("model_config")).items():
+        if default not in models and any(name == default for name, _, _ in _named(described, "loras")):
+            return {"model": (base, where), "lora_name": (default, where)}
+    return {"model": (default, where)}
+
+
+def _decision(
+    name: str, source: Path, category: dict[str, Any], way: _Told, candidates: list[_Candidate], converted: Converted
 ) -> None:
+    at = converted.next(("routing", "decisions"))
     converted.put(at, {}, source)
-    for key in Score.model_fields:
-        if score.get(key) is not None:
-            converted.put((*at, key), score[key], (*source, key))
-        elif key in ("use_reasoning", "reasoning_effort") and category.get(key) is not None:
-            converted.put((*at, key), category[key], (*above, key))
+    converted.put((*at, "name"), name + way.suffix, (*source, "name"))
+    converted.put((*at, "priority"), way.priority, source)
+    converted.put((*at, "rules"), {"operator": "OR"}, source)
+    for index, (signal, path) in enumerate(way.signals):
+        below = (*at, "rules", "conditions", index)
+        converted.put(below, {}, path)
+        converted.put((*below, "type"), way.kind, path)
+        converted.put((*below, "name"), signal, path)
+    converted.put_each(at, category, source, ("description",))
+    for index, (path, entries) in enumerate(candidates):
+        below = (*at, "modelRefs", index)
+        converted.put(below, {}, path)
+        for key, (value, where) in entries.items():
+            converted.put((*below, key), value, where)
+    _plugins(category, source, (*at, "plugins"), converted)
 
 
-def _plugins(category: dict[str, Any], source: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+def _plugins(category: dict[str, Any], source: Path, to: Path, converted: Converted) -> None:
     if category.get("system_prompt"):
-        settings = {"mode": category.get("system_prompt_mode", "replace"), "system_prompt": category["system_prompt"]}
-        if category.get("system_prompt_enabled") is not None:
-            settings["enabled"] = category["system_prompt_enabled"]
-        yield {"type": "system_prompt", "configuration": settings}, (*source, "system_prompt")
-    if category.get("semantic_cache_enabled"):
-        threshold = category.get("semantic_cache_similarity_threshold")
-        settings = {} if threshold is None else {"similarity_threshold": threshold}
-        yield {"type": "semantic-cache", "configuration": settings}, (*source, "semantic_cache_enabled")
+        at = _plugin("system_prompt", to, (*source, "system_prompt"), converted)
+        converted.put((*at, "mode"), "replace", (*source, "system_prompt_mode"))
+        for key, written in (
+            ("enabled", "system_prompt_enabled"),
+            ("mode", "system_prompt_mode"),
+            ("system_prompt", "system_prompt"),
+        ):
+            if category.get(written) is not None:
+                converted.put((*at, key), category[written], (*source, written))
+    switch = category.get("semantic_cache_enabled")
+    if _is_on(switch):
+        at = _plugin("semantic-cache", to, (*source, "semantic_cache_enabled"), converted)
+        converted.put((*at, "enabled"), switch, (*source, "semantic_cache_enabled"))
+        written = "semantic_cache_similarity_threshold"
+        if category.get(written) is not None:
+            converted.put((*at, "similarity_threshold"), category[written], (*source, written))
+
+
+def _plugin(kind: str, to: Path, source: Path, converted: Converted) -> Path:
+    """A new plugin; the result is where its settings go."""
+    at = converted.next(to)
+    converted.put(at, {}, source)
+    converted.put((*at, "type"), kind, source)
+    converted.put((*at, "configuration"), {}, source)
+    return (*at, "configuration")
 
 
 # --- classifiers ---------------------------------------------------------------------------------------------------
@@ -460,13 +690,38 @@ def _plugins(category: dict[str, Any], source: Path) -> Iterator[tuple[dict[str,
 def _classifiers(data: dict[str, Any], converted: Converted) -> None:
     classifier = _mapping(data.get("classifier"))
     at: Path = ("global", "model_catalog", "modules", "classifier")
-    for key, value in _mapping(classifier.get("category_model")).items():
-        converted.put((*at, "domain", key), value, ("classifier", "category_model", key))
-    server = _mapping(classifier.get("mcp_category_model"))
-    if not server.get("enabled"):
+    judging = _mapping(classifier.get("category_model"))
+    converted.put_each((*at, "domain"), judging, ("classifier", "category_model"), CategoryModel.model_fields)
+    server, source = _mapping(classifier.get("mcp_category_model")), ("classifier", "mcp_category_model")
+    if not _is_on(server.get("enabled")):
         return
-    converted.put((*at, "mcp"), {}, ("classifier", "mcp_category_model"))
-    for key, value in server.items():
-        if key == "transport_type" and str(value).replace("_", "-") == "streamable-http":
-            value = "http"
-        converted.put((*at, "mcp", key), value, ("classifier", "mcp_category_model", key))
+    converted.put((*at, "mcp"), {}, source)
+    converted.put_each((*at, "mcp"), server, source, McpModel.model_fields)
+    if str(server.get("transport_type")).replace("_", "-") == "streamable-http":
+        converted.put((*at, "mcp", "transport_type"), "http", (*source, "transport_type"))
+
+
+# --- the canonical form as a file ----------------------------------------------------------------------------------
+
+
+class _Dumper(yaml.SafeDumper):
+    """Long texts as blocks; variables in quotes unless they may become numbers and switches, as they were written."""
+
+    plain: ClassVar[frozenset[str]] = frozenset()
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else '"' if "$" in text and text not in dumper.plain else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def as_yaml(data: dict[str, Any], text: str) -> str:
+    """``data`` in the canonical order of keys; ``text`` is the flat file, for how its variables are quoted."""
+    scalars = (token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken))
+    dumper = type("_Dumper", (_Dumper,), {"plain": frozenset(token.value for token in scalars if token.plain)})
+    ordered = {key: data[key] for key in ("version", "providers", "routing", "global") if key in data}
+    written: str = yaml.dump(ordered, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
+    return written

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from router.config import expressions, flat
@@ -114,13 +113,11 @@ def migrate(text: str, *, file: str = "<string>") -> str:
     Raises:
         ConfigError: anything in it is wrong, or it is canonical already.
     """
-    loads(text, file=file)
     document = parse(text)
-    if not flat.is_flat(document.data):
+    if isinstance(document.data, dict) and not document.flaws and not flat.is_flat(document.data):
         raise ConfigError([Problem("error", file, 1, "", "the file is in the canonical form already")])
-    converted = flat.convert(document.data).data
-    ordered = {key: converted[key] for key in ("version", "providers", "routing", "global") if key in converted}
-    body = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
+    loads(text, file=file)
+    body = flat.as_yaml(flat.convert(document.data).data, text)
     return f"# Made by `triton-router migrate` from {FilePath(file).name}.\n{body}"
 
 
@@ -128,8 +125,9 @@ def _converted(document: Document, report: _Report) -> Document:
     """The canonical form of a flat ``document``; from here on ``report`` names what the user wrote."""
     _validate(flat.FlatConfig, document, report)
     converted = flat.convert(document.data)
-    for path, message, name, known in converted.problems:
-        report.error(path, message, _nearest(name, known))
+    for mistake in converted.problems:
+        tell = report.warning if mistake.harmless else report.error
+        tell(mistake.path, mistake.message, _nearest(mistake.name, mistake.known))
     report.written = converted.written
     return Document(converted.data)
 

@@ -150,7 +150,7 @@ def test_ten_mistakes_are_all_reported_where_they_were_written() -> None:
     )
     told = {(problem.line, problem.path, problem.suggestion) for problem in found if problem.severity == "error"}
     assert told >= {
-        (2, "vllm_endpoints[0].address", None),
+        (2, "vllm_endpoints[0].port", None),
         (2, "vllm_endpoints[0].wieght", "weight"),
         (5, "model_config.base.prefered_endpoints", "preferred_endpoints"),
         (6, "model_config.base.loras[0].descripton", "description"),
@@ -187,7 +187,7 @@ def test_migrating_leaves_variables_as_they_are_written(monkeypatch: pytest.Monk
     monkeypatch.setenv("GPU", "10.0.0.9")
     text = FLAT.replace("10.0.0.1", "'${GPU}'")
     assert loads(text).config.providers.models[0].backend_refs[0].endpoint == "10.0.0.9:8000"
-    assert "endpoint: ${GPU}:8000" in migrate(text)
+    assert 'endpoint: "${GPU}:8000"' in migrate(text)
 
 
 names = st.text("abcdefgh-", min_size=1, max_size=8)
