@@ -623,10 +623,9 @@ def _candidates(
 
 def _served_by_default(data: dict[str, Any], models: dict[str, Path]) -> dict[str, tuple[Any, Path]]:
     """The default model as a candidate, as itself or as an adapter of its base."""
-    default = data.get("default_model")
-    if default is None:
-        return {"model": (next(iter(models)), ("default_model",))} if models else {}
-    where = ("default_model",)
+    default, where = data.get("default_model"), ("default_model",)
+    if not isinstance(default, str):
+        return {"model": (next(iter(models)), where)} if models else {}
     for base, described in _mapping(data.get("model_config")).items():
         if default not in models and any(name == default for name, _, _ in _named(described, "loras")):
             return {"model": (base, where), "lora_name": (default, where)}

@@ -403,7 +403,7 @@ def _references_exist(data: Any, report: _Report) -> None:
 def _rule_references_exist(data: Any, rule: Any, path: Path, report: _Report) -> None:
     if not isinstance(rule, dict):
         return
-    kind, name = rule.get("type"), rule.get("name")
+    kind, name = str(rule.get("type")), rule.get("name")
     if kind in INACTIVE_TYPES:
         message = f"signals of type `{kind}` are not active in this version: what hangs on one never matches"
         report.warning((*path, "type"), message)
@@ -469,7 +469,7 @@ def _rules_of(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
 
     def walk(rule: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         if isinstance(rule, dict):
-            if rule.get("type") is not None:
+            if isinstance(rule.get("type"), str):
                 yield path, rule
             for where, condition in _items(rule, ("conditions",), below=path):
                 yield from walk(condition, where)
