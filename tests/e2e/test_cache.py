@@ -89,9 +89,9 @@ def test_a_repeat_is_answered_without_a_backend(site: Site) -> None:
 
 def test_what_was_streamed_is_answered_whole_and_the_other_way_round(site: Site) -> None:
     def streamed(prompt: str) -> tuple[str, str]:
-        made = site.openai.chat.completions.with_raw_response.create(
+        made = site.openai.with_options(api_key="ada").chat.completions.with_raw_response.create(
             model="MoM", messages=[{"role": "user", "content": prompt}], stream=True,
-            extra_headers={**ADA, "x-demo-script": "chunks=25;seconds=0.3"},
+            extra_headers={"x-demo-script": "chunks=25;seconds=0.3"},
         )  # fmt: skip
         text = "".join(chunk.choices[0].delta.content or "" for chunk in made.parse() if chunk.choices)
         return made.headers["x-vsr-response-path"], text
