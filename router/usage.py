@@ -55,14 +55,15 @@ class Observer:
         """The whole body has been received."""
         if self._answer is not None:
             self._answer.finish()
-            if self._keep is not None:
-                self._keep(self._answer)
 
     def ended(self) -> None:
         """The exchange is over, completed or not."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
+        # Clients hang up once they have read a stream's last event; that was all of it.
+        if answer.complete and self._keep is not None:
+            self._keep(answer)
         reason = answer.finish_reason if answer.finish_reason in REASONS else "other"
         self._metrics.finished.labels(self._model, reason if answer.complete else "aborted").inc()
         if answer.chunks > 1 and answer.streamed:
