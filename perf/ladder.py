@@ -222,8 +222,10 @@ class _Site:
                 "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1},
                 "extproc": {"port": first + 2},
                 "api": {"port": first + 3},
-                "observability": {"metrics": {"port": first + 4}},
+                # Of answers only the headers are looked at, and each prompt is decided anew.
+                "observability": {"metrics": {"port": first + 4}, "usage": {"answers": False}},
             },
+            "stores": {"semantic_cache": {"enabled": False}},
         }
         path = self._directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump(document))

@@ -56,6 +56,7 @@ class Answer:
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
+    written_usage: dict[str, Any] | None = None
     tool_calls: bool = False
     complete: bool = False
     chunks: int = 0
@@ -100,7 +101,7 @@ class Answer:
     def _take(self, answer: dict[str, Any], part: str) -> None:
         usage = answer.get("usage")
         if isinstance(usage, dict):
-            self.usage = _usage(usage)
+            self.usage, self.written_usage = _usage(usage), usage
         choices = answer.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         said = choice.get(part)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # A list of some ten thousand adapters.
 LARGEST_ANSWER = 8 * 1024 * 1024
+# Backends asked at once.
+THREADS = 16
 
 
 class Discovery:
@@ -35,6 +38,8 @@ class Discovery:
         self._current, self._know, self._metrics = current, know, metrics
         self._addresses = addresses or {}
         self._last = LoadedAdapters()
+        # Threads of its own: backends that do not answer must not hold up what else the process does in threads.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="adapters")
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -67,7 +72,10 @@ class Discovery:
             return None
         names = [model.name, *filter(None, [model.provider_model_id])]
         addresses = [self._addresses.get(ref.endpoint, ref.endpoint) for ref in model.backend_refs]
-        asked = (asyncio.to_thread(_ask, address, names, settings.timeout_seconds) for address in addresses)
+        loop = asyncio.get_running_loop()
+        asked = (
+            loop.run_in_executor(self._threads, _ask, address, names, settings.timeout_seconds) for address in addresses
+        )
         answers = [answer for answer in await asyncio.gather(*asked) if answer is not None]
         # Envoy may send a request to any of them.
         return frozenset.intersection(*answers) if answers else None

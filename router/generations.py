@@ -14,8 +14,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from router.cache.cache import SemanticCache
+from router.cache.memory import MemoryStore
 from router.config import Loaded
-from router.config.schema import McpSettings
+from router.config.schema import McpSettings, SemanticCachePlugin
 from router.inference import Bundle, BundleError, Encoder, Prototypes, Unavailable
 from router.pipeline import Pipeline
 from router.selection import LoadedAdapters
@@ -57,6 +59,8 @@ class Generations:
         self._metrics = metrics
         self.encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, first.config.global_.inference, metrics)
         self._prototypes = Prototypes(self.encoder, bundle.checksum, directory)
+        self._checksum = bundle.checksum
+        self._cache: SemanticCache | None = None
         self._classifiers: list[_Classifier] = []
         self._running = False
         self.current = self._build(first)
@@ -84,6 +88,11 @@ class Generations:
     def know(self, adapters: LoadedAdapters) -> None:
         """Take notice of what the backends have loaded."""
         self.current.adapters = adapters
+
+    async def purge(self, key: str | None, decision: str | None) -> int:
+        """Empty the cache, or a part of it; returns how many entries there were."""
+        cache = self.current.cache
+        return await cache.store.purge(key=key, decision=decision) if cache is not None else 0
 
     def forget_unused(self) -> None:
         """End MCP sessions that the current generation does not use."""
@@ -128,7 +137,18 @@ class Generations:
             self._metrics,
             prototypes=self._prototypes,
             classifier=self._classifier(loaded.config.global_.model_catalog.modules.classifier.mcp),
+            cache=self._cache_for(loaded),
         )
+
+    def _cache_for(self, loaded: Loaded) -> SemanticCache | None:
+        """The cache that the settings ask for: the current one, with all that it holds, while they stay the same."""
+        settings, identity = loaded.config.global_.stores.semantic_cache, loaded.config.global_.services.authz.identity
+        if not settings.enabled or not _caches(loaded):
+            return None
+        if self._cache is None or (self._cache.settings, self._cache.identity) != (settings, identity):
+            store = MemoryStore(settings.max_entries, settings.eviction_policy)
+            self._cache = SemanticCache(store, settings, identity, self._checksum, self._metrics)
+        return self._cache
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
         if settings is None or not settings.enabled:
@@ -143,6 +163,11 @@ class Generations:
 
     def _start(self, classifier: _Classifier) -> None:
         classifier.task = asyncio.create_task(classifier.client.run())
+
+
+def _caches(loaded: Loaded) -> bool:
+    plugins = (plugin for decision in loaded.config.routing.decisions for plugin in decision.plugins)
+    return any(isinstance(plugin, SemanticCachePlugin) and plugin.configuration.enabled for plugin in plugins)
 
 
 def _mcp(pipeline: Pipeline) -> McpSettings | None:

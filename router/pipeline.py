@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path as FilePath
 from time import perf_counter
 from typing import Any
@@ -18,9 +19,12 @@ from urllib.parse import unquote
 import orjson
 
 from router import plugins
+from router.answers import Answer
+from router.cache.cache import Hit, Memo, Question, SemanticCache
 from router.chat import ChatRequest, MalformedRequest
-from router.config import Loaded
-from router.config.schema import McpSettings
+from router.completion import Completion, completion
+from router.config import Loaded, leaves
+from router.config.schema import McpSettings, SemanticCachePlugin
 from router.decisions import Choice, Verdict, choose
 from router.errors import error_body
 from router.inference import Encoder, Prototypes, Unavailable
@@ -40,6 +44,9 @@ HEALTH_PATH = "/health"
 
 # In labels of metrics, for adapters that the configuration does not name: tenants may have thousands.
 UNDECLARED = "(undeclared)"
+
+# Requests whose exact repeats need no signals.
+MEMO = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,7 @@ class Pipeline:
         *,
         prototypes: Prototypes | None = None,
         classifier: McpClassifier | None = None,
+        cache: SemanticCache | None = None,
     ) -> None:
         services = loaded.config.global_.services
         self.config = loaded.config
@@ -125,6 +133,9 @@ class Pipeline:
         self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
         self._anybody = services.authz.fail_open
         self._usage = services.observability.usage
+        self.cache = cache
+        self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
+        self._keeping: set[asyncio.Task[None]] = set()
         audit = services.observability.audit
         self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
         self._audit_prompt = audit.include_prompt
@@ -212,6 +223,9 @@ class Pipeline:
         if name is not None and not self.catalog.is_auto(name):
             return self._to_named(chat, name)
         parsed = perf_counter()
+        repeat = self._memo.key(request.body, request.headers) if self._memo is not None else None
+        if repeat is not None and (reply := await self._repeated(chat, repeat)) is not None:
+            return reply
         asked = Asked(prompt, chat, request.headers)
         route = await self.decide(asked)
         decided = perf_counter()
@@ -221,24 +235,72 @@ class Pipeline:
             )
         model, plugged = route.selection.model, route.choice.decision.plugins if route.choice.decision else ()
         changes = plugins.apply(plugged, chat, request.headers, model)
-        body = changes.body if isinstance(changes, plugins.Answer) else _rewritten(chat, route)
+        if isinstance(changes, plugins.Completion):
+            self._timed(route, started, parsed, decided)
+            return self._made_here(asked, route, changes, "fast_response", {})
+        body = _rewritten(chat, route)
+        question = self._question(asked, route, body)
+        hit = await self.cache.find(question) if self.cache is not None and question is not None else None
+        self._timed(route, started, parsed, decided)
+        if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
+            self._memo.note(repeat, question.exact, model, self._answer_headers(route))
+        if hit is not None:
+            answered = completion(chat, hit.text, model, hit.usage)
+            return self._made_here(asked, route, answered, "cache", _cache_headers(hit))
+        self._record(asked, route, "routed")
+        headers, answer = changes.set | _upstream(route.selection), self._answer_headers(route)
+        if question is not None:
+            answer["x-vsr-cache-hit"] = "miss"
+            # A compressed answer could not be read.
+            headers["accept-encoding"] = "identity"
+        return Forward(headers, body, answer, tuple(changes.remove), self._observer(self._label(model), question))
+
+    async def _repeated(self, chat: ChatRequest, key: bytes) -> Reply | None:
+        """The answer to a request that this caller has made before, without asking any signal."""
+        assert self._memo is not None
+        recalled = await self._memo.recall(key)
+        if recalled is None:
+            return None
+        hit, model, headers = recalled
+        answer = completion(chat, hit.text, model, hit.usage)
+        self._metrics.requests.labels(headers.get("x-vsr-selected-decision", ""), self._label(model), "cache").inc()
+        made = {"content-type": answer.content_type, "x-vsr-response-path": "cache"}
+        kept = {name: value for name, value in headers.items() if name != "server-timing"}
+        return Reply(200, answer.body, kept | made | _cache_headers(hit))
+
+    def _timed(self, route: Route, started: float, parsed: float, decided: float) -> None:
         finished = perf_counter()
         route.timings.update(parse=_ms(started, parsed), rewrite=_ms(decided, finished), total=_ms(started, finished))
-        if isinstance(changes, plugins.Answer):
-            self._record(asked, route, "fast_response")
-            headers = self._answer_headers(route) | {"content-type": changes.content_type}
-            return Reply(200, body, headers | {"x-vsr-response-path": "fast_response"})
-        self._record(asked, route, "routed")
-        return Forward(
-            changes.set | _upstream(route.selection),
-            body,
-            self._answer_headers(route),
-            tuple(changes.remove),
-            self._observer(self._label(model)),
-        )
 
-    def _observer(self, label: str) -> Observer:
-        return Observer(self._metrics, label, self._usage)
+    def _made_here(
+        self, asked: Asked, route: Route, answer: Completion, path: str, headers: Mapping[str, str]
+    ) -> Reply:
+        """An answer that no backend is asked for."""
+        self._record(asked, route, path)
+        made = {"content-type": answer.content_type, "x-vsr-response-path": path}
+        return Reply(200, answer.body, self._answer_headers(route) | made | dict(headers))
+
+    def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
+        """What the cache is asked, if the decision has one."""
+        decision, encoding = route.choice.decision, route.gathered.encoding
+        if self.cache is None or decision is None:
+            return None
+        plugin = next((each for each in decision.plugins if isinstance(each, SemanticCachePlugin)), None)
+        if plugin is None or not plugin.configuration.enabled:
+            return None
+        # A text that was read in windows is more than its embedding says.
+        embedding = encoding.embedding if encoding is not None and encoding.windows == 1 else None
+        return self.cache.question(plugin.configuration, decision, asked.chat, body, asked.headers, embedding)
+
+    def _keep(self, question: Question, answer: Answer) -> None:
+        assert self.cache is not None
+        task = asyncio.get_running_loop().create_task(self.cache.keep(question, answer))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    def _observer(self, label: str, question: Question | None = None) -> Observer:
+        keep = partial(self._keep, question) if question is not None and question.may_store else None
+        return Observer(self._metrics, label, self._usage, keep)
 
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
@@ -369,6 +431,20 @@ class Pipeline:
             "refused_hints": route.selection.refused_hints,
         }
         return record | ({"prompt": asked.prompt.encode("utf-8", "replace").decode()} if self._audit_prompt else {})
+
+
+def _cache_headers(hit: Hit) -> dict[str, str]:
+    return {
+        "x-vsr-cache-hit": hit.kind,
+        "x-vsr-cache-similarity": f"{hit.similarity:.4f}",
+        "age": str(int(hit.age)),
+    }
+
+
+def _by_body_alone(loaded: Loaded) -> bool:
+    """Whether a request's body decides where it goes: no caller's role, no server's word, no conversation's header."""
+    kinds = {rule.type for decision in loaded.config.routing.decisions for rule in leaves(decision)}
+    return not kinds & {"authz", "mcp"} and all(len(each.modelRefs) < 2 for each in loaded.config.routing.decisions)
 
 
 def _matched(verdict: Verdict) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
-from router.api import create_app
+from router.api import Purge, create_app
 from router.config import Config, Loaded
 from router.config.schema import ApiSettings, MetricsSettings
 from router.discovery import Discovery
@@ -98,6 +98,10 @@ class _Service:
         for worker in self._workers:
             worker.know(adapters)
 
+    async def _purge(self, key: str | None, decision: str | None) -> int:
+        here = self._generations.purge(key, decision)
+        return sum(await asyncio.gather(here, *(worker.purge(key, decision) for worker in self._workers)))
+
     async def run(self) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -107,7 +111,7 @@ class _Service:
         services = self._config.services
         async with (
             _metrics(services.observability.metrics, self._exposed),
-            _rest(services.api, lambda: self._generations.current, lambda: self._reloader.rejected),
+            _rest(services.api, lambda: self._generations.current, lambda: self._reloader.rejected, self._purge),
             _background(self._generations.run(), self._discovery.run(), self._reloader.run()),
             self._extproc(),
         ):
@@ -181,12 +185,12 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _rest(
-    settings: ApiSettings, current: Callable[[], Pipeline], rejected: Callable[[], list[str]]
+    settings: ApiSettings, current: Callable[[], Pipeline], rejected: Callable[[], list[str]], purge: Purge
 ) -> AsyncIterator[None]:
     token = os.environ.get(settings.token_env, "") if settings.token_env else None
     if token == "":
         raise RuntimeError(f"global.services.api.token_env: the variable {settings.token_env} is empty")
-    app = create_app(current, token, rejected)
+    app = create_app(current, token, rejected, purge)
     options = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 from router.answers import Answer
@@ -14,16 +14,18 @@ REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function
 
 
 class Observer:
-    """Hears of the answer to one forwarded request. ``model`` is a metric's label, ``started`` when the client asked.
+    """Hears of the answer to one forwarded request. ``model`` is a metric's label.
 
-    Bodies are asked for only where the settings want usage from such an answer.
+    Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself.
     """
 
-    __slots__ = ("_answer", "_first", "_last", "_metrics", "_model", "_settings", "_started")
+    __slots__ = ("_answer", "_first", "_keep", "_last", "_metrics", "_model", "_settings", "_started")
 
-    def __init__(self, metrics: Metrics, model: str, settings: UsageSettings, started: float | None = None) -> None:
-        self._metrics, self._model, self._settings = metrics, model, settings
-        self._started = perf_counter() if started is None else started
+    def __init__(
+        self, metrics: Metrics, model: str, settings: UsageSettings, keep: Callable[[Answer], None] | None = None
+    ) -> None:
+        self._metrics, self._model, self._settings, self._keep = metrics, model, settings, keep
+        self._started = perf_counter()
         self._answer: Answer | None = None
         self._first = self._last = 0.0
 
@@ -35,7 +37,8 @@ class Observer:
             return False
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
-        if not (self._settings.streams if streamed else self._settings.answers and kind == "application/json"):
+        wanted = self._settings.streams if streamed else self._settings.answers
+        if not (wanted or self._keep) or not (streamed or kind == "application/json"):
             return False
         self._answer = Answer(streamed)
         return True
@@ -58,6 +61,9 @@ class Observer:
         answer, self._answer = self._answer, None
         if answer is None:
             return
+        # Clients hang up once they have read a stream's last event; that was all of it.
+        if answer.complete and self._keep is not None:
+            self._keep(answer)
         reason = answer.finish_reason if answer.finish_reason in REASONS else "other"
         self._metrics.finished.labels(self._model, reason if answer.complete else "aborted").inc()
         if answer.chunks > 1 and answer.streamed:

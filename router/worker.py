@@ -93,6 +93,8 @@ async def _obey(lines: asyncio.StreamReader, generations: Generations) -> None:
                 before = None
                 generations.forget_unused()
                 _answer({"done": "drained"})
+            case "purge":
+                _answer({"done": "purge", "count": await generations.purge(message["key"], message["decision"])})
             case "adapters":
                 generations.know(_adapters(message["adapters"]))
             case _:
@@ -204,6 +206,12 @@ class Worker:
                 if self._process is not None:
                     self._process.kill()
 
+    async def purge(self, key: str | None, decision: str | None) -> int:
+        """Empty the worker's cache, or a part of it; returns how many entries there were."""
+        if not self.ready.is_set():
+            return 0
+        return int((await self._ask({"do": "purge", "key": key, "decision": decision})).get("count", 0))
+
     async def drained(self) -> None:
         if self.ready.is_set():
             try:
@@ -224,11 +232,11 @@ class Worker:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
-    async def _ask(self, message: dict[str, Any]) -> None:
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         async with self._one_question:
             process = self._process
             if process is None or process.stdout is None:
-                return
+                return {}
             self._send(message)
             try:
                 line = await asyncio.wait_for(process.stdout.readline(), ANSWER_WITHIN)
@@ -236,9 +244,10 @@ class Worker:
                 raise Rejected(f"the worker on port {self.port} does not answer") from None
             if not line:
                 raise Rejected(f"the worker on port {self.port} ended")
-            answer = json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
         if "failed" in answer:
             raise Rejected(str(answer["failed"]))
+        return answer
 
 
 def _forget_process(pid: int, directory: Path) -> None:

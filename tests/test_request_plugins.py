@@ -18,7 +18,7 @@ PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)
 
 def applied(
     *settings: dict[str, Any], headers: dict[str, str] | None = None, **members: Any
-) -> tuple[plugins.HeaderChanges | plugins.Answer, dict[str, Any]]:
+) -> tuple[plugins.HeaderChanges | plugins.Completion, dict[str, Any]]:
     """What the plugins give, and the body that is left."""
     chain = [PLUGIN.validate_python({"type": each.pop("type"), "configuration": each}) for each in settings]
     request = ChatRequest.parse(json.dumps({"messages": [], **members}).encode())
@@ -123,7 +123,7 @@ def test_a_choice_of_a_tool_that_is_gone_goes_too() -> None:
 
 def test_a_fast_answer_is_one_that_clients_can_read() -> None:
     answer, _ = applied({"type": "fast_response", "message": "No."})
-    assert isinstance(answer, plugins.Answer) and answer.content_type == "application/json"
+    assert isinstance(answer, plugins.Completion) and answer.content_type == "application/json"
     completion = ChatCompletion.model_validate_json(answer.body)
     assert completion.model == "a-model"
     assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == ("No.", "stop")
@@ -133,7 +133,7 @@ def test_a_fast_answer_is_one_that_clients_can_read() -> None:
 def test_a_fast_stream_is_one_that_clients_can_read(usage: bool) -> None:
     options = {"stream_options": {"include_usage": True}} if usage else {}
     answer, _ = applied({"type": "fast_response", "message": "No.\n\nNever."}, stream=True, **options)
-    assert isinstance(answer, plugins.Answer) and answer.content_type == "text/event-stream"
+    assert isinstance(answer, plugins.Completion) and answer.content_type == "text/event-stream"
     frames = answer.body.decode().split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""]
     chunks = [ChatCompletionChunk.model_validate_json(frame.removeprefix("data: ")) for frame in frames[:-2]]
@@ -151,4 +151,4 @@ def test_plugins_run_as_declared_and_an_answer_ends_the_row() -> None:
     assert isinstance(changes, plugins.HeaderChanges) and changes.set == {}
     assert body["messages"] == [{"role": "system", "content": "S"}]
     answer, body = applied({"type": "fast_response", "message": "x"}, {"type": "request_params", "max_n": 1}, n=9)
-    assert isinstance(answer, plugins.Answer) and body["n"] == 9
+    assert isinstance(answer, plugins.Completion) and body["n"] == 9

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -57,20 +57,38 @@ class BatchRequest(_Body):
     texts: list[Text] = Field(min_length=1, max_length=100)
 
 
+class PurgeRequest(_Body):
+    """One of them: the entry of a key, those of a decision, or all."""
+
+    key: str | None = None
+    decision: str | None = None
+    all: bool = False
+
+    @model_validator(mode="after")
+    def _says_what(self) -> PurgeRequest:
+        if (self.key is not None) + (self.decision is not None) + self.all != 1:
+            raise ValueError("one of `key`, `decision` and `all` is needed")
+        return self
+
+
 class SimilarityRequest(_Body):
     text1: Text
     text2: Text
 
 
 def create_app(
-    current: Callable[[], Pipeline], token: str | None = None, rejected: Callable[[], list[str]] = list
+    current: Callable[[], Pipeline],
+    token: str | None = None,
+    rejected: Callable[[], list[str]] = list,
+    purge: Purge | None = None,
 ) -> Starlette:
     """The application.
 
-    ``current`` returns the pipeline to ask, ``rejected`` what is wrong with a configuration file that is not served.
-    With ``token`` all but probes need it as bearer.
+    ``current`` returns the pipeline to ask, ``rejected`` what is wrong with a configuration file that is not served,
+    ``purge`` empties the caches of all processes (default: that of ``current``). With ``token`` all but probes need it
+    as bearer.
     """
-    rest = _Rest(current, rejected)
+    rest = _Rest(current, rejected, purge or _purge_of(current))
     routes = [
         Route("/api/v1/classify/intent", rest.classify, methods=["POST"]),
         Route("/classify", rest.classify, methods=["POST"]),
@@ -78,6 +96,7 @@ def create_app(
         Route("/api/v1/embeddings", rest.embeddings, methods=["POST"]),
         Route("/api/v1/similarity", rest.similarity, methods=["POST"]),
         Route("/api/v1/explain", rest.explain, methods=["POST"]),
+        Route("/api/v1/cache/purge", rest.purge, methods=["POST"]),
         Route("/v1/models", rest.models),
         Route("/health", rest.health),
         Route("/ready", rest.ready),
@@ -98,12 +117,25 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/api/v1/embeddings": BatchRequest,
     "/api/v1/similarity": SimilarityRequest,
     "/api/v1/explain": ExplainRequest,
+    "/api/v1/cache/purge": PurgeRequest,
 }
 
 
+Purge = Callable[[str | None, str | None], Awaitable[int]]
+"""Removes the entry of a key, those of a decision, or (neither given) all; returns how many there were."""
+
+
+def _purge_of(current: Callable[[], Pipeline]) -> Purge:
+    async def purge(key: str | None, decision: str | None) -> int:
+        cache = current().cache
+        return await cache.store.purge(key=key, decision=decision) if cache is not None else 0
+
+    return purge
+
+
 class _Rest:
-    def __init__(self, current: Callable[[], Pipeline], rejected: Callable[[], list[str]]) -> None:
-        self._current, self._rejected = current, rejected
+    def __init__(self, current: Callable[[], Pipeline], rejected: Callable[[], list[str]], purge: Purge) -> None:
+        self._current, self._rejected, self._purge = current, rejected, purge
 
     async def classify(self, request: Request) -> Response:
         body = ClassifyRequest.model_validate_json(await request.body())
@@ -166,6 +198,10 @@ class _Rest:
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
         return _json(explain(await pipeline.decide(_asked(body.text, headers)), pipeline.config))
+
+    async def purge(self, request: Request) -> Response:
+        body = PurgeRequest.model_validate_json(await request.body())
+        return _json({"removed": await self._purge(body.key, body.decision)})
 
     async def models(self, request: Request) -> Response:
         return _json({"object": "list", "data": self._current().models()})

@@ -436,8 +436,8 @@ def _plugins_make_sense(data: Any, report: _Report) -> None:
             if kind in seen:
                 report.error((*where, "type"), f"plugin `{written}` is there twice")
             seen.add(kind)
-            if kind in _CACHE_PLUGINS:
-                report.warning((*where, "type"), f"`{written}` is accepted but not active yet: nothing is cached")
+            if kind in _CACHE_PLUGINS and _at(data, "global", "stores", "semantic_cache", "enabled") is False:
+                report.warning((*where, "type"), "global.stores.semantic_cache is switched off: nothing is cached")
             if kind == "header_mutation":
                 _headers_are_free(plugin, where, report)
 

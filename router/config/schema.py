@@ -517,13 +517,21 @@ class SystemPromptPlugin(Section):
     configuration: SystemPromptSettings = Field(description="What to say, and how it joins what the client says.")
 
 
+CacheScope = Literal["user", "tenant", "global"]
+
+
 class SemanticCacheSettings(Section):
+    NOT_ACTIVE = frozenset({"request_controls", "personalized", "revision"})
+
     enabled: bool = Field(True, description="Switch for this decision.")
-    similarity_threshold: Probability | None = Field(None, description="Overrides the global threshold.")
+    mode: Literal["semantic", "exact"] = Field("semantic", description="Alike questions too, or the same one only.")
+    similarity_threshold: Probability | None = Field(None, description="Least cosine; overrides the global one.")
+    ttl_seconds: float | None = Field(None, gt=0, description="How long answers are kept; overrides the global one.")
+    scope: CacheScope | None = Field(None, description="Who shares answers; overrides the global one.")
 
 
 class SemanticCachePlugin(Section):
-    """Accepted so that configurations carry over; not active in this version, and announced as such."""
+    """Answers that were given before; see docs/cache.md."""
 
     type: Literal["semantic-cache", "semantic_cache", "response_cache", "response-cache"]
     configuration: SemanticCacheSettings = Field(
@@ -887,8 +895,42 @@ class ModelCatalogSettings(Section):
     modules: Modules = Field(default_factory=Modules, description="What judges prompts.")
 
 
+class CacheSettings(Section):
+    """The semantic cache. Nothing is cached until a decision carries the plugin."""
+
+    NOT_ACTIVE = frozenset({"embedding_model"})
+    INSTEAD: ClassVar[dict[str, str]] = {"embedding_model": "the signal bundle's embedder is used"}
+
+    enabled: bool = Field(True, description="Use it.")
+    backend_type: Literal["memory"] = Field("memory", description="Where answers are kept.")
+    similarity_threshold: Probability = Field(0.9, description="Least cosine of a question that means the same.")
+    ttl_seconds: float = Field(3600, gt=0, description="How long answers are kept.")
+    max_entries: int = Field(1000, ge=1, le=1_000_000, description="Most answers kept.")
+    eviction_policy: Literal["fifo", "lru", "lfu"] = Field("fifo", description="Which answer makes room for another.")
+    scope: CacheScope = Field(
+        "user",
+        description="`user`: nobody gets another's answer; `tenant`: those of one trusted tenant share; `global`: all.",
+    )
+    anonymous: bool = Field(True, description="Let callers without any credential share one scope of their own.")
+
+
+class Stores(Section):
+    NOT_ACTIVE = frozenset({"memory", "vector_store"})
+
+    semantic_cache: CacheSettings = Field(default_factory=CacheSettings, description="Answers given before.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_either_name(cls, data: Any) -> Any:
+        """v0.3 also calls it `response_cache`."""
+        if isinstance(data, dict) and "response_cache" in data and "semantic_cache" not in data:
+            data = {**data, "semantic_cache": data["response_cache"]}
+            del data["response_cache"]
+        return data
+
+
 class Global(Section):
-    NOT_ACTIVE = frozenset({"stores", "integrations"})
+    NOT_ACTIVE = frozenset({"integrations"})
 
     router: RouterSettings = Field(default_factory=RouterSettings, description="The router itself.")
     inference: InferenceSettings = Field(default_factory=InferenceSettings, description="Triton.")
@@ -896,6 +938,7 @@ class Global(Section):
     model_catalog: ModelCatalogSettings = Field(
         default_factory=ModelCatalogSettings, description="The models behind the signals."
     )
+    stores: Stores = Field(default_factory=Stores, description="What is remembered.")
 
 
 class Config(Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from router.chat import ChatRequest
+from router.completion import Completion
 from router.config.schema import (
     FastResponsePlugin,
     HeaderMutationPlugin,
@@ -13,7 +14,7 @@ from router.config.schema import (
     SystemPromptPlugin,
     ToolsPlugin,
 )
-from router.plugins.fast_response import Answer, fast_response
+from router.plugins.fast_response import fast_response
 from router.plugins.header_mutation import HeaderChanges, change_headers
 from router.plugins.request_params import limit_params
 from router.plugins.system_prompt import apply_system_prompt
@@ -22,7 +23,7 @@ from router.plugins.tools import filter_tools
 
 def apply(
     plugins: Sequence[Plugin], request: ChatRequest, headers: Mapping[str, str], model: str
-) -> HeaderChanges | Answer:
+) -> HeaderChanges | Completion:
     """Let each enabled plugin rewrite ``request``. An answer ends the row: no backend is asked.
 
     ``headers`` are the request's, in lower case; ``model`` is the name that an answer carries.
@@ -45,4 +46,4 @@ def apply(
     return changes
 
 
-__all__ = ["Answer", "HeaderChanges", "apply"]
+__all__ = ["Completion", "HeaderChanges", "apply"]

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from router.config import Config, leaves
-from router.config.schema import DomainSignal
+from router.config.schema import DomainSignal, SemanticCachePlugin
 from router.identity import believed
 from router.inference import BundleError, Encoder, Encoding, Prototypes, Unavailable
 from router.signals import UNKNOWN, Asked, Evaluation, authz, complexity, domain, embedding, mcp, reask
@@ -98,7 +98,10 @@ class Gatherer:
         # All of them, used or not: domains compete, so each declared one has a say in who wins.
         self._domains = signals.domains
         self._needs_domains = domain.TYPE in used.types
-        self._needs_encoder = bool(used.types & {domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE})
+        # A cache looks for questions that mean the same.
+        self._needs_encoder = _has_semantic_cache(config) or bool(
+            used.types & {domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE}
+        )
         head = encoder.trunk.head(DOMAIN_HEAD) if encoder else None
         self._labels = head.labels if head else ()
         self._check_topics()
@@ -262,6 +265,16 @@ class Gatherer:
         vectors = {text: np.asarray(each.embedding) for text, each in encodings.items()}
         self._embedding_rules = embedding.EmbeddingRules(self._embeddings, vectors)
         self._complexity_rules = complexity.ComplexityRules(self._complexity, vectors)
+
+
+def _has_semantic_cache(config: Config) -> bool:
+    caches = (
+        plugin.configuration
+        for decision in config.routing.decisions
+        for plugin in decision.plugins
+        if isinstance(plugin, SemanticCachePlugin)
+    )
+    return any(cache.enabled and cache.mode != "exact" for cache in caches)
 
 
 class _Used:

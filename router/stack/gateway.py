@@ -119,14 +119,20 @@ def _admin(port: int, path: str) -> dict[str, list[dict[str, object]]]:
 
 
 def served_models(config: Config) -> dict[str, list[Served]]:
-    """What each endpoint serves: the models whose ``backend_refs`` name it, and their adapters."""
+    """What each endpoint serves: the models whose ``backend_refs`` name it, and their adapters.
+
+    Nothing at all stands for anything that is asked for, as at an endpoint that loads adapters on demand.
+    """
     loras = {card.name: tuple(lora.name for lora in card.loras) for card in config.routing.modelCards}
     endpoints = dict.fromkeys(ref.endpoint for model in config.providers.models for ref in model.backend_refs)
+    on_demand = {
+        ref.endpoint for model in config.providers.models for ref in model.backend_refs if ref.adapters_on_demand
+    }
     return {
         endpoint: [
             demo_backend.Served(model.provider_model_id or model.name, loras.get(model.name, ()))
             for model in config.providers.models
-            if any(ref.endpoint == endpoint for ref in model.backend_refs)
+            if endpoint not in on_demand and any(ref.endpoint == endpoint for ref in model.backend_refs)
         ]
         for endpoint in endpoints
     }

@@ -59,6 +59,12 @@ class Metrics:
             buckets=_UPSTREAM_SECONDS,
             registry=registry,
         )
+        self.cache = Counter(
+            "router_cache_lookups",
+            "Cache lookups, by what came of them; `not_kept` are answers that could not be stored.",
+            ["decision", "result"],
+            registry=registry,
+        )
         self.tokens = Counter(
             "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"],
             registry=registry,

@@ -167,9 +167,14 @@ def test_ten_mistakes_are_all_reported_where_they_were_written() -> None:
 
 
 def test_what_does_nothing_here_is_named() -> None:
-    text = FLAT + "prompt_guard: {enabled: true}\nsemantic_cache: {enabled: true}\nbert_model: {model_id: x}\n"
+    text = FLAT + "prompt_guard: {enabled: true}\nsemantic_cache: {embedding_model: x}\nbert_model: {model_id: x}\n"
     warned = {warning.path for warning in loads(text).warnings}
-    assert warned >= {"prompt_guard", "semantic_cache", "bert_model", "classifier.category_model.model_id"}
+    assert warned >= {
+        "prompt_guard",
+        "semantic_cache.embedding_model",
+        "bert_model",
+        "classifier.category_model.model_id",
+    }
 
 
 def test_migrating_loses_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:

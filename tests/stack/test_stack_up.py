@@ -199,6 +199,9 @@ def test_every_endpoint_gets_a_port_and_its_models() -> None:
         "127.0.0.1:8000": [Served("general"), Served("twin")],
         "vllm.example.svc.cluster.local:8000": [Served("org/base", ("haiku",))],
     }
+    lazy = yaml.safe_load(CONFIGURATION)
+    lazy["providers"]["models"][0]["backend_refs"][0]["adapters_on_demand"] = True
+    assert served_models(Config.model_validate(lazy))["127.0.0.1:8000"] == [], "whatever is asked for"
     replaced = with_endpoints(config, {name: f"127.0.0.1:{port}" for name, port in ports.items()})
     endpoints = [ref.endpoint for model in replaced.providers.models for ref in model.backend_refs]
     assert endpoints == [f"127.0.0.1:{first}", f"127.0.0.1:{second}", f"127.0.0.1:{first}"]

@@ -1,0 +1,239 @@
+"""Looking up and keeping answers.
+
+A hit needs more than a near embedding: everything else that shapes an answer is equal (the partition), the caller may
+see it (the scope), and the words do not differ in what matters (the guard).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from router.answers import Answer
+from router.cache.entry import Entry, Store, StoreUnavailable
+from router.cache.guard import difference
+from router.cache.scope import scope_of
+from router.chat import ChatRequest, message_text
+from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
+from router.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+Vector = NDArray[np.float32]
+
+# Members of a request that change how it is answered, or who pays, and not what the answer is.
+NOT_THE_ANSWER = frozenset(
+    {"stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+     "priority", "request_id", "messages"}
+)  # fmt: skip
+# How many near entries the guard may refuse before the lookup gives up.
+CANDIDATES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as the cache sees it. ``exact`` and ``partition`` are hex; see :class:`router.cache.entry.Entry`."""
+
+    exact: str
+    partition: str
+    prompt: str
+    embedding: Vector | None
+    decision: str
+    threshold: float
+    ttl_seconds: float
+    may_read: bool
+    may_store: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """``kind`` is `exact` or `semantic`, ``age`` in seconds."""
+
+    kind: str
+    similarity: float
+    age: float
+    text: str
+    usage: dict[str, Any] | None
+
+
+class SemanticCache:
+    """One store, and the rules for using it. ``checksum`` names the embedder that made the embeddings."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: CacheSettings,
+        identity: Identity,
+        checksum: str,
+        metrics: Metrics,
+        secret: bytes | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store, self.settings = store, settings
+        self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
+        self._secret = secret or secrets.token_bytes(32)
+
+    def question(
+        self,
+        plugin: SemanticCacheSettings,
+        decision: Decision,
+        request: ChatRequest,
+        rewritten: bytes,
+        headers: Mapping[str, str],
+        embedding: Vector | None,
+    ) -> Question | None:
+        """What to look for; ``None`` if this request has no place in a cache.
+
+        ``rewritten`` is the body as it goes to the backend; ``embedding`` that of the last user message, ``None`` if
+        there is none of the whole of it.
+        """
+        control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
+        messages = request.messages
+        if scope is None or not messages or messages[-1].get("role") != "user" or request.get("n") not in (None, 1):
+            return None
+        prompt = message_text(messages[-1])
+        if not prompt.strip():
+            return None
+        partition = self._partition(scope, decision.name, rewritten)
+        semantic = plugin.mode != "exact" and isinstance(messages[-1].get("content"), str)
+        return Question(
+            exact=hashlib.sha256(f"{partition}\n{prompt}".encode("utf-8", "replace")).hexdigest(),
+            partition=partition,
+            prompt=prompt,
+            embedding=embedding if semantic else None,
+            decision=decision.name,
+            threshold=_first(plugin.similarity_threshold, self.settings.similarity_threshold),
+            ttl_seconds=_first(plugin.ttl_seconds, self.settings.ttl_seconds),
+            may_read=not control & {"no-cache", "no-store"},
+            may_store="no-store" not in control,
+        )
+
+    def scope(self, kind: str, headers: Mapping[str, str]) -> str | None:
+        """See :func:`router.cache.scope.scope_of`."""
+        return scope_of(kind, self.identity, headers, self._secret, anonymous=self.settings.anonymous)
+
+    def _partition(self, scope: str, decision: str, rewritten: bytes) -> str:
+        """Everything that shapes the answer, but the words of the last user message."""
+        body: dict[str, Any] = json.loads(rewritten)
+        shape = {name: value for name, value in body.items() if name not in NOT_THE_ANSWER}
+        *before, last = body["messages"]
+        rest = {name: value for name, value in last.items() if name != "content"}
+        content = last.get("content")
+        parts = [part for part in content if not _is_text(part)] if isinstance(content, list) else []
+        whole = json.dumps([scope, decision, self._checksum, shape, before, rest, parts], sort_keys=True)
+        return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
+
+    async def find(self, question: Question) -> Hit | None:
+        """An answer that was given before. A store that is down is a miss."""
+        result, hit = "bypassed", None
+        if question.may_read:
+            try:
+                result, hit = await self._found(question)
+            except StoreUnavailable as unavailable:
+                log.warning("cache is not used", extra={"fields": {"reason": unavailable.reason}})
+                result = "unavailable"
+        self._metrics.cache.labels(question.decision, result).inc()
+        return hit
+
+    async def recall(self, exact: str) -> Hit | None:
+        """The answer under an exact key, for a request that was looked up before."""
+        try:
+            entry = await self.store.get(exact)
+        except StoreUnavailable:
+            return None
+        if entry is None:
+            return None
+        self._metrics.cache.labels(entry.decision, "repeat").inc()
+        return self._hit("exact", 1.0, entry)
+
+    async def _found(self, question: Question) -> tuple[str, Hit | None]:
+        entry = await self.store.get(question.exact)
+        if entry is not None and entry.prompt == question.prompt:
+            return "exact", self._hit("exact", 1.0, entry)
+        if question.embedding is None:
+            return "miss", None
+        near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
+        for similarity, candidate in near:
+            if difference(candidate.prompt, question.prompt) is None:
+                return "semantic", self._hit("semantic", similarity, candidate)
+        return ("guarded" if near else "miss"), None
+
+    async def keep(self, question: Question, answer: Answer) -> None:
+        """Store a complete answer; anything else is let go."""
+        if not question.may_store or not answer.complete or answer.finish_reason != "stop":
+            return
+        if answer.tool_calls or not answer.text:
+            return
+        kept = orjson.dumps({"text": answer.text, "usage": answer.written_usage})
+        entry = Entry(
+            question.exact, question.partition, question.decision, question.prompt, question.embedding, kept,
+            self._clock(), question.ttl_seconds,
+        )  # fmt: skip
+        try:
+            await self.store.put(entry)
+        except StoreUnavailable as unavailable:
+            log.warning("answer is not kept", extra={"fields": {"reason": unavailable.reason}})
+            self._metrics.cache.labels(question.decision, "not_kept").inc()
+
+    def _hit(self, kind: str, similarity: float, entry: Entry) -> Hit:
+        kept = orjson.loads(entry.answer)
+        return Hit(kind, similarity, max(self._clock() - entry.stored_at, 0.0), kept["text"], kept["usage"])
+
+
+class Memo:
+    """Requests of one generation that were looked up before, so that a repeat needs no signal at all.
+
+    Only for configurations whose decisions depend on nothing but the body. Holds at most ``most`` requests.
+    """
+
+    def __init__(self, cache: SemanticCache, most: int) -> None:
+        self._cache, self._most = cache, most
+        self._known: OrderedDict[bytes, tuple[str, str, dict[str, str]]] = OrderedDict()
+
+    def key(self, body: bytes, headers: Mapping[str, str]) -> bytes | None:
+        """Names a request of one caller; ``None`` if it must not be answered from memory."""
+        if controls(headers) & {"no-cache", "no-store"}:
+            return None
+        scope = self._cache.scope("user", headers)
+        return None if scope is None else hashlib.sha256(scope.encode("utf-8", "replace") + b"\n" + body).digest()
+
+    def note(self, key: bytes, exact: str, model: str, headers: dict[str, str]) -> None:
+        """The request ``key`` is answered by the entry ``exact``, under these headers."""
+        self._known[key] = exact, model, headers
+        self._known.move_to_end(key)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+    async def recall(self, key: bytes) -> tuple[Hit, str, dict[str, str]] | None:
+        """The answer to a request that was looked up before, with its model and headers; ``None`` if it is gone."""
+        known = self._known.get(key)
+        if known is None:
+            return None
+        exact, model, headers = known
+        hit = await self._cache.recall(exact)
+        return None if hit is None else (hit, model, headers)
+
+
+def controls(headers: Mapping[str, str]) -> set[str]:
+    """What the client asks of caches, in words such as `no-store`."""
+    said = f"{headers.get('cache-control', '')},{headers.get('x-vsr-cache-control', '')}"
+    return {word.strip() for word in said.lower().split(",")}
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, str) or (isinstance(part, dict) and part.get("type") == "text")
+
+
+def _first(own: float | None, general: float) -> float:
+    return general if own is None else own

@@ -1,0 +1,37 @@
+"""Who may be given whose answers.
+
+By default nobody is given another's: the scope is the caller. Identity headers count only where the configuration says
+who sets them; otherwise it is the credential that tells callers apart, and only its HMAC is kept.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+
+from router.config.schema import Identity as IdentitySettings
+from router.identity import identify
+
+CREDENTIALS = ("authorization", "x-api-key", "api-key")
+
+
+def scope_of(
+    kind: str, settings: IdentitySettings, headers: Mapping[str, str], secret: bytes, *, anonymous: bool
+) -> str | None:
+    """The scope of a request: equal for requests that may share answers. ``None``: nothing may be cached for it.
+
+    ``kind`` is `user`, `tenant` or `global`. ``anonymous`` lets callers without any credential share one scope.
+    """
+    if kind == "global":
+        return "global"
+    caller = identify(settings, headers)
+    if kind == "tenant":
+        # Only a tenant that somebody vouches for; a credential says nothing of tenants.
+        return f"tenant:{caller.tenant}" if caller is not None and caller.tenant else None
+    if caller is not None:
+        return f"user:{caller.user}"
+    given = [f"{name}:{headers[name]}" for name in CREDENTIALS if headers.get(name)]
+    if given:
+        return "credential:" + hmac.new(secret, "\n".join(given).encode("utf-8", "replace"), sha256).hexdigest()
+    return "anonymous" if anonymous else None

@@ -1,0 +1,207 @@
+"""Who gets whose answer, and what is worth keeping."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from router.answers import Answer
+from router.cache.cache import Question, SemanticCache
+from router.cache.memory import MemoryStore
+from router.cache.scope import scope_of
+from router.chat import ChatRequest
+from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
+from router.telemetry import Metrics
+
+EAST, NORTH = np.eye(2, dtype=np.float32)
+NEAR = np.array([0.99, np.sqrt(1 - 0.99**2)], np.float32)
+ADA, BOB = {"authorization": "Bearer ada"}, {"authorization": "Bearer bob"}
+DECISION = Decision(name="d")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache(clock: Clock) -> SemanticCache:
+    store = MemoryStore(100, clock=clock)
+    return SemanticCache(store, CacheSettings(), Identity(), "sum", Metrics(), b"key", clock)
+
+
+def asked(
+    cache: SemanticCache,
+    prompt: Any = "What is the capital of France?",
+    headers: dict[str, str] | None = None,
+    embedding: Any = EAST,
+    settings: SemanticCacheSettings | None = None,
+    before: list[Any] | None = None,
+    **members: Any,
+) -> Question | None:
+    messages = [*(before or []), {"role": "user", "content": prompt}]
+    body = json.dumps({"model": "m", "messages": messages, **members}).encode()
+    request = ChatRequest.parse(body)
+    return cache.question(
+        settings or SemanticCacheSettings(), DECISION, request, body, ADA if headers is None else headers, embedding
+    )
+
+
+def answer(text: str = "Paris.", **changes: Any) -> Answer:
+    made = Answer(False, text, "stop", complete=True)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+async def kept(cache: SemanticCache, question: Question | None) -> None:
+    assert question is not None
+    await cache.keep(question, answer())
+
+
+async def hit(cache: SemanticCache, question: Question | None) -> str | None:
+    assert question is not None
+    found = await cache.find(question)
+    return found.kind if found else None
+
+
+async def test_the_same_question_is_an_exact_hit(cache: SemanticCache, clock: Clock) -> None:
+    await kept(cache, asked(cache))
+    clock.now += 7
+    found = await cache.find(asked(cache))  # type: ignore[arg-type]
+    assert found is not None and (found.kind, found.text, found.similarity, found.age) == ("exact", "Paris.", 1.0, 7.0)
+
+
+async def test_an_alike_question_is_a_semantic_hit_and_a_far_one_is_none(cache: SemanticCache) -> None:
+    await kept(cache, asked(cache))
+    alike = "what's the capital of france"
+    assert await hit(cache, asked(cache, alike, embedding=NEAR)) == "semantic"
+    assert await hit(cache, asked(cache, alike, embedding=NORTH)) is None
+    strict = SemanticCacheSettings(similarity_threshold=0.995)
+    assert await hit(cache, asked(cache, alike, embedding=NEAR, settings=strict)) is None
+    exact = SemanticCacheSettings(mode="exact")
+    assert await hit(cache, asked(cache, alike, embedding=NEAR, settings=exact)) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "What is not the capital of France?",
+        "What is the capital of Spain?",
+        "What was the capital of France in 1790?",
+    ],
+)
+async def test_words_that_matter_outweigh_a_near_embedding(cache: SemanticCache, other: str) -> None:
+    await kept(cache, asked(cache))
+    assert await hit(cache, asked(cache, other, embedding=EAST)) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"headers": BOB},
+        {"headers": {}},
+        {"temperature": 0.7},
+        {"max_tokens": 5},
+        {"tools": [{"type": "function", "function": {"name": "x"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"model": "another"},
+        {"before": [{"role": "system", "content": "Answer in French."}]},
+        {"before": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
+        {
+            "prompt": [
+                {"type": "text", "text": "What is the capital of France?"},
+                {"type": "image_url", "image_url": {}},
+            ]
+        },
+    ],
+)
+async def test_whatever_shapes_an_answer_sets_it_apart(cache: SemanticCache, changes: dict[str, Any]) -> None:
+    await kept(cache, asked(cache))
+    assert await hit(cache, asked(cache, **changes)) is None
+
+
+@pytest.mark.parametrize("member", [{"stream": True}, {"user": "x"}, {"metadata": {"a": "b"}}, {"stream_options": {}}])
+async def test_how_it_is_delivered_does_not(cache: SemanticCache, member: dict[str, Any]) -> None:
+    await kept(cache, asked(cache))
+    assert await hit(cache, asked(cache, **member)) == "exact"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"complete": False},
+        {"finish_reason": "length"},
+        {"finish_reason": "tool_calls"},
+        {"finish_reason": None},
+        {"tool_calls": True},
+        {"text": ""},
+    ],
+)
+async def test_only_whole_answers_are_kept(cache: SemanticCache, changes: dict[str, Any]) -> None:
+    question = asked(cache)
+    assert question is not None
+    await cache.keep(question, answer(**changes))
+    assert await cache.store.size() == 0
+
+
+async def test_clients_can_ask_for_a_fresh_answer_or_leave_no_trace(cache: SemanticCache) -> None:
+    await kept(cache, asked(cache))
+    for header in ("cache-control", "x-vsr-cache-control"):
+        fresh = asked(cache, headers={**ADA, header: "max-age=0, No-Cache"})
+        assert await hit(cache, fresh) is None and fresh is not None and fresh.may_store
+        silent = asked(cache, "Something else?", headers={**ADA, header: "no-store"})
+        await kept(cache, silent)
+        assert await cache.store.size() == 1
+
+
+async def test_an_answer_lives_as_long_as_it_was_given(cache: SemanticCache, clock: Clock) -> None:
+    await kept(cache, asked(cache, settings=SemanticCacheSettings(ttl_seconds=60)))
+    clock.now += 59.9
+    assert await hit(cache, asked(cache)) == "exact"
+    clock.now += 0.1
+    assert await hit(cache, asked(cache)) is None
+    assert await hit(cache, asked(cache, embedding=NEAR)) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "members"),
+    [([{"role": "user", "content": "x"}, {"role": "assistant", "content": None}], {"n": 2})],
+)
+async def test_several_choices_have_no_place_in_it(
+    cache: SemanticCache, before: list[Any], members: dict[str, Any]
+) -> None:
+    assert asked(cache, before=before, **members) is None
+    assert asked(cache, "   ") is None
+
+
+# --- scope ---------------------------------------------------------------------------------------------------------
+
+BELIEVED = Identity(set_by="gateway")
+
+
+def scope(kind: str, settings: Identity, headers: dict[str, str], anonymous: bool = True) -> str | None:
+    return scope_of(kind, settings, headers, b"secret", anonymous=anonymous)
+
+
+def test_callers_are_told_apart_by_what_can_be_believed() -> None:
+    forged = {"x-authz-user-id": "ada", "x-tenant-id": "acme"}
+    assert scope("user", BELIEVED, forged) == "user:ada"
+    assert scope("tenant", BELIEVED, forged) == "tenant:acme"
+    assert scope("user", Identity(), forged) == "anonymous", "claims that nobody vouches for are none"
+    assert scope("tenant", Identity(), forged) is None
+    assert scope("user", Identity(), {}, anonymous=False) is None
+    assert scope("global", Identity(), forged) == "global"
+    ada, bob = scope("user", Identity(), ADA), scope("user", Identity(), BOB)
+    assert ada != bob and ada is not None and "ada" not in ada.removeprefix("credential:")
+    assert scope("user", Identity(), {**ADA, "x-authz-user-id": "bob"}) == ada

@@ -1,0 +1,56 @@
+"""Questions that an embedding takes for one, and that are two."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.cache.guard import difference
+
+APART = [
+    ("Is aspirin safe for children?", "Is aspirin not safe for children?", "negation"),
+    ("Which foods have gluten?", "Which foods have no gluten?", "negation"),
+    ("Can I fly with a drone?", "Can't I fly with a drone?", "negation"),
+    ("How do I boil 2 eggs?", "How do I boil twelve eggs?", "number"),
+    ("What changed in Python 2?", "What changed in Python 3?", "number"),
+    ("How much is 5 kg of rice?", "How much is 5 lb of rice?", "unit"),
+    ("Convert miles to km", "Convert km to miles", "direction"),
+    ("Flights from Oslo to Rome", "Flights from Rome to Oslo", "direction"),
+    ("Should I eat before training?", "Should I eat after training?", "direction"),
+    ("What is the largest lake?", "What is the smallest lake?", "content"),
+    ("Which is more expensive?", "Which is less expensive?", "comparison"),
+    ("Do all birds fly?", "Do some birds fly?", "quantifier"),
+    ("Are you open on Monday?", "Are you open on Tuesday?", "date"),
+    ("Who founded the company Siemens?", "Who founded the company Bosch?", "name"),
+    ("How do I make bread?", "Why do I make bread?", "content"),
+]
+ALIKE = [
+    ("What is the capital of France?", "what's the capital of france"),
+    ("How do I reset my password?", "Hi, could you please tell me how to reset my password? Thanks!"),
+    ("Which dogs are good with children", "Which dog is good with children?"),
+    ("Can two people share it?", "can 2 people share it"),
+    ("Why doesn’t it start?", "Why does it not start?"),
+]
+
+
+@pytest.mark.parametrize(("earlier", "now", "kind"), APART)
+def test_what_matters_sets_two_questions_apart(earlier: str, now: str, kind: str) -> None:
+    assert difference(earlier, now) == kind
+    assert difference(now, earlier) == kind
+
+
+@pytest.mark.parametrize(("earlier", "now"), ALIKE)
+def test_politeness_and_spelling_do_not(earlier: str, now: str) -> None:
+    assert difference(earlier, now) is None and difference(now, earlier) is None
+
+
+@given(st.text(), st.text())
+def test_it_is_symmetric_and_never_fails(one: str, other: str) -> None:
+    assert (difference(one, other) is None) is (difference(other, one) is None)
+    assert difference(one, one) is None
+
+
+@given(st.text("abcde 123"))
+def test_letter_case_says_nothing(text: str) -> None:
+    assert difference(text, text.upper()) is None
