@@ -30,12 +30,14 @@ def listed_adapters(answer: Any, base_names: Iterable[str]) -> frozenset[str]:
     stands as ``root`` in the base's own entry.
 
     Raises:
-        ValueError: the answer is none of a model list.
+        ValueError: the answer is no list of models, or does not name the model: then it says nothing of its adapters.
     """
     entries = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(entries, list):
         raise ValueError("no list of models")
     models = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     names = set(base_names)
+    if not any(entry["id"] in names for entry in models):
+        raise ValueError("the model is not in the list")
     parents = names | {entry["root"] for entry in models if entry["id"] in names and isinstance(entry.get("root"), str)}
     return frozenset(entry["id"] for entry in models if entry.get("parent") in parents and entry["id"] not in names)
