@@ -11,15 +11,17 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from router.cache.cache import SemanticCache
 from router.cache.memory import MemoryStore
 from router.config import Loaded
-from router.config.schema import McpSettings, SemanticCachePlugin
+from router.config.schema import McpSettings, ReplaySettings, SemanticCachePlugin
 from router.inference import Bundle, BundleError, Encoder, Prototypes, Unavailable
 from router.pipeline import Pipeline
+from router.replay import Records
 from router.selection import LoadedAdapters
 from router.signals.domain import TopicParameters
 from router.signals.mcp import McpClassifier
@@ -61,6 +63,7 @@ class Generations:
         self._prototypes = Prototypes(self.encoder, bundle.checksum, directory)
         self._checksum = bundle.checksum
         self._cache: SemanticCache | None = None
+        self._records: Records | None = None
         self._classifiers: list[_Classifier] = []
         self._running = False
         self.current = self._build(first)
@@ -88,6 +91,11 @@ class Generations:
     def know(self, adapters: LoadedAdapters) -> None:
         """Take notice of what the backends have loaded."""
         self.current.adapters = adapters
+
+    async def replay(self, name: str) -> dict[str, Any] | None:
+        """The record of a decision, by its id."""
+        records = self.current.records
+        return records.find(name) if records is not None else None
 
     async def purge(self, key: str | None, decision: str | None) -> int:
         """Empty the cache, or a part of it; returns how many entries there were."""
@@ -138,7 +146,15 @@ class Generations:
             prototypes=self._prototypes,
             classifier=self._classifier(loaded.config.global_.model_catalog.modules.classifier.mcp),
             cache=self._cache_for(loaded),
+            records=self._records_for(loaded.config.global_.services.router_replay),
         )
+
+    def _records_for(self, settings: ReplaySettings) -> Records | None:
+        if not settings.enabled:
+            return None
+        if self._records is None or self._records.settings != settings:
+            self._records = Records(settings)
+        return self._records
 
     def _cache_for(self, loaded: Loaded) -> SemanticCache | None:
         """The cache that the settings ask for: the current one, with all that it holds, while they stay the same."""

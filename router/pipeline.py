@@ -28,6 +28,7 @@ from router.config.schema import McpSettings, SemanticCachePlugin
 from router.decisions import Choice, Verdict, choose
 from router.errors import error_body
 from router.inference import Encoder, Prototypes, Unavailable
+from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
 from router.signals import Asked
 from router.signals.domain import TopicParameters
@@ -116,6 +117,7 @@ class Pipeline:
         prototypes: Prototypes | None = None,
         classifier: McpClassifier | None = None,
         cache: SemanticCache | None = None,
+        records: Records | None = None,
     ) -> None:
         services = loaded.config.global_.services
         self.config = loaded.config
@@ -134,6 +136,7 @@ class Pipeline:
         self._anybody = services.authz.fail_open
         self._usage = services.observability.usage
         self.cache = cache
+        self.records = records
         self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
         self._keeping: set[asyncio.Task[None]] = set()
         audit = services.observability.audit
@@ -247,8 +250,10 @@ class Pipeline:
         if hit is not None:
             answered = completion(chat, hit.text, model, hit.usage)
             return self._made_here(asked, route, answered, "cache", _cache_headers(hit))
-        self._record(asked, route, "routed")
+        replay = self._record(asked, route, "routed")
         headers, answer = changes.set | _upstream(route.selection), self._answer_headers(route)
+        if replay is not None:
+            answer["x-vsr-replay-id"] = replay
         if question is not None:
             answer["x-vsr-cache-hit"] = "miss"
             # A compressed answer could not be read.
@@ -276,8 +281,9 @@ class Pipeline:
         self, asked: Asked, route: Route, answer: Completion, path: str, headers: Mapping[str, str]
     ) -> Reply:
         """An answer that no backend is asked for."""
-        self._record(asked, route, path)
-        made = {"content-type": answer.content_type, "x-vsr-response-path": path}
+        replay = self._record(asked, route, path)
+        made = {"x-vsr-replay-id": replay} if replay is not None else {}
+        made |= {"content-type": answer.content_type, "x-vsr-response-path": path}
         return Reply(200, answer.body, self._answer_headers(route) | made | dict(headers))
 
     def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
@@ -378,7 +384,8 @@ class Pipeline:
     def _label(self, model: str) -> str:
         return model if self.catalog.is_declared(model) else UNDECLARED
 
-    def _record(self, asked: Asked, route: Route, path: str) -> None:
+    def _record(self, asked: Asked, route: Route, path: str) -> str | None:
+        """Count and log a decision; returns the id under which it can be looked up, if it can."""
         decision, selection = route.choice.decision, route.selection
         name = decision.name if decision else ""
         self._metrics.requests.labels(name, self._label(selection.model), path).inc()
@@ -392,8 +399,15 @@ class Pipeline:
             self._metrics.adapter_fallbacks.labels(self._label(selection.missing)).inc()
         fields = self._summary(asked, route)
         log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields})
-        if self._audit is not None and not self._audit.write(self._audit_record(asked, route, path, fields)):
+        if self._audit is None and self.records is None:
+            return None
+        record = self._decision_record(asked, route, path, fields)
+        prompt = {"prompt": asked.prompt.encode("utf-8", "replace").decode()}
+        if self._audit is not None and not self._audit.write(record | (prompt if self._audit_prompt else {})):
             self._metrics.audit_errors.inc()
+        if self.records is None:
+            return None
+        return self.records.keep(record | (prompt if self.records.settings.include_prompt else {}))
 
     def _summary(self, asked: Asked, route: Route) -> dict[str, Any]:
         decision, gathered, selection = route.choice.decision, route.gathered, route.selection
@@ -412,7 +426,7 @@ class Pipeline:
             "ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
         }
 
-    def _audit_record(self, asked: Asked, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def _decision_record(self, asked: Asked, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Why this request went where it went, for whoever has to account for it."""
         matched = [
             {"type": kind, "name": name, "value": round(found.value, 4), "threshold": found.threshold}
@@ -420,7 +434,7 @@ class Pipeline:
             if found.matched
         ]
         verdicts = zip(self._routing.decisions, route.choice.verdicts, strict=True)
-        record = {
+        return {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "generation": self.generation,
             "path": path,
@@ -430,7 +444,6 @@ class Pipeline:
             "matched_decisions": [decision.name for decision, verdict in verdicts if _matched(verdict)],
             "refused_hints": route.selection.refused_hints,
         }
-        return record | ({"prompt": asked.prompt.encode("utf-8", "replace").decode()} if self._audit_prompt else {})
 
 
 def _cache_headers(hit: Hit) -> dict[str, str]:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
+from starlette.applications import Starlette
 
-from router.api import Purge, create_app
+from router.api import create_app
 from router.config import Config, Loaded
 from router.config.schema import ApiSettings, MetricsSettings
 from router.discovery import Discovery
@@ -98,6 +99,23 @@ class _Service:
         for worker in self._workers:
             worker.know(adapters)
 
+    def _app(self, settings: ApiSettings) -> Starlette:
+        token = os.environ.get(settings.token_env, "") if settings.token_env else None
+        if token == "":
+            raise RuntimeError(f"global.services.api.token_env: the variable {settings.token_env} is empty")
+        return create_app(
+            lambda: self._generations.current,
+            token,
+            rejected=lambda: self._reloader.rejected,
+            purge=self._purge,
+            replay=self._replay,
+        )
+
+    async def _replay(self, name: str) -> dict[str, Any] | None:
+        here = self._generations.replay(name)
+        found = await asyncio.gather(here, *(worker.replay(name) for worker in self._workers))
+        return next((record for record in found if record is not None), None)
+
     async def _purge(self, key: str | None, decision: str | None) -> int:
         here = self._generations.purge(key, decision)
         return sum(await asyncio.gather(here, *(worker.purge(key, decision) for worker in self._workers)))
@@ -111,7 +129,7 @@ class _Service:
         services = self._config.services
         async with (
             _metrics(services.observability.metrics, self._exposed),
-            _rest(services.api, lambda: self._generations.current, lambda: self._reloader.rejected, self._purge),
+            _rest(services.api, self._app(services.api)),
             _background(self._generations.run(), self._discovery.run(), self._reloader.run()),
             self._extproc(),
         ):
@@ -184,13 +202,7 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _rest(
-    settings: ApiSettings, current: Callable[[], Pipeline], rejected: Callable[[], list[str]], purge: Purge
-) -> AsyncIterator[None]:
-    token = os.environ.get(settings.token_env, "") if settings.token_env else None
-    if token == "":
-        raise RuntimeError(f"global.services.api.token_env: the variable {settings.token_env} is empty")
-    app = create_app(current, token, rejected, purge)
+async def _rest(settings: ApiSettings, app: Starlette) -> AsyncIterator[None]:
     options = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off"
     )

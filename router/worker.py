@@ -93,6 +93,8 @@ async def _obey(lines: asyncio.StreamReader, generations: Generations) -> None:
                 before = None
                 generations.forget_unused()
                 _answer({"done": "drained"})
+            case "replay":
+                _answer({"done": "replay", "record": await generations.replay(message["id"])})
             case "purge":
                 _answer({"done": "purge", "count": await generations.purge(message["key"], message["decision"])})
             case "adapters":
@@ -205,6 +207,12 @@ class Worker:
                 # It was started since with the generation before: it has to start again.
                 if self._process is not None:
                     self._process.kill()
+
+    async def replay(self, name: str) -> dict[str, Any] | None:
+        """The record of a decision that the worker has made, by its id."""
+        if not self.ready.is_set():
+            return None
+        return (await self._ask({"do": "replay", "id": name})).get("record")
 
     async def purge(self, key: str | None, decision: str | None) -> int:
         """Empty the worker's cache, or a part of it; returns how many entries there were."""

@@ -1,5 +1,5 @@
 """REST: classify, explain, embeddings, models, health."""
 
-from router.api.app import Purge, create_app
+from router.api.app import create_app
 
-__all__ = ["Purge", "create_app"]
+__all__ = ["create_app"]

@@ -81,14 +81,15 @@ def create_app(
     token: str | None = None,
     rejected: Callable[[], list[str]] = list,
     purge: Purge | None = None,
+    replay: Replay | None = None,
 ) -> Starlette:
     """The application.
 
     ``current`` returns the pipeline to ask, ``rejected`` what is wrong with a configuration file that is not served,
-    ``purge`` empties the caches of all processes (default: that of ``current``). With ``token`` all but probes need it
-    as bearer.
+    ``purge`` empties the caches of all processes and ``replay`` looks decisions up in them (default: that of
+    ``current``). With ``token`` all but probes need it as bearer.
     """
-    rest = _Rest(current, rejected, purge or _purge_of(current))
+    rest = _Rest(current, rejected, purge or _purge_of(current), replay or _replay_of(current))
     routes = [
         Route("/api/v1/classify/intent", rest.classify, methods=["POST"]),
         Route("/classify", rest.classify, methods=["POST"]),
@@ -97,6 +98,7 @@ def create_app(
         Route("/api/v1/similarity", rest.similarity, methods=["POST"]),
         Route("/api/v1/explain", rest.explain, methods=["POST"]),
         Route("/api/v1/cache/purge", rest.purge, methods=["POST"]),
+        Route("/api/v1/replay/{id}", rest.replay),
         Route("/v1/models", rest.models),
         Route("/health", rest.health),
         Route("/ready", rest.ready),
@@ -133,9 +135,23 @@ def _purge_of(current: Callable[[], Pipeline]) -> Purge:
     return purge
 
 
+Replay = Callable[[str], Awaitable[dict[str, Any] | None]]
+"""Finds the record of a decision by its id."""
+
+
+def _replay_of(current: Callable[[], Pipeline]) -> Replay:
+    async def replay(name: str) -> dict[str, Any] | None:
+        records = current().records
+        return records.find(name) if records is not None else None
+
+    return replay
+
+
 class _Rest:
-    def __init__(self, current: Callable[[], Pipeline], rejected: Callable[[], list[str]], purge: Purge) -> None:
-        self._current, self._rejected, self._purge = current, rejected, purge
+    def __init__(
+        self, current: Callable[[], Pipeline], rejected: Callable[[], list[str]], purge: Purge, replay: Replay
+    ) -> None:
+        self._current, self._rejected, self._purge, self._replay = current, rejected, purge, replay
 
     async def classify(self, request: Request) -> Response:
         body = ClassifyRequest.model_validate_json(await request.body())
@@ -202,6 +218,12 @@ class _Rest:
     async def purge(self, request: Request) -> Response:
         body = PurgeRequest.model_validate_json(await request.body())
         return _json({"removed": await self._purge(body.key, body.decision)})
+
+    async def replay(self, request: Request) -> Response:
+        record = await self._replay(request.path_params["id"])
+        if record is None:
+            raise HTTPException(404, "no such decision is kept")
+        return _json(record)
 
     async def models(self, request: Request) -> Response:
         return _json({"object": "list", "data": self._current().models()})

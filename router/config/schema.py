@@ -805,8 +805,20 @@ class Authz(Section):
     identity: Identity = Field(default_factory=Identity, description="Who is calling.")
 
 
+class ReplaySettings(Section):
+    """Looking up recent decisions by the id in `x-vsr-replay-id`."""
+
+    NOT_ACTIVE = frozenset({"store_backend", "async_writes"})
+    INSTEAD: ClassVar[dict[str, str]] = {"store_backend": "records are kept in memory"}
+
+    enabled: bool = Field(False, description="Keep decision records.")
+    max_records: int = Field(1000, ge=1, le=1_000_000, description="Most records kept, in each worker.")
+    ttl_seconds: float = Field(3600, gt=0, description="How long a record can be looked up.")
+    include_prompt: bool = Field(False, description="Put the prompt's text into the record.")
+
+
 class Services(Section):
-    NOT_ACTIVE = frozenset({"response_api", "ratelimit", "management_api", "router_replay",
+    NOT_ACTIVE = frozenset({"response_api", "ratelimit", "management_api",
                             "startup_status"})  # fmt: skip
 
     api: ApiSettings = Field(default_factory=ApiSettings, description="REST: classify, explain, models, health.")
@@ -814,6 +826,7 @@ class Services(Section):
     envoy: EnvoySettings = Field(default_factory=EnvoySettings, description="The Envoy that `up` runs.")
     observability: Observability = Field(default_factory=Observability, description="Metrics, traces, audit.")
     authz: Authz = Field(default_factory=Authz, description="Identity and roles.")
+    router_replay: ReplaySettings = Field(default_factory=ReplaySettings, description="Looking up decisions.")
 
 
 _BOUND = "the signal bundle's domain head is used"

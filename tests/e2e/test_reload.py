@@ -63,7 +63,7 @@ class Changing(Site):
         changes = {
             "global": {
                 "router": {"reload": {"interval_seconds": 0.05}},
-                "services": {"extproc": {"workers": 2}},
+                "services": {"extproc": {"workers": 2}, "router_replay": {"enabled": True}},
             }
         }
         super().__init__(directory, directory / "first.yaml", changes, grpc=grpc, any_adapter=True)
@@ -220,6 +220,17 @@ def test_a_running_answer_outlives_its_model(changing: Changing) -> None:
     assert events[-1] == "data: [DONE]" and len(events) > 30
     # Names of the generation before are gone once its requests are.
     assert changing.ask("hello", model=adapter).status_code == 404
+
+
+def test_a_decision_of_any_worker_can_be_looked_up(changing: Changing) -> None:
+    for _ in range(8):
+        answer = changing.ask("hello, this is private")
+        url = f"http://127.0.0.1:{changing.rest}/api/v1/replay/{answer.headers['x-vsr-replay-id']}"
+        record = httpx.get(url).json()
+        assert record["decision"] == "all" and record["model"] == answer.headers["x-vsr-selected-model"]
+        assert record["generation"] == answer.headers["x-vsr-config-generation"]
+        assert "private" not in json.dumps(record)
+    assert httpx.get(f"http://127.0.0.1:{changing.rest}/api/v1/replay/unknown").status_code == 404
 
 
 def test_metrics_are_those_of_all_workers(changing: Changing) -> None:
