@@ -214,6 +214,23 @@ def test_migrating_keeps_quotes_around_variables_and_reads_long_prompts(monkeypa
     assert loads(migrated).config == config
 
 
+def test_settings_of_the_cache_and_the_services_are_carried() -> None:
+    text = BASE + textwrap.dedent(
+        """\
+        semantic_cache: {similarity_threshold: 0.8, ttl_seconds: 60, embedding_model: x}
+        api: {batch_classification: {max_batch_size: 3}, port: 9081}
+        observability: {metrics: {port: 9191}, tracing: {enabled: true}}
+        """
+    )
+    loaded = loads(text)
+    cache, services = loaded.config.global_.stores.semantic_cache, loaded.config.global_.services
+    assert (cache.similarity_threshold, cache.ttl_seconds) == (0.8, 60)
+    assert (services.api.port, services.observability.metrics.port) == (9081, 9191)
+    assert [warning.path for warning in loaded.warnings] == [
+        "semantic_cache.embedding_model", "api.batch_classification", "observability.tracing",
+    ]  # fmt: skip
+
+
 def test_what_is_canonical_already_is_not_migrated() -> None:
     with pytest.raises(ConfigError, match="canonical form already"):
         migrate("providers: {models: [{name: m}]}")
@@ -394,6 +411,7 @@ details = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(flat_files())
 def test_any_flat_file_means_the_same_after_migration(document: dict[str, Any]) -> None:
     text = yaml.safe_dump(document, allow_unicode=True)
@@ -436,7 +454,7 @@ decisions: [{name: own, rules: {type: keyword, name: mine}, modelRefs: [{model: 
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_whatever_stands_in_a_flat_file_its_problems_are_where_it_stands(data: st.DataObject) -> None:
     document = parse(WHOLE).data
