@@ -11,7 +11,7 @@ import yaml
 
 Path = tuple[str | int, ...]
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # As the two loaders of the library call it.
 _PLAIN = (None, "")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -51,7 +51,7 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Document:
     Syntax errors, repeated keys and variables that are not set are returned as flaws, never raised.
     """
     document = Document()
-    loader = _Loader(text)
+    loader = Loader(text)
     try:
         node = loader.get_single_node()
         if node is not None:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from router.config.document import Path
+from router.config.document import Loader, Path
 from router.config.schema import DomainClassifier, KeywordSignal, Name, Section
 
 # Priorities of the decisions that a category becomes, by what tells the category.
@@ -407,7 +407,7 @@ def _misspelt(name: str, known: Iterable[str]) -> bool:
     """Whether ``name`` is nearly a known one. Names that differ in their numbers are sizes and versions."""
     numbers = re.findall(r"\d+", name)
     alike = [other for other in known if re.findall(r"\d+", other) == numbers]
-    return bool(difflib.get_close_matches(name, alike, n=1, cutoff=0.8))
+    return bool(difflib.get_close_matches(name, alike, n=1, cutoff=0.75))
 
 
 def _providers(data: dict[str, Any], models: dict[str, Path], converted: Converted) -> None:
@@ -719,7 +719,7 @@ _Dumper.add_representer(str, _text)
 
 def as_yaml(data: dict[str, Any], text: str) -> str:
     """``data`` in the canonical order of keys; ``text`` is the flat file, for how its variables are quoted."""
-    scalars = (token for token in yaml.scan(text) if isinstance(token, yaml.ScalarToken))
+    scalars = (token for token in yaml.scan(text, Loader=Loader) if isinstance(token, yaml.ScalarToken))
     dumper = type("_Dumper", (_Dumper,), {"plain": frozenset(token.value for token in scalars if token.plain)})
     ordered = {key: data[key] for key in ("version", "providers", "routing", "global") if key in data}
     written: str = yaml.dump(ordered, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -369,11 +369,11 @@ def _models_exist(data: Any, report: _Report) -> None:
 
 def _models_are_served(data: Any, report: _Report) -> None:
     named = _at(data, "global", "router", "auto_model_names") or RouterSettings().auto_model_names
-    virtual = {*named, _at(data, "global", "router", "auto_model_name")} if isinstance(named, list | tuple) else set()
+    virtual = [*(named if isinstance(named, list | tuple) else ()), _at(data, "global", "router", "auto_model_name")]
     for path, model in _items(data, _MODELS):
         if not model.get("backend_refs"):
             report.error(path, f"model `{model.get('name')}` has no backend_refs")
-        if model.get("name") in virtual:
+        if model.get("name") is not None and model["name"] in virtual:
             report.error((*path, "name"), f"`{model['name']}` is the name that asks the router to choose")
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.cli import main
 from router.config import Config, ConfigError, Problem, loads, migrate
+from router.config.document import parse
 from router.config.flat import is_flat
+from router.config.load import _dotted
 
 FLAT = """\
 vllm_endpoints:
@@ -195,6 +199,165 @@ def test_migrating_leaves_variables_as_they_are_written(monkeypatch: pytest.Monk
     assert 'endpoint: "${GPU}:8000"' in migrate(text)
 
 
+def test_migrating_keeps_quotes_around_variables_and_reads_long_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBER", "123")
+    text = FLAT.replace("name: rest", "name: '${NUMBER}', system_prompt: \"One.\\nTwo.\\n\"").replace(
+        "fallback_category: rest", "fallback_category: '${NUMBER}'"
+    )
+    text = text.replace("threshold: 0.4", "threshold: ${LEAST:-0.4}").replace("port: 8000", "port: '${PORT:-8000}'")
+    text = text.replace("address: 10.0.0.1", "address: '${HOST:-gpu.local}'").replace("{threshold", "\n    threshold")
+    text = text.replace(", fallback_category", "\n    fallback_category").replace(", model_id: models/x}", "")
+    migrated = migrate(text)
+    assert "threshold: ${LEAST:-0.4}\n" in migrated and "|\n" in migrated
+    config = loads(text).config
+    assert config.providers.models[0].backend_refs[0].endpoint == "gpu.local:8000"
+    assert loads(migrated).config == config
+
+
+def test_settings_of_the_cache_and_the_services_are_carried() -> None:
+    text = BASE + textwrap.dedent(
+        """\
+        semantic_cache: {similarity_threshold: 0.8, ttl_seconds: 60, embedding_model: x}
+        api: {batch_classification: {max_batch_size: 3}, port: 9081}
+        observability: {metrics: {port: 9191}, tracing: {enabled: true}}
+        """
+    )
+    loaded = loads(text)
+    cache, services = loaded.config.global_.stores.semantic_cache, loaded.config.global_.services
+    assert (cache.similarity_threshold, cache.ttl_seconds) == (0.8, 60)
+    assert (services.api.port, services.observability.metrics.port) == (9081, 9191)
+    assert [warning.path for warning in loaded.warnings] == [
+        "semantic_cache.embedding_model", "api.batch_classification", "observability.tracing",
+    ]  # fmt: skip
+
+
+def test_what_is_canonical_already_is_not_migrated() -> None:
+    with pytest.raises(ConfigError, match="canonical form already"):
+        migrate("providers: {models: [{name: m}]}")
+
+
+BASE = """\
+vllm_endpoints: [{name: one, address: h, port: 8000}]
+model_config: {base: {reasoning_effort: low, loras: [{name: law-lora}]}}
+default_model: base
+"""
+
+
+def test_reasoning_of_a_category_or_a_model_is_kept() -> None:
+    def refs(category: str, default: str = "base") -> list[tuple[str, str | None, bool, str | None]]:
+        text = BASE.replace("default_model: base", f"default_model: {default}") + f"categories: [{category}]"
+        assert loads(migrate(text)).config == loads(text).config
+        (decision,) = loads(text).config.routing.decisions
+        return [(ref.model, ref.lora_name, ref.use_reasoning, ref.reasoning_effort) for ref in decision.modelRefs]
+
+    assert refs("{name: a}") == []
+    assert refs("{name: a, use_reasoning: true, reasoning_effort: high}") == [("base", None, True, "high")]
+    assert refs("{name: a, use_reasoning: true}", "law-lora") == [("base", "law-lora", True, None)]
+    scores = "model_scores: [{model: base, score: 1}, {model: base, lora_name: law-lora, reasoning_effort: minimal}]"
+    assert refs(f"{{name: a, {scores}}}") == [("base", None, False, "low"), ("base", "law-lora", False, "minimal")]
+    assert refs(f"{{name: a, reasoning_effort: medium, use_reasoning: true, {scores}}}") == [
+        ("base", None, True, "medium"), ("base", "law-lora", True, "minimal"),
+    ]  # fmt: skip
+
+
+def test_the_adapters_name_survives_migration() -> None:
+    text = BASE + "categories: [{name: law, model_scores: [{model: base, lora_name: law-lora, score: 1}]}]"
+    assert "lora_name: law-lora" in migrate(text)
+    (ref,) = loads(migrate(text)).config.routing.decisions[0].modelRefs
+    assert (ref.model, ref.lora_name) == ("base", "law-lora")
+
+
+def test_models_beside_model_config_are_models_unless_they_are_misspelt() -> None:
+    text = BASE + "categories: [{name: a, model_scores: [{model: other-70b, score: 1}]}]"
+    loaded = loads(text)
+    assert [model.name for model in loaded.config.providers.models] == ["base", "other-70b"]
+    assert [warning.path for warning in loaded.warnings] == ["categories[0].model_scores[0].model"]
+    served = loads(text.replace("port: 8000", "port: 8000, models: [other-70b]"))
+    assert served.config.providers.models[1].name == "other-70b" and not served.warnings
+    (typo,) = problems(text.replace("other-70b", "bsae"))
+    assert (typo.path, typo.suggestion) == ("categories[0].model_scores[0].model", "base")
+    sizes = text.replace("base", "chat-7b").replace("other-70b", "chat-70b")
+    assert [model.name for model in loads(sizes).config.providers.models] == ["chat-7b", "chat-70b"]
+
+
+def test_own_signals_and_decisions_stay_beside_those_of_the_categories() -> None:
+    text = BASE + textwrap.dedent(
+        """\
+        signals: {keywords: [{name: law, keywords: [mine]}], domains: [{name: own}], language: [{name: fr}]}
+        language_rules: [{name: de}]
+        decisions:
+          - name: first
+            rules: {operator: OR, conditions: [{type: domain, name: own}, {type: keyword, name: law},
+              {type: language, name: de}, {type: language, name: fr}]}
+        keyword_rules: [{category: law, keywords: [court]}, {category: law, name: eu, keywords: [directive]}]
+        categories: [{name: law}]
+        """
+    )
+    config = loads(text).config
+    signals = config.routing.signals
+    assert [(signal.name, signal.keywords) for signal in signals.keywords] == [
+        ("law", ("mine",)), ("law_2", ("court",)), ("eu", ("directive",)),
+    ]  # fmt: skip
+    assert [signal.name for signal in signals.domains] == ["own", "law"]
+    assert [signal.name for signal in signals.language] == ["fr", "de"]
+    assert [decision.name for decision in config.routing.decisions] == ["first", "law_keyword", "law"]
+    assert loads(migrate(text)).config == config
+
+
+@pytest.mark.parametrize(
+    ("address", "endpoint"),
+    [("10.0.0.1", "10.0.0.1:80"), ("fd00::2", "[fd00::2]:80"), ("'[fd00::2]'", "[fd00::2]:80"), ("a.b", "a.b:80")],
+)
+def test_addresses(address: str, endpoint: str) -> None:
+    text = f"vllm_endpoints:\n  - {{address: {address}, port: 80, health_check_path: /up}}\ndefault_model: m"
+    (model,) = loads(text).config.providers.models
+    assert [ref.endpoint for ref in model.backend_refs] == [endpoint] and model.reliability.health_check_path == "/up"
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("{address: '10.0.0.1:80', port: 80}", "vllm_endpoints[0].address"),
+        ("{address: http://h, port: 80}", "vllm_endpoints[0].address"),
+        ("{address: h, port: 65536}", "vllm_endpoints[0].port"),
+        ("{address: h}", "vllm_endpoints[0].port"),
+        ("{port: 80}", "vllm_endpoints[0].address"),
+        ("{address: h, port: 80, protocol: https}", "vllm_endpoints[0].protocol"),
+        ("{name: a, address: h, port: 1}, {name: a, address: h, port: 2}", "vllm_endpoints[1].name"),
+        ("{address: h, port: 1, health_check_path: /a}, {address: h, port: 2, health_check_path: /b}",
+         "vllm_endpoints[1].health_check_path"),
+    ],
+)  # fmt: skip
+def test_endpoints_that_cannot_be(written: str, path: str) -> None:
+    (problem,) = problems(f"vllm_endpoints: [{written}]\ndefault_model: m")
+    assert (problem.path, problem.severity) == (path, "error")
+
+
+def test_what_one_key_became_several_for_is_still_reported_under_that_key() -> None:
+    found = problems(
+        BASE
+        + """\
+categories:
+  - name: a
+    system_prompt: x
+    system_prompt_mode: replac
+    semantic_cache_enabled: true
+    semantic_cache_similarity_threshold: 7
+  - {name: a}
+keyword_rules: [{category: b, operator: XOR, keywords: [x]}]
+embedding_rules: [{category: a, keywords: [x], candidates: [x]}]
+"""
+    )
+    assert [(problem.line, problem.path) for problem in found if problem.severity == "error"] == [
+        (7, "categories[0].system_prompt_mode"),
+        (9, "categories[0].semantic_cache_similarity_threshold"),
+        (10, "categories[1].name"),
+        (11, "keyword_rules[0].category"),
+        (11, "keyword_rules[0].operator"),
+        (12, "embedding_rules[0]"),
+    ]
+
+
 names = st.text("abcdefgh-", min_size=1, max_size=8)
 
 
@@ -211,33 +374,101 @@ def flat_files(draw: st.DrawFn) -> dict[str, Any]:
             chosen["lora_name"] = draw(st.sampled_from(loras[model]))
         return chosen
 
+    def category(name: str) -> dict[str, Any]:
+        return {"name": name, "model_scores": [score() for _ in range(draw(st.integers(0, 3)))]} | draw(details)
+
+    told = st.sampled_from(categories) if categories else st.nothing()
+    rules = st.lists(told, max_size=3) if categories else st.just([])
     return {
         "vllm_endpoints": [{"name": "e", "address": "h", "port": draw(st.integers(1, 65535))}],
         "model_config": {model: {"loras": [{"name": lora} for lora in loras[model]]} for model in models},
         "default_model": models[0],
-        "categories": [
-            {"name": name, "system_prompt": "S", "model_scores": [score() for _ in range(draw(st.integers(0, 3)))]}
-            for name in categories
-        ],
+        "categories": [category(name) for name in categories],
         "keyword_rules": [
             {"category": name, "operator": draw(st.sampled_from(["OR", "AND", "NOR"])), "keywords": ["a", "b"]}
-            for name in categories
-            if draw(st.booleans())
+            for name in draw(rules)
         ],
+        "embedding_rules": [{"name": name, "threshold": 0.5, "candidates": ["a"]} for name in draw(rules)],
+        "classifier": {"mcp_category_model": {"enabled": draw(st.booleans()), "url": "http://h/mcp"}},
     }
 
 
+# Texts with all that YAML and variables make something of.
+texts = st.text("a \n:#'\"{}[]|>-0é$", max_size=12).map(lambda text: text.replace("$", "$$"))
+details = st.fixed_dictionaries(
+    {},
+    optional={
+        "description": texts,
+        "system_prompt": texts,
+        "system_prompt_mode": st.sampled_from(["replace", "prepend", "append", "insert"]),
+        "system_prompt_enabled": st.booleans(),
+        "semantic_cache_enabled": st.booleans(),
+        "semantic_cache_similarity_threshold": st.sampled_from([0, 0.85, 1]),
+        "use_reasoning": st.booleans(),
+        "reasoning_effort": st.sampled_from(["minimal", "low", "medium", "high"]),
+        "mmlu_categories": st.just(["math", "physics"]),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
 @given(flat_files())
 def test_any_flat_file_means_the_same_after_migration(document: dict[str, Any]) -> None:
-    text = yaml.safe_dump(document)
+    text = yaml.safe_dump(document, allow_unicode=True)
     assert is_flat(document)
     config = loads(text).config
     assert loads(migrate(text)).config == config
-    scores = [ref for category in document["categories"] for ref in category["model_scores"]]
-    kept = [
-        {"model": ref.model, "score": ref.score} | ({"lora_name": ref.lora_name} if ref.lora_name else {})
-        for decision in config.routing.decisions
-        if decision.priority == 10
-        for ref in decision.modelRefs
-    ]
-    assert kept == scores
+    decisions = {decision.name: decision for decision in config.routing.decisions if decision.priority == 10}
+    assert list(decisions) == [category["name"] for category in document["categories"]]
+    for category in document["categories"]:
+        decision = decisions[category["name"]]
+        said = {key: category[key] for key in ("use_reasoning", "reasoning_effort") if key in category}
+        scores = category["model_scores"] or ([{"model": document["default_model"]}] if said else [])
+        assert [ref.model_dump(exclude_unset=True) for ref in decision.modelRefs] == [said | ref for ref in scores]
+        prompts = [plugin for plugin in decision.plugins if plugin.type == "system_prompt"]
+        said_prompt = category.get("system_prompt", "").replace("$$", "$")
+        assert [plugin.configuration.system_prompt for plugin in prompts] == ([said_prompt] if said_prompt else [])
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    steps = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for step, below in steps:
+        yield (*path, step)
+        yield from places(below, (*path, step))
+
+
+def at(data: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        data = data[step]
+    return data
+
+
+JUNK = [None, 5, -1, 2.5, True, "", "zz", "x" * 300, [], [5], [[1]], [None], {}, {"a": 1}, {"name": "q"}]
+WHOLE = (
+    FLAT
+    + """\
+signals: {keywords: [{name: mine, keywords: [q]}], language: [{name: fr}]}
+language_rules: [{name: de}]
+decisions: [{name: own, rules: {type: keyword, name: mine}, modelRefs: [{model: small}]}]
+"""
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_whatever_stands_in_a_flat_file_its_problems_are_where_it_stands(data: st.DataObject) -> None:
+    document = parse(WHOLE).data
+    path = data.draw(st.sampled_from(list(places(document))))
+    at(document, path[:-1])[path[-1]] = data.draw(st.sampled_from(JUNK))
+    text = yaml.safe_dump(document, sort_keys=False)
+    lines = {_dotted(place): line for place, line in parse(text).lines.items()}
+    try:
+        loaded = loads(text)
+        found = loaded.warnings
+        assert loads(migrate(text)).config == loaded.config
+    except ConfigError as error:
+        found = error.problems
+    for problem in found:
+        # A key that is missing is reported at the line of what misses it.
+        written = problem.path if problem.path in lines else re.sub(r"\.?[^.\[\]]+\]?$", "", problem.path).rstrip("[")
+        assert problem.line == lines[written], str(problem)

@@ -122,6 +122,7 @@ def the_flat_documents(seeds: Path, written: Any) -> None:
         assert (ref.model, ref.lora_name, ref.score) == (score["model"], score.get("lora_name"), score["score"])
         assert (ref.use_reasoning, ref.reasoning_effort) == (score["use_reasoning"], score.get("reasoning_effort"))
         (plugin,) = decision.plugins
+        assert decision.priority == 10
         assert plugin.type == "system_prompt" and plugin.configuration.system_prompt == category["system_prompt"]
     (card,) = loaded.config.routing.modelCards
     assert [lora.name for lora in card.loras] == ["technical-lora", "medical-lora", "legal-lora"]
