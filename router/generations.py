@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from router.cache.cache import SemanticCache
-from router.cache.memory import MemoryStore
+from router.cache.stores import open_store
 from router.config import Loaded
 from router.config.schema import McpSettings, ReplaySettings, SemanticCachePlugin
 from router.inference import Bundle, BundleError, Encoder, Prototypes, Unavailable
@@ -63,6 +63,7 @@ class Generations:
         self._prototypes = Prototypes(self.encoder, bundle.checksum, directory)
         self._checksum = bundle.checksum
         self._cache: SemanticCache | None = None
+        self._retired: list[SemanticCache] = []
         self._records: Records | None = None
         self._classifiers: list[_Classifier] = []
         self._running = False
@@ -102,8 +103,10 @@ class Generations:
         cache = self.current.cache
         return await cache.store.purge(key=key, decision=decision) if cache is not None else 0
 
-    def forget_unused(self) -> None:
-        """End MCP sessions that the current generation does not use."""
+    async def forget_unused(self) -> None:
+        """End MCP sessions and close stores that the current generation does not use."""
+        while self._retired:
+            await self._retired.pop().store.close()
         wanted = _mcp(self.current)
         for each in [each for each in self._classifiers if each.client.settings != wanted]:
             self._classifiers.remove(each)
@@ -133,6 +136,9 @@ class Generations:
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(Exception):
                 await self.encoder.close()
+            if self._cache is not None:
+                with contextlib.suppress(Exception):
+                    await self._cache.store.close()
 
     async def _encoder_is_up(self) -> None:
         await self.current.prepare()
@@ -162,8 +168,11 @@ class Generations:
         if not settings.enabled or not _caches(loaded):
             return None
         if self._cache is None or (self._cache.settings, self._cache.identity) != (settings, identity):
-            store = MemoryStore(settings.max_entries, settings.eviction_policy)
-            self._cache = SemanticCache(store, settings, identity, self._checksum, self._metrics)
+            if self._cache is not None:
+                self._retired.append(self._cache)
+            secret = settings.secret.get_secret_value().encode() if settings.secret else None
+            store = open_store(settings, self.encoder.trunk.embedding.dimension)
+            self._cache = SemanticCache(store, settings, identity, self._checksum, self._metrics, secret)
         return self._cache
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:

@@ -184,7 +184,7 @@ class _Local:
         if self._before is not None:
             await self._before.drained()
         self._before = None
-        self._generations.forget_unused()
+        await self._generations.forget_unused()
 
 
 @asynccontextmanager

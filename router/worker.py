@@ -91,7 +91,7 @@ async def _obey(lines: asyncio.StreamReader, generations: Generations) -> None:
                 if before is not None:
                     await before.drained()
                 before = None
-                generations.forget_unused()
+                await generations.forget_unused()
                 _answer({"done": "drained"})
             case "replay":
                 _answer({"done": "replay", "record": await generations.replay(message["id"])})

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
+
+# connection: nobody there · deadline: no answer in time · refused: not for us (credentials, read-only) · full: no room
+# for another entry · unsupported: no vector search there · error: anything else that the server said.
+Reason = Literal["connection", "deadline", "refused", "full", "unsupported", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +32,20 @@ class Entry:
     stored_at: float
     ttl_seconds: float
 
+    @property
+    def expires_at(self) -> float:
+        return self.stored_at + self.ttl_seconds
+
     def expired(self, now: float) -> bool:
-        return now >= self.stored_at + self.ttl_seconds
+        return now >= self.expires_at
 
 
 class StoreUnavailable(Exception):
     """The store could not answer; ``reason`` is one of a fixed list of words, fit for a metric's label."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: Reason, message: str = "") -> None:
+        super().__init__(f"{reason}: {message}" if message else reason)
+        self.reason: Reason = reason
 
 
 class Store(Protocol):
@@ -55,6 +63,7 @@ class Store(Protocol):
     async def purge(self, *, key: str | None = None, decision: str | None = None) -> int:
         """Remove one key, all of a decision, or everything; returns how many there were."""
 
-    async def size(self) -> int: ...
+    async def size(self) -> int:
+        """How many there are. A shared store may count some that expired a moment ago."""
 
     async def close(self) -> None: ...

@@ -908,6 +908,29 @@ class ModelCatalogSettings(Section):
     modules: Modules = Field(default_factory=Modules, description="What judges prompts.")
 
 
+class RedisSettings(Section):
+    """Redis 8 (or Redis Stack) with vector search, shared by all replicas."""
+
+    NOT_ACTIVE = frozenset({"connection", "index", "search", "development", "logging"})
+
+    url: Name = Field("redis://127.0.0.1:6379", description="`redis://` or `rediss://` address.")
+    username: Name | None = Field(None, description="User name.")
+    password: SecretStr | None = Field(None, description="Password; name a variable: `${REDIS_PASSWORD}`.")
+    prefix: Name = Field("triton-router:cache", description="What keys begin with.")
+    deadline_ms: Milliseconds = Field(50, description="Longest that one call may take; beyond it is a miss.")
+
+
+class MilvusSettings(Section):
+    """Milvus, shared by all replicas."""
+
+    NOT_ACTIVE = frozenset({"connection", "search", "development", "logging"})
+
+    uri: Name = Field("http://127.0.0.1:19530", description="Address of the server.")
+    token: SecretStr | None = Field(None, description="`user:password` or a key; name a variable: `${MILVUS_TOKEN}`.")
+    collection: Name = Field("triton_router_cache", description="Collection, made if it is missing.")
+    deadline_ms: Milliseconds = Field(100, description="Longest that one call may take; beyond it is a miss.")
+
+
 class CacheSettings(Section):
     """The semantic cache. Nothing is cached until a decision carries the plugin."""
 
@@ -915,11 +938,22 @@ class CacheSettings(Section):
     INSTEAD: ClassVar[dict[str, str]] = {"embedding_model": "the signal bundle's embedder is used"}
 
     enabled: bool = Field(True, description="Use it.")
-    backend_type: Literal["memory"] = Field("memory", description="Where answers are kept.")
+    backend_type: Literal["memory", "redis", "milvus"] = Field(
+        "memory", description="Where answers are kept: in each worker's memory, or in a server that all replicas share."
+    )
+    redis: RedisSettings = Field(default_factory=RedisSettings, description="For `backend_type: redis`.")
+    milvus: MilvusSettings = Field(default_factory=MilvusSettings, description="For `backend_type: milvus`.")
+    secret: SecretStr | None = Field(
+        None,
+        description="Key of the HMAC that tells callers apart by their credential. Replicas that share a store need "
+        "the same one to share a caller's answers; without it each process makes its own.",
+    )
     similarity_threshold: Probability = Field(0.9, description="Least cosine of a question that means the same.")
     ttl_seconds: float = Field(3600, gt=0, description="How long answers are kept.")
-    max_entries: int = Field(1000, ge=1, le=1_000_000, description="Most answers kept.")
-    eviction_policy: Literal["fifo", "lru", "lfu"] = Field("fifo", description="Which answer makes room for another.")
+    max_entries: int = Field(1000, ge=1, le=1_000_000, description="Most answers kept in memory.")
+    eviction_policy: Literal["fifo", "lru", "lfu"] = Field(
+        "fifo", description="Which answer in memory makes room for another."
+    )
     scope: CacheScope = Field(
         "user",
         description="`user`: nobody gets another's answer; `tenant`: those of one trusted tenant share; `global`: all.",

@@ -1,0 +1,235 @@
+"""A store in Redis 8 (or Redis Stack): hashes that expire, and a vector index over them.
+
+An entry is a hash under ``PREFIX:DIMENSION:KEY``, which Redis forgets by itself; the index over these hashes has the
+partition as a tag. Vector sets are no way out for a server without the search module: their elements do not expire and
+carry no bodies, so entries would lie in two places that nothing keeps together.
+
+How much is held is Redis' own business: set ``maxmemory`` and a ``volatile-*`` policy there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+
+from router.cache.entry import Entry, Reason, StoreUnavailable, Vector
+
+# Connections of one worker; further calls wait for one within their deadline.
+CONNECTIONS = 32
+# Entries removed at once by a purge.
+BATCH = 1000
+FIELDS = ("partition", "decision_name", "prompt", "embedding", "answer", "stored_at", "ttl_seconds")
+
+
+class RedisStore:
+    """Entries with embeddings of ``dimension`` in the server at ``url`` (``redis://`` or ``rediss://``).
+
+    Every call ends within ``deadline_seconds``, one of `purge` after each batch. Raises RuntimeError if the package
+    ``redis`` is not installed. Nothing is asked of the server before the first call.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        dimension: int,
+        deadline_seconds: float = 0.05,
+        prefix: str = "triton-router:cache",
+        username: str | None = None,
+        password: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._errors, self._client = _connect(url, deadline_seconds, username, password)
+        self._dimension, self._deadline, self._clock = dimension, deadline_seconds, clock
+        # Another dimension is another embedder: entries of both may live side by side.
+        self._prefix, self._index = f"{prefix}:{dimension}:", f"{prefix}:{dimension}"
+        self._indexed = False
+
+    async def open(self) -> None:
+        """Make the index now instead of at the first call. Raises StoreUnavailable, which says what is missing."""
+        async with self._within_deadline():
+            await self._make_index()
+
+    async def get(self, key: str) -> Entry | None:
+        async with self._within_deadline():
+            values = await self._client.hmget(self._prefix + key, FIELDS)
+        return self._entry(key, dict(zip(FIELDS, values, strict=True)))
+
+    async def nearest(self, partition: str, embedding: Vector, limit: int, least: float) -> list[tuple[float, Entry]]:
+        # Hashes that expired a moment ago are still found, without fields: ask for more than is wanted.
+        query = f"(@partition:{{$partition}})=>[KNN {2 * limit} @embedding $embedding AS distance]"
+        found = await self._search(
+            query, "PARAMS", 4, "partition", partition, "embedding", embedding.astype("<f4").tobytes(),
+            "SORTBY", "distance", "RETURN", len(FIELDS) + 1, "distance", *FIELDS, "LIMIT", 0, 2 * limit,
+        )  # fmt: skip
+        near: list[tuple[float, Entry]] = []
+        for name, flat in zip(found[1::2], found[2::2], strict=True):
+            if flat is None:
+                continue
+            fields = {field.decode(): value for field, value in zip(flat[::2], flat[1::2], strict=True)}
+            entry = self._entry(name.decode().removeprefix(self._prefix), fields)
+            if entry is not None and (cosine := 1.0 - float(fields["distance"])) >= least:
+                near.append((cosine, entry))
+        return near[:limit]
+
+    async def put(self, entry: Entry) -> None:
+        name = self._prefix + entry.key
+        fields: dict[str, bytes | str] = {
+            "partition": entry.partition,
+            "decision": _tag(entry.decision),
+            "prompt": entry.prompt.encode("utf-8", "surrogatepass"),
+            "answer": entry.answer,
+            "stored_at": repr(entry.stored_at),
+            "ttl_seconds": repr(entry.ttl_seconds),
+            "decision_name": entry.decision.encode("utf-8", "surrogatepass"),
+        }
+        if entry.embedding is not None:
+            fields["embedding"] = entry.embedding.astype("<f4").tobytes()
+        async with self._within_deadline(), self._client.pipeline(transaction=True) as pipeline:
+            await self._make_index()
+            pipeline.delete(name)
+            pipeline.hset(name, mapping=fields)
+            pipeline.pexpireat(name, int(entry.expires_at * 1000))
+            await pipeline.execute()
+
+    async def purge(self, *, key: str | None = None, decision: str | None = None) -> int:
+        if key is not None:
+            return await self._purge_key(key, decision)
+        query = ["*"] if decision is None else ["@decision:{$decision}", "PARAMS", 2, "decision", _tag(decision)]
+        count = 0
+        while names := (await self._search(*query, "NOCONTENT", "LIMIT", 0, BATCH))[1:]:
+            async with self._within_deadline():
+                removed = await self._client.unlink(*names)
+            count += removed
+            if not removed:
+                # Only the index still knows them: they expired.
+                break
+        return count
+
+    async def size(self) -> int:
+        return int((await self._search("*", "LIMIT", 0, 0))[0])
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _purge_key(self, key: str, decision: str | None) -> int:
+        async with self._within_deadline():
+            name = self._prefix + key
+            if decision is not None and await self._client.hget(name, "decision") != _tag(decision).encode():
+                return 0
+            return int(await self._client.unlink(name))
+
+    def _entry(self, key: str, fields: dict[str, Any]) -> Entry | None:
+        """``None`` for one that is gone or not of our making."""
+        if fields["stored_at"] is None:
+            return None
+        entry = Entry(
+            key=key,
+            partition=fields["partition"].decode(),
+            decision=fields["decision_name"].decode("utf-8", "surrogatepass"),
+            prompt=fields["prompt"].decode("utf-8", "surrogatepass"),
+            embedding=np.frombuffer(fields["embedding"], "<f4") if fields.get("embedding") else None,
+            answer=fields["answer"],
+            stored_at=float(fields["stored_at"]),
+            ttl_seconds=float(fields["ttl_seconds"]),
+        )
+        return None if entry.expired(self._clock()) else entry
+
+    async def _search(self, *arguments: Any) -> list[Any]:
+        """What FT.SEARCH says: a count, then names, each followed by its fields if those were asked for."""
+        command = ("FT.SEARCH", self._index, *arguments, "TIMEOUT", max(int(self._deadline * 1000), 1), "DIALECT", 2)
+        async with self._within_deadline():
+            await self._make_index()
+            try:
+                found: list[Any] = await self._client.execute_command(*command)
+            except self._errors.ResponseError as error:
+                if not _no_index(error):
+                    raise
+                # The server came back empty, or somebody dropped it.
+                self._indexed = False
+                await self._make_index()
+                found = await self._client.execute_command(*command)
+        return found
+
+    async def _make_index(self) -> None:
+        if self._indexed:
+            return
+        vector = ("TYPE", "FLOAT32", "DIM", self._dimension, "DISTANCE_METRIC", "COSINE", "M", 16,
+                  "EF_CONSTRUCTION", 128, "EF_RUNTIME", 64)  # fmt: skip
+        try:
+            await self._client.execute_command(
+                "FT.CREATE", self._index, "ON", "HASH", "PREFIX", 1, self._prefix, "SCHEMA",
+                "partition", "TAG", "CASESENSITIVE", "decision", "TAG", "CASESENSITIVE",
+                "embedding", "VECTOR", "HNSW", len(vector), *vector,
+            )  # fmt: skip
+        except self._errors.ResponseError as error:
+            if "already exists" not in str(error).lower():
+                raise
+        self._indexed = True
+
+    @asynccontextmanager
+    async def _within_deadline(self) -> AsyncIterator[None]:
+        """Turns all that can go wrong with a server into StoreUnavailable."""
+        errors = self._errors
+        try:
+            async with asyncio.timeout(self._deadline):
+                yield
+        except (TimeoutError, errors.TimeoutError) as error:
+            raise StoreUnavailable("deadline", "Redis did not answer in time") from error
+        except (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError) as error:
+            raise StoreUnavailable("refused", str(error)) from error
+        except (errors.ConnectionError, OSError) as error:
+            # What comes back may have lost the index.
+            self._indexed = False
+            raise StoreUnavailable("connection", str(error)) from error
+        except errors.RedisError as error:
+            raise StoreUnavailable(*_said(str(error))) from error
+
+
+def _said(message: str) -> tuple[Reason, str]:
+    if "unknown command" in message and "FT." in message:
+        return "unsupported", "this Redis has no search module: use Redis 8, Redis Stack, or load redisearch"
+    if "command not allowed when used memory" in message:
+        return "full", message
+    if message.startswith(("READONLY", "NOAUTH", "NOPERM")) or "read only replica" in message:
+        return "refused", message
+    return "error", message
+
+
+def _no_index(error: Exception) -> bool:
+    message = str(error).lower()
+    return "index" in message and any(words in message for words in ("no such", "unknown", "not found"))
+
+
+def _tag(decision: str) -> str:
+    """Tags have syntax of their own; names of decisions are free text."""
+    return hashlib.sha256(decision.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _connect(url: str, deadline: float, username: str | None, password: str | None) -> tuple[Any, Any]:
+    """The module of errors, and a client that has not connected yet."""
+    try:
+        from redis import exceptions
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError as error:
+        raise RuntimeError('a cache in Redis needs the redis package: pip install "triton-router[redis]"') from error
+    credentials = {name: value for name, value in (("username", username), ("password", password)) if value is not None}
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=deadline,
+        socket_timeout=deadline,
+        socket_connect_timeout=deadline,
+        # Once: connections that lay idle while the server was restarted.
+        retry=Retry(NoBackoff(), 1),
+        protocol=2,
+        **credentials,
+    )
+    return exceptions, Redis.from_pool(pool)
