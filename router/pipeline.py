@@ -20,13 +20,15 @@ import orjson
 
 from router import plugins
 from router.answers import Answer
+from router.body import Body
 from router.cache.cache import Hit, Memo, Question, SemanticCache
-from router.chat import ChatRequest, MalformedRequest
-from router.completion import Completion, completion
+from router.completion import Completion
 from router.config import Loaded, leaves
 from router.config.schema import McpSettings, SemanticCachePlugin
 from router.decisions import Choice, Verdict, choose
-from router.errors import error_body
+from router.dialects import DIALECTS, ModelRequest
+from router.dialects.chat import ChatAnswer
+from router.errors import Refusal, refusal_body
 from router.inference import Encoder, Prototypes, Unavailable
 from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
@@ -39,7 +41,6 @@ from router.usage import Observer
 
 log = logging.getLogger(__name__)
 
-CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
 
@@ -157,12 +158,12 @@ class Pipeline:
                 if request.method == "GET":
                     return self._get(path)
                 if request.headers.get("content-encoding", "identity") != "identity":
-                    return self._refuse(415, "Compressed request bodies are not read.", code="unsupported_encoding")
-                if path == CHAT_PATH:
-                    return await self._chat(request)
+                    raise Refusal(415, "Compressed request bodies are not read.", code="unsupported_encoding")
+                if (dialect := DIALECTS.get(path)) is not None:
+                    return await self._ask(dialect.parse(request.body), request)
                 return self._pass(request)
-            except MalformedRequest as malformed:
-                return self._refuse(400, str(malformed), param=malformed.param)
+            except Refusal as refusal:
+                return self._refuse(path, refusal)
             finally:
                 self._open -= 1
                 if not self._open:
@@ -205,10 +206,12 @@ class Pipeline:
         if path.startswith(MODELS_PATH + "/"):
             name = unquote(path.removeprefix(MODELS_PATH + "/"))
             found = next((entry for entry in self.models() if entry["id"] == name), None)
-            return self._reply(200, orjson.dumps(found)) if found else self._unknown_model(name)
+            if found is None:
+                raise _unknown_model(name)
+            return self._reply(200, orjson.dumps(found))
         if path == HEALTH_PATH:
             return self._reply(200, b'{"status":"ok"}')
-        return self._refuse(404, f"no such path: GET {path}")
+        raise Refusal(404, f"no such path: GET {path}")
 
     def models(self) -> list[dict[str, Any]]:
         """The entries of ``GET /v1/models``, virtual names first."""
@@ -218,37 +221,35 @@ class Pipeline:
             for entry in self.catalog.listed(self.adapters)
         ]
 
-    async def _chat(self, request: Request) -> Outcome:
+    async def _ask(self, sent: ModelRequest, request: Request) -> Outcome:
+        """Requests to a model, in whatever dialect."""
         started = perf_counter()
-        chat = ChatRequest.parse(request.body)
-        prompt = chat.prompt()
-        name = chat.model
+        prompt = sent.prompt()
+        name = sent.model
         if name is not None and not self.catalog.is_auto(name):
-            return self._to_named(chat, name)
+            return self._to_named(sent, name)
         parsed = perf_counter()
-        repeat = self._memo.key(request.body, request.headers) if self._memo is not None else None
-        if repeat is not None and (reply := await self._repeated(chat, repeat)) is not None:
+        repeat = self._memo.key(sent, request.body, request.headers) if self._memo is not None else None
+        if repeat is not None and (reply := await self._repeated(sent, repeat)) is not None:
             return reply
-        asked = Asked(prompt, chat, request.headers)
+        asked = Asked(prompt, sent, request.headers)
         route = await self.decide(asked)
         decided = perf_counter()
         if self._needs_identity(route):
-            return self._refuse(
-                403, "This service needs to know who is calling.", kind="permission_error", code="identity_required"
-            )
+            raise Refusal(403, "This service needs to know who is calling.", code="identity_required")
         model, plugged = route.selection.model, route.choice.decision.plugins if route.choice.decision else ()
-        changes = plugins.apply(plugged, chat, request.headers, model)
+        changes = plugins.apply(plugged, sent, request.headers, model)
         if isinstance(changes, plugins.Completion):
             self._timed(route, started, parsed, decided)
             return self._made_here(asked, route, changes, "fast_response", {})
-        body = _rewritten(chat, route)
+        body = _rewritten(sent, route)
         question = self._question(asked, route, body)
         hit = await self.cache.find(question) if self.cache is not None and question is not None else None
         self._timed(route, started, parsed, decided)
         if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
             self._memo.note(repeat, question.exact, model, self._answer_headers(route))
         if hit is not None:
-            answered = completion(chat, hit.text, model, hit.usage)
+            answered = sent.answer(hit.text, model, hit.usage)
             return self._made_here(asked, route, answered, "cache", _cache_headers(hit))
         replay = self._record(asked, route, "routed")
         headers, answer = changes.set | _upstream(route.selection), self._answer_headers(route)
@@ -258,16 +259,19 @@ class Pipeline:
             answer["x-vsr-cache-hit"] = "miss"
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
-        return Forward(headers, body, answer, tuple(changes.remove), self._observer(self._label(model), question))
+        if sent.ignored:
+            answer["x-vsr-ignored"] = ",".join(dict.fromkeys(sent.ignored))
+        observer = self._observer(self._label(model), sent, question)
+        return Forward(headers, body, answer, tuple(changes.remove), observer)
 
-    async def _repeated(self, chat: ChatRequest, key: bytes) -> Reply | None:
+    async def _repeated(self, sent: ModelRequest, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
         assert self._memo is not None
         recalled = await self._memo.recall(key)
         if recalled is None:
             return None
         hit, model, headers = recalled
-        answer = completion(chat, hit.text, model, hit.usage)
+        answer = sent.answer(hit.text, model, hit.usage)
         self._metrics.requests.labels(headers.get("x-vsr-selected-decision", ""), self._label(model), "cache").inc()
         made = {"content-type": answer.content_type, "x-vsr-response-path": "cache"}
         kept = {name: value for name, value in headers.items() if name != "server-timing"}
@@ -296,7 +300,7 @@ class Pipeline:
             return None
         # A text that was read in windows is more than its embedding says.
         embedding = encoding.embedding if encoding is not None and encoding.windows == 1 else None
-        return self.cache.question(plugin.configuration, decision, asked.chat, body, asked.headers, embedding)
+        return self.cache.question(plugin.configuration, decision, asked.request, body, asked.headers, embedding)
 
     def _keep(self, question: Question, answer: Answer) -> None:
         assert self.cache is not None
@@ -304,9 +308,10 @@ class Pipeline:
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
-    def _observer(self, label: str, question: Question | None = None) -> Observer:
+    def _observer(self, label: str, sent: Body | None, question: Question | None = None) -> Observer:
         keep = partial(self._keep, question) if question is not None and question.may_store else None
-        return Observer(self._metrics, label, self._usage, keep)
+        read = sent.ANSWER if isinstance(sent, ModelRequest) else ChatAnswer
+        return Observer(self._metrics, label, self._usage, keep, read)
 
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
@@ -317,26 +322,26 @@ class Pipeline:
 
     def _pass(self, request: Request) -> Outcome:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        body = ChatRequest.parse(request.body) if request.body else None
+        body = Body.parse(request.body) if request.body else None
         name = body.model if body else None
         if body is None or name is None or self.catalog.is_auto(name):
-            return self._forward_untouched(self.catalog.default)
+            return self._forward_untouched(self.catalog.default, body)
         return self._to_named(body, name)
 
-    def _to_named(self, body: ChatRequest, name: str) -> Outcome:
+    def _to_named(self, body: Body, name: str) -> Outcome:
         selection = self.catalog.concrete(name, self.adapters)
         if selection is None:
-            return self._unknown_model(name)
-        if selection.upstream == name:
-            return self._forward_untouched(selection)
-        body.set("model", selection.upstream)
-        return self._forward_untouched(selection, body.encode())
+            raise _unknown_model(name)
+        if selection.upstream != name:
+            body.set("model", selection.upstream)
+        return self._forward_untouched(selection, body)
 
-    def _forward_untouched(self, selection: Selection, body: bytes | None = None) -> Forward:
+    def _forward_untouched(self, selection: Selection, body: Body | None) -> Forward:
         label = self._label(selection.model)
         self._metrics.requests.labels("", label, "passthrough").inc()
         answer = {"x-vsr-selected-model": selection.model, **self._always(), "x-vsr-response-path": "upstream"}
-        return Forward(_upstream(selection), body, answer, observer=self._observer(label))
+        rewritten = body.encode() if body is not None and body.changed else None
+        return Forward(_upstream(selection), rewritten, answer, observer=self._observer(label, body))
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
@@ -365,21 +370,10 @@ class Pipeline:
             headers["x-vsr-response-path"] = "error"
         return Reply(status, body, headers)
 
-    def _refuse(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        code: str | None = None,
-        param: str | None = None,
-    ) -> Reply:
+    def _refuse(self, path: str, refusal: Refusal) -> Reply:
         self._metrics.requests.labels("", "", "error").inc()
-        body = error_body(message, type=kind, code=code, param=param)
-        return self._reply(status, body)
-
-    def _unknown_model(self, name: str) -> Reply:
-        return self._refuse(404, f"The model `{name}` does not exist.", code="model_not_found", param="model")
+        body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
+        return self._reply(refusal.status, body)
 
     def _label(self, model: str) -> str:
         return model if self.catalog.is_declared(model) else UNDECLARED
@@ -473,10 +467,14 @@ def _mcp_settings(loaded: Loaded) -> McpSettings | None:
     return loaded.config.global_.model_catalog.modules.classifier.mcp
 
 
-def _rewritten(chat: ChatRequest, route: Route) -> bytes:
-    apply_reasoning(chat, route.selection)
-    chat.set("model", route.selection.upstream)
-    return chat.encode()
+def _unknown_model(name: str) -> Refusal:
+    return Refusal(404, f"The model `{name}` does not exist.", code="model_not_found", param="model")
+
+
+def _rewritten(sent: ModelRequest, route: Route) -> bytes:
+    apply_reasoning(sent, route.selection)
+    sent.set("model", route.selection.upstream)
+    return sent.encode()
 
 
 def _upstream(selection: Selection) -> dict[str, str]:

@@ -7,24 +7,33 @@ from time import perf_counter
 
 from router.answers import Answer
 from router.config.schema import UsageSettings
+from router.dialects.chat import ChatAnswer
 from router.telemetry import Metrics
 
-# Finish reasons of OpenAI's API and vLLM's; anything else is counted as one.
-REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "abort", "error"})
+# Finish reasons as answers are read; anything else is counted as one.
+REASONS = frozenset(
+    {"stop", "length", "tool_calls", "content_filter", "function_call", "stop_sequence", "abort", "error"}
+)
 
 
 class Observer:
     """Hears of the answer to one forwarded request. ``model`` is a metric's label.
 
-    Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself.
+    Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself;
+    ``read`` is what they are read with.
     """
 
-    __slots__ = ("_answer", "_first", "_keep", "_last", "_metrics", "_model", "_settings", "_started")
+    __slots__ = ("_answer", "_first", "_keep", "_last", "_metrics", "_model", "_read", "_settings", "_started")
 
     def __init__(
-        self, metrics: Metrics, model: str, settings: UsageSettings, keep: Callable[[Answer], None] | None = None
+        self,
+        metrics: Metrics,
+        model: str,
+        settings: UsageSettings,
+        keep: Callable[[Answer], None] | None = None,
+        read: type[Answer] = ChatAnswer,
     ) -> None:
-        self._metrics, self._model, self._settings, self._keep = metrics, model, settings, keep
+        self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._started = perf_counter()
         self._answer: Answer | None = None
         self._first = self._last = 0.0
@@ -40,7 +49,7 @@ class Observer:
         wanted = self._settings.streams if streamed else self._settings.answers
         if not (wanted or self._keep) or not (streamed or kind == "application/json"):
             return False
-        self._answer = Answer(streamed)
+        self._answer = self._read(streamed)
         return True
 
     def received(self, piece: bytes) -> None:

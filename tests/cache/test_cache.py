@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.answers import Answer
 from router.cache.cache import Question, SemanticCache
 from router.cache.memory import MemoryStore
 from router.cache.scope import scope_of
-from router.chat import ChatRequest
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
+from router.dialects.chat import ChatAnswer, ChatRequest
 from router.telemetry import Metrics
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
@@ -57,8 +56,8 @@ def asked(
     )
 
 
-def answer(text: str = "Paris.", **changes: Any) -> Answer:
-    made = Answer(False, text, "stop", complete=True)
+def answer(text: str = "Paris.", **changes: Any) -> ChatAnswer:
+    made = ChatAnswer(False, text, "stop", complete=True)
     for name, value in changes.items():
         setattr(made, name, value)
     return made
