@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from router.answers import Answer
+from router.answers import Answer, inside
 from router.body import Body, MalformedRequest, with_member
 from router.completion import Completion
 
@@ -122,7 +122,7 @@ class ModelRequest(Body, ABC):
         said = self.get(self.CONVERSATION)
         if not isinstance(said, list):
             return isinstance(said, str)
-        content = said[-1].get("content") if said else None
+        content = inside(said[-1], "content") if said else None
         return isinstance(content, str) or (isinstance(content, list) and len(content) == 1 and _is_text(content[0]))
 
 
