@@ -143,7 +143,10 @@ def test_a_message_is_routed_and_rewritten(site: Polyglot) -> None:
     assert (got["path"], got["model"], got["system"]) == ("/v1/messages", "thinker", ["Prove it."])
     kwargs = {"enable_thinking": True}
     assert got["fields"] == {"max_tokens": 100, "stop_sequences": ["END"], "chat_template_kwargs": kwargs}
-    assert got["headers"]["anthropic-version"] and got["credentials"] == ["x-api-key"]
+    assert got["headers"]["anthropic-version"] and got["credentials"] == ["authorization"]
+    keyed, _ = site.message("Hello", extra_headers={"x-api-key": "ada", "anthropic-beta": "b"})
+    assert received(keyed)["credentials"] == ["authorization", "x-api-key"]
+    assert received(keyed)["headers"]["anthropic-beta"] == "b"
 
 
 def test_reasoning_goes_off_and_effort_is_named(site: Polyglot) -> None:
@@ -290,6 +293,19 @@ def test_dialects_and_callers_share_nothing(site: Polyglot) -> None:
     assert site.respond(prompt)[1]["x-vsr-response-path"] == "upstream"
     bob = site.anthropic.with_options(api_key="bob").messages.with_raw_response.create(**same)
     assert bob.headers["x-vsr-response-path"] == "upstream"
+
+
+def test_a_key_in_a_header_of_its_own_tells_callers_apart(site: Polyglot) -> None:
+    messages = [{"role": "user", "content": "What is the capital of Ghana?"}]
+
+    def path_for(key: str) -> str:
+        asked = {"model": "MoM", "max_tokens": 100, "messages": messages}
+        answer = site.client.post("/v1/messages", json=asked, headers={"x-api-key": key})
+        return answer.headers["x-vsr-response-path"]
+
+    assert path_for("ada") == "upstream"
+    wait_for(lambda: path_for("ada") == "cache", 5, "the answer is kept")
+    assert path_for("bob") == "upstream"
 
 
 def test_calls_of_tools_are_never_kept(site: Polyglot) -> None:
