@@ -227,7 +227,7 @@ class Pipeline:
         prompt = sent.prompt()
         name = sent.model
         if name is not None and not self.catalog.is_auto(name):
-            return self._to_named(sent, name)
+            return self._to_named(sent, name, conceal=self._asks_usage(sent))
         parsed = perf_counter()
         repeat = self._memo.key(sent, request.body, request.headers) if self._memo is not None else None
         if repeat is not None and (reply := await self._repeated(sent, repeat)) is not None:
@@ -242,9 +242,10 @@ class Pipeline:
         if isinstance(changes, plugins.Completion):
             self._timed(route, started, parsed, decided)
             return self._made_here(asked, route, changes, "fast_response", {})
+        asks_usage = self._asks_usage(sent)
         body = _rewritten(sent, route)
         question = self._question(asked, route, body)
-        hit = await self.cache.find(question) if self.cache is not None and question is not None else None
+        hit = await self._found(sent, question)
         self._timed(route, started, parsed, decided)
         if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
             self._memo.note(repeat, question.exact, model, self._answer_headers(route))
@@ -257,11 +258,12 @@ class Pipeline:
             answer["x-vsr-replay-id"] = replay
         if question is not None:
             answer["x-vsr-cache-hit"] = "miss"
+        if question is not None or asks_usage:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
         if sent.ignored:
             answer["x-vsr-ignored"] = ",".join(dict.fromkeys(sent.ignored))
-        observer = self._observer(self._label(model), sent, question)
+        observer = self._observer(route.selection, sent, question, conceal=asks_usage)
         return Forward(headers, body, answer, tuple(changes.remove), observer)
 
     async def _repeated(self, sent: ModelRequest, key: bytes) -> Reply | None:
@@ -302,16 +304,34 @@ class Pipeline:
         embedding = encoding.embedding if encoding is not None and encoding.windows == 1 else None
         return self.cache.question(plugin.configuration, decision, asked.request, body, asked.headers, embedding)
 
-    def _keep(self, question: Question, answer: Answer) -> None:
+    async def _found(self, sent: ModelRequest, question: Question | None) -> Hit | None:
+        if self.cache is None or question is None:
+            return None
+        hit = await self.cache.find(question)
+        if hit is None and sent.get("stream") is not True:
+            hit = await self.cache.coalesced(question)
+        return hit
+
+    def _keep(self, question: Question, answer: Answer | None) -> None:
         assert self.cache is not None
         task = asyncio.get_running_loop().create_task(self.cache.keep(question, answer))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
-    def _observer(self, label: str, sent: Body | None, question: Question | None = None) -> Observer:
-        keep = partial(self._keep, question) if question is not None and question.may_store else None
+    def _asks_usage(self, sent: ModelRequest) -> bool:
+        """Have the backend count a stream's tokens; whether the client is not to see the count."""
+        return self._usage.request_on_streams and sent.count_stream()
+
+    def _observer(
+        self, selection: Selection, sent: Body | None, question: Question | None = None, *, conceal: bool = False
+    ) -> Observer:
+        keep = None
+        if self.cache is not None and question is not None and question.may_store:
+            self.cache.sent(question)
+            keep = partial(self._keep, question)
+        label, price = self._label(selection.model), self.catalog.price(selection.base)
         read = sent.ANSWER if isinstance(sent, ModelRequest) else ChatAnswer
-        return Observer(self._metrics, label, self._usage, keep, read)
+        return Observer(self._metrics, label, self._usage, keep, read, price=price, conceal=conceal)
 
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
@@ -328,20 +348,21 @@ class Pipeline:
             return self._forward_untouched(self.catalog.default, body)
         return self._to_named(body, name)
 
-    def _to_named(self, body: Body, name: str) -> Outcome:
+    def _to_named(self, body: Body, name: str, *, conceal: bool = False) -> Outcome:
         selection = self.catalog.concrete(name, self.adapters)
         if selection is None:
             raise _unknown_model(name)
         if selection.upstream != name:
             body.set("model", selection.upstream)
-        return self._forward_untouched(selection, body)
+        return self._forward_untouched(selection, body, conceal=conceal)
 
-    def _forward_untouched(self, selection: Selection, body: Body | None) -> Forward:
+    def _forward_untouched(self, selection: Selection, body: Body | None, *, conceal: bool = False) -> Forward:
         label = self._label(selection.model)
         self._metrics.requests.labels("", label, "passthrough").inc()
         answer = {"x-vsr-selected-model": selection.model, **self._always(), "x-vsr-response-path": "upstream"}
-        rewritten = body.encode() if body is not None and body.changed else None
-        return Forward(_upstream(selection), rewritten, answer, observer=self._observer(label, body))
+        headers = _upstream(selection) | ({"accept-encoding": "identity"} if conceal else {})
+        changed = body.encode() if body is not None and body.changed else None
+        return Forward(headers, changed, answer, observer=self._observer(selection, body, conceal=conceal))
 
     # --- answers ---------------------------------------------------------------------------------------------------
 

@@ -278,6 +278,16 @@ def test_reasoning_is_switched_where_vllm_reads_it(
     assert json.loads(request.encode()) == expected
 
 
+# --- usage of streams ----------------------------------------------------------------------------------------------
+
+
+def test_usage_of_a_stream_is_asked_for_where_it_does_not_come_by_itself() -> None:
+    for dialect in ALL:
+        request, silent = parsed(dialect, stream=True), parsed(dialect)
+        asked = dialect is CompletionsRequest
+        assert (request.count_stream(), request.changed, silent.count_stream()) == (asked, asked, False)
+
+
 # --- limits and tools ----------------------------------------------------------------------------------------------
 
 

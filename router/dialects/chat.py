@@ -108,6 +108,9 @@ class ChatRequest(ModelRequest):
     def think_with(self, effort: str) -> None:
         self.set("reasoning_effort", effort)
 
+    def count_stream(self) -> bool:
+        return include_usage(self)
+
     def text_suffices(self) -> bool:
         return self.get("n") in (None, 1) and not self.get("logprobs")
 
@@ -125,6 +128,14 @@ class ChatRequest(ModelRequest):
 
         said, end = chunk({"role": "assistant", "content": text}, None), chunk({}, "stop")
         yield from chunks({**head, "object": "chat.completion.chunk"}, [said, end], self, usage)
+
+
+def include_usage(request: ModelRequest) -> bool:
+    """Ask for the usage of a stream of chat or completions. Returns whether the client did not."""
+    if request.get("stream") is not True or inside(request.get("stream_options"), "include_usage") is True:
+        return False
+    request.merge("stream_options", {"include_usage": True})
+    return True
 
 
 def chunks(

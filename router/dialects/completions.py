@@ -12,7 +12,7 @@ from typing import Any
 
 from router.body import MalformedRequest
 from router.completion import Completion, streamed, whole
-from router.dialects.chat import NO_USAGE, ChatAnswer, chunks
+from router.dialects.chat import NO_USAGE, ChatAnswer, chunks, include_usage
 from router.dialects.request import Mode, ModelRequest, Turn, names
 
 PATH = "/v1/completions"
@@ -72,6 +72,9 @@ class CompletionsRequest(ModelRequest):
 
     def think_with(self, effort: str) -> None:
         self.ignored.append("reasoning")
+
+    def count_stream(self) -> bool:
+        return include_usage(self)
 
     def text_suffices(self) -> bool:
         one = all(self.get(name) in (None, 1) for name in ("n", "best_of"))

@@ -96,6 +96,10 @@ class ModelRequest(Body, ABC):
     def think_with(self, effort: str) -> None:
         """Ask for an effort of reasoning: `minimal`, `low`, `medium` or `high`."""
 
+    def count_stream(self) -> bool:
+        """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
+        return False  # it counts them anyway
+
     # --- answers ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
