@@ -248,12 +248,12 @@ class Pipeline:
         hit = await self._found(sent, question)
         self._timed(route, started, parsed, decided)
         if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
-            self._memo.note(repeat, question.exact, model, self._answer_headers(route))
+            self._memo.note(repeat, question.exact, model, self._answer_headers(asked, route))
         if hit is not None:
             answered = sent.answer(hit.text, model, hit.usage)
             return self._made_here(asked, route, answered, "cache", _cache_headers(hit))
         replay = self._record(asked, route, "routed")
-        headers, answer = changes.set | _upstream(route.selection), self._answer_headers(route)
+        headers, answer = changes.set | _upstream(route.selection), self._answer_headers(asked, route)
         if replay is not None:
             answer["x-vsr-replay-id"] = replay
         if question is not None:
@@ -261,8 +261,6 @@ class Pipeline:
         if question is not None or asks_usage:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
-        if sent.ignored:
-            answer["x-vsr-ignored"] = ",".join(dict.fromkeys(sent.ignored))
         observer = self._observer(route.selection, sent, question, conceal=asks_usage)
         return Forward(headers, body, answer, tuple(changes.remove), observer)
 
@@ -290,7 +288,7 @@ class Pipeline:
         replay = self._record(asked, route, path)
         made = {"x-vsr-replay-id": replay} if replay is not None else {}
         made |= {"content-type": answer.content_type, "x-vsr-response-path": path}
-        return Reply(200, answer.body, self._answer_headers(route) | made | dict(headers))
+        return Reply(200, answer.body, self._answer_headers(asked, route) | made | dict(headers))
 
     def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
         """What the cache is asked, if the decision has one."""
@@ -366,7 +364,7 @@ class Pipeline:
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    def _answer_headers(self, route: Route) -> dict[str, str]:
+    def _answer_headers(self, asked: Asked, route: Route) -> dict[str, str]:
         selection, decision, domains = route.selection, route.choice.decision, route.gathered.domains
         headers = {"x-vsr-selected-model": selection.model, "x-vsr-response-path": "upstream", **self._always()}
         if decision is not None:
@@ -379,6 +377,8 @@ class Pipeline:
             headers["x-vsr-adapter-fallback"] = selection.missing
         if degraded := _degraded(route):
             headers["x-vsr-degraded"] = ",".join(degraded)
+        if ignored := asked.request.ignored:
+            headers["x-vsr-ignored"] = ",".join(ignored)
         headers["server-timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in route.timings.items())
         return headers
 
@@ -438,6 +438,7 @@ class Pipeline:
             "base": selection.base,
             "reasoning": selection.use_reasoning,
             "degraded": degraded,
+            "ignored": asked.request.ignored,
             "ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
         }
 

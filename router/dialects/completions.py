@@ -65,13 +65,13 @@ class CompletionsRequest(ModelRequest):
             raise MalformedRequest("`prompt` must be a string or an array", "prompt")
 
     def tell(self, prompt: str, mode: Mode) -> None:
-        self.ignored.append("system_prompt")
+        self._ignore("system_prompt")
 
     def think(self, parameter: str, wanted: bool) -> None:
-        self.ignored.append("reasoning")
+        self._ignore("reasoning")
 
     def think_with(self, effort: str) -> None:
-        self.ignored.append("reasoning")
+        self._ignore("reasoning")
 
     def count_stream(self) -> bool:
         return include_usage(self)

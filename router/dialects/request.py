@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from router.answers import Answer, inside
 from router.body import Body, MalformedRequest, with_member
@@ -21,8 +21,7 @@ TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """One turn of a conversation, whatever API it came through.
 
     ``role`` is `system`, `developer`, `user`, `assistant` or `tool` (or what the client made up). ``calls`` are the ids
@@ -95,6 +94,10 @@ class ModelRequest(Body, ABC):
     @abstractmethod
     def think_with(self, effort: str) -> None:
         """Ask for an effort of reasoning: `minimal`, `low`, `medium` or `high`."""
+
+    def _ignore(self, what: str) -> None:
+        if what not in self.ignored:
+            self.ignored.append(what)
 
     def count_stream(self) -> bool:
         """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
@@ -189,6 +192,8 @@ def text_of(content: Any) -> str:
 
 
 def images_in(content: Any) -> int:
+    if isinstance(content, str):
+        return 0
     return sum(isinstance(part, dict) and part.get("type") in IMAGE_PARTS for part in parts_of(content))
 
 

@@ -370,5 +370,5 @@ def test_what_envoy_says_has_the_apis_shape_too(site: Polyglot) -> None:
 def test_nothing_of_it_reaches_the_log(site: Polyglot) -> None:
     site.message("Xylophone-4712", extra_headers={"x-api-key": "s3cr3t-4713"})
     log = (site.directory / "router.log").read_text()
-    assert "4712" not in log and "4713" not in log
+    assert "Xylophone" not in log and "s3cr3t" not in log
     assert json.loads(log.splitlines()[-1])
