@@ -89,9 +89,7 @@ def test_the_tracked_dashboard_is_the_written_one() -> None:
 
 def test_panels_do_not_overlap() -> None:
     places = [panel["gridPos"] for panel in panels()]
-    cells = [
-        (place["x"] + x, place["y"] + y) for place in places for x in range(place["w"]) for y in range(place["h"])
-    ]
+    cells = [(place["x"] + x, place["y"] + y) for place in places for x in range(place["w"]) for y in range(place["h"])]
     assert len(cells) == len(set(cells)) and max(x for x, _ in cells) == 23
     assert len({panel["id"] for panel in panels()}) == len(places)
 
