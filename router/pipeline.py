@@ -160,7 +160,7 @@ class Pipeline:
                 if request.headers.get("content-encoding", "identity") != "identity":
                     raise Refusal(415, "Compressed request bodies are not read.", code="unsupported_encoding")
                 if (dialect := DIALECTS.get(path)) is not None:
-                    return await self._ask(dialect.parse(request.body), request)
+                    return await self._ask(dialect, request)
                 return self._pass(request)
             except Refusal as refusal:
                 return self._refuse(path, refusal)
@@ -221,9 +221,9 @@ class Pipeline:
             for entry in self.catalog.listed(self.adapters)
         ]
 
-    async def _ask(self, sent: ModelRequest, request: Request) -> Outcome:
-        """Requests to a model, in whatever dialect."""
+    async def _ask(self, dialect: type[ModelRequest], request: Request) -> Outcome:
         started = perf_counter()
+        sent = dialect.parse(request.body)
         prompt = sent.prompt()
         name = sent.model
         if name is not None and not self.catalog.is_auto(name):
