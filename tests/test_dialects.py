@@ -29,7 +29,7 @@ values = st.recursive(
 )
 
 
-def parsed(dialect: type[ModelRequest], **members: Any) -> Any:
+def parsed(dialect: type[ModelRequest], /, **members: Any) -> Any:
     return dialect.parse(json.dumps(members).encode())
 
 
@@ -156,7 +156,7 @@ NEW = {"type": "message", "role": "system", "content": "NEW"}
 HI = user("hi")
 
 
-def told(dialect: type[ModelRequest], mode: str, **members: Any) -> Any:
+def told(dialect: type[ModelRequest], mode: str, /, **members: Any) -> Any:
     request = parsed(dialect, **members)
     request.tell("NEW", mode)
     return json.loads(request.encode())
