@@ -1,7 +1,9 @@
-"""What the kickstart brings beside its configuration: the chat template, rendered as vLLM renders one."""
+"""What the kickstart brings beside its configuration: the chat template, rendered as vLLM renders one; the hook."""
 
 from __future__ import annotations
 
+import ast
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-TEMPLATE = Path(__file__).parents[1] / "deploy" / "kickstart" / "phi2-chat-template.jinja"
+ROOT = Path(__file__).parents[1]
+TEMPLATE = ROOT / "deploy" / "kickstart" / "phi2-chat-template.jinja"
 
 
 def rendered(*messages: dict[str, Any], add_generation_prompt: bool = True) -> str:
@@ -54,3 +57,17 @@ def test_an_assistant_that_said_nothing() -> None:
 def test_an_unknown_role_is_refused() -> None:
     with pytest.raises(TemplateError, match="narrator"):
         rendered(said("narrator", "Once upon a time"))
+
+
+def test_the_litellm_hook_needs_nothing_of_the_router() -> None:
+    """It is copied into environments where only LiteLLM is installed."""
+    tree = ast.parse((ROOT / "router" / "integrations" / "litellm.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        name.partition(".")[0]
+        for node in imports
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if name is not None
+    }
+    assert names - sys.stdlib_module_names == {"aiohttp", "fastapi", "litellm"}
+    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in imports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,37 +18,38 @@ from environments import executables
 from local_stack import REPOSITORY, free_port, wait_for
 from whole_system import Site
 
+GUIDE = REPOSITORY / "docs" / "integrations" / "litellm.md"
 HOOK = REPOSITORY / "router" / "integrations" / "litellm.py"
 MODELS = ("phi2", "doctor", "dcot")
 
 
 class Proxy:
-    """LiteLLM with ``callbacks``; ``names`` are its models, `auto` is the base model's second name.
+    """LiteLLM with the configuration of its guide.
 
-    ``settings`` are the hook's, as environment variables.
+    It has the models ``names`` and the callbacks given (default: the guide's); ``settings`` are the hook's, as
+    environment variables.
     """
 
     def __init__(
         self,
         directory: Path,
         site: Site,
-        callbacks: list[str],
+        callbacks: list[str] | None = None,
         names: tuple[str, ...] = MODELS,
         settings: dict[str, str] | None = None,
     ) -> None:
         self._directory, self.port = directory, free_port()
         self.log = directory / "litellm.log"
-        backend = f"http://127.0.0.1:{site.backends['phi2']}/v1"
-        served = {"auto": "phi2", **{name: name for name in names}}
-        config = {
-            "model_list": [
-                {"model_name": name,
-                 "litellm_params": {"model": f"openai/{model}", "api_base": backend, "api_key": "none"}}
-                for name, model in served.items()
-            ],
-            "litellm_settings": {"callbacks": callbacks},
-            "environment_variables": {"TRITON_ROUTER_URL": f"http://127.0.0.1:{site.rest}", **(settings or {})},
-        }  # fmt: skip
+        (written,) = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+        config = yaml.safe_load(written)
+        config["model_list"] = [entry for entry in config["model_list"] if entry["model_name"] in ("auto", *names)]
+        for entry in config["model_list"]:
+            entry["litellm_params"]["api_base"] = f"http://127.0.0.1:{site.backends['phi2']}/v1"
+        config["litellm_settings"]["callbacks"] = callbacks or config["litellm_settings"]["callbacks"]
+        config["environment_variables"] = {
+            "TRITON_ROUTER_URL": f"http://127.0.0.1:{site.rest}",
+            **(settings or {}),
+        }
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
         shutil.copy(HOOK, directory / "triton_router_hook.py")

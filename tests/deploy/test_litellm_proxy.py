@@ -62,7 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def proxy(site: Site) -> Iterator[Proxy]:
     """The hook as a file beside LiteLLM's configuration."""
-    with running_proxy(Proxy(site.directory / "proxy", site, ["triton_router_hook.hook"])) as proxy:
+    with running_proxy(Proxy(site.directory / "proxy", site)) as proxy:
         # The first request of all waits for whatever LiteLLM loads late.
         model_of(proxy.ask("hello", model="phi2"))
         yield proxy
@@ -194,7 +194,7 @@ def _over(bound: float, measured: list[float]) -> int:
 
 
 def test_an_adapter_that_litellm_does_not_list_is_served_by_its_base(site: Site, tmp_path: Path) -> None:
-    with running_proxy(Proxy(tmp_path / "proxy", site, ["triton_router_hook.hook"], ("phi2", "doctor"))) as proxy:
+    with running_proxy(Proxy(tmp_path / "proxy", site, names=("phi2", "doctor"))) as proxy:
         assert model_of(proxy.ask(PROMPTS["doctor"])) == "doctor"
         assert model_of(proxy.ask(PROMPTS["dcot"])) == "phi2"
 
@@ -228,7 +228,7 @@ def test_without_the_router_requests_keep_their_model(site: Site, proxy: Proxy) 
 def test_errors_are_no_advice(tmp_path: Path, site: Site) -> None:
     settings = {"TRITON_ROUTER_URL": f"http://127.0.0.1:{site.rest}/nowhere"}
     directory = tmp_path / "proxy"
-    with running_proxy(Proxy(directory, site, ["triton_router_hook.hook"], settings=settings)) as proxy:
+    with running_proxy(Proxy(directory, site, settings=settings)) as proxy:
         for _ in range(3):
             answer = proxy.ask(PROMPTS["doctor"])
             assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -227,6 +229,29 @@ def test_rest_advises_what_envoy_does(kickstart: Site) -> None:
     advice = httpx.post(f"http://127.0.0.1:{kickstart.rest}/api/v1/route", json=body).json()
     assert (advice["model"], advice["base_model"], advice["degraded"]) == ("doctor", "phi2", {})
     assert advice["scores"]["doctor"] == advice["confidence"]
+
+
+def test_the_guide_does_what_it_says(kickstart: Site) -> None:
+    """Each block of `bash` in it, run on its own, prints the block that follows; numbers may differ."""
+    guide = (REPOSITORY / "docs" / "deploy" / "kickstart.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```\n\n```text\n(.*?)```", guide, re.DOTALL)
+    assert len(blocks) == guide.count("```bash") == 4
+    kickstart.ask(MEDICATION)
+    here = {
+        "GATEWAY": kickstart.url,
+        "ROUTER": f"http://127.0.0.1:{kickstart.rest}",
+        "ROUTER_LOG": str(kickstart.directory / "router.log"),
+    }
+    for script, printed in blocks:
+        done = subprocess.run(
+            ["bash", "-euc", script], env={**os.environ, **here}, capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
+        assert _without_numbers(done.stdout) == _without_numbers(printed)
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+\.\d+", "#", text.replace("\r", ""))
 
 
 # --- tenants -------------------------------------------------------------------------------------------------------
