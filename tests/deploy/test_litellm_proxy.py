@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +15,8 @@ import httpx
 import pytest
 import yaml
 from litellm_proxy import Proxy, model_of, running_proxy
-from local_stack import REPOSITORY, wait_for
-from whole_system import Site, running
+from local_stack import REPOSITORY, free_port, wait_for
+from whole_system import MODELS, Site, running
 
 pytestmark = pytest.mark.deploy
 
@@ -22,7 +25,8 @@ PROMPTS = {
     "dcot": "A farmer has 17 sheep and all but 9 run away. How many are left?",
     "phi2": "Write a limerick about a bicycle",
 }
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 500_000}}
+# The demo backend counts words.
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "AAAA " * 100_000}}
 
 
 def with_words(directory: Path) -> Path:
@@ -55,7 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("litellm")
     (directory / "given").mkdir()
     # Twenty requests at once take their time where a test shares the machine.
-    patient = {"global": {"inference": {"deadline_ms": 5000}}}
+    patient = {"global": {"inference": {"deadline_ms": 5000}, "router": {"max_body_bytes": 100_000}}}
     yield from running(Site(directory, with_words(directory / "given"), patient))
 
 
@@ -115,7 +119,8 @@ def test_pictures_reach_the_model_and_not_the_router(proxy: Proxy) -> None:
     answer = proxy.client.post("/v1/chat/completions", json=body)
     received = answer.json()["demo"]["received"]
     assert (received["model"], received["system"]) == ("dcot", ["Be brief."])
-    # The demo backend counts the words of the body; the picture is one of them only if it was sent on.
+    assert answer.json()["usage"]["prompt_tokens"] > 100_000
+    # The router would have refused it.
     assert answer.headers["x-vsr-selected-decision"] == "briefly"
 
 
@@ -234,3 +239,47 @@ def test_errors_are_no_advice(tmp_path: Path, site: Site) -> None:
             assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router")
         (line,) = proxy.lines()
         assert "status_404" in line
+
+
+STAFF = """
+version: v0.3
+providers: {models: [{name: phi2, backend_refs: [{endpoint: "127.0.0.1:9"}]}]}
+routing:
+  modelCards: [{name: phi2, loras: [{name: doctor}]}]
+  signals:
+    role_bindings: [{name: staff, role: staff, subjects: [{kind: Group, name: staff}]}]
+  decisions:
+    - {name: staff, rules: {type: authz, name: staff}, modelRefs: [{model: phi2, lora_name: doctor}]}
+global:
+  inference: {endpoint: "127.0.0.1:9"}
+  services:
+    api: {port: %d, token_env: STAFF_TOKEN}
+    extproc: {port: %d}
+    observability: {metrics: {enabled: false}}
+    authz: {identity: {set_by: gateway}}
+"""
+
+
+def test_what_the_router_forbids_is_forbidden(site: Site, tmp_path: Path) -> None:
+    """Somebody vouches for callers here; one whom nobody knows is not served by the default model instead."""
+    port, config = free_port(), tmp_path / "staff.yaml"
+    config.write_text(STAFF % (port, free_port()))
+    settings = {
+        "TRITON_ROUTER_URL": f"http://127.0.0.1:{port}",
+        "TRITON_ROUTER_TOKEN": "s3cret",
+        "TRITON_ROUTER_HEADERS": "x-authz-user-id, x-authz-user-groups",
+    }
+    with (tmp_path / "router.log").open("wb") as log:
+        command = [sys.executable, "-m", "router.cli", "serve", "--config", config, "--repository", MODELS]
+        environment = {**os.environ, "STAFF_TOKEN": "s3cret"}
+        router = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=REPOSITORY)
+    try:
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, 30, "the router")
+        with running_proxy(Proxy(tmp_path / "proxy", site, settings=settings)) as proxy:
+            assert proxy.ask("hello").status_code == 403
+            assert model_of(proxy.ask("hello", model="phi2")) == "phi2"
+            proxy.client.headers.update({"x-authz-user-id": "ada", "x-authz-user-groups": "staff"})
+            assert model_of(proxy.ask("hello")) == "doctor"
+    finally:
+        router.kill()
+        router.wait(10)
