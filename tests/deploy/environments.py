@@ -1,4 +1,4 @@
-"""Virtual environments for programs that cannot share one with the router: made once, under `build/`."""
+"""Virtual environments for programs that cannot share one with the router: made once, under `.cache/`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HERE = Path(__file__).parent
 def executables(name: str) -> Path:
     """The `bin` directory of the environment that `requirements-NAME.txt` describes; installs it if need be.
 
-    They lie under `build/environments`, or where the variable ENVIRONMENTS says. Raises CalledProcessError.
+    They lie under `.cache/environments`, or where the variable ENVIRONMENTS says. Raises CalledProcessError.
     """
     requirements = HERE / f"requirements-{name}.txt"
-    directory = Path(os.environ.get("ENVIRONMENTS", HERE.parents[1] / "build" / "environments")) / name
+    directory = Path(os.environ.get("ENVIRONMENTS", HERE.parents[1] / ".cache" / "environments")) / name
     stamp = directory / requirements.name
     if not stamp.is_file() or stamp.read_text() != requirements.read_text():
         shutil.rmtree(directory, ignore_errors=True)
