@@ -37,8 +37,9 @@ from litellm.integrations.custom_logger import CustomLogger
 log = logging.getLogger("triton_router")
 
 CHAT_CALLS = frozenset({"completion", "acompletion"})
-# Writing more than this as JSON takes milliseconds, in which nothing else in the process could go on.
-MOST_CHARACTERS = 1_000_000
+# Writing this much as JSON takes 1 to 4 ms, in which nothing else in the process goes on; a thread would not help, as
+# the encoder does not let go of the interpreter.
+MOST_CHARACTERS = 250_000
 # After so many failures in a row requests are not kept waiting: for a while nobody asks.
 FAILURES, PAUSE = 3, 1.0
 LOG_EVERY = 60.0

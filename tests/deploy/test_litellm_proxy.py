@@ -230,13 +230,15 @@ def test_without_the_router_requests_keep_their_model(site: Site, proxy: Proxy) 
     assert len(warnings(proxy)) == 1
 
 
-def test_errors_are_no_advice(tmp_path: Path, site: Site) -> None:
+def test_errors_and_texts_that_take_long_to_write(tmp_path: Path, site: Site) -> None:
     settings = {"TRITON_ROUTER_URL": f"http://127.0.0.1:{site.rest}/nowhere"}
     directory = tmp_path / "proxy"
     with running_proxy(Proxy(directory, site, settings=settings)) as proxy:
         for _ in range(3):
             answer = proxy.ask(PROMPTS["doctor"])
             assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router")
+        answer = proxy.ask("word " * 60_000)
+        assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router")
         (line,) = proxy.lines()
         assert "status_404" in line
 
