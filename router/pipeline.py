@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,8 +24,8 @@ from router.body import Body
 from router.cache.cache import Hit, Memo, Question, SemanticCache
 from router.completion import Completion
 from router.config import Loaded, leaves
-from router.config.schema import McpSettings, SemanticCachePlugin
-from router.decisions import Choice, Verdict, choose
+from router.config.schema import Decision, McpSettings, SemanticCachePlugin
+from router.decisions import Choice, Verdict, choose, nearness
 from router.dialects import DIALECTS, ModelRequest
 from router.dialects.chat import ChatAnswer
 from router.errors import Refusal, refusal_body
@@ -70,7 +70,8 @@ class Forward:
     """Send the request on.
 
     ``body`` of ``None`` means unchanged. ``headers`` are set on the way to the backend and those of ``remove`` taken
-    out, ``answer_headers`` are set on the answer that comes back. ``observer`` hears of that answer.
+    out, ``answer_headers`` are set on the answer that comes back. ``observer`` hears of that answer. ``route`` says
+    why, unless the client named the model.
     """
 
     headers: Mapping[str, str]
@@ -78,15 +79,17 @@ class Forward:
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     observer: Observer | None = None
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer in the backend's place."""
+    """Answer in the backend's place. ``route`` says why, if a decision came to this."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    route: Route | None = None
 
 
 Outcome = Forward | Reply
@@ -100,6 +103,12 @@ class Route:
     choice: Choice
     selection: Selection
     timings: dict[str, float]
+
+    def scores(self, decisions: Sequence[Decision]) -> dict[str, float | None]:
+        """How near each of the configuration's ``decisions`` came, by name; see :func:`router.decisions.nearness`."""
+        nearest = ((decision.name, nearness(verdict))
+                   for decision, verdict in zip(decisions, self.choice.verdicts, strict=True))  # fmt: skip
+        return {name: None if near is None else round(near, 4) for name, near in nearest}
 
 
 class Pipeline:
@@ -136,6 +145,7 @@ class Pipeline:
         self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
         self._anybody = services.authz.fail_open
         self._usage = services.observability.usage
+        self._log_scores = services.observability.logging.scores
         self.cache = cache
         self.records = records
         self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
@@ -262,7 +272,7 @@ class Pipeline:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
         observer = self._observer(route.selection, sent, question, conceal=asks_usage)
-        return Forward(headers, body, answer, tuple(changes.remove), observer)
+        return Forward(headers, body, answer, tuple(changes.remove), observer, route)
 
     async def _repeated(self, sent: ModelRequest, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
@@ -288,7 +298,7 @@ class Pipeline:
         replay = self._record(asked, route, path)
         made = {"x-vsr-replay-id": replay} if replay is not None else {}
         made |= {"content-type": answer.content_type, "x-vsr-response-path": path}
-        return Reply(200, answer.body, self._answer_headers(asked, route) | made | dict(headers))
+        return Reply(200, answer.body, self._answer_headers(asked, route) | made | dict(headers), route)
 
     def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
         """What the cache is asked, if the decision has one."""
@@ -413,7 +423,8 @@ class Pipeline:
         if selection.missing is not None:
             self._metrics.adapter_fallbacks.labels(self._label(selection.missing)).inc()
         fields = self._summary(asked, route)
-        log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields})
+        scores = {"scores": route.scores(self._routing.decisions)} if self._log_scores else {}
+        log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields | scores})
         if self._audit is None and self.records is None:
             return None
         record = self._decision_record(asked, route, path, fields)
