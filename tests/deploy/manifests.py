@@ -1,7 +1,7 @@
 """The manifests of ``deploy/`` as objects, put together as ``kubectl kustomize`` does.
 
-Only what these directories use of kustomize is done here, so that the tests need no binary; `make check-deploy` holds the
-result against the real one.
+Only what these directories use of kustomize is done here, so that most tests need no binary; `make check-deploy` holds
+the result against the real one.
 """
 
 from __future__ import annotations
