@@ -530,6 +530,22 @@ def test_endpoint_pickers_behind_the_router(pods: Pods, start: Callable[..., Gat
     assert "x-gateway-destination-endpoint" not in quick.seen[-1].headers
 
 
+def test_a_filter_that_only_a_models_route_switches_on_never_runs(pods: Pods, start: Callable[..., Gateway]) -> None:
+    """Why policies are for the Gateway: Envoy builds the chain by the first route, which is the guard's."""
+    with EndpointPicker(pods.backends[THINKER]) as thinker, EndpointPicker(pods.backends[QUICK]) as quick:
+        resources = pools(rendered("inference-extension"), pods, {THINKER: thinker, QUICK: quick})
+        pickers = [each for each in resources.manager["http_filters"] if "/endpointpicker/" in each["name"]]
+        for each in pickers:
+            each["disabled"] = True
+        for route in resources.routes:
+            config = route["typed_per_filter_config"]
+            config = {name: value for name, value in config.items() if "/endpointpicker/" not in name}
+            route["typed_per_filter_config"] = {**config, **(switched_on(*pickers) if "route" in route else {})}
+        gateway = start(resources, pods)
+        assert gateway.ask(MATH).status_code == 503
+    assert thinker.seen == quick.seen == []
+
+
 # --- planted faults ------------------------------------------------------------------------------------------------
 
 
