@@ -444,6 +444,7 @@ def test_a_restart_behind_the_patch_policy_loses_no_request(
     assert set(statuses) == {200}
 
 
+@pytest.mark.slow
 def test_a_restart_behind_the_extension_policy_loses_no_request(
     tmp_path_factory: pytest.TempPathFactory, pods: Pods, start: Callable[..., Gateway], tmp_path: Path
 ) -> None:
