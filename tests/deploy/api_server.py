@@ -101,6 +101,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             parts, query = self._parts()
             if (found := _discovered(parts)) is not None:
                 return self._answer(200, found)
+            if parts[0] not in ("api", "apis"):
+                return self._fail(404, "NotFound", "no schema here")
             kind, namespace, name, below = _place(parts)
             if below == "log":
                 return self._answer(200, {})
