@@ -27,7 +27,6 @@ from router.config import Loaded, leaves
 from router.config.schema import Decision, McpSettings, SemanticCachePlugin
 from router.decisions import Choice, Verdict, choose, nearness
 from router.dialects import DIALECTS, ModelRequest
-from router.dialects.chat import ChatAnswer
 from router.errors import Refusal, refusal_body
 from router.inference import Encoder, Prototypes, Unavailable
 from router.replay import Records
@@ -338,8 +337,9 @@ class Pipeline:
             self.cache.sent(question)
             keep = partial(self._keep, question)
         label, price = self._label(selection.model), self.catalog.price(selection.base)
-        read = sent.ANSWER if isinstance(sent, ModelRequest) else ChatAnswer
-        return Observer(self._metrics, label, self._usage, keep, read, price=price, conceal=conceal)
+        # Embeddings have no end to hear of, and are long.
+        read = sent.ANSWER if isinstance(sent, ModelRequest) else None
+        return Observer(self._metrics, label, self._usage, keep, read=read, price=price, conceal=conceal)
 
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""

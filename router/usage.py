@@ -10,7 +10,6 @@ import orjson
 
 from router.answers import Answer, Usage
 from router.config.schema import Pricing, UsageSettings
-from router.dialects.chat import ChatAnswer
 from router.telemetry import Metrics
 
 # Finish reasons as answers are read; anything else is counted as one.
@@ -68,8 +67,9 @@ class Observer:
     """Hears of the answer to one forwarded request. ``model`` is a metric's label.
 
     Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself;
-    ``read`` is what they are read with. ``keep`` is told once how it ended: the answer, or ``None`` where no whole one
-    came. ``conceal`` takes a count out of a stream that the client did not ask for.
+    ``read`` is what they are read with, ``None`` for those that say nothing of this kind. ``keep`` is told once how it
+    ended: the answer, or ``None`` where no whole one came. ``conceal`` takes a count out of a stream that the client
+    did not ask for.
     """
 
     __slots__ = (
@@ -83,8 +83,8 @@ class Observer:
         model: str,
         settings: UsageSettings,
         keep: Callable[[Answer | None], None] | None = None,
-        read: type[Answer] = ChatAnswer,
         *,
+        read: type[Answer] | None,
         price: Pricing | None = None,
         conceal: bool = False,
     ) -> None:
@@ -99,7 +99,7 @@ class Observer:
         """The backend's headers are here. Returns whether the body is wanted."""
         seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
         seconds.observe(perf_counter() - self._started)
-        if status != 200 or headers.get("content-encoding", "identity") != "identity":
+        if self._read is None or status != 200 or headers.get("content-encoding", "identity") != "identity":
             return False
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
