@@ -1,0 +1,502 @@
+"""What a question says, without how it says it.
+
+Only what is known to mean the same becomes the same: politeness, spelling, forms of numbers, units and dates, kinds of
+question. Every other word stays as it is, so a word that is not known here can only keep two questions apart.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from router.cache import english
+from router.cache.english import MONTHS, ORDINALS, POWERS, SMALL, TENS, UNITS, common, singular
+
+# Longer prompts are hardly ever put in other words; reading them would take milliseconds of the event loop.
+LONGEST = 1500
+
+_TOKEN = re.compile(
+    r"(?:(?<![^\s(])-)?\d+(?:,\d{3})+(?!\d)(?:\.\d+)?"
+    r"|(?:(?<![^\s(])-)?\d+(?:\.\d+)*"
+    r"|(?<!\S)\.[^\W\d_][^\W_]*"
+    r"|[^\W\d_][^\W_]*(?:'[^\W\d_]+)*"
+    r"|[^\s\w]|_"
+)
+_CODE = re.compile(r"[{}\[\]=<>`|\\~_;\n]|\w\(")
+_FORMULA = re.compile(r"[+*^#@≤≥≠±×÷√∑∫∞≈]|\w!\s|\)\s?[-/]|\d\s?[-/]\s?[(\d]")
+_QUOTED = re.compile(r"\"+[^\"]*\"+|(?<!\w)'[^']*'(?!\w)")
+_CHOICE = re.compile(r"(?:\S+\s+){1,4}or\s+(?:\S+\s*){1,4}$", re.IGNORECASE)
+_COUNTRY = re.compile(r"\bU\.S\.(?:A\.)?|\bUSA?\b")
+_HALF_DAY = re.compile(r"\b([ap])\.m\.", re.IGNORECASE)
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"', "„": '"'})
+# Marks that say nothing in prose. In formulas every mark counts.
+_SILENT_MARKS = frozenset("()\"'-*!:;") | {"\u2013", "\u2014", "\u2026"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Words in order behind what joins them to the rest: a preposition, a conjunction; for the first part nothing."""
+
+    joint: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """``parts`` in common order; where ``bound``, their order is part of what they say."""
+
+    parts: tuple[Part, ...]
+    bound: bool
+
+    def flat(self) -> list[str]:
+        """All words in order, joints among them."""
+        return [word for part in self.parts for word in ((part.joint, *part.words) if part.joint else part.words)]
+
+
+def plain(text: str) -> str:
+    """``text`` but for letter case, spacing and the last stop: what is compared where the language is not known."""
+    return " ".join(text.lower().split()).rstrip(" .?!")
+
+
+def read(text: str) -> Wording | None:
+    """What an English question says; ``None`` for other languages, code and texts longer than `LONGEST` characters."""
+    if len(text) > LONGEST:
+        return None
+    text = unicodedata.normalize("NFC", text).translate(_QUOTES).strip()
+    if _CODE.search(text) or not _latin(text):
+        return None
+    text = _HALF_DAY.sub(r"\1m", text)
+    if not text.isupper():
+        text = _COUNTRY.sub("usa", text)
+    formula = _FORMULA.search(text) is not None
+    words = _dated(_words(text, formula))
+    if not _english(words):
+        return None
+    if any(word.form in english.WORDING for word in words):
+        return _literal(words)
+    sentences = [_Sentence.read(piece) for piece in _pieces(words)]
+    sentences = _question_first([sentence for sentence in sentences if sentence.parts])
+    bound = formula or len(sentences) > 1 or any(sentence.bound for sentence in sentences)
+    return Wording(tuple(part for sentence in sentences for part in sentence.parts), bound)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """``form`` is common to all spellings; ``written`` is lower case."""
+
+    form: str
+    written: str
+
+    @property
+    def number(self) -> bool:
+        return self.form.startswith("#")
+
+
+def _latin(text: str) -> bool:
+    """Whether all letters are of the alphabet that English uses, and no mark hangs on a letter."""
+    if text.isascii():
+        return True
+    return not any(
+        (letter.isalpha() and letter > "\u024f") or unicodedata.category(letter)[0] == "M"
+        for letter in text
+        if not letter.isascii()
+    )
+
+
+def _english(words: list[_Word]) -> bool:
+    written = [word.written for word in words]
+    known = sum(word in english.MARKS_OF_ENGLISH for word in written)
+    return known > sum(word in english.MARKS_OF_OTHERS for word in written)
+
+
+def _words(text: str, formula: bool) -> list[_Word]:
+    """Words, numbers, and the marks that say something, commas and stops among them."""
+    words: list[_Word] = []
+    shouted = text.isupper()
+    literal_from = _literal_from(text)
+    quotes = [match.span() for match in _QUOTED.finditer(text)]
+    for match in _TOKEN.finditer(text):
+        token, start, end = match[0], match.start(), match.end()
+        if start >= literal_from or any(first <= start < last for first, last in quotes):
+            # Words that are talked about are no grammar: "was" and "the" count.
+            if token not in _SILENT_MARKS:
+                words.append(_Word('"' + token.lower(), token.lower()))
+        elif token[0].isdigit() or token[-1].isdigit() and token[0] == "-":
+            words.append(_Word("#" + token.replace(",", ""), token))
+        elif token[0].isalpha() or len(token) > 1:
+            glued = start > 0 and text[start - 1].isdigit()
+            words += _spelled(token, words[-1] if words else None, glued, shouted)
+            if glued and words[-1].form == "":
+                suffix = words.pop()
+                words[-1] = _Word(words[-1].form + suffix.written, words[-1].written)
+        elif token in ".?!" and not formula:
+            if end == len(text) or text[end].isspace():
+                words.append(_Word(".", token))
+        elif token == "-" and not formula:
+            continue
+        elif formula or token not in _SILENT_MARKS:
+            words.append(_Word(UNITS.get(token, token), token))
+    return words
+
+
+def _literal_from(text: str) -> int:
+    """Where a colon ends the question and the text that it is about begins."""
+    for match in re.finditer(r":\s", text):
+        if not _CHOICE.fullmatch(text, match.end()):
+            return match.end()
+    return len(text)
+
+
+def _spelled(token: str, before: _Word | None, glued: bool, shouted: bool) -> Iterator[_Word]:
+    """The words of a token between spaces: contractions become two. ``glued``: a digit stands right before it."""
+    lower = token.lower()
+    if glued and lower in ("st", "nd", "rd", "th", "s"):
+        # An empty form: the caller joins it to the number, so that "2nd" is neither "2" nor "second 2".
+        yield _Word("", "th" if lower != "s" else "s")
+        return
+    after_number = before is not None and (before.number or before.written == "/" or before.form == "degree")
+    if after_number and token in english.CASED_UNITS:
+        yield _Word(english.CASED_UNITS[token], lower)
+        return
+    unit = UNITS.get(lower) or UNITS.get(singular(lower))
+    if unit is not None and (after_number or len(lower) > 3 or lower in ("kg", "km", "cm", "lbs", "kwh", "mph")):
+        yield _Word(unit, lower)
+        return
+    lower = english.CONTRACTIONS.get(lower, lower)
+    head, apostrophe, tail = lower.partition("'")
+    if lower.endswith("n't"):
+        stem = {"ca": "can", "wo": "will", "sha": "shall"}.get(lower[:-3], lower[:-3])
+        yield _Word(common(stem), stem)
+        yield _Word("not", "not")
+        return
+    if lower in ("cannot",):
+        yield from (_Word("can", "can"), _Word("not", "not"))
+        return
+    if len(token) > 1 and token.isupper() and not shouted:
+        yield _Word(english.COMMON.get(head, head), head)
+    else:
+        yield _Word(common(head), head)
+    if apostrophe and tail == "s":
+        if head in english.SHORT_IS:
+            yield _Word("be", "is")
+    elif apostrophe:
+        yield _Word(english.ENDINGS.get(tail, tail), tail)
+
+
+def _dated(words: list[_Word]) -> list[_Word]:
+    """Numbers in words become digits; days stand behind their month, currencies behind their amount."""
+    result: list[_Word] = []
+    tens = -1
+    for place, word in enumerate(words):
+        before = result[-1] if result else _Word("", "")
+        after = words[place + 1] if place + 1 < len(words) else _Word("", "")
+        form, written = word.form, word.written
+        if form == "one" and before.form in (
+            "which",
+            "no",
+            "every",
+            "any",
+            "each",
+            "some",
+            "do",
+            "can",
+            "would",
+            "for",
+        ):
+            pass
+        elif form in SMALL:
+            if tens == len(result) - 1 and result and 0 < SMALL[form] < 10:
+                form = f"#{int(result.pop().form[1:]) + SMALL[form]}"
+            else:
+                form = f"#{SMALL[form]}"
+        elif form in TENS:
+            form, tens = f"#{TENS[form]}", len(result)
+        elif form in POWERS and before.number and not before.form.endswith(("th", "s")):
+            form = f"#{_times(result.pop().form[1:], POWERS[form])}"
+        elif form == "dozen":
+            form = f"#{12 * int(result.pop().form[1:])}" if before.form[1:].isdigit() else "#12"
+        elif form in ("twice", "once", "thrice"):
+            result.append(_Word(f"#{('once', 'twice', 'thrice').index(form) + 1}", written))
+            form = "time"
+        elif form == "second" and (before.number or before.form in ("per", "/")):
+            pass
+        elif form in ORDINALS:
+            form = f"#{ORDINALS[form]}th"
+        elif form == "may" and not (
+            before.form in english.BEFORE_MONTH or before.number or after.number and before.form != "i"
+        ):
+            pass
+        elif written in english.SHORT_MONTHS and (before.number or after.number):
+            form = english.SHORT_MONTHS[written]
+        elif form == "degree" and UNITS.get(after.written) in ("celsius", "fahrenheit", "k"):
+            continue
+        elif form == "a" and before.form in english.UNIT_WORDS | {"day"} and after.form in english.UNIT_WORDS:
+            form = "per"
+        elif form == "/" and before.form in english.UNIT_WORDS:
+            form = "per"
+        if form in MONTHS and before.form.endswith("th") and before.number:
+            result[-1] = _Word(form, written)
+            result.append(_Word(before.form.removesuffix("th"), before.written))
+        elif form in MONTHS and before.number and before.form[1:].isdigit() and int(before.form[1:]) <= 31:
+            result[-1] = _Word(form, written)
+            result.append(before)
+        elif word.number and before.form in MONTHS and form.endswith("th"):
+            result.append(_Word(form.removesuffix("th"), written))
+        elif word.number and before.written in "$€£¥" and before.written:
+            result[-1] = _Word(form, written)
+            result.append(before)
+        else:
+            result.append(_Word(form, written))
+    return result
+
+
+def _times(number: str, power: int) -> str:
+    try:
+        product = Decimal(number) * power
+    except ArithmeticError:
+        return f"{number}*{power}"
+    return str(int(product)) if product == int(product) else str(product)
+
+
+# --- sentences -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    parts: tuple[Part, ...]
+    asks: bool
+    bound: bool
+
+    @classmethod
+    def read(cls, words: list[_Word]) -> _Sentence:
+        past = _past(words)
+        forms = _without_perfect(words)
+        forms = _phrased(_rotated(forms))
+        forms = _framed(_courteous(forms))
+        if not forms:
+            return cls((), False, False)
+        passive = any(form == "be" for form in forms)
+        frame = forms[0] if forms[0].startswith("?") else ""
+        rest = forms[1:] if frame else forms
+        moods = {english.MOODS[form] for form in rest if form in english.MOODS}
+        if past:
+            moods.add("~past")
+        spoken = _spoken(rest, frame)
+        start = ((frame,) if frame else ()) + tuple(sorted(moods))
+        bound = any(form in english.BINDING for form in spoken)
+        parts = _parts(spoken)
+        if passive:
+            parts, frame = _active(parts, frame)
+        start = ((frame,) if frame else ()) + tuple(sorted(moods))
+        parts = [Part(part.joint, _commuted(part, start=not part.joint)) for part in parts]
+        first = Part("", start + parts[0].words) if not parts[0].joint else None
+        whole = [first, *parts[1:]] if first else [Part("", start), *parts]
+        return cls(tuple(part for part in whole if part.joint or part.words), bool(frame), bound)
+
+
+def _pieces(words: list[_Word]) -> Iterator[list[_Word]]:
+    """Sentences; "it is raining, what do I wear" counts as two."""
+    piece: list[_Word] = []
+    for place, word in enumerate(words):
+        after = words[place + 1].written if place + 1 < len(words) else ""
+        told = piece and piece[0].written not in english.STARTERS and piece[0].form not in english.JOINTS
+        if word.form == ".":
+            yield piece
+            piece = []
+        elif word.form == "," and told and len(piece) > 2 and after in english.QUESTION_WORDS:
+            yield piece
+            piece = []
+        else:
+            piece.append(word)
+    yield piece
+
+
+def _question_first(sentences: list[_Sentence]) -> list[_Sentence]:
+    """A circumstance and a question about it are the question under that condition."""
+    if len(sentences) != 2 or sentences[0].asks == sentences[1].asks:
+        return sentences
+    question, told = sorted(sentences, key=lambda sentence: not sentence.asks)
+    first, *rest = told.parts
+    condition = first if first.joint else Part("if", first.words)
+    return [question, _Sentence((condition, *rest), False, told.bound)]
+
+
+def _past(words: list[_Word]) -> bool:
+    written = [word.written for word in words]
+    if any(word in english.PAST_AUXILIARIES for word in written):
+        return True
+    forms = [word.form for word in words]
+    if _perfect_at(words) is not None:
+        return True
+    if any(form in ("be", "do", "have", *english.MOODS) for form in forms):
+        return False
+    return any(_participle(word.written) for word in words)
+
+
+def _participle(written: str) -> bool:
+    if written in english.LEMMAS:
+        return True
+    return len(written) > 4 and written.endswith("ed") and written not in english.NOT_PARTICIPLES
+
+
+def _perfect_at(words: list[_Word]) -> int | None:
+    """Where a "have" only makes a tense."""
+    for place, word in enumerate(words):
+        if word.form == "have":
+            for later in words[place + 1 : place + 6]:
+                if later.written == "been" or _participle(later.written):
+                    return place
+                if later.form in english.PREPOSITIONS or later.form in ("a", ",") or later.number:
+                    break
+    return None
+
+
+def _without_perfect(words: list[_Word]) -> list[str]:
+    place = _perfect_at(words)
+    forms = [word.form for word in words]
+    if place is not None:
+        forms[place] = "do"
+    return forms
+
+
+def _rotated(forms: list[str]) -> list[str]:
+    """What stands before the question ("in Germany, may I …") goes behind it."""
+    if "," in forms and forms[0] in english.JOINTS:
+        commas = [place for place, form in enumerate(forms) if form == ","]
+        places = [place for place in commas if forms[place + 1 : place + 2] and forms[place + 1] in english.STARTERS]
+        if places:
+            forms = forms[places[0] + 1 :] + forms[: places[0]]
+    return [form for form in forms if form != ","]
+
+
+def _phrased(forms: list[str]) -> list[str]:
+    result: list[str] = []
+    place = 0
+    while place < len(forms):
+        found = english.PHRASES.at(forms, place)
+        if found is None:
+            result.append(forms[place])
+            place += 1
+        else:
+            result += found[1]
+            place += found[0]
+    return result
+
+
+def _courteous(forms: list[str]) -> list[str]:
+    """Without what is only polite, at the beginning and at the end."""
+    while forms:
+        found = english.POLITE.at(forms, 0)
+        if found is not None:
+            forms = forms[found[0] :]
+        elif forms[:2] in (["can", "you"], ["will", "you"], ["would", "you"]):
+            verb = next((form for form in forms[2:4] if form not in ("please", "kindly")), "")
+            if verb not in english.REQUESTS:
+                break
+            forms = forms[2:]
+        else:
+            break
+    while forms and forms[-1] in ("please", "thank"):
+        forms = forms[:-1]
+    return forms
+
+
+def _framed(forms: list[str]) -> list[str]:
+    """The kind of question as the first word."""
+    forms = [form for form in forms if form not in ("please", "kindly")]
+    if not forms:
+        return forms
+    found = english.FRAMES.at(forms, 0)
+    if found is not None:
+        forms = found[1] + forms[found[0] :]
+        if len(forms) > 1 and forms[0] == "?list" and forms[1] == "some":
+            del forms[1]
+        if forms[0] == "?howto-you":
+            rest = [form for form in forms[1:] if form not in english.SILENT]
+            general = len(rest) > 1 and rest[0] not in english.MIND
+            forms = (["?howto"] if general else ["?how", "you"]) + forms[1:]
+        return forms
+    if forms[0] in ("be", "do", "have", *english.MOODS):
+        return ["?is", *forms]
+    return forms
+
+
+def _spoken(forms: list[str], frame: str) -> list[str]:
+    """Without words that only serve grammar."""
+    result: list[str] = []
+    for place, form in enumerate(forms):
+        after = forms[place + 1] if place + 1 < len(forms) else ""
+        if form in english.SILENT or form in english.MOODS:
+            continue
+        if form in ("this", "that", "these", "those") and after not in english.DATES:
+            continue
+        if form in ("which", "who") and result and result[-1] not in english.PREPOSITIONS:
+            continue
+        if form in english.OWN and frame == "?howto":
+            continue
+        if form == "any" and frame == "?is-there":
+            continue
+        result.append(form)
+    return result
+
+
+def _parts(forms: list[str]) -> list[Part]:
+    parts: list[Part] = []
+    joint, words = "", []
+    for form in forms:
+        if form in english.JOINTS:
+            parts.append(Part(joint, tuple(words)))
+            joint, words = form, []
+        else:
+            words.append(form)
+    parts.append(Part(joint, tuple(words)))
+    return parts
+
+
+def _active(parts: list[Part], frame: str) -> tuple[list[Part], str]:
+    """A passive sentence as the active one: "why was B met by A" as "why did A meet B"."""
+    first, *rest = parts
+    if first.joint or not first.words or not english.participle(first.words[-1]):
+        return parts, frame
+    *patient, verb = first.words
+    if frame == "?by-who":
+        return [Part("", (verb, *patient)), *rest], "?who"
+    for place, part in enumerate(rest):
+        if part.joint == "by" and part.words:
+            others = rest[:place] + rest[place + 1 :]
+            return [Part("", (*part.words, verb, *patient)), *others], frame
+    if frame == "?how" and patient:
+        return [Part("", (verb, *patient)), *rest], "?how-people"
+    return parts, frame
+
+
+def _commuted(part: Part, start: bool) -> tuple[str, ...]:
+    """ "A and B" in one order, where nothing else belongs to one of them."""
+    words = part.words
+    joined = [place for place, word in enumerate(words) if word in ("and", "or")]
+    if len(joined) != 1:
+        return words
+    place = joined[0]
+    left, right, rest = words[:place], words[place + 1 :], ()
+    if start:
+        if place != 1 and not (place == 2 and words[0] in ("compare", "both", "either", "neither")):
+            return words
+        left, right, rest = words[place - 1 : place], words[place + 1 : place + 2], words[place + 2 :]
+    if any(word in english.DATES or word.startswith("#") for word in left + right):
+        return words
+    first, last = sorted((left, right))
+    return (words[: place - 1] if start else ()) + first + (words[place],) + last + rest
+
+
+def _literal(words: list[_Word]) -> Wording:
+    """Where a text is about wording, every word counts as it is written."""
+    forms = _courteous([word.form for word in words if word.form not in (",", ".")])
+    skipped = sum(word.form not in (",", ".") for word in words) - len(forms)
+    written = [word.written for word in words if word.form not in (",", ".")][skipped:]
+    return Wording((Part("", tuple(written)),), bound=True)
