@@ -7,6 +7,8 @@ question, with `~` moods and tenses.
 
 from __future__ import annotations
 
+import re
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -45,17 +47,20 @@ class Phrases:
 
 MARKS_OF_ENGLISH = _words(
     """
-    the what which how why who whom where when is are was were does did do can could should would will have has had
+    the a an in on at by as be not what which how why who whom where when is are was were does did do can could should would will have has had
     this that these those my your of for with and or from to explain tell write give list make show find best if it i
     plan name you between about
     """
 )
 MARKS_OF_OTHERS = _words(
     """
-    der die das und ist nicht ein eine einen dem den wie warum ich wir sie mit von auf für zu im am el los las una
-    que qué por para con cómo como es son un una unos le les des du est sont une dans pour avec pas ne je vous nous
-    comment pourquoi quel quelle il lo gli di che non per sono della del come perché não uma os as dos na em het een
-    van niet hoe wat waarom jak nie jest czy w z bir ve bu için değil mi hur och att är inte det
+    der die das und ist nicht ein eine einen dem den wie warum ich wir sie mit von auf für zu im el la los las una
+    que qué por para con cómo como es son un unos le les des du de est sont une dans pour avec pas ne je vous nous
+    comment pourquoi quel quelle quels il lo gli di che non per sono della del come perché não uma os dos em são het
+    een van niet hoe wat waarom voor ik mijn jak co nie jest czy się na w z je bir ve bu için değil ne nasıl hur och
+    att är inte det som hvad hvordan hvor hvorfor og er jeg på til av med apa yang untuk dan bagaimana saya ce este cum
+    pentru și mi hogy egy és nem mikä miten ja ei là gì của ang ng sa ni ya kako je da li što koji qual quais cual
+    cuál cuáles was im kann ich wer wo wann welche welcher kein keine ohne sind wird werden hat haben bei nach aus
     """
 )
 
@@ -174,6 +179,7 @@ COMMON = _table(
     optimise > optimize
     apologise > apologize
     customise > customize
+    oneself > my
     minimise > minimize
     maximise > maximize
     memorise > memorize
@@ -263,6 +269,7 @@ VERBS = frozenset(LEMMAS.values()) | _words("put cut set hit read found sent shu
 NOT_PARTICIPLES = _words("bed red need seed speed feed shed hundred breed weed embed bleed exceed proceed")
 NOT_PLURAL = _words(
     """
+    customs goods savings odds premises
     always sometimes news series species physics mathematics economics politics ethics athletics electronics gas
     perhaps besides towards windows this lens mars texas bias atlas christmas kansas
     """
@@ -273,6 +280,9 @@ NOT_GERUNDS = _words(
     something anything everything being sibling pudding
     """
 )
+
+
+_VOWEL = re.compile("[aeiouy\u00e0-\u024f]")
 
 
 def common(word: str) -> str:
@@ -287,13 +297,29 @@ def common(word: str) -> str:
 
 def singular(word: str) -> str:
     """``word`` without the s of the plural or of a verb; two words become one only if they differ in that."""
-    if len(word) < 4 or not word.endswith("s") or word in NOT_PLURAL or word.endswith(("ss", "us", "is")):
+    if (
+        len(word) < 4
+        or not word.endswith("s")
+        or word in NOT_PLURAL
+        or word.endswith(("ss", "us", "is"))
+        or not _VOWEL.search(word[:-1])
+    ):
         return word
     if word.endswith("ies"):
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "sses", "xes", "zzes", "atoes", "goes", "heroes", "echoes")):
         return word[:-2]
     return word[:-1]
+
+
+def gerund(form: str) -> bool:
+    return len(form) > 4 and form.endswith("ing") and form not in NOT_GERUNDS
+
+
+def grammatical(word: str) -> bool:
+    """Whether a lower-case word can be dropped or become another."""
+    form = common(word)
+    return form in SILENT or form in FILLERS or form in MOODS or word in MARKS_OF_ENGLISH or form != singular(word)
 
 
 def participle(form: str) -> bool:
@@ -374,6 +400,7 @@ UNITS = _table(
     c celsius centigrade > celsius
     f fahrenheit > fahrenheit
     k kelvin > k
+    ° degree > degree
     w watt > watt
     kw kilowatt > kilowatt
     kwh > kilowatt-hour
@@ -470,8 +497,6 @@ PHRASES = Phrases(
     what will happen, what would happen > what happen
     due to, because of, owing to > because-of
     with regard to, in regard to, regarding, concerning > about
-    do not > not
-    does not > not
     per cent > percent
     """
 )
@@ -502,7 +527,6 @@ FRAMES = Phrases(
     how do *, how can *, how should *, how would *, how may *, how to, how may * > ?howto
     how will * > ?howto
     how do you, how can you, how would you > ?howto-you
-    how do people, how can people > ?how-people
     what be way to, what be a way to, what be some way to, what be a best way to, what be best way to > ?howto
     which be way to, which be a way to, which be a best way to, which be best way to > ?howto
     what be a right way to, what be a correct way to, what be a proper way to, what be a good way to > ?howto
@@ -539,6 +563,8 @@ FRAMES = Phrases(
     who, tell i who > ?who
     by who > ?by-who
     what be, what be some, which be, which be some > ?what
+    what be meaning of, what be a meaning of > ?meaning
+    do you think, do you believe, do you think that, do you believe that, do you guys think > ?is
     what be definition of, what be a definition of > ?what
     what be some example of, what be example of > ?what example of
     what, which, tell i what, tell i which, tell i what be, tell i which be > ?what
@@ -573,6 +599,8 @@ REQUESTS = _words(
     send read analyze classify extract prove derive
     """
 )
+# Requests of which the one who asks is a part.
+TELLING = _words("tell explain describe give show help send teach")
 STARTERS = _words(
     """
     what which how why who whom whose where when is are was were am do does did can could will would should shall may
@@ -582,7 +610,10 @@ STARTERS = _words(
 
 # --- words and what they do ------------------------------------------------------------------------------------------
 
-SILENT = _words("a be do it there please kindly really actually such its so did")
+SILENT = _words("a be do please kindly really actually such its so")
+# Silent beside an auxiliary only: there are IT jobs, and one can get there.
+FILLERS = _words("it there")
+AUXILIARIES = _words("be do can will would should must may not have")
 MOODS = {"can": "~can", "will": "~will", "would": "~would", "should": "~should", "must": "~must", "may": "~may"}
 # Of what the mood of such a question says nothing more.
 MOODLESS = _words("?howto ?what-do ?where ?can ?should ?must")
@@ -598,12 +629,21 @@ MIND = _words(
 PREPOSITIONS = _words(
     """
     in on at of for from to with without by about between among against over under above below after before
-    through across around near behind beside into until since via as than like north-of in-front-of because-of per
+    through across around near behind beside into until since via as than like north-of in-front-of because-of
     """
 )
 MOVABLE = _words("in on at of for from to with about by between near across around through via because-of")
 CLAUSES = _words("if when while because although though unless whether where as until since after before once")
+# What is said of a doing: "is it safe to swim" is "is swimming safe".
+JUDGEMENTS = _words(
+    """
+    safe unsafe legal illegal ok fine harmful dangerous possible impossible healthy unhealthy bad good normal hard easy
+    difficult worth necessary expensive useful useless common rude wrong right better worse fun profitable risky
+    healthier safer easier harder cheaper
+    """
+)
 JOINTS = PREPOSITIONS | CLAUSES
+JOINTS |= {"which-of"}
 QUESTION_WORDS = _words(
     """
     what which how why who whom whose where when is are was were am do does did can could will would should shall may
@@ -647,8 +687,7 @@ DIRECTIONS = _words(
 )
 # Pairs that differ in form and hardly in what an answer to them says.
 NEAR = frozenset(
-    frozenset(pair.split())
-    for pair in ("?what ?explain", "?what ?list", "all every", "each every", "?is-there ?is", "?list ?give")
+    frozenset(pair.split()) for pair in ("?what ?explain", "?what ?list", "all every", "each every", "if when")
 )
 # Texts about wording itself, in which no word is mere grammar.
 WORDING = _words(

@@ -22,11 +22,11 @@ def difference(earlier: str, now: str) -> str | None:
     One of `negation`, `number`, `unit`, `date`, `direction`, `comparison`, `quantifier`, `name` and `content`; `text`
     for languages other than English, code and long texts, of which only the same text is the same.
     """
-    if plain(earlier) == plain(now):
+    if earlier == now:
         return None
     first, second = read(earlier), read(now)
     if first is None or second is None:
-        return "text"
+        return None if plain(earlier) == plain(now) else "text"
     one, other = first.flat(), second.flat()
     if _same_words(one, other) or _moved(first, second):
         return None

@@ -25,8 +25,9 @@ _TOKEN = re.compile(
     r"|[^\W\d_][^\W_]*(?:'[^\W\d_]+)*"
     r"|[^\s\w]|_"
 )
-_CODE = re.compile(r"[{}\[\]=<>`|\\~_;\n]|\w\(")
-_FORMULA = re.compile(r"[+*^#@≤≥≠±×÷√∑∫∞≈]|\w!\s|\)\s?[-/]|\d\s?[-/]\s?[(\d]")
+_CODE = re.compile(r"[{}\[\]=<>`|\\~_\n]|;(?!\s[a-z])|\w\(")
+_FORMULA = re.compile(r"[+*^#@≤≥≠±×÷√∑∫∞≈]|\w!\s|\)\s?[-/]|\d\s?[-/]\s?[(\d]|(?<!\S)\w\s?[-/]\s?\w(?!\S)")
+_CASED = re.compile(rf"(?<![^\W\d_])(?:{'|'.join(map(re.escape, english.CASED_UNITS))})(?![^\W\d_])")
 _QUOTED = re.compile(r"\"+[^\"]*\"+|(?<!\w)'[^']*'(?!\w)")
 _CHOICE = re.compile(r"(?:\S+\s+){1,4}or\s+(?:\S+\s*){1,4}$", re.IGNORECASE)
 _COUNTRY = re.compile(r"\bU\.S\.(?:A\.)?|\bUSA?\b")
@@ -57,8 +58,14 @@ class Wording:
 
 
 def plain(text: str) -> str:
-    """``text`` but for letter case, spacing and the last stop: what is compared where the language is not known."""
-    return " ".join(text.lower().split()).rstrip(" .?!")
+    """``text`` but for letter case, spacing and the last stop: what is compared where it is not read.
+
+    In code, and of units that differ in nothing else, case counts.
+    """
+    words = text.split()
+    if not _CODE.search(text):
+        words = [word if _CASED.search(word) else word.lower() for word in words]
+    return " ".join(words).rstrip(" .?!")
 
 
 def read(text: str) -> Wording | None:
@@ -138,8 +145,10 @@ def _words(text: str, formula: bool) -> list[_Word]:
         elif token in ".?!" and not formula:
             if end == len(text) or text[end].isspace():
                 words.append(_Word(".", token))
-        elif token == "-" and not formula:
-            continue
+        elif token == ":" and not formula:
+            words.append(_Word(",", ","))
+        elif token in "-\u2013\u2014" and not formula and (token != "-" or text[start - 1 : end + 1] == " - "):
+            words.append(_Word(",", ","))
         elif formula or token not in _SILENT_MARKS:
             words.append(_Word(UNITS.get(token, token), token))
     return words
@@ -178,13 +187,15 @@ def _spelled(token: str, before: _Word | None, glued: bool, shouted: bool) -> It
     if lower in ("cannot",):
         yield from (_Word("can", "can"), _Word("not", "not"))
         return
-    if len(token) > 1 and token.isupper() and not shouted:
-        yield _Word(english.COMMON.get(head, head), head)
-    else:
+    if shouted or not re.search(r"[A-Z]{2}s?$", token):
         yield _Word(common(head), head)
+    elif token.isupper() and english.grammatical(head):
+        # The IT of a company, the WHO.
+        yield _Word('"' + head, head)
+    else:
+        yield _Word(head.removesuffix("s") if token[-1] == "s" else english.COMMON.get(head, head), head)
     if apostrophe and tail == "s":
-        if head in english.SHORT_IS:
-            yield _Word("be", "is")
+        yield _Word("be", "is") if head in english.SHORT_IS else _Word("'s", "'s")
     elif apostrophe:
         yield _Word(english.ENDINGS.get(tail, tail), tail)
 
@@ -210,6 +221,12 @@ def _dated(words: list[_Word]) -> list[_Word]:
             "for",
         ):
             pass
+        elif form == "a" and written == "a" and (not after.form or after.form in english.JOINTS or after.form in ".,"):
+            # Vitamin A, plan A.
+            form = '"a'
+        elif form in english.MOODS and before.form == "a":
+            # A will, a can.
+            form = '"' + form
         elif form in SMALL:
             if tens == len(result) - 1 and result and 0 < SMALL[form] < 10:
                 form = f"#{int(result.pop().form[1:]) + SMALL[form]}"
@@ -240,6 +257,9 @@ def _dated(words: list[_Word]) -> list[_Word]:
             form = "per"
         elif form == "/" and before.form in english.UNIT_WORDS:
             form = "per"
+        if before.form == "per" and (form in english.UNIT_WORDS or form in english.DATES):
+            result[-1] = _Word(f"per-{form}", written)
+            continue
         if form in MONTHS and before.form.endswith("th") and before.number:
             result[-1] = _Word(form, written)
             result.append(_Word(before.form.removesuffix("th"), before.written))
@@ -281,23 +301,21 @@ class _Sentence:
         forms = _framed(_courteous(forms))
         if not forms:
             return cls((), False, False)
-        passive = any(form == "be" for form in forms)
         frame = forms[0] if forms[0].startswith("?") else ""
-        rest = forms[1:] if frame else forms
-        moods = {english.MOODS[form] for form in rest if form in english.MOODS}
+        passive = "be" in forms
+        frame, forms = _turned(frame, forms[1:] if frame else forms)
+        moods = {english.MOODS[form] for form in forms if form in english.MOODS}
         if past:
             moods.add("~past")
-        spoken = _spoken(rest, frame)
-        start = ((frame,) if frame else ()) + tuple(sorted(moods))
+        spoken = _spoken(_possessed(forms), frame)
         bound = any(form in english.BINDING for form in spoken)
-        parts = _parts(spoken)
+        parts = _judged(_measured(_parts(spoken)), frame)
         if passive:
-            parts, frame = _active(parts, frame)
-        start = ((frame,) if frame else ()) + tuple(sorted(moods))
+            frame, parts = _active(frame, parts, moods)
         parts = [Part(part.joint, _commuted(part, start=not part.joint)) for part in parts]
-        first = Part("", start + parts[0].words) if not parts[0].joint else None
-        whole = [first, *parts[1:]] if first else [Part("", start), *parts]
-        return cls(tuple(part for part in whole if part.joint or part.words), bool(frame), bound)
+        start = ((frame,) if frame else ()) + tuple(sorted(moods))
+        parts = [Part("", start + parts[0].words), *parts[1:]] if not parts[0].joint else [Part("", start), *parts]
+        return cls(tuple(part for part in parts if part.joint or part.words), bool(frame), bound)
 
 
 def _pieces(words: list[_Word]) -> Iterator[list[_Word]]:
@@ -366,12 +384,19 @@ def _without_perfect(words: list[_Word]) -> list[str]:
 
 
 def _rotated(forms: list[str]) -> list[str]:
-    """What stands before the question ("in Germany, may I …") goes behind it."""
-    if "," in forms and forms[0] in english.JOINTS:
-        commas = [place for place, form in enumerate(forms) if form == ","]
-        places = [place for place in commas if forms[place + 1 : place + 2] and forms[place + 1] in english.STARTERS]
-        if places:
-            forms = forms[places[0] + 1 :] + forms[: places[0]]
+    """What stands before the question ("in Germany, may I …") and a choice behind it ("…, tea or coffee") in order."""
+    if "," not in forms:
+        return forms
+    circumstance = forms[0] in english.JOINTS or forms[0] in english.DATES or forms[0] in ("this", "next", "last")
+    for place, form in enumerate(forms):
+        after = forms[place + 1] if place + 1 < len(forms) else ""
+        if form == "," and circumstance and (after in english.STARTERS or after in english.REQUESTS):
+            forms = [*forms[place + 1 :], *forms[:place]]
+            break
+    last = max((place for place, form in enumerate(forms) if form == ","), default=0)
+    choice = forms[last + 1 :]
+    if last and choice.count("or") == 1 and len(choice) < 8 and not any(form in english.JOINTS for form in choice):
+        forms = [*forms[:last], "which-of", *choice]
     return [form for form in forms if form != ","]
 
 
@@ -402,6 +427,9 @@ def _courteous(forms: list[str]) -> list[str]:
             forms = forms[2:]
         else:
             break
+    if len(forms) > 2 and forms[0] in english.REQUESTS and forms[1] == "i" and forms[0] not in english.TELLING:
+        # "Plan me a trip"
+        del forms[1]
     while forms and forms[-1] in ("please", "thank"):
         forms = forms[:-1]
     return forms
@@ -427,12 +455,92 @@ def _framed(forms: list[str]) -> list[str]:
     return forms
 
 
+def _turned(frame: str, forms: list[str]) -> tuple[str, list[str]]:
+    """Questions with the same sense in other constructions: "what does it mean", "what effect does it have"."""
+    ends = next((place for place, form in enumerate(forms) if form in english.JOINTS), len(forms))
+    if frame == "?what" and "do" in forms[1:ends]:
+        verb = forms.index("do", 1)
+        if forms[ends - 1] == "have" and ends - 2 > verb:
+            return frame, [*forms[:verb], "of", *forms[verb + 1 : ends - 1], *forms[ends:]]
+    if frame == "?what" and forms[:1] == ["do"] and forms[-1] in ("mean", "cost"):
+        return ("?meaning" if forms[-1] == "mean" else "?how-much"), forms[1:-1]
+    if frame == "?how-much" and forms[-1:] == ["cost"]:
+        return frame, forms[:-1]
+    if frame in ("", "?is") and forms[:1] == ["do"] and forms[-1] == "exist":
+        return "?is-there", [form for form in forms[1:-1] if form != "any"]
+    return frame, forms
+
+
+def _possessed(forms: list[str]) -> list[str]:
+    """ "The cat's tail" as the tail of the cat; "yesterday's news" as the news yesterday."""
+    while "'s" in forms:
+        place = forms.index("'s")
+        start = place - 2 if place > 1 and forms[place - 2] in english.OWN else place - 1
+        if start < 0:
+            return forms
+        ends = next(
+            (later for later in range(place + 1, len(forms)) if forms[later] in english.JOINTS or forms[later] == "'s"),
+            len(forms),
+        )
+        owner = forms[start:place]
+        joined = owner if owner[-1] in ("today", "tomorrow", "yesterday", "tonight") else ["of", *owner]
+        forms = [*forms[:start], *forms[place + 1 : ends], *joined, *forms[ends:]]
+    return forms
+
+
+def _measured(parts: list[Part]) -> list[Part]:
+    """ "A poem of 12 lines" as a 12 line poem."""
+    result: list[Part] = []
+    for part in parts:
+        length = _measure(part) if part.joint == "of" and result and result[-1].words else 0
+        if length:
+            *others, noun = result[-1].words
+            result[-1] = Part(result[-1].joint, (*others, *part.words[:length], noun, *part.words[length:]))
+        else:
+            result.append(part)
+    return result
+
+
+def _measure(part: Part) -> int:
+    """How many words at the beginning of ``part`` are an amount of something."""
+    if len(part.words) < 2 or not part.words[0].startswith("#"):
+        return 0
+    if part.words[1] in english.UNIT_WORDS:
+        return 3 if part.words[2:3] and part.words[2].startswith("per-") else 2
+    return 2 if len(part.words) == 2 else 0
+
+
+def _judged(parts: list[Part], frame: str) -> list[Part]:
+    """ "Is swimming there safe" as "is it safe to swim there"; "for swimming" as "to swim"."""
+    parts = [
+        Part("to", part.words) if part.joint == "for" and part.words and english.gerund(part.words[0]) else part
+        for part in parts
+    ]
+    parts = [
+        Part(part.joint, part.words[1:])
+        if part.joint in ("before", "after", "while", "when") and part.words[:1] == ("i",)
+        else part
+        for part in parts
+    ]
+    first = parts[0]
+    if frame != "?is" or first.joint or not first.words or not english.gerund(first.words[0]):
+        return parts
+    for place, part in enumerate(parts):
+        if part.words and part.words[-1] in english.JUDGEMENTS and place in (0, len(parts) - 1):
+            parts = [*parts[:place], Part(part.joint, part.words[:-1]), *parts[place + 1 :]]
+            return [Part("", (part.words[-1],)), Part("to", parts[0].words), *parts[1:]]
+    return parts
+
+
 def _spoken(forms: list[str], frame: str) -> list[str]:
     """Without words that only serve grammar."""
     result: list[str] = []
     for place, form in enumerate(forms):
         after = forms[place + 1] if place + 1 < len(forms) else ""
-        if form in english.SILENT or form in english.MOODS:
+        before = forms[place - 1] if place else ""
+        if form in english.MOODS or (form in english.SILENT and (form, before) != ("do", "to")):
+            continue
+        if form in english.FILLERS and (before in english.AUXILIARIES or after in english.AUXILIARIES or not before):
             continue
         if form in ("this", "that", "these", "those") and after not in english.DATES:
             continue
@@ -459,21 +567,26 @@ def _parts(forms: list[str]) -> list[Part]:
     return parts
 
 
-def _active(parts: list[Part], frame: str) -> tuple[list[Part], str]:
+def _active(frame: str, parts: list[Part], moods: set[str]) -> tuple[str, list[Part]]:
     """A passive sentence as the active one: "why was B met by A" as "why did A meet B"."""
     first, *rest = parts
     if first.joint or not first.words or not english.participle(first.words[-1]):
-        return parts, frame
+        return frame, parts
     *patient, verb = first.words
     if frame == "?by-who":
-        return [Part("", (verb, *patient)), *rest], "?who"
+        return "?who", [Part("", (verb, *patient)), *rest]
     for place, part in enumerate(rest):
-        if part.joint == "by" and part.words:
+        if part.joint == "by" and part.words and patient:
             others = rest[:place] + rest[place + 1 :]
-            return [Part("", (*part.words, verb, *patient)), *others], frame
-    if frame == "?how" and patient:
-        return [Part("", (verb, *patient)), *rest], "?how-people"
-    return parts, frame
+            return frame, [Part("", (*part.words, verb, *patient)), *others]
+    if frame == "?how" and "~can" in moods:
+        moods.discard("~can")
+        return "?howto", [Part("", (verb, *patient)), *rest]
+    if frame == "?what" and patient:
+        return frame, [Part("", (*patient, "people", verb)), *rest]
+    if frame in ("?how", "?where", "?when", "?why", "?is") and patient:
+        return frame, [Part("", ("people", verb, *patient)), *rest]
+    return frame, parts
 
 
 def _commuted(part: Part, start: bool) -> tuple[str, ...]:
