@@ -6,7 +6,7 @@ import argparse
 from datetime import date
 from pathlib import Path
 
-from perf import ladder
+from perf import cache_quality, ladder
 
 
 def main() -> None:
@@ -17,8 +17,16 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument("--connections", type=int, action="append", help="default: 1 and 8")
     command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
+    command.set_defaults(
+        run=lambda given: ladder.run(given.requests, given.rounds, given.connections or [1, 8], given.out)
+    )
+    command = commands.add_parser("cache-quality", help="what the semantic cache gets wrong and what it finds")
+    command.add_argument("--pairs", type=Path, required=True, help="JSON lines of `a`, `b`, `label`, `source`")
+    command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
+    command.add_argument("--picture", type=Path, help="where to draw the curve, such as docs/assets/cache-quality.png")
+    command.set_defaults(run=lambda given: cache_quality.run(given.pairs, given.out, given.picture))
     options = parser.parse_args()
-    ladder.run(options.requests, options.rounds, options.connections or [1, 8], options.out)
+    options.run(options)
 
 
 if __name__ == "__main__":
