@@ -49,7 +49,7 @@ MARKS_OF_ENGLISH = _words(
     """
     the a an in on at by as be not what which how why who whom where when is are was were does did do can could should would will have has had
     this that these those my your of for with and or from to explain tell write give list make show find best if it i
-    plan name you between about
+    plan name you between about into all any some no only than more most me one
     """
 )
 MARKS_OF_OTHERS = _words(
@@ -167,6 +167,7 @@ COMMON = _table(
     kilogramme > kilogram
     gramme > gram
     tyre > tire
+    mt > mount
     grey > gray
     catalogue > catalog
     dialogue > dialog
@@ -274,6 +275,7 @@ NOT_PLURAL = _words(
     perhaps besides towards windows this lens mars texas bias atlas christmas kansas
     """
 )
+NOT_SUPERLATIVES = _words("forest harvest honest interest request protest modest arrest invest suggest digest contest")
 NOT_GERUNDS = _words(
     """
     thing king ring spring string morning evening during ceiling wedding building meaning sting wing sling nothing
@@ -314,6 +316,10 @@ def singular(word: str) -> str:
 
 def gerund(form: str) -> bool:
     return len(form) > 4 and form.endswith("ing") and form not in NOT_GERUNDS
+
+
+def superlative(form: str) -> bool:
+    return form in ("best", "worst") or (len(form) > 5 and form.endswith("est") and form not in NOT_SUPERLATIVES)
 
 
 def grammatical(word: str) -> bool:
@@ -421,10 +427,10 @@ UNITS = _table(
     mb megabyte > megabyte
     gb gigabyte > gigabyte
     tb terabyte > terabyte
-    mbps > megabit-per-second
-    gbps > gigabit-per-second
-    kmh kph > kilometer-per-hour
-    mph > mile-per-hour
+    mbps > megabit per-second
+    gbps > gigabit per-second
+    kmh kph > kilometer per-hour
+    mph > mile per-hour
     $ usd dollar buck > dollar
     € eur euro > euro
     £ gbp > pound-sterling
@@ -433,18 +439,19 @@ UNITS = _table(
     yr yrs year > year
     """
 )
+TIMES = _words("second minute hour day night week month year")
 # Where the case of a letter tells units apart, as it is written.
 CASED_UNITS = {
     "Mb": "megabit", "Gb": "gigabit", "Kb": "kilobit", "kb": "kilobit", "Tb": "terabit", "Mbit": "megabit",
-    "Gbit": "gigabit", "MBps": "megabyte-per-second", "GBps": "gigabyte-per-second", "mW": "milliwatt",
+    "Gbit": "gigabit", "MBps": "megabyte per-second", "GBps": "gigabyte per-second", "mW": "milliwatt",
     "MW": "megawatt", "MHz": "megahertz", "mHz": "millihertz", "mA": "milliampere", "MA": "megaampere",
     "Mg": "megagram", "Pa": "pascal", "mm": "millimeter", "Mm": "megameter", "ms": "millisecond", "Ms": "megasecond",
     "mL": "milliliter", "ML": "megaliter", "mV": "millivolt", "MV": "megavolt", "mC": "millicoulomb",
     "Cal": "kilocalorie", "mM": "millimolar", "nm": "nanometer", "NM": "nautical-mile", "nM": "nanomolar",
 }  # fmt: skip
 UNIT_WORDS = (
-    frozenset(UNITS.values())
-    | frozenset(CASED_UNITS.values())
+    _words(" ".join(UNITS.values()))
+    | _words(" ".join(CASED_UNITS.values()))
     | _words(
         """
         kilogram gram cup glass bottle pint acre hectare psi bar knot cent point calorie joule degree day yuan rupee
@@ -469,6 +476,9 @@ PHRASES = Phrases(
     any of > any
     every one of > every
     some of > some
+    most of > most
+    any good > good
+    any better > better
     majority of > most
     a majority of > most
     half of, one half of > half
@@ -557,6 +567,7 @@ FRAMES = Phrases(
     where can *, where do *, where should *, where may * > ?where
     in which place can *, in what place can * > ?where
     where, in which place, in what place > ?where
+    in what year, in which year, what year, which year, on what date > ?when
     tell i where, explain where > ?where
     when, at what time, at which time, on what day, on which day > ?when
     tell i when, explain when > ?when
@@ -567,9 +578,11 @@ FRAMES = Phrases(
     do you think, do you believe, do you think that, do you believe that, do you guys think > ?is
     what be definition of, what be a definition of > ?what
     what be some example of, what be example of > ?what example of
-    what, which, tell i what, tell i which, tell i what be, tell i which be > ?what
+    what, which, which one > ?which
+    which of these, which of those, which one of these, which one of those, which of a following > ?which-one
+    tell i what, tell i which, tell i what be, tell i which be > ?what
     tell i > ?what
-    tell i about, tell i something about, talk about, tell about > ?explain about
+    tell i about, tell i something about, talk about, tell about > ?explain
     explain, explain to i, describe, describe to i > ?explain
     define > ?what
     explain what, explain to i what, explain what be, explain to i what be, describe what > ?what
@@ -603,6 +616,7 @@ REQUESTS = _words(
 TELLING = _words("tell explain describe give show help send teach")
 STARTERS = _words(
     """
+    be
     what which how why who whom whose where when is are was were am do does did can could will would should shall may
     must have has had please tell explain describe give show list name write by on in
     """
@@ -616,7 +630,7 @@ FILLERS = _words("it there")
 AUXILIARIES = _words("be do can will would should must may not have")
 MOODS = {"can": "~can", "will": "~will", "would": "~would", "should": "~should", "must": "~must", "may": "~may"}
 # Of what the mood of such a question says nothing more.
-MOODLESS = _words("?howto ?what-do ?where ?can ?should ?must")
+MOODLESS = _words("?howto ?what-do ?where ?can ?should ?must ?how-many")
 OWN = _words("my your our")
 # Verbs that ask for the listener's own mind or doings: "how do you feel" is not how one feels.
 MIND = _words(
@@ -640,6 +654,27 @@ JUDGEMENTS = _words(
     safe unsafe legal illegal ok fine harmful dangerous possible impossible healthy unhealthy bad good normal hard easy
     difficult worth necessary expensive useful useless common rude wrong right better worse fun profitable risky
     healthier safer easier harder cheaper
+    """
+)
+# Vessels: a cup of tea is no tea cup.
+VESSELS = _words(
+    """
+    cup glass bottle box bag can bowl plate pack packet jar jug piece slice kind type sort lot number pair set group
+    part rest list loss lack fear love picture story book case can carton tin pot tank basket crate house case
+    """
+)
+# What a name or an answer belongs to anyway: "which city is the capital", "Mount Everest".
+CATEGORIES = _words(
+    """
+    city country town place person company team language year day date river mountain planet mount state animal number
+    """
+)
+FREQUENCIES = _words("always usually often sometimes rarely seldom")
+# Beside these, the place of a "not" matters.
+SCOPES = _words(
+    """
+    and or but who which that than all some any every each most few many both several only half no nobody nothing even
+    either neither
     """
 )
 JOINTS = PREPOSITIONS | CLAUSES
@@ -687,7 +722,20 @@ DIRECTIONS = _words(
 )
 # Pairs that differ in form and hardly in what an answer to them says.
 NEAR = frozenset(
-    frozenset(pair.split()) for pair in ("?what ?explain", "?what ?list", "all every", "each every", "if when")
+    frozenset(pair.split())
+    for pair in (
+        "?what ?explain",
+        "?what ?list",
+        "?what ?which",
+        "?what ?meaning",
+        "?explain ?meaning",
+        "~should ~must",
+        "in at",
+        "?list ?which",
+        "all every",
+        "each every",
+        "if when",
+    )
 )
 # Texts about wording itself, in which no word is mere grammar.
 WORDING = _words(

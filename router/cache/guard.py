@@ -28,11 +28,22 @@ def difference(earlier: str, now: str) -> str | None:
     if first is None or second is None:
         return None if plain(earlier) == plain(now) else "text"
     one, other = first.flat(), second.flat()
-    if _same_words(one, other) or _moved(first, second):
+    if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
         return None
     apart = _left_over(one, other)
     # The same words in another order: from here to there, and from there to here.
     return _kind(apart, earlier + " " + now) if apart else "direction"
+
+
+def _asked(words: list[str], beside: list[str]) -> list[str]:
+    """``words`` with the question that a bare phrase leaves out: "best sushi in Kyoto" beside "what is the best …"."""
+    bare = words and not words[0].startswith("?")
+    if beside[:1] == ["?what"]:
+        if bare:
+            return ["?what", *words]
+        if words[:1] == ["?which"] and words[1:2] and words[1] in english.CATEGORIES and len(words) > len(beside):
+            return ["?what", *words[2:]]
+    return words
 
 
 def _same_words(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -78,10 +89,12 @@ def _left_over(one: list[str], other: list[str]) -> set[str]:
 def _kind(apart: set[str], written: str) -> str:
     for kind, words in (
         ("negation", english.NEGATIONS), ("quantifier", english.QUANTITIES), ("comparison", english.COMPARISONS),
-        ("date", english.DATES), ("unit", english.UNIT_WORDS), ("direction", english.DIRECTIONS),
+        ("date", english.DATES), ("unit", english.UNIT_WORDS),
     ):  # fmt: skip
         if apart & words:
             return kind
+    if apart <= english.DIRECTIONS:
+        return "direction"
     if any(word.startswith("#") for word in apart):
         return "number"
     capitals = {english.common(word.lower()) for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w*", written)}

@@ -32,6 +32,13 @@ _QUOTED = re.compile(r"\"+[^\"]*\"+|(?<!\w)'[^']*'(?!\w)")
 _CHOICE = re.compile(r"(?:\S+\s+){1,4}or\s+(?:\S+\s*){1,4}$", re.IGNORECASE)
 _COUNTRY = re.compile(r"\bU\.S\.(?:A\.)?|\bUSA?\b")
 _HALF_DAY = re.compile(r"\b([ap])\.m\.", re.IGNORECASE)
+# Where wording is asked about, but the wording itself stands elsewhere.
+_POINTED = re.compile(
+    r"^[^.:!?]*\b(?:translate|rewrite|rephrase|paraphrase|proofread)\s+(?:(?:this|these|the|my)\s+(?:following\s+|whole\s+)?"
+    r"(?:sentence|text|document|paragraph|page|email|letter|article|essay|book|chapter|menu)s?|chapter|page)\b[^.:!?\"']*[.!?]?$",
+    re.IGNORECASE,
+)
+_HYPHENATED = re.compile(r"\be-(?=mail|book|commerce)", re.IGNORECASE)
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"', "„": '"'})
 # Marks that say nothing in prose. In formulas every mark counts.
 _SILENT_MARKS = frozenset("()\"'-*!:;") | {"\u2013", "\u2014", "\u2026"}
@@ -75,6 +82,7 @@ def read(text: str) -> Wording | None:
     text = unicodedata.normalize("NFC", text).translate(_QUOTES).strip()
     if _CODE.search(text) or not _latin(text):
         return None
+    text = _HYPHENATED.sub("e", text)
     text = _HALF_DAY.sub(r"\1m", text)
     if not text.isupper():
         text = _COUNTRY.sub("usa", text)
@@ -82,7 +90,7 @@ def read(text: str) -> Wording | None:
     words = _dated(_words(text, formula))
     if not _english(words):
         return None
-    if any(word.form in english.WORDING for word in words):
+    if any(word.form in english.WORDING for word in words) and not _POINTED.search(text):
         return _literal(words)
     sentences = [_Sentence.read(piece) for piece in _pieces(words)]
     sentences = _question_first([sentence for sentence in sentences if sentence.parts])
@@ -142,7 +150,7 @@ def _words(text: str, formula: bool) -> list[_Word]:
             if glued and words[-1].form == "":
                 suffix = words.pop()
                 words[-1] = _Word(words[-1].form + suffix.written, words[-1].written)
-        elif token in ".?!" and not formula:
+        elif token in ".?!" and (end == len(text) or not formula):
             if end == len(text) or text[end].isspace():
                 words.append(_Word(".", token))
         elif token == ":" and not formula:
@@ -171,11 +179,13 @@ def _spelled(token: str, before: _Word | None, glued: bool, shouted: bool) -> It
         return
     after_number = before is not None and (before.number or before.written == "/" or before.form == "degree")
     if after_number and token in english.CASED_UNITS:
-        yield _Word(english.CASED_UNITS[token], lower)
+        for part in english.CASED_UNITS[token].split():
+            yield _Word(part, lower)
         return
     unit = UNITS.get(lower) or UNITS.get(singular(lower))
     if unit is not None and (after_number or len(lower) > 3 or lower in ("kg", "km", "cm", "lbs", "kwh", "mph")):
-        yield _Word(unit, lower)
+        for part in unit.split():
+            yield _Word(part, lower)
         return
     lower = english.CONTRACTIONS.get(lower, lower)
     head, apostrophe, tail = lower.partition("'")
@@ -257,6 +267,10 @@ def _dated(words: list[_Word]) -> list[_Word]:
             form = "per"
         elif form == "/" and before.form in english.UNIT_WORDS:
             form = "per"
+        elif written in ("a", "an") and after.form in english.UNIT_WORDS:
+            # "Two glasses a day", "in a pint"
+            counted = any(earlier.number or earlier.form in ("how", "once", "twice") for earlier in result)
+            form = "per" if counted and after.form in english.TIMES else form if after.form in english.TIMES else "#1"
         if before.form == "per" and (form in english.UNIT_WORDS or form in english.DATES):
             result[-1] = _Word(f"per-{form}", written)
             continue
@@ -304,12 +318,15 @@ class _Sentence:
         frame = forms[0] if forms[0].startswith("?") else ""
         passive = "be" in forms
         frame, forms = _turned(frame, forms[1:] if frame else forms)
+        forms = _hoisted(forms, frame)
         moods = {english.MOODS[form] for form in forms if form in english.MOODS}
+        if frame in english.MOODLESS:
+            moods.discard("~can")
         if past:
             moods.add("~past")
         spoken = _spoken(_possessed(forms), frame)
         bound = any(form in english.BINDING for form in spoken)
-        parts = _judged(_measured(_parts(spoken)), frame)
+        parts = _compounded(_judged(_measured(_parts(spoken)), frame))
         if passive:
             frame, parts = _active(frame, parts, moods)
         parts = [Part(part.joint, _commuted(part, start=not part.joint)) for part in parts]
@@ -368,6 +385,8 @@ def _perfect_at(words: list[_Word]) -> int | None:
     for place, word in enumerate(words):
         if word.form == "have":
             for later in words[place + 1 : place + 6]:
+                if later.written == "got":
+                    break
                 if later.written == "been" or _participle(later.written):
                     return place
                 if later.form in english.PREPOSITIONS or later.form in ("a", ",") or later.number:
@@ -458,17 +477,40 @@ def _framed(forms: list[str]) -> list[str]:
 def _turned(frame: str, forms: list[str]) -> tuple[str, list[str]]:
     """Questions with the same sense in other constructions: "what does it mean", "what effect does it have"."""
     ends = next((place for place, form in enumerate(forms) if form in english.JOINTS), len(forms))
-    if frame == "?what" and "do" in forms[1:ends]:
+    if frame == "?which" and "be" in forms[1:3]:
+        verb = forms.index("be")
+        told = [form for form in forms[verb + 1 :] if form != "a"]
+        superlative = 2 if told[:1] in (["most"], ["least"]) else 1 if told and english.superlative(told[0]) else 0
+        if superlative and (len(told) == superlative or told[superlative] in english.JOINTS):
+            return "?what", [*told[:superlative], *forms[:verb], *told[superlative:]]
+    if frame in ("?what", "?which") and "do" in forms[1:ends]:
         verb = forms.index("do", 1)
         if forms[ends - 1] == "have" and ends - 2 > verb:
-            return frame, [*forms[:verb], "of", *forms[verb + 1 : ends - 1], *forms[ends:]]
-    if frame == "?what" and forms[:1] == ["do"] and forms[-1] in ("mean", "cost"):
+            return "?what", [*forms[:verb], "of", *forms[verb + 1 : ends - 1], *forms[ends:]]
+    if frame in ("?what", "?which") and forms[:1] == ["do"] and forms[-1] in ("mean", "cost"):
         return ("?meaning" if forms[-1] == "mean" else "?how-much"), forms[1:-1]
-    if frame == "?how-much" and forms[-1:] == ["cost"]:
-        return frame, forms[:-1]
+    if frame == "?how-much":
+        if forms[ends - 1 : ends] == ["cost"]:
+            forms = [*forms[: ends - 1], *forms[ends:]]
+        elif forms[-1:] == ["cost"]:
+            forms = forms[:-1]
+        amount = next((form for form in forms if form not in english.SILENT), "")
+        return ("?what" if amount.startswith("#") else frame), forms
     if frame in ("", "?is") and forms[:1] == ["do"] and forms[-1] == "exist":
         return "?is-there", [form for form in forms[1:-1] if form != "any"]
     return frame, forms
+
+
+def _hoisted(forms: list[str], frame: str) -> list[str]:
+    """The one "not" or "always" of a plain question in front: "why does it not start" as "why doesn't it start"."""
+    hoisted = [form for form in forms if form == "not" or form in english.FREQUENCIES]
+    scoped = any(form in english.SCOPES or form in english.CLAUSES for form in forms)
+    if not frame or len(hoisted) != 1 or scoped:
+        return forms
+    ends = next((place for place, form in enumerate(forms) if form in english.JOINTS), len(forms))
+    if hoisted[0] in forms[:ends] or (hoisted[0] == forms[-1] and hoisted[0] != "not"):
+        return [*hoisted, *(form for form in forms if form != hoisted[0])]
+    return forms
 
 
 def _possessed(forms: list[str]) -> list[str]:
@@ -483,7 +525,11 @@ def _possessed(forms: list[str]) -> list[str]:
             len(forms),
         )
         owner = forms[start:place]
-        joined = owner if owner[-1] in ("today", "tomorrow", "yesterday", "tonight") else ["of", *owner]
+        joined = (
+            owner
+            if owner[-1] in ("today", "tomorrow", "yesterday", "tonight")
+            else [("on" if owner[-1].endswith("day") else "of"), *owner]
+        )
         forms = [*forms[:start], *forms[place + 1 : ends], *joined, *forms[ends:]]
     return forms
 
@@ -492,8 +538,11 @@ def _measured(parts: list[Part]) -> list[Part]:
     """ "A poem of 12 lines" as a 12 line poem."""
     result: list[Part] = []
     for part in parts:
-        length = _measure(part) if part.joint == "of" and result and result[-1].words else 0
-        if length:
+        length = _measure(part) if result and result[-1].words else 0
+        if not length and part.joint == "of" and result and _measure(Part("of", result[-1].words[-2:])):
+            # "5 kg of rice"
+            result[-1] = Part(result[-1].joint, result[-1].words + part.words)
+        elif length:
             *others, noun = result[-1].words
             result[-1] = Part(result[-1].joint, (*others, *part.words[:length], noun, *part.words[length:]))
         else:
@@ -501,9 +550,26 @@ def _measured(parts: list[Part]) -> list[Part]:
     return result
 
 
+def _compounded(parts: list[Part]) -> list[Part]:
+    """ "The history of Rome" as the Rome history; a cup of tea stays one."""
+    result: list[Part] = []
+    for part in parts:
+        if part.joint == "of" and part.words and result and result[-1].words:
+            *others, noun = result[-1].words
+            if noun not in english.VESSELS and noun not in english.BINDING and not noun.startswith(("#", "?", '"')):
+                result[-1] = Part(result[-1].joint, (*others, *part.words, noun))
+                continue
+        result.append(part)
+    return result
+
+
 def _measure(part: Part) -> int:
     """How many words at the beginning of ``part`` are an amount of something."""
     if len(part.words) < 2 or not part.words[0].startswith("#"):
+        return 0
+    if part.joint == "in" and part.words[1] == "word":
+        return 2
+    if part.joint != "of":
         return 0
     if part.words[1] in english.UNIT_WORDS:
         return 3 if part.words[2:3] and part.words[2].startswith("per-") else 2
@@ -573,16 +639,20 @@ def _active(frame: str, parts: list[Part], moods: set[str]) -> tuple[str, list[P
     if first.joint or not first.words or not english.participle(first.words[-1]):
         return frame, parts
     *patient, verb = first.words
+    if frame == "?who" and rest and rest[0] == Part("by", ()):
+        frame, rest = "?by-who", rest[1:]
+    manner = [patient.pop()] if patient and (patient[-1].endswith("ly") or patient[-1] in english.QUANTITIES) else []
     if frame == "?by-who":
         return "?who", [Part("", (verb, *patient)), *rest]
     for place, part in enumerate(rest):
-        if part.joint == "by" and part.words and patient:
+        if part.joint == "by" and part.words and patient and not english.gerund(part.words[0]):
             others = rest[:place] + rest[place + 1 :]
-            return frame, [Part("", (*part.words, verb, *patient)), *others]
+            return frame, [Part("", (*part.words, *manner, verb, *patient)), *others]
+    patient += manner
     if frame == "?how" and "~can" in moods:
         moods.discard("~can")
         return "?howto", [Part("", (verb, *patient)), *rest]
-    if frame == "?what" and patient:
+    if frame in ("?what", "?which") and patient:
         return frame, [Part("", (*patient, "people", verb)), *rest]
     if frame in ("?how", "?where", "?when", "?why", "?is") and patient:
         return frame, [Part("", ("people", verb, *patient)), *rest]
