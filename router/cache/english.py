@@ -93,7 +93,7 @@ ENDINGS = {"re": "be", "m": "be", "ll": "will", "ve": "have", "d": "would"}
 COMMON = _table(
     """
     is are am been being was were > be
-    does did doing done > do
+    does did > do
     has had having > have
     could > can
     shall ought > should
@@ -217,7 +217,6 @@ _IRREGULAR = """
     catch caught
     choose chose chosen
     come came
-    do done
     draw drew drawn
     drink drank drunk
     drive drove driven
@@ -584,10 +583,10 @@ FRAMES = Phrases(
     tell i > ?what
     tell i about, tell i something about, talk about, tell about > ?explain
     explain, explain to i, describe, describe to i > ?explain
-    define > ?what
+    define > ?explain
     explain what, explain to i what, explain what be, explain to i what be, describe what > ?what
     can you explain, can you explain to i, can you please explain, can you describe > ?explain
-    can you define > ?what
+    can you define > ?explain
     can you explain what, can you explain what be > ?what
     can you explain how > ?how
     can you explain why > ?why
@@ -677,6 +676,8 @@ SCOPES = _words(
     either neither
     """
 )
+# Where "when it rains" is "if it rains".
+CONDITIONAL = _words("?what ?what-do ?should")
 JOINTS = PREPOSITIONS | CLAUSES
 JOINTS |= {"which-of"}
 QUESTION_WORDS = _words(
@@ -734,7 +735,6 @@ NEAR = frozenset(
         "?list ?which",
         "all every",
         "each every",
-        "if when",
     )
 )
 # Texts about wording itself, in which no word is mere grammar.

@@ -197,6 +197,10 @@ def _spelled(token: str, before: _Word | None, glued: bool, shouted: bool) -> It
     if lower in ("cannot",):
         yield from (_Word("can", "can"), _Word("not", "not"))
         return
+    if token == "A" and before is not None and before.form not in (".", ",") and not shouted:
+        # Vitamin A, plan A.
+        yield _Word('"a', "a")
+        return
     if shouted or not re.search(r"[A-Z]{2}s?$", token):
         yield _Word(common(head), head)
     elif token.isupper() and english.grammatical(head):
@@ -582,6 +586,8 @@ def _judged(parts: list[Part], frame: str) -> list[Part]:
         Part("to", part.words) if part.joint == "for" and part.words and english.gerund(part.words[0]) else part
         for part in parts
     ]
+    if frame in english.CONDITIONAL and not (parts[0].words and parts[0].words[-1] in english.MIND):
+        parts = [Part("if" if part.joint == "when" else part.joint, part.words) for part in parts]
     parts = [
         Part(part.joint, part.words[1:])
         if part.joint in ("before", "after", "while", "when") and part.words[:1] == ("i",)
