@@ -283,11 +283,23 @@ NOT_GERUNDS = _words(
 )
 
 
+# British spelling in the American one. Applied to whatever ends so, which is no harm: both questions are read alike.
+SPELLINGS = (
+    (re.compile(r"(?<=\w{3})is(?=(?:e|es|ed|ing|er|ers|ation|ations)$)"), "iz"),
+    (re.compile(r"(?<=\w\w)our(?=(?:s|ed|ing|ful|ite|able|al|ly)?$)"), "or"),
+    (re.compile(r"(?<=an)aem|(?<=h)aem|(?<=uk)aem"), "em"),
+    (re.compile(r"^(?:p)aed"), "ped"),
+    (re.compile(r"^oe(?=st|d|so)"), "e"),
+    (re.compile(r"rrhoea"), "rrhea"),
+    (re.compile(r"^foet"), "fet"),
+)
 _VOWEL = re.compile("[aeiouy\u00e0-\u024f]")
 
 
 def common(word: str) -> str:
     """The common form of one lower-case word: spelling, auxiliaries, irregular verbs, singular."""
+    for expression, replacement in SPELLINGS:
+        word = expression.sub(replacement, word)
     for form in (word, singular(word)):
         if form in COMMON:
             return COMMON[form]
@@ -524,6 +536,7 @@ POLITE = Phrases(
     i be curious, i be interested in knowing, i be trying to find out >
     do you know, can you tell i, can you please tell i, can you kindly tell i, will you tell i, would you tell i >
     can anyone tell i, can someone tell i, do anyone know, do someone know, does anyone know >
+    would you mind telling i, do you mind telling i, will you please tell i >
     would you please tell i, please tell i, could you tell i >
     i would like you to, i want you to, i need you to >
     i would like to ask, i want to ask, may i ask, can i ask >
@@ -534,7 +547,7 @@ POLITE = Phrases(
 FRAMES = Phrases(
     """
     how do *, how can *, how should *, how would *, how may *, how to, how may * > ?howto
-    how will * > ?howto
+    how will *, how * > ?howto
     how do you, how can you, how would you > ?howto-you
     what be way to, what be a way to, what be some way to, what be a best way to, what be best way to > ?howto
     which be way to, which be a way to, which be a best way to, which be best way to > ?howto
@@ -545,16 +558,11 @@ FRAMES = Phrases(
     what be a step to, what be step to, which be a step to > ?howto
     what can * do to, what should * do to, what do * do to, what must * do to > ?howto
     what do * have to do to, what do * need to do to > ?howto
-    explain how to, describe how to, show how to, show i how to, tell i how to, teach i how to, teach i to > ?howto
-    explain how * can, tell i how * can, show i how * can, explain how i, tell i how i, show i how i > ?howto
     give i instruction to > ?howto
-    can you show i how to, can you explain how to, can you explain to i how to > ?howto
     by what mean do, in what way do, in which way do, in what manner do > ?how
     by what mean be, in what way be, in which way be, in what manner be > ?how
-    explain how, describe how, tell i how, explain to i how > ?how
     how be it that, how come, why be it that, why be it, what be a reason why, what be reason why > ?why
     what be a reason that, what be a reason for, what be reason for, for what reason do, for what reason be > ?why
-    explain why, tell i why, explain to i why, for what reason, what make > ?why
     how many > ?how-many
     what be a number of > ?how-many
     how much money > ?how-much
@@ -563,14 +571,23 @@ FRAMES = Phrases(
     how > ?how
     why > ?why
     what can * do, what should * do, what do * do, what must * do, what shall * do > ?what-do
+    where do you, where can you, where could you > ?where-you
+    where to, where be it possible to, where be a place to > ?where
+    what time do > ?when
+    what time will > ?when will
+    what time can > ?when can
+    what time should > ?when should
+    how much time > ?how long
+    what be a reason, what be reason > ?why
+    do one > ?is i
+    do you need > ?is i need
+    do you need to, do you have to > ?must
     where can *, where do *, where should *, where may * > ?where
     in which place can *, in what place can * > ?where
     where, in which place, in what place > ?where
     in what year, in which year, what year, which year, on what date > ?when
-    tell i where, explain where > ?where
     when, at what time, at which time, on what day, on which day > ?when
-    tell i when, explain when > ?when
-    who, tell i who > ?who
+    who > ?who
     by who > ?by-who
     what be, what be some, which be, which be some > ?what
     what be meaning of, what be a meaning of > ?meaning
@@ -584,12 +601,8 @@ FRAMES = Phrases(
     tell i about, tell i something about, talk about, tell about > ?explain
     explain, explain to i, describe, describe to i > ?explain
     define > ?explain
-    explain what, explain to i what, explain what be, explain to i what be, describe what > ?what
     can you explain, can you explain to i, can you please explain, can you describe > ?explain
     can you define > ?explain
-    can you explain what, can you explain what be > ?what
-    can you explain how > ?how
-    can you explain why > ?why
     list, name, give i, show i, list i, name i, show, give, give i some, show i some, name some, list some > ?list
     give i a list of, give a list of, make a list of, make i a list of, list of, a list of, provide a list of > ?list
     show i a list of, write a list of, provide, provide i, provide i with, give i list of > ?list
@@ -621,6 +634,15 @@ STARTERS = _words(
     """
 )
 
+# What asks for an explanation, before a question word.
+EXPLAINING = Phrases(
+    """
+    explain, explain to i, describe, describe to i, tell i, tell, show i, show, teach i, say, clarify >
+    can you explain, can you explain to i, can you please explain, can you describe, can you show i, can you teach i >
+    """
+)
+ASKING = _words("what how why who whom where when which whether if")
+WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 # --- words and what they do ------------------------------------------------------------------------------------------
 
 SILENT = _words("a be do please kindly really actually such its so")
@@ -651,7 +673,7 @@ CLAUSES = _words("if when while because although though unless whether where as 
 JUDGEMENTS = _words(
     """
     safe unsafe legal illegal ok fine harmful dangerous possible impossible healthy unhealthy bad good normal hard easy
-    difficult worth necessary expensive useful useless common rude wrong right better worse fun profitable risky
+    difficult worth necessary allowed permitted forbidden expensive useful useless common rude wrong right better worse fun profitable risky
     healthier safer easier harder cheaper
     """
 )
@@ -677,7 +699,7 @@ SCOPES = _words(
     """
 )
 # Where "when it rains" is "if it rains".
-CONDITIONAL = _words("?what ?what-do ?should")
+CONDITIONAL = _words("?what ?which ?what-do ?should")
 JOINTS = PREPOSITIONS | CLAUSES
 JOINTS |= {"which-of"}
 QUESTION_WORDS = _words(

@@ -30,6 +30,7 @@ _FORMULA = re.compile(r"[+*^#@≤≥≠±×÷√∑∫∞≈]|\w!\s|\)\s?[-/]|\d
 _CASED = re.compile(rf"(?<![^\W\d_])(?:{'|'.join(map(re.escape, english.CASED_UNITS))})(?![^\W\d_])")
 _QUOTED = re.compile(r"\"+[^\"]*\"+|(?<!\w)'[^']*'(?!\w)")
 _CHOICE = re.compile(r"(?:\S+\s+){1,4}or\s+(?:\S+\s*){1,4}$", re.IGNORECASE)
+_ANNOUNCED = re.compile(r"(?:^|[.!?]\s)[^.!?:]{0,20}\bquestion$", re.IGNORECASE)
 _COUNTRY = re.compile(r"\bU\.S\.(?:A\.)?|\bUSA?\b")
 _HALF_DAY = re.compile(r"\b([ap])\.m\.", re.IGNORECASE)
 # Where wording is asked about, but the wording itself stands elsewhere.
@@ -165,7 +166,7 @@ def _words(text: str, formula: bool) -> list[_Word]:
 def _literal_from(text: str) -> int:
     """Where a colon ends the question and the text that it is about begins."""
     for match in re.finditer(r":\s", text):
-        if not _CHOICE.fullmatch(text, match.end()):
+        if not _CHOICE.fullmatch(text, match.end()) and not _ANNOUNCED.search(text, 0, match.start()):
             return match.end()
     return len(text)
 
@@ -322,19 +323,20 @@ class _Sentence:
         frame = forms[0] if forms[0].startswith("?") else ""
         passive = "be" in forms
         frame, forms = _turned(frame, forms[1:] if frame else forms)
-        forms = _hoisted(forms, frame)
+        hoisted, forms = _hoisted(_timed(forms), frame)
         moods = {english.MOODS[form] for form in forms if form in english.MOODS}
+        able = "~can" in moods
         if frame in english.MOODLESS:
             moods.discard("~can")
         if past:
             moods.add("~past")
         spoken = _spoken(_possessed(forms), frame)
-        bound = any(form in english.BINDING for form in spoken)
+        bound = bool(hoisted) or any(form in english.BINDING for form in spoken)
         parts = _compounded(_judged(_measured(_parts(spoken)), frame))
         if passive:
-            frame, parts = _active(frame, parts, moods)
+            frame, parts = _active(frame, parts, moods, able)
         parts = [Part(part.joint, _commuted(part, start=not part.joint)) for part in parts]
-        start = ((frame,) if frame else ()) + tuple(sorted(moods))
+        start = ((frame,) if frame else ()) + tuple(sorted(moods)) + tuple(hoisted)
         parts = [Part("", start + parts[0].words), *parts[1:]] if not parts[0].joint else [Part("", start), *parts]
         return cls(tuple(part for part in parts if part.joint or part.words), bool(frame), bound)
 
@@ -439,10 +441,14 @@ def _phrased(forms: list[str]) -> list[str]:
 
 def _courteous(forms: list[str]) -> list[str]:
     """Without what is only polite, at the beginning and at the end."""
+    asked = False
     while forms:
         found = english.POLITE.at(forms, 0)
-        if found is not None:
-            forms = forms[found[0] :]
+        told = english.EXPLAINING.at(forms, 0)
+        if told is not None and forms[told[0] : told[0] + 1] and forms[told[0]] in english.ASKING:
+            forms, asked = forms[told[0] :], True
+        elif found is not None:
+            forms, asked = forms[found[0] :], True
         elif forms[:2] in (["can", "you"], ["will", "you"], ["would", "you"]):
             verb = next((form for form in forms[2:4] if form not in ("please", "kindly")), "")
             if verb not in english.REQUESTS:
@@ -455,6 +461,8 @@ def _courteous(forms: list[str]) -> list[str]:
         del forms[1]
     while forms and forms[-1] in ("please", "thank"):
         forms = forms[:-1]
+    if forms and (forms[0] == "whether" or (forms[0] == "if" and asked)):
+        return ["?is", *forms[1:]]
     return forms
 
 
@@ -463,15 +471,18 @@ def _framed(forms: list[str]) -> list[str]:
     forms = [form for form in forms if form not in ("please", "kindly")]
     if not forms:
         return forms
+    if forms[0].startswith("?"):
+        return forms
     found = english.FRAMES.at(forms, 0)
     if found is not None:
         forms = found[1] + forms[found[0] :]
         if len(forms) > 1 and forms[0] == "?list" and forms[1] == "some":
             del forms[1]
-        if forms[0] == "?howto-you":
+        if forms[0].endswith("-you"):
             rest = [form for form in forms[1:] if form not in english.SILENT]
             general = len(rest) > 1 and rest[0] not in english.MIND
-            forms = (["?howto"] if general else ["?how", "you"]) + forms[1:]
+            kind = forms[0].removesuffix("-you")
+            forms = ([kind] if general else [kind.removesuffix("to"), "you"]) + forms[1:]
         return forms
     if forms[0] in ("be", "do", "have", *english.MOODS):
         return ["?is", *forms]
@@ -500,21 +511,37 @@ def _turned(frame: str, forms: list[str]) -> tuple[str, list[str]]:
             forms = forms[:-1]
         amount = next((form for form in forms if form not in english.SILENT), "")
         return ("?what" if amount.startswith("#") else frame), forms
+    doing = next((place for place, form in enumerate(forms[:-1]) if english.gerund(form)), 0)
+    if frame == "?how" and doing and forms[-1] == "take":
+        return frame, [*forms[:doing], "take", "to", *forms[doing:-1]]
     if frame in ("", "?is") and forms[:1] == ["do"] and forms[-1] == "exist":
         return "?is-there", [form for form in forms[1:-1] if form != "any"]
     return frame, forms
 
 
-def _hoisted(forms: list[str], frame: str) -> list[str]:
-    """The one "not" or "always" of a plain question in front: "why does it not start" as "why doesn't it start"."""
+def _timed(forms: list[str]) -> list[str]:
+    """ "Open Sundays" as open on Sundays."""
+    result: list[str] = []
+    for form in forms:
+        free = not result or result[-1] not in english.JOINTS | english.SCOPES | {"this", "next", "last", "first", "a"}
+        if form in english.WEEKDAYS and free and result and not result[-1].startswith("#"):
+            result.append("on")
+        result.append(form)
+    return result
+
+
+def _hoisted(forms: list[str], frame: str) -> tuple[list[str], list[str]]:
+    """The one "not" or "always" of a plain question, and the rest: its place ("doesn't it start") says nothing."""
     hoisted = [form for form in forms if form == "not" or form in english.FREQUENCIES]
-    scoped = any(form in english.SCOPES or form in english.CLAUSES for form in forms)
-    if not frame or len(hoisted) != 1 or scoped:
-        return forms
+    if not frame or len(hoisted) != 1:
+        return [], forms
     ends = next((place for place, form in enumerate(forms) if form in english.JOINTS), len(forms))
-    if hoisted[0] in forms[:ends] or (hoisted[0] == forms[-1] and hoisted[0] != "not"):
-        return [*hoisted, *(form for form in forms if form != hoisted[0])]
-    return forms
+    last = hoisted[0] == forms[-1] and hoisted[0] != "not"
+    told = forms if last else forms[:ends]
+    scoped = any(form in english.SCOPES for form in told) or (last and any(form in english.CLAUSES for form in told))
+    if scoped or not (last or hoisted[0] in told):
+        return [], forms
+    return hoisted, [form for form in forms if form != hoisted[0]]
 
 
 def _possessed(forms: list[str]) -> list[str]:
@@ -639,7 +666,7 @@ def _parts(forms: list[str]) -> list[Part]:
     return parts
 
 
-def _active(frame: str, parts: list[Part], moods: set[str]) -> tuple[str, list[Part]]:
+def _active(frame: str, parts: list[Part], moods: set[str], able: bool) -> tuple[str, list[Part]]:
     """A passive sentence as the active one: "why was B met by A" as "why did A meet B"."""
     first, *rest = parts
     if first.joint or not first.words or not english.participle(first.words[-1]):
@@ -655,9 +682,9 @@ def _active(frame: str, parts: list[Part], moods: set[str]) -> tuple[str, list[P
             others = rest[:place] + rest[place + 1 :]
             return frame, [Part("", (*part.words, *manner, verb, *patient)), *others]
     patient += manner
-    if frame == "?how" and "~can" in moods:
+    if frame in ("?how", "?where") and able:
         moods.discard("~can")
-        return "?howto", [Part("", (verb, *patient)), *rest]
+        return "?howto" if frame == "?how" else frame, [Part("", (verb, *patient)), *rest]
     if frame in ("?what", "?which") and patient:
         return frame, [Part("", (*patient, "people", verb)), *rest]
     if frame in ("?how", "?where", "?when", "?why", "?is") and patient:
