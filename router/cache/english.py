@@ -266,7 +266,9 @@ _IRREGULAR = """
 """
 LEMMAS = {form: verb for verb, *forms in map(str.split, _IRREGULAR.strip().splitlines()) for form in forms}
 VERBS = frozenset(LEMMAS.values()) | _words("put cut set hit read found sent shut cast")
-NOT_PARTICIPLES = _words("bed red need seed speed feed shed hundred breed weed embed bleed exceed proceed")
+NOT_PARTICIPLES = _words(
+    "bed red deed reed heed sled shred sacred need seed speed feed shed hundred breed weed embed bleed exceed proceed"
+)
 NOT_PLURAL = _words(
     """
     customs goods savings odds premises
@@ -310,6 +312,9 @@ def common(word: str) -> str:
 
 def singular(word: str) -> str:
     """``word`` without the s of the plural or of a verb; two words become one only if they differ in that."""
+    if len(word) > 4 and word.endswith("ie"):
+        # As "movies" becomes "movy".
+        return word[:-2] + "y"
     if (
         len(word) < 4
         or not word.endswith("s")
@@ -320,13 +325,20 @@ def singular(word: str) -> str:
         return word
     if word.endswith("ies"):
         return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "sses", "xes", "zzes", "atoes", "goes", "heroes", "echoes")):
+    if word.endswith("oes") and word not in ("shoes", "toes", "canoes"):
+        return word[:-2]
+    if word.endswith(("ches", "shes", "sses", "xes", "zzes")):
         return word[:-2]
     return word[:-1]
 
 
 def gerund(form: str) -> bool:
     return len(form) > 4 and form.endswith("ing") and form not in NOT_GERUNDS
+
+
+def agent(form: str) -> bool:
+    """Whether what follows "by" can be the one who does it."""
+    return not (gerund(form) or form.startswith("#") or form in DATES)
 
 
 def superlative(form: str) -> bool:
@@ -341,7 +353,7 @@ def grammatical(word: str) -> bool:
 
 def participle(form: str) -> bool:
     """Whether a common form can be that of a past participle."""
-    return form in VERBS or (len(form) > 4 and form.endswith("ed") and form not in NOT_PARTICIPLES)
+    return form in VERBS or (len(form) > 3 and form.endswith("ed") and form not in NOT_PARTICIPLES)
 
 
 # --- numbers, units, dates -------------------------------------------------------------------------------------------
@@ -492,7 +504,7 @@ PHRASES = Phrases(
     any better > better
     majority of > most
     a majority of > most
-    half of, one half of > half
+    half of, #1 half of, #1 half > half
     no longer, not any longer, not any more, not anymore > no-longer
     more than, greater than > more than
     at least > at-least
@@ -502,7 +514,7 @@ PHRASES = Phrases(
     as well as > and
     as well > also
     have got > have
-    be able to > can
+    able to > can
     be allowed to, be permitted to > can
     have to, need to, be required to, have got to > must
     be going to > will
@@ -579,6 +591,8 @@ FRAMES = Phrases(
     what time should > ?when should
     how much time > ?how long
     what be a reason, what be reason > ?why
+    what be reason to, what be a reason to > ?what reason to
+    for how long > ?how long
     do one > ?is i
     do you need > ?is i need
     do you need to, do you have to > ?must

@@ -272,7 +272,15 @@ def _dated(words: list[_Word]) -> list[_Word]:
             form = "per"
         elif form == "/" and before.form in english.UNIT_WORDS:
             form = "per"
-        elif written in ("a", "an") and after.form in english.UNIT_WORDS:
+        elif form in ("over", "above") and after.number:
+            result.append(_Word("more", written))
+            form = "than"
+        elif form in ("under", "below") and after.number:
+            result.append(_Word("less", written))
+            form = "than"
+        elif form == "fewer" and after.form == "than":
+            form = "less"
+        elif written in ("a", "an") and after.form in english.UNIT_WORDS | english.TIMES:
             # "Two glasses a day", "in a pint"
             counted = any(earlier.number or earlier.form in ("how", "once", "twice") for earlier in result)
             form = "per" if counted and after.form in english.TIMES else form if after.form in english.TIMES else "#1"
@@ -314,8 +322,7 @@ class _Sentence:
 
     @classmethod
     def read(cls, words: list[_Word]) -> _Sentence:
-        past = _past(words)
-        forms = _without_perfect(words)
+        past, forms = _tensed(words)
         forms = _phrased(_rotated(forms))
         forms = _framed(_courteous(forms))
         if not forms:
@@ -368,14 +375,30 @@ def _question_first(sentences: list[_Sentence]) -> list[_Sentence]:
     return [question, _Sentence((condition, *rest), False, told.bound)]
 
 
+def _tensed(words: list[_Word]) -> tuple[bool, list[str]]:
+    """Whether the main clause is told of the past, and all forms; other clauses of the past say so themselves."""
+    past, forms = False, []
+    start = 0
+    for place in range(1, len(words) + 1):
+        if place < len(words) and words[place].form not in english.CLAUSES and words[place - 1].form != ",":
+            continue
+        clause = words[start:place]
+        told, start = _past(clause), place
+        clause_forms = _without_perfect(clause)
+        if clause[0].form in english.CLAUSES and (
+            forms or clause[0].form not in english.ASKING or clause[-1].form == ","
+        ):
+            forms += [clause_forms[0], *(["~past"] if told else []), *clause_forms[1:]]
+        else:
+            past = past or told
+            forms += clause_forms
+    return past, forms
+
+
 def _past(words: list[_Word]) -> bool:
-    written = [word.written for word in words]
-    if any(word in english.PAST_AUXILIARIES for word in written):
+    if any(word.written in english.PAST_AUXILIARIES for word in words) or _perfect_at(words) is not None:
         return True
-    forms = [word.form for word in words]
-    if _perfect_at(words) is not None:
-        return True
-    if any(form in ("be", "do", "have", *english.MOODS) for form in forms):
+    if any(word.form in english.AUXILIARIES for word in words):
         return False
     return any(_participle(word.written) for word in words)
 
@@ -395,7 +418,7 @@ def _perfect_at(words: list[_Word]) -> int | None:
                     break
                 if later.written == "been" or _participle(later.written):
                     return place
-                if later.form in english.PREPOSITIONS or later.form in ("a", ",") or later.number:
+                if later.form in english.PREPOSITIONS - {"of"} or later.form == "," or later.number:
                     break
     return None
 
@@ -473,6 +496,9 @@ def _framed(forms: list[str]) -> list[str]:
         return forms
     if forms[0].startswith("?"):
         return forms
+    if forms[0] in english.PREPOSITIONS and forms[1:2] in (["what"], ["which"], ["who"]) and forms[2:3] == ["be"]:
+        # "For what is it famous"
+        forms = [*forms[1:], forms[0]]
     found = english.FRAMES.at(forms, 0)
     if found is not None:
         forms = found[1] + forms[found[0] :]
@@ -587,11 +613,22 @@ def _compounded(parts: list[Part]) -> list[Part]:
     for part in parts:
         if part.joint == "of" and part.words and result and result[-1].words:
             *others, noun = result[-1].words
+            if noun in english.DATES and part.words[0].startswith("#"):
+                # "Summer of 1999"
+                result[-1] = Part(result[-1].joint, result[-1].words + part.words)
+                continue
             if noun not in english.VESSELS and noun not in english.BINDING and not noun.startswith(("#", "?", '"')):
                 result[-1] = Part(result[-1].joint, (*others, *part.words, noun))
                 continue
         result.append(part)
     return result
+
+
+def _infinitive(part: Part) -> list[Part]:
+    """ "Than buying" as "than to buy"."""
+    if part.joint == "than" and part.words and english.gerund(part.words[0]):
+        return [Part("than", ()), Part("to", part.words)]
+    return [part]
 
 
 def _measure(part: Part) -> int:
@@ -627,6 +664,7 @@ def _judged(parts: list[Part], frame: str) -> list[Part]:
     for place, part in enumerate(parts):
         if part.words and part.words[-1] in english.JUDGEMENTS and place in (0, len(parts) - 1):
             parts = [*parts[:place], Part(part.joint, part.words[:-1]), *parts[place + 1 :]]
+            parts = [one for part in parts for one in _infinitive(part)]
             return [Part("", (part.words[-1],)), Part("to", parts[0].words), *parts[1:]]
     return parts
 
@@ -647,7 +685,7 @@ def _spoken(forms: list[str], frame: str) -> list[str]:
             continue
         if form in english.OWN and frame == "?howto":
             continue
-        if form == "any" and frame == "?is-there":
+        if form == "any" and (frame == "?is-there" or after in english.COMPARISONS or after.endswith("er")):
             continue
         result.append(form)
     return result
@@ -678,13 +716,18 @@ def _active(frame: str, parts: list[Part], moods: set[str], able: bool) -> tuple
     if frame == "?by-who":
         return "?who", [Part("", (verb, *patient)), *rest]
     for place, part in enumerate(rest):
-        if part.joint == "by" and part.words and patient and not english.gerund(part.words[0]):
+        if part.joint == "by" and part.words and patient and english.agent(part.words[0]):
             others = rest[:place] + rest[place + 1 :]
             return frame, [Part("", (*part.words, *manner, verb, *patient)), *others]
     patient += manner
     if frame in ("?how", "?where") and able:
         moods.discard("~can")
         return "?howto" if frame == "?how" else frame, [Part("", (verb, *patient)), *rest]
+    asked = moods & {"~can", "~should", "~must"}
+    if frame == "?is" and patient and len(asked) == 1:
+        mood = asked.pop()
+        moods.discard(mood)
+        return "?" + mood[1:], [Part("", (verb, *patient)), *rest]
     if frame in ("?what", "?which") and patient:
         return frame, [Part("", (*patient, "people", verb)), *rest]
     if frame in ("?how", "?where", "?when", "?why", "?is") and patient:
