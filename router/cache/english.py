@@ -304,7 +304,7 @@ def common(word: str) -> str:
         word = expression.sub(replacement, word)
     for form in (word, singular(word)):
         if form in COMMON:
-            return COMMON[form]
+            return singular(COMMON[form])
         if form in LEMMAS:
             return LEMMAS[form]
     return singular(word)
@@ -462,7 +462,7 @@ UNITS = _table(
     yr yrs year > year
     """
 )
-TIMES = _words("second minute hour day night week month year")
+TIMES = _words("minute hour day night week month year")
 # Where the case of a letter tells units apart, as it is written.
 CASED_UNITS = {
     "Mb": "megabit", "Gb": "gigabit", "Kb": "kilobit", "kb": "kilobit", "Tb": "terabit", "Mbit": "megabit",
@@ -520,7 +520,13 @@ PHRASES = Phrases(
     be going to > will
     in order to, so as to > to
     in front of > in-front-of
-    north of, to north of > north-of
+    north of, to north of, to a north of > north-of
+    south of, to south of, to a south of > south-of
+    east of, to east of, to a east of > east-of
+    west of, to west of, to a west of > west-of
+    this fall > this autumn
+    next fall > next autumn
+    last fall > last autumn
     united states of america > us-country
     united states > us-country
     united kingdom > uk-country
@@ -678,7 +684,7 @@ MIND = _words(
 PREPOSITIONS = _words(
     """
     in on at of for from to with without by about between among against over under above below after before
-    through across around near behind beside into until since via as than like north-of in-front-of because-of
+    through across around near behind beside into until since via as than like north-of south-of east-of west-of in-front-of because-of
     """
 )
 MOVABLE = _words("in on at of for from to with about by between near across around through via because-of")
@@ -777,6 +783,6 @@ NEAR = frozenset(
 WORDING = _words(
     """
     translate rewrite rephrase paraphrase proofread spell pronounce conjugate grammar grammatical grammatically
-    synonym synonyms antonym rhyme rhymes sentence phrase plural idiom say
+    synonym synonyms antonym rhyme rhymes sentence phrase plural idiom
     """
 )

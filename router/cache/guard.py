@@ -51,7 +51,9 @@ def _same_words(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    return one == other or frozenset((one, other)) in english.NEAR or one in _bases(other) or other in _bases(one)
+    if one == other or frozenset((one, other)) in english.NEAR:
+        return True
+    return not {one, *_bases(one)}.isdisjoint({other, *_bases(other)})
 
 
 def _bases(word: str) -> tuple[str, ...]:

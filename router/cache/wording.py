@@ -39,6 +39,7 @@ _POINTED = re.compile(
     r"(?:sentence|text|document|paragraph|page|email|letter|article|essay|book|chapter|menu)s?|chapter|page)\b[^.:!?\"']*[.!?]?$",
     re.IGNORECASE,
 )
+_SAYING = re.compile(r"\b(?:how|to)\b[^.!?]*\bsay\b", re.IGNORECASE)
 _HYPHENATED = re.compile(r"\be-(?=mail|book|commerce)", re.IGNORECASE)
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"', "„": '"'})
 # Marks that say nothing in prose. In formulas every mark counts.
@@ -91,7 +92,7 @@ def read(text: str) -> Wording | None:
     words = _dated(_words(text, formula))
     if not _english(words):
         return None
-    if any(word.form in english.WORDING for word in words) and not _POINTED.search(text):
+    if _SAYING.search(text) or (any(word.form in english.WORDING for word in words) and not _POINTED.search(text)):
         return _literal(words)
     sentences = [_Sentence.read(piece) for piece in _pieces(words)]
     sentences = _question_first([sentence for sentence in sentences if sentence.parts])
@@ -328,8 +329,9 @@ class _Sentence:
         if not forms:
             return cls((), False, False)
         frame = forms[0] if forms[0].startswith("?") else ""
-        passive = "be" in forms
         frame, forms = _turned(frame, forms[1:] if frame else forms)
+        main = next((place for place, form in enumerate(forms) if form in english.CLAUSES), len(forms))
+        passive = "be" in forms[:main] or frame == "?by-who"
         hoisted, forms = _hoisted(_timed(forms), frame)
         moods = {english.MOODS[form] for form in forms if form in english.MOODS}
         able = "~can" in moods
@@ -342,6 +344,8 @@ class _Sentence:
         parts = _compounded(_judged(_measured(_parts(spoken)), frame))
         if passive:
             frame, parts = _active(frame, parts, moods, able)
+        if frame == "?howto":
+            parts = [Part(part.joint, tuple(word for word in part.words if word not in english.OWN)) for part in parts]
         parts = [Part(part.joint, _commuted(part, start=not part.joint)) for part in parts]
         start = ((frame,) if frame else ()) + tuple(sorted(moods)) + tuple(hoisted)
         parts = [Part("", start + parts[0].words), *parts[1:]] if not parts[0].joint else [Part("", start), *parts]
@@ -499,9 +503,13 @@ def _framed(forms: list[str]) -> list[str]:
     if forms[0] in english.PREPOSITIONS and forms[1:2] in (["what"], ["which"], ["who"]) and forms[2:3] == ["be"]:
         # "For what is it famous"
         forms = [*forms[1:], forms[0]]
+    denied = forms[0] in english.AUXILIARIES and forms[1:2] == ["not"]
+    if denied:
+        # "Should not I" as "should I not".
+        forms = [forms[0], *forms[2:]]
     found = english.FRAMES.at(forms, 0)
     if found is not None:
-        forms = found[1] + forms[found[0] :]
+        forms = found[1] + (["not"] if denied else []) + forms[found[0] :]
         if len(forms) > 1 and forms[0] == "?list" and forms[1] == "some":
             del forms[1]
         if forms[0].endswith("-you"):
@@ -511,25 +519,27 @@ def _framed(forms: list[str]) -> list[str]:
             forms = ([kind] if general else [kind.removesuffix("to"), "you"]) + forms[1:]
         return forms
     if forms[0] in ("be", "do", "have", *english.MOODS):
-        return ["?is", *forms]
-    return forms
+        return ["?is", forms[0], *(["not"] if denied else []), *forms[1:]]
+    return [forms[0], "not", *forms[1:]] if denied else forms
 
 
 def _turned(frame: str, forms: list[str]) -> tuple[str, list[str]]:
     """Questions with the same sense in other constructions: "what does it mean", "what effect does it have"."""
     ends = next((place for place, form in enumerate(forms) if form in english.JOINTS), len(forms))
-    if frame == "?which" and "be" in forms[1:3]:
-        verb = forms.index("be")
+    if frame == "?which" and "be" in forms[1:]:
+        verb = forms.index("be", 1)
         told = [form for form in forms[verb + 1 :] if form != "a"]
         superlative = 2 if told[:1] in (["most"], ["least"]) else 1 if told and english.superlative(told[0]) else 0
-        if superlative and (len(told) == superlative or told[superlative] in english.JOINTS):
+        if superlative and (len(told) == superlative or (verb < 3 and told[superlative] in english.JOINTS)):
             return "?what", [*told[:superlative], *forms[:verb], *told[superlative:]]
     if frame in ("?what", "?which") and "do" in forms[1:ends]:
         verb = forms.index("do", 1)
         if forms[ends - 1] == "have" and ends - 2 > verb:
             return "?what", [*forms[:verb], "of", *forms[verb + 1 : ends - 1], *forms[ends:]]
     if frame in ("?what", "?which") and forms[:1] == ["do"] and forms[-1] in ("mean", "cost"):
-        return ("?meaning" if forms[-1] == "mean" else "?how-much"), forms[1:-1]
+        if forms[-1] == "mean":
+            return "?meaning", forms[1:-1]
+        frame, ends = "?how-much", len(forms)
     if frame == "?how-much":
         if forms[ends - 1 : ends] == ["cost"]:
             forms = [*forms[: ends - 1], *forms[ends:]]
@@ -537,6 +547,9 @@ def _turned(frame: str, forms: list[str]) -> tuple[str, list[str]]:
             forms = forms[:-1]
         amount = next((form for form in forms if form not in english.SILENT), "")
         return ("?what" if amount.startswith("#") else frame), forms
+    getting = next((place for place, form in enumerate(forms[:-1]) if form == "get"), 0)
+    if getting and frame in ("?when", "?how", "?where", "?why", "?is") and english.participle(forms[getting + 1]):
+        forms = [*forms[:getting], "be", *forms[getting + 1 :]]
     doing = next((place for place, form in enumerate(forms[:-1]) if english.gerund(form)), 0)
     if frame == "?how" and doing and forms[-1] == "take":
         return frame, [*forms[:doing], "take", "to", *forms[doing:-1]]
@@ -682,8 +695,6 @@ def _spoken(forms: list[str], frame: str) -> list[str]:
         if form in ("this", "that", "these", "those") and after not in english.DATES:
             continue
         if form in ("which", "who") and result and result[-1] not in english.PREPOSITIONS:
-            continue
-        if form in english.OWN and frame == "?howto":
             continue
         if form == "any" and (frame == "?is-there" or after in english.COMPARISONS or after.endswith("er")):
             continue
