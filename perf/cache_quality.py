@@ -1,7 +1,7 @@
 """What the semantic cache gets wrong and what it finds, by threshold, with and without the guard.
 
-Pairs are JSON lines `{"a", "b", "label", "source"}`: label 1 if the two questions ask the same. A pair is a hit when its
-cosine reaches the threshold and, with the guard, `router.cache.guard.difference` finds none.
+Pairs are JSON lines `{"a", "b", "label", "source"}`: label 1 if the two questions ask the same. A pair is a hit when
+its cosine reaches the threshold and, with the guard, `router.cache.guard.difference` finds none.
 """
 
 from __future__ import annotations
@@ -159,19 +159,17 @@ def table(document: dict[str, Any], command: str) -> str:
             for row in (plain, guarded)
         ]
         lines.append(f"| {plain['threshold']:.2f}{mark} | {' | '.join(cells)} |")
-    kinds = sorted({*document["refused"]["duplicates"], *document["refused"]["others"]})
+    duplicates, others = document["refused"]["duplicates"], document["refused"]["others"]
+    took = document["guard_us"]
     lines += [
         "",
         "Refused by the guard at the default:",
         "",
         "| difference | others | duplicates |",
         "| --- | ---: | ---: |",
-        *(
-            f"| {kind} | {document['refused']['others'].get(kind, 0)} | {document['refused']['duplicates'].get(kind, 0)} |"
-            for kind in kinds
-        ),
+        *(f"| {kind} | {others.get(kind, 0)} | {duplicates.get(kind, 0)} |" for kind in sorted({*duplicates, *others})),
         "",
-        f"Guard: p50 {document['guard_us']['p50']:.0f} µs, p99 {document['guard_us']['p99']:.0f} µs of CPU a comparison.",
+        f"Guard: p50 {took['p50']:.0f} µs, p99 {took['p99']:.0f} µs of CPU a comparison.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -47,7 +47,8 @@ class Phrases:
 
 MARKS_OF_ENGLISH = _words(
     """
-    the a an in on at by as be not what which how why who whom where when is are was were does did do can could should would will have has had
+    the a an in on at by as be not what which how why who whom where when is are was were does did do can could
+    should would will have has had
     this that these those my your of for with and or from to explain tell write give list make show find best if it i
     plan name you between about into all any some no only than more most me one
     """
@@ -57,7 +58,7 @@ MARKS_OF_OTHERS = _words(
     der die das und ist nicht ein eine einen dem den wie warum ich wir sie mit von auf für zu im el la los las una
     que qué por para con cómo como es son un unos le les des du de est sont une dans pour avec pas ne je vous nous
     comment pourquoi quel quelle quels il lo gli di che non per sono della del come perché não uma os dos em são het
-    een van niet hoe wat waarom voor ik mijn jak co nie jest czy się na w z je bir ve bu için değil ne nasıl hur och
+    een van niet hoe wat waarom voor ik mijn jak co nie jest czy się na w z je bir ve bu için değil ne hur och
     att är inte det som hvad hvordan hvor hvorfor og er jeg på til av med apa yang untuk dan bagaimana saya ce este cum
     pentru și mi hogy egy és nem mikä miten ja ei là gì của ang ng sa ni ya kako je da li što koji qual quais cual
     cuál cuáles was im kann ich wer wo wann welche welcher kein keine ohne sind wird werden hat haben bei nach aus
@@ -361,7 +362,7 @@ def participle(form: str) -> bool:
 _SMALL = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen
-""".split()
+""".split()  # noqa: SIM905
 TENS = {
     word: number * 10
     for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)  # noqa: SIM905
@@ -371,7 +372,7 @@ POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _ORDINALS = """
     zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth
     fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
-""".split()
+""".split()  # noqa: SIM905
 ORDINALS = {word: number for number, word in enumerate(_ORDINALS)}
 
 MONTHS = _words(
@@ -462,7 +463,9 @@ UNITS = _table(
     yr yrs year > year
     """
 )
-TIMES = _words("minute hour day night week month year")
+# Before a number: more or less than it.
+BOUNDS = {"over": "more", "above": "more", "under": "less", "below": "less"}
+PERIODS = _words("minute hour day night week month year")
 # Where the case of a letter tells units apart, as it is written.
 CASED_UNITS = {
     "Mb": "megabit", "Gb": "gigabit", "Kb": "kilobit", "kb": "kilobit", "Tb": "terabit", "Mbit": "megabit",
@@ -684,7 +687,8 @@ MIND = _words(
 PREPOSITIONS = _words(
     """
     in on at of for from to with without by about between among against over under above below after before
-    through across around near behind beside into until since via as than like north-of south-of east-of west-of in-front-of because-of
+    through across around near behind beside into until since via as than like north-of south-of east-of west-of
+    in-front-of because-of
     """
 )
 MOVABLE = _words("in on at of for from to with about by between near across around through via because-of")
@@ -693,7 +697,8 @@ CLAUSES = _words("if when while because although though unless whether where as 
 JUDGEMENTS = _words(
     """
     safe unsafe legal illegal ok fine harmful dangerous possible impossible healthy unhealthy bad good normal hard easy
-    difficult worth necessary allowed permitted forbidden expensive useful useless common rude wrong right better worse fun profitable risky
+    difficult worth necessary allowed permitted forbidden expensive useful useless common rude wrong right better
+    worse fun profitable risky
     healthier safer easier harder cheaper
     """
 )
