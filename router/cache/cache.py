@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from router.answers import Answer
 from router.cache.entry import Entry, Store, StoreUnavailable
-from router.cache.guard import difference
+from router.cache.guard import comparing
 from router.cache.scope import scope_of
 from router.chat import ChatRequest, message_text
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
@@ -164,10 +164,13 @@ class SemanticCache:
         if question.embedding is None:
             return "miss", None
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
+        if not near:
+            return "miss", None
+        difference_to = comparing(question.prompt)
         for similarity, candidate in near:
-            if difference(candidate.prompt, question.prompt) is None:
+            if difference_to(candidate.prompt) is None:
                 return "semantic", self._hit("semantic", similarity, candidate)
-        return ("guarded" if near else "miss"), None
+        return "guarded", None
 
     async def keep(self, question: Question, answer: Answer) -> None:
         """Store a complete answer; anything else is let go."""

@@ -9,11 +9,12 @@ once more.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from router.cache import english
 from router.cache.wording import Wording, plain, read
+
+_CLIPPED = re.compile(r"[^aeiou]*[aeiou][bcdfgklmnprstvz]")
 
 
 def difference(earlier: str, now: str) -> str | None:
@@ -22,17 +23,27 @@ def difference(earlier: str, now: str) -> str | None:
     One of `negation`, `number`, `unit`, `date`, `direction`, `comparison`, `quantifier`, `name` and `content`; `text`
     for languages other than English, code and long texts, of which only the same text is the same.
     """
-    if earlier == now:
-        return None
-    first, second = read(earlier), read(now)
-    if first is None or second is None:
-        return None if plain(earlier) == plain(now) else "text"
-    one, other = first.flat(), second.flat()
-    if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
-        return None
-    apart = _left_over(one, other)
-    # The same words in another order: from here to there, and from there to here.
-    return _kind(apart, earlier + " " + now) if apart else "direction"
+    return comparing(now)(earlier)
+
+
+def comparing(now: str) -> Callable[[str], str | None]:
+    """:func:`difference` to one question, which is read once for all earlier ones."""
+    second = read(now)
+
+    def difference_to(earlier: str) -> str | None:
+        if earlier == now:
+            return None
+        first = read(earlier) if second else None
+        if first is None or second is None:
+            return None if plain(earlier) == plain(now) else "text"
+        one, other = first.flat(), second.flat()
+        if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
+            return None
+        apart = set(one) ^ set(other)
+        # The same words in another order: from here to there, and from there to here.
+        return _kind(apart, earlier + " " + now) if apart else "direction"
+
+    return difference_to
 
 
 def _asked(words: list[str], beside: list[str]) -> list[str]:
@@ -57,18 +68,16 @@ def _same(one: str, other: str) -> bool:
 
 
 def _bases(word: str) -> tuple[str, ...]:
-    """The verbs that ``word`` may be a form of: "making" of "mak" or "make", "stopped" of "stop"."""
-    for ending in ("ing", "ed"):
-        stem = word.removesuffix(ending)
-        if stem == word or len(stem) < 2 or word in english.NOT_GERUNDS or word in english.NOT_PARTICIPLES:
-            continue
-        doubled = len(stem) > 3 and stem[-1] == stem[-2]
-        return (
-            (stem, stem + "e", stem[:-1])
-            if doubled
-            else (stem, stem + "e", *((stem[:-1] + "y",) if stem[-1] == "i" else ()))
-        )
-    return ()
+    """The verbs that ``word`` may be a form of: "making" of "make", "stopped" of "stop", "opened" of "open"."""
+    stem = word.removesuffix("ing") if word.endswith("ing") else word.removesuffix("ed")
+    if stem == word or len(stem) < 2 or word in english.NOT_GERUNDS or word in english.NOT_PARTICIPLES:
+        return ()
+    if stem[-1] == "i":
+        return (stem[:-1] + "y",)
+    if len(stem) > 3 and stem[-1] == stem[-2]:
+        return stem, stem[:-1]
+    # "Hoping" is of "hope": of "hop" it would have two p.
+    return (stem + "e",) if _CLIPPED.fullmatch(stem) else (stem, stem + "e")
 
 
 def _moved(first: Wording, second: Wording) -> bool:
@@ -81,11 +90,6 @@ def _moved(first: Wording, second: Wording) -> bool:
     return _same_words(first.parts[0].words, second.parts[0].words) and all(
         a.joint == b.joint and _same_words(a.words, b.words) for a, b in zip(one, other, strict=True)
     )
-
-
-def _left_over(one: list[str], other: list[str]) -> set[str]:
-    first, second = Counter(one), Counter(other)
-    return set((first - second) | (second - first))
 
 
 def _kind(apart: set[str], written: str) -> str:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from router.cache import english
 from router.cache.words import Word
 
+_WITH_DAY = english.JOINTS | english.SCOPES | {"this", "next", "last", "first", "a"}
+
 
 class Part(NamedTuple):
     """Words in order behind what joins them to the rest: a preposition, a conjunction; for the first part nothing."""
@@ -39,6 +41,9 @@ class Sentence:
         passive = "be" in forms[:main] or frame == "?by-who"
         hoisted, forms = _hoisted(_timed(forms), frame)
         moods = {english.MOODS[form] for form in forms if form in english.MOODS}
+        if len(moods) > 1:
+            # Which of two is said of what is told by their places.
+            forms, moods = [english.MOODS.get(form, form) for form in forms], set()
         able = "~can" in moods
         if frame in english.MOODLESS:
             moods.discard("~can")
@@ -240,8 +245,7 @@ def _timed(forms: list[str]) -> list[str]:
     """ "Open Sundays" as open on Sundays."""
     result: list[str] = []
     for form in forms:
-        free = not result or result[-1] not in english.JOINTS | english.SCOPES | {"this", "next", "last", "first", "a"}
-        if form in english.WEEKDAYS and free and result and not result[-1].startswith("#"):
+        if form in english.WEEKDAYS and result and result[-1] not in _WITH_DAY and not result[-1].startswith("#"):
             result.append("on")
         result.append(form)
     return result

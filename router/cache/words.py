@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
 from typing import NamedTuple
 
 from router.cache import english
@@ -33,6 +33,7 @@ CASED = re.compile(rf"(?<![^\W\d_])(?:{'|'.join(map(re.escape, english.CASED_UNI
 _QUOTED = re.compile(r"\"+[^\"]*\"+|(?<!\w)'[^']*'(?!\w)")
 _CHOICE = re.compile(r"(?:\S+\s+){1,4}or\s+(?:\S+\s*){1,4}$", re.IGNORECASE)
 _ANNOUNCED = re.compile(r"(?:^|[.!?]\s)[^.!?:]{0,20}\bquestion$", re.IGNORECASE)
+_ACRONYM = re.compile(r"[A-Z]{2}s?$")
 _COUNTRY = re.compile(r"\bU\.S\.(?:A\.)?|\bUSA?\b")
 _HALF_DAY = re.compile(r"\b([ap])\.m\.", re.IGNORECASE)
 _HYPHENATED = re.compile(r"\be-(?=mail|book|commerce)", re.IGNORECASE)
@@ -121,11 +122,17 @@ def _words(text: str, formula: bool) -> list[Word]:
         elif token[0].isdigit() or (token[0] == "-" and len(token) > 1):
             words.append(Word("#" + token.replace(",", ""), token))
         elif token[0].isalpha() or len(token) > 1:
-            glued = start > 0 and text[start - 1].isdigit()
-            words += _spelled(token, words[-1] if words else None, glued, shouted)
-            if glued and words[-1].form == "":
-                suffix = words.pop()
-                words[-1] = Word(words[-1].form + suffix.written, words[-1].written)
+            before = words[-1] if words else NOTHING
+            spelled = _spelled(
+                token,
+                after_number=before.number or before.written == "/" or before.form == "degree",
+                inside=not shouted and bool(words) and before.form != ".",
+                glued=start > 0 and text[start - 1].isdigit(),
+            )
+            if spelled[0].form == "":
+                words[-1] = Word(before.form + spelled[0].written, before.written)
+            else:
+                words += spelled
         elif token in ".?!" and (end == len(text) or not formula):
             if end == len(text) or text[end].isspace():
                 words.append(Word(".", token))
@@ -144,48 +151,41 @@ def _literal_from(text: str) -> int:
     return len(text)
 
 
-def _spelled(token: str, before: Word | None, glued: bool, shouted: bool) -> Iterator[Word]:
-    """The words of a token between spaces: contractions become two. ``glued``: a digit stands right before it."""
+@lru_cache(8192)
+def _spelled(token: str, *, after_number: bool, inside: bool, glued: bool) -> tuple[Word, ...]:
+    """The words of a token between spaces: contractions become two.
+
+    ``inside``: it is not the first word of a sentence, and the text is not all capitals. ``glued``: a digit stands
+    right before it. A first word with an empty form belongs to the number before: "2nd" is neither "2" nor "second 2".
+    """
     lower = token.lower()
     if glued and lower in ("st", "nd", "rd", "th", "s"):
-        # An empty form: the caller joins it to the number, so that "2nd" is neither "2" nor "second 2".
-        yield Word("", "th" if lower != "s" else "s")
-        return
-    after_number = before is not None and (before.number or before.written == "/" or before.form == "degree")
+        return (Word("", "th" if lower != "s" else "s"),)
     if after_number and token in english.CASED_UNITS:
-        for part in english.CASED_UNITS[token].split():
-            yield Word(part, lower)
-        return
+        return tuple(Word(part, lower) for part in english.CASED_UNITS[token].split())
     unit = UNITS.get(lower) or UNITS.get(singular(lower))
     if unit is not None and (after_number or len(lower) > 3 or lower in ("kg", "km", "cm", "lbs", "kwh", "mph")):
-        for part in unit.split():
-            yield Word(part, lower)
-        return
+        return tuple(Word(part, lower) for part in unit.split())
     lower = english.CONTRACTIONS.get(lower, lower)
-    head, apostrophe, tail = lower.partition("'")
     if lower.endswith("n't"):
         stem = {"ca": "can", "wo": "will", "sha": "shall"}.get(lower[:-3], lower[:-3])
-        yield Word(common(stem), stem)
-        yield Word("not", "not")
-        return
-    if lower in ("cannot",):
-        yield from (Word("can", "can"), Word("not", "not"))
-        return
-    if token == "A" and before is not None and before.form not in (".", ",") and not shouted:
+        return Word(common(stem), stem), Word("not", "not")
+    head, apostrophe, tail = lower.partition("'")
+    if inside and token == "A":
         # Vitamin A, plan A.
-        yield Word('"a', "a")
-        return
-    if shouted or not re.search(r"[A-Z]{2}s?$", token):
-        yield Word(common(head), head)
+        first = Word('"a', "a")
+    elif not inside or not _ACRONYM.search(token):
+        first = Word(common(head), head)
     elif token.isupper() and english.grammatical(head):
         # The IT of a company, the WHO.
-        yield Word('"' + head, head)
+        first = Word('"' + head, head)
     else:
-        yield Word(head.removesuffix("s") if token[-1] == "s" else english.COMMON.get(head, head), head)
-    if apostrophe and tail == "s":
-        yield Word("be", "is") if head in english.SHORT_IS else Word("'s", "'s")
-    elif apostrophe:
-        yield Word(english.ENDINGS.get(tail, tail), tail)
+        first = Word(head.removesuffix("s") if token[-1] == "s" else english.COMMON.get(head, head), head)
+    if not apostrophe:
+        return (first,)
+    if tail == "s":
+        return first, Word("be", "is") if head in english.SHORT_IS else Word("'s", "'s")
+    return first, Word(english.ENDINGS.get(tail, tail), tail)
 
 
 def _counted(words: list[Word]) -> list[Word]:
