@@ -23,7 +23,7 @@ def main() -> None:
     command = commands.add_parser("cache-quality", help="what the semantic cache gets wrong and what it finds")
     command.add_argument("--pairs", type=Path, required=True, help="JSON lines of `a`, `b`, `label`, `source`")
     command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
-    command.add_argument("--picture", type=Path, help="where to draw the curve, such as docs/assets/cache-quality.png")
+    command.add_argument("--picture", type=Path, default=Path("docs/assets/cache-quality.png"), help="the curve")
     command.set_defaults(run=lambda given: cache_quality.run(given.pairs, given.out, given.picture))
     options = parser.parse_args()
     options.run(options)

@@ -94,8 +94,8 @@ def judge(pairs: Sequence[Pair], embed: Embedder) -> list[Judged]:
     return judged
 
 
-def run(path: Path, out: Path, picture: Path | None) -> None:
-    """Measure, print the tables, write `cache-quality.json` and `cache-quality.md` to ``out`` and the curve."""
+def run(path: Path, out: Path, picture: Path) -> None:
+    """Measure, print the tables, write `cache-quality.json` and `.md` to ``out``, draw the curve as ``picture``."""
     judged = judge(read_pairs(path), Embedder(REPOSITORY))
     default = CacheSettings().similarity_threshold
     document = summary(judged, sorted({*THRESHOLDS, default}), default)
@@ -103,8 +103,7 @@ def run(path: Path, out: Path, picture: Path | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "cache-quality.json").write_text(json.dumps(document, indent=1))
     (out / "cache-quality.md").write_text(text)
-    if picture is not None:
-        draw(judged, default, picture)
+    draw(judged, default, picture)
     print(text)
 
 

@@ -103,5 +103,5 @@ def _kind(apart: set[str], written: str) -> str:
         return "direction"
     if any(word.startswith("#") for word in apart):
         return "number"
-    capitals = {english.common(word.lower()) for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w*", written)}
+    capitals = {english.common(word.lower()) for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w+", written)}
     return "name" if apart & capitals else "content"
