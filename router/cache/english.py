@@ -21,25 +21,28 @@ def _table(text: str) -> dict[str, str]:
 
 
 class Phrases:
-    """Wordings by their first word, longest first."""
+    """Wordings, and what they become."""
 
     def __init__(self, text: str) -> None:
         """``text``: `one wording, other wording > what it becomes` by line; `*` is each person that means anybody."""
-        self._by_first: dict[str, list[tuple[list[str], list[str]]]] = {}
+        self._known: dict[tuple[str, ...], list[str]] = {}
+        self._lengths: dict[str, list[int]] = {}
         for line in text.strip().splitlines():
             wordings, _, becomes = line.partition(">")
             for wording in wordings.split(","):
                 for person in ("i", "we", "one") if "*" in wording else ("",):
-                    words = [common(word) for word in wording.replace("*", person).split()]
-                    self._by_first.setdefault(words[0], []).append((words, becomes.split()))
-        for known in self._by_first.values():
-            known.sort(key=lambda phrase: -len(phrase[0]))
+                    words = tuple(common(word) for word in wording.replace("*", person).split())
+                    self._known.setdefault(words, becomes.split())
+        for first in {words[0] for words in self._known}:
+            lengths = {len(words) for words in self._known if words[0] == first}
+            self._lengths[first] = sorted(lengths, reverse=True)
 
     def at(self, words: list[str], place: int) -> tuple[int, list[str]] | None:
-        """How many words the phrase that begins at ``place`` has, and what it becomes."""
-        for phrase, becomes in self._by_first.get(words[place], ()):
-            if words[place : place + len(phrase)] == phrase:
-                return len(phrase), becomes
+        """How many words the longest phrase that begins at ``place`` has, and what it becomes."""
+        for length in self._lengths.get(words[place], ()):
+            becomes = self._known.get(tuple(words[place : place + length]))
+            if becomes is not None:
+                return length, list(becomes)
         return None
 
 
