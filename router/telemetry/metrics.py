@@ -65,9 +65,17 @@ class Metrics:
             ["decision", "result"],
             registry=registry,
         )
+        self.cache_entries = Gauge(
+            "router_cache_entries", "Answers that workers keep in memory.", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         self.tokens = Counter(
             "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"],
             registry=registry,
+        )  # fmt: skip
+        self.cost = Counter(
+            "router_cost", "What the tokens of answers that were read cost, by the configured prices.",
+            ["model", "currency"], registry=registry,
         )  # fmt: skip
         self.finished = Counter(
             "router_answers", "Answers that were read, by how they ended.", ["model", "reason"], registry=registry
