@@ -6,7 +6,7 @@ import argparse
 from datetime import date
 from pathlib import Path
 
-from perf import cache, ladder, soak, streams
+from perf import cache, cache_quality, ladder, soak, streams
 
 
 def main() -> None:
@@ -28,7 +28,10 @@ def main() -> None:
     cached.add_argument("--entries", type=int, default=100_000)
     long = commands.add_parser("soak", help="many requests: memory, bounds, time to live")
     long.add_argument("--requests", type=int, default=100_000)
-    for command in (rungs, streamed, cached, long):
+    quality = commands.add_parser("cache-quality", help="what the semantic cache gets wrong and what it finds")
+    quality.add_argument("--pairs", type=Path, required=True, help="JSON lines of `a`, `b`, `label`, `source`")
+    quality.add_argument("--picture", type=Path, default=Path("docs/assets/cache-quality.png"), help="the curve")
+    for command in (rungs, streamed, cached, long, quality):
         command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
     given = parser.parse_args()
     match given.command:
@@ -40,6 +43,8 @@ def main() -> None:
             cache.run(given.requests, given.rounds, given.entries, given.out)
         case "soak":
             soak.run(given.requests, given.out)
+        case "cache-quality":
+            cache_quality.run(given.pairs, given.out, given.picture)
 
 
 if __name__ == "__main__":

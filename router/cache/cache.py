@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from router.answers import Answer
 from router.cache.entry import Entry, Store, StoreUnavailable
 from router.cache.flights import Flights
-from router.cache.guard import difference
+from router.cache.guard import comparing
 from router.cache.scope import scope_of
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
 from router.dialects import ModelRequest
@@ -162,10 +162,13 @@ class SemanticCache:
         if question.embedding is None:
             return "miss", None
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
+        if not near:
+            return "miss", None
+        difference_to = comparing(question.prompt)
         for similarity, candidate in near:
-            if difference(candidate.prompt, question.prompt) is None:
+            if difference_to(candidate.prompt) is None:
                 return "semantic", self._hit("semantic", similarity, candidate)
-        return ("guarded" if near else "miss"), None
+        return "guarded", None
 
     def sent(self, question: Question) -> None:
         """``question`` goes to a backend; :meth:`keep` hears how that ended."""
