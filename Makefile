@@ -2,7 +2,7 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
-# make check-deploy   chart, compose file and images, without a cluster and without a container engine
+# make check-deploy   chart, manifests, compose file, images, rules and guides, with the tools they are for
 # make perf           what a routed request costs, in one run of two minutes
 
 SHELL  := /bin/bash
@@ -32,8 +32,13 @@ test-slow: $(VENV)/.dev model
 	$(PIP) install --quiet -c constraints.txt transformers
 	$(BIN)/python -m pytest -m slow
 
-check-deploy: $(VENV)/.dev model
-	$(BIN)/python -m pytest -m deploy tests/deploy
+check-deploy: $(VENV)/.dev model .cache/prometheus
+	$(BIN)/python -m pytest -m deploy
+
+# Debian's package, unpacked and not installed; without root too, where its lists are there.
+.cache/prometheus:
+	@mkdir -p $@.part && cd $@.part && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
+	@dpkg -x $@.part/prometheus_*.deb $@.part && mv $@.part $@
 
 perf: $(VENV)/.stack model
 	$(BIN)/python -m perf ladder

