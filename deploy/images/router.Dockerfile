@@ -5,7 +5,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY router router
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-ARG EXTRAS=gateway,language,mcp,cache,redis,milvus
+ARG EXTRAS=gateway,language,mcp,cache,redis,milvus,tracing
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir -c constraints.txt "triton-router[${EXTRAS}] @ file://$(ls /wheels/*.whl)"
 
@@ -19,6 +19,8 @@ LABEL org.opencontainers.image.title="triton-router" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11.13-slim-bookworm"
 COPY --from=build /opt/venv /opt/venv
+# Where volumes go; one that is new takes over the owner.
+RUN install --directory --owner=10001 --group=0 --mode=0775 /envoy /var/lib/triton-router
 WORKDIR /opt/triton-router
 COPY --from=models /src/model_repository/bundle.json model_repository/
 COPY --from=models /src/model_repository/minilm_tokenizer/1/tokenizer.json model_repository/minilm_tokenizer/1/

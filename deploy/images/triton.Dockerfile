@@ -14,6 +14,8 @@ LABEL org.opencontainers.image.title="triton-router-triton" \
       org.opencontainers.image.base.name="nvcr.io/nvidia/tritonserver:${TRITON}"
 # The builder of the very version that the server loads plans with; NVIDIA's images say it in this variable.
 RUN test -n "${TRT_VERSION}" && python3 -m pip install --no-cache-dir "tensorrt==${TRT_VERSION%%+*}"
+# Where plans go; a volume that is new takes over the owner.
+RUN install --directory --owner=10001 --group=0 --mode=0775 /models
 WORKDIR /opt/triton-router
 COPY export export
 COPY --from=models /src/model_repository model_repository
