@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1.18
 # Triton without a GPU: the server of the nvidia-pytriton wheel, the one that this project's tests run. It has the python
-# backend and nothing else, and is a twentieth of NVIDIA's image.
+# backend and nothing else, and is much smaller than NVIDIA's image.
 FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
