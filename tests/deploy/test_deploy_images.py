@@ -175,7 +175,8 @@ def test_the_image_serves_without_rights(image: Image) -> None:
     for place in ("src", "opt", "etc"):
         subprocess.run(["chmod", "-R", "a-w", str(image.root / place)], check=True)
     # Root without capabilities is bound by permissions like anybody.
-    rights = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    setpriv = shutil.which("setpriv")
+    rights = [setpriv, "--bounding-set=-all", "--inh-caps=-all"] if setpriv and os.geteuid() == 0 else []
     environment = {"PATH": f"{image.root}/opt/venv/bin", "TMPDIR": str(writable), "PYTHONDONTWRITEBYTECODE": "1"}
     directory = image.here([image.directory])[0]
 
@@ -189,8 +190,7 @@ def test_the_image_serves_without_rights(image: Image) -> None:
     health = [entry[0], *image.health[1:]]
     check = run([*entry, "check", "--config", "/etc/triton-router/config.yaml"])
     assert "2 models" in check.communicate(timeout=60)[0]
-    with pytest.raises(PermissionError if not rights else AssertionError):
-        assert run(["/usr/bin/touch", f"{directory}/file"]).wait(20) == 0
+    assert run(["/usr/bin/touch", f"{directory}/file"]).wait(20) == 1
     server = run(
         [*entry, *image.command], f"--state-directory={image.root}/var/state", f"--envoy-directory={image.root}/envoy"
     )
