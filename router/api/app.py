@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.api.openapi import document, page
-from router.chat import ChatRequest
+from router.dialects import ChatRequest
 from router.errors import error_body
 from router.explain import explain
 from router.inference import Encoder, Unavailable
