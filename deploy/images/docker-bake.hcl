@@ -21,7 +21,7 @@ variable "TRITON" {
 
 # For `python -m export all` before the GPU image.
 variable "EXPORT_OPTIONS" {
-  default = ""
+  default = "--for both"
 }
 
 function "name" {
