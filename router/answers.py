@@ -54,6 +54,7 @@ class Answer:
 
     streamed: bool
     text: str = ""
+    model: str | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
     written_usage: dict[str, Any] | None = None
@@ -99,6 +100,8 @@ class Answer:
         self._take(chunk, "delta")
 
     def _take(self, answer: dict[str, Any], part: str) -> None:
+        if self.model is None and isinstance(model := answer.get("model"), str):
+            self.model = model
         usage = answer.get("usage")
         if isinstance(usage, dict):
             self.usage, self.written_usage = _usage(usage), usage

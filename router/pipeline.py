@@ -69,7 +69,8 @@ class Forward:
     """Send the request on.
 
     ``body`` of ``None`` means unchanged. ``headers`` are set on the way to the backend and those of ``remove`` taken
-    out, ``answer_headers`` are set on the answer that comes back. ``observer`` hears of that answer.
+    out, ``answer_headers`` are set on the answer that comes back. ``observer`` hears of that answer, ``route`` is there
+    where a decision was made.
     """
 
     headers: Mapping[str, str]
@@ -77,6 +78,7 @@ class Forward:
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     observer: Observer | None = None
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Reply:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    route: Route | None = None
 
 
 Outcome = Forward | Reply
@@ -93,12 +96,17 @@ Outcome = Forward | Reply
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Why a prompt goes where it goes. ``timings`` are milliseconds by stage."""
+    """Why a prompt goes where it goes. ``stages`` are when each began and ended, as ``perf_counter`` has it."""
 
     gathered: Gathered
     choice: Choice
     selection: Selection
-    timings: dict[str, float]
+    stages: dict[str, tuple[float, float]]
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return {stage: (ended - began) * 1000 for stage, (began, ended) in self.stages.items()}
 
 
 class Pipeline:
@@ -178,18 +186,16 @@ class Pipeline:
         gathered = await self._gatherer.gather(asked, everything=everything)
         signalled = perf_counter()
         choice = choose(self._routing.decisions, gathered.evaluations, self._routing.strategy)
+        chosen = perf_counter()
         selection = self.catalog.select(
             choice.decision,
             self.adapters,
             session=asked.headers.get(self._session_header),
             hint=self._hint(gathered),
         )
-        timings = {"signals": _ms(started, signalled), "decision": _ms(signalled, perf_counter())}
-        if gathered.encoding is not None:
-            timings["encoder"] = gathered.encoder_ms
-        if gathered.mcp_ms:
-            timings["mcp"] = gathered.mcp_ms
-        return Route(gathered, choice, selection, timings)
+        stages = {"signals": (started, signalled), "decision": (signalled, chosen),
+                  "selection": (chosen, perf_counter())}  # fmt: skip
+        return Route(gathered, choice, selection, stages | gathered.asked)
 
     def _hint(self, gathered: Gathered) -> Hint | None:
         said = gathered.classified
@@ -243,7 +249,10 @@ class Pipeline:
             return self._made_here(asked, route, changes, "fast_response", {})
         body = _rewritten(chat, route)
         question = self._question(asked, route, body)
+        rewritten = perf_counter()
         hit = await self.cache.find(question) if self.cache is not None and question is not None else None
+        if question is not None:
+            route.stages["cache"] = rewritten, perf_counter()
         self._timed(route, started, parsed, decided)
         if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
             self._memo.note(repeat, question.exact, model, self._answer_headers(route))
@@ -258,7 +267,9 @@ class Pipeline:
             answer["x-vsr-cache-hit"] = "miss"
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
-        return Forward(headers, body, answer, tuple(changes.remove), self._observer(self._label(model), question))
+        return Forward(
+            headers, body, answer, tuple(changes.remove), self._observer(self._label(model), question), route
+        )
 
     async def _repeated(self, chat: ChatRequest, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
@@ -275,7 +286,8 @@ class Pipeline:
 
     def _timed(self, route: Route, started: float, parsed: float, decided: float) -> None:
         finished = perf_counter()
-        route.timings.update(parse=_ms(started, parsed), rewrite=_ms(decided, finished), total=_ms(started, finished))
+        rewritten, _ = route.stages.get("cache", (finished, finished))
+        route.stages.update(parse=(started, parsed), rewrite=(decided, rewritten), total=(started, finished))
 
     def _made_here(
         self, asked: Asked, route: Route, answer: Completion, path: str, headers: Mapping[str, str]
@@ -284,7 +296,7 @@ class Pipeline:
         replay = self._record(asked, route, path)
         made = {"x-vsr-replay-id": replay} if replay is not None else {}
         made |= {"content-type": answer.content_type, "x-vsr-response-path": path}
-        return Reply(200, answer.body, self._answer_headers(route) | made | dict(headers))
+        return Reply(200, answer.body, self._answer_headers(route) | made | dict(headers), route)
 
     def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
         """What the cache is asked, if the decision has one."""
@@ -481,10 +493,6 @@ def _rewritten(chat: ChatRequest, route: Route) -> bytes:
 
 def _upstream(selection: Selection) -> dict[str, str]:
     return {"x-selected-model": selection.model, "x-gateway-base-model-name": selection.base}
-
-
-def _ms(start: float, end: float) -> float:
-    return (end - start) * 1000
 
 
 __all__ = ["Forward", "Observer", "Outcome", "Pipeline", "Reply", "Request", "Route", "Unavailable"]

@@ -40,7 +40,8 @@ from starlette.routing import Route
 
 Json = dict[str, Any]
 
-_SHOWN_HEADERS = ("x-selected-model", "x-gateway-base-model-name", "x-request-id", "accept-encoding")
+_SHOWN_HEADERS = ("x-selected-model", "x-gateway-base-model-name", "x-request-id", "accept-encoding", "traceparent",
+                  "tracestate")  # fmt: skip
 _CONTENT_FIELDS = frozenset({"model", "messages", "prompt", "input", "system", "instructions"})
 
 
