@@ -54,13 +54,13 @@ class Answer:
 
     streamed: bool
     text: str = ""
-    model: str | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
     written_usage: dict[str, Any] | None = None
     tool_calls: bool = False
     complete: bool = False
     chunks: int = 0
+    model: str | None = None
     _events: Events = field(default_factory=Events)
     _body: bytearray = field(default_factory=bytearray)
     _broken: bool = False
