@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path as FilePath
 from time import perf_counter
 from typing import Any
@@ -139,6 +139,8 @@ class Pipeline:
         self._routing = loaded.config.routing
         self._gatherer = Gatherer(loaded.config, encoder, topics, metrics, prototypes=prototypes, classifier=classifier)
         self._metrics = metrics
+        # Looking a label up costs more than counting.
+        self._stage_seconds = lru_cache(metrics.stage_seconds.labels)
         self._session_header = loaded.config.global_.router.session_header
         self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
         self._anybody = services.authz.fail_open
@@ -384,7 +386,9 @@ class Pipeline:
             headers["x-vsr-adapter-fallback"] = selection.missing
         if degraded := _degraded(route):
             headers["x-vsr-degraded"] = ",".join(degraded)
-        headers["server-timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in route.timings.items())
+        headers["server-timing"] = ", ".join(
+            f"{stage};dur={(ended - began) * 1000:.3f}" for stage, (began, ended) in route.stages.items()
+        )
         return headers
 
     def _always(self) -> dict[str, str]:
@@ -420,8 +424,8 @@ class Pipeline:
         decision, selection = route.choice.decision, route.selection
         name = decision.name if decision else ""
         self._metrics.requests.labels(name, self._label(selection.model), path).inc()
-        for stage, ms in route.timings.items():
-            self._metrics.stage_seconds.labels(stage).observe(ms / 1000)
+        for stage, (began, ended) in route.stages.items():
+            self._stage_seconds(stage).observe(ended - began)
         for part in _degraded(route):
             self._metrics.degraded.labels(part).inc()
         for kind in selection.refused_hints:
@@ -454,7 +458,7 @@ class Pipeline:
             "base": selection.base,
             "reasoning": selection.use_reasoning,
             "degraded": degraded,
-            "ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
+            "ms": {stage: round((ended - began) * 1000, 3) for stage, (began, ended) in route.stages.items()},
         }
 
     def _decision_record(self, asked: Asked, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:

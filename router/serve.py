@@ -156,6 +156,7 @@ class _Service:
                 host=self._config.services.extproc.host,
                 port=self._config.services.extproc.port,
                 max_body_bytes=self._config.router.max_body_bytes,
+                join_gateway=self._config.services.observability.tracing.enabled,
             )
             await server.start()
             try:

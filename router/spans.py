@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from router.config.schema import McpSettings
 from router.pipeline import Forward, Outcome, Pipeline, Reply, Request, Route
 from router.signals import Evaluation, complexity, domain, embedding, reask
-from router.telemetry.traces import CLIENT, SERVER, Identity, Trace, Traces, Value
+from router.telemetry.traces import CLIENT, SERVER, Trace, Traces, Value
 from router.usage import Heard
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def _lookup(pipeline: Pipeline, headers: Mapping[str, str]) -> Attributes:
 # --- signals -------------------------------------------------------------------------------------------------------
 
 
-def _signals(trace: Trace, pipeline: Pipeline, route: Route, below: Identity) -> None:
+def _signals(trace: Trace, pipeline: Pipeline, route: Route, below: int) -> None:
     reasons = dict(zip(route.gathered.degraded, route.gathered.reasons, strict=True))
     if "encoder" in route.stages:
         _encoder_call(trace, pipeline, route, below, reasons.get("triton"))
@@ -206,7 +206,7 @@ def _signal(kind: str, name: str, found: Evaluation) -> Attributes:
     return said
 
 
-def _encoder_call(trace: Trace, pipeline: Pipeline, route: Route, below: Identity, failure: str | None) -> None:
+def _encoder_call(trace: Trace, pipeline: Pipeline, route: Route, below: int, failure: str | None) -> None:
     encoding = route.gathered.encoding
     said: Attributes = {
         "rpc.system.name": "grpc",
@@ -220,7 +220,7 @@ def _encoder_call(trace: Trace, pipeline: Pipeline, route: Route, below: Identit
     trace.span(name, *route.stages["encoder"], said, below=below, kind=CLIENT, error=failure)
 
 
-def _mcp_call(trace: Trace, pipeline: Pipeline, route: Route, below: Identity, failure: str | None) -> None:
+def _mcp_call(trace: Trace, pipeline: Pipeline, route: Route, below: int, failure: str | None) -> None:
     settings = pipeline.config.global_.model_catalog.modules.classifier.mcp or McpSettings(enabled=False, url="-")
     said: Attributes = {
         "mcp.method.name": "tools/call",
@@ -244,7 +244,7 @@ def _server(url: str) -> Attributes:
 
 @_quiet
 def _answered(
-    trace: Trace, identity: Identity, request: Request, sent: Forward, began: float, forwarded: float, heard: Heard
+    trace: Trace, identity: int, request: Request, sent: Forward, began: float, forwarded: float, heard: Heard
 ) -> None:
     """Send the two spans that end with the answer: what the backend did, and the whole."""
     operation = _OPERATIONS.get(request.path.partition("?")[0], "chat")

@@ -60,6 +60,7 @@ async def work() -> None:
             host=config.services.extproc.host,
             port=start["port"],
             max_body_bytes=config.router.max_body_bytes,
+            join_gateway=config.services.observability.tracing.enabled,
         )
         await server.start()
         _answer({"done": "start"})

@@ -44,7 +44,8 @@ class ExtProcServer:
     """Serve ``ExternalProcessor`` and the standard gRPC health service on one port.
 
     ``route`` is asked once a request; what it raises becomes a 500 in OpenAI's shape. ``max_body_bytes`` limits request
-    bodies (413 beyond it) and gRPC messages. Port 0 takes a free one.
+    bodies (413 beyond it) and gRPC messages. ``join_gateway`` makes an Envoy that traces the caller: its call says of
+    which of its spans this is a part. Port 0 takes a free one.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class ExtProcServer:
         host: str = "127.0.0.1",
         port: int = 50051,
         max_body_bytes: int = 10 * 1024 * 1024,
+        join_gateway: bool = False,
     ) -> None:
         self._route = route
         self._host = host
         self._port = port
         self._max_body_bytes = max_body_bytes
+        self._join_gateway = join_gateway
         self._health = health.HealthServicer()
         self._server: Any = None
         self._open = 0
@@ -134,7 +137,8 @@ class ExtProcServer:
                     event = _observed(observer, event)
                 command = exchange.receive(event)
                 if isinstance(command, Route):
-                    outcome = await self._outcome(command.request)
+                    request = _joined(command.request, context) if self._join_gateway else command.request
+                    outcome = await self._outcome(request)
                     observer = outcome.observer if isinstance(outcome, Forward) else None
                     command = exchange.receive(Routed(outcome))
                 if isinstance(command, Finish):
@@ -179,6 +183,15 @@ def _observed(observer: Observer, event: Event) -> Event:
         case ResponseTrailers():
             observer.completed()
     return event
+
+
+def _joined(request: Request, context: Any) -> Request:
+    """``request`` as a part of the span that Envoy has opened for this call, if it has."""
+    metadata = dict(context.invocation_metadata())
+    if "traceparent" not in metadata:
+        return request
+    ours = {name: metadata[name] for name in ("traceparent", "tracestate") if name in metadata}
+    return replace(request, headers={**request.headers, **ours})
 
 
 def _place(error: BaseException) -> str:

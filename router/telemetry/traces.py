@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -20,22 +21,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import (
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    get_current_span,
-    set_span_in_context,
-)
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from router import __version__
-from router.config.schema import TraceExporter, TraceResource, TraceSampling, TracingSettings
+from router.config.schema import TraceExporter, TraceResource, TracingSettings
 from router.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -47,8 +37,14 @@ BATCH = 512
 PAUSE, SEND_WITHIN, COMPLAIN_EVERY = 1.0, 5.0, 60.0
 LONGEST_TEXT = 256
 
+# https://www.w3.org/TR/trace-context/: version, trace, span, flags; versions to come may say more after them.
+_TRACEPARENT = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+)
+_LOW_HALF = (1 << 64) - 1
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
 SERVER, CLIENT, INTERNAL = SpanKind.SERVER, SpanKind.CLIENT, SpanKind.INTERNAL
-Identity = SpanContext
 Value = str | bool | int | float | Sequence[str] | None
 
 
@@ -61,23 +57,23 @@ class Traces:
     def __init__(self, settings: TracingSettings, metrics: Metrics, out: TextIO = sys.stdout) -> None:
         self._exporter = _Counted(_exporter(settings.exporter, out), metrics, settings.exporter.endpoint)
         self._processor = BatchSpanProcessor(self._exporter, QUEUE, PAUSE * 1000, BATCH)
-        self.sampler = _sampler(settings.sampling)
+        self._follows, self._bound = settings.sampling.follows_parent, round(settings.sampling.share * (_LOW_HALF + 1))
         self.ids = RandomIdGenerator()
         self.resource = Resource.create(_described(settings.resource))
         self.scope = InstrumentationScope("triton-router", __version__)
-        self._propagator = TraceContextTextMapPropagator()
         # Only ever grows, as what the exporter has handled does, each in a thread of its own: no lock.
         self._accepted = 0
 
     def begin(self, headers: Mapping[str, str]) -> Trace:
         """A trace for a request with these ``headers`` (lower case): the caller's, or one of its own."""
-        return Trace(self, self._caller(headers))
+        return Trace(self, headers)
 
-    def _caller(self, headers: Mapping[str, str]) -> SpanContext | None:
-        if "traceparent" not in headers:
-            return None
-        caller = get_current_span(self._propagator.extract(headers)).get_span_context()
-        return caller if caller.is_valid else None
+    def samples(self, trace: int, followed: bool | None) -> bool:
+        """Whether a trace is wanted of which the caller has ``followed`` so far (``None``: there is no caller)."""
+        if self._follows and followed is not None:
+            return followed
+        # The low half of the id against a bound, as everybody's sampler of ratios does, so that all agree on a trace.
+        return trace & _LOW_HALF < self._bound
 
     def send(self, span: ReadableSpan) -> None:
         """Take ``span`` over; one more than the queue holds is lost."""
@@ -101,30 +97,29 @@ class Traces:
 class Trace:
     """The spans of one exchange, of which ``root`` is the first; ``sampled`` says whether any are wanted.
 
-    ``joined`` says that the caller's trace goes on. Times are those of :func:`time.perf_counter`.
+    ``joined`` says that the caller's trace goes on. Spans are named by their ids; times are those of
+    :func:`time.perf_counter`.
     """
 
-    __slots__ = ("_caller", "_flags", "_offset", "_state", "_trace_id", "_traces", "joined", "root", "sampled")
+    __slots__ = ("_caller", "_headers", "_id", "_offset", "_traces", "joined", "root", "sampled")
 
-    def __init__(self, traces: Traces, caller: SpanContext | None) -> None:
-        self._traces, self._caller, self.joined = traces, caller, caller is not None
-        self._trace_id = caller.trace_id if caller else traces.ids.generate_trace_id()
-        parent = set_span_in_context(NonRecordingSpan(caller)) if caller else None
-        self.sampled = (
-            traces.sampler.should_sample(parent, self._trace_id, "route").decision is Decision.RECORD_AND_SAMPLE
-        )
-        self._flags = TraceFlags(TraceFlags.SAMPLED if self.sampled else TraceFlags.DEFAULT)
-        self._state = caller.trace_state if caller else None
+    def __init__(self, traces: Traces, headers: Mapping[str, str]) -> None:
+        self._traces, self._headers = traces, headers
+        found = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        self.joined = found is not None
+        self._id = int(found[1], 16) if found else traces.ids.generate_trace_id()
+        self._caller = int(found[2], 16) if found else None
+        self.sampled = traces.samples(self._id, bool(int(found[3], 16) & 1) if found else None)
         self._offset = time.time_ns() - int(perf_counter() * 1e9)
         self.root = self.new()
 
-    def new(self) -> Identity:
-        """An identity for a span that others hang under before it is over."""
-        return SpanContext(self._trace_id, self._traces.ids.generate_span_id(), False, self._flags, self._state)
+    def new(self) -> int:
+        """The id of a span that others hang under before it is over."""
+        return self._traces.ids.generate_span_id()
 
-    def traceparent(self, span: Identity) -> str:
+    def traceparent(self, span: int) -> str:
         """The header that makes the next server's spans children of ``span``."""
-        return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+        return f"00-{self._id:032x}-{span:016x}-{int(self.sampled):02x}"
 
     def span(
         self,
@@ -133,8 +128,8 @@ class Trace:
         ended: float,
         attributes: Mapping[str, Value],
         *,
-        below: Identity | None = None,
-        identity: Identity | None = None,
+        below: int | None = None,
+        identity: int | None = None,
         kind: SpanKind = INTERNAL,
         events: Sequence[tuple[str, float]] = (),
         error: str | None = None,
@@ -145,6 +140,7 @@ class Trace:
         ``error`` is a word for what went wrong.
         """
         identity = identity or self.new()
+        parent = self._caller if identity == self.root else below or self.root
         said = {key: _sendable(value) for key, value in attributes.items() if value is not None}
         if error is not None:
             said["error.type"] = error
@@ -152,8 +148,8 @@ class Trace:
         # others could still change.
         span = ReadableSpan(
             name=_sendable(name),
-            context=identity,
-            parent=self._caller if identity is self.root else below or self.root,
+            context=self._context(identity),
+            parent=self._context(parent, remote=parent == self._caller) if parent is not None else None,
             resource=self._traces.resource,
             attributes=said,
             events=[Event(event, timestamp=self._wall(at)) for event, at in events],
@@ -164,6 +160,10 @@ class Trace:
             instrumentation_scope=self._traces.scope,
         )
         self._traces.send(span)
+
+    def _context(self, span: int, *, remote: bool = False) -> SpanContext:
+        state = self._headers.get("tracestate") if self.joined else None
+        return SpanContext(self._id, span, remote, _SAMPLED, TraceState.from_header([state]) if state else None)
 
     def _wall(self, moment: float) -> int:
         return self._offset + int(moment * 1e9)
@@ -237,12 +237,6 @@ def _exporter(settings: TraceExporter, out: TextIO) -> SpanExporter:
             return OverHttp(url, headers=headers or None, timeout=SEND_WITHIN)
         case "stdout":
             return ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
-
-
-def _sampler(settings: TraceSampling) -> Sampler:
-    share = settings.share
-    sampler = {1.0: ALWAYS_ON, 0.0: ALWAYS_OFF}.get(share) or TraceIdRatioBased(share)
-    return ParentBased(sampler) if settings.follows_parent else sampler
 
 
 def _described(settings: TraceResource) -> dict[str, Any]:

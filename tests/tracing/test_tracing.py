@@ -313,7 +313,9 @@ async def test_the_backend_is_told_of_the_span_that_waits_for_it() -> None:
 
 
 @pytest.mark.parametrize("header", ["", "00-zz-zz-01", f"00-{'0' * 32}-{CALLER}-01", f"ff-{TRACE}-{CALLER}-01",
-                                    f"00-{TRACE}-{CALLER}-01, 00-{TRACE}-{CALLER}-01"])  # fmt: skip
+                                    f"00-{TRACE}-{CALLER}-01, 00-{TRACE}-{CALLER}-01",
+                                    f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-{CALLER}-01",
+                                    f"00-{TRACE}-{CALLER}-01-more", f"00-{TRACE}-{CALLER}-01\n"])  # fmt: skip
 async def test_a_caller_whose_header_cannot_be_read_gets_a_trace_of_its_own(header: str) -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
         outcome = await traced(pipeline, made)(asked(headers={"traceparent": header, "tracestate": "vendor=1"}))
@@ -323,6 +325,14 @@ async def test_a_caller_whose_header_cannot_be_read_gets_a_trace_of_its_own(head
     assert root.parent == "" and root.trace != TRACE and root.state == ""
     assert outcome.headers["traceparent"].startswith(f"00-{root.trace}-")
     assert "tracestate" in outcome.remove
+
+
+async def test_a_version_to_come_is_read_as_far_as_it_is_known() -> None:
+    with collecting() as collector, sending(settings(collector.port)) as made:
+        headers = {"traceparent": f"01-{TRACE}-{CALLER}-01-more", "tracestate": ",,;;=x"}
+        answered(await traced(pipeline, made)(asked(headers=headers)), completion())
+        root = one(collector.whole(), "route")
+    assert (root.trace, root.parent, root.state) == (TRACE, CALLER, "")
 
 
 LOW, HIGH = "0" * 31 + "1", "f" * 32
