@@ -2,6 +2,7 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
+# make check-deploy   manifests, rules and guides, with the tools they are for
 # make perf           what a routed request costs, in one run of two minutes
 
 SHELL  := /bin/bash
@@ -14,7 +15,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow perf lint model clean
+.PHONY: run test test-slow check-deploy perf lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -24,12 +25,20 @@ model: $(VENV)/.stack
 	@$(BIN)/python -m export all
 
 test: $(VENV)/.dev model lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not deploy"
 
 test-slow: $(VENV)/.dev model
 	$(PIP) install --quiet torch==2.13.0
 	$(PIP) install --quiet -c constraints.txt transformers
 	$(BIN)/python -m pytest -m slow
+
+check-deploy: $(VENV)/.dev model .cache/prometheus
+	$(BIN)/python -m pytest -m deploy
+
+# Debian's package, unpacked and not installed; without root too, where its lists are there.
+.cache/prometheus:
+	@mkdir -p $@.part && cd $@.part && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
+	@dpkg -x $@.part/prometheus_*.deb $@.part && mv $@.part $@
 
 perf: $(VENV)/.stack model
 	$(BIN)/python -m perf ladder

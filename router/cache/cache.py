@@ -209,6 +209,8 @@ class SemanticCache:
         )  # fmt: skip
         try:
             await self.store.put(entry)
+            if self.settings.backend_type == "memory":
+                self._metrics.cache_entries.set(await self.store.size())
         except StoreUnavailable as unavailable:
             log.warning("answer is not kept", extra={"fields": {"reason": unavailable.reason}})
             self._metrics.cache.labels(question.decision, "not_kept").inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import httpx
 import pytest
 from collector import Collector, Span, collecting
 from local_stack import REPOSITORY, wait_for
-from whole_system import Site, running
+from whole_system import BIN, Site, running
+
+from router.stack import envoy
 
 pytestmark = pytest.mark.e2e
 
@@ -26,15 +29,17 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
+def following(collector: Collector) -> dict[str, Any]:
+    """Settings to trace whatever a caller traces."""
+    exporter = {"type": "otlp", "endpoint": f"127.0.0.1:{collector.port}", "insecure": True}
+    return {"enabled": True, "exporter": exporter, "sampling": {"type": "parentbased_always_off"}}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, collector: Collector, triton_port: int) -> Iterator[Site]:
     """The fifteen rules, served by two workers that trace whatever a caller traces."""
-    tracing = {
-        "enabled": True,
-        "exporter": {"type": "otlp", "endpoint": f"127.0.0.1:{collector.port}", "insecure": True},
-        "sampling": {"type": "parentbased_always_off"},
-    }
-    changes = {"global": {"services": {"extproc": {"workers": 2}, "observability": {"tracing": tracing}}}}
+    services = {"extproc": {"workers": 2}, "observability": {"tracing": following(collector)}}
+    changes = {"global": {"services": services}}
     directory = tmp_path_factory.mktemp("traces")
     yield from running(Site(directory, REPOSITORY / "config" / "aibrix.yaml", changes, grpc=triton_port))
 
@@ -127,3 +132,74 @@ def test_every_worker_sends_its_own_and_the_last_are_sent_at_the_end(site: Site,
 def test_no_worker_has_said_anything_of_lost_spans(site: Site) -> None:
     log = (Path(site.directory) / "router.log").read_text()
     assert "spans are lost" not in log and "could not be traced" not in log
+
+
+# --- an Envoy that traces too --------------------------------------------------------------------------------------
+
+
+class TracingEnvoy(Site):
+    """Envoy sends spans of its own to the same collector."""
+
+    collector: int
+
+    def start_envoy(self) -> None:
+        path = envoy.write(self.config, self.directory / "envoy", workers=[("127.0.0.1", self.extproc)])
+        bootstrap = json.loads(path.read_text())
+        (listener,) = bootstrap["static_resources"]["listeners"]
+        listener["filter_chains"][0]["filters"][0]["typed_config"]["tracing"] = _TRACING
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": self.collector}}
+        ends = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+        cluster = {"name": "otel", "type": "STATIC", "typed_extension_protocol_options": _HTTP2,
+                   "load_assignment": {"cluster_name": "otel", "endpoints": ends}}  # fmt: skip
+        bootstrap["static_resources"]["clusters"].append(cluster)
+        path.write_text(json.dumps(bootstrap))
+        self._spawn("envoy", [str(BIN / "envoy"), "-c", str(path), "-l", "warning", "--disable-hot-restart"])
+
+
+_TRACING = {
+    "spawn_upstream_span": True,
+    "provider": {
+        "name": "envoy.tracers.opentelemetry",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "otel"}, "timeout": "1s"},
+            "service_name": "envoy",
+        },
+    },
+}
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_HTTP2 = {
+    _OPTIONS: {
+        "@type": f"type.googleapis.com/{_OPTIONS}",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+}
+
+
+@pytest.mark.parametrize("caller", [None, CALLER])
+def test_an_envoy_that_traces_and_the_router_make_one_trace(
+    tracing_envoy: Site, collector: Collector, caller: str | None
+) -> None:
+    trace = TRACE[:-2] + "ee"
+    answer = tracing_envoy.ask(MATHS, headers={"traceparent": f"00-{trace}-{caller}-01"} if caller else None)
+    _, found, above, _ = answer.json()["demo"]["headers"]["traceparent"].split("-")
+    assert found == trace or caller is None
+    wait_for(lambda: {"ingress", "route"} <= {span.name for span in of(collector, found)}, 30, "both halves")
+    wait_for(lambda: len([span for span in of(collector, found) if "egress" in span.name]) == 2, 30, "Envoy's calls")
+    spans = {span.id: span for span in of(collector, found)}
+    names = {span.name: span for span in spans.values()}
+    assert names["ingress"].parent == (caller or "")
+    assert "ExternalProcessor" in spans[names["route"].parent].name
+    # Envoy's own header is the last one that is set.
+    assert spans[above].name.startswith("router model/") and spans[above].parent == names["ingress"].id
+
+
+@pytest.fixture(scope="module")
+def tracing_envoy(
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector, triton_port: int
+) -> Iterator[TracingEnvoy]:
+    changes = {"global": {"services": {"observability": {"tracing": following(collector)}}}}
+    directory = tmp_path_factory.mktemp("envoy")
+    site = TracingEnvoy(directory, REPOSITORY / "config" / "quickstart.yaml", changes, grpc=triton_port)
+    site.collector = collector.port
+    yield from running(site)
