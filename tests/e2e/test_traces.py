@@ -39,7 +39,8 @@ def following(collector: Collector) -> dict[str, Any]:
 def site(tmp_path_factory: pytest.TempPathFactory, collector: Collector, triton_port: int) -> Iterator[Site]:
     """The fifteen rules, served by two workers that trace whatever a caller traces."""
     services = {"extproc": {"workers": 2}, "observability": {"tracing": following(collector)}}
-    changes = {"global": {"services": services}}
+    # What is asserted here is not how quick the encoder is on a busy machine.
+    changes = {"global": {"services": services, "inference": {"deadline_ms": 10_000}}}
     directory = tmp_path_factory.mktemp("traces")
     yield from running(Site(directory, REPOSITORY / "config" / "aibrix.yaml", changes, grpc=triton_port))
 
