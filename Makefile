@@ -2,7 +2,7 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
-# make check-deploy   manifests, rules and guides, with the tools they are for
+# make check-deploy   manifests, rules and guides, with the tools they are for; LiteLLM and Open WebUI (4 GB, once)
 # make perf           what a routed request costs, in one run of two minutes
 
 SHELL  := /bin/bash

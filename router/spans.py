@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from router.config.schema import McpSettings
+from router.dialects import completions, messages
 from router.pipeline import Forward, Outcome, Pipeline, Reply, Request, Route
 from router.signals import Evaluation, complexity, domain, embedding, reask
 from router.telemetry.traces import CLIENT, SERVER, Trace, Traces, Value
@@ -26,7 +27,7 @@ R = TypeVar("R")
 Attributes = dict[str, Value]
 
 # Operations that the conventions tell from a chat, by path.
-_OPERATIONS = {"/v1/completions": "text_completion", "/v1/embeddings": "embeddings"}
+_OPERATIONS = {completions.PATH: "text_completion", "/v1/embeddings": "embeddings"}
 _STAGES = ("parse", "signals", "decision", "selection", "rewrite", "cache")
 # Signals that are read out of the encoder's one answer.
 _ENCODED = frozenset({domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE})
@@ -247,12 +248,13 @@ def _answered(
     trace: Trace, identity: int, request: Request, sent: Forward, began: float, forwarded: float, heard: Heard
 ) -> None:
     """Send the two spans that end with the answer: what the backend did, and the whole."""
-    operation = _OPERATIONS.get(request.path.partition("?")[0], "chat")
+    path = request.path.partition("?")[0]
+    operation = _OPERATIONS.get(path, "chat")
     model = sent.headers["x-selected-model"]
     said: Attributes = {
         "gen_ai.operation.name": operation,
-        # The dialect spoken, not who made the model: the conventions want one of their list where it fits.
-        "gen_ai.provider.name": "openai",
+        # The API that is spoken, not who made the model, as the conventions want it.
+        "gen_ai.provider.name": "anthropic" if path == messages.PATH else "openai",
         "gen_ai.request.model": model,
         "router.model.base": sent.headers["x-gateway-base-model-name"],
         "http.response.status_code": heard.status or None,

@@ -10,25 +10,16 @@ from time import perf_counter
 import orjson
 
 from router.answers import Answer, Usage
-from router.chat import ChatRequest
 from router.config.schema import Pricing, UsageSettings
+from router.dialects.chat import ChatAnswer
 from router.telemetry import Metrics
 
-# Finish reasons of OpenAI's API and vLLM's; anything else is counted as one.
-REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "abort", "error"})
+# Finish reasons as answers are read; anything else is counted as one.
+REASONS = frozenset(
+    {"stop", "length", "tool_calls", "content_filter", "function_call", "stop_sequence", "abort", "error"}
+)
 
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-
-
-def request_usage(request: ChatRequest) -> bool:
-    """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
-    if request.get("stream") is not True:
-        return False
-    options = request.get("stream_options")
-    if isinstance(options, dict) and options.get("include_usage") is True:
-        return False
-    request.merge("stream_options", {"include_usage": True})
-    return True
 
 
 class WithoutUsage:
@@ -92,13 +83,14 @@ class Observer:
     """Hears of the answer to one forwarded request. ``model`` is a metric's label.
 
     Bodies are asked for only where the settings want usage from such an answer, ``keep`` wants the answer itself, or
-    somebody has set ``tell``, which is called once at the end. ``keep`` is told once how it ended: the answer, or
-    ``None`` where no whole one came. ``conceal`` takes a count out of a stream that the client did not ask for.
+    somebody has set ``tell``, which is called once at the end; ``read`` is what they are read with. ``keep`` is told
+    once how it ended: the answer, or ``None`` where no whole one came. ``conceal`` takes a count out of a stream that
+    the client did not ask for.
     """
 
     __slots__ = (
-        "_answer", "_concealed", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_settings", "_started",
-        "_status", "_whole", "tell",
+        "_answer", "_concealed", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_settings",
+        "_started", "_status", "_whole", "tell",
     )  # fmt: skip
 
     def __init__(
@@ -107,11 +99,12 @@ class Observer:
         model: str,
         settings: UsageSettings,
         keep: Callable[[Answer | None], None] | None = None,
+        read: type[Answer] = ChatAnswer,
         *,
         price: Pricing | None = None,
         conceal: bool = False,
     ) -> None:
-        self._metrics, self._model, self._settings, self._keep = metrics, model, settings, keep
+        self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
         self._concealed = WithoutUsage() if conceal else None
         self._started = perf_counter()
@@ -132,7 +125,7 @@ class Observer:
         wanted = self._settings.streams if streamed else self._settings.answers
         if not (wanted or self._keep or self.tell) or not (streamed or kind == "application/json"):
             return False
-        self._answer = Answer(streamed)
+        self._answer = self._read(streamed)
         return True
 
     def received(self, piece: bytes, *, last: bool = False) -> bytes | None:

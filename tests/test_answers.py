@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from router.answers import Answer, Events, Usage
 from router.config.schema import Pricing, UsageSettings
+from router.dialects.chat import ChatAnswer
 from router.telemetry import Metrics
 from router.usage import Observer, WithoutUsage, cost
 
@@ -34,7 +35,7 @@ STREAM = (
 
 
 def read(pieces: list[bytes], streamed: bool = True) -> Answer:
-    answer = Answer(streamed)
+    answer = ChatAnswer(streamed)
     for piece in pieces:
         answer.feed(piece)
     answer.finish()

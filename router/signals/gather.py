@@ -140,9 +140,9 @@ class Gatherer:
     def _local(self, asked: Asked) -> Found:
         found = self._keywords.evaluate(asked.prompt)
         found |= self._structure.evaluate(asked.prompt)
-        found |= self._context.evaluate(asked.chat)
-        found |= self._conversation.evaluate(asked.chat)
-        found |= self._metadata.evaluate(asked.chat)
+        found |= self._context.evaluate(asked.request)
+        found |= self._conversation.evaluate(asked.request)
+        found |= self._metadata.evaluate(asked.request)
         found |= self._roles.evaluate(asked.headers)
         if self._language is not None:
             found |= self._language.evaluate(asked.prompt)
@@ -172,7 +172,8 @@ class Gatherer:
             return
         started, called = perf_counter(), encoder.failure is None
         try:
-            gathered.encoding = encoding = await encoder.encode(asked.prompt, self._reask.earlier(asked.chat))
+            earlier = self._reask.earlier(asked.request)
+            gathered.encoding = encoding = await encoder.encode(asked.prompt, earlier)
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels("encoder", unavailable.reason).inc()
             gathered.without("triton", unavailable.reason)

@@ -20,7 +20,8 @@ from serving import eventually
 
 from router.config import ConfigError, Problem, loads
 from router.config.schema import TracingSettings
-from router.pipeline import CHAT_PATH, Forward, Outcome, Pipeline, Reply, Request
+from router.dialects.chat import PATH as CHAT_PATH
+from router.pipeline import Forward, Outcome, Pipeline, Reply, Request
 from router.signals.domain import TopicParameters
 from router.signals.mcp import McpClassifier
 from router.spans import traced
@@ -172,6 +173,22 @@ async def test_a_sampled_stream_is_read_to_its_end() -> None:
     assert chat.attributes["gen_ai.response.finish_reasons"] == ["length"]
     assert chat.attributes["gen_ai.response.time_to_first_chunk"] > 0
     assert chat.events == ["first_chunk"]
+
+
+MESSAGE = {"type": "message_start", "message": {"model": "big-v2", "usage": {"input_tokens": 5, "output_tokens": 1}}}
+RESPONSE = {"type": "response.completed", "response": {"model": "big-v2", "status": "completed", "output": []}}
+
+
+@pytest.mark.parametrize(("path", "event", "operation", "provider"), [
+    ("/v1/messages", MESSAGE, "chat", "anthropic"), ("/v1/responses", RESPONSE, "chat", "openai"),
+    ("/v1/completions", {"model": "big-v2", "choices": []}, "text_completion", "openai"),
+])  # fmt: skip
+async def test_the_other_apis_are_told_apart(path: str, event: Any, operation: str, provider: str) -> None:
+    with collecting() as collector, sending(settings(collector.port)) as made:
+        request = asked(path=path, model="big", stream=True, max_tokens=5, input="x", prompt="x")
+        answered(await traced(pipeline, made)(request), b"data: " + json.dumps(event).encode() + b"\n\n", headers=SSE)
+        found = one(collector.whole(), f"{operation} big").attributes
+    assert (found["gen_ai.response.model"], found["gen_ai.provider.name"]) == ("big-v2", provider)
 
 
 @pytest.mark.parametrize(("status", "pieces", "error", "root_failed"), [
