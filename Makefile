@@ -61,7 +61,7 @@ $(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "[setup] installing all of that and the test tools"
-	@$(PIP) install -c constraints.txt -e '.[stack,export,train,language,mcp,cache,redis,milvus,dev]' | $(PACKAGES)
+	@$(PIP) install -c constraints.txt -e '.[stack,export,train,language,mcp,cache,redis,milvus,tracing,dev]' | $(PACKAGES)
 	@touch $@ $(VENV)/.stack
 
 clean:

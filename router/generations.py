@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import ValidationError
 
@@ -20,7 +23,7 @@ from router.cache.stores import open_store
 from router.config import Loaded
 from router.config.schema import McpSettings, ReplaySettings, SemanticCachePlugin
 from router.inference import Bundle, BundleError, Encoder, Prototypes, Unavailable
-from router.pipeline import Pipeline
+from router.pipeline import Outcome, Pipeline, Request
 from router.replay import Records
 from router.selection import LoadedAdapters
 from router.signals.domain import TopicParameters
@@ -28,6 +31,9 @@ from router.signals.mcp import McpClassifier
 from router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
+
+# Seconds that the end of the service may take for sending the last spans.
+FLUSH_WITHIN = 3.0
 
 
 @dataclass(slots=True)
@@ -88,6 +94,26 @@ class Generations:
         """Route with ``pipeline`` from now on; requests in flight stay with theirs."""
         pipeline.adapters = self.current.adapters
         self.current = pipeline
+
+    @asynccontextmanager
+    async def routing(self, out: TextIO = sys.stdout) -> AsyncIterator[Callable[[Request], Awaitable[Outcome]]]:
+        """What answers requests: the current pipeline, and where tracing is on, spans of what it did.
+
+        Spans go to ``out`` with the exporter ``stdout``. At the end those that wait are sent, for some seconds at most.
+        """
+        settings = self.current.config.global_.services.observability.tracing
+        if not settings.enabled:
+            yield lambda request: self.current.route(request)
+            return
+        # OpenTelemetry is behind these, and not imported without need.
+        from router.spans import traced
+        from router.telemetry.traces import Traces
+
+        traces = Traces(settings, self._metrics, out)
+        try:
+            yield traced(lambda: self.current, traces)
+        finally:
+            await asyncio.to_thread(traces.close, FLUSH_WITHIN)
 
     def know(self, adapters: LoadedAdapters) -> None:
         """Take notice of what the backends have loaded."""

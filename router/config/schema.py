@@ -90,6 +90,9 @@ class ProviderDefaults(Section):
     )
 
 
+_HOST_AND_PORT = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
+
+
 class BackendRef(Section):
     """One address that serves a model."""
 
@@ -99,7 +102,7 @@ class BackendRef(Section):
     )  # fmt: skip
 
     name: Name | None = Field(None, description="Name for people and logs.")
-    endpoint: Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")] = Field(
+    endpoint: Annotated[str, StringConstraints(pattern=rf"{_HOST_AND_PORT}$")] = Field(
         description="`host:port` of an OpenAI-compatible server."
     )
     protocol: Literal["http"] = Field("http", description="Plain HTTP; TLS is the mesh's work.")
@@ -839,13 +842,70 @@ class UsageSettings(Section):
         return self
 
 
-class Observability(Section):
-    NOT_ACTIVE = frozenset({"tracing"})
+class TraceExporter(Section):
+    """Where spans go."""
 
+    type: Literal["otlp", "otlp_http", "stdout"] = Field(
+        "otlp", description="`otlp` is OTLP over gRPC, `otlp_http` over HTTP; `stdout` writes one JSON object a line."
+    )
+    endpoint: Annotated[str, StringConstraints(pattern=rf"{_HOST_AND_PORT}(/[^\s?#]*)?$")] = Field(
+        "127.0.0.1:4317",
+        description="`host:port` of the collector. For `otlp_http` a path may follow; without one it is `/v1/traces`.",
+    )
+    insecure: bool = Field(False, description="Without TLS.")
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Sent with every batch, such as `authorization`."
+    )
+
+
+class TraceSampling(Section):
+    """Which requests are traced."""
+
+    type: Literal[
+        "always_on", "always_off", "traceidratio", "probabilistic",
+        "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
+    ] = Field(
+        "always_on",
+        description="`parentbased_…` follows a caller that sends `traceparent` and decides by the rest of the name for "
+        "others; `probabilistic` is another name of `traceidratio`.",
+    )  # fmt: skip
+    rate: Probability = Field(1.0, description="Share of the requests that a ratio samples.")
+
+    @property
+    def follows_parent(self) -> bool:
+        return self.type.startswith("parentbased_")
+
+    @property
+    def share(self) -> float:
+        """The share of requests without a parent to follow that are sampled."""
+        kind = self.type.removeprefix("parentbased_")
+        return {"always_on": 1.0, "always_off": 0.0}.get(kind, self.rate)
+
+
+class TraceResource(Section):
+    """Who sends the spans; `OTEL_RESOURCE_ATTRIBUTES` adds to it."""
+
+    service_name: Name = Field("triton-router", description="`service.name`.")
+    service_version: Name | None = Field(None, description="`service.version`; default: the router's own.")
+    deployment_environment: Name | None = Field(None, description="`deployment.environment.name`.")
+
+
+class TracingSettings(Section):
+    """OpenTelemetry spans of each request; docs/tracing.md says what is in them. Needs the extra `tracing`."""
+
+    enabled: bool = Field(False, description="Send them.")
+    provider: Literal["opentelemetry"] = Field("opentelemetry", description="The only one.")
+    exporter: TraceExporter = Field(default_factory=TraceExporter, description="Where they go.")
+    sampling: TraceSampling = Field(default_factory=TraceSampling, description="Which requests.")
+    resource: TraceResource = Field(default_factory=TraceResource, description="Who sends them.")
+
+
+class Observability(Section):
     usage: UsageSettings = Field(default_factory=UsageSettings, description="Tokens and times of answers.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="Decision record for auditors.")
     logging: LogSettings = Field(default_factory=LogSettings, description="What is logged of each request.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Prometheus.")
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="OpenTelemetry.")
 
 
 class Identity(Section):

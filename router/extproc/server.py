@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from router.config.schema import ExtProcSettings, ServerTls
+from router.config.schema import Global, ServerTls
 from router.errors import refusal_body
 from router.extproc import messages
 from router.extproc.phases import (
@@ -47,7 +47,8 @@ class ExtProcServer:
 
     ``route`` is asked once a request; what it raises becomes a 500 in the API's shape. ``max_body_bytes`` limits
     request bodies (413 beyond it) and gRPC messages. Port 0 takes a free one. With ``tls`` the port speaks TLS only;
-    ``health_port`` serves health alone, in the clear.
+    ``health_port`` serves health alone, in the clear. ``join_gateway`` makes an Envoy that traces the caller: its call
+    says of which of its spans this is a part.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ExtProcServer:
         max_body_bytes: int = 10 * 1024 * 1024,
         tls: ServerTls | None = None,
         health_port: int | None = None,
+        join_gateway: bool = False,
     ) -> None:
         self._route = route
         self._host = host
@@ -66,6 +68,7 @@ class ExtProcServer:
         self._max_body_bytes = max_body_bytes
         self._tls = tls
         self._health_port = health_port
+        self._join_gateway = join_gateway
         self._health = health.HealthServicer()
         self._server: Any = None
         self._health_server: Any = None
@@ -75,17 +78,17 @@ class ExtProcServer:
         self._idle.set()
 
     @classmethod
-    def of(
-        cls, route: Callable[[Request], Awaitable[Outcome]], settings: ExtProcSettings, index: int, max_body_bytes: int
-    ) -> ExtProcServer:
+    def of(cls, route: Callable[[Request], Awaitable[Outcome]], config: Global, index: int) -> ExtProcServer:
         """The server of worker ``index``, counted from 0, as the configuration has it."""
+        settings = config.services.extproc
         return cls(
             route,
             host=settings.host,
             port=settings.port + index,
-            max_body_bytes=max_body_bytes,
+            max_body_bytes=config.router.max_body_bytes,
             tls=settings.tls,
             health_port=settings.health_port + index if settings.health_port is not None else None,
+            join_gateway=config.services.observability.tracing.enabled,
         )
 
     @property
@@ -171,7 +174,8 @@ class ExtProcServer:
                     event = _observed(observer, event)
                 command = exchange.receive(event)
                 if isinstance(command, Route):
-                    outcome = await self._outcome(command.request)
+                    request = _joined(command.request, context) if self._join_gateway else command.request
+                    outcome = await self._outcome(request)
                     observer = outcome.observer if isinstance(outcome, Forward) else None
                     command = exchange.receive(Routed(outcome))
                 if isinstance(command, Finish):
@@ -216,6 +220,15 @@ def _observed(observer: Observer, event: Event) -> Event:
         case ResponseTrailers():
             observer.completed()
     return event
+
+
+def _joined(request: Request, context: Any) -> Request:
+    """``request`` as a part of the span that Envoy has opened for this call, if it has."""
+    metadata = dict(context.invocation_metadata())
+    if "traceparent" not in metadata:
+        return request
+    ours = {name: metadata[name] for name in ("traceparent", "tracestate") if name in metadata}
+    return replace(request, headers={**request.headers, **ours})
 
 
 def _place(error: BaseException) -> str:

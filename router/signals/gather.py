@@ -38,8 +38,9 @@ Declared = TypeVar("Declared")
 class Gathered:
     """The evaluations of one request, and what could not be asked.
 
-    ``degraded`` names the parts that were down, ``reasons`` says why; ``encoder_ms`` is the time spent on the encoder
-    (tokenising, the call, pooling), ``mcp_ms`` on the MCP server. ``classified`` is what that one said.
+    ``degraded`` names the parts that were down, ``reasons`` says why. ``classified`` is what the MCP server said.
+    ``asked`` holds when the ``encoder`` (tokenising, the call, pooling) and the ``mcp`` server were asked and when they
+    were done (``perf_counter``).
     """
 
     evaluations: Found
@@ -48,8 +49,7 @@ class Gathered:
     classified: Classified | None = None
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    encoder_ms: float = 0.0
-    mcp_ms: float = 0.0
+    asked: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def without(self, part: str, reason: str) -> None:
         """Note that ``part`` could not be asked."""
@@ -157,8 +157,8 @@ class Gatherer:
             gathered.domains = self._scorer.nothing_said()
         elif self._encoder is not None:
             await self._encode(self._encoder, asked, gathered)
-        encoding, ms = gathered.encoding, gathered.encoder_ms
-        vector = encoding.embedding if encoding else None
+        encoding = gathered.encoding
+        vector, ms = (encoding.embedding, encoding.ms) if encoding else (None, 0.0)
         if self._needs_domains or everything:
             gathered.evaluations |= self._domain_evaluations(gathered.domains, ms)
         gathered.evaluations |= self._embedding_rules.evaluate(vector, ms)
@@ -170,13 +170,17 @@ class Gatherer:
             # The trunk would answer, and the answer would mean nothing.
             gathered.without("language", "script")
             return
+        started, called = perf_counter(), encoder.failure is None
         try:
-            encoding = await encoder.encode(asked.prompt, self._reask.earlier(asked.request))
+            earlier = self._reask.earlier(asked.request)
+            gathered.encoding = encoding = await encoder.encode(asked.prompt, earlier)
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels("encoder", unavailable.reason).inc()
             gathered.without("triton", unavailable.reason)
             return
-        gathered.encoding, gathered.encoder_ms = encoding, encoding.ms
+        finally:
+            if called:
+                gathered.asked["encoder"] = started, perf_counter()
         gathered.domains = self._scorer.score(encoding.embedding, encoding.heads[DOMAIN_HEAD])
 
     def _domain_evaluations(self, scores: DomainScores | None, ms: float) -> Found:
@@ -187,7 +191,7 @@ class Gatherer:
 
     async def _classify(self, asked: Asked, gathered: Gathered) -> None:
         assert self._classifier is not None and self._mcp is not None
-        started = perf_counter()
+        started, called = perf_counter(), self._classifier.failure is None
         passed = {
             name: asked.headers[name]
             for name in self._mcp.forward_headers
@@ -196,12 +200,14 @@ class Gatherer:
         try:
             classified = await self._classifier.classify(asked.prompt, passed)
         except McpUnavailable as unavailable:
-            gathered.mcp_ms = (perf_counter() - started) * 1000
             self._metrics.signal_errors.labels(mcp.TYPE, unavailable.reason).inc()
             gathered.without("mcp", unavailable.reason)
             gathered.evaluations |= {(mcp.TYPE, name): UNKNOWN for name in self._mcp_names}
             return
-        gathered.mcp_ms = ms = (perf_counter() - started) * 1000
+        finally:
+            if called:
+                gathered.asked["mcp"] = started, perf_counter()
+        ms = (perf_counter() - started) * 1000
         gathered.classified, threshold = classified, self._mcp.threshold
         for name in self._mcp_names:
             value = classified.confidence if name == classified.category else 0.0

@@ -43,7 +43,7 @@ Json = dict[str, Any]
 
 _SHOWN_HEADERS = (
     "x-selected-model", "x-gateway-base-model-name", "x-request-id", "accept-encoding", "anthropic-version",
-    "anthropic-beta",
+    "anthropic-beta", "traceparent", "tracestate",
 )  # fmt: skip
 _CREDENTIALS = ("authorization", "x-api-key")
 _CONTENT_FIELDS = frozenset({"model", "messages", "prompt", "input", "system", "instructions"})

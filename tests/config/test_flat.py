@@ -226,8 +226,9 @@ def test_settings_of_the_cache_and_the_services_are_carried() -> None:
     cache, services = loaded.config.global_.stores.semantic_cache, loaded.config.global_.services
     assert (cache.similarity_threshold, cache.ttl_seconds) == (0.8, 60)
     assert (services.api.port, services.observability.metrics.port) == (9081, 9191)
+    assert services.observability.tracing.enabled
     assert [warning.path for warning in loaded.warnings] == [
-        "semantic_cache.embedding_model", "api.batch_classification", "observability.tracing",
+        "semantic_cache.embedding_model", "api.batch_classification",
     ]  # fmt: skip
 
 

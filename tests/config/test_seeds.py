@@ -172,7 +172,14 @@ def every_snippet_of_the_gateway_guide_in_one_file(seeds: Path) -> None:
         signal.name for signal in config.routing.signals.domains
     }
     assert [plugin.type for plugin in config.routing.decisions[0].plugins] == ["system_prompt", "semantic-cache"]
-    assert {"embedding_model", "tracing"} <= {warning.path.rpartition(".")[2] for warning in loaded.warnings}
+    tracing = config.global_.services.observability.tracing
+    assert tracing.enabled
+    assert (tracing.exporter.type, tracing.exporter.endpoint, tracing.exporter.insecure) == (
+        "otlp",
+        "jaeger:4317",
+        True,
+    )
+    assert "embedding_model" in {warning.path.rpartition(".")[2] for warning in loaded.warnings}
 
 
 if "SEEDS" in os.environ:
