@@ -33,11 +33,12 @@ class EmbeddingOutput(_Part):
 
 
 class Head(_Part):
-    """An FP32 [batch, len(labels)] output of probabilities."""
+    """An FP32 output of probabilities: [batch, len(labels)], or [batch, length, len(labels)] ``per_token``."""
 
     name: str
     output: str
     labels: tuple[str, ...]
+    per_token: bool = False
 
 
 class TokenizerFile(_Part):
@@ -50,13 +51,21 @@ class TokenizerFile(_Part):
     sep_id: int
 
 
+class TrunkSource(_Part):
+    """The published model that the trunk was made from."""
+
+    id: str
+
+
 class Trunk(_Part):
     """One encoder body with its heads: a single Triton model, a single call."""
 
     name: str
     model: str
     inputs: Inputs
-    embedding: EmbeddingOutput
+    source: TrunkSource | None = None
+    embedding: EmbeddingOutput | None = None
+    """``None`` for a classifier alone."""
     heads: tuple[Head, ...]
     tokenizer: TokenizerFile
     buckets: tuple[int, ...] = Field(min_length=1)
