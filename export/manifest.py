@@ -197,7 +197,7 @@ class Manifest(_Part):
     format: Literal[1]
     bundles: dict[Name, tuple[Name, ...]]
     """Which models make a bundle; the first with an embedding serves rules and cache. `default` is the quickstart's."""
-    models: tuple[Model, ...] = Field(min_length=1)
+    models: tuple[Model, ...]
 
     def bundle(self, name: str) -> list[Model]:
         """Raises ManifestError for a bundle that is not declared."""

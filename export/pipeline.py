@@ -246,7 +246,7 @@ class Pipeline:
         onnx.save(graph.build(weights, config, heads, expose, pooling=model.pooling, half=half), target)
 
     def _exported(self, model: Model, flavour: Any, target: Path) -> None:
-        _needs_torch(model)
+        needs_torch(model)
         from export import network
 
         self.progress(f"{model.name}, {flavour}: tracing with PyTorch, half a minute for a base-sized model")
@@ -280,7 +280,7 @@ class Pipeline:
         }
 
     def _torch_inputs(self, model: Model) -> dict[str, Any]:
-        _needs_torch(model)
+        needs_torch(model)
         found = [self.source(model)]
         found += [self._tuned(model, head.name) for head in model.heads if head.source]
         shape = model.model_dump(mode="json", include={"task", "pooling", "dimension", "layer", "exit_norm", "labels",
@@ -304,7 +304,7 @@ def _with_precision(model: Model, precision: str | None) -> Model:
     return model.model_copy(update={"precision": model.precision.model_copy(update={"cpu": precision})})
 
 
-def _needs_torch(model: Model) -> None:
+def needs_torch(model: Model) -> None:
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "transformers", "onnxscript") if find_spec(name) is None]

@@ -247,8 +247,8 @@ instance_group [ {{ count: {trunk.model.instances.cpu} kind: KIND_CPU }} ]
 
 
 def _onnxruntime(trunk: Trunk, checksum: str) -> str:
-    return f"""# The encoder on CPU by Triton's own ONNX Runtime backend (`tritonserver --model-config-name=onnxruntime`),
-# which NVIDIA's containers have. On a GPU: `kind: KIND_GPU` and `default_model_filename: "{GPU_GRAPH}"`.
+    return f"""# The encoder on CPU by Triton's own ONNX Runtime backend, as NVIDIA's containers have it
+# (`tritonserver --model-config-name=onnxruntime`). On a GPU: `kind: KIND_GPU`, and `{GPU_GRAPH}` as the file.
 # Checked against Triton's schema only: the server of the quickstart has no such backend.
 {_encoder(trunk, checksum)}backend: "onnxruntime"
 default_model_filename: "{CPU_GRAPH}"
@@ -260,8 +260,8 @@ instance_group [ {{ count: {trunk.model.instances.cpu} kind: KIND_CPU }} ]
 def _torch(trunk: Trunk, checksum: str) -> str:
     model = trunk.model
     shapes = ",".join(f"{batch}x{bucket}" for bucket in model.buckets for batch in model.graph_batches)
-    return f"""# Stand-in on GPUs without TensorRT's builder (`tritonserver --model-config-name=torch`): the program that
-# PyTorch exported, in the python backend, with a CUDA graph for each batch size and bucket.
+    return f"""# Stand-in on GPUs without TensorRT's builder (`tritonserver --model-config-name=torch`): what PyTorch
+# exported, in the python backend, with a CUDA graph for each batch size and bucket.
 {_encoder(trunk, checksum)}backend: "python"
 default_model_filename: "torch_model.py"
 instance_group [ {{ count: 1 kind: KIND_GPU }} ]
