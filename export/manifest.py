@@ -228,10 +228,14 @@ def load(path: Path) -> Manifest:
             report.explain(error)
     _check_names(document.data, report)
     if report.problems:
-        raise ManifestError(
-            sorted(set(report.problems), key=lambda text: [int(n) for n in re.findall(r":(\d+):", text)[:1]])
-        )
+        raise ManifestError(sorted(set(report.problems), key=_place))
     return manifest.model_copy(update={"models": tuple(_placed(model, path.parent) for model in manifest.models)})
+
+
+def _place(problem: str) -> tuple[int, str]:
+    """By line; what is said of a part after what is said of the keys in it."""
+    line = re.search(r":(\d+): ", problem)
+    return (int(line[1]) if line else 0, problem)
 
 
 def _placed(model: Model, root: Path) -> Model:
