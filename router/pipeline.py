@@ -27,7 +27,7 @@ from router.config import Loaded, leaves
 from router.config.schema import McpSettings, SemanticCachePlugin
 from router.decisions import Choice, Verdict, choose
 from router.errors import error_body
-from router.inference import Encoder, Prototypes, Unavailable
+from router.inference import Encoder, Encoders, Unavailable
 from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
 from router.signals import Asked
@@ -110,11 +110,10 @@ class Pipeline:
     def __init__(
         self,
         loaded: Loaded,
-        encoder: Encoder | None,
+        encoders: Encoders | None,
         topics: TopicParameters,
         metrics: Metrics,
         *,
-        prototypes: Prototypes | None = None,
         classifier: McpClassifier | None = None,
         cache: SemanticCache | None = None,
         records: Records | None = None,
@@ -122,14 +121,15 @@ class Pipeline:
         services = loaded.config.global_.services
         self.config = loaded.config
         self.generation = loaded.digest[:12]
-        self.encoder = encoder
+        self.encoders = encoders
         self.catalog = ModelCatalog(loaded.config)
         self.adapters = LoadedAdapters()
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._routing = loaded.config.routing
-        self._gatherer = Gatherer(loaded.config, encoder, topics, metrics, prototypes=prototypes, classifier=classifier)
+        self._gatherer = Gatherer(loaded.config, encoders, topics, metrics, classifier=classifier)
+        self.encoder = self._gatherer.embedder
         self._metrics = metrics
         self._session_header = loaded.config.global_.router.session_header
         self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
@@ -143,9 +143,17 @@ class Pipeline:
         self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
         self._audit_prompt = audit.include_prompt
 
-    async def prepare(self) -> None:
-        """Ask the encoder for what the signals need once. Raises ``Unavailable``; routing works without it."""
-        await self._gatherer.prepare()
+    async def prepare(self, encoder: Encoder | None = None) -> None:
+        """Ask the encoders, or that one, for what the signals need once.
+
+        Raises ``Unavailable``; routing works without it.
+        """
+        await self._gatherer.prepare(encoder)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why trunks are not used at the moment, by name."""
+        return {each.trunk.name: each.failure for each in self.encoders or () if each.failure}
 
     async def route(self, request: Request) -> Outcome:
         """Decide what happens to ``request``. A part that is down degrades the answer, never fails it."""
@@ -185,7 +193,7 @@ class Pipeline:
             hint=self._hint(gathered),
         )
         timings = {"signals": _ms(started, signalled), "decision": _ms(signalled, perf_counter())}
-        if gathered.encoding is not None:
+        if gathered.encoder_ms:
             timings["encoder"] = gathered.encoder_ms
         if gathered.mcp_ms:
             timings["mcp"] = gathered.mcp_ms

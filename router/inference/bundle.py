@@ -74,6 +74,18 @@ class Trunk(_Part):
     latin_only: bool = False
     """Trained on text in Latin script alone: what it says of other scripts means nothing."""
 
+    def answers_to(self, name: str) -> bool:
+        """Whether a configuration means this trunk by ``name``: its own, the published model's id, or the end of that.
+
+        Upper and lower case are the same, and so is the folder that models are often said to lie in.
+        """
+        wanted = name.strip("/").lower()
+        published = self.source.id.lower() if self.source else self.name.lower()
+        return wanted in (self.name.lower(), published) or wanted.rpartition("/")[2] in (
+            self.name.lower(),
+            published.rpartition("/")[2],
+        )
+
     def head(self, name: str) -> Head | None:
         return next((head for head in self.heads if head.name == name), None)
 
