@@ -186,8 +186,11 @@ class Gatherer:
             gathered.domains = self._scorer.nothing_said()
         else:
             trunks = self._trunks(everything=everything)
-            # One call a trunk; together they take as long as the slowest.
-            await asyncio.gather(*(self._encode(encoder, asked, gathered) for encoder in trunks))
+            if len(trunks) == 1:
+                await self._encode(trunks[0], asked, gathered)
+            elif trunks:
+                # One call a trunk; together they take as long as the slowest.
+                await asyncio.gather(*(self._encode(encoder, asked, gathered) for encoder in trunks))
             self._score(gathered)
         encoding, ms = gathered.encoding, gathered.encoder_ms
         vector = encoding.embedding if encoding else None

@@ -112,7 +112,8 @@ def second_flat(seeds: Path) -> str:
 def the_flat_documents(seeds: Path, written: Any) -> None:
     loaded: Loaded = loads(written(seeds))
     source = yaml.safe_load(written(seeds))
-    assert {"reasoning_family", "category_mapping_path"} <= {warning.path.rpartition(".")[2] for warning in loaded.warnings}
+    warned = {warning.path.rpartition(".")[2] for warning in loaded.warnings}
+    assert {"reasoning_family", "category_mapping_path"} <= warned
     assert {warning.severity for warning in loaded.warnings} == {"warning"}
     decisions = {decision.name: decision for decision in loaded.config.routing.decisions}
     assert list(decisions) == [category["name"] for category in source["categories"]]
