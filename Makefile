@@ -2,7 +2,10 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
+# make check-deploy   manifests, rules and guides, with the tools they are for
 # make perf           what a routed request costs, in one run of two minutes
+# make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
+# make gpu            on a GPU host: build, serve, verify, measure; results in build/gpu
 
 SHELL  := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -14,7 +17,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow perf lint model clean
+.PHONY: run test test-slow check-deploy perf perf-triton gpu lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -24,15 +27,30 @@ model: $(VENV)/.stack
 	@$(BIN)/python -m export all
 
 test: $(VENV)/.dev model lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not deploy"
 
 test-slow: $(VENV)/.dev model
 	$(PIP) install --quiet torch==2.13.0
-	$(PIP) install --quiet -c constraints.txt transformers
+	$(PIP) install --quiet -c constraints.txt -e '.[torch]'
 	$(BIN)/python -m pytest -m slow
+
+check-deploy: $(VENV)/.dev model .cache/prometheus
+	$(BIN)/python -m pytest -m deploy
+
+# Debian's package, unpacked and not installed; without root too, where its lists are there.
+.cache/prometheus:
+	@mkdir -p $@.part && cd $@.part && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
+	@dpkg -x $@.part/prometheus_*.deb $@.part && mv $@.part $@
 
 perf: $(VENV)/.stack model
 	$(BIN)/python -m perf ladder
+
+perf-triton: $(VENV)/.dev model
+	$(BIN)/python -m perf triton
+
+# On the host's own Python: PyTorch, TensorRT and drivers are what is there.
+gpu:
+	$(PYTHON) -m perf gpu --out build/gpu
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,28 +1,58 @@
-"""The smallest backend: one fixed answer, so that it is not what is measured."""
+"""The smallest backend: fixed answers, so that it is not what is measured.
+
+A body with ``"stream"`` in it gets server-sent events; ``x-chunks: COUNT;SECONDS`` says how many over how long.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import sys
+import time
 
-_BODY = b'{"id":"1","object":"chat.completion","model":"m","choices":[]}'
+_MESSAGE = b'"message":{"role":"assistant","content":"Fine."},"finish_reason":"stop"'
+_BODY = b'{"id":"1","object":"chat.completion","model":"m","choices":[{"index":0,%s}]}' % _MESSAGE
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+_STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_EVENT = (
+    b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
+    b'{"content":" token"},"logprobs":null,"finish_reason":null}]}\n\n'
+)
+_LAST = (
+    b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},'
+    b'"logprobs":null,"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_CHUNKS = re.compile(rb"x-chunks: (\d+);([0-9.]+)", re.IGNORECASE)
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while True:
-            head = await reader.readuntil(b"\r\n\r\n")
+            head, body = await reader.readuntil(b"\r\n\r\n"), b""
             if length := _LENGTH.search(head):
-                await reader.readexactly(int(length[1]))
+                body = await reader.readexactly(int(length[1]))
             elif b"chunked" in head.lower():
                 while (size := int(await reader.readline(), 16)) or await reader.readline() != b"\r\n":
-                    await reader.readexactly(size + 2)
-            writer.write(_ANSWER)
+                    body += (await reader.readexactly(size + 2))[:-2]
+            if b'"stream"' in body:
+                await _events(head, writer)
+            else:
+                writer.write(_ANSWER)
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()
+
+
+async def _events(head: bytes, writer: asyncio.StreamWriter) -> None:
+    asked = _CHUNKS.search(head)
+    count, seconds = (int(asked[1]), float(asked[2])) if asked else (10, 0.0)
+    began = time.monotonic()
+    writer.write(_STREAM)
+    for number in range(count):
+        writer.write(b"%x\r\n%s\r\n" % (len(_EVENT), _EVENT))
+        await writer.drain()
+        await asyncio.sleep(max(began + (number + 1) * seconds / count - time.monotonic(), 0))
+    writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(_LAST), _LAST))
 
 
 async def _main(port: int) -> None:

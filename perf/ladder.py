@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +16,10 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from perf.load import Samples, at, chat_bodies, closed_loop
-from router.config import load
+from perf.site import REPOSITORY, ROOT, Site, command, machine
 from router.inference import load_bundle
 from router.inference.windows import Windows
-from router.stack import envoy, triton
 
-ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = ROOT / "model_repository"
-FIRST_PORT = 27100
 RUNGS = ("Envoy alone", "keywords only", "domain by Triton", "bare Triton call")
 
 PROMPTS = [
@@ -67,9 +57,9 @@ def run(requests: int, rounds: int, connections: list[int], out: Path) -> None:
         site = _Site(Path(directory), stack)
         results = asyncio.run(_measure(site, requests, rounds, connections))
         document = {
-            "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, {platform.system()}",
-            "command": " ".join(["python -m perf", *sys.argv[1:]]),
-            "router_rss_mib": site.router_rss(),
+            "machine": machine(),
+            "command": command(),
+            "router_rss_mib": site.resident("router-domain"),
             "results": results,
         }
     out.mkdir(parents=True, exist_ok=True)
@@ -94,10 +84,10 @@ async def _measure(site: _Site, requests: int, rounds: int, connections: list[in
     for number in range(rounds):
         for count in connections:
             for rung in RUNGS:
-                before = site.router_cpu()
+                before = site.cpu("router-domain")
                 collected[rung, count].add(await askers[rung](count, requests))
                 if rung == "domain by Triton":
-                    cpu[count] += site.router_cpu() - before
+                    cpu[count] += site.cpu("router-domain") - before
         print(f"round {number + 1} of {rounds} done", flush=True)
     await bare.close()
     return [
@@ -144,6 +134,22 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+class _Site(Site):
+    """One Triton, a router and an Envoy for each of two configurations, an Envoy without ext_proc, one backend."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        super().__init__(directory, stack)
+        document = yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text())
+        document.pop("global", None)
+        document["providers"]["models"].append({**document["providers"]["models"][1], "name": "quick"})
+        self.domain_port = self.gateway("domain", document)
+        keywords_only = json.loads(json.dumps(document))
+        keywords_only["routing"]["decisions"] = keywords_only["routing"]["decisions"][:1]
+        self.keyword_port = self.gateway("keyword", keywords_only)
+        self.plain_port = self.gateway("plain", document, with_router=False)
+        self.wait_until_routed({self.domain_port: "MoM", self.keyword_port: "MoM", self.plain_port: "quick"})
+
+
 class _BareTriton:
     """The same prompts straight to Triton, tokenized beforehand (tokenizing is not counted)."""
 
@@ -184,136 +190,3 @@ class _BareTriton:
 
     async def close(self) -> None:
         await self._client.close()
-
-
-# --- the parts -----------------------------------------------------------------------------------------------------
-
-
-class _Site:
-    """One Triton, a router and an Envoy for each of two configurations, an Envoy without ext_proc, one backend."""
-
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self._directory = directory
-        self.backend_port, self.triton_port, triton_metrics = FIRST_PORT, FIRST_PORT + 1, FIRST_PORT + 2
-        command = [sys.executable, "-m", "perf.backend", str(self.backend_port)]
-        stack.enter_context(self._process("backend", command))
-        server = triton.prepare(REPOSITORY, directory, grpc_port=self.triton_port, metrics_port=triton_metrics)
-        stack.callback(server.remove_shared_memory)
-        stack.enter_context(self._process("triton", list(server.command), server.environment))
-        self._routers: dict[str, int] = {}
-        document = yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text())
-        for model in document["providers"]["models"]:
-            model["backend_refs"] = [{"endpoint": f"127.0.0.1:{self.backend_port}"}]
-            model["reliability"] = {"health_check_path": None}
-        document["providers"]["models"].append({**document["providers"]["models"][1], "name": "quick"})
-        self.domain_port = self._gateway("domain", document, FIRST_PORT + 10, stack)
-        keywords_only = json.loads(json.dumps(document))
-        keywords_only["routing"]["decisions"] = keywords_only["routing"]["decisions"][:1]
-        self.keyword_port = self._gateway("keyword", keywords_only, FIRST_PORT + 20, stack)
-        self.plain_port = self._gateway("plain", document, FIRST_PORT + 30, stack, with_router=False)
-        self._wait_until_routed()
-
-    def _gateway(
-        self, name: str, document: dict[str, Any], first: int, stack: ExitStack, *, with_router: bool = True
-    ) -> int:
-        document["global"] = {
-            "inference": {"endpoint": f"127.0.0.1:{self.triton_port}"},
-            "services": {
-                "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1},
-                "extproc": {"port": first + 2},
-                "api": {"port": first + 3},
-                # Of answers only the headers are looked at, and each prompt is decided anew.
-                "observability": {"metrics": {"port": first + 4}, "usage": {"answers": False}},
-            },
-            "stores": {"semantic_cache": {"enabled": False}},
-        }
-        path = self._directory / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(document))
-        if with_router:
-            command = [
-                sys.executable,
-                "-m",
-                "router.cli",
-                "serve",
-                "--config",
-                str(path),
-                "--repository",
-                str(REPOSITORY),
-            ]
-            self._routers[name] = stack.enter_context(self._process(f"router-{name}", command)).pid
-        bootstrap = envoy.write(
-            load(path).config, self._directory / f"envoy-{name}", workers=[("127.0.0.1", first + 2)]
-        )
-        if not with_router:
-            _without_ext_proc(bootstrap)
-        binary = shutil.which("envoy", path=str(Path(sys.executable).parent))
-        command = [str(binary), "-c", str(bootstrap), "-l", "error", "--disable-hot-restart"]
-        stack.enter_context(self._process(f"envoy-{name}", command))
-        return first
-
-    @contextmanager
-    def _process(
-        self, name: str, command: list[str], environment: dict[str, str] | None = None
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        with (self._directory / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True
-            )
-        try:
-            yield process
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-    def _wait_until_routed(self) -> None:
-        ends = time.monotonic() + 60
-        bodies = {self.domain_port: "MoM", self.keyword_port: "MoM", self.plain_port: "quick"}
-        while time.monotonic() < ends:
-            try:
-                tried = [
-                    asyncio.run(closed_loop(port, chat_bodies(PROMPTS[:1], model), 1, 1))
-                    for port, model in bodies.items()
-                ]
-            except (OSError, asyncio.IncompleteReadError):
-                tried = []
-            if tried and not any(samples.errors for samples in tried):
-                return
-            time.sleep(0.2)
-        logs = {path.name: path.read_text()[-500:] for path in self._directory.glob("*.log")}
-        raise RuntimeError(f"the stack did not come up: {json.dumps(logs, indent=1)}")
-
-    def router_cpu(self) -> float:
-        """Seconds of CPU that the domain router has used."""
-        fields = Path(f"/proc/{self._routers['domain']}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def router_rss(self) -> float:
-        status = Path(f"/proc/{self._routers['domain']}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-
-
-def _without_ext_proc(bootstrap: Path) -> None:
-    """Take the filter out and send everything to the one backend: Envoy as it would be without us."""
-    document = json.loads(bootstrap.read_text())
-    for listener in document["static_resources"]["listeners"]:
-        for chain in listener.get("filter_chains", listener.get("filterChains", [])):
-            for connection_manager in chain["filters"]:
-                config = connection_manager.get("typed_config", connection_manager.get("typedConfig"))
-                key = "http_filters" if "http_filters" in config else "httpFilters"
-                config[key] = [item for item in config[key] if "ext_proc" not in item["name"]]
-                for key in ("rds", "early_header_mutation_extensions", "earlyHeaderMutationExtensions"):
-                    config.pop(key, None)
-                config["route_config"] = {
-                    "name": "plain",
-                    # The clusters come from a file, after this.
-                    "validate_clusters": False,
-                    "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                        {"match": {"prefix": "/"}, "route": {"cluster": envoy.cluster_name("quick"), "timeout": "0s"}}
-                    ]}],
-                }  # fmt: skip
-    bootstrap.write_text(json.dumps(document))

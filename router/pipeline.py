@@ -35,7 +35,7 @@ from router.signals.domain import TopicParameters
 from router.signals.gather import Gathered, Gatherer
 from router.signals.mcp import McpClassifier
 from router.telemetry import AuditLog, Metrics
-from router.usage import Observer
+from router.usage import Observer, request_usage
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ class Pipeline:
         prompt = chat.prompt()
         name = chat.model
         if name is not None and not self.catalog.is_auto(name):
-            return self._to_named(chat, name)
+            return self._to_named(chat, name, asks_usage=self._asks_usage(chat))
         parsed = perf_counter()
         repeat = self._memo.key(request.body, request.headers) if self._memo is not None else None
         if repeat is not None and (reply := await self._repeated(chat, repeat)) is not None:
@@ -249,9 +249,10 @@ class Pipeline:
         if isinstance(changes, plugins.Completion):
             self._timed(route, started, parsed, decided)
             return self._made_here(asked, route, changes, "fast_response", {})
+        asks_usage = self._asks_usage(chat)
         body = _rewritten(chat, route)
         question = self._question(asked, route, body)
-        hit = await self.cache.find(question) if self.cache is not None and question is not None else None
+        hit = await self._found(chat, question)
         self._timed(route, started, parsed, decided)
         if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
             self._memo.note(repeat, question.exact, model, self._answer_headers(route))
@@ -264,9 +265,11 @@ class Pipeline:
             answer["x-vsr-replay-id"] = replay
         if question is not None:
             answer["x-vsr-cache-hit"] = "miss"
+        if question is not None or asks_usage:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
-        return Forward(headers, body, answer, tuple(changes.remove), self._observer(self._label(model), question))
+        observer = self._observer(route.selection, question, conceal=asks_usage)
+        return Forward(headers, body, answer, tuple(changes.remove), observer)
 
     async def _repeated(self, chat: ChatRequest, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
@@ -306,15 +309,31 @@ class Pipeline:
         embedding = encoding.embedding if encoding is not None and encoding.windows == 1 else None
         return self.cache.question(plugin.configuration, decision, asked.chat, body, asked.headers, embedding)
 
-    def _keep(self, question: Question, answer: Answer) -> None:
+    async def _found(self, chat: ChatRequest, question: Question | None) -> Hit | None:
+        if self.cache is None or question is None:
+            return None
+        hit = await self.cache.find(question)
+        if hit is None and chat.get("stream") is not True:
+            hit = await self.cache.coalesced(question)
+        return hit
+
+    def _keep(self, question: Question, answer: Answer | None) -> None:
         assert self.cache is not None
         task = asyncio.get_running_loop().create_task(self.cache.keep(question, answer))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
-    def _observer(self, label: str, question: Question | None = None) -> Observer:
-        keep = partial(self._keep, question) if question is not None and question.may_store else None
-        return Observer(self._metrics, label, self._usage, keep)
+    def _asks_usage(self, chat: ChatRequest) -> bool:
+        """Have the backend count a stream's tokens; whether the client is not to see the count."""
+        return self._usage.request_on_streams and request_usage(chat)
+
+    def _observer(self, selection: Selection, question: Question | None = None, *, conceal: bool = False) -> Observer:
+        keep = None
+        if self.cache is not None and question is not None and question.may_store:
+            self.cache.sent(question)
+            keep = partial(self._keep, question)
+        label, price = self._label(selection.model), self.catalog.price(selection.base)
+        return Observer(self._metrics, label, self._usage, keep, price=price, conceal=conceal)
 
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
@@ -331,20 +350,22 @@ class Pipeline:
             return self._forward_untouched(self.catalog.default)
         return self._to_named(body, name)
 
-    def _to_named(self, body: ChatRequest, name: str) -> Outcome:
+    def _to_named(self, body: ChatRequest, name: str, *, asks_usage: bool = False) -> Outcome:
         selection = self.catalog.concrete(name, self.adapters)
         if selection is None:
             return self._unknown_model(name)
-        if selection.upstream == name:
+        if selection.upstream != name:
+            body.set("model", selection.upstream)
+        elif not asks_usage:
             return self._forward_untouched(selection)
-        body.set("model", selection.upstream)
-        return self._forward_untouched(selection, body.encode())
+        return self._forward_untouched(selection, body.encode(), conceal=asks_usage)
 
-    def _forward_untouched(self, selection: Selection, body: bytes | None = None) -> Forward:
+    def _forward_untouched(self, selection: Selection, body: bytes | None = None, *, conceal: bool = False) -> Forward:
         label = self._label(selection.model)
         self._metrics.requests.labels("", label, "passthrough").inc()
         answer = {"x-vsr-selected-model": selection.model, **self._always(), "x-vsr-response-path": "upstream"}
-        return Forward(_upstream(selection), body, answer, observer=self._observer(label))
+        headers = _upstream(selection) | ({"accept-encoding": "identity"} if conceal else {})
+        return Forward(headers, body, answer, observer=self._observer(selection, conceal=conceal))
 
     # --- answers ---------------------------------------------------------------------------------------------------
 

@@ -1,30 +1,103 @@
-"""What answers cost: tokens, time to the first one, time for each, and how they ended, by model or adapter."""
+"""What answers cost: tokens, money, time to the first token, time for each, and how they ended, by model or adapter."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from time import perf_counter
 
-from router.answers import Answer
-from router.config.schema import UsageSettings
+import orjson
+
+from router.answers import Answer, Usage
+from router.chat import ChatRequest
+from router.config.schema import Pricing, UsageSettings
 from router.telemetry import Metrics
 
 # Finish reasons of OpenAI's API and vLLM's; anything else is counted as one.
 REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "abort", "error"})
+
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+
+
+def request_usage(request: ChatRequest) -> bool:
+    """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
+    if request.get("stream") is not True:
+        return False
+    options = request.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage") is True:
+        return False
+    request.merge("stream_options", {"include_usage": True})
+    return True
+
+
+class WithoutUsage:
+    """A stream without the event that carries the usage and nothing else, out of pieces that end anywhere.
+
+    Whole events pass as they are; the beginning of one waits for its end.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, piece: bytes, *, last: bool = False) -> bytes:
+        """What the client is to get of the stream so far that it has not got yet."""
+        held, passed, start = self._held + piece, [], 0
+        for found in _EVENT_END.finditer(held):
+            event = held[start : found.end()]
+            if not _only_usage(event):
+                passed.append(event)
+            start = found.end()
+        self._held = held[start:]
+        if last:
+            passed.append(self._held)
+        return b"".join(passed)
+
+
+def _only_usage(event: bytes) -> bool:
+    if b'"usage"' not in event or not (data := event.strip()).startswith(b"data:"):
+        return False
+    try:
+        chunk = orjson.loads(data[5:])
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(chunk, dict) and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
+
+
+def cost(usage: Usage, price: Pricing) -> float:
+    """The price of ``usage``, in the currency of ``price``."""
+    cached_price = price.prompt_per_1m if price.cached_input_per_1m is None else price.cached_input_per_1m
+    cached = min(usage.cached, usage.prompt)
+    spent = (usage.prompt - cached) * price.prompt_per_1m + cached * cached_price
+    return (spent + usage.completion * price.completion_per_1m) / 1_000_000
 
 
 class Observer:
     """Hears of the answer to one forwarded request. ``model`` is a metric's label.
 
     Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself.
+    ``keep`` is told once how it ended: the answer, or ``None`` where no whole one came. ``conceal`` takes a count out
+    of a stream that the client did not ask for.
     """
 
-    __slots__ = ("_answer", "_first", "_keep", "_last", "_metrics", "_model", "_settings", "_started")
+    __slots__ = (
+        "_answer", "_concealed", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_settings", "_started",
+    )  # fmt: skip
 
     def __init__(
-        self, metrics: Metrics, model: str, settings: UsageSettings, keep: Callable[[Answer], None] | None = None
+        self,
+        metrics: Metrics,
+        model: str,
+        settings: UsageSettings,
+        keep: Callable[[Answer | None], None] | None = None,
+        *,
+        price: Pricing | None = None,
+        conceal: bool = False,
     ) -> None:
         self._metrics, self._model, self._settings, self._keep = metrics, model, settings, keep
+        self._price = price
+        self._concealed = WithoutUsage() if conceal else None
         self._started = perf_counter()
         self._answer: Answer | None = None
         self._first = self._last = 0.0
@@ -43,13 +116,19 @@ class Observer:
         self._answer = Answer(streamed)
         return True
 
-    def received(self, piece: bytes) -> None:
-        """A piece of the body."""
-        if self._answer is not None and self._answer.feed(piece):
+    def received(self, piece: bytes, *, last: bool = False) -> bytes | None:
+        """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""
+        if self._answer is None:
+            return None
+        if self._answer.feed(piece):
             self._last = perf_counter()
             if not self._first:
                 self._first = self._last
                 self._metrics.first_token_seconds.labels(self._model).observe(self._first - self._started)
+        if self._concealed is None or not self._answer.streamed:
+            return None
+        passed = self._concealed.feed(piece, last=last)
+        return None if passed == piece else passed
 
     def completed(self) -> None:
         """The whole body has been received."""
@@ -59,20 +138,23 @@ class Observer:
     def ended(self) -> None:
         """The exchange is over, completed or not."""
         answer, self._answer = self._answer, None
-        if answer is None:
-            return
-        # Clients hang up once they have read a stream's last event; that was all of it.
-        if answer.complete and self._keep is not None:
-            self._keep(answer)
+        keep, self._keep = self._keep, None
+        if keep is not None:
+            # Clients hang up once they have read a stream's last event; that was all of it.
+            keep(answer if answer is not None and answer.complete else None)
+        if answer is not None:
+            self._count(answer)
+
+    def _count(self, answer: Answer) -> None:
         reason = answer.finish_reason if answer.finish_reason in REASONS else "other"
         self._metrics.finished.labels(self._model, reason if answer.complete else "aborted").inc()
         if answer.chunks > 1 and answer.streamed:
             each = (self._last - self._first) / (answer.chunks - 1)
             self._metrics.token_seconds.labels(self._model).observe(each)
-        if answer.usage is not None:
-            for kind, count in (
-                ("prompt", answer.usage.prompt),
-                ("completion", answer.usage.completion),
-                ("cached", answer.usage.cached),
-            ):
-                self._metrics.tokens.labels(self._model, kind).inc(count)
+        if answer.usage is None:
+            return
+        for kind in ("prompt", "completion", "cached"):
+            self._metrics.tokens.labels(self._model, kind).inc(getattr(answer.usage, kind))
+        if self._price is not None:
+            spent = self._metrics.cost.labels(self._model, self._price.currency)
+            spent.inc(cost(answer.usage, self._price))

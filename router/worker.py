@@ -133,7 +133,8 @@ class Worker:
     ) -> None:
         self.port = port
         self._loaded = loaded
-        self._prepared: Loaded | None = None
+        self._next: Loaded | None = None
+        self._offered: Loaded | None = None  # what the running process has prepared
         self._fixed = {
             "port": port,
             "bundle": str(bundle),
@@ -174,8 +175,13 @@ class Worker:
             env=self._environment,
             limit=LONGEST_LINE,
         )
-        start = {**self._fixed, "text": self._loaded.text, "file": self._loaded.file, "adapters": self._adapters}
+        began_with = self._loaded
+        start = {**self._fixed, "text": began_with.text, "file": began_with.file, "adapters": self._adapters}
+        self._offered = None
         await self._ask(start)
+        if self._loaded is not began_with:
+            # Another generation was committed while it started.
+            await self._change_over()
         self.ready.set()
 
     async def _stop(self) -> None:
@@ -193,20 +199,30 @@ class Worker:
         Raises:
             Rejected: the worker cannot serve it.
         """
-        self._prepared = loaded
+        self._next = loaded
         if self.ready.is_set():
-            await self._ask({"do": "prepare", "text": loaded.text, "file": loaded.file})
+            await self._offer(loaded)
 
     async def commit(self) -> None:
-        if self._prepared is not None:
-            self._loaded, self._prepared = self._prepared, None
+        if self._next is not None:
+            self._loaded, self._next = self._next, None
         if self.ready.is_set():
             try:
-                await self._ask({"do": "commit"})
-            except Rejected:
-                # It was started since with the generation before: it has to start again.
+                await self._change_over()
+            except Rejected as rejected:
+                log.error("worker is ended", extra={"fields": {"port": self.port, "reason": str(rejected)[:300]}})
                 if self._process is not None:
                     self._process.kill()
+
+    async def _offer(self, loaded: Loaded) -> None:
+        await self._ask({"do": "prepare", "text": loaded.text, "file": loaded.file})
+        self._offered = loaded
+
+    async def _change_over(self) -> None:
+        """Have the process serve what is committed; one that has come up since was not there to prepare it."""
+        if self._offered is not self._loaded:
+            await self._offer(self._loaded)
+        await self._ask({"do": "commit"})
 
     async def replay(self, name: str) -> dict[str, Any] | None:
         """The record of a decision that the worker has made, by its id."""

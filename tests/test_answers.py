@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.answers import Answer, Events, Usage
-from router.config.schema import UsageSettings
+from router.config.schema import Pricing, UsageSettings
 from router.telemetry import Metrics
-from router.usage import Observer
+from router.usage import Observer, WithoutUsage, cost
 
 
 def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:
@@ -90,12 +90,26 @@ def test_an_answer_of_another_shape_is_none(answer: bytes) -> None:
 # --- usage ---------------------------------------------------------------------------------------------------------
 
 
+COUNTED = {
+    "router_cost_total",
+    "router_tokens_total",
+    "router_answers_total",
+    "router_time_to_first_token_seconds_count",
+}
+
+
 def counted(metrics: Metrics) -> dict[str, float]:
     return {
         " ".join((sample.name, *sample.labels.values())): sample.value
         for family in metrics.registry.collect()
         for sample in family.samples
-        if sample.name in ("router_tokens_total", "router_answers_total", "router_time_to_first_token_seconds_count")
+        if sample.name
+        in (
+            "router_cost_total",
+            "router_tokens_total",
+            "router_answers_total",
+            "router_time_to_first_token_seconds_count",
+        )
     }
 
 
@@ -141,3 +155,74 @@ def test_an_answer_that_breaks_off_is_counted_as_that() -> None:
     observer.received(STREAM[:200])
     observer.ended()
     assert counted(metrics)["router_answers_total m aborted"] == 1
+
+
+# --- usage that the client did not ask for ---------------------------------------------------------------------------
+
+COUNT = b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode() + b"\n\n"
+
+
+def passed(pieces: list[bytes]) -> bytes:
+    stream = WithoutUsage()
+    return b"".join(stream.feed(piece) for piece in pieces) + stream.feed(b"", last=True)
+
+
+@pytest.mark.parametrize("cut", range(len(STREAM) + 1))
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_the_count_is_taken_out_wherever_the_stream_is_cut(cut: int, end: bytes) -> None:
+    stream, wanted = (text.replace(b"\r\n", b"\n").replace(b"\n", end) for text in (STREAM, STREAM.replace(COUNT, b"")))
+    assert COUNT not in wanted and len(wanted) < len(stream)
+    assert passed([stream[:cut], stream[cut:]]) == wanted
+
+
+def test_whole_events_do_not_wait() -> None:
+    stream = WithoutUsage()
+    event = chunk({"content": "now"}).encode()
+    assert stream.feed(event) == event
+    assert stream.feed(event + event[:9]) == event
+    assert stream.feed(event[9:]) == event
+
+
+@given(st.lists(st.sampled_from([b"data: x", b"\n\n", b"\r\n", b'{"usage":', b"\xff", COUNT[:-2], b""]), max_size=12))
+def test_nothing_else_is_taken_out(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    gone = len(whole) - len(passed(pieces))
+    assert passed([whole]) == passed(pieces)
+    assert gone <= whole.count(COUNT[:-2]) * (len(COUNT) + 2)
+
+
+def test_a_stream_is_passed_on_changed_only_where_it_is_to_be() -> None:
+    metrics = Metrics()
+    observer = Observer(metrics, "m", UsageSettings(streams=True), conceal=True)
+    assert observer.answered(200, EVENTS)
+    assert observer.received(chunk({"content": "a"}).encode()) is None
+    assert observer.received(COUNT) == b""
+    assert observer.received(b"data: [DONE]\n\n", last=True) is None
+    observer.completed()
+    observer.ended()
+    assert counted(metrics)["router_tokens_total m prompt"] == 7
+
+
+def test_what_an_answer_cost() -> None:
+    price = Pricing(currency="EUR", prompt_per_1m=2, completion_per_1m=10, cached_input_per_1m=0.5)
+    assert cost(Usage(prompt=1000, completion=300, cached=400), price) == pytest.approx(0.0012 + 0.0002 + 0.003)
+    assert cost(Usage(prompt=10, completion=0, cached=99), Pricing(prompt_per_1m=1)) == pytest.approx(0.00001)
+    metrics = Metrics()
+    observer = Observer(metrics, "m", UsageSettings(streams=True), price=price)
+    assert observer.answered(200, EVENTS)
+    observer.received(STREAM)
+    observer.ended()
+    assert counted(metrics)["router_cost_total m EUR"] == pytest.approx((2 * 2 + 5 * 0.5 + 3 * 10) / 1e6)
+
+
+def test_whoever_keeps_answers_is_told_once_how_it_ended() -> None:
+    for pieces, whole in (([STREAM], True), ([STREAM[:200]], False), ([], False)):
+        told: list[Answer | None] = []
+        observer = Observer(Metrics(), "m", UsageSettings(), told.append)
+        if pieces:
+            assert observer.answered(200, EVENTS)
+        for piece in pieces:
+            observer.received(piece)
+        observer.ended()
+        observer.ended()
+        assert [answer is not None for answer in told] == [whole]

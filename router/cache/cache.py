@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from router.answers import Answer
 from router.cache.entry import Entry, Store, StoreUnavailable
+from router.cache.flights import Flights
 from router.cache.guard import difference
 from router.cache.scope import scope_of
 from router.chat import ChatRequest, message_text
@@ -58,7 +59,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """``kind`` is `exact` or `semantic`, ``age`` in seconds."""
+    """``kind`` is `exact`, `semantic` or `coalesced`, ``age`` in seconds."""
 
     kind: str
     similarity: float
@@ -83,6 +84,7 @@ class SemanticCache:
         self.store, self.settings = store, settings
         self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
         self._secret = secret or secrets.token_bytes(32)
+        self._flights = Flights()
 
     def question(
         self,
@@ -169,8 +171,33 @@ class SemanticCache:
                 return "semantic", self._hit("semantic", similarity, candidate)
         return ("guarded" if near else "miss"), None
 
-    async def keep(self, question: Question, answer: Answer) -> None:
+    def sent(self, question: Question) -> None:
+        """``question`` goes to a backend; :meth:`keep` hears how that ended."""
+        self._flights.start(question.exact)
+
+    async def coalesced(self, question: Question) -> Hit | None:
+        """The answer to the same question if it is on its way already and comes within the configured wait."""
+        seconds = self.settings.coalesce_ms / 1000
+        if not (seconds and question.may_read and await self._flights.wait(question.exact, seconds)):
+            return None
+        try:
+            entry = await self.store.get(question.exact)
+        except StoreUnavailable:
+            return None
+        if entry is None:
+            return None
+        self._metrics.cache.labels(question.decision, "coalesced").inc()
+        return self._hit("coalesced", 1.0, entry)
+
+    async def keep(self, question: Question, answer: Answer | None) -> None:
         """Store a complete answer; anything else is let go."""
+        try:
+            if answer is not None:
+                await self._store(question, answer)
+        finally:
+            self._flights.land(question.exact)
+
+    async def _store(self, question: Question, answer: Answer) -> None:
         if not question.may_store or not answer.complete or answer.finish_reason != "stop":
             return
         if answer.tool_calls or not answer.text:

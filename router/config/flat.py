@@ -73,7 +73,7 @@ class Adapter(Section):
 
 class Model(Section):
     NOT_ACTIVE = frozenset(
-        {"pricing", "pii_policy", "access_key", "api_format", "external_model_ids", "param_size", "capabilities",
+        {"pii_policy", "access_key", "api_format", "external_model_ids", "param_size", "capabilities",
          "quality_score", "context_window_size", "tags", "modality"}
     )  # fmt: skip
 
@@ -83,6 +83,7 @@ class Model(Section):
     loras: tuple[Adapter, ...] | None = None
     description: Any = None
     hidden: Any = None
+    pricing: Any = None
 
 
 class Score(Section):
@@ -427,7 +428,7 @@ def _providers(data: dict[str, Any], models: dict[str, Path], converted: Convert
         at: Path = ("providers", "models", index)
         converted.put(at, {}, source)
         converted.put((*at, "name"), name, source)
-        converted.put_each(at, described, source, ("reasoning_family", "hidden"))
+        converted.put_each(at, described, source, ("reasoning_family", "pricing", "hidden"))
         chosen = _chosen(name, described, source, endpoints, converted)
         for place, (path, endpoint) in enumerate(chosen):
             _backend(endpoint, path, (*at, "backend_refs", place), converted)

@@ -6,7 +6,7 @@ vLLM Semantic Router's v0.3 form, are accepted, and are reported as having no ef
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -125,10 +125,23 @@ class Reliability(Section):
     health_check_timeout: float = Field(2, gt=0, description="Seconds a health check may take.")
 
 
+class Pricing(Section):
+    """What tokens cost. Adapters cost what their base model costs."""
+
+    NOT_ACTIVE = frozenset({"cache_write_per_1m"})
+
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field("USD", description="ISO 4217 code.")
+    prompt_per_1m: float = Field(0, ge=0, description="Price of a million tokens of input.")
+    completion_per_1m: float = Field(0, ge=0, description="Price of a million tokens of output.")
+    cached_input_per_1m: float | None = Field(
+        None, ge=0, description="Price of a million tokens of input that the backend had cached; default as the others."
+    )
+
+
 class ProviderModel(Section):
     """One model that backends serve."""
 
-    NOT_ACTIVE = frozenset({"api_format", "external_model_ids", "pricing"})
+    NOT_ACTIVE = frozenset({"api_format", "external_model_ids"})
 
     name: Name = Field(description="The model's name, as clients know it.")
     provider_model_id: Name | None = Field(
@@ -136,6 +149,7 @@ class ProviderModel(Section):
     )
     reasoning_family: Name | None = Field(None, description="A key of `providers.defaults.reasoning_families`.")
     backend_refs: tuple[BackendRef, ...] = Field((), description="Where the model is served; at least one.")
+    pricing: Pricing | None = Field(None, description="Prices, for the metric `router_cost`.")
     reliability: Reliability = Field(default_factory=Reliability, description="Retries, health checks, ejection.")
     hidden: bool = Field(False, description="Leave the model out of `GET /v1/models`, and unknown to clients.")
 
@@ -772,6 +786,17 @@ class UsageSettings(Section):
     streams: bool = Field(
         False, description="Read streamed answers too: also time to the first token and for each. Each piece costs CPU."
     )
+    request_on_streams: bool = Field(
+        False,
+        description="With `streams`: have backends count the tokens of streams (`stream_options.include_usage`); "
+        "clients that did not ask for the count do not see it.",
+    )
+
+    @model_validator(mode="after")
+    def _only_where_streams_are_read(self) -> Self:
+        if self.request_on_streams and not self.streams:
+            raise ValueError("`request_on_streams` needs `streams: true`")
+        return self
 
 
 class Observability(Section):
@@ -965,6 +990,13 @@ class CacheSettings(Section):
         description="`user`: nobody gets another's answer; `tenant`: those of one trusted tenant share; `global`: all.",
     )
     anonymous: bool = Field(True, description="Let callers without any credential share one scope of their own.")
+    coalesce_ms: int = Field(
+        0,
+        ge=0,
+        le=60_000,
+        description="Longest wait, in ms, of a request that is not streamed for the answer to the same one, already on "
+        "its way in this worker for the same scope. 0: each goes to the backend.",
+    )
 
 
 class Stores(Section):

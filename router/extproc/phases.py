@@ -86,8 +86,11 @@ class ResponseHeaders:
 
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
+    """``replaced`` is what the client gets in the piece's place, ``None`` for the piece as it is."""
+
     body: bytes = b""
     end_of_stream: bool = False
+    replaced: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,14 @@ class ContinueResponse:
 
 @dataclass(frozen=True, slots=True)
 class ContinueResponseBody:
-    """Let a piece of the answer pass. ``echo`` is not ``None`` where the piece has to be sent back."""
+    """Let a piece of the answer pass, or ``replaced`` in its place.
+
+    ``echo`` is not ``None`` where the piece has to be sent back.
+    """
 
     echo: bytes | None = None
     end_of_stream: bool = False
+    replaced: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +393,9 @@ class Exchange:
     def _answer_piece(self, event: ResponseBody) -> Command:
         if event.end_of_stream:
             self._phase = _Phase.CLOSED
-        echo = event.body if self._answer_mode is BodyMode.FULL_DUPLEX_STREAMED else None
+        if self._answer_mode is not BodyMode.FULL_DUPLEX_STREAMED:
+            return ContinueResponseBody(None, event.end_of_stream, event.replaced)
+        echo = event.body if event.replaced is None else event.replaced
         return ContinueResponseBody(echo, event.end_of_stream)
 
     def _too_large(self) -> ImmediateReply:

@@ -173,7 +173,7 @@ def _observed(observer: Observer, event: Event) -> Event:
         case ResponseHeaders():
             return replace(event, watched=observer.answered(event.status, dict(event.headers)))
         case ResponseBody():
-            observer.received(event.body)
+            event = replace(event, replaced=observer.received(event.body, last=event.end_of_stream))
             if event.end_of_stream:
                 observer.completed()
         case ResponseTrailers():

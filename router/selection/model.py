@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from router.config.schema import Config, Decision, Hints, ModelRef, ProviderModel, ReasoningFamily
+from router.config.schema import Config, Decision, Hints, ModelRef, Pricing, ProviderModel, ReasoningFamily
 from router.selection.adapters import LoadedAdapters
 
 
@@ -122,6 +122,10 @@ class ModelCatalog:
     def is_declared(self, name: str) -> bool:
         """Whether the configuration names this model or adapter: what it does not name is without number."""
         return name in self._models or name in self._known.bases
+
+    def price(self, base: str) -> Pricing | None:
+        """What tokens of a base model cost, if the configuration says so."""
+        return self._models[base].pricing
 
     def concrete(self, name: str, loaded: LoadedAdapters = NOTHING_KNOWN) -> Selection | None:
         """The model or adapter that a client asked for by name; ``None`` if there is none, or it is hidden."""

@@ -263,8 +263,9 @@ def ext_proc_filter(config: Config) -> ExternalProcessor:
     Envoy waits longer for a message than the router's own deadlines, so that in the ordinary case the router decides
     what happens when time runs out.
     """
-    inference = config.global_.inference
+    inference, cache = config.global_.inference, config.global_.stores.semantic_cache
     deadlines = inference.deadline_ms / 1000 if inference.deadline_ms is not None else 1.0
+    deadlines += cache.coalesce_ms / 1000
     return ExternalProcessor(
         failure_mode_allow=config.global_.services.envoy.failure_mode_allow,
         message_timeout=_seconds(deadlines + 4),

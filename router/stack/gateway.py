@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 # How long Envoy may take over new clusters: the first health check of a backend that does not answer.
 WARM_WITHIN = 6.0
+# Envoy says that it has a change once its main thread has it; its busy workers take it a little later, and nothing
+# tells when. A request that the router sent by a new route meanwhile would find none.
+SPREAD_WITHIN = 0.3
 _DEMO = "demo.json"
 
 
@@ -65,6 +68,7 @@ class FileGateway:
         await self._until(version, "cds")
         version = envoy.write_routes(both, self._directory)
         await self._until(version, "rds")
+        await asyncio.sleep(SPREAD_WITHIN)
         self._served = config
 
     async def narrow(self, config: Config) -> None:

@@ -69,6 +69,10 @@ class Metrics:
             "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"],
             registry=registry,
         )  # fmt: skip
+        self.cost = Counter(
+            "router_cost", "What the tokens of answers that were read cost, by the configured prices.",
+            ["model", "currency"], registry=registry,
+        )  # fmt: skip
         self.finished = Counter(
             "router_answers", "Answers that were read, by how they ended.", ["model", "reason"], registry=registry
         )

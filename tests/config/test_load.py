@@ -54,7 +54,7 @@ def test_all_problems_of_a_file_are_reported_at_once_with_line_path_and_nearest_
               backend_refs:
                 - endpoint: nohost
             - name: small
-              pricing: {prompt_per_1m: 1}
+              api_format: openai
               backend_refs: [{endpoint: "a:1"}]
         routing:
           strategy: prioirty
@@ -82,7 +82,7 @@ def test_all_problems_of_a_file_are_reported_at_once_with_line_path_and_nearest_
         (8, "warning", "providers.models[0].reasoning_family", None),
         (10, "error", "providers.models[0].backend_refs[0].endpoint", None),
         (11, "error", "providers.models[1].name", None),
-        (12, "warning", "providers.models[1].pricing", None),
+        (12, "warning", "providers.models[1].api_format", None),
         (15, "error", "routing.strategy", "priority"),
         (20, "error", "routing.decisions[0].priority", None),
         (21, "error", "routing.decisions[0].rules", None),

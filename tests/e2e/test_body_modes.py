@@ -16,7 +16,9 @@ CONFIG = """
 version: v0.3
 providers:
   models:
-    - {name: talker, backend_refs: [{endpoint: "127.0.0.1:1"}]}
+    - name: talker
+      backend_refs: [{endpoint: "127.0.0.1:1"}]
+      pricing: {prompt_per_1m: 1000000, completion_per_1m: 2000000}
 routing:
   signals: {}
   decisions:
@@ -39,7 +41,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     before, after = request.param
     services = {
         "envoy": {"request_body_mode": before, "response_body_mode": after},
-        "observability": {"usage": {"streams": True}},
+        "observability": {"usage": {"streams": True, "request_on_streams": True}},
     }
     changes = {"global": {"services": services, "router": {"max_body_bytes": 4 * 1024 * 1024}}}
     yield from running(Talking(directory, directory / "modes.yaml", changes, grpc=triton_port))
@@ -86,6 +88,27 @@ def test_usage_is_counted_for_both(site: Site) -> None:
     wait_for(lambda: tokens() > before + completion, 5, "tokens of a stream")
     assert site.metric("router_answers_total", model="talker", reason="stop") == ended + 2
     assert site.metric("router_time_to_first_token_seconds_count", model="talker") >= 1
+
+
+@pytest.mark.parametrize("model", ["MoM", "talker"])
+def test_a_stream_is_counted_and_the_count_is_hidden_from_who_did_not_ask(site: Site, model: str) -> None:
+    def counted(kind: str) -> float:
+        return site.metric("router_tokens_total", model="talker", kind=kind)
+
+    def spent() -> float:
+        return site.metric("router_cost_total", model="talker", currency="USD")
+
+    prompts, completions, before = counted("prompt"), counted("completion"), spent()
+    chunks = list(
+        site.openai.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "hello"}], stream=True,
+            extra_headers={"x-demo-script": "chunks=30;seconds=0.3"},
+        )
+    )  # fmt: skip
+    assert all(chunk.usage is None and chunk.choices for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    wait_for(lambda: counted("completion") == completions + 30, 5, "tokens of the stream")
+    assert spent() - before == (counted("prompt") - prompts) + 2 * 30
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(site: Site) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -59,7 +61,7 @@ class Caching(Site):
 def site(tmp_path_factory: pytest.TempPathFactory, triton_port: int) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("cache")
     (directory / "cache.yaml").write_text(CONFIG)
-    changes = {"global": {"stores": {"semantic_cache": {"ttl_seconds": 600}}}}
+    changes = {"global": {"stores": {"semantic_cache": {"ttl_seconds": 600, "coalesce_ms": 3000}}}}
     yield from running(Caching(directory, directory / "cache.yaml", changes, grpc=triton_port))
 
 
@@ -171,6 +173,34 @@ def test_an_exact_repeat_asks_no_signal(site: Site) -> None:
     assert calls() == before
     assert site.metric("router_cache_lookups_total", result="repeat") >= 10
     client.close()
+
+
+def at_once(site: Site, prompt: str, script: str, callers: list[dict[str, str]], **fields: Any) -> list[httpx.Response]:
+    with ThreadPoolExecutor(len(callers)) as pool:
+        return list(
+            pool.map(lambda caller: site.ask(prompt, headers={**caller, "x-demo-script": script}, **fields), callers)
+        )
+
+
+def test_the_same_question_at_once_goes_to_the_backend_once_a_caller(site: Site) -> None:
+    answers = at_once(site, "How far is the moon?", "delay=1.5", [ADA] * 6 + [BOB] * 2)
+    said = {answer.json()["choices"][0]["message"]["content"] for answer in answers}
+    told = Counter((path_of(answer), answer.headers["x-vsr-cache-hit"]) for answer in answers)
+    assert told == {("upstream", "miss"): 2, ("cache", "coalesced"): 6}
+    assert len(said) == 1
+    assert site.metric("router_cache_lookups_total", result="coalesced") == 6
+
+
+def test_who_waited_for_an_answer_that_failed_or_is_late_asks_for_itself(site: Site) -> None:
+    failed = at_once(site, "How far is the sun?", "delay=0.5;status=500", [ADA] * 3)
+    assert [answer.status_code for answer in failed] == [500] * 3
+    late = at_once(site, "How far is Mars?", "delay=4", [ADA] * 2)
+    assert [path_of(answer) for answer in late] == ["upstream"] * 2
+
+
+def test_streams_do_not_wait_for_each_other(site: Site) -> None:
+    streams = at_once(site, "How far is Venus?", "chunks=25;seconds=0.5", [ADA] * 2, stream=True)
+    assert [answer.headers["x-vsr-cache-hit"] for answer in streams] == ["miss"] * 2
 
 
 def test_purging(site: Site) -> None:
