@@ -6,8 +6,6 @@ import argparse
 from datetime import date
 from pathlib import Path
 
-from perf import ladder
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
@@ -17,8 +15,33 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument("--connections", type=int, action="append", help="default: 1 and 8")
     command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
+    command.set_defaults(run=_ladder)
+    command = commands.add_parser("triton", help="the signal models on Triton, by NVIDIA's perf_analyzer")
+    command.add_argument("--repository", type=Path, default=Path("model_repository"))
+    command.add_argument("--address", help="host:port of a running Triton (gRPC); default: one is started")
+    command.add_argument("--model-config-name", default="cpu", help="configuration of the Triton that is started")
+    command.add_argument("--concurrency", type=int, action="append", help="requests in flight; default: 1, 2, 4, 8")
+    command.add_argument("--bucket", type=int, action="append", help="only this padded length; repeat")
+    command.add_argument("--requests", type=int, default=300, help="of each measurement")
+    command.add_argument("--out", type=Path, default=Path("build/perf-triton"))
+    command.set_defaults(run=_triton)
     options = parser.parse_args()
+    options.run(options)
+
+
+def _ladder(options: argparse.Namespace) -> None:
+    from perf import ladder
+
     ladder.run(options.requests, options.rounds, options.connections or [1, 8], options.out)
+
+
+def _triton(options: argparse.Namespace) -> None:
+    from perf import triton
+
+    triton.run(
+        options.repository, options.out, address=options.address, config_name=options.model_config_name,
+        concurrency=options.concurrency or triton.CLOSED, buckets=options.bucket or (), requests=options.requests,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
