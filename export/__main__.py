@@ -65,12 +65,18 @@ def _parser() -> argparse.ArgumentParser:
         _common(command)
         if name in ("onnx", "all"):
             command.add_argument(
-                "--for", dest="platforms", choices=("cpu", "gpu", "both"), default="cpu", help="whose graphs"
+                "--for",
+                dest="platforms",
+                choices=("cpu", "gpu", "both", "torch"),
+                default="cpu",
+                help="whose graphs; `torch` stands in for plans where TensorRT's builder is missing",
             )
         elif name == "verify":
             _verify_options(command)
         elif name == "report":
             command.add_argument("--out", type=Path, default=ROOT / "docs" / "export-report.md", help="page to write")
+            command.add_argument("--results", type=Path, action="append", help="a `verify.json`; default: the build's")
+            command.add_argument("--perf", type=Path, help="folder of a `python -m perf triton` run")
         elif name == "train-head":
             _train_options(command)
         elif name == "evaluate":
@@ -156,7 +162,8 @@ def _verify(pipeline: Pipeline, options: argparse.Namespace) -> None:
 def _report(pipeline: Pipeline, options: argparse.Namespace) -> None:
     from export import verify_report
 
-    verify_report.write(pipeline, options.out)
+    verify_report.write(options.results or [options.build / "verify.json"], options.perf, options.out)
+    pipeline.progress(f"report: {options.out}")
 
 
 def _train_head(pipeline: Pipeline, options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 Several classifiers on one trunk become one forward. A classifier that was tuned from the trunk keeps its own upper
 layers; the layers below, which are the trunk's to the bit, are computed once. Nothing of the architecture is rewritten
-for it: the modules are shared, each head runs through the library's own code, and equal nodes are merged in the graph.
+for it: each head runs through the library's own code, which is given the trunk's states where layers are the same.
 """
 
 from __future__ import annotations
@@ -248,16 +248,39 @@ def _layers(trunk: Any) -> nn.ModuleList:
     return found
 
 
+class _Recalled(nn.Module):
+    """Stands where a tuned classifier has a layer that is the trunk's: gives what the trunk's gave in this forward."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        # What the library asks of a layer beside calling it, such as its kind of attention.
+        for name, value in vars(layer).items():
+            if isinstance(value, str | int | float) and name != "training":
+                setattr(self, name, value)
+        # In a list, so that exporters do not take it for a tensor of the module.
+        self._given: list[Any] = []
+        layer.register_forward_hook(self._remember)
+
+    def _remember(self, layer: nn.Module, given: Any, output: Any) -> None:
+        self._given[:] = [output]
+
+    def forward(self, *arguments: Any, **more: Any) -> Any:
+        return self._given[0]
+
+
 def _share(trunk: Any, tuned: Any) -> int:
-    """Give ``tuned`` the trunk's own modules as far up as the weights are the same; returns how many layers that is."""
+    """Let ``tuned`` take from the trunk what it has in common with it; returns how many layers that is.
+
+    The trunk must run first.
+    """
     if not _same(trunk.embeddings, tuned.embeddings):
         return 0
-    tuned.embeddings = trunk.embeddings
+    tuned.embeddings = _Recalled(trunk.embeddings)
     own, theirs = _layers(trunk), _layers(tuned)
     for index in range(min(len(own), len(theirs))):
         if not _same(own[index], theirs[index]):
             return index
-        theirs[index] = own[index]
+        theirs[index] = _Recalled(own[index])
     return min(len(own), len(theirs))
 
 
@@ -330,6 +353,18 @@ def export(network: Network, flavour: Flavour, target: Path) -> dict[str, int]:
     for node in model.graph.node:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
     return counts
+
+
+def save_program(network: Network, target: Path) -> None:
+    """Write the program for `export/serving/torch_model.py`: PyTorch's own format, weights inside."""
+    ids = torch.ones((2, EXAMPLE_LENGTH), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 3:] = 0
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    with torch.no_grad():
+        program = torch.export.export(network, (ids, mask), dynamic_shapes=(shape, shape), strict=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, target)
 
 
 def _rename_outputs(model: onnx.ModelProto) -> None:

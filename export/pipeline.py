@@ -20,7 +20,7 @@ from export.manifest import Model
 if TYPE_CHECKING:
     from export.encoder import Encoder, Vectors
 
-Platform = Literal["cpu", "gpu"]
+Platform = Literal["cpu", "gpu", "torch"]
 
 # A change in one of these modules changes what the step makes.
 _CODE = Path(__file__).parent
@@ -55,7 +55,10 @@ class Pipeline:
     def graphs(self, platform: Platform) -> None:
         """The graph of every model, in the flavour of ``platform``, in the repository."""
         for model in self.models:
-            self.served(model, platform)
+            if platform == "torch":
+                self.program(model)
+            else:
+                self.served(model, platform)
 
     def write_repository(self) -> None:
         """Configurations, labels, tokenizers and the bundle's manifest."""
@@ -90,6 +93,19 @@ class Pipeline:
             request.write_text(json.dumps(document, indent=1) + "\n")
 
         return self._step(f"{model.name}, served on GPUs", target, inputs, make, beside=[request])
+
+    def program(self, model: Model) -> Path:
+        """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing."""
+        flavour = model.precision.gpu
+        target = self.places.repository / model.name / "1" / repository.TORCH_PROGRAM
+
+        def make() -> None:
+            from export import network
+
+            network.save_program(network.Network(model, self.published(model), flavour), target)
+
+        inputs = self._torch_inputs(model) | {"flavour": flavour}
+        return self._step(f"{model.name}, PyTorch's program", target, inputs, make)
 
     def flavour(self, model: Model, flavour: str) -> Path:
         """The graph in `fp32`, `int8`, `fp16` or `bf16`."""

@@ -215,23 +215,23 @@ It is {training["method"]}:
 on the {training["flavour"]} flavour, C = {training["inverse_penalty"]:g}, seed {training["seed"]}; temperature
 {head.temperature:.3f} from {training["folds"]} folds.
 
-{_table(["training data", "rows", "weight of a row", "held-back accuracy", "sha256"], files)}
+{table(["training data", "rows", "weight of a row", "held-back accuracy", "sha256"], files)}
 
 {_CHOICES}
 ## Accuracy and calibration
 
-{_table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)"], overall)}
+{table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)"], overall)}
 
 {_NOTES}
 ![reliability](assets/reliability.png)
 
 {"".join(_class_section(name, result) for name, result in served.items())}## int8 against fp32
 
-{_table(["set", *FLAVOURS, "same label in both"], flavours)}
+{table(["set", *FLAVOURS, "same label in both"], flavours)}
 
 Median milliseconds of one forward, ONNX Runtime {version("onnxruntime")}, one thread, by padded length in tokens:
 
-{_table(["", *[str(length) for length in model.buckets]], times)}
+{table(["", *[str(length) for length in model.buckets]], times)}
 
 {chosen}
 
@@ -291,7 +291,7 @@ def _class_section(name: str, result: Result) -> str:
         rows.append([label, there, _share(hits, there), _share(hits, said), taken])
     return f"""### {name}
 
-{_table(["class", "rows", "recall", "precision", "most often taken for"], rows)}
+{table(["class", "rows", "recall", "precision", "most often taken for"], rows)}
 
 ![confusion](assets/confusion-{_slug(name)}.png)
 
@@ -307,7 +307,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "-"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 

@@ -22,6 +22,7 @@ TOKENIZER_CODE = CODE / "minilm_tokenizer" / "1" / "model.py"
 CPU_GRAPH = "model.onnx"
 GPU_GRAPH = "gpu.onnx"
 GPU_PLAN = "gpu.json"
+TORCH_PROGRAM = "model.pt2"
 # NVIDIA's data-centre and workstation GPUs from Turing on. A plan fits one of them only.
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 

@@ -612,8 +612,12 @@ def _server(
 
 
 @contextmanager
-def started(root: Path, directory: Path, config_name: str = "cpu", *, seconds: float = 120) -> Iterator[str]:
+def started(
+    root: Path, directory: Path, config_name: str = "cpu", *, models: Sequence[str] = (), seconds: float = 120
+) -> Iterator[str]:
     """Start the server of the nvidia-pytriton wheel on ``root`` and wait until it is ready; yields `host:port`.
+
+    Only ``models`` are loaded, if any are named.
 
     Raises ExportError with the end of its log when it does not come up.
     """
@@ -622,6 +626,8 @@ def started(root: Path, directory: Path, config_name: str = "cpu", *, seconds: f
     grpc_port, metrics_port = _free_ports()
     server = triton.prepare(root, directory, grpc_port=grpc_port, metrics_port=metrics_port)
     command = [part.replace("--model-config-name=cpu", f"--model-config-name={config_name}") for part in server.command]
+    if models:
+        command += ["--model-control-mode=explicit", *(f"--load-model={model}" for model in models)]
     log = directory / "triton.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=server.environment, stdout=output, stderr=subprocess.STDOUT)

@@ -25,6 +25,15 @@ def main() -> None:
     command.add_argument("--requests", type=int, default=300, help="of each measurement")
     command.add_argument("--out", type=Path, default=Path("build/perf-triton"))
     command.set_defaults(run=_triton)
+    command = commands.add_parser("gpu", help="on a GPU host: build, serve, verify, measure, in bounded time")
+    command.add_argument("--out", type=Path, default=Path("build/gpu"))
+    command.add_argument("--work", type=Path, help="for weights and graphs; default: `work` in the output's folder")
+    command.add_argument("--seconds", type=float, default=540, help="what has not begun by then is left out")
+    command.add_argument("--trunks", type=int, default=4, choices=range(1, 6), help="most models asked at once")
+    command.add_argument("--length", type=int, default=512, help="tokens of the load")
+    command.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled by PyTorch")
+    command.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
+    command.set_defaults(run=_gpu)
     options = parser.parse_args()
     options.run(options)
 
@@ -41,6 +50,17 @@ def _triton(options: argparse.Namespace) -> None:
     triton.run(
         options.repository, options.out, address=options.address, config_name=options.model_config_name,
         concurrency=options.concurrency or triton.CLOSED, buckets=options.bucket or (), requests=options.requests,
+    )  # fmt: skip
+
+
+def _gpu(options: argparse.Namespace) -> None:
+    from perf import gpu
+
+    raise SystemExit(
+        gpu.run(
+            options.out, seconds=options.seconds, compiled=not options.no_compile, tiny=options.tiny,
+            trunks=options.trunks, length=options.length, work=options.work,
+        )
     )  # fmt: skip
 
 

@@ -6,19 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_modern as tiny
 from test_export_steps import export
 
-BASE = {
-    "hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12,
-    "max_position_embeddings": 8192, "local_attention": 128, "vocab_size": 50368, "initializer_range": 0.02,
-    "initializer_cutoff_factor": 2.0,
-}  # fmt: skip
+from export import sample as tiny
 
 
 @pytest.mark.slow
 def test_base_size_goes_all_the_way(tmp_path: Path) -> None:
-    tiny.embedder(tmp_path / "base", **BASE)
+    tiny.embedder(tmp_path / "base", **tiny.BASE)
     model = {"name": "base", "task": "embedding", "source": {"directory": "base"}, "buckets": [64, 128, 512]}
     manifest = tiny.describe(tmp_path / "models.yaml", [model])
     places = ["--manifest", manifest, "--repository", tmp_path / "repository", "--build", tmp_path / "build"]

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_modern as tiny
+
+from export import sample as tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,3 +92,32 @@ def test_the_same_weights_give_the_same_graph(exported: tuple[Path, list[object]
     for model in ("modern", "pii"):
         one, other = (place / model / "encoder.fp32.onnx" for place in (root / "build", tmp_path))
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_what_stands_in_for_a_plan_answers_as_the_graph_does(exported: tuple[Path, list[object], str]) -> None:
+    """PyTorch's program in the python backend; here on the CPU, as there is no GPU."""
+    import numpy as np
+    import onnxruntime as ort
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    from export import verify
+
+    root, places, _ = exported
+    export("all", "--for", "torch", *places)
+    config = root / "repository" / "modern" / "configs" / "torch.pbtxt"
+    config.write_text(config.read_text().replace("KIND_GPU", "KIND_CPU"))
+    ids = np.random.default_rng(1).integers(5, 90, (3, 64))
+    mask = np.ones_like(ids)
+    mask[1, 2:] = 0
+    session = ort.InferenceSession(root / "build" / "modern" / "encoder.fp16.onnx")
+    expected = session.run(["embedding", "topic"], {"input_ids": ids, "attention_mask": mask})
+    with verify.started(root / "repository", root / "torch", "torch", models=["modern"]) as address:
+        client = InferenceServerClient(address)
+        inputs = [
+            InferInput(name, [3, 64], "INT64").set_data_from_numpy(value)
+            for name, value in (("input_ids", ids), ("attention_mask", mask))
+        ]
+        answer = client.infer("modern", inputs, client_timeout=60)
+        client.close()
+    for name, value in zip(("embedding", "topic"), expected, strict=True):
+        np.testing.assert_allclose(answer.as_numpy(name), value, atol=2e-2)

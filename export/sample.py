@@ -1,4 +1,7 @@
-"""Small ModernBERT-like encoders with random weights, written to disk as the hub would give them."""
+"""ModernBERT-like encoders with random weights, written to disk as the hub would give them.
+
+For latency, which does not depend on what was learnt, and for tests, which want them small.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,12 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 WINDOW = 16
+# The numbers of ModernBERT-base.
+BASE = {
+    "hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12,
+    "max_position_embeddings": 8192, "local_attention": 128, "vocab_size": 50368, "initializer_range": 0.02,
+    "initializer_cutoff_factor": 2.0,
+}  # fmt: skip
 SENTENCES = [
     "What is the derivative of x squared?",
     "Is a verbal agreement binding, and since when?",
