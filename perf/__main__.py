@@ -9,59 +9,81 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("ladder", help="what routing costs, rung by rung, in one run")
-    command.add_argument("--requests", type=int, default=800, help="per rung, round and number of connections")
-    command.add_argument("--rounds", type=int, default=3)
-    command.add_argument("--connections", type=int, action="append", help="default: 1 and 8")
-    command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
-    command.set_defaults(run=_ladder)
-    command = commands.add_parser("triton", help="the signal models on Triton, by NVIDIA's perf_analyzer")
-    command.add_argument("--repository", type=Path, default=Path("model_repository"))
-    command.add_argument("--address", help="host:port of a running Triton (gRPC); default: one is started")
-    command.add_argument("--model-config-name", default="cpu", help="configuration of the Triton that is started")
-    command.add_argument("--concurrency", type=int, action="append", help="requests in flight; default: 1, 2, 4, 8")
-    command.add_argument("--bucket", type=int, action="append", help="only this padded length; repeat")
-    command.add_argument("--requests", type=int, default=300, help="of each measurement")
-    command.add_argument("--out", type=Path, default=Path("build/perf-triton"))
-    command.set_defaults(run=_triton)
-    command = commands.add_parser("gpu", help="on a GPU host: build, serve, verify, measure, in bounded time")
-    command.add_argument("--out", type=Path, default=Path("build/gpu"))
-    command.add_argument("--work", type=Path, help="for weights and graphs; default: `work` in the output's folder")
-    command.add_argument("--seconds", type=float, default=540, help="what has not begun by then is left out")
-    command.add_argument("--trunks", type=int, default=4, choices=range(1, 6), help="most models asked at once")
-    command.add_argument("--length", type=int, default=512, help="tokens of the load")
-    command.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled by PyTorch")
-    command.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
-    command.set_defaults(run=_gpu)
-    options = parser.parse_args()
-    options.run(options)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    rungs = commands.add_parser("ladder", help="what routing costs, rung by rung, in one run")
+    rungs.add_argument("--requests", type=int, default=800, help="per rung, round and number of connections")
+    rungs.add_argument("--rounds", type=int, default=3)
+    rungs.add_argument("--connections", type=int, action="append", help="default: 1 and 8")
+    streamed = commands.add_parser("streams", help="what a streamed answer costs, in each body mode")
+    streamed.add_argument("--streams", type=int, default=64)
+    streamed.add_argument("--chunks", type=int, default=500)
+    streamed.add_argument("--seconds", type=float, default=10, help="how long a stream takes")
+    streamed.add_argument("--requests", type=int, default=150, help="first chunks per mode and round")
+    streamed.add_argument("--rounds", type=int, default=3)
+    cached = commands.add_parser("cache", help="what hits cost, and lookups among many answers")
+    cached.add_argument("--requests", type=int, default=220, help="per rung and round")
+    cached.add_argument("--rounds", type=int, default=3)
+    cached.add_argument("--entries", type=int, default=100_000)
+    long = commands.add_parser("soak", help="many requests: memory, bounds, time to live")
+    long.add_argument("--requests", type=int, default=100_000)
+    quality = commands.add_parser("cache-quality", help="what the semantic cache gets wrong and what it finds")
+    quality.add_argument("--pairs", type=Path, required=True, help="JSON lines of `a`, `b`, `label`, `source`")
+    quality.add_argument("--picture", type=Path, default=Path("docs/assets/cache-quality.png"), help="the curve")
+    served = commands.add_parser("triton", help="the signal models on Triton, by NVIDIA's perf_analyzer")
+    served.add_argument("--repository", type=Path, default=Path("model_repository"))
+    served.add_argument("--address", help="host:port of a running Triton (gRPC); default: one is started")
+    served.add_argument("--model-config-name", default="cpu", help="configuration of the Triton that is started")
+    served.add_argument("--concurrency", type=int, action="append", help="requests in flight; default: 1, 2, 4, 8")
+    served.add_argument("--bucket", type=int, action="append", help="only this padded length; repeat")
+    served.add_argument("--requests", type=int, default=300, help="of each measurement")
+    accelerated = commands.add_parser("gpu", help="on a GPU host: build, serve, verify, measure, in bounded time")
+    accelerated.add_argument("--work", type=Path, help="for weights and graphs; default: `work` in the output's folder")
+    accelerated.add_argument("--seconds", type=float, default=540, help="what has not begun by then is left out")
+    accelerated.add_argument("--trunks", type=int, default=4, choices=range(1, 6), help="most models asked at once")
+    accelerated.add_argument("--length", type=int, default=512, help="tokens of the load")
+    accelerated.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled")
+    accelerated.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
+    for command in (rungs, streamed, cached, long, quality, served, accelerated):
+        command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
+    given = parser.parse_args()
+    # Each needs other packages, and a GPU host has only those of its own.
+    match given.command:
+        case "ladder":
+            from perf import ladder
 
+            ladder.run(given.requests, given.rounds, given.connections or [1, 8], given.out)
+        case "streams":
+            from perf import streams
 
-def _ladder(options: argparse.Namespace) -> None:
-    from perf import ladder
+            streams.run(given.streams, given.chunks, given.seconds, given.requests, given.rounds, given.out)
+        case "cache":
+            from perf import cache
 
-    ladder.run(options.requests, options.rounds, options.connections or [1, 8], options.out)
+            cache.run(given.requests, given.rounds, given.entries, given.out)
+        case "soak":
+            from perf import soak
 
+            soak.run(given.requests, given.out)
+        case "cache-quality":
+            from perf import cache_quality
 
-def _triton(options: argparse.Namespace) -> None:
-    from perf import triton
+            cache_quality.run(given.pairs, given.out, given.picture)
+        case "triton":
+            from perf import triton
 
-    triton.run(
-        options.repository, options.out, address=options.address, config_name=options.model_config_name,
-        concurrency=options.concurrency or triton.CLOSED, buckets=options.bucket or (), requests=options.requests,
-    )  # fmt: skip
+            triton.run(
+                given.repository, given.out, address=given.address, config_name=given.model_config_name,
+                concurrency=given.concurrency or triton.CLOSED, buckets=given.bucket or (), requests=given.requests,
+            )  # fmt: skip
+        case "gpu":
+            from perf import gpu
 
-
-def _gpu(options: argparse.Namespace) -> None:
-    from perf import gpu
-
-    raise SystemExit(
-        gpu.run(
-            options.out, seconds=options.seconds, compiled=not options.no_compile, tiny=options.tiny,
-            trunks=options.trunks, length=options.length, work=options.work,
-        )
-    )  # fmt: skip
+            raise SystemExit(
+                gpu.run(
+                    given.out, seconds=given.seconds, compiled=not given.no_compile, tiny=given.tiny,
+                    trunks=given.trunks, length=given.length, work=given.work,
+                )
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

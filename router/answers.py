@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
-# More than that is no chat answer that anybody would want to keep; reading it stops.
+# More than that is no answer that anybody would want to keep; reading it stops.
 LARGEST = 8 * 1024 * 1024
 
 
@@ -46,11 +47,16 @@ class Usage:
 
 
 @dataclass(slots=True)
-class Answer:
-    """What one chat answer came to, read with :meth:`feed` and :meth:`finish`.
+class Answer(ABC):
+    """What one answer came to, read with :meth:`feed` and :meth:`finish`. Each dialect has a subclass.
 
     ``complete`` says that the end was seen and understood; ``chunks`` counts the pieces of a stream that carried text.
+    ``finish_reason`` is in the chat API's words, ``written_usage`` in the backend's. ``tool_calls`` is set by whatever
+    the text alone does not say: a call, its result, a citation.
     """
+
+    # Whether a line behind the last event says that a stream is whole; newer APIs say it in an event.
+    DONE_LINE: ClassVar[bool] = False
 
     streamed: bool
     text: str = ""
@@ -83,45 +89,63 @@ class Answer:
             return
         answer = _object(bytes(self._body))
         self._body.clear()
-        if answer is None:
-            return
-        self._take(answer, "message")
-        self.complete = self.finish_reason is not None
+        if answer is not None:
+            self._read_whole(answer)
+            self.complete = self.finish_reason is not None
 
     def _event(self, data: bytes) -> None:
         if data == b"[DONE]":
-            self.complete = not self._broken
+            if self.DONE_LINE:
+                self._ended()
             return
-        chunk = _object(data)
-        if chunk is None or "error" in chunk:
+        event = _object(data)
+        if event is None or event.get("error") is not None or event.get("type") == "error":
             self._broken = True
-            return
-        self._take(chunk, "delta")
+        else:
+            self._read_event(event)
 
-    def _take(self, answer: dict[str, Any], part: str) -> None:
-        usage = answer.get("usage")
-        if isinstance(usage, dict):
-            self.usage, self.written_usage = _usage(usage), usage
-        choices = answer.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        said = choice.get(part)
-        if isinstance(said, dict):
-            self._listen(said)
-        reason = choice.get("finish_reason")
-        if isinstance(reason, str):
-            self.finish_reason = reason
+    @abstractmethod
+    def _read_whole(self, answer: dict[str, Any]) -> None: ...
 
-    def _listen(self, said: dict[str, Any]) -> None:
-        content = said.get("content")
-        if isinstance(content, str) and content:
+    @abstractmethod
+    def _read_event(self, event: dict[str, Any]) -> None: ...
+
+    # --- what dialects say of what they read -----------------------------------------------------------------------
+
+    def _ended(self) -> None:
+        self.complete = not self._broken
+
+    def _heard(self, text: Any) -> None:
+        """A piece of the answer's text."""
+        if isinstance(text, str) and text:
             self.chunks += 1
             if len(self.text) < LARGEST:
-                self.text += content
-        elif said.get("reasoning_content") or said.get("reasoning"):
-            self.chunks += 1
-        if said.get("tool_calls"):
-            self.chunks += 1
-            self.tool_calls = True
+                self.text += text
+
+    def _more_than_text(self) -> None:
+        self.chunks += 1
+        self.tool_calls = True
+
+    def _counted(self, written: Any, prompt: str, completion: str, cached: int) -> None:
+        """Usage as written, with the names of its two counts."""
+        if isinstance(written, dict):
+            self.usage = Usage(count(written.get(prompt)), count(written.get(completion)), cached)
+            self.written_usage = written
+
+
+def count(value: Any) -> int:
+    """A number of tokens; 0 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def inside(value: Any, name: str) -> Any:
+    """What an object has under ``name``; ``None`` if it is no object."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def first(value: Any) -> Any:
+    """The first element of a list; ``None`` if there is none."""
+    return value[0] if isinstance(value, list) and value else None
 
 
 def _object(data: bytes) -> dict[str, Any] | None:
@@ -130,13 +154,3 @@ def _object(data: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _usage(usage: dict[str, Any]) -> Usage:
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached))
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

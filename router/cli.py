@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from router import __version__
-from router.chat import ChatRequest
 from router.config import Config, ConfigError, Loaded, load, migrate
+from router.dialects import ChatRequest
 from router.inference import BundleError, load_bundle
 from router.signals import Asked
 from router.telemetry import Metrics, configure_logging

@@ -1,8 +1,30 @@
-"""Errors in OpenAI's shape: what every client library knows how to read."""
+"""Errors in the shape of the API that was asked: what its client libraries know how to read."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
+
+# The one path whose clients expect Anthropic's errors; everybody else reads OpenAI's.
+ANTHROPIC_PATH = "/v1/messages"
+
+# https://docs.anthropic.com/en/api/errors
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+}
+
+
+class Refusal(Exception):
+    """A request that is answered with an error. ``code`` names the error, ``param`` the member that is wrong."""
+
+    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
 
 
 def error_body(message: str, *, type: str, code: str | None = None, param: str | None = None) -> bytes:
@@ -11,12 +33,26 @@ def error_body(message: str, *, type: str, code: str | None = None, param: str |
     ``type`` is OpenAI's class of error (``invalid_request_error``, ``server_error``), ``code`` names the single error,
     ``param`` the member of the request that is wrong. Characters that UTF-8 cannot carry become ``?``.
     """
-    error = {"message": message, "type": type, "param": param, "code": code}
+    return _json({"error": {"message": message, "type": type, "param": param, "code": code}})
+
+
+def refusal_body(path: str, status: int, message: str, *, code: str | None = None, param: str | None = None) -> bytes:
+    """The error as JSON, in the shape of the API at ``path`` (with or without a query)."""
+    if path.partition("?")[0] == ANTHROPIC_PATH:
+        kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        return _json({"type": "error", "error": {"type": kind, "message": message}})
+    kind = "server_error" if status >= 500 else "permission_error" if status == 403 else "invalid_request_error"
+    return error_body(message, type=kind, code=code, param=param)
+
+
+def _json(error: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps({"error": error})
+        return orjson.dumps(error)
     except orjson.JSONEncodeError:  # a lone surrogate, out of something a client sent and the error repeats
-        return orjson.dumps({"error": {name: text and _carried(text) for name, text in error.items()}})
+        return orjson.dumps({name: _carried(value) for name, value in error.items()})
 
 
-def _carried(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+def _carried(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _carried(text) for name, text in value.items()}
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

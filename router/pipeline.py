@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,13 +20,14 @@ import orjson
 
 from router import plugins
 from router.answers import Answer
+from router.body import Body
 from router.cache.cache import Hit, Memo, Question, SemanticCache
-from router.chat import ChatRequest, MalformedRequest
-from router.completion import Completion, completion
+from router.completion import Completion
 from router.config import Loaded, leaves
-from router.config.schema import McpSettings, SemanticCachePlugin
-from router.decisions import Choice, Verdict, choose
-from router.errors import error_body
+from router.config.schema import Decision, McpSettings, SemanticCachePlugin
+from router.decisions import Choice, Verdict, choose, nearness
+from router.dialects import DIALECTS, ModelRequest
+from router.errors import Refusal, refusal_body
 from router.inference import Encoder, Encoders, Unavailable
 from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
@@ -35,11 +36,10 @@ from router.signals.domain import TopicParameters
 from router.signals.gather import Gathered, Gatherer
 from router.signals.mcp import McpClassifier
 from router.telemetry import AuditLog, Metrics
-from router.usage import Observer, request_usage
+from router.usage import Observer
 
 log = logging.getLogger(__name__)
 
-CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
 HEALTH_PATH = "/health"
 
@@ -69,7 +69,8 @@ class Forward:
     """Send the request on.
 
     ``body`` of ``None`` means unchanged. ``headers`` are set on the way to the backend and those of ``remove`` taken
-    out, ``answer_headers`` are set on the answer that comes back. ``observer`` hears of that answer.
+    out, ``answer_headers`` are set on the answer that comes back. ``observer`` hears of that answer. ``route`` says
+    why, unless the client named the model.
     """
 
     headers: Mapping[str, str]
@@ -77,15 +78,17 @@ class Forward:
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     observer: Observer | None = None
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer in the backend's place."""
+    """Answer in the backend's place. ``route`` says why, if a decision came to this."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    route: Route | None = None
 
 
 Outcome = Forward | Reply
@@ -99,6 +102,12 @@ class Route:
     choice: Choice
     selection: Selection
     timings: dict[str, float]
+
+    def scores(self, decisions: Sequence[Decision]) -> dict[str, float | None]:
+        """How near each of the configuration's ``decisions`` came, by name; see :func:`router.decisions.nearness`."""
+        nearest = ((decision.name, nearness(verdict))
+                   for decision, verdict in zip(decisions, self.choice.verdicts, strict=True))  # fmt: skip
+        return {name: None if near is None else round(near, 4) for name, near in nearest}
 
 
 class Pipeline:
@@ -135,6 +144,7 @@ class Pipeline:
         self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
         self._anybody = services.authz.fail_open
         self._usage = services.observability.usage
+        self._log_scores = services.observability.logging.scores
         self.cache = cache
         self.records = records
         self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
@@ -165,12 +175,12 @@ class Pipeline:
                 if request.method == "GET":
                     return self._get(path)
                 if request.headers.get("content-encoding", "identity") != "identity":
-                    return self._refuse(415, "Compressed request bodies are not read.", code="unsupported_encoding")
-                if path == CHAT_PATH:
-                    return await self._chat(request)
+                    raise Refusal(415, "Compressed request bodies are not read.", code="unsupported_encoding")
+                if (dialect := DIALECTS.get(path)) is not None:
+                    return await self._ask(dialect, request)
                 return self._pass(request)
-            except MalformedRequest as malformed:
-                return self._refuse(400, str(malformed), param=malformed.param)
+            except Refusal as refusal:
+                return self._refuse(path, refusal)
             finally:
                 self._open -= 1
                 if not self._open:
@@ -213,10 +223,12 @@ class Pipeline:
         if path.startswith(MODELS_PATH + "/"):
             name = unquote(path.removeprefix(MODELS_PATH + "/"))
             found = next((entry for entry in self.models() if entry["id"] == name), None)
-            return self._reply(200, orjson.dumps(found)) if found else self._unknown_model(name)
+            if found is None:
+                raise _unknown_model(name)
+            return self._reply(200, orjson.dumps(found))
         if path == HEALTH_PATH:
             return self._reply(200, b'{"status":"ok"}')
-        return self._refuse(404, f"no such path: GET {path}")
+        raise Refusal(404, f"no such path: GET {path}")
 
     def models(self) -> list[dict[str, Any]]:
         """The entries of ``GET /v1/models``, virtual names first."""
@@ -226,41 +238,39 @@ class Pipeline:
             for entry in self.catalog.listed(self.adapters)
         ]
 
-    async def _chat(self, request: Request) -> Outcome:
+    async def _ask(self, dialect: type[ModelRequest], request: Request) -> Outcome:
         started = perf_counter()
-        chat = ChatRequest.parse(request.body)
-        prompt = chat.prompt()
-        name = chat.model
+        sent = dialect.parse(request.body)
+        prompt = sent.prompt()
+        name = sent.model
         if name is not None and not self.catalog.is_auto(name):
-            return self._to_named(chat, name, asks_usage=self._asks_usage(chat))
+            return self._to_named(sent, name, conceal=self._asks_usage(sent))
         parsed = perf_counter()
-        repeat = self._memo.key(request.body, request.headers) if self._memo is not None else None
-        if repeat is not None and (reply := await self._repeated(chat, repeat)) is not None:
+        repeat = self._memo.key(sent, request.body, request.headers) if self._memo is not None else None
+        if repeat is not None and (reply := await self._repeated(sent, repeat)) is not None:
             return reply
-        asked = Asked(prompt, chat, request.headers)
+        asked = Asked(prompt, sent, request.headers)
         route = await self.decide(asked)
         decided = perf_counter()
         if self._needs_identity(route):
-            return self._refuse(
-                403, "This service needs to know who is calling.", kind="permission_error", code="identity_required"
-            )
+            raise Refusal(403, "This service needs to know who is calling.", code="identity_required")
         model, plugged = route.selection.model, route.choice.decision.plugins if route.choice.decision else ()
-        changes = plugins.apply(plugged, chat, request.headers, model)
+        changes = plugins.apply(plugged, sent, request.headers, model)
         if isinstance(changes, plugins.Completion):
             self._timed(route, started, parsed, decided)
             return self._made_here(asked, route, changes, "fast_response", {})
-        asks_usage = self._asks_usage(chat)
-        body = _rewritten(chat, route)
+        asks_usage = self._asks_usage(sent)
+        body = _rewritten(sent, route)
         question = self._question(asked, route, body)
-        hit = await self._found(chat, question)
+        hit = await self._found(sent, question)
         self._timed(route, started, parsed, decided)
         if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
-            self._memo.note(repeat, question.exact, model, self._answer_headers(route))
+            self._memo.note(repeat, question.exact, model, self._answer_headers(asked, route))
         if hit is not None:
-            answered = completion(chat, hit.text, model, hit.usage)
+            answered = sent.answer(hit.text, model, hit.usage)
             return self._made_here(asked, route, answered, "cache", _cache_headers(hit))
         replay = self._record(asked, route, "routed")
-        headers, answer = changes.set | _upstream(route.selection), self._answer_headers(route)
+        headers, answer = changes.set | _upstream(route.selection), self._answer_headers(asked, route)
         if replay is not None:
             answer["x-vsr-replay-id"] = replay
         if question is not None:
@@ -268,17 +278,17 @@ class Pipeline:
         if question is not None or asks_usage:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
-        observer = self._observer(route.selection, question, conceal=asks_usage)
-        return Forward(headers, body, answer, tuple(changes.remove), observer)
+        observer = self._observer(route.selection, sent, question, conceal=asks_usage)
+        return Forward(headers, body, answer, tuple(changes.remove), observer, route)
 
-    async def _repeated(self, chat: ChatRequest, key: bytes) -> Reply | None:
+    async def _repeated(self, sent: ModelRequest, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
         assert self._memo is not None
         recalled = await self._memo.recall(key)
         if recalled is None:
             return None
         hit, model, headers = recalled
-        answer = completion(chat, hit.text, model, hit.usage)
+        answer = sent.answer(hit.text, model, hit.usage)
         self._metrics.requests.labels(headers.get("x-vsr-selected-decision", ""), self._label(model), "cache").inc()
         made = {"content-type": answer.content_type, "x-vsr-response-path": "cache"}
         kept = {name: value for name, value in headers.items() if name != "server-timing"}
@@ -295,7 +305,7 @@ class Pipeline:
         replay = self._record(asked, route, path)
         made = {"x-vsr-replay-id": replay} if replay is not None else {}
         made |= {"content-type": answer.content_type, "x-vsr-response-path": path}
-        return Reply(200, answer.body, self._answer_headers(route) | made | dict(headers))
+        return Reply(200, answer.body, self._answer_headers(asked, route) | made | dict(headers), route)
 
     def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
         """What the cache is asked, if the decision has one."""
@@ -307,13 +317,13 @@ class Pipeline:
             return None
         # A text that was read in windows is more than its embedding says.
         embedding = encoding.embedding if encoding is not None and encoding.windows == 1 else None
-        return self.cache.question(plugin.configuration, decision, asked.chat, body, asked.headers, embedding)
+        return self.cache.question(plugin.configuration, decision, asked.request, body, asked.headers, embedding)
 
-    async def _found(self, chat: ChatRequest, question: Question | None) -> Hit | None:
+    async def _found(self, sent: ModelRequest, question: Question | None) -> Hit | None:
         if self.cache is None or question is None:
             return None
         hit = await self.cache.find(question)
-        if hit is None and chat.get("stream") is not True:
+        if hit is None and sent.get("stream") is not True:
             hit = await self.cache.coalesced(question)
         return hit
 
@@ -323,17 +333,21 @@ class Pipeline:
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
-    def _asks_usage(self, chat: ChatRequest) -> bool:
+    def _asks_usage(self, sent: ModelRequest) -> bool:
         """Have the backend count a stream's tokens; whether the client is not to see the count."""
-        return self._usage.request_on_streams and request_usage(chat)
+        return self._usage.request_on_streams and sent.count_stream()
 
-    def _observer(self, selection: Selection, question: Question | None = None, *, conceal: bool = False) -> Observer:
+    def _observer(
+        self, selection: Selection, sent: Body | None, question: Question | None = None, *, conceal: bool = False
+    ) -> Observer:
         keep = None
         if self.cache is not None and question is not None and question.may_store:
             self.cache.sent(question)
             keep = partial(self._keep, question)
         label, price = self._label(selection.model), self.catalog.price(selection.base)
-        return Observer(self._metrics, label, self._usage, keep, price=price, conceal=conceal)
+        # Embeddings have no end to hear of, and are long.
+        read = sent.ANSWER if isinstance(sent, ModelRequest) else None
+        return Observer(self._metrics, label, self._usage, keep, read=read, price=price, conceal=conceal)
 
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
@@ -344,32 +358,31 @@ class Pipeline:
 
     def _pass(self, request: Request) -> Outcome:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        body = ChatRequest.parse(request.body) if request.body else None
+        body = Body.parse(request.body) if request.body else None
         name = body.model if body else None
         if body is None or name is None or self.catalog.is_auto(name):
-            return self._forward_untouched(self.catalog.default)
+            return self._forward_untouched(self.catalog.default, body)
         return self._to_named(body, name)
 
-    def _to_named(self, body: ChatRequest, name: str, *, asks_usage: bool = False) -> Outcome:
+    def _to_named(self, body: Body, name: str, *, conceal: bool = False) -> Outcome:
         selection = self.catalog.concrete(name, self.adapters)
         if selection is None:
-            return self._unknown_model(name)
+            raise _unknown_model(name)
         if selection.upstream != name:
             body.set("model", selection.upstream)
-        elif not asks_usage:
-            return self._forward_untouched(selection)
-        return self._forward_untouched(selection, body.encode(), conceal=asks_usage)
+        return self._forward_untouched(selection, body, conceal=conceal)
 
-    def _forward_untouched(self, selection: Selection, body: bytes | None = None, *, conceal: bool = False) -> Forward:
+    def _forward_untouched(self, selection: Selection, body: Body | None, *, conceal: bool = False) -> Forward:
         label = self._label(selection.model)
         self._metrics.requests.labels("", label, "passthrough").inc()
         answer = {"x-vsr-selected-model": selection.model, **self._always(), "x-vsr-response-path": "upstream"}
         headers = _upstream(selection) | ({"accept-encoding": "identity"} if conceal else {})
-        return Forward(headers, body, answer, observer=self._observer(selection, conceal=conceal))
+        changed = body.encode() if body is not None and body.changed else None
+        return Forward(headers, changed, answer, observer=self._observer(selection, body, conceal=conceal))
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    def _answer_headers(self, route: Route) -> dict[str, str]:
+    def _answer_headers(self, asked: Asked, route: Route) -> dict[str, str]:
         selection, decision, domains = route.selection, route.choice.decision, route.gathered.domains
         headers = {"x-vsr-selected-model": selection.model, "x-vsr-response-path": "upstream", **self._always()}
         if decision is not None:
@@ -382,6 +395,8 @@ class Pipeline:
             headers["x-vsr-adapter-fallback"] = selection.missing
         if degraded := _degraded(route):
             headers["x-vsr-degraded"] = ",".join(degraded)
+        if ignored := asked.request.ignored:
+            headers["x-vsr-ignored"] = ",".join(ignored)
         headers["server-timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in route.timings.items())
         return headers
 
@@ -394,21 +409,10 @@ class Pipeline:
             headers["x-vsr-response-path"] = "error"
         return Reply(status, body, headers)
 
-    def _refuse(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        code: str | None = None,
-        param: str | None = None,
-    ) -> Reply:
+    def _refuse(self, path: str, refusal: Refusal) -> Reply:
         self._metrics.requests.labels("", "", "error").inc()
-        body = error_body(message, type=kind, code=code, param=param)
-        return self._reply(status, body)
-
-    def _unknown_model(self, name: str) -> Reply:
-        return self._refuse(404, f"The model `{name}` does not exist.", code="model_not_found", param="model")
+        body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
+        return self._reply(refusal.status, body)
 
     def _label(self, model: str) -> str:
         return model if self.catalog.is_declared(model) else UNDECLARED
@@ -427,7 +431,8 @@ class Pipeline:
         if selection.missing is not None:
             self._metrics.adapter_fallbacks.labels(self._label(selection.missing)).inc()
         fields = self._summary(asked, route)
-        log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields})
+        scores = {"scores": route.scores(self._routing.decisions)} if self._log_scores else {}
+        log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields | scores})
         if self._audit is None and self.records is None:
             return None
         record = self._decision_record(asked, route, path, fields)
@@ -452,6 +457,7 @@ class Pipeline:
             "base": selection.base,
             "reasoning": selection.use_reasoning,
             "degraded": degraded,
+            "ignored": asked.request.ignored,
             "ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
         }
 
@@ -502,10 +508,14 @@ def _mcp_settings(loaded: Loaded) -> McpSettings | None:
     return loaded.config.global_.model_catalog.modules.classifier.mcp
 
 
-def _rewritten(chat: ChatRequest, route: Route) -> bytes:
-    apply_reasoning(chat, route.selection)
-    chat.set("model", route.selection.upstream)
-    return chat.encode()
+def _unknown_model(name: str) -> Refusal:
+    return Refusal(404, f"The model `{name}` does not exist.", code="model_not_found", param="model")
+
+
+def _rewritten(sent: ModelRequest, route: Route) -> bytes:
+    apply_reasoning(sent, route.selection)
+    sent.set("model", route.selection.upstream)
+    return sent.encode()
 
 
 def _upstream(selection: Selection) -> dict[str, str]:

@@ -9,25 +9,15 @@ from time import perf_counter
 import orjson
 
 from router.answers import Answer, Usage
-from router.chat import ChatRequest
 from router.config.schema import Pricing, UsageSettings
 from router.telemetry import Metrics
 
-# Finish reasons of OpenAI's API and vLLM's; anything else is counted as one.
-REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "abort", "error"})
+# Finish reasons as answers are read; anything else is counted as one.
+REASONS = frozenset(
+    {"stop", "length", "tool_calls", "content_filter", "function_call", "stop_sequence", "abort", "error"}
+)
 
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-
-
-def request_usage(request: ChatRequest) -> bool:
-    """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
-    if request.get("stream") is not True:
-        return False
-    options = request.get("stream_options")
-    if isinstance(options, dict) and options.get("include_usage") is True:
-        return False
-    request.merge("stream_options", {"include_usage": True})
-    return True
 
 
 class WithoutUsage:
@@ -76,13 +66,15 @@ def cost(usage: Usage, price: Pricing) -> float:
 class Observer:
     """Hears of the answer to one forwarded request. ``model`` is a metric's label.
 
-    Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself.
-    ``keep`` is told once how it ended: the answer, or ``None`` where no whole one came. ``conceal`` takes a count out
-    of a stream that the client did not ask for.
+    Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself;
+    ``read`` is what they are read with, ``None`` for those that say nothing of this kind. ``keep`` is told once how it
+    ended: the answer, or ``None`` where no whole one came. ``conceal`` takes a count out of a stream that the client
+    did not ask for.
     """
 
     __slots__ = (
-        "_answer", "_concealed", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_settings", "_started",
+        "_answer", "_concealed", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_settings",
+        "_started",
     )  # fmt: skip
 
     def __init__(
@@ -92,10 +84,11 @@ class Observer:
         settings: UsageSettings,
         keep: Callable[[Answer | None], None] | None = None,
         *,
+        read: type[Answer] | None,
         price: Pricing | None = None,
         conceal: bool = False,
     ) -> None:
-        self._metrics, self._model, self._settings, self._keep = metrics, model, settings, keep
+        self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
         self._concealed = WithoutUsage() if conceal else None
         self._started = perf_counter()
@@ -106,14 +99,14 @@ class Observer:
         """The backend's headers are here. Returns whether the body is wanted."""
         seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
         seconds.observe(perf_counter() - self._started)
-        if status != 200 or headers.get("content-encoding", "identity") != "identity":
+        if self._read is None or status != 200 or headers.get("content-encoding", "identity") != "identity":
             return False
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
         wanted = self._settings.streams if streamed else self._settings.answers
         if not (wanted or self._keep) or not (streamed or kind == "application/json"):
             return False
-        self._answer = Answer(streamed)
+        self._answer = self._read(streamed)
         return True
 
     def received(self, piece: bytes, *, last: bool = False) -> bytes | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from router.answers import Answer, Events, Usage
 from router.config.schema import Pricing, UsageSettings
+from router.dialects.chat import ChatAnswer
 from router.telemetry import Metrics
 from router.usage import Observer, WithoutUsage, cost
 
@@ -34,7 +35,7 @@ STREAM = (
 
 
 def read(pieces: list[bytes], streamed: bool = True) -> Answer:
-    answer = Answer(streamed)
+    answer = ChatAnswer(streamed)
     for piece in pieces:
         answer.feed(piece)
     answer.finish()
@@ -115,7 +116,7 @@ def counted(metrics: Metrics) -> dict[str, float]:
 
 def observed(headers: dict[str, str], pieces: list[bytes], status: int = 200, **settings: bool) -> dict[str, float]:
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(**settings))
+    observer = Observer(metrics, "m", UsageSettings(**settings), read=ChatAnswer)
     if observer.answered(status, headers):
         for piece in pieces:
             observer.received(piece)
@@ -150,7 +151,7 @@ def test_what_cannot_be_read_is_not_watched(headers: dict[str, str], status: int
 
 def test_an_answer_that_breaks_off_is_counted_as_that() -> None:
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(streams=True))
+    observer = Observer(metrics, "m", UsageSettings(streams=True), read=ChatAnswer)
     assert observer.answered(200, EVENTS)
     observer.received(STREAM[:200])
     observer.ended()
@@ -193,7 +194,7 @@ def test_nothing_else_is_taken_out(pieces: list[bytes]) -> None:
 
 def test_a_stream_is_passed_on_changed_only_where_it_is_to_be() -> None:
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(streams=True), conceal=True)
+    observer = Observer(metrics, "m", UsageSettings(streams=True), conceal=True, read=ChatAnswer)
     assert observer.answered(200, EVENTS)
     assert observer.received(chunk({"content": "a"}).encode()) is None
     assert observer.received(COUNT) == b""
@@ -208,7 +209,7 @@ def test_what_an_answer_cost() -> None:
     assert cost(Usage(prompt=1000, completion=300, cached=400), price) == pytest.approx(0.0012 + 0.0002 + 0.003)
     assert cost(Usage(prompt=10, completion=0, cached=99), Pricing(prompt_per_1m=1)) == pytest.approx(0.00001)
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(streams=True), price=price)
+    observer = Observer(metrics, "m", UsageSettings(streams=True), price=price, read=ChatAnswer)
     assert observer.answered(200, EVENTS)
     observer.received(STREAM)
     observer.ended()
@@ -218,7 +219,7 @@ def test_what_an_answer_cost() -> None:
 def test_whoever_keeps_answers_is_told_once_how_it_ended() -> None:
     for pieces, whole in (([STREAM], True), ([STREAM[:200]], False), ([], False)):
         told: list[Answer | None] = []
-        observer = Observer(Metrics(), "m", UsageSettings(), told.append)
+        observer = Observer(Metrics(), "m", UsageSettings(), told.append, read=ChatAnswer)
         if pieces:
             assert observer.answered(200, EVENTS)
         for piece in pieces:

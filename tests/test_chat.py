@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.chat import ChatRequest, MalformedRequest
+from router.body import MalformedRequest
+from router.dialects import ChatRequest
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(
@@ -117,5 +118,5 @@ def test_messages_of_another_shape_are_refused(messages: Any) -> None:
 def test_edited_messages_keep_the_text_of_the_others() -> None:
     text = '{"messages": [ {"role":"user",  "content":"caf\\u00e9"} , {"role": "x"} ]}'
     request = ChatRequest.parse(text.encode())
-    request.edit_messages(lambda texts, parsed: ['{"role":"system"}', *texts[:1]])
+    request.edit_elements("messages", lambda texts, parsed: ['{"role":"system"}', *texts[:1]])
     assert request.encode().decode() == '{"messages": [{"role":"system"},{"role":"user",  "content":"caf\\u00e9"}]}'

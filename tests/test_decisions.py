@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config.schema import Decision, Rule
-from router.decisions import choose, evaluate
+from router.decisions import choose, evaluate, nearness
 from router.signals import Evaluation
 
 NAMES = ("a", "b", "c")
@@ -135,3 +135,20 @@ def test_the_lowest_tier_with_a_match_decides_alone(strategy: str, winner: str) 
     found = {("keyword", name): Evaluation(True, value) for name, value in (("a", 1.0), ("b", 0.5), ("c", 0.9))}
     choice = choose(decisions, found, strategy)
     assert choice.decision is not None and choice.decision.name == winner
+
+
+def test_how_near_a_decision_came_is_known_without_a_match() -> None:
+    near = {("keyword", "a"): Evaluation(False, 0.2, 0.5), ("keyword", "b"): Evaluation(False, 0.4, 0.5)}
+
+    def of(rule: Rule | None) -> float | None:
+        return nearness(evaluate(rule, near))
+
+    assert of(leaf("a")) == 0.2
+    assert of(Rule(operator="OR", conditions=(leaf("a"), leaf("b")))) == 0.4
+    assert of(Rule(operator="AND", conditions=(leaf("a"), leaf("b")))) == 0.2
+    assert of(Rule(operator="NOT", conditions=(leaf("a"),))) == 0.8
+    # Nobody knows about `c`.
+    assert of(leaf("c")) is None
+    assert of(Rule(operator="OR", conditions=(leaf("b"), leaf("c")))) == 0.4
+    assert of(Rule(operator="OR", conditions=(leaf("c"),))) is None
+    assert of(None) is None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config import loads
-from router.pipeline import CHAT_PATH, Forward, Pipeline, Reply, Request
+from router.pipeline import Forward, Pipeline, Reply, Request
 from router.signals.domain import TopicParameters
 from router.telemetry import Metrics
 
@@ -65,7 +65,7 @@ def pipeline(text: str) -> Pipeline:
 
 
 def routed(text: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Forward | Reply:
-    request = Request("POST", CHAT_PATH, headers or {}, json.dumps(body).encode())
+    request = Request("POST", "/v1/chat/completions", headers or {}, json.dumps(body).encode())
     coroutine = pipeline(text).route(request)
     # Nothing in it waits for anything, so it needs no event loop.
     with pytest.raises(StopIteration) as finished:

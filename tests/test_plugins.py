@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import plugins
-from router.chat import ChatRequest
 from router.config.schema import ReasoningFamily, SystemPromptPlugin, SystemPromptSettings
+from router.dialects import ChatRequest
 from router.selection import Selection, apply_reasoning
 
 USER = {"role": "user", "content": "hi"}

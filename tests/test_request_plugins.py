@@ -10,8 +10,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 
 from router import plugins
-from router.chat import ChatRequest
 from router.config.schema import Plugin
+from router.dialects import ChatRequest
 
 PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)
 

@@ -130,6 +130,7 @@ ROWS: dict[str, list[Graph]] = {
             "short",
             "By the prices in the configuration",
         ),
+        Graph("Answers kept in memory", {"answers": "sum(router_cache_entries)"}),
         Graph("Cache lookups", {"{{result}}": rate("router_cache_lookups_total", "result")}, "reqps", stacked=True),
     ],
     "Configuration": [

@@ -19,12 +19,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from router.api.advice import advice, asked_about
 from router.api.openapi import document, page
-from router.chat import ChatRequest
+from router.body import MalformedRequest
+from router.dialects import ChatRequest
 from router.errors import error_body
 from router.explain import explain
 from router.inference import Encoder, Unavailable
-from router.pipeline import Pipeline
+from router.pipeline import Pipeline, Reply
 from router.signals import Asked
 
 FALLBACK_CATEGORY = "other"
@@ -44,6 +46,13 @@ class _Body(BaseModel):
 
 class ClassifyRequest(_Body):
     text: Text
+
+
+class RouteRequest(_Body):
+    """A chat request as a client sends it, with or without a virtual model name; more members are welcome."""
+
+    model: str | None = None
+    messages: list[dict[str, Any]]
 
 
 class ExplainRequest(_Body):
@@ -97,6 +106,7 @@ def create_app(
         Route("/api/v1/embeddings", rest.embeddings, methods=["POST"]),
         Route("/api/v1/similarity", rest.similarity, methods=["POST"]),
         Route("/api/v1/explain", rest.explain, methods=["POST"]),
+        Route("/api/v1/route", rest.route, methods=["POST"]),
         Route("/api/v1/cache/purge", rest.purge, methods=["POST"]),
         Route("/api/v1/replay/{id}", rest.replay),
         Route("/v1/models", rest.models),
@@ -107,7 +117,12 @@ def create_app(
         Route("/openapi.json", lambda _: _json(document(_BODIES))),
         Route("/docs", lambda _: Response(page(document(_BODIES)), media_type="text/html")),
     ]
-    handlers: Any = {HTTPException: _http_error, ValidationError: _invalid, Unavailable: _unavailable}
+    handlers: Any = {
+        HTTPException: _http_error,
+        MalformedRequest: _malformed,
+        ValidationError: _invalid,
+        Unavailable: _unavailable,
+    }
     middleware = [Middleware(_BearerToken, token=token)] if token else []
     return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
 
@@ -119,6 +134,7 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/api/v1/embeddings": BatchRequest,
     "/api/v1/similarity": SimilarityRequest,
     "/api/v1/explain": ExplainRequest,
+    "/api/v1/route": RouteRequest,
     "/api/v1/cache/purge": PurgeRequest,
 }
 
@@ -214,6 +230,17 @@ class _Rest:
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
         return _json(explain(await pipeline.decide(_asked(body.text, headers)), pipeline.config))
+
+    async def route(self, request: Request) -> Response:
+        """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""
+        body, pipeline = await request.body(), self._current()
+        if len(body) > pipeline.config.global_.router.max_body_bytes:
+            raise HTTPException(413, "the request is larger than `global.router.max_body_bytes`")
+        asked = asked_about(body, request.headers)
+        outcome = await pipeline.route(asked)
+        if isinstance(outcome, Reply) and outcome.status != 200:
+            return Response(outcome.body, outcome.status, media_type="application/json")
+        return _json(advice(asked, outcome, pipeline.config))
 
     async def purge(self, request: Request) -> Response:
         body = PurgeRequest.model_validate_json(await request.body())
@@ -324,6 +351,10 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 async def _invalid(request: Request, error: ValidationError) -> Response:
     problems = (f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
     return _error(400, "; ".join(problems))
+
+
+async def _malformed(request: Request, error: MalformedRequest) -> Response:
+    return _error(400, str(error))
 
 
 async def _unavailable(request: Request, error: Unavailable) -> Response:

@@ -19,6 +19,7 @@ _SUMMARIES = {
     "/api/v1/embeddings": "Embeddings of up to 100 texts",
     "/api/v1/similarity": "Cosine similarity of two texts",
     "/api/v1/explain": "The whole decision: signals, rules, outcome",
+    "/api/v1/route": "Where a chat request goes and how it changes, for gateways that send it themselves",
     "/api/v1/cache/purge": "Remove answers from the cache: one, those of a decision, or all",
     "/api/v1/replay/{id}": "A recent decision, by the id in `x-vsr-replay-id`",
     "/v1/models": "Models and adapters that clients may name",

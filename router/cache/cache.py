@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from router.answers import Answer
 from router.cache.entry import Entry, Store, StoreUnavailable
 from router.cache.flights import Flights
-from router.cache.guard import difference
+from router.cache.guard import comparing
 from router.cache.scope import scope_of
-from router.chat import ChatRequest, message_text
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
+from router.dialects import ModelRequest
 from router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ Vector = NDArray[np.float32]
 # Members of a request that change how it is answered, or who pays, and not what the answer is.
 NOT_THE_ANSWER = frozenset(
     {"stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
-     "priority", "request_id", "messages"}
+     "priority", "request_id", "background"}
 )  # fmt: skip
 # How many near entries the guard may refuse before the lookup gives up.
 CANDIDATES = 4
@@ -90,7 +90,7 @@ class SemanticCache:
         self,
         plugin: SemanticCacheSettings,
         decision: Decision,
-        request: ChatRequest,
+        request: ModelRequest,
         rewritten: bytes,
         headers: Mapping[str, str],
         embedding: Vector | None,
@@ -101,14 +101,14 @@ class SemanticCache:
         there is none of the whole of it.
         """
         control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
-        messages = request.messages
-        if scope is None or not messages or messages[-1].get("role") != "user" or request.get("n") not in (None, 1):
+        turns = request.turns()
+        if scope is None or not turns or turns[-1].role != "user" or not request.text_suffices():
             return None
-        prompt = message_text(messages[-1])
+        prompt = turns[-1].text
         if not prompt.strip():
             return None
-        partition = self._partition(scope, decision.name, rewritten)
-        semantic = plugin.mode != "exact" and isinstance(messages[-1].get("content"), str)
+        partition = self._partition(scope, decision.name, request, rewritten)
+        semantic = plugin.mode != "exact" and request.said_plainly()
         return Question(
             exact=hashlib.sha256(f"{partition}\n{prompt}".encode("utf-8", "replace")).hexdigest(),
             partition=partition,
@@ -125,15 +125,11 @@ class SemanticCache:
         """See :func:`router.cache.scope.scope_of`."""
         return scope_of(kind, self.identity, headers, self._secret, anonymous=self.settings.anonymous)
 
-    def _partition(self, scope: str, decision: str, rewritten: bytes) -> str:
-        """Everything that shapes the answer, but the words of the last user message."""
-        body: dict[str, Any] = json.loads(rewritten)
-        shape = {name: value for name, value in body.items() if name not in NOT_THE_ANSWER}
-        *before, last = body["messages"]
-        rest = {name: value for name, value in last.items() if name != "content"}
-        content = last.get("content")
-        parts = [part for part in content if not _is_text(part)] if isinstance(content, list) else []
-        whole = json.dumps([scope, decision, self._checksum, shape, before, rest, parts], sort_keys=True)
+    def _partition(self, scope: str, decision: str, request: ModelRequest, rewritten: bytes) -> str:
+        """Everything that shapes the answer, but the words of the last user turn."""
+        body = {name: value for name, value in json.loads(rewritten).items() if name not in NOT_THE_ANSWER}
+        # The dialect too: one body may mean two things, and usage is kept in the backend's own words.
+        whole = json.dumps([request.NAME, scope, decision, self._checksum, request.shape(body)], sort_keys=True)
         return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
 
     async def find(self, question: Question) -> Hit | None:
@@ -166,10 +162,13 @@ class SemanticCache:
         if question.embedding is None:
             return "miss", None
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
+        if not near:
+            return "miss", None
+        difference_to = comparing(question.prompt)
         for similarity, candidate in near:
-            if difference(candidate.prompt, question.prompt) is None:
+            if difference_to(candidate.prompt) is None:
                 return "semantic", self._hit("semantic", similarity, candidate)
-        return ("guarded" if near else "miss"), None
+        return "guarded", None
 
     def sent(self, question: Question) -> None:
         """``question`` goes to a backend; :meth:`keep` hears how that ended."""
@@ -209,6 +208,8 @@ class SemanticCache:
         )  # fmt: skip
         try:
             await self.store.put(entry)
+            if self.settings.backend_type == "memory":
+                self._metrics.cache_entries.set(await self.store.size())
         except StoreUnavailable as unavailable:
             log.warning("answer is not kept", extra={"fields": {"reason": unavailable.reason}})
             self._metrics.cache.labels(question.decision, "not_kept").inc()
@@ -228,12 +229,14 @@ class Memo:
         self._cache, self._most = cache, most
         self._known: OrderedDict[bytes, tuple[str, str, dict[str, str]]] = OrderedDict()
 
-    def key(self, body: bytes, headers: Mapping[str, str]) -> bytes | None:
+    def key(self, request: ModelRequest, body: bytes, headers: Mapping[str, str]) -> bytes | None:
         """Names a request of one caller; ``None`` if it must not be answered from memory."""
         if controls(headers) & {"no-cache", "no-store"}:
             return None
         scope = self._cache.scope("user", headers)
-        return None if scope is None else hashlib.sha256(scope.encode("utf-8", "replace") + b"\n" + body).digest()
+        if scope is None:
+            return None
+        return hashlib.sha256(f"{request.NAME}\n{scope}\n".encode("utf-8", "replace") + body).digest()
 
     def note(self, key: bytes, exact: str, model: str, headers: dict[str, str]) -> None:
         """The request ``key`` is answered by the entry ``exact``, under these headers."""
@@ -256,10 +259,6 @@ def controls(headers: Mapping[str, str]) -> set[str]:
     """What the client asks of caches, in words such as `no-store`."""
     said = f"{headers.get('cache-control', '')},{headers.get('x-vsr-cache-control', '')}"
     return {word.strip() for word in said.lower().split(",")}
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, str) or (isinstance(part, dict) and part.get("type") == "text")
 
 
 def _first(own: float | None, general: float) -> float:

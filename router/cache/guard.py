@@ -1,123 +1,107 @@
 """Telling alike questions apart that are not the same.
 
-An embedding hardly sees a "not", another number or a swapped direction. Two questions count as the same only if the
-words that say something are the same, in the same order. That is strict: a paraphrase with other words is taken for
-another question, and the backend is asked once more.
+An embedding hardly sees a "not", another number or a swapped direction. Two questions count as the same only if they
+say the same words in the same order, once all is taken away that is known not to matter: see
+:mod:`router.cache.wording`. A paraphrase with a word of its own is taken for another question, and the backend is asked
+once more.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*|[^\s\w]")
-_CONTRACTIONS = (
-    (re.compile(r"\bcan't\b|\bcannot\b"), "can not"),
-    (re.compile(r"\bwon't\b"), "will not"),
-    (re.compile(r"n't\b"), " not"),
-    (re.compile(r"'(?:s|re|m|ll|ve|d)\b"), " "),
-)
+from router.cache import english
+from router.cache.wording import Wording, plain, read
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Words that are there for politeness or grammar.
-_SILENT = _words(
-    """
-         a an the this that these those please kindly could can would will shall may might should do does did is are
-    was were     be been being am have has had i me my we us our you your it its what which tell explain describe
-    define give show     help know want need like question answer hi hello hey thanks thank so just really actually
-    about of for in on at and     as with there here let lets s quick quickly briefly simply exactly ok okay well
-    to
-    """
-)
-_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        """
-        zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
-        fifteen sixteen seventeen eighteen nineteen twenty
-        """.split()  # noqa: SIM905  # one word beside the other
-    )
-}
-_MARKS = frozenset("+-*/=<>%€$£#@^&")
-_NEGATIONS = _words(
-    """
-    not no never none nothing nobody without neither nor except unless lack lacks
-    """
-)
-_QUANTITIES = _words(
-    """
-    all some any every each most few many both several only half
-    """
-)
-_COMPARISONS = _words(
-    """
-    more less most least best worst better worse larger smaller bigger greater higher lower faster slower cheaper
-    older newer longer shorter max min maximum minimum than
-    """
-)
-_DIRECTIONS = _words(
-    """
-    from into before after than versus vs over under between via by against left right up down
-    """
-)
-_DATES = _words(
-    """
-    monday tuesday wednesday thursday friday saturday sunday january february march april may june july august
-    september october november december today tomorrow yesterday morning evening week month year
-    """
-)
-_UNITS = _words(
-    """
-    kg g mg lb lbs oz km m cm mm mile miles inch inches ft l ml liter litre gallon c f celsius fahrenheit kelvin usd
-    eur dollar dollars euro euros seconds minutes hours days gb mb tb kb percent
-    """
-)
+_CLIPPED = re.compile(r"[^aeiou]*[aeiou][bcdfgklmnprstvz]")
 
 
 def difference(earlier: str, now: str) -> str | None:
     """The kind of difference that makes two alike questions different ones, or ``None``.
 
-    One of `negation`, `number`, `unit`, `date`, `direction`, `comparison`, `quantifier`, `name` and `content`.
+    One of `negation`, `number`, `unit`, `date`, `direction`, `comparison`, `quantifier`, `name` and `content`; `text`
+    for languages other than English, code and long texts, of which only the same text is the same.
     """
-    first, second = _said(earlier), _said(now)
-    if first == second:
-        return None
-    apart = set(first) ^ set(second)
-    if apart:
-        return _kind(apart, earlier + " " + now)
-    # The same words in another order: from here to there, and from there to here.
-    return "direction"
+    return comparing(now)(earlier)
 
 
-def _said(text: str) -> list[str]:
-    """The words of ``text`` that say something, in a common form."""
-    text = text.casefold().replace("\u2019", "'")
-    for expression, replacement in _CONTRACTIONS:
-        text = expression.sub(replacement, text)
-    words = (_NUMBERS.get(word, word) for word in _WORD.findall(text))
-    return [_stem(word) for word in words if word not in _SILENT and (word[0].isalnum() or word in _MARKS)]
+def comparing(now: str) -> Callable[[str], str | None]:
+    """:func:`difference` to one question, which is read once for all earlier ones."""
+    second = read(now)
+
+    def difference_to(earlier: str) -> str | None:
+        if earlier == now:
+            return None
+        first = read(earlier) if second else None
+        if first is None or second is None:
+            return None if plain(earlier) == plain(now) else "text"
+        one, other = first.flat(), second.flat()
+        if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
+            return None
+        apart = set(one) ^ set(other)
+        # The same words in another order: from here to there, and from there to here.
+        return _kind(apart, earlier + " " + now) if apart else "direction"
+
+    return difference_to
 
 
-def _stem(word: str) -> str:
-    """Singular and plural as one; nothing that could join two words."""
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
+def _asked(words: list[str], beside: list[str]) -> list[str]:
+    """``words`` with the question that a bare phrase leaves out: "best sushi in Kyoto" beside "what is the best …"."""
+    bare = words and not words[0].startswith("?")
+    if beside[:1] == ["?what"]:
+        if bare:
+            return ["?what", *words]
+        if words[:1] == ["?which"] and words[1:2] and words[1] in english.CATEGORIES and len(words) > len(beside):
+            return ["?what", *words[2:]]
+    return words
 
 
-def _kind(apart: Iterable[str], written: str) -> str:
-    apart = set(apart)
+def _same_words(one: Sequence[str], other: Sequence[str]) -> bool:
+    return len(one) == len(other) and all(map(_same, one, other))
+
+
+def _same(one: str, other: str) -> bool:
+    if one == other or frozenset((one, other)) in english.NEAR:
+        return True
+    return not {one, *_bases(one)}.isdisjoint({other, *_bases(other)})
+
+
+def _bases(word: str) -> tuple[str, ...]:
+    """The verbs that ``word`` may be a form of: "making" of "make", "stopped" of "stop", "opened" of "open"."""
+    stem = word.removesuffix("ing") if word.endswith("ing") else word.removesuffix("ed")
+    if stem == word or len(stem) < 2 or word in english.NOT_GERUNDS or word in english.NOT_PARTICIPLES:
+        return ()
+    if stem[-1] == "i":
+        return (stem[:-1] + "y",)
+    if len(stem) > 3 and stem[-1] == stem[-2]:
+        return stem, stem[:-1]
+    # "Hoping" is of "hope": of "hop" it would have two p.
+    return (stem + "e",) if _CLIPPED.fullmatch(stem) else (stem, stem + "e")
+
+
+def _moved(first: Wording, second: Wording) -> bool:
+    """Whether they differ only in where adverbials stand: "to Rome from Oslo"."""
+    if first.bound or second.bound or len(first.parts) != len(second.parts):
+        return False
+    one, other = (sorted(wording.parts[1:], key=lambda part: part.joint) for wording in (first, second))
+    if not all(part.joint in english.MOVABLE for part in one):
+        return False
+    return _same_words(first.parts[0].words, second.parts[0].words) and all(
+        a.joint == b.joint and _same_words(a.words, b.words) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _kind(apart: set[str], written: str) -> str:
     for kind, words in (
-        ("negation", _NEGATIONS), ("quantifier", _QUANTITIES), ("comparison", _COMPARISONS), ("date", _DATES),
-        ("unit", _UNITS), ("direction", _DIRECTIONS),
+        ("negation", english.NEGATIONS), ("quantifier", english.QUANTITIES), ("comparison", english.COMPARISONS),
+        ("date", english.DATES), ("unit", english.UNIT_WORDS),
     ):  # fmt: skip
-        if apart & (words | {_stem(word) for word in words}):
+        if apart & words:
             return kind
-    if any(word[0].isdigit() for word in apart):
+    if apart <= english.DIRECTIONS:
+        return "direction"
+    if any(word.startswith("#") for word in apart):
         return "number"
-    capitals = {word.casefold() for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w*", written)}
-    return "name" if apart & (capitals | {_stem(word) for word in capitals}) else "content"
+    capitals = {english.common(word.lower()) for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w+", written)}
+    return "name" if apart & capitals else "content"

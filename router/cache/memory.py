@@ -113,8 +113,9 @@ class MemoryStore:
         return len(gone)
 
     async def size(self) -> int:
-        now = self._clock()
-        return sum(not held.entry.expired(now) for held in self._held.values())
+        while self._sweep():
+            pass
+        return len(self._held)
 
     async def close(self) -> None:
         if self._sweeping is not None:

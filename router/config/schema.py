@@ -779,6 +779,14 @@ class AuditSettings(Section):
     include_prompt: bool = Field(False, description="Put the prompt's text into the record.")
 
 
+class LogSettings(Section):
+    """The line that each routed request leaves in the log."""
+
+    scores: bool = Field(
+        False, description="Put how near every decision came into it, in [0, 1] by name: not only the winner."
+    )
+
+
 class UsageSettings(Section):
     """Counting tokens by reading answers as they pass."""
 
@@ -804,7 +812,7 @@ class Observability(Section):
 
     usage: UsageSettings = Field(default_factory=UsageSettings, description="Tokens and times of answers.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="Decision record for auditors.")
-
+    logging: LogSettings = Field(default_factory=LogSettings, description="What is logged of each request.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Prometheus.")
 
 

@@ -43,6 +43,19 @@ def evaluate(rule: Rule | None, evaluations: Evaluations) -> Verdict:
     return Verdict(rule, negated, 0.0 if negated is None else 1.0 - verdict.confidence, below)
 
 
+def nearness(verdict: Verdict) -> float | None:
+    """How near a decision came in [0, 1], whether it matched or not; ``None`` where nobody knows or it has no rules.
+
+    Unlike its confidence, an OR that did not match has the nearest of its parts: what a log shows beside the winner.
+    """
+    if verdict.rule is None:
+        return None
+    if verdict.rule.operator not in ("AND", "OR"):
+        return None if verdict.matched is None else verdict.confidence
+    known = [near for near in map(nearness, verdict.below) if near is not None]
+    return (min if verdict.rule.operator == "AND" else max)(known, default=None)
+
+
 def _leaf(rule: Rule, evaluation: Evaluation) -> Verdict:
     if evaluation.matched is None or rule.predicate is None:
         return Verdict(rule, evaluation.matched, evaluation.value)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from urllib.parse import quote_from_bytes
 
-from router.errors import error_body
+from router.errors import refusal_body
 from router.pipeline import Forward, Outcome, Reply, Request
 
 HeaderList = tuple[tuple[str, str], ...]
@@ -300,7 +300,7 @@ class Exchange:
             case RequestTrailers() if phase is _Phase.BODY:
                 # Headers can no longer be changed from here, so the request cannot be routed; nor does any path that
                 # takes a body accept none.
-                return _refuse(400, "The request has no body.", "missing_body")
+                return self._refuse(400, "The request has no body.", "missing_body")
             case RequestTrailers() if phase is _Phase.DECIDED and self._trailers:
                 self._trailers = False
                 return ContinueTrailers()
@@ -336,7 +336,7 @@ class Exchange:
             self._phase = _Phase.ROUTING
             return Route(self._head)
         if event.body_mode is BodyMode.GRPC:
-            return _misconfigured(event.body_mode)
+            return self._misconfigured(event.body_mode)
         if _declared_length(headers) > self._max_body_bytes:
             return self._too_large()
         self._phase = _Phase.BODY
@@ -353,7 +353,7 @@ class Exchange:
         if not event.end_of_stream and self._body_mode is not BodyMode.BUFFERED:
             # The filter did not take our override: the headers have gone on to some backend, and a body gathered from
             # chunks would follow them there whatever the decision is.
-            return _misconfigured(self._body_mode)
+            return self._misconfigured(self._body_mode)
         self._trailers = not event.end_of_stream
         self._phase = _Phase.ROUTING
         return Route(Request(self._head.method, self._head.path, self._head.headers, event.body))
@@ -399,7 +399,18 @@ class Exchange:
         return ContinueResponseBody(echo, event.end_of_stream)
 
     def _too_large(self) -> ImmediateReply:
-        return _refuse(413, f"The request body is larger than {self._max_body_bytes} bytes.", "request_too_large")
+        return self._refuse(413, f"The request body is larger than {self._max_body_bytes} bytes.", "request_too_large")
+
+    def _misconfigured(self, mode: BodyMode) -> ImmediateReply:
+        return self._refuse(
+            500,
+            f"The gateway hands over request bodies as {mode.name}; the router needs request_body_mode BUFFERED, or "
+            "allow_mode_override.",
+            "gateway_misconfigured",
+        )
+
+    def _refuse(self, status: int, message: str, code: str) -> ImmediateReply:
+        return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code)))
 
 
 def clean(value: str) -> str:
@@ -444,17 +455,3 @@ def _reply(reply: Reply) -> ImmediateReply:
     if not any(name == "content-type" for name, _ in headers):
         headers += (("content-type", "application/json"),)
     return ImmediateReply(reply.status, headers, reply.body)
-
-
-def _refuse(status: int, message: str, code: str) -> ImmediateReply:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return _reply(Reply(status, error_body(message, type=kind, code=code)))
-
-
-def _misconfigured(mode: BodyMode) -> ImmediateReply:
-    return _refuse(
-        500,
-        f"The gateway hands over request bodies as {mode.name}; the router needs request_body_mode BUFFERED, or "
-        "allow_mode_override.",
-        "gateway_misconfigured",
-    )

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from router.errors import error_body
+from router.errors import refusal_body
 from router.extproc import messages
 from router.extproc.phases import (
     Abort,
@@ -43,8 +43,8 @@ _LAST_CALL = 0.1
 class ExtProcServer:
     """Serve ``ExternalProcessor`` and the standard gRPC health service on one port.
 
-    ``route`` is asked once a request; what it raises becomes a 500 in OpenAI's shape. ``max_body_bytes`` limits request
-    bodies (413 beyond it) and gRPC messages. Port 0 takes a free one.
+    ``route`` is asked once a request; what it raises becomes a 500 in the API's shape. ``max_body_bytes`` limits
+    request bodies (413 beyond it) and gRPC messages. Port 0 takes a free one.
     """
 
     def __init__(
@@ -163,8 +163,8 @@ class ExtProcServer:
             "routing failed: %s; %s, request %s",
             _place(failure), request.path.partition("?")[0], request.headers.get("x-request-id", "-"),
         )  # fmt: skip
-        body = error_body("The router failed to handle this request.", type="server_error", code="router_error")
-        return Reply(500, body)
+        message = "The router failed to handle this request."
+        return Reply(500, refusal_body(request.path, 500, message, code="router_error"))
 
 
 def _observed(observer: Observer, event: Event) -> Event:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from router.chat import ChatRequest
 from router.completion import Completion
 from router.config.schema import (
     FastResponsePlugin,
@@ -14,6 +13,7 @@ from router.config.schema import (
     SystemPromptPlugin,
     ToolsPlugin,
 )
+from router.dialects import ModelRequest
 from router.plugins.fast_response import fast_response
 from router.plugins.header_mutation import HeaderChanges, change_headers
 from router.plugins.request_params import limit_params
@@ -22,7 +22,7 @@ from router.plugins.tools import filter_tools
 
 
 def apply(
-    plugins: Sequence[Plugin], request: ChatRequest, headers: Mapping[str, str], model: str
+    plugins: Sequence[Plugin], request: ModelRequest, headers: Mapping[str, str], model: str
 ) -> HeaderChanges | Completion:
     """Let each enabled plugin rewrite ``request``. An answer ends the row: no backend is asked.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from router.chat import ChatRequest
-from router.completion import Completion, completion
+from router.completion import Completion
 from router.config.schema import FastResponseSettings
+from router.dialects import ModelRequest
 
 
-def fast_response(settings: FastResponseSettings, request: ChatRequest, model: str) -> Completion:
+def fast_response(settings: FastResponseSettings, request: ModelRequest, model: str) -> Completion:
     """The answer to ``request``, under the name of ``model``."""
-    return completion(request, settings.message, model)
+    return request.answer(settings.message, model)

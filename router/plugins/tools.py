@@ -5,14 +5,15 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from router.chat import ChatRequest
 from router.config.schema import ToolsSettings
+from router.dialects import ModelRequest
+from router.dialects.request import named
 
 # Mean nothing without tools, and some backends refuse them then.
 ONLY_WITH_TOOLS = ("tool_choice", "parallel_tool_calls")
 
 
-def filter_tools(settings: ToolsSettings, request: ChatRequest) -> None:
+def filter_tools(settings: ToolsSettings, request: ModelRequest) -> None:
     """Keep the allowed tools, each as it is written; without any left, take out what speaks of tools."""
     tools = request.get("tools")
     if settings.mode == "passthrough" or not isinstance(tools, list) or not tools:
@@ -25,15 +26,29 @@ def filter_tools(settings: ToolsSettings, request: ChatRequest) -> None:
             request.remove(member)
         return
     request.keep_elements("tools", kept)
-    chosen = _name(request.get("tool_choice"))
-    if chosen and chosen not in {_name(tools[index]) for index in kept}:
+    left = {_name(tools[index]) for index in kept}
+    if not left.issuperset(_chosen(request.get("tool_choice"))):
         request.remove("tool_choice")
 
 
 def _name(tool: Any) -> str:
-    function = tool.get("function") if isinstance(tool, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    return name if isinstance(name, str) else ""
+    """A tool's name; a tool that the backend itself provides has none, and goes by its type."""
+    return _own_name(tool) or named(tool, "type") if isinstance(tool, dict) else ""
+
+
+def _chosen(choice: Any) -> list[str]:
+    """The tools that a `tool_choice` names."""
+    if not isinstance(choice, dict):
+        return []
+    listed = choice.get("tools")
+    if isinstance(listed, list):
+        return [_name(tool) for tool in listed]
+    return [name] if (name := _own_name(choice)) else []
+
+
+def _own_name(tool: dict[str, Any]) -> str:
+    function = tool.get("function")
+    return named(function if isinstance(function, dict) else tool, "name")
 
 
 def _allowed(settings: ToolsSettings, name: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from router.chat import ChatRequest
+from router.dialects import ModelRequest
 from router.selection.model import Selection
 
 # The families that take an effort have no "off"; this is the least that all of them accept.
 LEAST_EFFORT = "low"
 
 
-def apply_reasoning(request: ChatRequest, selection: Selection) -> None:
+def apply_reasoning(request: ModelRequest, selection: Selection) -> None:
     """Set the switch of the model's reasoning family; a model without a family gets nothing.
 
     A boolean family gets an explicit ``false`` when reasoning is off: Qwen3 and its like think unless told not to.
@@ -18,6 +18,6 @@ def apply_reasoning(request: ChatRequest, selection: Selection) -> None:
     if family is None or wanted is None:
         return
     if family.type == "chat_template_kwargs":
-        request.merge("chat_template_kwargs", {family.parameter: wanted})
+        request.think(family.parameter, wanted)
     else:
-        request.set("reasoning_effort", selection.effort if wanted else LEAST_EFFORT)
+        request.think_with(selection.effort if wanted else LEAST_EFFORT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from router.chat import ChatRequest
+from router.dialects import ModelRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Asked:
     """What signals look at: what the user last said, the whole request, its headers (names in lower case)."""
 
     prompt: str
-    chat: ChatRequest
+    request: ModelRequest
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from time import perf_counter
-from typing import Any
 
-from router.chat import ChatRequest, message_text
 from router.config.schema import ContextSignal
+from router.dialects import ModelRequest, Turn
 from router.signals import Evaluation, certain
 
 TYPE = "context"
@@ -16,7 +15,7 @@ TYPE = "context"
 # character is about a token.
 CHARACTERS_A_TOKEN = 4
 # Role and separators that chat templates put around each message.
-TOKENS_A_MESSAGE = 4
+TOKENS_A_TURN = 4
 
 _DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
@@ -27,22 +26,22 @@ class ContextRanges:
     def __init__(self, signals: Iterable[ContextSignal]) -> None:
         self._signals = tuple(signals)
 
-    def evaluate(self, chat: ChatRequest) -> dict[tuple[str, str], Evaluation]:
+    def evaluate(self, request: ModelRequest) -> dict[tuple[str, str], Evaluation]:
         if not self._signals:
             return {}
         started = perf_counter()
-        tokens = estimated_tokens(chat.messages)
+        tokens = estimated_tokens(request.turns())
         ms = (perf_counter() - started) * 1000
         return {(TYPE, signal.name): certain(_within(signal, tokens), tokens, ms) for signal in self._signals}
 
 
-def estimated_tokens(messages: list[Any]) -> int:
-    """Tokens of all messages, by their number of characters."""
+def estimated_tokens(turns: Iterable[Turn]) -> int:
+    """Tokens of a conversation, by its number of characters."""
     tokens = 0.0
-    for message in messages:
-        text = message_text(message)
+    for turn in turns:
+        text = turn.text
         dense = 0 if text.isascii() else len(_DENSE.findall(text))
-        tokens += TOKENS_A_MESSAGE + dense + (len(text) - dense) / CHARACTERS_A_TOKEN
+        tokens += TOKENS_A_TURN + dense + (len(text) - dense) / CHARACTERS_A_TOKEN
     return round(tokens)
 
 

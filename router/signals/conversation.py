@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from router.chat import ChatRequest
 from router.config.schema import ConversationSignal, ConversationSource
+from router.dialects import ModelRequest
 from router.signals import Evaluation, certain
 
 TYPE = "conversation"
-
-Messages = list[dict[str, Any]]
 
 
 class ConversationCounter:
@@ -20,57 +17,46 @@ class ConversationCounter:
     def __init__(self, signals: Iterable[ConversationSignal]) -> None:
         self._signals = tuple(signals)
 
-    def evaluate(self, chat: ChatRequest) -> dict[tuple[str, str], Evaluation]:
-        return {(TYPE, signal.name): _evaluated(signal, chat) for signal in self._signals}
+    def evaluate(self, request: ModelRequest) -> dict[tuple[str, str], Evaluation]:
+        return {(TYPE, signal.name): _evaluated(signal, request) for signal in self._signals}
 
 
-def _evaluated(signal: ConversationSignal, chat: ChatRequest) -> Evaluation:
-    count = _COUNTS[signal.feature.source.type](chat, signal.feature.source)
+def _evaluated(signal: ConversationSignal, request: ModelRequest) -> Evaluation:
+    count = _COUNTS[signal.feature.source.type](request, signal.feature.source)
     number = float(count) if signal.feature.type == "count" else float(count > 0)
     return certain(signal.predicate.holds(number) if signal.predicate else number > 0, number)
 
 
-def _of_role(chat: ChatRequest, source: ConversationSource) -> int:
-    return sum(source.role is None or message.get("role") == source.role for message in chat.messages)
+def _of_role(request: ModelRequest, source: ConversationSource) -> int:
+    return sum(source.role is None or turn.role == source.role for turn in request.turns())
 
 
-def _tool_definitions(chat: ChatRequest, source: ConversationSource) -> int:
-    tools = chat.get("tools")
+def _tool_definitions(request: ModelRequest, source: ConversationSource) -> int:
+    tools = request.get("tools")
     return len(tools) if isinstance(tools, list) else 0
 
 
-def _tool_calls(chat: ChatRequest, source: ConversationSource) -> int:
-    return sum(len(_calls(message)) for message in chat.messages)
+def _tool_calls(request: ModelRequest, source: ConversationSource) -> int:
+    return sum(len(turn.calls) for turn in request.turns())
 
 
-def _tool_cycles(chat: ChatRequest, source: ConversationSource) -> int:
+def _tool_cycles(request: ModelRequest, source: ConversationSource) -> int:
     """Calls of the assistant that a tool has answered."""
-    answered = {message.get("tool_call_id") for message in chat.messages if message.get("role") == "tool"}
-    return sum(call.get("id") in answered for message in chat.messages for call in _calls(message))
+    answered = {turn.answers for turn in request.turns() if turn.answers}
+    return sum(call in answered for turn in request.turns() for call in turn.calls)
 
 
-def _active_tool_loop(chat: ChatRequest, source: ConversationSource) -> int:
+def _active_tool_loop(request: ModelRequest, source: ConversationSource) -> int:
     """1 while the last word is a tool's: the assistant is in the middle of its work."""
-    messages = chat.messages
-    return int(bool(messages) and messages[-1].get("role") == "tool")
+    turns = request.turns()
+    return int(bool(turns) and turns[-1].role == "tool")
 
 
-def _images(chat: ChatRequest, source: ConversationSource) -> int:
-    parts = (part for message in chat.messages for part in _parts(message))
-    return sum(isinstance(part, dict) and part.get("type") in ("image_url", "input_image", "image") for part in parts)
+def _images(request: ModelRequest, source: ConversationSource) -> int:
+    return sum(turn.images for turn in request.turns())
 
 
-def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
-    calls = message.get("tool_calls") if message.get("role") == "assistant" else None
-    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-
-
-def _parts(message: dict[str, Any]) -> list[Any]:
-    content = message.get("content")
-    return content if isinstance(content, list) else []
-
-
-_COUNTS: dict[str, Callable[[ChatRequest, ConversationSource], int]] = {
+_COUNTS: dict[str, Callable[[ModelRequest, ConversationSource], int]] = {
     "message": _of_role,
     "tool_definition": _tool_definitions,
     "assistant_tool_call": _tool_calls,

@@ -169,9 +169,9 @@ class Gatherer:
     def _local(self, asked: Asked) -> Found:
         found = self._keywords.evaluate(asked.prompt)
         found |= self._structure.evaluate(asked.prompt)
-        found |= self._context.evaluate(asked.chat)
-        found |= self._conversation.evaluate(asked.chat)
-        found |= self._metadata.evaluate(asked.chat)
+        found |= self._context.evaluate(asked.request)
+        found |= self._conversation.evaluate(asked.request)
+        found |= self._metadata.evaluate(asked.request)
         found |= self._roles.evaluate(asked.headers)
         if self._language is not None:
             found |= self._language.evaluate(asked.prompt)
@@ -214,7 +214,7 @@ class Gatherer:
             return
         embeds = encoder is self._embedder
         try:
-            encoding = await encoder.encode(asked.prompt, self._reask.earlier(asked.chat) if embeds else ())
+            encoding = await encoder.encode(asked.prompt, self._reask.earlier(asked.request) if embeds else ())
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels("encoder", unavailable.reason).inc()
             gathered.without("triton", unavailable.reason)

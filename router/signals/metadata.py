@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from router.chat import ChatRequest
 from router.config.schema import MetadataPredicate, MetadataSignal
+from router.dialects import ModelRequest
 from router.signals import Evaluation, certain
 
 TYPE = "metadata"
@@ -18,8 +18,8 @@ class MetadataReader:
     def __init__(self, signals: Iterable[MetadataSignal]) -> None:
         self._signals = tuple(signals)
 
-    def evaluate(self, chat: ChatRequest) -> dict[tuple[str, str], Evaluation]:
-        metadata = chat.get("metadata") if self._signals else None
+    def evaluate(self, request: ModelRequest) -> dict[tuple[str, str], Evaluation]:
+        metadata = request.get("metadata") if self._signals else None
         found: dict[str, Any] = metadata if isinstance(metadata, dict) else {}
         return {(TYPE, signal.name): certain(_holds(signal.predicate, found, signal.key)) for signal in self._signals}
 

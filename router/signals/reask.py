@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from router.chat import ChatRequest, message_text
 from router.config.schema import ReaskSignal
+from router.dialects import ModelRequest
 from router.signals import UNKNOWN, Evaluation
 
 TYPE = "reask"
@@ -23,11 +23,11 @@ class ReaskRules:
         self._signals = tuple(signals)
         self._turns = max((signal.lookback_turns for signal in signals), default=0)
 
-    def earlier(self, chat: ChatRequest) -> list[str]:
+    def earlier(self, request: ModelRequest) -> list[str]:
         """What the user said before the last turn, newest first: as many turns as the signals look back."""
         if not self._turns:
             return []
-        said = [message_text(message) for message in chat.messages if message.get("role") == "user"]
+        said = [turn.text for turn in request.turns() if turn.role == "user"]
         return [text for text in reversed(said[:-1]) if text.strip()][: self._turns]
 
     def evaluate(

@@ -1,7 +1,7 @@
-"""A small OpenAI-compatible server, shaped like vLLM, for demonstrations and tests: it generates nothing.
+"""A small server shaped like vLLM, OpenAI's APIs and Anthropic's, for demonstrations and tests: it generates nothing.
 
 Every answer carries a ``demo`` field with what arrived: the model name, the system texts, the other top-level fields
-and the gateway's headers, so that ``curl`` shows what the router did.
+the gateway's headers and the names of the credentials, so that ``curl`` shows what the router did.
 
 The request header ``x-demo-script`` scripts an answer: ``key=value`` pairs joined by ``;`` (a word without ``=`` is
 only a label), for example ``slow-stream;chunks=500;seconds=20;tools=1``.
@@ -13,6 +13,7 @@ chunks     number of text chunks of a streamed answer
 seconds    time over which they are spread
 delay      seconds before the answer begins
 tools      ``1``: call the first of the request's tools instead of answering in text
+thoughts   ``1``: think aloud before the answer
 status     answer with this HTTP status and an error
 reset      break the connection after this many chunks (of a streamed answer)
 ========== ==========================================================================================================
@@ -27,7 +28,7 @@ import json
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,11 @@ from starlette.routing import Route
 
 Json = dict[str, Any]
 
-_SHOWN_HEADERS = ("x-selected-model", "x-gateway-base-model-name", "x-request-id", "accept-encoding")
+_SHOWN_HEADERS = (
+    "x-selected-model", "x-gateway-base-model-name", "x-request-id", "accept-encoding", "anthropic-version",
+    "anthropic-beta",
+)  # fmt: skip
+_CREDENTIALS = ("authorization", "x-api-key")
 _CONTENT_FIELDS = frozenset({"model", "messages", "prompt", "input", "system", "instructions"})
 
 
@@ -60,6 +65,7 @@ class Script:
     seconds: float = 0.0
     delay: float = 0.0
     tools: bool = False
+    thoughts: bool = False
     status: int | None = None
     reset: int | None = None
 
@@ -72,6 +78,7 @@ class Script:
             seconds=float(pairs.get("seconds", 0)),
             delay=float(pairs.get("delay", 0)),
             tools=pairs.get("tools", "0") == "1",
+            thoughts=pairs.get("thoughts", "0") == "1",
             status=int(pairs["status"]) if "status" in pairs else None,
             reset=int(pairs["reset"]) if "reset" in pairs else None,
         )
@@ -92,6 +99,10 @@ class Turn:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def thoughts(self) -> list[str]:
+        return ["Let me ", "think."] if self.script.thoughts else []
 
     @property
     def prompt_tokens(self) -> int:
@@ -122,18 +133,18 @@ def application(models_by_port: Mapping[int, Sequence[Served]]) -> Starlette:
             body = json.loads(await request.body())
             script = Script.parse(request.headers.get("x-demo-script", ""))
         except ValueError as error:
-            return _failure(400, f"The request cannot be read: {error}", "BadRequestError")
+            return api.failure(400, f"The request cannot be read: {error}", "BadRequestError")
         if not isinstance(body, dict):
-            return _failure(400, "The request must be a JSON object.", "BadRequestError")
+            return api.failure(400, "The request must be a JSON object.", "BadRequestError")
         served = models_by_port.get(_port(request), ())
         known = {name for model in served for name in (model.name, *model.loras)}
         model = str(body.get("model", ""))
         if known and model not in known:
-            return _failure(404, f"The model `{model}` does not exist.", "NotFoundError")
+            return api.failure(404, f"The model `{model}` does not exist.", "NotFoundError")
         if script.delay:
             await asyncio.sleep(script.delay)
         if script.status is not None:
-            return _failure(script.status, "The request failed as its script says.", "InternalServerError")
+            return api.failure(script.status, "The request failed as its script says.", "InternalServerError")
         turn = Turn(model, body, script, _demo(request, body), _pieces(model, script))
         if body.get("stream") is True and api.stream is not None:
             return StreamingResponse(_played(api.stream(turn), script), media_type="text/event-stream")
@@ -161,6 +172,10 @@ def _failure(status: int, message: str, kind: str) -> Response:
     return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
 
 
+def _anthropic_failure(status: int, message: str, kind: str) -> Response:
+    return JSONResponse({"type": "error", "error": {"type": kind, "message": message}}, status)
+
+
 def _pieces(model: str, script: Script) -> list[str]:
     if script.chunks is not None:
         return [f"{number} " for number in range(script.chunks)]
@@ -173,7 +188,14 @@ def _demo(request: Request, body: Json) -> Json:
     }
     fields = {key: value for key, value in body.items() if key not in _CONTENT_FIELDS}
     received = {"model": body.get("model"), "system": list(_system_texts(body)), "fields": fields}
-    return {"path": request.url.path, "port": _port(request), "received": received, "headers": headers}
+    credentials = [name for name in _CREDENTIALS if name in request.headers]
+    return {
+        "path": request.url.path,
+        "port": _port(request),
+        "received": received,
+        "headers": headers,
+        "credentials": credentials,
+    }
 
 
 def _system_texts(body: Json) -> Iterator[str]:
@@ -213,6 +235,8 @@ def _usage(turn: Turn) -> Json:
 
 def _chat(turn: Turn) -> Json:
     message: Json = {"role": "assistant", "content": turn.text}
+    if turn.thoughts:
+        message["reasoning"] = "".join(turn.thoughts)
     reason = "stop"
     if turn.tool is not None:
         call = {"id": f"call_{turn.id}", "type": "function", "function": {"name": turn.tool, "arguments": "{}"}}
@@ -233,6 +257,8 @@ def _chat_stream(turn: Turn) -> Iterator[str]:
         return _event(_chunk(turn, "chat.completion.chunk", [choice]) | more)
 
     yield chunk({"role": "assistant", "content": ""}, demo=turn.demo)
+    for thought in turn.thoughts:
+        yield chunk({"reasoning": thought})
     if turn.tool is not None:
         head = {"index": 0, "id": f"call_{turn.id}", "type": "function"}
         yield chunk({"tool_calls": [{**head, "function": {"name": turn.tool, "arguments": ""}}]})
@@ -296,30 +322,75 @@ def _embedding(turn: Turn) -> Json:
 
 
 def _response(turn: Turn, status: str = "completed") -> Json:
-    content = [{"type": "output_text", "text": turn.text, "annotations": []}]
-    message = {"id": f"msg_{turn.id}", "type": "message", "role": "assistant", "status": status, "content": content}
     done = status == "completed"
     tokens = {"input_tokens": turn.prompt_tokens, "output_tokens": len(turn.pieces)}
+    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    shared = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": turn.body.get("tools") or []}
     return {
         "id": f"resp_{turn.id}",
         "object": "response",
         "created_at": turn.created,
         "status": status,
         "model": turn.model,
-        "output": [message] if done else [],
-        "usage": {**tokens, "total_tokens": sum(tokens.values())} if done else None,
+        "instructions": turn.body.get("instructions"),
+        "error": None,
+        "incomplete_details": None,
+        "metadata": turn.body.get("metadata"),
+        "temperature": turn.body.get("temperature", 1.0),
+        "top_p": turn.body.get("top_p", 1.0),
+        **shared,
+        "output": _output(turn) if done else [],
+        "usage": {**tokens, **details, "total_tokens": sum(tokens.values())} if done else None,
     }
 
 
-def _response_stream(turn: Turn) -> Iterator[str]:
-    def event(kind: str, number: int, **fields: Any) -> str:
-        return _event({"type": kind, "sequence_number": number, **fields}, kind)
+def _output(turn: Turn) -> list[Json]:
+    """The finished items of a response."""
+    items: list[Json] = []
+    if turn.thoughts:
+        thought = {"type": "reasoning_text", "text": "".join(turn.thoughts)}
+        items.append({"id": f"rs_{turn.id}", "type": "reasoning", "summary": [], "content": [thought]})
+    if turn.tool is not None:
+        call = {"id": f"fc_{turn.id}", "call_id": f"call_{turn.id}", "name": turn.tool, "arguments": "{}"}
+        return [*items, {**call, "type": "function_call", "status": "completed"}]
+    part: Json = {"type": "output_text", "text": turn.text, "annotations": [], "logprobs": None}
+    message = {"id": f"msg_{turn.id}", "type": "message", "role": "assistant", "status": "completed"}
+    return [*items, {**message, "content": [part]}]
 
-    yield event("response.created", 0, response=_response(turn, "in_progress") | {"demo": turn.demo})
-    place = {"item_id": f"msg_{turn.id}", "output_index": 0, "content_index": 0}
-    for number, piece in enumerate(turn.pieces, 1):
-        yield event("response.output_text.delta", number, **place, delta=piece)
-    yield event("response.completed", len(turn.pieces) + 1, response=_response(turn))
+
+def _response_stream(turn: Turn) -> Iterator[str]:
+    begun = _response(turn, "in_progress")
+    events = [
+        ("response.created", {"response": begun | {"demo": turn.demo}}),
+        ("response.in_progress", {"response": begun}),
+        *(each for index, item in enumerate(_output(turn)) for each in _item_events(turn, index, item)),
+        ("response.completed", {"response": _response(turn)}),
+    ]
+    for number, (kind, fields) in enumerate(events):
+        yield _event({"type": kind, "sequence_number": number, **fields}, kind)
+
+
+def _item_events(turn: Turn, index: int, item: Json) -> Iterator[tuple[str, Json]]:
+    place: Json = {"item_id": item["id"], "output_index": index}
+    match item["type"]:
+        case "function_call":
+            yield "response.output_item.added", {"output_index": index, "item": {**item, "arguments": ""}}
+            yield "response.function_call_arguments.delta", {**place, "delta": item["arguments"]}
+            yield "response.function_call_arguments.done", {**place, "arguments": item["arguments"]}
+        case kind:
+            yield "response.output_item.added", {"output_index": index, "item": {**item, "content": []}}
+            name, pieces = ("output", turn.pieces) if kind == "message" else ("reasoning", turn.thoughts)
+            part: Json = item["content"][0]
+            within = {**place, "content_index": 0}
+            yield f"response.{_PART[name]}.added", {**within, "part": {**part, "text": ""}}
+            for piece in pieces:
+                yield f"response.{name}_text.delta", {**within, "delta": piece, "logprobs": []}
+            yield f"response.{name}_text.done", {**within, "text": part["text"], "logprobs": []}
+            yield f"response.{_PART[name]}.done", {**within, "part": part}
+    yield "response.output_item.done", {"output_index": index, "item": item}
+
+
+_PART = {"output": "content_part", "reasoning": "reasoning_part"}
 
 
 # --- messages ------------------------------------------------------------------------------------------------------
@@ -331,38 +402,72 @@ def _message(turn: Turn) -> Json:
         "type": "message",
         "role": "assistant",
         "model": turn.model,
-        "content": [{"type": "text", "text": turn.text}],
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
+        "content": list(_blocks(turn)),
+        "stop_reason": _stop_reason(turn),
         "usage": {"input_tokens": turn.prompt_tokens, "output_tokens": len(turn.pieces)},
     }
+
+
+def _stop_reason(turn: Turn) -> str:
+    return "end_turn" if turn.tool is None else "tool_use"
+
+
+def _blocks(turn: Turn) -> Iterator[Json]:
+    if turn.thoughts:
+        yield {"type": "thinking", "thinking": "".join(turn.thoughts), "signature": turn.id}
+    if turn.tool is not None:
+        yield {"type": "tool_use", "id": f"call_{turn.id}", "name": turn.tool, "input": {}}
+    else:
+        yield {"type": "text", "text": turn.text}
 
 
 def _message_stream(turn: Turn) -> Iterator[str]:
     def event(kind: str, **fields: Any) -> str:
         return _event({"type": kind, **fields}, kind)
 
-    yield event("message_start", message=_message(turn) | {"content": [], "stop_reason": None, "demo": turn.demo})
-    yield event("content_block_start", index=0, content_block={"type": "text", "text": ""})
-    for piece in turn.pieces:
-        yield event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
-    yield event("content_block_stop", index=0)
-    stop = {"stop_reason": "end_turn", "stop_sequence": None}
-    yield event("message_delta", delta=stop, usage={"output_tokens": len(turn.pieces)})
+    whole = _message(turn)
+    begun: Json = {
+        "content": [],
+        "stop_reason": None,
+        "usage": {**whole["usage"], "output_tokens": 0},
+        "demo": turn.demo,
+    }
+    yield event("message_start", message=whole | begun)
+    for index, block in enumerate(whole["content"]):
+        empty, deltas = _deltas(turn, block)
+        yield event("content_block_start", index=index, content_block=empty)
+        for delta in deltas:
+            yield event("content_block_delta", index=index, delta=delta)
+        yield event("content_block_stop", index=index)
+    yield event("message_delta", delta={"stop_reason": whole["stop_reason"]}, usage=whole["usage"])
     yield event("message_stop")
+
+
+def _deltas(turn: Turn, block: Json) -> tuple[Json, list[Json]]:
+    """A block before anything was said, and the pieces that are said then."""
+    match block["type"]:
+        case "text":
+            return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in turn.pieces]
+        case "thinking":
+            thoughts: list[Json] = [{"type": "thinking_delta", "thinking": piece} for piece in turn.thoughts]
+            signed = {"type": "signature_delta", "signature": block["signature"]}
+            return {"type": "thinking", "thinking": ""}, [*thoughts, signed]
+        case _:
+            return block, [{"type": "input_json_delta", "partial_json": "{}"}]
 
 
 @dataclass(frozen=True, slots=True)
 class _Api:
     whole: Any
     stream: Any = None
+    failure: Callable[[int, str, str], Response] = _failure
 
 
 _APIS = {
     "/v1/chat/completions": _Api(_chat, _chat_stream),
     "/v1/completions": _Api(_completion, _completion_stream),
     "/v1/responses": _Api(_response, _response_stream),
-    "/v1/messages": _Api(_message, _message_stream),
+    "/v1/messages": _Api(_message, _message_stream, _anthropic_failure),
     "/v1/embeddings": _Api(_embedding),
 }
 

@@ -120,7 +120,7 @@ from envoy_data_plane.google.protobuf import Any as Packed
 from envoy_data_plane.google.protobuf import Struct
 
 from router.config.schema import Config, EnvoySettings, ProviderModel, Reliability
-from router.errors import error_body
+from router.errors import ANTHROPIC_PATH, refusal_body
 
 BASE_MODEL_HEADER = "x-gateway-base-model-name"
 SELECTED_MODEL_HEADER = "x-selected-model"
@@ -505,7 +505,7 @@ def routes(config: Config) -> RouteConfiguration:
     table = [
         _forward(config, model, [_base_model_is(model.name)]) for model in config.providers.models if model.backend_refs
     ]
-    table += [_guard(config)]
+    table += _guards(config)
     # Answered by the router itself.
     table += [
         _unavailable(RouteMatch(path="/v1/models", headers=[_method("GET")])),
@@ -557,11 +557,12 @@ def _forward(config: Config, model: ProviderModel, headers: Sequence[HeaderMatch
     )
 
 
-def _guard(config: Config) -> Route:
+def _guards(config: Config) -> list[Route]:
     model = default_base_model(config)
     if config.global_.services.envoy.failure_mode_allow and model is not None:
-        return _forward(config, model, [])
-    return _unavailable(_model_path([]))
+        return [_forward(config, model, [])]
+    anthropic = RouteMatch(path=ANTHROPIC_PATH, headers=[_method("POST")])
+    return [_unavailable(anthropic, ANTHROPIC_PATH), _unavailable(_model_path([]))]
 
 
 def _model_path(headers: Sequence[HeaderMatcher]) -> RouteMatch:
@@ -570,8 +571,8 @@ def _model_path(headers: Sequence[HeaderMatcher]) -> RouteMatch:
     return RouteMatch(safe_regex=paths, headers=[_method("POST"), *headers])
 
 
-def _unavailable(match: RouteMatch) -> Route:
-    return _direct(match, 503, "The router did not handle the request.", "service_unavailable")
+def _unavailable(match: RouteMatch, path: str = "") -> Route:
+    return _direct(match, 503, "The router did not handle the request.", "service_unavailable", path)
 
 
 def _not_found() -> Route:
@@ -580,8 +581,8 @@ def _not_found() -> Route:
     return route
 
 
-def _direct(match: RouteMatch, status: int, message: str, code: str) -> Route:
-    body = _error(status, message, code)
+def _direct(match: RouteMatch, status: int, message: str, code: str, path: str = "") -> Route:
+    body = refusal_body(path, status, message, code=code).decode()
     return Route(
         match=match,
         direct_response=DirectResponseAction(status=status, body=DataSource(inline_string=body)),
@@ -608,7 +609,7 @@ def _method(method: str) -> HeaderMatcher:
     return HeaderMatcher(name=":method", string_match=StringMatcher(exact=method))
 
 
-# --- errors in OpenAI's shape --------------------------------------------------------------------------------------
+# --- errors in the API's shape -------------------------------------------------------------------------------------
 
 # Status, message, code of what Envoy itself says.
 _ERRORS = (
@@ -622,23 +623,25 @@ _ERRORS = (
 )
 
 
-def _error(status: int, message: str, code: str) -> str:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return error_body(message, type=kind, code=code).decode()
-
-
 def _error_mappers() -> list[ResponseMapper]:
-    mappers = [_mapper(ComparisonFilterOp.EQ, *error) for error in _ERRORS]
-    mappers.append(_mapper(ComparisonFilterOp.GE, 500, "The gateway failed.", "gateway_error"))
-    mappers.append(_mapper(ComparisonFilterOp.GE, 400, "The request was refused.", "bad_request"))
+    # The first that fits is used.
+    return [*_mappers_for(ANTHROPIC_PATH), *_mappers_for("")]
+
+
+def _mappers_for(path: str) -> list[ResponseMapper]:
+    mappers = [_mapper(path, ComparisonFilterOp.EQ, *error) for error in _ERRORS]
+    mappers.append(_mapper(path, ComparisonFilterOp.GE, 500, "The gateway failed.", "gateway_error"))
+    mappers.append(_mapper(path, ComparisonFilterOp.GE, 400, "The request was refused.", "bad_request"))
     return mappers
 
 
-def _mapper(op: ComparisonFilterOp, status: int, message: str, code: str) -> ResponseMapper:
+def _mapper(path: str, op: ComparisonFilterOp, status: int, message: str, code: str) -> ResponseMapper:
     # Replies of the router pass here too; they carry JSON already, which Envoy's own words never do.
     own_words = (
         "!('content-type' in response.headers) || !response.headers['content-type'].startsWith('application/json')"
     )
+    if path:
+        own_words = f"request.url_path == '{path}' && ({own_words})"
     matches = AndFilter(
         filters=[
             AccessLogFilter(
@@ -659,7 +662,7 @@ def _mapper(op: ComparisonFilterOp, status: int, message: str, code: str) -> Res
     return ResponseMapper(
         filter=AccessLogFilter(and_filter=matches),
         body_format_override=SubstitutionFormatString(
-            json_format=Struct.from_dict(json.loads(_error(status, message, code)))
+            json_format=Struct.from_dict(json.loads(refusal_body(path, status, message, code=code)))
         ),
     )
 

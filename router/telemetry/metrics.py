@@ -65,6 +65,10 @@ class Metrics:
             ["decision", "result"],
             registry=registry,
         )
+        self.cache_entries = Gauge(
+            "router_cache_entries", "Answers that workers keep in memory.", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         self.tokens = Counter(
             "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"],
             registry=registry,

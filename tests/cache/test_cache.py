@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.answers import Answer
-from router.cache.cache import Question, SemanticCache
+from router.cache.cache import Memo, Question, SemanticCache
 from router.cache.memory import MemoryStore
 from router.cache.scope import scope_of
-from router.chat import ChatRequest
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
+from router.dialects import ChatRequest, CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest
+from router.dialects.chat import ChatAnswer
 from router.telemetry import Metrics
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
@@ -57,8 +57,8 @@ def asked(
     )
 
 
-def answer(text: str = "Paris.", **changes: Any) -> Answer:
-    made = Answer(False, text, "stop", complete=True)
+def answer(text: str = "Paris.", **changes: Any) -> ChatAnswer:
+    made = ChatAnswer(False, text, "stop", complete=True)
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -183,6 +183,73 @@ async def test_several_choices_have_no_place_in_it(
 ) -> None:
     assert asked(cache, before=before, **members) is None
     assert asked(cache, "   ") is None
+
+
+# --- dialects ------------------------------------------------------------------------------------------------------
+
+
+def asked_in(dialect: type[ModelRequest], cache: SemanticCache, **members: Any) -> Question | None:
+    body = json.dumps({"model": "m", **members}).encode()
+    return cache.question(SemanticCacheSettings(), DECISION, dialect.parse(body), body, ADA, EAST)
+
+
+SAID = [{"role": "user", "content": "What is the capital of France?"}]
+BLOCK = [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}]
+RESULT = {"type": "tool_result", "tool_use_id": "1", "content": "42"}
+
+
+async def test_one_body_means_another_thing_in_another_dialect(cache: SemanticCache) -> None:
+    await kept(cache, asked_in(ChatRequest, cache, messages=SAID))
+    assert await hit(cache, asked_in(ChatRequest, cache, messages=SAID)) == "exact"
+    for other in (
+        asked_in(MessagesRequest, cache, messages=SAID),
+        asked_in(ResponsesRequest, cache, input=SAID),
+        asked_in(CompletionsRequest, cache, prompt="What is the capital of France?"),
+    ):
+        assert await hit(cache, other) is None
+    memo, body = Memo(cache, 10), json.dumps({"messages": SAID}).encode()
+    keys = {memo.key(dialect.parse(body), body, ADA) for dialect in (ChatRequest, MessagesRequest)}
+    assert len(keys) == 2 and None not in keys
+
+
+@pytest.mark.parametrize(
+    ("dialect", "first", "alike", "other"),
+    [
+        (ResponsesRequest, {"input": SAID}, {"input": BLOCK, "metadata": {"a": "b"}},
+         {"input": SAID, "instructions": "S"}),
+        (ResponsesRequest, {"input": "hi"}, {"input": "hi", "store": False}, {"input": "hi", "reasoning": {}}),
+        (ResponsesRequest, {"input": SAID}, {"input": SAID, "stream": True},
+         {"input": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, *SAID]}),
+        (MessagesRequest, {"messages": SAID}, {"messages": BLOCK, "stream": True}, {"messages": SAID, "system": "S"}),
+        (MessagesRequest, {"messages": SAID}, {"messages": SAID, "metadata": {"user_id": "x"}},
+         {"messages": [{"role": "user", "content": [RESULT, *BLOCK[0]["content"]]}]}),  # type: ignore[misc]
+        (CompletionsRequest, {"prompt": "hi"}, {"prompt": "hi", "user": "x"}, {"prompt": "hi", "suffix": "x"}),
+    ],
+)  # fmt: skip
+async def test_what_shapes_an_answer_in_each_dialect(
+    cache: SemanticCache, dialect: type[ModelRequest], first: Any, alike: Any, other: Any
+) -> None:
+    await kept(cache, asked_in(dialect, cache, **first))
+    assert await hit(cache, asked_in(dialect, cache, **alike)) == "exact"
+    assert await hit(cache, asked_in(dialect, cache, **other)) is None
+
+
+@pytest.mark.parametrize(
+    ("dialect", "members"),
+    [
+        (ChatRequest, {"messages": SAID, "logprobs": True}),
+        (ResponsesRequest, {"input": SAID, "previous_response_id": "resp_1"}),
+        (ResponsesRequest, {"input": SAID, "store": True}),
+        (ResponsesRequest, {"input": [*SAID, {"type": "function_call_output", "call_id": "1", "output": "42"}]}),
+        (ResponsesRequest, {"instructions": "S"}),
+        (MessagesRequest, {"messages": [{"role": "user", "content": [RESULT]}]}),
+        (MessagesRequest, {"messages": [*SAID, {"role": "assistant", "content": "Par"}]}),
+        (CompletionsRequest, {"prompt": ["a", "b"]}),
+        (CompletionsRequest, {"prompt": [1, 2]}),
+    ],
+)
+async def test_what_has_no_place_in_it(cache: SemanticCache, dialect: type[ModelRequest], members: Any) -> None:
+    assert asked_in(dialect, cache, **members) is None
 
 
 # --- scope ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ APART = [
     ("Convert miles to km", "Convert km to miles", "direction"),
     ("Flights from Oslo to Rome", "Flights from Rome to Oslo", "direction"),
     ("Should I eat before training?", "Should I eat after training?", "direction"),
-    ("What is the largest lake?", "What is the smallest lake?", "content"),
+    ("What is the largest lake?", "What is the smallest lake?", "comparison"),
     ("Which is more expensive?", "Which is less expensive?", "comparison"),
     ("Do all birds fly?", "Do some birds fly?", "quantifier"),
     ("Are you open on Monday?", "Are you open on Tuesday?", "date"),

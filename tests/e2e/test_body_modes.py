@@ -111,6 +111,16 @@ def test_a_stream_is_counted_and_the_count_is_hidden_from_who_did_not_ask(site: 
     assert spent() - before == (counted("prompt") - prompts) + 2 * 30
 
 
+def test_embeddings_pass_unread(site: Site) -> None:
+    def answers() -> float:
+        return site.metric("router_answers_total", model="talker")
+
+    before = answers()
+    assert site.openai.embeddings.create(model="talker", input="hello").data
+    site.ask("hello")
+    wait_for(lambda: answers() == before + 1, 5, "the chat answer, and nothing else")
+
+
 def test_a_client_that_leaves_leaves_nothing_behind(site: Site) -> None:
     body = {"model": "MoM", "messages": [{"role": "user", "content": "hello"}], "stream": True}
     before = site.metric("router_answers_total", model="talker", reason="aborted")

@@ -165,8 +165,9 @@ def test_other_paths_are_404(aibrix: Site, path: str) -> None:
 def test_other_allowed_paths_pass_through_untouched(aibrix: Site) -> None:
     answer = aibrix.client.post("/v1/embeddings", json={"model": THINKER, "input": "hello"})
     assert (answer.status_code, answer.headers["x-vsr-selected-model"]) == (200, THINKER)
-    without_model = aibrix.client.post("/v1/completions", json={"prompt": "hello"})
+    without_model = aibrix.client.post("/v1/embeddings", json={"input": "hello"})
     assert without_model.headers["x-vsr-selected-model"] == QUICK
+    assert "x-vsr-selected-decision" not in without_model.headers
 
 
 def test_models_are_listed(aibrix: Site) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -170,6 +172,86 @@ def test_all_signals_of_a_request_share_one_call(education: Site) -> None:
     time.sleep(0.3)
     assert requests() - before == 10
     client.close()
+
+
+# --- kickstart -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kickstart(tmp_path_factory: pytest.TempPathFactory, triton_port: int) -> Iterator[Site]:
+    yield from sample("kickstart", tmp_path_factory.mktemp("kickstart"), triton_port)
+
+
+MEDICATION = "Is there medication for my symptoms?"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "model"),
+    [
+        (MEDICATION, "doctor"),
+        ("A farmer has 17 sheep and all but 9 run away. How many are left?", "dcot"),
+        ("Write a limerick about a bicycle", "phi2"),
+    ],
+)
+def test_a_base_and_two_adapters(kickstart: Site, prompt: str, model: str) -> None:
+    assert model_of(kickstart, prompt) == model
+
+
+def test_sixty_prompts_on_which_nothing_was_chosen(kickstart: Site) -> None:
+    """59 of them reached their route when they were first asked."""
+    lines = (Path(__file__).parent / "kickstart.jsonl").read_text().splitlines()
+    wanted = [(row["prompt"], row["route"]) for row in map(json.loads, lines)]
+    missed = [(prompt, route) for prompt, route in wanted if model_of(kickstart, prompt) != route]
+    assert len(wanted) == 60 and len(missed) <= 2, missed
+
+
+def test_clients_see_base_and_adapters(kickstart: Site) -> None:
+    listed = {model.id: model.model_dump().get("parent") for model in kickstart.openai.models.list()}
+    assert listed == {"MoM": None, "auto": None, "phi2": None, "doctor": "phi2", "dcot": "phi2"}
+    for name in ("phi2", "doctor", "dcot"):
+        named = kickstart.ask(MEDICATION, model=name)
+        assert named.json()["model"] == name and "x-vsr-selected-decision" not in named.headers
+
+
+def test_the_log_shows_how_near_every_route_came(kickstart: Site) -> None:
+    mark = f"req-{time.time_ns()}"
+    kickstart.ask(MEDICATION, headers={"x-request-id": mark})
+    text = (kickstart.directory / "router.log").read_text()
+    (line,) = [json.loads(line) for line in text.splitlines() if mark in line]
+    assert (line["event"], line["model"]) == ("routed", "doctor")
+    assert line["scores"].keys() == {"doctor", "dcot", "everyday"}
+    assert line["scores"]["doctor"] == line["confidence"] > max(line["scores"]["dcot"], line["scores"]["everyday"])
+    assert "medication" not in text
+
+
+def test_rest_advises_what_envoy_does(kickstart: Site) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": MEDICATION}]}
+    advice = httpx.post(f"http://127.0.0.1:{kickstart.rest}/api/v1/route", json=body).json()
+    assert (advice["model"], advice["base_model"], advice["degraded"]) == ("doctor", "phi2", {})
+    assert advice["scores"]["doctor"] == advice["confidence"]
+
+
+def test_the_guide_does_what_it_says(kickstart: Site) -> None:
+    """Each block of `bash` in it, run on its own, prints the block that follows; numbers may differ."""
+    guide = (REPOSITORY / "docs" / "deploy" / "kickstart.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```\n\n```text\n(.*?)```", guide, re.DOTALL)
+    assert len(blocks) == guide.count("```bash") == 4
+    kickstart.ask(MEDICATION)
+    here = {
+        "GATEWAY": kickstart.url,
+        "ROUTER": f"http://127.0.0.1:{kickstart.rest}",
+        "ROUTER_LOG": str(kickstart.directory / "router.log"),
+    }
+    for script, printed in blocks:
+        done = subprocess.run(
+            ["bash", "-euc", script], env={**os.environ, **here}, capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == 0, done.stderr
+        assert _without_numbers(done.stdout) == _without_numbers(printed)
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+\.\d+", "#", text.replace("\r", ""))
 
 
 # --- tenants -------------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import Pipeline as Export
 from export.pipeline import Places
-from router.chat import ChatRequest
 from router.config import loads
+from router.dialects import ChatRequest
 from router.generations import Generations
 from router.inference import BundleError, Encoders, load_bundle
 from router.signals import Asked

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from router.chat import ChatRequest
 from router.config.schema import ComplexitySignal, EmbeddingSignal, ReaskSignal
+from router.dialects import ChatRequest
 from router.signals.complexity import ComplexityRules
 from router.signals.embedding import EmbeddingRules
 from router.signals.reask import ReaskRules

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from router.chat import ChatRequest
 from router.config.schema import (
     ContextSignal,
     ConversationSignal,
@@ -15,6 +14,7 @@ from router.config.schema import (
     MetadataSignal,
     RoleBinding,
 )
+from router.dialects import ChatRequest
 from router.signals.authz import Roles
 from router.signals.context import ContextRanges, estimated_tokens
 from router.signals.conversation import ConversationCounter
@@ -55,8 +55,8 @@ def test_a_range_of_tokens_may_be_open(bounds: dict[str, Any], characters: int, 
 
 
 def test_all_messages_count_and_chinese_is_denser() -> None:
-    assert estimated_tokens([said("system", "x" * 400), said("user", "x" * 400)]) == 208
-    assert estimated_tokens([said("user", "高血压的原因是什么")]) == 13
+    assert estimated_tokens(chat(said("system", "x" * 400), said("user", "x" * 400)).turns()) == 208
+    assert estimated_tokens(chat(said("user", "高血压的原因是什么")).turns()) == 13
     assert estimated_tokens([]) == 0
 
 

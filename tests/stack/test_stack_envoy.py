@@ -127,7 +127,7 @@ def test_envoy_waits_longer_than_the_router() -> None:
 
 def test_models_then_guards_then_404() -> None:
     config = make_config({"a": ["10.0.0.1:8000"], "b": ["10.0.0.2:8000"]})
-    *forwarded, guard, models, model, health, last = route_table(config)
+    *forwarded, anthropic, guard, models, model, health, last = route_table(config)
     assert [
         (route["match"]["headers"][1]["string_match"]["exact"], route["route"]["cluster"]) for route in forwarded
     ] == [("a", "model/a"), ("b", "model/b")]
@@ -143,7 +143,9 @@ def test_models_then_guards_then_404() -> None:
         "/v1/models/",
         "/health",
     ]
-    assert {route["direct_response"]["status"] for route in (guard, models, model, health)} == {503}
+    assert {route["direct_response"]["status"] for route in (anthropic, guard, models, model, health)} == {503}
+    said = json.loads(anthropic["direct_response"]["body"]["inline_string"])
+    assert anthropic["match"]["path"] == "/v1/messages" and said["error"].keys() == {"type", "message"}
     assert last["match"]["prefix"] == "/" and last["direct_response"]["status"] == 404
     assert last["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["disabled"] is True
 

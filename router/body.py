@@ -1,4 +1,4 @@
-"""One chat request: what the user said, and changing a few members of the JSON byte for byte in place.
+"""The JSON object that a request carries: reading it, and changing a few members byte for byte in place.
 
 The body is never re-serialised: members that nobody changes keep their exact text, so large integers, lone surrogates,
 number formats, key order and unknown fields survive.
@@ -10,18 +10,18 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from router.errors import Refusal
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-SYSTEM_ROLES = ("system", "developer")
 
 
-class MalformedRequest(Exception):
-    """The body is not a chat request. ``param`` names the member at fault, if one is."""
+class MalformedRequest(Refusal):
+    """The body is not what its path takes. ``param`` names the member at fault, if one is."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+        super().__init__(400, message, param=param)
 
 
 def _integer(digits: str) -> int | str:
@@ -47,8 +47,8 @@ class Member:
 
 
 @dataclass(slots=True)
-class ChatRequest:
-    """A parsed request body.
+class Body:
+    """A parsed body.
 
     ``members`` are the top-level members in order. Rewriting methods collect edits; :meth:`encode` applies them.
     """
@@ -59,7 +59,7 @@ class ChatRequest:
     _changed: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, body: bytes) -> ChatRequest:
+    def parse(cls, body: bytes) -> Self:
         """Read ``body``.
 
         Raises:
@@ -76,15 +76,17 @@ class ChatRequest:
             raise MalformedRequest(f"the body is not valid JSON: {reason}") from error
         return cls(text, members, close)
 
-    @classmethod
-    def saying(cls, text: str) -> ChatRequest:
-        """A request in which the user says ``text`` and nothing else."""
-        return cls.parse(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
-
     def get(self, name: str) -> Any:
         """Value of a top-level member as the client sent it, or ``None``."""
         member = self.members.get(name)
         return None if member is None else member.value
+
+    def current(self, name: str) -> Any:
+        """Value of a top-level member as it is to be sent, or ``None``."""
+        if name not in self._changed:
+            return self.get(name)
+        text = self._changed[name]
+        return None if text is None else _scan(text, 0)[0]
 
     @property
     def model(self) -> str | None:
@@ -92,31 +94,6 @@ class ChatRequest:
         if model is not None and not isinstance(model, str):
             raise MalformedRequest("`model` must be a string", "model")
         return model or None
-
-    @property
-    def messages(self) -> list[Any]:
-        """The messages as sent; an absent or ``null`` list is empty.
-
-        Raises:
-            MalformedRequest: the member is not a list of objects.
-        """
-        messages = self.get("messages")
-        if messages is None:
-            return []
-        if not isinstance(messages, list):
-            raise MalformedRequest("`messages` must be an array", "messages")
-        for index, message in enumerate(messages):
-            if not isinstance(message, dict):
-                raise MalformedRequest(f"messages[{index}] must be an object", f"messages[{index}]")
-        return messages
-
-    def prompt(self) -> str:
-        """What the user last said: the text of the last user message, or of the last message if no user spoke."""
-        messages = self.messages
-        for message in reversed(messages):
-            if message.get("role") == "user":
-                return message_text(message)
-        return message_text(messages[-1]) if messages else ""
 
     def set(self, name: str, value: Any) -> None:
         """Give a top-level member a new value; append it if it is not there."""
@@ -126,52 +103,50 @@ class ChatRequest:
         """Take a top-level member out, if it is there."""
         self._changed[name] = None
 
-    def merge(self, name: str, value: dict[str, Any]) -> None:
+    def merge(self, name: str, value: Mapping[str, Any]) -> None:
         """Set keys inside a top-level object, keeping its other keys as they are written."""
-        member = self.members.get(name)
-        if member is None or not isinstance(member.value, dict):
+        text = self._text_of(name)
+        if text is None or not text.startswith("{"):
             self.set(name, value)
             return
-        inner, close = _members(self.text, member.start)
+        inner, close = _members(text, 0)
         changed = {key: json.dumps(item, separators=(",", ":")) for key, item in value.items()}
-        self._changed[name] = _splice(self.text, member.start, inner, close, changed)
+        self._changed[name] = _splice(text, 0, inner, close, changed)
 
-    def edit_messages(self, edit: Callable[[list[str], list[Any]], list[str]]) -> None:
-        """Rewrite the message list as texts.
+    def edit_elements(self, name: str, edit: Callable[[list[str], list[Any]], list[str]]) -> None:
+        """Rewrite a top-level array as texts.
 
-        ``edit`` gets the JSON text of each message and the parsed messages, and returns the texts to send; a text that
-        it returns unchanged stays byte for byte.
+        ``edit`` gets the JSON text of each element and the parsed elements, and returns the texts to send; a text that
+        it returns unchanged stays byte for byte. A member that is no array counts as an empty one.
         """
-        member = self.members.get("messages")
-        parsed = self.messages
-        texts = _elements(self.text, member.start) if member is not None and parsed else []
-        self._changed["messages"] = "[" + ",".join(edit(texts, parsed)) + "]"
+        texts = self._elements_of(name)
+        self._changed[name] = "[" + ",".join(edit(texts, self.current(name) if texts else [])) + "]"
 
     def keep_elements(self, name: str, kept: Collection[int]) -> None:
         """Leave only the elements at the places ``kept`` in a top-level array, each as it is written."""
-        member = self.members[name]
-        elements = _elements(self.text, member.start)
-        self._changed[name] = "[" + ",".join(text for index, text in enumerate(elements) if index in kept) + "]"
+        self.edit_elements(name, lambda texts, _: [text for index, text in enumerate(texts) if index in kept])
+
+    def _text_of(self, name: str) -> str | None:
+        """What a member is to be sent as; ``None`` if it is not there, or no longer."""
+        if name in self._changed:
+            return self._changed[name]
+        member = self.members.get(name)
+        return None if member is None else self.text[member.start : member.end]
+
+    def _elements_of(self, name: str) -> list[str]:
+        text = self._text_of(name)
+        if text is None or not text.startswith("[") or not text[1:-1].strip():
+            return []
+        return _elements(text, 0)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was edited."""
+        return bool(self._changed)
 
     def encode(self) -> bytes:
         """The body to send, UTF-8, with all edits applied."""
         return _splice(self.text, 0, list(self.members.items()), self._close, self._changed, tail=True).encode()
-
-
-def message_text(message: dict[str, Any]) -> str:
-    """The words of one message: its string, or its text parts joined by newlines; images and the like are left out."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = (part if isinstance(part, str) else _part_text(part) for part in content)
-    return "\n".join(part for part in parts if part)
-
-
-def _part_text(part: Any) -> str:
-    text = part.get("text") if isinstance(part, dict) else None
-    return text if isinstance(text, str) else ""
 
 
 def with_member(text: str, name: str, value: Any) -> str:

@@ -1,0 +1,152 @@
+"""What the cache costs: hits through Envoy beside the same request without one, lookups among many, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient
+
+from perf.load import Samples, at, chat_bodies, closed_loop
+from perf.prompts import PROMPTS
+from perf.site import Site, command, machine, resident
+from router.cache.entry import Entry
+from router.cache.memory import MemoryStore
+
+DIMENSION = 384
+CACHED: dict[str, Any] = {
+    "version": "v0.3",
+    "providers": {"models": [{"name": "m"}]},
+    "routing": {
+        "signals": {"domains": [{"name": "math"}, {"name": "other"}]},
+        "decisions": [
+            {"name": name, "rules": {"type": "domain", "name": name}, "modelRefs": [{"model": "m"}],
+             "plugins": [{"type": "semantic-cache", "configuration": {"similarity_threshold": 0.9}}]}
+            for name in ("math", "other")
+        ],
+    },
+    "global": {"stores": {"semantic_cache": {"enabled": True, "max_entries": 1000}}},
+}  # fmt: skip
+
+
+def run(requests: int, rounds: int, entries: int, out: Path) -> None:
+    """Measure hits and misses through the whole system, then a store of ``entries`` by itself."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        site = Site(Path(directory), stack)
+        uncached = json.loads(json.dumps(CACHED))
+        del uncached["global"]
+        ports = {
+            "Envoy alone": site.gateway("alone", CACHED, with_router=False),
+            "no cache": site.gateway("uncached", uncached),
+            "cache": site.gateway("cached", CACHED),
+        }
+        site.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
+        rows = asyncio.run(_through_envoy(site, ports, requests, rounds))
+    store = asyncio.run(_store(entries))
+    document = {"machine": machine(), "command": command(), "hits": rows, "store": store}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cache.json").write_text(json.dumps(document, indent=1))
+    print(table(document))
+
+
+async def _through_envoy(site: Site, ports: dict[str, int], requests: int, rounds: int) -> list[dict[str, Any]]:
+    bodies = chat_bodies(PROMPTS, "MoM")
+    # Other words that say nothing, so that the guard lets them pass: alike, and not the same.
+    alike = chat_bodies([f"Please, {prompt}" for prompt in PROMPTS], "MoM")
+    rungs: dict[str, tuple[int, Sequence[bytes]]] = {
+        "Envoy alone": (ports["Envoy alone"], bodies),
+        "routed, no cache": (ports["no cache"], bodies),
+        "exact repeat": (ports["cache"], bodies),
+        "semantic hit": (ports["cache"], alike),
+    }
+    for port in ports.values():
+        await closed_loop(port, bodies, 1, len(bodies) * 2)
+    triton = InferenceServerClient(f"127.0.0.1:{site.triton_port}")
+    collected = {name: Samples() for name in rungs}
+    calls = dict.fromkeys(rungs, 0)
+    for number in range(rounds):
+        for name, (port, asked) in rungs.items():
+            before = _calls(triton)
+            collected[name].add(await closed_loop(port, asked, 1, requests))
+            calls[name] += _calls(triton) - before
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    triton.close()
+    return [
+        {"name": name, "requests": len(samples.ms), "errors": samples.errors, "hits": samples.hits,
+         "calls": calls[name] / len(samples.ms), "p50": at(samples.ms, 0.5), "p99": at(samples.ms, 0.99),
+         "encoder_p50": at(samples.encoder_ms, 0.5)}
+        for name, samples in collected.items()
+    ]  # fmt: skip
+
+
+def _calls(client: InferenceServerClient) -> int:
+    statistics = client.get_inference_statistics("minilm", as_json=True)["model_stats"][0]
+    return int(statistics["inference_stats"]["success"].get("count", 0))
+
+
+async def _store(entries: int) -> dict[str, Any]:
+    """Lookups in a memory store that holds ``entries`` answers of one partition, and what it weighs."""
+    random = np.random.default_rng(1)
+
+    def vector() -> Any:
+        drawn = random.standard_normal(DIMENSION).astype(np.float32)
+        return drawn / np.linalg.norm(drawn)
+
+    answer = json.dumps({"text": "x" * 800, "usage": None}).encode()
+    before, store = resident(os.getpid()), MemoryStore(entries)
+    first: dict[str, Any] = {"empty_mib": before}
+    for number in range(entries):
+        await store.put(
+            Entry(
+                f"{number:064x}", "p" * 64, "d", f"question {number} " + "y" * 80, vector(), answer, time.time(), 3600
+            )
+        )
+        if number % 1000 == 0:
+            await asyncio.sleep(0)
+        if number + 1 == 1000:
+            first["mib_at_1000"] = resident(os.getpid())
+    # The graph is built in the background.
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+    taken = []
+    for _ in range(2000):
+        asked = vector()
+        began = time.perf_counter()
+        await store.nearest("p" * 64, asked, 4, 0.0)
+        taken.append((time.perf_counter() - began) * 1000)
+    full = resident(os.getpid())
+    await store.close()
+    return {**first, "entries": entries, "full_mib": full, "lookup_p50": at(taken, 0.5), "lookup_p99": at(taken, 0.99)}
+
+
+def table(document: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    rows = {row["name"]: row for row in document["hits"]}
+    alone = rows["Envoy alone"]["p50"]
+    lines = [
+        f"{document['machine']}; `{document['command']}`",
+        "",
+        "| | requests | hits | Triton calls each | p50 ms | p99 ms | p50 over Envoy alone | less its Triton call |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in document["hits"]:
+        without = row["p50"] - alone - (row["encoder_p50"] or 0)
+        lines.append(
+            f"| {row['name']} | {row['requests']} | {row['hits']} | {row['calls']:.2f} | {row['p50']:.2f} | "
+            f"{row['p99']:.2f} | {row['p50'] - alone:+.2f} | {without:+.2f} |"
+        )
+    store = document["store"]
+    lines += [
+        "",
+        f"{store['entries']} answers of 800 characters in memory: lookup p50 {store['lookup_p50']:.2f} ms, "
+        f"p99 {store['lookup_p99']:.2f} ms; the process holds {store['empty_mib']:.0f} MiB empty, "
+        f"{store['mib_at_1000']:.0f} with 1,000 of them, {store['full_mib']:.0f} full.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""What a streamed answer costs in each body mode: delay of the first chunk, CPU a chunk, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from perf.load import at
+from perf.site import Site, command, machine
+
+DOCUMENT: dict[str, Any] = {
+    "version": "v0.3",
+    "providers": {"models": [{"name": "m"}]},
+    "routing": {"decisions": [{"name": "all", "modelRefs": [{"model": "m"}]}]},
+}
+# Names of rows: body modes of request and answer, and whether the router reads the answer.
+MODES: dict[str, dict[str, Any]] = {
+    "headers only": {},
+    "answer watched (STREAMED)": {"usage": {"streams": True}},
+    "count asked for and hidden": {"usage": {"streams": True, "request_on_streams": True}},
+    "FULL_DUPLEX_STREAMED": {
+        "usage": {"streams": True},
+        "envoy": {
+            "request_body_mode": "FULL_DUPLEX_STREAMED", "response_body_mode": "FULL_DUPLEX_STREAMED",
+        },
+    },
+}  # fmt: skip
+ALONE = "Envoy alone"
+
+
+def run(streams: int, chunks: int, seconds: float, requests: int, rounds: int, out: Path) -> None:
+    """First chunks of ``requests`` streams one after another, then ``streams`` at once of ``chunks`` each."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        site = Site(Path(directory), stack, with_triton=False)
+        ports = {ALONE: site.gateway("alone", DOCUMENT, with_router=False)}
+        for number, (mode, services) in enumerate(MODES.items()):
+            ports[mode] = site.gateway(str(number), DOCUMENT, **services)
+        site.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
+        results = asyncio.run(_measure(site, ports, streams, chunks, seconds, requests, rounds))
+    document = {"machine": machine(), "command": command(), "streams": streams, "chunks": chunks, "results": results}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "streams.json").write_text(json.dumps(document, indent=1))
+    print(table(document))
+
+
+async def _measure(
+    site: Site, ports: dict[str, int], streams: int, chunks: int, seconds: float, requests: int, rounds: int
+) -> list[dict[str, Any]]:
+    firsts: dict[str, list[float]] = {mode: [] for mode in ports}
+    for port in ports.values():
+        await _first_chunks(port, 20)
+    for number in range(rounds):
+        for mode, port in ports.items():
+            firsts[mode] += await _first_chunks(port, requests)
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    rows = [{"mode": mode, "first_p50": at(ms, 0.5), "first_p99": at(ms, 0.99)} for mode, ms in firsts.items()]
+    for row, (mode, port) in zip(rows, ports.items(), strict=True):
+        row |= {"requests": len(firsts[mode])}
+        if mode == ALONE:
+            continue
+        router = f"router-{list(MODES).index(mode)}"
+        before, cpu = site.resident(router), site.cpu(router)
+        running = asyncio.gather(*(_whole(port, chunks, seconds) for _ in range(streams)))
+        peak = before
+        while not running.done():
+            await asyncio.sleep(0.2)
+            peak = max(peak, site.resident(router))
+        received = sum(await running)
+        spent = site.cpu(router) - cpu
+        row |= {"us_per_chunk": spent * 1e6 / (streams * chunks), "rss_before": before, "rss_peak": peak,
+                "chunks_received": received}  # fmt: skip
+        print(f"{mode}: {received} chunks", flush=True)
+    return rows
+
+
+async def _first_chunks(port: int, requests: int) -> list[float]:
+    """Milliseconds from request to first chunk, on one kept-alive connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    taken = []
+    for _ in range(requests):
+        began = time.perf_counter()
+        writer.write(_request(2, 0))
+        await reader.readuntil(b"data: {")
+        taken.append((time.perf_counter() - began) * 1000)
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+    writer.close()
+    return taken
+
+
+async def _whole(port: int, chunks: int, seconds: float) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(_request(chunks, seconds))
+    received = 0
+    while not (line := await reader.readline()).startswith(b"data: [DONE]"):
+        if not line:
+            raise RuntimeError("a stream broke off")
+        received += b'"content"' in line
+    writer.close()
+    return received
+
+
+def _request(chunks: int, seconds: float) -> bytes:
+    body = json.dumps({"model": "MoM", "stream": True, "messages": [{"role": "user", "content": "hello"}]}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}x-chunks: {chunks};{seconds}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+
+
+def table(document: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    alone = document["results"][0]["first_p50"]
+    lines = [
+        f"{document['machine']}; `{document['command']}`",
+        "",
+        "| | first chunk p50 ms | over Envoy alone | p99 ms | CPU a chunk, µs | MiB before "
+        f"| at {document['streams']} streams |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in document["results"]:
+        first = f"| {row['mode']} | {row['first_p50']:.2f} | {row['first_p50'] - alone:+.2f} | {row['first_p99']:.2f} |"
+        if "us_per_chunk" not in row:
+            lines.append(first + " | | |")
+            continue
+        lines.append(f"{first} {row['us_per_chunk']:.0f} | {row['rss_before']:.0f} | {row['rss_peak']:.0f} |")
+    return "\n".join(lines)

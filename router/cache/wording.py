@@ -1,0 +1,104 @@
+"""What a question says, without how it says it.
+
+Only what is known to mean the same becomes the same: politeness, spelling, forms of numbers, units and dates, kinds of
+question, some constructions. Every other word stays as it is, so a word that is not known here can only keep two
+questions apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from router.cache import english
+from router.cache.sentence import Part, Sentence, courteous
+from router.cache.words import CASED, CODE, Word, words_of
+
+# Over this, only the very same text is the same.
+_LONGEST_PLAIN = 20_000
+# Where wording is asked about, but the wording itself stands elsewhere.
+_POINTED = re.compile(
+    r"\b(?:translate|rewrite|rephrase|paraphrase|proofread) (?:(?:this|these|the|my) (?:following |whole )?"
+    r"(?:sentence|text|document|paragraph|page|email|letter|article|essay|book|chapter|menu)s?|chapter|page)\b"
+    r"[^.:!?\"']*[.!?]?$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """``parts`` in common order; where ``bound``, their order is part of what they say."""
+
+    parts: tuple[Part, ...]
+    bound: bool
+
+    def flat(self) -> list[str]:
+        """All words in order, joints among them."""
+        return [word for part in self.parts for word in ((part.joint, *part.words) if part.joint else part.words)]
+
+
+def plain(text: str) -> str:
+    """``text`` but for letter case, spacing and the last stop: what is compared where it is not read.
+
+    In code, and of units that differ in nothing else, case counts.
+    """
+    if len(text) > _LONGEST_PLAIN:
+        return text
+    words = text.split()
+    if not CODE.search(text):
+        words = [word if CASED.search(word) else word.lower() for word in words]
+    return " ".join(words).rstrip(" .?!")
+
+
+def read(text: str) -> Wording | None:
+    """What an English question says; ``None`` where `router.cache.words.words_of` gives none."""
+    found = words_of(text)
+    if found is None:
+        return None
+    words, formula = found
+    if _about_words(words, text):
+        return _literal(words)
+    sentences = [Sentence.read(piece) for piece in _pieces(words)]
+    sentences = _question_first([sentence for sentence in sentences if sentence.parts])
+    bound = formula or len(sentences) > 1 or any(sentence.bound for sentence in sentences)
+    return Wording(tuple(part for sentence in sentences for part in sentence.parts), bound)
+
+
+def _about_words(words: list[Word], text: str) -> bool:
+    written = [word.written for word in words]
+    if "say" in written and not {"how", "to"}.isdisjoint(written[: written.index("say")]):
+        return True
+    return any(word.form in english.WORDING for word in words) and not _POINTED.search(text)
+
+
+def _pieces(words: list[Word]) -> Iterator[list[Word]]:
+    """Sentences; "it is raining, what do I wear" counts as two."""
+    piece: list[Word] = []
+    for place, word in enumerate(words):
+        after = words[place + 1].written if place + 1 < len(words) else ""
+        told = len(piece) > 2 and piece[0].written not in english.STARTERS and piece[0].form not in english.JOINTS
+        if word.form == "." or (word.form == "," and told and after in english.QUESTION_WORDS):
+            yield piece
+            piece = []
+        else:
+            piece.append(word)
+    yield piece
+
+
+def _question_first(sentences: list[Sentence]) -> list[Sentence]:
+    """A circumstance and a question about it are the question under that condition."""
+    if len(sentences) != 2 or sentences[0].asks == sentences[1].asks:
+        return sentences
+    question, told = sorted(sentences, key=lambda sentence: not sentence.asks)
+    first, *rest = told.parts
+    condition = first if first.joint else Part("if", first.words)
+    return [question, Sentence((condition, *rest), False, told.bound)]
+
+
+def _literal(words: list[Word]) -> Wording:
+    """Where a text is about wording, every word counts as it is written."""
+    forms = courteous([word.form for word in words if word.form not in (",", ".")])
+    skipped = sum(word.form not in (",", ".") for word in words) - len(forms)
+    written = [word.written for word in words if word.form not in (",", ".")][skipped:]
+    return Wording((Part("", tuple(written)),), bound=True)

@@ -1,0 +1,154 @@
+"""Chat completions: `POST /v1/chat/completions`, OpenAI's API as vLLM speaks it.
+
+https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any, Self
+
+from router.answers import Answer, count, first, inside
+from router.completion import DONE, Completion, event, streamed, whole
+from router.dialects.request import (
+    SYSTEM_ROLES,
+    Mode,
+    ModelRequest,
+    Turn,
+    images_in,
+    named,
+    names,
+    objects,
+    place_system,
+    role_of,
+    text_of,
+)
+
+PATH = "/v1/chat/completions"
+
+NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+class ChatAnswer(Answer):
+    """Reads `choices`, of which the first counts."""
+
+    __slots__ = ()
+    DONE_LINE = True
+
+    def _read_whole(self, answer: dict[str, Any]) -> None:
+        self._take(answer, "message")
+
+    def _read_event(self, event: dict[str, Any]) -> None:
+        self._take(event, "delta")
+
+    def _take(self, answer: dict[str, Any], part: str) -> None:
+        usage, choice = answer.get("usage"), first(answer.get("choices"))
+        cached = count(inside(inside(usage, "prompt_tokens_details"), "cached_tokens"))
+        self._counted(usage, "prompt_tokens", "completion_tokens", cached)
+        self._listen(inside(choice, part))
+        if isinstance(reason := inside(choice, "finish_reason"), str):
+            self.finish_reason = reason
+
+    def _listen(self, said: Any) -> None:
+        if isinstance(said, dict):
+            if said.get("content"):
+                self._heard(said["content"])
+            elif said.get("reasoning_content") or said.get("reasoning"):
+                self.chunks += 1
+            if said.get("tool_calls"):
+                self._more_than_text()
+
+
+class ChatRequest(ModelRequest):
+    """A chat request."""
+
+    __slots__ = ()
+
+    NAME = "chat"
+    CONVERSATION = "messages"
+    TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
+    NEEDED = frozenset({"model", "messages", "stream"})
+    KNOWN = NEEDED | names(
+        """
+        audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
+        metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key reasoning_effort
+        response_format safety_identifier seed service_tier stop store stream_options temperature tool_choice
+        tools top_logprobs top_p user verbosity web_search_options add_generation_prompt add_special_tokens
+        allowed_token_ids bad_words cache_salt chat_template chat_template_kwargs continue_final_message
+        documents echo guided_choice guided_decoding_backend guided_grammar guided_json guided_regex
+        guided_whitespace_pattern ignore_eos include_reasoning include_stop_str_in_output kv_transfer_params
+        length_penalty logits_processors min_p min_tokens mm_processor_kwargs priority prompt_logprobs
+        repetition_penalty request_id return_token_ids return_tokens_as_token_ids skip_special_tokens
+        spaces_between_special_tokens stop_token_ids structural_tag structured_outputs top_k
+        truncate_prompt_tokens use_beam_search vllm_xargs
+        """
+    )
+    ANSWER = ChatAnswer
+
+    @classmethod
+    def saying(cls, text: str) -> Self:
+        """A request in which the user says ``text`` and nothing else."""
+        return cls.parse(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
+
+    def _read(self) -> Iterator[Turn]:
+        for message in objects(self, "messages"):
+            role, content = role_of(message), message.get("content")
+            calls = message.get("tool_calls") if role == "assistant" else None
+            ids = [named(call, "id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else ()
+            answers = named(message, "tool_call_id") if role == "tool" else ""
+            yield Turn(role, text_of(content), images_in(content), tuple(ids), answers)
+
+    def tell(self, prompt: str, mode: Mode) -> None:
+        message = {"role": "system", "content": prompt}
+        self.edit_elements("messages", lambda texts, parsed: place_system(texts, parsed, message, mode, _is_system))
+
+    def think_with(self, effort: str) -> None:
+        self.set("reasoning_effort", effort)
+
+    def count_stream(self) -> bool:
+        return include_usage(self)
+
+    def text_suffices(self) -> bool:
+        return self.get("n") in (None, 1) and not self.get("logprobs")
+
+    def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
+        head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+        if self.get("stream") is True:
+            return streamed(self._events(head, text, usage or NO_USAGE))
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        return whole({**head, "object": "chat.completion", "choices": [choice], "usage": usage or NO_USAGE})
+
+    def _events(self, head: dict[str, Any], text: str, usage: dict[str, Any]) -> Iterator[bytes]:
+        def chunk(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
+            return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+        said, end = chunk({"role": "assistant", "content": text}, None), chunk({}, "stop")
+        yield from chunks({**head, "object": "chat.completion.chunk"}, [said, end], self, usage)
+
+
+def include_usage(request: ModelRequest) -> bool:
+    """Ask for the usage of a stream of chat or completions. Returns whether the client did not."""
+    if request.get("stream") is not True or inside(request.get("stream_options"), "include_usage") is True:
+        return False
+    request.merge("stream_options", {"include_usage": True})
+    return True
+
+
+def chunks(
+    head: dict[str, Any], choices: list[dict[str, Any]], request: ModelRequest, usage: dict[str, Any]
+) -> Iterator[bytes]:
+    """The events of a stream of chat or completions: one choice each, then the usage if it was asked for."""
+    with_usage = inside(request.get("stream_options"), "include_usage") is True
+    for choice in choices:
+        yield event({**head, "choices": [choice]} | ({"usage": None} if with_usage else {}))
+    if with_usage:
+        yield event({**head, "choices": [], "usage": usage})
+    yield DONE
+
+
+def _is_system(message: Any) -> bool:
+    return message.get("role") in SYSTEM_ROLES

@@ -1,0 +1,94 @@
+"""Completions: `POST /v1/completions`, OpenAI's API of old, as vLLM speaks it. A text in, its continuation out.
+
+https://platform.openai.com/docs/api-reference/completions
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from router.body import MalformedRequest
+from router.completion import Completion, streamed, whole
+from router.dialects.chat import NO_USAGE, ChatAnswer, chunks, include_usage
+from router.dialects.request import Mode, ModelRequest, Turn, names
+
+PATH = "/v1/completions"
+
+
+class CompletionsAnswer(ChatAnswer):
+    """Reads `choices` too; each has its text at once, whole or in pieces."""
+
+    __slots__ = ()
+
+    def _read_whole(self, answer: dict[str, Any]) -> None:
+        self._take(answer, "text")
+
+    def _read_event(self, event: dict[str, Any]) -> None:
+        self._take(event, "text")
+
+    def _listen(self, said: Any) -> None:
+        self._heard(said)
+
+
+class CompletionsRequest(ModelRequest):
+    """A request to continue a text. No chat template is filled in: there is no place for system text or thinking."""
+
+    __slots__ = ()
+
+    NAME = "completions"
+    CONVERSATION = "prompt"
+    TOKEN_LIMITS = ("max_tokens",)
+    NEEDED = frozenset({"model", "prompt", "stream"})
+    KNOWN = NEEDED | names(
+        """
+        best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop
+        stream_options suffix temperature top_p user add_special_tokens allowed_token_ids bad_words cache_salt
+        ignore_eos include_stop_str_in_output kv_transfer_params length_penalty logits_processors min_p
+        min_tokens priority prompt_embeds prompt_logprobs repetition_penalty request_id response_format
+        return_token_ids return_tokens_as_token_ids skip_special_tokens spaces_between_special_tokens
+        stop_token_ids structured_outputs top_k truncate_prompt_tokens use_beam_search vllm_xargs
+        """
+    )
+    ANSWER = CompletionsAnswer
+
+    def _read(self) -> Iterator[Turn]:
+        prompt = self.get("prompt")
+        if isinstance(prompt, str):
+            yield Turn("user", prompt)
+        elif isinstance(prompt, list):
+            # Tokens are not text, and no tokenizer of a backend's is at hand.
+            yield Turn("user", "\n".join(text for text in prompt if isinstance(text, str)))
+        elif prompt is not None:
+            raise MalformedRequest("`prompt` must be a string or an array", "prompt")
+
+    def tell(self, prompt: str, mode: Mode) -> None:
+        self._ignore("system_prompt")
+
+    def think(self, parameter: str, wanted: bool) -> None:
+        self._ignore("reasoning")
+
+    def think_with(self, effort: str) -> None:
+        self._ignore("reasoning")
+
+    def count_stream(self) -> bool:
+        return include_usage(self)
+
+    def text_suffices(self) -> bool:
+        one = all(self.get(name) in (None, 1) for name in ("n", "best_of"))
+        asked = any(self.get(name) for name in ("logprobs", "echo", "prompt_embeds"))
+        return one and not asked and self.get("logprobs") is None and isinstance(self.get("prompt"), str)
+
+    def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
+        head = {
+            "id": f"cmpl-{uuid.uuid4().hex}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": model,
+        }
+        said = {"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}
+        if self.get("stream") is True:
+            return streamed(chunks(head, [said], self, usage or NO_USAGE))
+        return whole({**head, "choices": [said], "usage": usage or NO_USAGE})

@@ -1,0 +1,224 @@
+"""What every dialect can do: say what was asked, and change what is sent on."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from router.answers import Answer, inside
+from router.body import Body, MalformedRequest, with_member
+from router.completion import Completion
+
+Mode = Literal["replace", "prepend", "append", "insert"]
+"""What becomes of the client's own system text; see :meth:`ModelRequest.tell`."""
+
+SYSTEM_ROLES = ("system", "developer")
+# Names of the three dialects for a part of a message that is text, or an image.
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation, whatever API it came through.
+
+    ``role`` is `system`, `developer`, `user`, `assistant` or `tool` (or what the client made up). ``calls`` are the ids
+    of the tool calls in it, ``answers`` the id of the call whose result it is.
+    """
+
+    role: str
+    text: str
+    images: int = 0
+    calls: tuple[str, ...] = ()
+    answers: str = ""
+
+
+@dataclass(slots=True)
+class ModelRequest(Body, ABC):
+    """A request to a model. Each API has a subclass, its dialect.
+
+    ``ignored`` names what the configuration wanted and the dialect has no place for.
+    """
+
+    ignored: list[str] = field(default_factory=list)
+    _turns: list[Turn] | None = None
+
+    # Names the dialect, in cache keys.
+    NAME: ClassVar[str]
+    # The member that holds what was said.
+    CONVERSATION: ClassVar[str]
+    # Members that bound the length of an answer; the first is set where none is given.
+    TOKEN_LIMITS: ClassVar[tuple[str, ...]]
+    # Without them there is no request.
+    NEEDED: ClassVar[frozenset[str]]
+    # Members that the API or vLLM's version of it knows.
+    KNOWN: ClassVar[frozenset[str]]
+    # Reads what backends answer.
+    ANSWER: ClassVar[type[Answer]]
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def turns(self) -> list[Turn]:
+        """The conversation as sent, system text first.
+
+        Raises:
+            MalformedRequest: it has another shape.
+        """
+        if self._turns is None:
+            self._turns = list(self._read())
+        return self._turns
+
+    def prompt(self) -> str:
+        """What the user last said: the text of the last user turn, or of the last turn if no user spoke."""
+        turns = self.turns()
+        for turn in reversed(turns):
+            if turn.role == "user":
+                return turn.text
+        return turns[-1].text if turns else ""
+
+    @abstractmethod
+    def _read(self) -> Iterator[Turn]: ...
+
+    # --- rewriting -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def tell(self, prompt: str, mode: Mode) -> None:
+        """Give the model system text: in the place of the client's, before it, after it, or joined to the first."""
+
+    def think(self, parameter: str, wanted: bool) -> None:
+        """Set the switch that the model's chat template calls ``parameter``."""
+        self.merge("chat_template_kwargs", {parameter: wanted})
+
+    @abstractmethod
+    def think_with(self, effort: str) -> None:
+        """Ask for an effort of reasoning: `minimal`, `low`, `medium` or `high`."""
+
+    def _ignore(self, what: str) -> None:
+        if what not in self.ignored:
+            self.ignored.append(what)
+
+    def count_stream(self) -> bool:
+        """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
+        return False  # it counts them anyway
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
+        """``text`` as the answer of ``model``; ``usage`` as a backend wrote it, ``None`` where nothing was counted."""
+
+    def text_suffices(self) -> bool:
+        """Whether an answer's text says all of it, and depends on nothing but the request: then it may be cached."""
+        return True
+
+    def shape(self, body: dict[str, Any]) -> list[Any]:
+        """``body``, a version of this request, without the words of its last turn: what else shapes an answer."""
+        rest = {name: value for name, value in body.items() if name != self.CONVERSATION}
+        said = body.get(self.CONVERSATION)
+        if not isinstance(said, list):
+            return [rest]
+        *before, last = said
+        content = last.get("content")
+        parts = [part for part in content if not _is_text(part)] if isinstance(content, list) else []
+        return [rest, before, {name: value for name, value in last.items() if name != "content"}, parts]
+
+    def said_plainly(self) -> bool:
+        """Whether the last turn is one text and nothing else."""
+        said = self.get(self.CONVERSATION)
+        if not isinstance(said, list):
+            return isinstance(said, str)
+        content = inside(said[-1], "content") if said else None
+        return isinstance(content, str) or (isinstance(content, list) and len(content) == 1 and _is_text(content[0]))
+
+
+def names(text: str) -> frozenset[str]:
+    """The words of ``text``."""
+    return frozenset(text.split())
+
+
+def place_system(
+    texts: list[str], parsed: list[Any], message: dict[str, Any], mode: Mode, is_system: Callable[[Any], bool]
+) -> list[str]:
+    """Put ``message``, system text, into a list of messages; the others keep their exact text."""
+    system = [index for index, item in enumerate(parsed) if is_system(item)]
+    written = json.dumps(message, separators=(",", ":"))
+    match mode:
+        case "replace":
+            return [written, *(text for index, text in enumerate(texts) if index not in system)]
+        case "append":
+            after = system[-1] + 1 if system else 0
+            return [*texts[:after], written, *texts[after:]]
+        case "insert" if system:
+            head = system[0]
+            content = join_content(message["content"], parsed[head].get("content"))
+            return [*texts[:head], with_member(texts[head], "content", content), *texts[head + 1 :]]
+        case _:
+            return [written, *texts]
+
+
+def join_content(prompt: str, content: Any) -> Any:
+    """``prompt`` and the content of a message as one content."""
+    if isinstance(content, list):
+        kind = next((part["type"] for part in content if isinstance(part, dict) and _is_text(part)), "text")
+        return [{"type": kind, "text": prompt}, *content]
+    return joined(prompt, content) if isinstance(content, str) else prompt
+
+
+def objects(request: Body, name: str) -> list[dict[str, Any]]:
+    """A top-level member that is a list of objects; an absent or ``null`` one is empty.
+
+    Raises:
+        MalformedRequest: it is something else.
+    """
+    found = request.get(name)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise MalformedRequest(f"`{name}` must be an array", name)
+    for index, item in enumerate(found):
+        if not isinstance(item, dict):
+            raise MalformedRequest(f"{name}[{index}] must be an object", f"{name}[{index}]")
+    return found
+
+
+def text_of(content: Any) -> str:
+    """The words of a message: its string, or its text parts joined by newlines; images and the like are left out."""
+    if isinstance(content, str):
+        return content
+    texts = (part if isinstance(part, str) else _text(part) for part in parts_of(content))
+    return "\n".join(text for text in texts if text)
+
+
+def images_in(content: Any) -> int:
+    if isinstance(content, str):
+        return 0
+    return sum(isinstance(part, dict) and part.get("type") in IMAGE_PARTS for part in parts_of(content))
+
+
+def parts_of(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else []
+
+
+def role_of(message: dict[str, Any]) -> str:
+    return named(message, "role")
+
+
+def named(item: dict[str, Any], name: str) -> str:
+    """The string that ``item`` has under ``name``, or none."""
+    value = item.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def joined(*texts: str | None) -> str:
+    """Texts as paragraphs of one."""
+    return "\n\n".join(text for text in texts if text)
+
+
+def _text(part: Any) -> str:
+    return named(part, "text") if isinstance(part, dict) else ""
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, str) or (isinstance(part, dict) and part.get("type") in TEXT_PARTS)

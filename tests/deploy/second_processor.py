@@ -1,0 +1,135 @@
+"""External processors that stand behind the router in a gateway: each notes what it sees.
+
+They do on the wire what AIBrix's gateway plugin and the Inference Extension's endpoint picker do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+
+METHOD = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+
+@dataclass
+class Seen:
+    """One request, as it reached the second processor."""
+
+    headers: dict[str, str]
+    body: bytes = b""
+    answer: bytes = field(default=b"", compare=False)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.body)
+        return document
+
+
+class SecondProcessor:
+    """Listens on a port of its own while it is entered."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self._server = grpc.server(ThreadPoolExecutor(8))
+        handler = grpc.stream_stream_rpc_method_handler(
+            self._process, pb.ProcessingRequest.FromString, pb.ProcessingResponse.SerializeToString
+        )
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHOD, {"Process": handler}),))
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+
+    def __enter__(self) -> SecondProcessor:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(0).wait(5)
+
+    def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def _request(self, message: Any) -> Seen:
+        headers = {header.key: header.raw_value.decode() for header in message.request_headers.headers.headers}
+        self.seen.append(Seen(headers))
+        return self.seen[-1]
+
+
+class GatewayPlugin(SecondProcessor):
+    """As AIBrix's: reads the buffered body's model; names it, or a pod, in a header; picks the route again."""
+
+    def __init__(self, pods: dict[str, int]) -> None:
+        super().__init__()
+        self._pods = pods
+
+    def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
+        seen = Seen({})
+        for message in messages:
+            kind = message.WhichOneof("request")
+            reply = pb.ProcessingResponse()
+            if kind == "request_body":
+                seen.body = message.request_body.body
+                if (model := seen.document["model"]) not in self._pods:
+                    reply.immediate_response.status.code = 400
+                    reply.immediate_response.body = f"model {model} does not exist".encode()
+                else:
+                    common = reply.request_body.response
+                    common.clear_route_cache = True
+                    named = {"model": model}
+                    if strategy := seen.headers.get("routing-strategy"):
+                        named = {"routing-strategy": strategy, "target-pod": f"127.0.0.1:{self._pods[model]}"}
+                    for name, value in named.items():
+                        common.header_mutation.set_headers.add(header={"key": name, "raw_value": value.encode()})
+            else:
+                if kind == "request_headers":
+                    seen = self._request(message)
+                elif kind == "response_body":
+                    seen.answer += message.response_body.body
+                getattr(reply, kind).SetInParent()
+            yield reply
+
+
+class EndpointPicker(SecondProcessor):
+    """As the Inference Extension's: bodies in full duplex, both ways; the pod goes into a header."""
+
+    def __init__(self, pod: int) -> None:
+        super().__init__()
+        self._pod = f"127.0.0.1:{pod}".encode()
+
+    def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
+        seen = Seen({})
+        for message in messages:
+            kind = message.WhichOneof("request")
+            reply = pb.ProcessingResponse()
+            if kind == "request_headers":
+                seen = self._request(message)
+                continue  # the choice of a pod waits for the body
+            if kind == "request_body":
+                seen.body += message.request_body.body
+                if message.request_body.end_of_stream:
+                    yield from self._chosen(seen)
+                continue
+            if kind == "response_body":
+                seen.answer += message.response_body.body
+                streamed = reply.response_body.response.body_mutation.streamed_response
+                streamed.body = message.response_body.body
+                streamed.end_of_stream = message.response_body.end_of_stream
+            else:
+                getattr(reply, kind).SetInParent()
+            yield reply
+
+    def _chosen(self, seen: Seen) -> Iterator[Any]:
+        reply = pb.ProcessingResponse()
+        common = reply.request_headers.response
+        common.clear_route_cache = True
+        header = {"key": "x-gateway-destination-endpoint", "raw_value": self._pod}
+        common.header_mutation.set_headers.add(header=header)
+        yield reply
+        reply = pb.ProcessingResponse()
+        streamed = reply.request_body.response.body_mutation.streamed_response
+        streamed.body, streamed.end_of_stream = seen.body, True
+        yield reply
