@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         elif name == "report":
             command.add_argument("--out", type=Path, default=ROOT / "docs" / "export-report.md", help="page to write")
             command.add_argument("--results", type=Path, action="append", help="a `verify.json`; default: the build's")
+            command.add_argument("--note", help="what a reader must know about the run, said above its latencies")
             command.add_argument("--perf", type=Path, help="folder of a `python -m perf triton` run")
         elif name == "train-head":
             _train_options(command)
@@ -162,7 +163,7 @@ def _verify(pipeline: Pipeline, options: argparse.Namespace) -> None:
 def _report(pipeline: Pipeline, options: argparse.Namespace) -> None:
     from export import verify_report
 
-    verify_report.write(options.results or [options.build / "verify.json"], options.perf, options.out)
+    verify_report.write(options.results or [options.build / "verify.json"], options.perf, options.out, options.note)
     pipeline.progress(f"report: {options.out}")
 
 

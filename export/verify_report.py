@@ -15,7 +15,7 @@ from export.verify import TEXTS, TOLERANCE
 CURVE = "triton-curve.png"
 
 
-def write(results: Sequence[Path], perf: Path | None, page: Path) -> None:
+def write(results: Sequence[Path], perf: Path | None, page: Path, note: str | None = None) -> None:
     """Write ``page`` from `verify.json` files and the folder of a `perf triton` run, its picture in assets/ beside it.
 
     Raises ExportError when a file is not there.
@@ -31,10 +31,12 @@ def write(results: Sequence[Path], perf: Path | None, page: Path) -> None:
         assets.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(perf / CURVE, assets / CURVE)
         picture = f"assets/{CURVE}"
-    page.write_text(_page(found, measured, picture))
+    page.write_text(_page(found, measured, picture, note))
 
 
-def _page(results: Sequence[dict[str, Any]], measured: dict[str, Any] | None, picture: str | None) -> str:
+def _page(
+    results: Sequence[dict[str, Any]], measured: dict[str, Any] | None, picture: str | None, note: str | None
+) -> str:
     versions = {name: version for result in results for name, version in result["versions"].items()}
     parts = [
         f"""# Export report
@@ -115,7 +117,7 @@ batch size Triton counted for them.
 ## Latency and throughput
 
 perf_analyzer, {measured["machine"]}, configuration `{measured["config"]}`. Load: requests in flight, or arrivals a
-second (Poisson) in an open loop. Milliseconds.
+second (Poisson) in an open loop. Milliseconds.{" " + note if note else ""}
 
 {table(["model", "tokens", "loop", "load", "requests/s", "p50", "p90", "p99", "batch", "failures"], rows)}
 """)
