@@ -2,7 +2,7 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
-# make check-deploy   manifests, rules and guides, with the tools they are for; LiteLLM and Open WebUI (4 GB, once)
+# make check-deploy   manifests, chart, images, rules and guides, with the tools they are for (4 GB, once)
 # make perf           what a routed request costs, in one run of two minutes
 # make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
 # make gpu            on a GPU host: build, serve, verify, measure; results in build/gpu

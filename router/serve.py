@@ -150,11 +150,11 @@ class _Service:
                 await asyncio.gather(*(worker.ready.wait() for worker in self._workers))
                 yield
             return
-        server = ExtProcServer(
+        server = ExtProcServer.of(
             lambda request: self._generations.current.route(request),
-            host=self._config.services.extproc.host,
-            port=self._config.services.extproc.port,
-            max_body_bytes=self._config.router.max_body_bytes,
+            self._config.services.extproc,
+            0,
+            self._config.router.max_body_bytes,
         )
         await server.start()
         try:

@@ -52,11 +52,12 @@ async def work() -> None:
     generations = Generations(loaded, bundle, tokenizers, Metrics(), directory)
     generations.know(_adapters(start["adapters"]))
     config = loaded.config.global_
-    server = ExtProcServer(
+    extproc = config.services.extproc
+    server = ExtProcServer.of(
         lambda request: generations.current.route(request),
-        host=config.services.extproc.host,
-        port=start["port"],
-        max_body_bytes=config.router.max_body_bytes,
+        extproc,
+        start["port"] - extproc.port,
+        config.router.max_body_bytes,
     )
     watch = asyncio.create_task(generations.run())
     await server.start()

@@ -724,8 +724,23 @@ class InferenceSettings(Section):
     )
 
 
+class RouterTls(Section):
+    """How Envoy speaks to an ext_proc service that has `tls`."""
+
+    ca_file: Name = Field(description="PEM file with the authority that the router's certificate is checked against.")
+    server_name: Name | None = Field(None, description="Name that the certificate must carry; default: any.")
+    cert_file: Name | None = Field(None, description="PEM file with Envoy's own certificate, where the router asks.")
+    key_file: Name | None = Field(None, description="PEM file with the key of `cert_file`.")
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> RouterTls:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("`cert_file` and `key_file` go together")
+        return self
+
+
 class EnvoySettings(Section):
-    """What `triton-router up` writes into Envoy's configuration."""
+    """What `triton-router up` and `triton-router envoy` write into Envoy's configuration."""
 
     host: str = Field("127.0.0.1", description="Listening address.")
     port: int = Field(8080, ge=1, le=65535, description="Listening port.")
@@ -743,6 +758,17 @@ class EnvoySettings(Section):
     )
     idle_timeout_seconds: float = Field(600, gt=0, description="Longest silence inside an answer.")
     concurrency: int | None = Field(None, ge=1, description="Envoy worker threads; default: one a core.")
+    router_tls: RouterTls | None = Field(None, description="For an ext_proc service with `tls`.")
+
+
+class ServerTls(Section):
+    """Files are read again when they change, for connections made from then on."""
+
+    cert_file: Name = Field(description="PEM file with the certificate and those that lead to its authority.")
+    key_file: Name = Field(description="PEM file with its key.")
+    client_ca_file: Name | None = Field(
+        None, description="PEM file with the authority of callers; with it only they are let in (mTLS)."
+    )
 
 
 class ExtProcSettings(Section):
@@ -751,6 +777,12 @@ class ExtProcSettings(Section):
     workers: int = Field(
         1, ge=1, le=64, description="Processes that serve ext_proc, each on a port of its own. In Kubernetes: 1 a pod."
     )
+    tls: ServerTls | None = Field(None, description="Serve over TLS; default: in the clear.")
+    health_port: int | None = Field(
+        None, ge=1, le=65535,
+        description="One more port with the health service alone, in the clear: for probes that cannot speak TLS. "
+        "Further workers take the ports after it.",
+    )  # fmt: skip
 
 
 class ApiSettings(Section):

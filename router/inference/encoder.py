@@ -40,8 +40,10 @@ INTERVALS_BETWEEN_CHECKS = 5
 
 _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}
 # gRPC's own reconnect pauses grow to two minutes; a Triton that is back must be found within the probe interval.
+# A name with several addresses (a headless Service) is several Tritons: calls go round all of them.
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1)]  # fmt: skip
+            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1),
+            ("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 1000)]  # fmt: skip
 
 
 class Unavailable(Exception):
