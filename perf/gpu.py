@@ -202,7 +202,7 @@ def _served_plans(report: Report, state: dict[str, Any], deadline: float) -> str
 def _served_stand_in(report: Report, state: dict[str, Any], deadline: float) -> str:
     if state.get("plans"):
         return "not needed: plans were measured"
-    return _served(report, state, deadline, "torch", "PyTorch stand-in through Triton (python backend, CUDA graphs)")
+    return _served(report, state, deadline, "torch", "PyTorch stand-in through Triton (python backend)")
 
 
 def _served(report: Report, state: dict[str, Any], deadline: float, config: str, backend: str) -> str:
@@ -213,7 +213,7 @@ def _served(report: Report, state: dict[str, Any], deadline: float, config: str,
     names = {model.name for model in pipeline.models}
     if not _on_gpu():
         _to_cpu(pipeline.places.repository)
-        backend += ", on CPU"
+    backend += ", CUDA graphs" if _on_gpu() else ", on CPU"
     length = min(state["length"], max(pipeline.models[0].buckets))
     done = 0
     for setup in SETUPS:
