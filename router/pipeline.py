@@ -28,7 +28,7 @@ from router.config.schema import Decision, McpSettings, SemanticCachePlugin
 from router.decisions import Choice, Verdict, choose, nearness
 from router.dialects import DIALECTS, ModelRequest
 from router.errors import Refusal, refusal_body
-from router.inference import Encoder, Prototypes, Unavailable
+from router.inference import Encoder, Encoders, Unavailable
 from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
 from router.signals import Asked
@@ -124,11 +124,10 @@ class Pipeline:
     def __init__(
         self,
         loaded: Loaded,
-        encoder: Encoder | None,
+        encoders: Encoders | None,
         topics: TopicParameters,
         metrics: Metrics,
         *,
-        prototypes: Prototypes | None = None,
         classifier: McpClassifier | None = None,
         cache: SemanticCache | None = None,
         records: Records | None = None,
@@ -136,14 +135,15 @@ class Pipeline:
         services = loaded.config.global_.services
         self.config = loaded.config
         self.generation = loaded.digest[:12]
-        self.encoder = encoder
+        self.encoders = encoders
         self.catalog = ModelCatalog(loaded.config)
         self.adapters = LoadedAdapters()
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._routing = loaded.config.routing
-        self._gatherer = Gatherer(loaded.config, encoder, topics, metrics, prototypes=prototypes, classifier=classifier)
+        self._gatherer = Gatherer(loaded.config, encoders, topics, metrics, classifier=classifier)
+        self.encoder = self._gatherer.embedder
         self._metrics = metrics
         # Looking a label up costs more than counting.
         self._stage_seconds = lru_cache(metrics.stage_seconds.labels)
@@ -160,9 +160,17 @@ class Pipeline:
         self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
         self._audit_prompt = audit.include_prompt
 
-    async def prepare(self) -> None:
-        """Ask the encoder for what the signals need once. Raises ``Unavailable``; routing works without it."""
-        await self._gatherer.prepare()
+    async def prepare(self, encoder: Encoder | None = None) -> None:
+        """Ask the encoders, or that one, for what the signals need once.
+
+        Raises ``Unavailable``; routing works without it.
+        """
+        await self._gatherer.prepare(encoder)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why trunks are not used at the moment, by name."""
+        return {each.trunk.name: each.failure for each in self.encoders or () if each.failure}
 
     async def route(self, request: Request) -> Outcome:
         """Decide what happens to ``request``. A part that is down degrades the answer, never fails it."""

@@ -960,15 +960,19 @@ _BOUND = "the signal bundle's domain head is used"
 class DomainClassifier(Section):
     """How the domain signal judges."""
 
-    NOT_ACTIVE = frozenset({"enabled", "model_ref", "model_id", "use_cpu", "use_modernbert", "use_mmbert_32k",
+    NOT_ACTIVE = frozenset({"enabled", "model_ref", "use_cpu", "use_modernbert", "use_mmbert_32k",
                             "category_mapping_path"})  # fmt: skip
     INSTEAD: ClassVar[dict[str, str]] = {
         "model_ref": _BOUND,
-        "model_id": _BOUND,
         "category_mapping_path": "the signal bundle carries its labels",
         "use_cpu": "Triton decides where models run",
     }
 
+    model_id: Name | None = Field(
+        None,
+        description="Model of the signal bundle whose `domain` head judges, by its name or the published model's id; "
+        "default, also for a name that the bundle does not have: the first with that head.",
+    )
     threshold: Probability = Field(0.25, description="Least probability of the domain that wins.")
     multi_label: bool = Field(False, description="Every domain at or over the threshold matches, not only the best.")
     fallback_category: Name | None = Field(
@@ -1059,10 +1063,12 @@ class MilvusSettings(Section):
 class CacheSettings(Section):
     """The semantic cache. Nothing is cached until a decision carries the plugin."""
 
-    NOT_ACTIVE = frozenset({"embedding_model"})
-    INSTEAD: ClassVar[dict[str, str]] = {"embedding_model": "the signal bundle's embedder is used"}
-
     enabled: bool = Field(True, description="Use it.")
+    embedding_model: Name | None = Field(
+        None,
+        description="Model of the signal bundle whose embedding the cache and all embedding rules compare, by its name "
+        "or the published model's id; default, also for a name that the bundle does not have: its first embedder.",
+    )
     backend_type: Literal["memory", "redis", "milvus"] = Field(
         "memory", description="Where answers are kept: in each worker's memory, or in a server that all replicas share."
     )
