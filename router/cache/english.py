@@ -211,6 +211,7 @@ _IRREGULAR = """
     choose chose chosen
     come came
     deal dealt
+    die died
     draw drew drawn
     drink drank drunk
     drive drove driven
@@ -302,7 +303,11 @@ def _spelled(word: str) -> str:
 
 
 # One word for another; phrases among them are read later, with the other ones.
-EXCHANGES = {_spelled(word): _spelled(becomes) for word, becomes in _EXCHANGES.items() if " " not in word + becomes}
+EXCHANGES = {
+    _spelled(word): _spelled(becomes)
+    for word, becomes in _EXCHANGES.items()
+    if " " not in word + becomes and _spelled(word) != _spelled(becomes)
+}
 
 
 def common(word: str) -> str:
