@@ -2,8 +2,10 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
-# make check-deploy   manifests, rules and guides, with the tools they are for; LiteLLM and Open WebUI (4 GB, once)
+# make check-deploy   manifests, chart, images, rules and guides, with the tools they are for (4 GB, once)
 # make perf           what a routed request costs, in one run of two minutes
+# make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
+# make gpu            on a GPU host: build, serve, verify, measure; results in build/gpu
 
 SHELL  := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -15,7 +17,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow check-deploy perf lint model clean
+.PHONY: run test test-slow check-deploy perf perf-triton gpu lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -29,7 +31,7 @@ test: $(VENV)/.dev model lint
 
 test-slow: $(VENV)/.dev model
 	$(PIP) install --quiet torch==2.13.0
-	$(PIP) install --quiet -c constraints.txt transformers
+	$(PIP) install --quiet -c constraints.txt -e '.[torch]'
 	$(BIN)/python -m pytest -m slow
 
 check-deploy: $(VENV)/.dev model .cache/prometheus
@@ -42,6 +44,13 @@ check-deploy: $(VENV)/.dev model .cache/prometheus
 
 perf: $(VENV)/.stack model
 	$(BIN)/python -m perf ladder
+
+perf-triton: $(VENV)/.dev model
+	$(BIN)/python -m perf triton
+
+# On the host's own Python: PyTorch, TensorRT and drivers are what is there.
+gpu:
+	$(PYTHON) -m perf gpu --out build/gpu
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -61,7 +70,7 @@ $(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "[setup] installing all of that and the test tools"
-	@$(PIP) install -c constraints.txt -e '.[stack,export,train,language,mcp,cache,redis,milvus,dev]' | $(PACKAGES)
+	@$(PIP) install -c constraints.txt -e '.[stack,export,train,language,mcp,cache,redis,milvus,tracing,dev]' | $(PACKAGES)
 	@touch $@ $(VENV)/.stack
 
 clean:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.repository import Parts, manifest
 from router.inference.bundle import Trunk
 from router.inference.windows import Windows
 
@@ -45,14 +45,14 @@ def read_rows(path: Path) -> list[Row]:
 class Encoder:
     """One ONNX file on ONNX Runtime, one thread, one text at a time as at low load."""
 
-    def __init__(self, model: Path, parts: Parts, tokenizer: str) -> None:
+    def __init__(self, model: Path, described: Mapping[str, Any], tokenizer: str) -> None:
+        """described: the trunk as it stands in the bundle's manifest."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self.session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self.outputs = [output.name for output in self.session.get_outputs()]
-        trunk = Trunk.model_validate(manifest(parts)["trunks"][0])
-        self.windows = Windows(trunk, tokenizer.encode())
+        self.windows = Windows(Trunk.model_validate(described), tokenizer.encode())
 
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, Vectors]:
         values = self.session.run(self.outputs, {"input_ids": ids, "attention_mask": mask})

@@ -56,7 +56,8 @@ class BertShape:
 class _Graph:
     """Nodes and initializers in the making; every method returns the name of the tensor that it adds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, half: bool = False) -> None:
+        self.half = half
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
@@ -65,7 +66,13 @@ class _Graph:
             self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
+    @property
+    def type(self) -> int:
+        return TensorProto.FLOAT16 if self.half else TensorProto.FLOAT
+
     def floats(self, name: str, value: NDArray[Any] | float) -> str:
+        if self.half:
+            return self.constant(f"{name}.half", np.asarray(value, np.float16))
         return self.constant(name, np.asarray(value, np.float32))
 
     def ints(self, name: str, *values: int) -> str:
@@ -98,19 +105,27 @@ class _Graph:
 
 
 def build(
-    weights: Weights, config: Mapping[str, Any], heads: Sequence[Head], expose: Sequence[str] = ()
+    weights: Weights,
+    config: Mapping[str, Any],
+    heads: Sequence[Head],
+    expose: Sequence[str] = (),
+    *,
+    pooling: str = "mean",
+    half: bool = False,
 ) -> onnx.ModelProto:
     """One forward: `embedding` [batch, hidden] of unit length, and for each head its probabilities [batch, labels].
 
     weights: tensors of a Hugging Face BertModel (`embeddings.…`, `encoder.layer.N.…`), float32.
     config: the `config.json` beside them.
     expose: feature names (see `export.head.FEATURE`) to give out under `feature.NAME` as well, for training a head.
+    pooling: what the embedding is of the last states: their `mean` over real tokens, or `cls`, the first.
+    half: the trunk in half precision, pooling and heads in single precision.
 
     Inputs `input_ids` and `attention_mask` are INT64 [batch, length]; both axes are dynamic. Outputs are FLOAT.
     Raises ValueError for an architecture or feature that is not supported, KeyError for a missing weight.
     """
     shape = BertShape.from_config(config)
-    g = _Graph()
+    g = _Graph(half=half)
     x = _embeddings(g, weights, shape)
     bias = _attention_bias(g)
     states = [x]
@@ -118,10 +133,12 @@ def build(
         x = _layer(g, weights, shape, index, x, bias)
         states.append(x)
 
+    # What is left is a thousandth of the work, and sums over all tokens.
+    g.half = False
     mask = g.op("Cast", "mask.float", "attention_mask", to=TensorProto.FLOAT)
     mask = g.op("Unsqueeze", "mask.column", mask, g.ints("axis.last", -1))
-    pooled = _Pooling(g, states, mask)
-    outputs = {"embedding": _normalise(g, "embedding", pooled.feature(f"mean.{shape.layers}"))}
+    pooled = _Pooling(g, states, mask, half=half)
+    outputs = {"embedding": _normalise(g, "embedding", pooled.feature(f"{pooling}.{shape.layers}"))}
     widths = {"embedding": shape.hidden}
     for head in heads:
         outputs[head.name] = _head(g, head, pooled)
@@ -161,7 +178,7 @@ def _embeddings(g: _Graph, weights: Weights, shape: BertShape) -> str:
 def _attention_bias(g: _Graph) -> str:
     """[batch, 1, 1, length]: 0 for real tokens, MASKED_SCORE for padding."""
     mask = g.op("Unsqueeze", "mask.wide", "attention_mask", g.ints("axes.middle", 1, 2))
-    mask = g.op("Cast", "mask.wide.float", mask, to=TensorProto.FLOAT)
+    mask = g.op("Cast", "mask.wide.float", mask, to=g.type)
     inverse = g.op("Sub", "mask.inverse", g.floats("one", 1.0), mask)
     return g.op("Mul", "attention.bias", inverse, g.floats("masked_score", MASKED_SCORE))
 
@@ -209,8 +226,8 @@ def _layer(g: _Graph, weights: Weights, shape: BertShape, index: int, x: str, bi
 class _Pooling:
     """Pooled states by feature name, each computed once however many heads read it."""
 
-    def __init__(self, g: _Graph, states: Sequence[str], mask: str) -> None:
-        self.g, self.states, self.mask = g, states, mask
+    def __init__(self, g: _Graph, states: Sequence[str], mask: str, *, half: bool) -> None:
+        self.g, self.states, self.mask, self.half = g, states, mask, half
         self.done: dict[str, str] = {}
 
     def feature(self, name: str) -> str:
@@ -220,7 +237,16 @@ class _Pooling:
             if match is None or int(match[2]) >= len(self.states):
                 last = len(self.states) - 1
                 raise ValueError(f"no feature {name!r}: expected mean.N, max.N or cls.N, N up to {last}")
-            self.done[name] = getattr(self, f"_{match[1]}")(f"pooled.{name}", self.states[int(match[2])])
+            self.done[name] = getattr(self, f"_{match[1]}")(f"pooled.{name}", self._state(int(match[2])))
+        return self.done[name]
+
+    def _state(self, index: int) -> str:
+        """Of single precision."""
+        if not self.half:
+            return self.states[index]
+        name = f"state.{index}"
+        if name not in self.done:
+            self.done[name] = self.g.op("Cast", name, self.states[index], to=TensorProto.FLOAT)
         return self.done[name]
 
     def _mean(self, name: str, x: str) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from export import recipe, repository, source
+from export import repository, source
 from export.checksums import Steps, sha256
+from export.manifest import Model
 
 if TYPE_CHECKING:
     from export.encoder import Encoder, Vectors
+
+Platform = Literal["cpu", "gpu", "torch"]
 
 # A change in one of these modules changes what the step makes.
 _CODE = Path(__file__).parent
@@ -31,104 +34,186 @@ class ExportError(Exception):
 class Places:
     repository: Path
     build: Path
-    head: Path
-    topics: Path
+    topics: Path | None = None
+    """What `fit-topics` wrote; `None` or missing: nothing."""
 
 
 class Pipeline:
-    def __init__(self, places: Places, spec: str, weights_sha256: str | None, precision: str) -> None:
+    """The export of one bundle. ``precision`` overrides what the manifest says of CPUs."""
+
+    def __init__(self, places: Places, models: Sequence[Model], precision: str | None = None) -> None:
         self.places = places
-        self.precision = precision
-        self._spec, self._expected = spec, weights_sha256
+        self.models = [_with_precision(model, precision) for model in models]
         self._steps = Steps(places.build / "steps.json")
+        self._sources: dict[str, source.Source] = {}
 
     def progress(self, text: str) -> None:
         print(f"export: {text}", flush=True)
 
-    @cached_property
-    def source(self) -> source.Source:
-        inputs = {"spec": self._spec, "expected": self._expected}
-        started = perf_counter()
-        if self._steps.fresh("source", inputs):
-            directory, model_id, weights = self._steps.result("source")
-            self.progress(f"source: {self._spec}, unchanged")
-            return source.Source(Path(directory), model_id, weights)
-        self.progress(f"source: getting {self._spec}")
-        found = source.resolve(self._spec, self.places.build / "source", self._expected)
-        files = [found.config, found.weights, found.tokenizer]
-        result = [str(found.directory.resolve()), found.model_id, found.weights_sha256]
-        self._steps.done("source", inputs, files, result)
-        self.progress(f"source: weights {found.weights_sha256[:12]}…, {perf_counter() - started:.1f} s")
-        return found
+    # --- steps ------------------------------------------------------------------------------------------------------
 
-    def onnx(self) -> Path:
-        """The fp32 graph with the trained head inside."""
-        if not self.places.head.is_file():
-            raise ExportError(f"no head at {self.places.head}; `python -m export train-head` makes one")
-        target = self.places.build / "encoder.fp32.onnx"
-        inputs = self._graph_inputs() | {"head": sha256(self.places.head)}
-        return self._step("onnx", target, inputs, lambda: self._build(target, with_head=True))
-
-    def quantized(self) -> Path:
-        from export import precision
-
-        plain = self.onnx()
-        target = self.places.build / "encoder.int8.onnx"
-        inputs = self._graph_inputs() | {"head": sha256(self.places.head)} | self._quantizer_inputs()
-        return self._step("int8", target, inputs, lambda: precision.quantize(plain, target))
-
-    def flavour(self, precision: str) -> Path:
-        return self.quantized() if precision == "int8" else self.onnx()
-
-    def served(self) -> Path:
-        """The chosen flavour in the repository."""
-        made = self.flavour(self.precision)
-        target = self.places.repository / recipe.TRUNK / "1" / "model.onnx"
-        status = made.stat()
-        inputs = {"precision": self.precision, "made": [status.st_size, status.st_mtime_ns]}
-        return self._step("served", target, inputs, lambda: _copy(made, target))
-
-    @cached_property
-    def tokenizer(self) -> str:
-        return repository.served_tokenizer(self.source.tokenizer.read_text(encoding="utf-8"))
-
-    def parts(self, *, with_head: bool = True) -> repository.Parts:
-        heads: tuple[repository.HeadFile, ...] = ()
-        if with_head:
-            document = json.loads(self.places.head.read_text())
-            digest = sha256(self.places.head)
-            heads = (repository.HeadFile(document["name"], tuple(document["labels"]), digest),)
-        topics = json.loads(self.places.topics.read_text()) if self.places.topics.is_file() else {}
-        return repository.Parts(
-            model_id=self.source.model_id,
-            weights_sha256=self.source.weights_sha256,
-            dimension=int(json.loads(self.source.config.read_text())["hidden_size"]),
-            heads=heads,
-            tokenizer=repository.Tokenizer.of(self.tokenizer),
-            precision=self.precision,
-            topics=topics,
-        )
+    def graphs(self, platform: Platform) -> None:
+        """The graph of every model, in the flavour of ``platform``, in the repository."""
+        for model in self.models:
+            if platform == "torch":
+                self.program(model)
+            else:
+                self.served(model, platform)
 
     def write_repository(self) -> None:
-        parts = self.parts()
-        repository.write(parts, self.tokenizer, self.places.repository)
-        checksum = repository.manifest(parts)["checksum"]
+        """Configurations, labels, tokenizers and the bundle's manifest."""
+        trunks = [self.trunk(model) for model in self.models]
+        topics = self.topics()
+        tokenizers = {model.name: self.tokenizer(model) for model in self.models}
+        repository.write(trunks, topics, tokenizers, self.places.repository)
+        checksum = repository.manifest(trunks, topics)["checksum"]
         self.progress(f"repository: {self.places.repository}, bundle {checksum[:12]}…")
 
-    def features(self, names: Sequence[str]) -> Callable[[Sequence[str]], Vectors]:
-        """Texts to what a head with these features reads, computed by the flavour that is served."""
+    def served(self, model: Model, platform: Platform) -> Path:
+        """The chosen flavour in the repository; for GPUs with the request that `engine` builds from."""
+        flavour = getattr(model.precision, platform)
+        made = self.flavour(model, flavour)
+        name = repository.CPU_GRAPH if platform == "cpu" else repository.GPU_GRAPH
+        target = self.places.repository / model.name / "1" / name
+        status = made.stat()
+        inputs: dict[str, Any] = {"flavour": flavour, "made": [status.st_size, status.st_mtime_ns]}
+        if platform == "cpu":
+            return self._step(f"{model.name}, served", target, inputs, lambda: _copy(made, target))
+        profiles = [profile.model_dump() for profile in model.engine_profiles]
+        request = target.with_name(repository.GPU_PLAN)
+        inputs["profiles"] = json.dumps(profiles)
+
+        def make() -> None:
+            import onnx
+
+            _copy(made, target)
+            initializers = onnx.load(target).graph.initializer
+            weights = sum(_elements(tensor.dims) for tensor in initializers)
+            document = repository.engine_request(self.trunk(model), sha256(target), weights)
+            request.write_text(json.dumps(document, indent=1) + "\n")
+
+        return self._step(f"{model.name}, served on GPUs", target, inputs, make, beside=[request])
+
+    def program(self, model: Model) -> Path:
+        """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing."""
+        flavour = model.precision.gpu
+        target = self.places.repository / model.name / "1" / repository.TORCH_PROGRAM
+
+        def make() -> None:
+            from export import network
+
+            network.save_program(network.Network(model, self.published(model), flavour), target)
+
+        inputs = self._torch_inputs(model) | {"flavour": flavour}
+        return self._step(f"{model.name}, PyTorch's program", target, inputs, make)
+
+    def flavour(self, model: Model, flavour: str) -> Path:
+        """The graph in `fp32`, `int8`, `fp16` or `bf16`."""
+        if flavour == "int8":
+            return self._quantized(model)
+        target = self._place(model) / f"encoder.{flavour}.onnx"
+        if model.graph == "bert":
+            if flavour == "bf16":
+                raise ExportError(f"{model.name}: graph `bert` is written in fp32 or fp16")
+            half = flavour == "fp16"
+            inputs = self._bert_inputs(model) | {"half": half, "heads": _head_digests(model)}
+            make = lambda: self._build(model, target, half=half)  # noqa: E731
+        else:
+            inputs = self._torch_inputs(model) | {"flavour": flavour}
+            make = lambda: self._exported(model, flavour, target)  # noqa: E731
+        return self._step(f"{model.name}, {flavour}", target, inputs, make)
+
+    def trunk(self, model: Model) -> repository.Trunk:
+        """What the repository says about a model."""
+        found = self.source(model)
+        return repository.Trunk(
+            model=model,
+            model_id=found.model_id,
+            weights_sha256=found.weights_sha256,
+            outputs=self.outputs(model),
+            tokenizer=repository.Tokenizer.of(self.tokenizer(model), json.loads(found.config.read_text())),
+        )
+
+    def outputs(self, model: Model) -> tuple[repository.Output, ...]:
+        """The outputs in order, read from `config.json` and the heads' files: no weights are loaded."""
+        config = json.loads(self.source(model).config.read_text())
+        if model.task == "embedding":
+            found = [repository.Output("embedding", model.dimension or int(config["hidden_size"]))]
+        else:
+            found = [_classifier(model.output_name, model.task, model.labels, config, self.source(model))]
+        for head in model.heads:
+            if head.file is not None:
+                document = json.loads(head.file.read_text())
+                labels = tuple(document["labels"])
+                found.append(repository.Output(head.name, len(labels), labels, sha256=sha256(head.file)))
+            else:
+                tuned = self._tuned(model, head.name)
+                described = json.loads(tuned.config.read_text())
+                found.append(_classifier(head.name, head.task, head.labels, described, tuned))
+        return tuple(found)
+
+    def topics(self) -> dict[str, Any]:
+        path = self.places.topics
+        return json.loads(path.read_text()) if path is not None and path.is_file() else {}
+
+    # --- where models come from -------------------------------------------------------------------------------------
+
+    def source(self, model: Model) -> source.Source:
+        return self._resolved(model.name, model.source)
+
+    def tokenizer(self, model: Model) -> str:
+        return repository.served_tokenizer(self.source(model).tokenizer.read_text(encoding="utf-8"))
+
+    def published(self, model: Model) -> Any:
+        """What `export/network.py` loads."""
+        from export.network import Published
+
+        tuned = {head.name: self._tuned(model, head.name).directory for head in model.heads if head.source}
+        return Published(self.source(model).directory, tuned)
+
+    def _tuned(self, model: Model, head: str) -> source.Source:
+        place = next(each.source for each in model.heads if each.name == head)
+        assert place is not None
+        return self._resolved(f"{model.name}.{head}", place)
+
+    def _resolved(self, name: str, place: Any) -> source.Source:
+        if name in self._sources:
+            return self._sources[name]
+        inputs = {"place": place.model_dump(mode="json")}
+        step, started = f"{name}, source", perf_counter()
+        if self._steps.fresh(step, inputs):
+            directory, model_id, weights = self._steps.result(step)
+            self.progress(f"{step}: {place.spec}, unchanged")
+            found = source.Source(Path(directory), model_id, weights)
+        else:
+            self.progress(f"{step}: getting {place.spec}")
+            found = source.resolve(place, self.places.build / "source")
+            files = [found.config, found.weights, found.tokenizer]
+            result = [str(found.directory.resolve()), found.model_id, found.weights_sha256]
+            self._steps.done(step, inputs, files, result)
+            self.progress(f"{step}: weights {found.weights_sha256[:12]}…, {perf_counter() - started:.1f} s")
+        self._sources[name] = found
+        return found
+
+    # --- training and measuring -------------------------------------------------------------------------------------
+
+    def features(self, model: Model, names: Sequence[str]) -> Callable[[Sequence[str]], Vectors]:
+        """Texts to what a head with these features reads, computed by the flavour that is served on CPU."""
         from export import precision
         from export.encoder import Encoder
         from export.training import unit
 
-        plain = self.places.build / "features.fp32.onnx"
-        inputs = self._graph_inputs() | {"features": list(names)}
-        model = self._step("features", plain, inputs, lambda: self._build(plain, expose=names))
-        if self.precision == "int8":
-            target = self.places.build / "features.int8.onnx"
+        if model.graph != "bert":
+            raise ExportError(f"{model.name}: heads are trained on models with graph `bert`")
+        plain = self._place(model) / "features.fp32.onnx"
+        inputs = self._bert_inputs(model) | {"features": list(names)}
+        made = self._step(f"{model.name}, features", plain, inputs, lambda: self._build(model, plain, expose=names))
+        if model.precision.cpu == "int8":
+            target = self._place(model) / "features.int8.onnx"
             inputs |= self._quantizer_inputs()
-            model = self._step("features-int8", target, inputs, lambda: precision.quantize(plain, target))
-        encoder = Encoder(model, self.parts(with_head=False), self.tokenizer)
+            make = lambda: precision.quantize(plain, target)  # noqa: E731
+            made = self._step(f"{model.name}, features in int8", target, inputs, make)
+        encoder = Encoder(made, self._trunk_for_router(model), self.tokenizer(model))
 
         def features(texts: Sequence[str]) -> Vectors:
             encoded = encoder.encode(texts)
@@ -136,46 +221,145 @@ class Pipeline:
 
         return features
 
-    def encoder(self, precision: str) -> Encoder:
+    def encoder(self, model: Model, flavour: str) -> Encoder:
         from export.encoder import Encoder
 
-        return Encoder(self.flavour(precision), self.parts(), self.tokenizer)
+        return Encoder(self.flavour(model, flavour), self._trunk_for_router(model), self.tokenizer(model))
 
-    def _step(self, step: str, target: Path, inputs: dict[str, Any], make: Callable[[], None]) -> Path:
+    def _trunk_for_router(self, model: Model) -> dict[str, Any]:
+        described: dict[str, Any] = repository.manifest([self.trunk(model)], {})["trunks"][0]
+        return described
+
+    # --- making -----------------------------------------------------------------------------------------------------
+
+    def _place(self, model: Model) -> Path:
+        return self.places.build / model.name
+
+    def _step(
+        self, step: str, target: Path, inputs: dict[str, Any], make: Callable[[], Any], beside: Sequence[Path] = ()
+    ) -> Path:
         if self._steps.fresh(step, inputs):
             self.progress(f"{step}: unchanged")
             return target
         started = perf_counter()
         target.parent.mkdir(parents=True, exist_ok=True)
+        # The repository may hold a link to the old file, and somebody may be serving it.
+        target.unlink(missing_ok=True)
         make()
-        self._steps.done(step, inputs, [target])
+        self._steps.done(step, inputs, [target, *beside])
         self.progress(f"{step}: {target.name}, {target.stat().st_size >> 20} MiB, {perf_counter() - started:.1f} s")
         return target
 
-    def _build(self, target: Path, *, with_head: bool = False, expose: Sequence[str] = ()) -> None:
+    def _build(self, model: Model, target: Path, *, half: bool = False, expose: Sequence[str] = ()) -> None:
         import onnx
         from safetensors.numpy import load_file
 
         from export import graph, head
 
-        heads = [head.load(self.places.head)] if with_head else []
-        config = json.loads(self.source.config.read_text())
-        onnx.save(graph.build(load_file(self.source.weights), config, heads, expose), target)
+        heads = [] if expose else [head.load(each.file) for each in model.heads if each.file is not None]
+        config = json.loads(self.source(model).config.read_text())
+        weights = load_file(self.source(model).weights)
+        onnx.save(graph.build(weights, config, heads, expose, pooling=model.pooling, half=half), target)
 
-    def _graph_inputs(self) -> dict[str, Any]:
-        config = hashlib.sha256(self.source.config.read_bytes()).hexdigest()
+    def _exported(self, model: Model, flavour: Any, target: Path) -> None:
+        needs_torch(model)
+        from export import network
+
+        self.progress(f"{model.name}, {flavour}: tracing with PyTorch, half a minute for a base-sized model")
+        made = network.Network(model, self.published(model), flavour)
+        for name, layers in made.shared.items():
+            self.progress(f"{model.name}: head {name} shares {layers} layers with the trunk")
+        counts = network.export(made, flavour, target)
+        said = [asdict(output) | {"sha256": ""} for output in made.outputs]
+        expected = [asdict(output) | {"sha256": ""} for output in self.outputs(model)]
+        if said != expected:
+            raise ExportError(f"{model.name}: config.json promises outputs {expected}, the model has {said}")
+        self.progress(f"{model.name}, {flavour}: {sum(counts.values())} operators")
+
+    def _quantized(self, model: Model) -> Path:
+        from export import precision
+
+        plain = self.flavour(model, "fp32")
+        target = self._place(model) / "encoder.int8.onnx"
+        status = plain.stat()
+        inputs = {"plain": [status.st_size, status.st_mtime_ns]} | self._quantizer_inputs()
+        return self._step(f"{model.name}, int8", target, inputs, lambda: precision.quantize(plain, target))
+
+    def _bert_inputs(self, model: Model) -> dict[str, Any]:
+        found = self.source(model)
         return {
-            "weights": self.source.weights_sha256,
-            "config": config,
+            "weights": found.weights_sha256,
+            "config": hashlib.sha256(found.config.read_bytes()).hexdigest(),
+            "pooling": model.pooling,
             "graph": sha256(_CODE / "graph.py"),
             "onnx": version("onnx"),
+        }
+
+    def _torch_inputs(self, model: Model) -> dict[str, Any]:
+        needs_torch(model)
+        found = [self.source(model)]
+        found += [self._tuned(model, head.name) for head in model.heads if head.source]
+        shape = model.model_dump(mode="json", include={"task", "pooling", "dimension", "layer", "exit_norm", "labels",
+                                                       "output", "temperature", "heads"})  # fmt: skip
+        return {
+            "weights": [each.weights_sha256 for each in found],
+            "configs": [hashlib.sha256(each.config.read_bytes()).hexdigest() for each in found],
+            "heads": _head_digests(model),
+            "shape": json.dumps(shape, sort_keys=True),
+            "code": sha256(_CODE / "network.py"),
+            "versions": [version(name) for name in ("torch", "transformers", "onnx", "onnxscript")],
         }
 
     def _quantizer_inputs(self) -> dict[str, Any]:
         return {"precision": sha256(_CODE / "precision.py"), "onnxruntime": version("onnxruntime")}
 
 
+def _with_precision(model: Model, precision: str | None) -> Model:
+    if precision is None:
+        return model
+    return model.model_copy(update={"precision": model.precision.model_copy(update={"cpu": precision})})
+
+
+def needs_torch(model: Model) -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"{model.name} is exported with PyTorch, and {', '.join(missing)} is not installed here:\n"
+            "  pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu\n"
+            "  pip install -c constraints.txt -e '.[export,torch]'"
+        )
+
+
+def _classifier(
+    name: str, task: str, labels: Sequence[str], config: dict[str, Any], found: source.Source
+) -> repository.Output:
+    given = config.get("id2label") or {
+        str(index): f"LABEL_{index}" for index in range(int(config.get("num_labels", 2)))
+    }
+    said = tuple(labels) or tuple(str(given[key]) for key in sorted(given, key=int))
+    return repository.Output(name, len(said), said, task == "token-classification", found.weights_sha256)
+
+
+def _head_digests(model: Model) -> list[str]:
+    return [sha256(head.file) for head in model.heads if head.file is not None]
+
+
+def _elements(dims: Sequence[int]) -> int:
+    total = 1
+    for dim in dims:
+        total *= dim
+    return total
+
+
 def _copy(made: Path, target: Path) -> None:
+    """By a hard link where that goes: graphs are large."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
-    shutil.copyfile(made, partial)
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(made, partial)
+    except OSError:
+        shutil.copyfile(made, partial)
     partial.replace(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import onnx
@@ -21,11 +22,14 @@ def quantize(source: Path, target: Path) -> None:
 
     model = onnx.load(source)
     constants = {tensor.name for tensor in model.graph.initializer}
+    # Layers are `layer.N` in the graph written here, `/trunk/layers.N/` and the like in a traced one.
     dense = [
         node.name
         for node in model.graph.node
-        if node.op_type == "MatMul" and node.input[1] in constants and node.name.startswith("layer.")
+        if node.op_type == "MatMul" and node.input[1] in constants and re.search(r"(^|[./])layers?\.\d+[./]", node.name)
     ]
+    if not dense:
+        raise ValueError(f"{source}: no dense layer of an encoder was found, nothing to quantize")
     # The quantizer recommends a pre-processing pass whose work (shapes, constant folding) this graph does not need.
     logger = logging.getLogger()
     level = logger.level

@@ -19,8 +19,8 @@ from matplotlib import pyplot
 from numpy.typing import NDArray
 
 from export import head as head_file
-from export import recipe
 from export.encoder import Encoder, Row, read_rows
+from export.manifest import Model
 from export.pipeline import Pipeline
 from export.precision import FLAVOURS
 from export.training import calibration_error
@@ -62,16 +62,19 @@ class Result:
         return table
 
 
-def evaluate(pipeline: Pipeline, data: Mapping[str, Path], report: Path | None) -> None:
+def evaluate(pipeline: Pipeline, model: Model, data: Mapping[str, Path], report: Path | None) -> None:
     """Print the measures of both flavours on every data set, and write them with pictures when `report` is given.
 
     Raises ValueError for a row that cannot be read or whose label the head does not have.
     """
-    head = head_file.load(pipeline.places.head)
+    file = next((each.file for each in model.heads if each.file is not None), None)
+    if file is None:
+        raise ValueError(f"{model.name} has no head that was trained here")
+    head, precision = head_file.load(file), model.precision.cpu
     rows = {name: read_rows(path) for name, path in data.items()}
     results: dict[str, dict[str, Result]] = {}
     latency: dict[str, dict[int, float]] = {}
-    encoders = {flavour: pipeline.encoder(flavour) for flavour in FLAVOURS}
+    encoders = {flavour: pipeline.encoder(model, flavour) for flavour in FLAVOURS}
     for flavour, encoder in encoders.items():
         results[flavour] = {}
         for name, part in rows.items():
@@ -79,19 +82,19 @@ def evaluate(pipeline: Pipeline, data: Mapping[str, Path], report: Path | None) 
             pipeline.progress(
                 f"{flavour}, {name}: accuracy {result.accuracy:.1%}, calibration error {result.error:.1%}"
             )
-    batch = _batch_dependence(encoders[pipeline.precision], next(iter(rows.values())), head.name)
-    pipeline.progress(f"{pipeline.precision}: same label in a batch of {BATCHMATES} as alone for {batch.agreement:.1%}")
-    latency = _latency(encoders)
+    batch = _batch_dependence(encoders[precision], model, next(iter(rows.values())), head.name)
+    pipeline.progress(f"{precision}: same label in a batch of {BATCHMATES} as alone for {batch.agreement:.1%}")
+    latency = _latency(encoders, model)
     for flavour, times in latency.items():
         pipeline.progress(f"{flavour}: " + ", ".join(f"{n} tokens {ms:.1f} ms" for n, ms in times.items()))
     if report is not None:
         assets = report.parent / "assets"
         assets.mkdir(parents=True, exist_ok=True)
-        served = results[pipeline.precision]
+        served = results[precision]
         for name, result in served.items():
             _draw_confusion(result, name, assets / f"confusion-{_slug(name)}.png")
         _draw_reliability(served, assets / "reliability.png")
-        report.write_text(_markdown(pipeline, head, results, latency, batch))
+        report.write_text(_markdown(pipeline, model, file, head, results, latency, batch))
         pipeline.progress(f"report: {report}")
 
 
@@ -116,12 +119,12 @@ class BatchDependence:
     """Least cosine of the two embeddings of a row."""
 
 
-def _batch_dependence(encoder: Encoder, rows: Sequence[Row], head: str) -> BatchDependence:
+def _batch_dependence(encoder: Encoder, model: Model, rows: Sequence[Row], head: str) -> BatchDependence:
     batches: dict[int, list[list[int]]] = {}
     for row in rows:
         tokens = encoder.windows.rows(row.text)
         if len(tokens) == 1:
-            length = next(bucket for bucket in recipe.BUCKETS if bucket >= len(tokens[0]))
+            length = next(bucket for bucket in model.buckets if bucket >= len(tokens[0]))
             batches.setdefault(length, []).append(tokens[0])
     same, shifts, cosines = [], [], []
     for tokens in batches.values():
@@ -138,11 +141,11 @@ def _batch_dependence(encoder: Encoder, rows: Sequence[Row], head: str) -> Batch
     return BatchDependence(float(np.mean(same)), float(np.mean(shifts)), float(np.min(cosines)))
 
 
-def _latency(encoders: Mapping[str, Encoder]) -> dict[str, dict[int, float]]:
+def _latency(encoders: Mapping[str, Encoder], model: Model) -> dict[str, dict[int, float]]:
     """Median milliseconds of one forward by flavour and bucket, every token real; flavours take turns."""
     times: dict[str, dict[int, float]] = {flavour: {} for flavour in encoders}
     generator = np.random.default_rng(0)
-    for length in recipe.BUCKETS:
+    for length in model.buckets:
         ids = generator.integers(1000, 20000, (1, length))
         mask = np.ones((1, length), np.int64)
         taken: dict[str, list[float]] = {flavour: [] for flavour in encoders}
@@ -159,13 +162,16 @@ def _latency(encoders: Mapping[str, Encoder]) -> dict[str, dict[int, float]]:
 
 def _markdown(
     pipeline: Pipeline,
+    model: Model,
+    file: Path,
     head: head_file.Head,
     results: Mapping[str, Mapping[str, Result]],
     latency: Mapping[str, Mapping[int, float]],
     batch: BatchDependence,
 ) -> str:
-    parts = pipeline.parts()
-    served = results[pipeline.precision]
+    parts = pipeline.trunk(model)
+    width = parts.outputs[0].width
+    served = results[model.precision.cpu]
     training = head.training
     numbers = sum(layer.weight.size + layer.bias.size for layer in head.layers)
     files = [
@@ -188,44 +194,44 @@ def _markdown(
     times = [[flavour, *[f"{ms:.1f}" for ms in row.values()]] for flavour, row in latency.items()]
     lost = max(results["fp32"][name].accuracy - results["int8"][name].accuracy for name in served)
     chosen = (
-        f"Served on CPU: **{pipeline.precision}**. The rule is int8 unless it loses more than 0.5 points of accuracy\n"
+        f"Served on CPU: **{model.precision.cpu}**. The rule is int8 unless it loses more than 0.5 points of accuracy\n"
         f"on some set; here the most it loses is {lost * 100:.1f} points."
     )
     return f"""# Model report
 
 Written by `python -m export evaluate`, which measured every number below unless it says otherwise: on CPU, with the
 tokens, windows and padding that the router uses, one text at a time. Nothing here was measured on a GPU: the TensorRT
-configuration (`model_repository/{recipe.TRUNK}/config.pbtxt`) has only been checked against Triton's schema.
+configuration (`model_repository/{model.name}/config.pbtxt`) has only been checked against Triton's schema.
 
 ## What is served
 
 One forward of `{parts.model_id}` (weights sha256 `{parts.weights_sha256[:16]}…`) gives `embedding`
-({parts.dimension} numbers of unit length) and `{head.name}` ({len(head.labels)} probabilities). The graph is built by
+({width} numbers of unit length) and `{head.name}` ({len(head.labels)} probabilities). The graph is built by
 `export/graph.py` from the weights and agrees with the PyTorch model within 1e-4 (`tests/export/test_parity.py`).
 
 The head reads {_features(head)}.
 It is {training["method"]}:
-{numbers} numbers in `export/heads/{pipeline.places.head.name}`. Trained with scikit-learn {training["scikit_learn"]}
+{numbers} numbers in `export/heads/{file.name}`. Trained with scikit-learn {training["scikit_learn"]}
 on the {training["flavour"]} flavour, C = {training["inverse_penalty"]:g}, seed {training["seed"]}; temperature
 {head.temperature:.3f} from {training["folds"]} folds.
 
-{_table(["training data", "rows", "weight of a row", "held-back accuracy", "sha256"], files)}
+{table(["training data", "rows", "weight of a row", "held-back accuracy", "sha256"], files)}
 
 {_CHOICES}
 ## Accuracy and calibration
 
-{_table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)"], overall)}
+{table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)"], overall)}
 
 {_NOTES}
 ![reliability](assets/reliability.png)
 
 {"".join(_class_section(name, result) for name, result in served.items())}## int8 against fp32
 
-{_table(["set", *FLAVOURS, "same label in both"], flavours)}
+{table(["set", *FLAVOURS, "same label in both"], flavours)}
 
 Median milliseconds of one forward, ONNX Runtime {version("onnxruntime")}, one thread, by padded length in tokens:
 
-{_table(["", *[str(length) for length in recipe.BUCKETS]], times)}
+{table(["", *[str(length) for length in model.buckets]], times)}
 
 {chosen}
 
@@ -285,7 +291,7 @@ def _class_section(name: str, result: Result) -> str:
         rows.append([label, there, _share(hits, there), _share(hits, said), taken])
     return f"""### {name}
 
-{_table(["class", "rows", "recall", "precision", "most often taken for"], rows)}
+{table(["class", "rows", "recall", "precision", "most often taken for"], rows)}
 
 ![confusion](assets/confusion-{_slug(name)}.png)
 
@@ -301,7 +307,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.0%}" if whole else "-"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 

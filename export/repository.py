@@ -4,140 +4,232 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export import recipe
+from export.manifest import Model
 
 _CHARACTERS_A_TOKEN = 12
 # The tracked repository is where the code of the python backend's models is kept; other repositories get copies.
 CODE = Path(__file__).resolve().parent.parent / "model_repository"
-MODEL_CODE = (f"{recipe.TRUNK}/1/model.py", f"{recipe.TOKENIZER_MODEL}/1/model.py")
-PAD, CLS, SEP = "[PAD]", "[CLS]", "[SEP]"
+ENCODER_CODE = CODE / "minilm" / "1" / "model.py"
+TORCH_CODE = Path(__file__).resolve().parent / "serving" / "torch_model.py"
+TOKENIZER_CODE = CODE / "minilm_tokenizer" / "1" / "model.py"
+
+# Files of a trunk's version directory, by what they are for.
+CPU_GRAPH = "model.onnx"
+GPU_GRAPH = "gpu.onnx"
+GPU_PLAN = "gpu.json"
+TORCH_PROGRAM = "model.pt2"
+# NVIDIA's data-centre and workstation GPUs from Turing on. A plan fits one of them only.
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
 
 @dataclass(frozen=True)
-class HeadFile:
-    """What the manifest says about a head."""
+class Output:
+    """FP32, ``width`` numbers a row, or a token if ``per_token``. A head has ``labels`` and a checksum."""
 
     name: str
-    labels: tuple[str, ...]
-    sha256: str
+    width: int
+    labels: tuple[str, ...] = ()
+    per_token: bool = False
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """The tokenizer as it is served: checksum of its file, and token ids by content."""
+    """The tokenizer as it is served: checksum of its file, and the ids that stand around and behind a text."""
 
     sha256: str
-    special: Mapping[str, int]
+    pad_id: int
+    cls_id: int
+    sep_id: int
 
     @classmethod
-    def of(cls, served: str) -> Tokenizer:
-        """served: what `served_tokenizer` gives."""
-        special = {token["content"]: int(token["id"]) for token in json.loads(served)["added_tokens"]}
-        return cls(hashlib.sha256(served.encode()).hexdigest(), special)
+    def of(cls, served: str, config: Mapping[str, Any]) -> Tokenizer:
+        """served: what `served_tokenizer` gives; config: the model's `config.json`.
+
+        Raises ValueError when the file does not put one token before a text and one behind it, or when tokenizer and
+        model do not agree on the padding.
+        """
+        from tokenizers import Tokenizer as Tokens
+
+        tokens = Tokens.from_str(served)
+        around = tokens.encode("").ids
+        if len(around) != 2:
+            raise ValueError(f"tokenizer.json puts {len(around)} special tokens around a text, two are expected")
+        vocabulary = tokens.get_vocab_size(with_added_tokens=True)
+        if vocabulary > int(config.get("vocab_size", vocabulary)):
+            raise ValueError(f"tokenizer.json has {vocabulary} tokens, the model knows {config['vocab_size']}")
+        found = next((id for name in ("[PAD]", "<pad>") if (id := tokens.token_to_id(name)) is not None), None)
+        pad = config.get("pad_token_id", found)
+        if pad is None or (found is not None and pad != found):
+            raise ValueError(f"config.json pads with token {pad}, tokenizer.json with {found}")
+        return cls(hashlib.sha256(served.encode()).hexdigest(), int(pad), *around)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Everything that the repository's text depends on."""
+class Trunk:
+    """Everything that the text about one model depends on."""
 
+    model: Model
     model_id: str
     weights_sha256: str
-    dimension: int
-    heads: tuple[HeadFile, ...]
+    outputs: tuple[Output, ...]
     tokenizer: Tokenizer
-    precision: str
-    topics: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def tokenizer_model(self) -> str:
+        return f"{self.name}_tokenizer"
+
+    @property
+    def text_model(self) -> str:
+        return f"{self.name}_text"
+
+    @property
+    def embedding(self) -> Output | None:
+        return next((output for output in self.outputs if not output.labels), None)
+
+    @property
+    def heads(self) -> tuple[Output, ...]:
+        return tuple(output for output in self.outputs if output.labels)
 
 
 def served_tokenizer(published: str) -> str:
-    """The published tokenizer.json without the truncation and padding (to 128) that it ships with."""
+    """The published tokenizer.json without the truncation and padding that it ships with."""
     document = json.loads(published)
     document["truncation"] = document["padding"] = None
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def manifest(parts: Parts) -> dict[str, Any]:
-    """The bundle's manifest, checksum included. Raises KeyError when the tokenizer lacks a special token."""
-    special = parts.tokenizer.special
-    trunk = {
-        "name": recipe.TRUNK,
-        "model": recipe.TRUNK,
-        "source": {"id": parts.model_id, "weights_sha256": parts.weights_sha256},
-        "precision": {"cpu": parts.precision, "gpu": recipe.GPU_PRECISION},
-        "inputs": {"ids": "input_ids", "mask": "attention_mask"},
-        "embedding": {"output": "embedding", "dimension": parts.dimension},
-        "heads": [
-            {"name": head.name, "output": head.name, "labels": list(head.labels), "sha256": head.sha256}
-            for head in parts.heads
-        ],
-        "tokenizer": {
-            "file": f"{recipe.TOKENIZER_MODEL}/1/tokenizer.json",
-            "sha256": parts.tokenizer.sha256,
-            "pad_id": special[PAD],
-            "cls_id": special[CLS],
-            "sep_id": special[SEP],
-        },
-        "buckets": list(recipe.BUCKETS),
-        "max_tokens": recipe.MAX_TOKENS,
-        "max_windows": recipe.MAX_WINDOWS,
-        "latin_only": recipe.LATIN_ONLY,
-    }
-    document = {"format": 1, "trunks": [trunk], "topics": dict(parts.topics)}
+def manifest(trunks: Sequence[Trunk], topics: Mapping[str, Any]) -> dict[str, Any]:
+    """The bundle's manifest, checksum included."""
+    document = {"format": 1, "trunks": [_described(trunk) for trunk in trunks], "topics": dict(topics)}
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     checksum = hashlib.sha256(canonical.encode()).hexdigest()
-    return {"format": 1, "checksum": checksum, "trunks": [trunk], "topics": dict(parts.topics)}
+    return {"format": 1, "checksum": checksum, "trunks": document["trunks"], "topics": document["topics"]}
 
 
-def texts(parts: Parts) -> dict[str, str]:
-    """The tracked files by path inside the repository."""
-    bundle = manifest(parts)
-    checksum, pad_id = bundle["checksum"], bundle["trunks"][0]["tokenizer"]["pad_id"]
-    files = {
-        "bundle.json": json.dumps(bundle, indent=2, ensure_ascii=False) + "\n",
-        f"{recipe.TRUNK}/config.pbtxt": _gpu_encoder(parts, checksum),
-        f"{recipe.TRUNK}/configs/cpu.pbtxt": _cpu_encoder(parts, checksum),
-        f"{recipe.TOKENIZER_MODEL}/config.pbtxt": _tokenizer(checksum, pad_id),
-        f"{recipe.TEXT_MODEL}/config.pbtxt": _ensemble(parts, checksum),
-        # Triton wants a version directory even of an ensemble, and git keeps no empty one.
-        f"{recipe.TEXT_MODEL}/1/.gitkeep": "",
+def _described(trunk: Trunk) -> dict[str, Any]:
+    model, tokenizer = trunk.model, trunk.tokenizer
+    described: dict[str, Any] = {
+        "name": trunk.name,
+        "model": trunk.name,
+        "source": {"id": trunk.model_id, "weights_sha256": trunk.weights_sha256},
+        "precision": {"cpu": model.precision.cpu, "gpu": model.precision.gpu},
+        "inputs": {"ids": "input_ids", "mask": "attention_mask"},
     }
-    for head in parts.heads:
-        files[f"{recipe.TRUNK}/{head.name}_labels.txt"] = "".join(f"{label}\n" for label in head.labels)
+    if trunk.embedding is not None:
+        described["embedding"] = {"output": trunk.embedding.name, "dimension": trunk.embedding.width}
+    described["heads"] = [
+        {"name": head.name, "output": head.name, "labels": list(head.labels), "sha256": head.sha256}
+        | ({"per_token": True} if head.per_token else {})
+        for head in trunk.heads
+    ]
+    described["tokenizer"] = {
+        "file": f"{trunk.tokenizer_model}/1/tokenizer.json",
+        "sha256": tokenizer.sha256,
+        "pad_id": tokenizer.pad_id,
+        "cls_id": tokenizer.cls_id,
+        "sep_id": tokenizer.sep_id,
+    }
+    return described | {
+        "buckets": list(model.buckets),
+        "max_tokens": model.max_tokens,
+        "max_windows": model.max_windows,
+        "latin_only": model.latin_only,
+    }
+
+
+def texts(trunks: Sequence[Trunk], topics: Mapping[str, Any]) -> dict[str, str]:
+    """The tracked files by path inside the repository."""
+    bundle = manifest(trunks, topics)
+    files = {"bundle.json": json.dumps(bundle, indent=2, ensure_ascii=False) + "\n"}
+    for trunk in trunks:
+        checksum = bundle["checksum"]
+        files |= {
+            f"{trunk.name}/config.pbtxt": _tensorrt(trunk, checksum),
+            f"{trunk.name}/configs/cpu.pbtxt": _cpu(trunk, checksum),
+            f"{trunk.name}/configs/onnxruntime.pbtxt": _onnxruntime(trunk, checksum),
+            f"{trunk.tokenizer_model}/config.pbtxt": _tokenizer(trunk, checksum),
+            f"{trunk.text_model}/config.pbtxt": _ensemble(trunk, checksum),
+            # Triton wants a version directory even of an ensemble, and git keeps no empty one.
+            f"{trunk.text_model}/1/.gitkeep": "",
+        }
+        if trunk.model.graph == "torch":
+            files[f"{trunk.name}/configs/torch.pbtxt"] = _torch(trunk, checksum)
+        for head in trunk.heads:
+            files[f"{trunk.name}/{head.name}_labels.txt"] = "".join(f"{label}\n" for label in head.labels)
     return files
 
 
-def write(parts: Parts, tokenizer: str, root: Path) -> None:
-    """Write the texts and the tokenizer's file under `root`, with the code of the python backend's models.
+def write(trunks: Sequence[Trunk], topics: Mapping[str, Any], tokenizers: Mapping[str, str], root: Path) -> None:
+    """Write the texts and each trunk's tokenizer under ``root``, with the code of the python backend's models.
 
     Files that say the same already are left alone: somebody may be serving them.
     """
-    code = {name: (CODE / name).read_text() for name in MODEL_CODE}
-    for name, text in (texts(parts) | code | {f"{recipe.TOKENIZER_MODEL}/1/tokenizer.json": tokenizer}).items():
+    files = texts(trunks, topics)
+    for trunk in trunks:
+        files |= {
+            f"{trunk.name}/1/model.py": ENCODER_CODE.read_text(),
+            f"{trunk.tokenizer_model}/1/model.py": TOKENIZER_CODE.read_text(),
+            f"{trunk.tokenizer_model}/1/tokenizer.json": tokenizers[trunk.name],
+        }
+        if trunk.model.graph == "torch":
+            files[f"{trunk.name}/1/torch_model.py"] = TORCH_CODE.read_text()
+    for name, text in files.items():
         path = root / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
 
 
-def _gpu_encoder(parts: Parts, checksum: str) -> str:
+def engine_request(trunk: Trunk, onnx_sha256: str, weights: int) -> dict[str, Any]:
+    """What `export/engine.py` builds from: the graph beside it, its precision, its profiles, its count of weights."""
+    return {
+        "format": 1,
+        "model": trunk.name,
+        "onnx": GPU_GRAPH,
+        "onnx_sha256": onnx_sha256,
+        "precision": trunk.model.precision.gpu,
+        "weights": weights,
+        "inputs": ["input_ids", "attention_mask"],
+        "profiles": [profile.model_dump(mode="json") for profile in trunk.model.engine_profiles],
+    }
+
+
+def plan_name(capability: str) -> str:
+    """`model_sm90.plan` for capability 9.0."""
+    return f"model_sm{capability.replace('.', '')}.plan"
+
+
+def _tensorrt(trunk: Trunk, checksum: str) -> str:
+    model = trunk.model
     graphs = "\n".join(
         f"""      graph_spec {{
         batch_size: {batch}
         input {{ key: "input_ids" value {{ dim: {length} }} }}
         input {{ key: "attention_mask" value {{ dim: {length} }} }}
       }}"""
-        for length in recipe.BUCKETS
-        for batch in recipe.GRAPH_BATCHES
+        for length in model.buckets
+        for batch in model.graph_batches
     )
-    return f"""# The encoder on GPUs: a TensorRT plan ({recipe.GPU_PRECISION}), built on the GPU that serves it.
+    plans = "".join(
+        f'cc_model_filenames {{ key: "{capability}" value: "{plan_name(capability)}" }}\n'
+        for capability in CAPABILITIES
+    )
+    profiles = ", ".join(f'"{index}"' for index in range(len(model.engine_profiles)))
+    return f"""# The encoder on GPUs: a TensorRT plan ({model.precision.gpu}), built on the GPU that serves it.
 # Checked against Triton's schema only: neither this configuration nor a plan has been run on a GPU yet.
-{_encoder_head(parts, checksum)}platform: "tensorrt_plan"
-instance_group [ {{ count: {recipe.GPU_INSTANCES} kind: KIND_GPU }} ]
+{_encoder(trunk, checksum)}platform: "tensorrt_plan"
+# A plan fits one compute capability; `python -m export engine` names it by that of the GPU it ran on.
+{plans}instance_group [ {{ count: {model.instances.gpu} kind: KIND_GPU profile: [ {profiles} ] }} ]
 optimization {{
   # With a dynamic length a CUDA graph fits exactly one shape: one for each batch size and bucket.
   cuda {{
@@ -145,42 +237,70 @@ optimization {{
 {graphs}
   }}
 }}
-{_warmup()}"""
+{_warmup(trunk)}"""
 
 
-def _cpu_encoder(parts: Parts, checksum: str) -> str:
+def _cpu(trunk: Trunk, checksum: str) -> str:
     return f"""# The encoder on CPU (`tritonserver --model-config-name=cpu`): ONNX Runtime in the python backend.
-{_encoder_head(parts, checksum)}backend: "python"
-instance_group [ {{ count: {recipe.CPU_INSTANCES} kind: KIND_CPU }} ]
-{_warmup()}"""
+{_encoder(trunk, checksum)}backend: "python"
+instance_group [ {{ count: {trunk.model.instances.cpu} kind: KIND_CPU }} ]
+{_warmup(trunk)}"""
 
 
-def _encoder_head(parts: Parts, checksum: str) -> str:
-    heads = "".join(
-        f""",
-  {{
-    name: "{head.name}"
-    data_type: TYPE_FP32
-    dims: [ {len(head.labels)} ]
-    label_filename: "{head.name}_labels.txt"
-  }}"""
-        for head in parts.heads
-    )
-    return f"""name: "{recipe.TRUNK}"
-max_batch_size: {recipe.MAX_BATCH}
+def _onnxruntime(trunk: Trunk, checksum: str) -> str:
+    return f"""# The encoder on CPU by Triton's own ONNX Runtime backend, as NVIDIA's containers have it
+# (`tritonserver --model-config-name=onnxruntime`). On a GPU: `kind: KIND_GPU`, and `{GPU_GRAPH}` as the file.
+# Checked against Triton's schema only: the server of the quickstart has no such backend.
+{_encoder(trunk, checksum)}backend: "onnxruntime"
+default_model_filename: "{CPU_GRAPH}"
+instance_group [ {{ count: {trunk.model.instances.cpu} kind: KIND_CPU }} ]
+# Instances run beside each other; more threads inside one would fight over the same cores.
+{_parameter("intra_op_thread_count", "1")}{_parameter("inter_op_thread_count", "1")}{_warmup(trunk)}"""
+
+
+def _torch(trunk: Trunk, checksum: str) -> str:
+    model = trunk.model
+    shapes = ",".join(f"{batch}x{bucket}" for bucket in model.buckets for batch in model.graph_batches)
+    return f"""# Stand-in on GPUs without TensorRT's builder (`tritonserver --model-config-name=torch`): what PyTorch
+# exported, in the python backend, with a CUDA graph for each batch size and bucket.
+{_encoder(trunk, checksum)}backend: "python"
+default_model_filename: "torch_model.py"
+instance_group [ {{ count: 1 kind: KIND_GPU }} ]
+{_parameter("shapes", shapes)}{_warmup(trunk)}"""
+
+
+def _encoder(trunk: Trunk, checksum: str) -> str:
+    return f"""name: "{trunk.name}"
+max_batch_size: {trunk.model.max_batch}
 input [
   {{ name: "input_ids" data_type: TYPE_INT64 dims: [ -1 ] }},
   {{ name: "attention_mask" data_type: TYPE_INT64 dims: [ -1 ] }}
 ]
 output [
-  {{ name: "embedding" data_type: TYPE_FP32 dims: [ {parts.dimension} ] }}{heads}
+{_outputs(trunk, labels=True)}
 ]
 # No queue policy and no delay: a policy can stall a lone request for 500 ms, and the caller keeps the deadlines.
 dynamic_batching {{ }}
 {_parameter("bundle_checksum", checksum)}"""
 
 
-def _warmup() -> str:
+def _outputs(trunk: Trunk, *, labels: bool) -> str:
+    parts = []
+    for output in trunk.outputs:
+        dims = f"-1, {output.width}" if output.per_token else f"{output.width}"
+        if labels and output.labels:
+            parts.append(f"""  {{
+    name: "{output.name}"
+    data_type: TYPE_FP32
+    dims: [ {dims} ]
+    label_filename: "{output.name}_labels.txt"
+  }}""")
+        else:
+            parts.append(f'  {{ name: "{output.name}" data_type: TYPE_FP32 dims: [ {dims} ] }}')
+    return ",\n".join(parts)
+
+
+def _warmup(trunk: Trunk) -> str:
     return "".join(
         f"""model_warmup {{
   name: "length {length}"
@@ -189,22 +309,24 @@ def _warmup() -> str:
   inputs {{ key: "attention_mask" value {{ data_type: TYPE_INT64 dims: [ {length} ] zero_data: true }} }}
 }}
 """
-        for length in recipe.BUCKETS
+        for length in trunk.model.buckets
     )
 
 
-def _tokenizer(checksum: str, pad_id: int) -> str:
+def _tokenizer(trunk: Trunk, checksum: str) -> str:
+    model = trunk.model
     settings = {
         "bundle_checksum": checksum,
-        "buckets": ",".join(str(bucket) for bucket in recipe.BUCKETS),
-        "max_tokens": str(recipe.MAX_TOKENS),
-        "max_characters": str(recipe.MAX_TOKENS * _CHARACTERS_A_TOKEN),
-        "pad_id": str(pad_id),
+        "buckets": ",".join(str(bucket) for bucket in model.buckets),
+        "max_tokens": str(model.max_tokens),
+        "max_characters": str(model.max_tokens * _CHARACTERS_A_TOKEN),
+        "pad_id": str(trunk.tokenizer.pad_id),
+        "tokenizer_sha256": trunk.tokenizer.sha256,
     }
-    return f"""# Text to token ids, on every platform: the first step of {recipe.TEXT_MODEL}.
-name: "{recipe.TOKENIZER_MODEL}"
+    return f"""# Text to token ids, on every platform: the first step of {trunk.text_model}.
+name: "{trunk.tokenizer_model}"
 backend: "python"
-max_batch_size: {recipe.MAX_BATCH}
+max_batch_size: {model.max_batch}
 input [ {{ name: "text" data_type: TYPE_STRING dims: [ 1 ] }} ]
 output [
   {{ name: "input_ids" data_type: TYPE_INT64 dims: [ -1 ] }},
@@ -215,35 +337,29 @@ instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 {"".join(_parameter(key, value) for key, value in settings.items())}"""
 
 
-def _ensemble(parts: Parts, checksum: str) -> str:
-    heads = "".join(
-        f""",
-  {{ name: "{head.name}" data_type: TYPE_FP32 dims: [ {len(head.labels)} ] }}"""
-        for head in parts.heads
-    )
-    names = ["embedding", *(head.name for head in parts.heads)]
-    outputs = "\n".join(f'      output_map {{ key: "{name}" value: "{name}" }}' for name in names)
+def _ensemble(trunk: Trunk, checksum: str) -> str:
+    outputs = "\n".join(f'      output_map {{ key: "{o.name}" value: "{o.name}" }}' for o in trunk.outputs)
     return f"""# Text in, embedding and probabilities out: for perf_analyzer and for clients without a tokenizer.
-# Reads the first {recipe.MAX_TOKENS} tokens of a text. Ask for all outputs: Triton 2.51 answers
+# Reads the first {trunk.model.max_tokens} tokens of a text. Ask for all outputs: Triton 2.51 answers
 # "unexpected deadlock" to a request for only some of a step's.
-name: "{recipe.TEXT_MODEL}"
+name: "{trunk.text_model}"
 platform: "ensemble"
-max_batch_size: {recipe.MAX_BATCH}
+max_batch_size: {trunk.model.max_batch}
 input [ {{ name: "text" data_type: TYPE_STRING dims: [ 1 ] }} ]
 output [
-  {{ name: "embedding" data_type: TYPE_FP32 dims: [ {parts.dimension} ] }}{heads}
+{_outputs(trunk, labels=False)}
 ]
 ensemble_scheduling {{
   step [
     {{
-      model_name: "{recipe.TOKENIZER_MODEL}"
+      model_name: "{trunk.tokenizer_model}"
       model_version: -1
       input_map {{ key: "text" value: "text" }}
       output_map {{ key: "input_ids" value: "input_ids" }}
       output_map {{ key: "attention_mask" value: "attention_mask" }}
     }},
     {{
-      model_name: "{recipe.TRUNK}"
+      model_name: "{trunk.name}"
       model_version: -1
       input_map {{ key: "input_ids" value: "input_ids" }}
       input_map {{ key: "attention_mask" value: "attention_mask" }}

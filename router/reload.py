@@ -21,7 +21,8 @@ from router.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 # Settings that a running process cannot change: sections of `global`.
-FIXED = ("inference", "services.envoy", "services.extproc", "services.api", "services.observability.metrics")
+FIXED = ("inference", "services.envoy", "services.extproc", "services.api", "services.observability.metrics",
+         "services.observability.tracing")  # fmt: skip
 # How long requests that the last generation routed may take to reach their backend before its routes are taken away.
 SETTLE_SECONDS = 1.0
 

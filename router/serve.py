@@ -150,17 +150,13 @@ class _Service:
                 await asyncio.gather(*(worker.ready.wait() for worker in self._workers))
                 yield
             return
-        server = ExtProcServer(
-            lambda request: self._generations.current.route(request),
-            host=self._config.services.extproc.host,
-            port=self._config.services.extproc.port,
-            max_body_bytes=self._config.router.max_body_bytes,
-        )
-        await server.start()
-        try:
-            yield
-        finally:
-            await server.drain(self._config.router.drain_seconds)
+        async with self._generations.routing() as route:
+            server = ExtProcServer.of(route, self._config, 0)
+            await server.start()
+            try:
+                yield
+            finally:
+                await server.drain(self._config.router.drain_seconds)
 
 
 class _Local:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
 
 import orjson
@@ -63,18 +64,32 @@ def cost(usage: Usage, price: Pricing) -> float:
     return (spent + usage.completion * price.completion_per_1m) / 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of one forwarded request.
+
+    ``status`` is 0 if no answer came; ``first`` is when a stream's first text came (``perf_counter``), 0 without one.
+    ``answer`` is there if its body was read, and ``whole`` if that was all of it.
+    """
+
+    status: int = 0
+    first: float = 0.0
+    answer: Answer | None = None
+    whole: bool = False
+
+
 class Observer:
     """Hears of the answer to one forwarded request. ``model`` is a metric's label.
 
-    Bodies are asked for only where the settings want usage from such an answer, or ``keep`` wants the answer itself;
-    ``read`` is what they are read with, ``None`` for those that say nothing of this kind. ``keep`` is told once how it
-    ended: the answer, or ``None`` where no whole one came. ``conceal`` takes a count out of a stream that the client
-    did not ask for.
+    Bodies are asked for only where the settings want usage from such an answer, ``keep`` wants the answer itself, or
+    somebody has set ``tell``, which is called once at the end; ``read`` is what they are read with, ``None`` for those
+    that say nothing of this kind. ``keep`` is told once how it ended: the answer, or ``None`` where no whole one came.
+    ``conceal`` takes a count out of a stream that the client did not ask for.
     """
 
     __slots__ = (
         "_answer", "_concealed", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_settings",
-        "_started",
+        "_started", "_status", "_whole", "tell",
     )  # fmt: skip
 
     def __init__(
@@ -94,9 +109,12 @@ class Observer:
         self._started = perf_counter()
         self._answer: Answer | None = None
         self._first = self._last = 0.0
+        self._status, self._whole = 0, False
+        self.tell: Callable[[Heard], None] | None = None
 
     def answered(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
+        self._status = status
         seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
         seconds.observe(perf_counter() - self._started)
         if self._read is None or status != 200 or headers.get("content-encoding", "identity") != "identity":
@@ -104,7 +122,7 @@ class Observer:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
         wanted = self._settings.streams if streamed else self._settings.answers
-        if not (wanted or self._keep) or not (streamed or kind == "application/json"):
+        if not (wanted or self._keep or self.tell) or not (streamed or kind == "application/json"):
             return False
         self._answer = self._read(streamed)
         return True
@@ -127,11 +145,15 @@ class Observer:
         """The whole body has been received."""
         if self._answer is not None:
             self._answer.finish()
+            self._whole = True
 
     def ended(self) -> None:
         """The exchange is over, completed or not."""
         answer, self._answer = self._answer, None
         keep, self._keep = self._keep, None
+        whole = self._whole or (answer is not None and answer.complete)
+        if self.tell is not None:
+            self.tell(Heard(self._status, self._first, answer, whole))
         if keep is not None:
             # Clients hang up once they have read a stream's last event; that was all of it.
             keep(answer if answer is not None and answer.complete else None)

@@ -52,19 +52,16 @@ async def work() -> None:
     generations = Generations(loaded, bundle, tokenizers, Metrics(), directory)
     generations.know(_adapters(start["adapters"]))
     config = loaded.config.global_
-    server = ExtProcServer(
-        lambda request: generations.current.route(request),
-        host=config.services.extproc.host,
-        port=start["port"],
-        max_body_bytes=config.router.max_body_bytes,
-    )
     watch = asyncio.create_task(generations.run())
-    await server.start()
-    _answer({"done": "start"})
-    talk = asyncio.create_task(_obey(lines, generations))
-    done = asyncio.create_task(stop.wait())
-    await asyncio.wait({talk, done}, return_when=asyncio.FIRST_COMPLETED)
-    await server.drain(config.router.drain_seconds)
+    # Standard output belongs to the talk with the supervisor.
+    async with generations.routing(out=sys.stderr) as route:
+        server = ExtProcServer.of(route, config, start["port"] - config.services.extproc.port)
+        await server.start()
+        _answer({"done": "start"})
+        talk = asyncio.create_task(_obey(lines, generations))
+        done = asyncio.create_task(stop.wait())
+        await asyncio.wait({talk, done}, return_when=asyncio.FIRST_COMPLETED)
+        await server.drain(config.router.drain_seconds)
     for task in (talk, done, watch):
         task.cancel()
     await asyncio.gather(talk, done, watch, return_exceptions=True)

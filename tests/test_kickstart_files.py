@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -24,6 +25,12 @@ def rendered(*messages: dict[str, Any], add_generation_prompt: bool = True) -> s
     environment.globals["raise_exception"] = raise_exception
     template = environment.from_string(TEMPLATE.read_text())
     return template.render(messages=list(messages), add_generation_prompt=add_generation_prompt)
+
+
+def test_the_charts_copy_is_the_same() -> None:
+    values = yaml.safe_load((ROOT / "deploy/helm/triton-router/values/kickstart.yaml").read_text())
+    (base,) = values["vllm"]["servers"]
+    assert base["chatTemplate"] == TEMPLATE.read_text().rstrip("\n")
 
 
 def said(role: str, content: Any) -> dict[str, Any]:

@@ -136,6 +136,7 @@ ROWS: dict[str, list[Graph]] = {
     "Configuration": [
         Graph("Reloads", {"{{result}}": "sum by (result) (increase(router_config_reloads_total[$__rate_interval]))"}),
         Graph("File on disk is rejected", {"rejected": "max(router_config_rejected)"}),
+        Graph("Spans of traces", {"{{result}}": rate("router_trace_spans_total", "result")}),
         Graph("Adapters loaded", {"{{model}}": "max by (model) (router_adapters_loaded)"}),
     ],
 }

@@ -260,30 +260,15 @@ class _Rest:
 
     async def ready(self, request: Request) -> Response:
         pipeline = self._current()
-        failure = pipeline.encoder.failure if pipeline.encoder else None
-        degraded = {"triton": failure} if failure else {}
+        failures = pipeline.failures
+        degraded = {"triton": next(iter(failures.values()))} if failures else {}
         state = {"ready": True, "generation": pipeline.generation, "degraded": degraded}
         if rejected := self._rejected():
             state["rejected"] = rejected
         return _json(state)
 
     async def signal_models(self, request: Request) -> Response:
-        encoder = self._current().encoder
-        if encoder is None:
-            return _json({"models": []})
-        trunk = encoder.trunk
-        described = {
-            "name": trunk.name,
-            "triton_model": trunk.model,
-            "ready": encoder.failure is None,
-            "failure": encoder.failure,
-            "deadline_ms": encoder.deadline * 1000,
-            "embedding_dimension": trunk.embedding.dimension,
-            "heads": {head.name: list(head.labels) for head in trunk.heads},
-            "max_tokens": trunk.max_tokens,
-            "buckets": list(trunk.buckets),
-        }
-        return _json({"models": [described]})
+        return _json({"models": [_described(encoder) for encoder in self._current().encoders or ()]})
 
     async def config(self, request: Request) -> Response:
         pipeline = self._current()
@@ -295,6 +280,21 @@ class _Rest:
         if encoder is None:
             raise HTTPException(503, "this configuration uses no encoder")
         return encoder
+
+
+def _described(encoder: Encoder) -> dict[str, Any]:
+    trunk = encoder.trunk
+    return {
+        "name": trunk.name,
+        "triton_model": trunk.model,
+        "ready": encoder.failure is None,
+        "failure": encoder.failure,
+        "deadline_ms": encoder.deadline * 1000,
+        "embedding_dimension": trunk.embedding.dimension if trunk.embedding else None,
+        "heads": {head.name: list(head.labels) for head in trunk.heads},
+        "max_tokens": trunk.max_tokens,
+        "buckets": list(trunk.buckets),
+    }
 
 
 class _BearerToken:

@@ -162,6 +162,7 @@ class CategoryModel(Section):
     NOT_ACTIVE = DomainClassifier.NOT_ACTIVE
     INSTEAD: ClassVar[dict[str, str]] = DomainClassifier.INSTEAD
 
+    model_id: Any = None
     threshold: Any = None
     fallback_category: Any = None
     multi_label: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import os
 import types
 import typing
@@ -571,6 +572,34 @@ def _api_is_guarded(data: Any, report: _Report) -> None:
         report.error(path, "beyond loopback the REST service needs `token_env`")
 
 
+_TRACING = ("global", "services", "observability", "tracing")
+_EXPORTERS = {
+    "otlp": "opentelemetry.exporter.otlp.proto.grpc",
+    "otlp_http": "opentelemetry.exporter.otlp.proto.http",
+    "stdout": "opentelemetry.sdk.trace",
+}
+
+
+def _tracing_can_run(data: Any, report: _Report) -> None:
+    if _at(data, *_TRACING, "enabled") is not True:
+        return
+    kind = _at(data, *_TRACING, "exporter", "type") or "otlp"
+    if not all(map(_installed, ("opentelemetry.sdk.trace", _EXPORTERS.get(str(kind), "")))):
+        message = 'tracing needs: pip install "triton-router[tracing]"'
+        report.error((*_TRACING, "enabled"), message)
+    sampled, rate = _at(data, *_TRACING, "sampling", "type") or "always_on", _at(data, *_TRACING, "sampling", "rate")
+    if rate not in (None, 1) and str(sampled).endswith(("always_on", "always_off")):
+        report.warning((*_TRACING, "sampling", "rate"), f"`{sampled}` knows no rate; `traceidratio` does")
+
+
+def _installed(module: str) -> bool:
+    """Whether ``module`` could be imported, without doing it."""
+    try:
+        return not module or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 _CHECKS: tuple[Callable[[Any, _Report], None], ...] = (
     _unique_names,
     _adapters_are_told_apart,
@@ -586,6 +615,7 @@ _CHECKS: tuple[Callable[[Any, _Report], None], ...] = (
     _expressions_compile,
     _identity_is_believed,
     _api_is_guarded,
+    _tracing_can_run,
 )
 
 

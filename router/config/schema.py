@@ -90,6 +90,9 @@ class ProviderDefaults(Section):
     )
 
 
+_HOST_AND_PORT = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
+
+
 class BackendRef(Section):
     """One address that serves a model."""
 
@@ -99,7 +102,7 @@ class BackendRef(Section):
     )  # fmt: skip
 
     name: Name | None = Field(None, description="Name for people and logs.")
-    endpoint: Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$")] = Field(
+    endpoint: Annotated[str, StringConstraints(pattern=rf"{_HOST_AND_PORT}$")] = Field(
         description="`host:port` of an OpenAI-compatible server."
     )
     protocol: Literal["http"] = Field("http", description="Plain HTTP; TLS is the mesh's work.")
@@ -724,8 +727,23 @@ class InferenceSettings(Section):
     )
 
 
+class RouterTls(Section):
+    """How Envoy speaks to an ext_proc service that has `tls`."""
+
+    ca_file: Name = Field(description="PEM file with the authority that the router's certificate is checked against.")
+    server_name: Name | None = Field(None, description="Name that the certificate must carry; default: any.")
+    cert_file: Name | None = Field(None, description="PEM file with Envoy's own certificate, where the router asks.")
+    key_file: Name | None = Field(None, description="PEM file with the key of `cert_file`.")
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> RouterTls:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("`cert_file` and `key_file` go together")
+        return self
+
+
 class EnvoySettings(Section):
-    """What `triton-router up` writes into Envoy's configuration."""
+    """What `triton-router up` and `triton-router envoy` write into Envoy's configuration."""
 
     host: str = Field("127.0.0.1", description="Listening address.")
     port: int = Field(8080, ge=1, le=65535, description="Listening port.")
@@ -743,6 +761,17 @@ class EnvoySettings(Section):
     )
     idle_timeout_seconds: float = Field(600, gt=0, description="Longest silence inside an answer.")
     concurrency: int | None = Field(None, ge=1, description="Envoy worker threads; default: one a core.")
+    router_tls: RouterTls | None = Field(None, description="For an ext_proc service with `tls`.")
+
+
+class ServerTls(Section):
+    """Files are read again when they change, for connections made from then on."""
+
+    cert_file: Name = Field(description="PEM file with the certificate and those that lead to its authority.")
+    key_file: Name = Field(description="PEM file with its key.")
+    client_ca_file: Name | None = Field(
+        None, description="PEM file with the authority of callers; with it only they are let in (mTLS)."
+    )
 
 
 class ExtProcSettings(Section):
@@ -751,6 +780,12 @@ class ExtProcSettings(Section):
     workers: int = Field(
         1, ge=1, le=64, description="Processes that serve ext_proc, each on a port of its own. In Kubernetes: 1 a pod."
     )
+    tls: ServerTls | None = Field(None, description="Serve over TLS; default: in the clear.")
+    health_port: int | None = Field(
+        None, ge=1, le=65535,
+        description="One more port with the health service alone, in the clear: for probes that cannot speak TLS. "
+        "Further workers take the ports after it.",
+    )  # fmt: skip
 
 
 class ApiSettings(Section):
@@ -807,13 +842,70 @@ class UsageSettings(Section):
         return self
 
 
-class Observability(Section):
-    NOT_ACTIVE = frozenset({"tracing"})
+class TraceExporter(Section):
+    """Where spans go."""
 
+    type: Literal["otlp", "otlp_http", "stdout"] = Field(
+        "otlp", description="`otlp` is OTLP over gRPC, `otlp_http` over HTTP; `stdout` writes one JSON object a line."
+    )
+    endpoint: Annotated[str, StringConstraints(pattern=rf"{_HOST_AND_PORT}(/[^\s?#]*)?$")] = Field(
+        "127.0.0.1:4317",
+        description="`host:port` of the collector. For `otlp_http` a path may follow; without one it is `/v1/traces`.",
+    )
+    insecure: bool = Field(False, description="Without TLS.")
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Sent with every batch, such as `authorization`."
+    )
+
+
+class TraceSampling(Section):
+    """Which requests are traced."""
+
+    type: Literal[
+        "always_on", "always_off", "traceidratio", "probabilistic",
+        "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
+    ] = Field(
+        "always_on",
+        description="`parentbased_…` follows a caller that sends `traceparent` and decides by the rest of the name for "
+        "others; `probabilistic` is another name of `traceidratio`.",
+    )  # fmt: skip
+    rate: Probability = Field(1.0, description="Share of the requests that a ratio samples.")
+
+    @property
+    def follows_parent(self) -> bool:
+        return self.type.startswith("parentbased_")
+
+    @property
+    def share(self) -> float:
+        """The share of requests without a parent to follow that are sampled."""
+        kind = self.type.removeprefix("parentbased_")
+        return {"always_on": 1.0, "always_off": 0.0}.get(kind, self.rate)
+
+
+class TraceResource(Section):
+    """Who sends the spans; `OTEL_RESOURCE_ATTRIBUTES` adds to it."""
+
+    service_name: Name = Field("triton-router", description="`service.name`.")
+    service_version: Name | None = Field(None, description="`service.version`; default: the router's own.")
+    deployment_environment: Name | None = Field(None, description="`deployment.environment.name`.")
+
+
+class TracingSettings(Section):
+    """OpenTelemetry spans of each request; docs/tracing.md says what is in them. Needs the extra `tracing`."""
+
+    enabled: bool = Field(False, description="Send them.")
+    provider: Literal["opentelemetry"] = Field("opentelemetry", description="The only one.")
+    exporter: TraceExporter = Field(default_factory=TraceExporter, description="Where they go.")
+    sampling: TraceSampling = Field(default_factory=TraceSampling, description="Which requests.")
+    resource: TraceResource = Field(default_factory=TraceResource, description="Who sends them.")
+
+
+class Observability(Section):
     usage: UsageSettings = Field(default_factory=UsageSettings, description="Tokens and times of answers.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="Decision record for auditors.")
     logging: LogSettings = Field(default_factory=LogSettings, description="What is logged of each request.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Prometheus.")
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="OpenTelemetry.")
 
 
 class Identity(Section):
@@ -868,15 +960,19 @@ _BOUND = "the signal bundle's domain head is used"
 class DomainClassifier(Section):
     """How the domain signal judges."""
 
-    NOT_ACTIVE = frozenset({"enabled", "model_ref", "model_id", "use_cpu", "use_modernbert", "use_mmbert_32k",
+    NOT_ACTIVE = frozenset({"enabled", "model_ref", "use_cpu", "use_modernbert", "use_mmbert_32k",
                             "category_mapping_path"})  # fmt: skip
     INSTEAD: ClassVar[dict[str, str]] = {
         "model_ref": _BOUND,
-        "model_id": _BOUND,
         "category_mapping_path": "the signal bundle carries its labels",
         "use_cpu": "Triton decides where models run",
     }
 
+    model_id: Name | None = Field(
+        None,
+        description="Model of the signal bundle whose `domain` head judges, by its name or the published model's id; "
+        "default, also for a name that the bundle does not have: the first with that head.",
+    )
     threshold: Probability = Field(0.25, description="Least probability of the domain that wins.")
     multi_label: bool = Field(False, description="Every domain at or over the threshold matches, not only the best.")
     fallback_category: Name | None = Field(
@@ -967,10 +1063,12 @@ class MilvusSettings(Section):
 class CacheSettings(Section):
     """The semantic cache. Nothing is cached until a decision carries the plugin."""
 
-    NOT_ACTIVE = frozenset({"embedding_model"})
-    INSTEAD: ClassVar[dict[str, str]] = {"embedding_model": "the signal bundle's embedder is used"}
-
     enabled: bool = Field(True, description="Use it.")
+    embedding_model: Name | None = Field(
+        None,
+        description="Model of the signal bundle whose embedding the cache and all embedding rules compare, by its name "
+        "or the published model's id; default, also for a name that the bundle does not have: its first embedder.",
+    )
     backend_type: Literal["memory", "redis", "milvus"] = Field(
         "memory", description="Where answers are kept: in each worker's memory, or in a server that all replicas share."
     )

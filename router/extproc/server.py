@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
+from router.config.schema import Global, ServerTls
 from router.errors import refusal_body
 from router.extproc import messages
 from router.extproc.phases import (
@@ -27,6 +28,7 @@ from router.extproc.phases import (
     Route,
     Routed,
 )
+from router.extproc.tls import server_credentials
 from router.pipeline import Forward, Observer, Outcome, Reply, Request
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,9 @@ class ExtProcServer:
     """Serve ``ExternalProcessor`` and the standard gRPC health service on one port.
 
     ``route`` is asked once a request; what it raises becomes a 500 in the API's shape. ``max_body_bytes`` limits
-    request bodies (413 beyond it) and gRPC messages. Port 0 takes a free one.
+    request bodies (413 beyond it) and gRPC messages. Port 0 takes a free one. With ``tls`` the port speaks TLS only;
+    ``health_port`` serves health alone, in the clear. ``join_gateway`` makes an Envoy that traces the caller: its call
+    says of which of its spans this is a part.
     """
 
     def __init__(
@@ -54,17 +58,38 @@ class ExtProcServer:
         host: str = "127.0.0.1",
         port: int = 50051,
         max_body_bytes: int = 10 * 1024 * 1024,
+        tls: ServerTls | None = None,
+        health_port: int | None = None,
+        join_gateway: bool = False,
     ) -> None:
         self._route = route
         self._host = host
         self._port = port
         self._max_body_bytes = max_body_bytes
+        self._tls = tls
+        self._health_port = health_port
+        self._join_gateway = join_gateway
         self._health = health.HealthServicer()
         self._server: Any = None
+        self._health_server: Any = None
         self._open = 0
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @classmethod
+    def of(cls, route: Callable[[Request], Awaitable[Outcome]], config: Global, index: int) -> ExtProcServer:
+        """The server of worker ``index``, counted from 0, as the configuration has it."""
+        settings = config.services.extproc
+        return cls(
+            route,
+            host=settings.host,
+            port=settings.port + index,
+            max_body_bytes=config.router.max_body_bytes,
+            tls=settings.tls,
+            health_port=settings.health_port + index if settings.health_port is not None else None,
+            join_gateway=config.services.observability.tracing.enabled,
+        )
 
     @property
     def port(self) -> int:
@@ -77,7 +102,11 @@ class ExtProcServer:
         return self._open
 
     async def start(self) -> None:
-        """Listen, and report SERVING. Raises ``RuntimeError`` if the address cannot be bound."""
+        """Listen, and report SERVING.
+
+        Raises:
+            RuntimeError: the address cannot be bound, or the TLS files cannot be used.
+        """
         limit = self._max_body_bytes + _MESSAGE_MARGIN
         self._server = grpc.aio.server(
             options=(
@@ -91,8 +120,17 @@ class ExtProcServer:
         process = grpc.stream_stream_rpc_method_handler(self._process)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": process}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._port = self._server.add_insecure_port(f"{self._host}:{self._port}")
+        address = f"{self._host}:{self._port}"
+        if self._tls is None:
+            self._port = self._server.add_insecure_port(address)
+        else:
+            self._port = self._server.add_secure_port(address, server_credentials(self._tls))
         await self._server.start()
+        if self._health_port is not None:
+            self._health_server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+            self._health_server.add_insecure_port(f"{self._host}:{self._health_port}")
+            await self._health_server.start()
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, seconds: float) -> None:
@@ -103,6 +141,8 @@ class ExtProcServer:
             await asyncio.wait_for(self._idle.wait(), seconds)
         # Health watchers never end by themselves. Once only: a second call beside the first crashes the process.
         await self._server.stop(min(seconds, _LAST_CALL))
+        if self._health_server is not None:
+            await self._health_server.stop(0)
 
     async def _process(self, _: Any, context: Any) -> None:
         if self._draining:
@@ -134,7 +174,8 @@ class ExtProcServer:
                     event = _observed(observer, event)
                 command = exchange.receive(event)
                 if isinstance(command, Route):
-                    outcome = await self._outcome(command.request)
+                    request = _joined(command.request, context) if self._join_gateway else command.request
+                    outcome = await self._outcome(request)
                     observer = outcome.observer if isinstance(outcome, Forward) else None
                     command = exchange.receive(Routed(outcome))
                 if isinstance(command, Finish):
@@ -179,6 +220,15 @@ def _observed(observer: Observer, event: Event) -> Event:
         case ResponseTrailers():
             observer.completed()
     return event
+
+
+def _joined(request: Request, context: Any) -> Request:
+    """``request`` as a part of the span that Envoy has opened for this call, if it has."""
+    metadata = dict(context.invocation_metadata())
+    if "traceparent" not in metadata:
+        return request
+    ours = {name: metadata[name] for name in ("traceparent", "tracestate") if name in metadata}
+    return replace(request, headers={**request.headers, **ours})
 
 
 def _place(error: BaseException) -> str:

@@ -1,7 +1,18 @@
-"""The encoder on Triton: one call for the embedding and every head."""
+"""The encoders on Triton: one call a trunk, for its embedding and every head."""
 
 from router.inference.bundle import Bundle, BundleError, Trunk, load_bundle
 from router.inference.encoder import Encoder, Encoding, Unavailable
+from router.inference.encoders import Encoders
 from router.inference.prototypes import Prototypes
 
-__all__ = ["Bundle", "BundleError", "Encoder", "Encoding", "Prototypes", "Trunk", "Unavailable", "load_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Encoder",
+    "Encoders",
+    "Encoding",
+    "Prototypes",
+    "Trunk",
+    "Unavailable",
+    "load_bundle",
+]

@@ -33,11 +33,12 @@ class EmbeddingOutput(_Part):
 
 
 class Head(_Part):
-    """An FP32 [batch, len(labels)] output of probabilities."""
+    """An FP32 output of probabilities: [batch, len(labels)], or [batch, length, len(labels)] ``per_token``."""
 
     name: str
     output: str
     labels: tuple[str, ...]
+    per_token: bool = False
 
 
 class TokenizerFile(_Part):
@@ -50,13 +51,21 @@ class TokenizerFile(_Part):
     sep_id: int
 
 
+class TrunkSource(_Part):
+    """The published model that the trunk was made from."""
+
+    id: str
+
+
 class Trunk(_Part):
     """One encoder body with its heads: a single Triton model, a single call."""
 
     name: str
     model: str
     inputs: Inputs
-    embedding: EmbeddingOutput
+    source: TrunkSource | None = None
+    embedding: EmbeddingOutput | None = None
+    """``None`` for a classifier alone."""
     heads: tuple[Head, ...]
     tokenizer: TokenizerFile
     buckets: tuple[int, ...] = Field(min_length=1)
@@ -64,6 +73,18 @@ class Trunk(_Part):
     max_windows: int
     latin_only: bool = False
     """Trained on text in Latin script alone: what it says of other scripts means nothing."""
+
+    def answers_to(self, name: str) -> bool:
+        """Whether a configuration means this trunk by ``name``: its own, the published model's id, or the end of that.
+
+        Upper and lower case are the same, and so is the folder that models are often said to lie in.
+        """
+        wanted = name.strip("/").lower()
+        published = self.source.id.lower() if self.source else self.name.lower()
+        return wanted in (self.name.lower(), published) or wanted.rpartition("/")[2] in (
+            self.name.lower(),
+            published.rpartition("/")[2],
+        )
 
     def head(self, name: str) -> Head | None:
         return next((head for head in self.heads if head.name == name), None)

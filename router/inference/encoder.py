@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -40,8 +40,10 @@ INTERVALS_BETWEEN_CHECKS = 5
 
 _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}
 # gRPC's own reconnect pauses grow to two minutes; a Triton that is back must be found within the probe interval.
+# A name with several addresses (a headless Service) is several Tritons: calls go round all of them.
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1)]  # fmt: skip
+            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1),
+            ("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 1000)]  # fmt: skip
 
 
 class Unavailable(Exception):
@@ -56,7 +58,8 @@ class Unavailable(Exception):
 class Encoding:
     """``embedding`` FP32 [dimension], unit length; ``heads`` FP32 [labels] probabilities by head name.
 
-    ``beside`` holds the embeddings of the texts that were encoded in the same call.
+    A trunk without an embedding gives one of dimension 0. ``beside`` holds the embeddings of the texts that were
+    encoded in the same call, ``tokens`` FP32 [tokens, labels] of each window by the name of a head that judges tokens.
     """
 
     embedding: Vector
@@ -64,6 +67,7 @@ class Encoding:
     windows: int
     ms: float
     beside: tuple[Vector, ...] = ()
+    tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
 
 
 class Encoder:
@@ -78,7 +82,8 @@ class Encoder:
         self._metrics = metrics
         self._windows = Windows(trunk, tokenizer_json)
         self._client = InferenceServerClient(settings.endpoint, channel_args=_CHANNEL)
-        self._outputs = [trunk.embedding.output, *(head.output for head in trunk.heads)]
+        self._outputs = [trunk.embedding.output] if trunk.embedding else []
+        self._outputs += [head.output for head in trunk.heads]
         self._requested = [InferRequestedOutput(name) for name in self._outputs]
         self._deadline = settings.deadline_ms / 1000 if settings.deadline_ms else CPU_DEADLINE
         self._failure: str | None = "starting"
@@ -123,7 +128,7 @@ class Encoder:
         finally:
             self._in_flight -= 1
         self._timeouts = 0
-        return self._pooled(outputs, len(rows), (perf_counter() - started) * 1000)
+        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
 
     async def encode_each(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode several short texts, for preparation. Does not move the breaker.
@@ -134,11 +139,12 @@ class Encoder:
         encodings: list[Encoding] = []
         for start in range(0, len(texts), PREPARATION_BATCH):
             rows = [self._windows.rows(text)[0] for text in texts[start : start + PREPARATION_BATCH]]
-            outputs = await self._infer(self._windows.pad(rows))
-            encodings += [
-                self._pooled({name: output[index : index + 1] for name, output in outputs.items()}, 1, 0.0)
-                for index in range(len(rows))
-            ]
+            batch = self._windows.pad(rows)
+            outputs = await self._infer(batch)
+            for index in range(len(rows)):
+                one = slice(index, index + 1)
+                alone = Batch(batch.ids[one], batch.mask[one])
+                encodings.append(self._pooled({name: out[one] for name, out in outputs.items()}, alone, 1, 0.0))
         return encodings
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
@@ -210,20 +216,30 @@ class Encoder:
             )
         except InferenceServerException as error:
             raise _unavailable(error) from error
-        widths = [self.trunk.embedding.dimension, *(len(head.labels) for head in self.trunk.heads)]
+        shapes: list[tuple[int, ...]] = [(self.trunk.embedding.dimension,)] if self.trunk.embedding else []
+        for head in self.trunk.heads:
+            shapes.append((batch.ids.shape[1], len(head.labels)) if head.per_token else (len(head.labels),))
         return {
-            name: _checked(name, result.as_numpy(name), (batch.windows, width))
-            for name, width in zip(self._outputs, widths, strict=True)
+            name: _checked(name, result.as_numpy(name), (batch.windows, *shape))
+            for name, shape in zip(self._outputs, shapes, strict=True)
         }
 
-    def _pooled(self, outputs: dict[str, Vector], windows: int, ms: float) -> Encoding:
+    def _pooled(self, outputs: dict[str, Vector], batch: Batch, windows: int, ms: float) -> Encoding:
         """The first ``windows`` rows as one text, the rows after them as texts of their own."""
-        embeddings = outputs[self.trunk.embedding.output]
+        found = self.trunk.embedding
+        embeddings = outputs[found.output] if found else np.empty((batch.windows, 0), np.float32)
         embedding = embeddings[:windows].mean(axis=0)
         if windows > 1:
             embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
-        heads = {head.name: outputs[head.output][:windows].mean(axis=0) for head in self.trunk.heads}
-        return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]))
+        heads, tokens = {}, {}
+        lengths = batch.mask[:windows].sum(axis=1)
+        for head in self.trunk.heads:
+            rows = outputs[head.output][:windows]
+            if head.per_token:
+                tokens[head.name] = tuple(row[:length] for row, length in zip(rows, lengths, strict=True))
+            else:
+                heads[head.name] = rows.mean(axis=0)
+        return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]), tokens)
 
     def _failed(self, unavailable: Unavailable) -> None:
         if unavailable.reason == "deadline":
@@ -250,7 +266,7 @@ def _unavailable(error: InferenceServerException) -> Unavailable:
     return Unavailable(reason, str(error.message()))
 
 
-def _checked(name: str, output: Any, shape: tuple[int, int]) -> Vector:
+def _checked(name: str, output: Any, shape: tuple[int, ...]) -> Vector:
     if not isinstance(output, np.ndarray) or output.shape != shape or output.dtype != np.float32:
         found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else "nothing"
         raise Unavailable("shape", f"output {name} is {found}, not float32 {shape}")

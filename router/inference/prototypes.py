@@ -23,7 +23,7 @@ class Prototypes:
 
     def __init__(self, encoder: Encoder, checksum: str, directory: Path | None = None) -> None:
         self._encoder = encoder
-        self._file = directory / f"prototypes-{checksum[:16]}.npz" if directory else None
+        self._file = directory / f"prototypes-{checksum[:16]}-{encoder.trunk.name}.npz" if directory else None
         self._kept: dict[str, Encoding] = self._read()
 
     async def encode(self, texts: Iterable[str]) -> dict[str, Encoding]:
@@ -51,7 +51,9 @@ class Prototypes:
         try:
             with np.load(self._file, allow_pickle=False) as stored:
                 texts = json.loads(str(stored["texts"]))
-                heads = {head.name: stored[f"head.{head.name}"] for head in self._encoder.trunk.heads}
+                heads = {
+                    head.name: stored[f"head.{head.name}"] for head in self._encoder.trunk.heads if not head.per_token
+                }
                 embeddings = stored["embeddings"]
             return {
                 text: Encoding(embeddings[row], {name: rows[row] for name, rows in heads.items()}, 1, 0.0)

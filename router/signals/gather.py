@@ -1,4 +1,4 @@
-"""Evaluating all signals that the decisions of a configuration need: one call to the encoder, and MCP beside it."""
+"""Evaluating all signals that the decisions of a configuration need: one call a trunk, all at once, and MCP beside."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from time import perf_counter
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.config import Config, leaves
 from router.config.schema import DomainSignal, SemanticCachePlugin
 from router.identity import believed
-from router.inference import BundleError, Encoder, Encoding, Prototypes, Unavailable
+from router.inference import BundleError, Encoder, Encoders, Encoding, Unavailable
 from router.signals import UNKNOWN, Asked, Evaluation, authz, complexity, domain, embedding, mcp, reask
 from router.signals import context as context_signal
 from router.signals import conversation as conversation_signal
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 DOMAIN_HEAD = "domain"
 
+Vector = NDArray[np.float32]
+
 Found = dict[tuple[str, str], Evaluation]
 Declared = TypeVar("Declared")
 
@@ -38,21 +41,35 @@ Declared = TypeVar("Declared")
 class Gathered:
     """The evaluations of one request, and what could not be asked.
 
-    ``degraded`` names the parts that were down, ``reasons`` says why; ``encoder_ms`` is the time spent on the encoder
-    (tokenising, the call, pooling), ``mcp_ms`` on the MCP server. ``classified`` is what that one said.
+    ``degraded`` names the parts that were down, ``reasons`` says why. ``classified`` is what the MCP server said.
+    ``asked`` holds when the ``encoder`` (tokenising, the calls, pooling; of several trunks from the first to the last)
+    and the ``mcp`` server were asked and when they were done (``perf_counter``). ``encoding`` is the embedder's,
+    ``heads`` has the probabilities of every trunk that was asked.
     """
 
     evaluations: Found
     domains: DomainScores | None = None
     encoding: Encoding | None = None
+    heads: dict[str, Vector] = field(default_factory=dict)
     classified: Classified | None = None
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    encoder_ms: float = 0.0
-    mcp_ms: float = 0.0
+    asked: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def note(self, part: str, began: float, ended: float) -> None:
+        """``part`` was asked from ``began`` to ``ended``."""
+        earlier = self.asked.get(part, (began, ended))
+        self.asked[part] = min(began, earlier[0]), max(ended, earlier[1])
+
+    def took(self, part: str) -> float:
+        """Milliseconds that were spent on ``part``."""
+        began, ended = self.asked.get(part, (0.0, 0.0))
+        return (ended - began) * 1000
 
     def without(self, part: str, reason: str) -> None:
-        """Note that ``part`` could not be asked."""
+        """Note that ``part`` could not be asked; once is enough."""
+        if part in self.degraded:
+            return
         self.degraded.append(part)
         self.reasons.append(reason)
 
@@ -63,16 +80,15 @@ class Gatherer:
     def __init__(
         self,
         config: Config,
-        encoder: Encoder | None,
+        encoders: Encoders | None,
         topics: TopicParameters,
         metrics: Metrics,
         *,
-        prototypes: Prototypes | None = None,
         classifier: McpClassifier | None = None,
     ) -> None:
         signals, services = config.routing.signals, config.global_.services
         used = _Used(config)
-        self._encoder, self._topics, self._metrics, self._prototypes = encoder, topics, metrics, prototypes
+        self._encoders, self._topics, self._metrics = encoders, topics, metrics
         self._classifier = classifier if used.types & {mcp.TYPE} else None
         self._keywords = keyword_signal.KeywordMatcher(used.of(keyword_signal.TYPE, signals.keywords))
         self._structure = structure_signal.StructureMeter(used.of(structure_signal.TYPE, signals.structure))
@@ -99,28 +115,51 @@ class Gatherer:
         self._domains = signals.domains
         self._needs_domains = domain.TYPE in used.types
         # A cache looks for questions that mean the same.
-        self._needs_encoder = _has_semantic_cache(config) or bool(
-            used.types & {domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE}
+        self._needs_embedding = _has_semantic_cache(config) or bool(
+            used.types & {embedding.TYPE, complexity.TYPE, reask.TYPE}
         )
-        head = encoder.trunk.head(DOMAIN_HEAD) if encoder else None
+        named = config.global_.stores.semantic_cache.embedding_model
+        self._embedder = encoders.embedder(named) if encoders else None
+        self._judge = encoders.judge(DOMAIN_HEAD, self._judging.model_id) if encoders else None
+        head = self._judge.trunk.head(DOMAIN_HEAD) if self._judge else None
         self._labels = head.labels if head else ()
+        self._encoded: dict[str, dict[str, Encoding]] = {}
         self._check_topics()
         self._topics_texts = {signal.name: self._topic_texts(signal) for signal in self._unlabelled()}
-        self._compare({})
+        # A topic without a label of the head is compared by the embedding too.
+        self._needs_embedding = self._needs_embedding or (self._needs_domains and bool(self._topics_texts))
+        self._compare()
 
     @property
     def roles_needed(self) -> bool:
         """Whether some decision asks who is calling."""
         return self._roles.needed
 
-    async def prepare(self) -> None:
+    @property
+    def embedder(self) -> Encoder | None:
+        """The trunk whose embedding is compared."""
+        return self._embedder
+
+    async def prepare(self, encoder: Encoder | None = None) -> None:
         """Encode the texts that prompts are compared with; until then those signals are unknown.
 
+        Only those of ``encoder`` if it is given.
+
         Raises:
-            Unavailable: the encoder could not answer.
+            Unavailable: an encoder could not answer; the others' texts are encoded.
         """
-        if self._prototypes is not None:
-            self._compare(await self._prototypes.encode(self._texts()))
+        if self._encoders is None:
+            return
+        failure: Unavailable | None = None
+        for each in self._trunks(everything=True):
+            if encoder is None or each is encoder:
+                try:
+                    self._encoded[each.trunk.name] = await self._encoders.prototypes(each).encode(self._texts(each))
+                except Unavailable as unavailable:
+                    failure = failure or unavailable
+        self._compare()
+        if failure is not None:
+            raise failure
 
     async def gather(self, asked: Asked, *, everything: bool = False) -> Gathered:
         """Evaluate every needed signal. Never fails: what cannot be asked is unknown and named.
@@ -128,7 +167,7 @@ class Gatherer:
         ``everything`` asks the encoder for the domain even if no decision needs it.
         """
         gathered = Gathered(self._local(asked))
-        judged = self._judge(asked, gathered, everything)
+        judged = self._judged(asked, gathered, everything)
         if self._classifier is None:
             await judged
         else:
@@ -150,14 +189,20 @@ class Gatherer:
 
     # --- the encoder -----------------------------------------------------------------------------------------------
 
-    async def _judge(self, asked: Asked, gathered: Gathered, everything: bool) -> None:
-        if not self._needs_encoder and not everything:
+    async def _judged(self, asked: Asked, gathered: Gathered, everything: bool) -> None:
+        if not (self._needs_embedding or self._needs_domains or everything):
             return
         if not asked.prompt.strip():
             gathered.domains = self._scorer.nothing_said()
-        elif self._encoder is not None:
-            await self._encode(self._encoder, asked, gathered)
-        encoding, ms = gathered.encoding, gathered.encoder_ms
+        else:
+            trunks = self._trunks(everything=everything)
+            if len(trunks) == 1:
+                await self._encode(trunks[0], asked, gathered)
+            elif trunks:
+                # One call a trunk; together they take as long as the slowest.
+                await asyncio.gather(*(self._encode(encoder, asked, gathered) for encoder in trunks))
+            self._score(gathered)
+        encoding, ms = gathered.encoding, gathered.took("encoder")
         vector = encoding.embedding if encoding else None
         if self._needs_domains or everything:
             gathered.evaluations |= self._domain_evaluations(gathered.domains, ms)
@@ -165,19 +210,40 @@ class Gatherer:
         gathered.evaluations |= self._complexity_rules.evaluate(vector, ms)
         gathered.evaluations |= self._reask.evaluate(vector, encoding.beside if encoding else None, ms)
 
+    def _trunks(self, *, everything: bool) -> list[Encoder]:
+        """Those that the needed signals ask, each once."""
+        wanted = [self._embedder] if self._needs_embedding or everything else []
+        if self._needs_domains or everything:
+            wanted.append(self._judge)
+        return list(dict.fromkeys(each for each in wanted if each is not None))
+
     async def _encode(self, encoder: Encoder, asked: Asked, gathered: Gathered) -> None:
         if encoder.trunk.latin_only and language_signal.foreign_script(asked.prompt):
             # The trunk would answer, and the answer would mean nothing.
             gathered.without("language", "script")
             return
+        embeds = encoder is self._embedder
+        started, called = perf_counter(), encoder.failure is None
         try:
-            encoding = await encoder.encode(asked.prompt, self._reask.earlier(asked.request))
+            encoding = await encoder.encode(asked.prompt, self._reask.earlier(asked.request) if embeds else ())
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels("encoder", unavailable.reason).inc()
             gathered.without("triton", unavailable.reason)
             return
-        gathered.encoding, gathered.encoder_ms = encoding, encoding.ms
-        gathered.domains = self._scorer.score(encoding.embedding, encoding.heads[DOMAIN_HEAD])
+        finally:
+            if called:
+                gathered.note("encoder", started, perf_counter())
+        if embeds:
+            gathered.encoding = encoding
+        if encoder is self._judge:
+            gathered.heads[DOMAIN_HEAD] = encoding.heads[DOMAIN_HEAD]
+
+    def _score(self, gathered: Gathered) -> None:
+        probabilities, encoding = gathered.heads.get(DOMAIN_HEAD), gathered.encoding
+        # Domains that the head knows need no embedding.
+        if probabilities is not None and (encoding is not None or not self._topics_texts):
+            embedding = encoding.embedding if encoding else np.empty(0, np.float32)
+            gathered.domains = self._scorer.score(embedding, probabilities)
 
     def _domain_evaluations(self, scores: DomainScores | None, ms: float) -> Found:
         names = [signal.name for signal in self._domains]
@@ -187,7 +253,7 @@ class Gatherer:
 
     async def _classify(self, asked: Asked, gathered: Gathered) -> None:
         assert self._classifier is not None and self._mcp is not None
-        started = perf_counter()
+        started, called = perf_counter(), self._classifier.failure is None
         passed = {
             name: asked.headers[name]
             for name in self._mcp.forward_headers
@@ -196,12 +262,14 @@ class Gatherer:
         try:
             classified = await self._classifier.classify(asked.prompt, passed)
         except McpUnavailable as unavailable:
-            gathered.mcp_ms = (perf_counter() - started) * 1000
             self._metrics.signal_errors.labels(mcp.TYPE, unavailable.reason).inc()
             gathered.without("mcp", unavailable.reason)
             gathered.evaluations |= {(mcp.TYPE, name): UNKNOWN for name in self._mcp_names}
             return
-        gathered.mcp_ms = ms = (perf_counter() - started) * 1000
+        finally:
+            if called:
+                gathered.note("mcp", started, perf_counter())
+        ms = (perf_counter() - started) * 1000
         gathered.classified, threshold = classified, self._mcp.threshold
         for name in self._mcp_names:
             value = classified.confidence if name == classified.category else 0.0
@@ -212,7 +280,7 @@ class Gatherer:
 
     def _check_topics(self) -> None:
         new = [signal.name for signal in self._unlabelled()]
-        if self._encoder is not None and new and not self._topics.label_embeddings:
+        if self._judge is not None and new and not self._topics.label_embeddings:
             names = ", ".join(new)
             raise BundleError(f"the signal bundle cannot score domains that its head does not know: {names}")
 
@@ -226,31 +294,38 @@ class Gatherer:
 
     def _topic_texts(self, signal: DomainSignal) -> list[str]:
         """What stands for a topic, without what the encoder cannot read."""
-        if self._encoder is None or not self._encoder.trunk.latin_only:
+        trunks = [each.trunk for each in (self._embedder, self._judge) if each is not None]
+        latin_only = next((trunk for trunk in trunks if trunk.latin_only), None)
+        if latin_only is None:
             return label_texts(signal.name, signal.description, signal.examples)
         said = [signal.description] if signal.description else []
         unread = [text for text in (signal.name, *said, *signal.examples) if language_signal.foreign_script(text)]
         if unread:
-            fields = {"domain": signal.name, "trunk": self._encoder.trunk.name}
+            fields = {"domain": signal.name, "trunk": latin_only.name}
             log.warning("the encoder does not read the script of a domain's words", extra={"fields": fields})
         description = None if signal.description in unread else signal.description
         return label_texts(signal.name, description, [text for text in signal.examples if text not in unread])
 
-    def _texts(self) -> Iterable[str]:
+    def _texts(self, encoder: Encoder) -> Iterable[str]:
+        """What ``encoder`` has to encode: the judge only the topics' names."""
         for texts in self._topics_texts.values():
             yield from texts
+        if encoder is not self._embedder:
+            return
         for rule in self._embeddings:
             yield from rule.candidates
         for graded in self._complexity:
             yield from complexity.texts(graded)
 
-    def _compare(self, encodings: dict[str, Encoding]) -> None:
+    def _compare(self) -> None:
+        embedded, judged = (
+            self._encoded.get(each.trunk.name, {}) if each else {} for each in (self._embedder, self._judge)
+        )
         prototypes: dict[str, Prototype] = {}
         for name, texts in self._topics_texts.items():
-            if all(text in encodings for text in texts):
-                found = [encodings[text] for text in texts]
+            if all(text in embedded and text in judged for text in texts):
                 prototypes[name] = Prototype.of(
-                    [each.embedding for each in found], [each.heads[DOMAIN_HEAD] for each in found]
+                    [embedded[text].embedding for text in texts], [judged[text].heads[DOMAIN_HEAD] for text in texts]
                 )
         self._scorer = DomainScorer(
             [signal.name for signal in self._domains],
@@ -262,7 +337,7 @@ class Gatherer:
             fallback=self._judging.fallback_category,
             multi_label=self._judging.multi_label,
         )
-        vectors = {text: np.asarray(each.embedding) for text, each in encodings.items()}
+        vectors = {text: np.asarray(each.embedding) for text, each in embedded.items()}
         self._embedding_rules = embedding.EmbeddingRules(self._embeddings, vectors)
         self._complexity_rules = complexity.ComplexityRules(self._complexity, vectors)
 

@@ -43,7 +43,7 @@ Json = dict[str, Any]
 
 _SHOWN_HEADERS = (
     "x-selected-model", "x-gateway-base-model-name", "x-request-id", "accept-encoding", "anthropic-version",
-    "anthropic-beta",
+    "anthropic-beta", "traceparent", "tracestate",
 )  # fmt: skip
 _CREDENTIALS = ("authorization", "x-api-key")
 _CONTENT_FIELDS = frozenset({"model", "messages", "prompt", "input", "system", "instructions"})
@@ -475,9 +475,9 @@ _APIS = {
 # --- running -------------------------------------------------------------------------------------------------------
 
 
-def serve(models_by_port: Mapping[int, Sequence[Served]]) -> None:
-    """Listen on every port of ``models_by_port`` on loopback until SIGINT or SIGTERM."""
-    sockets = [socket.create_server(("127.0.0.1", port), backlog=1024) for port in models_by_port]
+def serve(models_by_port: Mapping[int, Sequence[Served]], host: str = "127.0.0.1") -> None:
+    """Listen on every port of ``models_by_port`` until SIGINT or SIGTERM."""
+    sockets = [socket.create_server((host, port), backlog=1024) for port in models_by_port]
     config = uvicorn.Config(
         application(models_by_port), log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
     )
@@ -503,18 +503,20 @@ def _read_plan(path: Path) -> dict[int, list[Served]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """``python -m router.stack.demo_backend --port 8000 --model NAME --lora ADAPTER`` or ``--plan FILE``."""
     parser = argparse.ArgumentParser(prog="python -m router.stack.demo_backend", description=__doc__.split("\n")[0])
-    parser.add_argument("--port", type=int, help="port on loopback")
+    parser.add_argument("--host", default="127.0.0.1", help="listening address (default: %(default)s)")
+    parser.add_argument("--port", type=int, help="listening port")
     parser.add_argument("--model", action="append", default=[], help="model name to serve; any name without it")
     parser.add_argument("--lora", action="append", default=[], help="adapter of the first --model")
     parser.add_argument("--plan", type=Path, help="JSON file that names several ports, in place of the above")
     options = parser.parse_args(arguments)
     if options.plan is not None:
-        serve(_read_plan(options.plan))
+        serve(_read_plan(options.plan), options.host)
     elif options.port is None:
         parser.error("--port or --plan is needed")
     else:
         loras = tuple(options.lora)
-        serve({options.port: [Served(name, () if at else loras) for at, name in enumerate(options.model)]})
+        models = [Served(name, () if at else loras) for at, name in enumerate(options.model)]
+        serve({options.port: models}, options.host)
 
 
 if __name__ == "__main__":

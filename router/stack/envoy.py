@@ -65,6 +65,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     RuntimeUInt32,
     SocketAddress,
     SubstitutionFormatString,
+    TransportSocket,
     TypedExtensionConfig,
     WatchedDirectory,
 )
@@ -110,6 +111,14 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
     HeaderMutation as EarlyHeaderMutation,
 )
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    TlsCertificate,
+    UpstreamTlsContext,
+)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions as UpstreamHttpProtocolOptions,
 )
@@ -119,7 +128,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, Percent, StatusCode
 from envoy_data_plane.google.protobuf import Any as Packed
 from envoy_data_plane.google.protobuf import Struct
 
-from router.config.schema import Config, EnvoySettings, ProviderModel, Reliability
+from router.config.schema import Config, EnvoySettings, ProviderModel, Reliability, RouterTls
 from router.errors import ANTHROPIC_PATH, refusal_body
 
 BASE_MODEL_HEADER = "x-gateway-base-model-name"
@@ -154,6 +163,12 @@ def write(
     path = directory / "bootstrap.json"
     _replace(path, _document(bootstrap(config, directory, workers=workers, access_log=access_log)))
     return path
+
+
+def static(config: Config, *, workers: Sequence[tuple[str, int]], access_log: Path | None = None) -> dict[str, Any]:
+    """The same in one document that reads no other file and follows nothing: for an Envoy of one's own."""
+    document = bootstrap(config, None, workers=workers, access_log=access_log)
+    return _document(document)
 
 
 def write_clusters(config: Config, directory: Path) -> str:
@@ -192,17 +207,26 @@ def _replace(path: Path, document: dict[str, Any]) -> None:
 
 
 def bootstrap(
-    config: Config, directory: Path, *, workers: Sequence[tuple[str, int]], access_log: Path | None = None
+    config: Config, directory: Path | None, *, workers: Sequence[tuple[str, int]], access_log: Path | None = None
 ) -> Bootstrap:
-    """The part that a running Envoy cannot change: admin, listener and filters, the router's own cluster."""
+    """The part that a running Envoy cannot change: admin, listener and filters, the router's own cluster.
+
+    Without a ``directory`` for the rest, that is in it too.
+
+    Raises:
+        RuntimeError: the router speaks TLS, and Envoy is not told how.
+    """
     envoy = config.global_.services.envoy
+    own = ext_proc_cluster(workers, _router_tls(config))
+    followed = BootstrapDynamicResources(cds_config=_file_source(directory, "cds.json")) if directory else None
+    table: ConfigSource | RouteConfiguration = _file_source(directory, "rds.json") if directory else routes(config)
     return Bootstrap(
         node=Node(id="triton-router", cluster="triton-router"),
         admin=Admin(address=_address("127.0.0.1", envoy.admin_port)),
-        dynamic_resources=BootstrapDynamicResources(cds_config=_file_source(directory, "cds.json")),
+        dynamic_resources=followed,
         static_resources=BootstrapStaticResources(
-            listeners=[listener(config, _file_source(directory, "rds.json"), access_log=access_log)],
-            clusters=[ext_proc_cluster(workers)],
+            listeners=[listener(config, table, access_log=access_log)],
+            clusters=[own] if directory else [own, *clusters(config)],
         ),
         layered_runtime=LayeredRuntime(
             layers=[
@@ -213,12 +237,13 @@ def bootstrap(
     )
 
 
-def listener(config: Config, route_source: ConfigSource, *, access_log: Path | None = None) -> Listener:
+def listener(config: Config, table: ConfigSource | RouteConfiguration, *, access_log: Path | None = None) -> Listener:
     """The one HTTP listener; its buffer limit is the largest request body."""
     envoy = config.global_.services.envoy
     manager = HttpConnectionManager(
         stat_prefix=LISTENER_STATS,
-        rds=Rds(route_config_name=_ROUTES, config_source=route_source),
+        rds=Rds(route_config_name=_ROUTES, config_source=table) if isinstance(table, ConfigSource) else None,
+        route_config=table if isinstance(table, RouteConfiguration) else None,
         http_filters=[
             HttpFilter(name=_EXT_PROC, typed_config=Packed.pack(ext_proc_filter(config))),
             HttpFilter(name="envoy.filters.http.router", typed_config=Packed.pack(Router())),
@@ -306,7 +331,16 @@ def _processing_mode(settings: EnvoySettings) -> ProcessingMode:
     )
 
 
-def ext_proc_cluster(workers: Sequence[tuple[str, int]]) -> Cluster:
+def _router_tls(config: Config) -> RouterTls | None:
+    services = config.global_.services
+    if services.extproc.tls is None:
+        return None
+    if services.envoy.router_tls is None:
+        raise RuntimeError("global.services.envoy.router_tls: is needed, because global.services.extproc has `tls`")
+    return services.envoy.router_tls
+
+
+def ext_proc_cluster(workers: Sequence[tuple[str, int]], tls: RouterTls | None = None) -> Cluster:
     """The router's workers, each under its own address: Envoy balances streams, the kernel would not."""
     ejection = OutlierDetection(
         split_external_local_origin_errors=True,
@@ -342,8 +376,35 @@ def ext_proc_cluster(workers: Sequence[tuple[str, int]]) -> Cluster:
                 )
             )
         },
+        transport_socket=_tls_socket(tls) if tls is not None else None,
         load_assignment=_load_assignment(_EXT_PROC_CLUSTER, [(host, port, 1) for host, port in workers]),
     )
+
+
+def _tls_socket(tls: RouterTls) -> TransportSocket:
+    def file(path: str) -> DataSource:
+        return DataSource(filename=path)
+
+    name = tls.server_name
+    own = TlsCertificate(certificate_chain=file(tls.cert_file), private_key=file(tls.key_file)) if (
+        tls.cert_file and tls.key_file
+    ) else None  # fmt: skip
+    context = UpstreamTlsContext(
+        sni=name or "",
+        common_tls_context=CommonTlsContext(
+            alpn_protocols=["h2"],
+            tls_certificates=[own] if own else [],
+            validation_context=CertificateValidationContext(
+                trusted_ca=file(tls.ca_file),
+                match_typed_subject_alt_names=[
+                    SubjectAltNameMatcher(san_type=SubjectAltNameMatcherSanType.DNS, matcher=StringMatcher(exact=name))
+                ]
+                if name
+                else [],
+            ),
+        ),
+    )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=Packed.pack(context))
 
 
 def stripped_headers() -> EarlyHeaderMutation:

@@ -10,6 +10,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from router.config import Config
+from router.extproc.health import worker_addresses
 from router.stack import demo_backend, envoy
 from router.stack.demo_backend import Served
 
@@ -57,6 +58,20 @@ class FileGateway:
     def forget(directory: Path) -> None:
         """Take back what an earlier :meth:`note` said."""
         (directory / _DEMO).unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """Bring Envoy's files up to the first configuration; where there are none yet, all that it starts with.
+
+        Raises:
+            RuntimeError: the router speaks TLS, and Envoy is not told how.
+        """
+        located = self._located(self._served)
+        if (self._directory / "bootstrap.json").exists():
+            envoy.write_clusters(located, self._directory)
+            envoy.write_routes(located, self._directory)
+        else:
+            workers = worker_addresses(located.global_.services.extproc)
+            envoy.write(located, self._directory, workers=workers, access_log=Path("/dev/stdout"))
 
     async def widen(self, config: Config) -> None:
         """Serve the models of ``config`` beside those that are served now; return when Envoy does."""

@@ -17,11 +17,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from router.config import load
 from router.config.schema import Config
+from router.extproc.health import health_targets, is_serving, reachable, worker_addresses
 from router.stack import demo_backend, envoy, triton
 from router.stack.gateway import FileGateway, served_models, with_endpoints
 from router.stack.processes import Child, Port, supervise, taken
@@ -179,7 +179,7 @@ class _Stack:
         bootstrap = envoy.write(
             with_endpoints(self._config, addresses),
             self._directory / "envoy",
-            workers=self._workers(),
+            workers=worker_addresses(self._services.extproc),
             access_log=(self._directory / "logs" / "envoy-access.log").absolute(),
         )
         command = [str(self._envoy_binary), "-c", str(bootstrap), "--log-level", "warning", "--disable-hot-restart"]
@@ -193,7 +193,7 @@ class _Stack:
                 _http_ok(_LOOPBACK, gateway.admin_port, "/ready"),
                 # The way through both; asked only when it can succeed, for each failure is a warning in Envoy's log.
                 self._router_serving,
-                _http_ok(_reachable(gateway.host), gateway.port, "/health"),
+                _http_ok(reachable(gateway.host), gateway.port, "/health"),
                 # Demo backends may have come up after Envoy first looked; others are not ours to wait for.
                 *([lambda: _backends_healthy(gateway.admin_port)] if self._demo else []),
             ),
@@ -201,12 +201,8 @@ class _Stack:
             before_stop=self._drain_envoy,
         )
 
-    def _workers(self) -> list[tuple[str, int]]:
-        extproc = self._services.extproc
-        return [(_reachable(extproc.host), extproc.port + index) for index in range(extproc.workers)]
-
     async def _router_serving(self) -> bool:
-        return all([await _grpc_serving(f"{_in_url(host)}:{port}") for host, port in self._workers()])
+        return all([await is_serving(target) for target in health_targets(self._services.extproc)])
 
     async def _drain_envoy(self) -> None:
         admin = self._services.envoy.admin_port
@@ -233,7 +229,10 @@ class _Stack:
         yield Port(services.envoy.host, services.envoy.port, "global.services.envoy.port")
         yield Port(_LOOPBACK, services.envoy.admin_port, "global.services.envoy.admin_port")
         for index in range(services.extproc.workers):
-            yield Port(services.extproc.host, services.extproc.port + index, "global.services.extproc.port")
+            extproc = services.extproc
+            yield Port(extproc.host, extproc.port + index, "global.services.extproc.port")
+            if extproc.health_port is not None:
+                yield Port(extproc.host, extproc.health_port + index, "global.services.extproc.health_port")
         yield Port(services.api.host, services.api.port, "global.services.api.port")
         metrics = services.observability.metrics
         if metrics.enabled:
@@ -246,11 +245,11 @@ class _Stack:
 
     def _announce(self) -> None:
         services, metrics = self._services, self._services.observability.metrics
-        gateway = f"http://{_in_url(_reachable(services.envoy.host))}:{services.envoy.port}"
-        api = f"http://{_in_url(_reachable(services.api.host))}:{services.api.port}"
+        gateway = f"http://{_in_url(reachable(services.envoy.host))}:{services.envoy.port}"
+        api = f"http://{_in_url(reachable(services.api.host))}:{services.api.port}"
         rows = [("gateway (OpenAI API)", f"{gateway}/v1"), ("router REST", f"{api}/docs")]
         if metrics.enabled:
-            rows.append(("router metrics", f"http://{_in_url(_reachable(metrics.host))}:{metrics.port}/metrics"))
+            rows.append(("router metrics", f"http://{_in_url(reachable(metrics.host))}:{metrics.port}/metrics"))
         host, _ = self._triton_address
         if _is_loopback(host):
             rows.append(("Triton metrics", f"http://{_in_url(host)}:{self._triton_metrics_port}/metrics"))
@@ -297,12 +296,6 @@ async def _triton_ready(address: str) -> bool:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=2)
         return bool(answer.ready)
-
-
-async def _grpc_serving(address: str) -> bool:
-    async with _channel(address) as channel:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def _channel(address: str) -> grpc.aio.Channel:
@@ -391,11 +384,6 @@ def _is_loopback(host: str) -> bool:
 
 def _ip(host: str) -> str:
     return _LOOPBACK if host == "localhost" else host
-
-
-def _reachable(host: str) -> str:
-    """Where this machine reaches what listens on ``host``."""
-    return {"0.0.0.0": _LOOPBACK, "::": "::1", "localhost": _LOOPBACK}.get(host, host)
 
 
 def _in_url(host: str) -> str:

@@ -1,4 +1,4 @@
-"""Metrics, logs, audit. No prompt text reaches them, but for the audit log where it is asked for."""
+"""Metrics, logs, audit, traces. No prompt text reaches them, but for the audit log where it is asked for."""
 
 from router.telemetry.audit import AuditLog
 from router.telemetry.logs import configure_logging

@@ -112,6 +112,9 @@ class Metrics:
         self.audit_errors = Counter(
             "router_audit_errors", "Audit records that could not be written.", registry=registry
         )
+        self.spans = Counter(
+            "router_trace_spans", "Spans, by what became of them: `sent` or `lost`.", ["result"], registry=registry
+        )
         self.in_flight = Gauge(
             "router_in_flight_requests", "Requests being routed.", registry=registry, multiprocess_mode="livesum"
         )

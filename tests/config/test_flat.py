@@ -33,7 +33,7 @@ default_model: large
 default_reasoning_effort: high
 auto_model_name: anything
 classifier:
-  category_model: {threshold: 0.4, fallback_category: rest, model_id: models/x}
+  category_model: {threshold: 0.4, fallback_category: rest, use_cpu: true}
 keyword_rules:
   - {category: tax, operator: OR, keywords: [vat, income tax]}
   - {category: tax, operator: AND, keywords: [return, deadline]}
@@ -175,9 +175,8 @@ def test_what_does_nothing_here_is_named() -> None:
     warned = {warning.path for warning in loads(text).warnings}
     assert warned >= {
         "prompt_guard",
-        "semantic_cache.embedding_model",
         "bert_model",
-        "classifier.category_model.model_id",
+        "classifier.category_model.use_cpu",
     }
 
 
@@ -187,7 +186,7 @@ def test_migrating_loses_nothing(capsys: pytest.CaptureFixture[str], tmp_path: A
     printed = capsys.readouterr()
     assert printed.out.startswith("# Made by `triton-router migrate` from flat.yaml.\nversion: v0.3\n")
     assert loads(printed.out).config == loads(FLAT).config
-    assert "`model_id` is known but not active" in printed.err
+    assert "`use_cpu` is known but not active" in printed.err
     (tmp_path / "canonical.yaml").write_text(printed.out)
     assert main(["migrate", "--config", str(tmp_path / "canonical.yaml")]) == 1
 
@@ -206,7 +205,7 @@ def test_migrating_keeps_quotes_around_variables_and_reads_long_prompts(monkeypa
     )
     text = text.replace("threshold: 0.4", "threshold: ${LEAST:-0.4}").replace("port: 8000", "port: '${PORT:-8000}'")
     text = text.replace("address: 10.0.0.1", "address: '${HOST:-gpu.local}'").replace("{threshold", "\n    threshold")
-    text = text.replace(", fallback_category", "\n    fallback_category").replace(", model_id: models/x}", "")
+    text = text.replace(", fallback_category", "\n    fallback_category").replace(", use_cpu: true}", "")
     migrated = migrate(text)
     assert "threshold: ${LEAST:-0.4}\n" in migrated and "|\n" in migrated
     config = loads(text).config
@@ -224,10 +223,11 @@ def test_settings_of_the_cache_and_the_services_are_carried() -> None:
     )
     loaded = loads(text)
     cache, services = loaded.config.global_.stores.semantic_cache, loaded.config.global_.services
-    assert (cache.similarity_threshold, cache.ttl_seconds) == (0.8, 60)
+    assert (cache.similarity_threshold, cache.ttl_seconds, cache.embedding_model) == (0.8, 60, "x")
     assert (services.api.port, services.observability.metrics.port) == (9081, 9191)
+    assert services.observability.tracing.enabled
     assert [warning.path for warning in loaded.warnings] == [
-        "semantic_cache.embedding_model", "api.batch_classification", "observability.tracing",
+        "api.batch_classification",
     ]  # fmt: skip
 
 

@@ -124,7 +124,7 @@ def test_what_makes_no_sense_is_refused(addition: str, path: str, message: str) 
             "global: {model_catalog: {modules: {classifier: {mcp: {url: h, forward_headers: [X-Tenant-Id]}}}}}",
             "not passed on",
         ),
-        ("global: {model_catalog: {modules: {classifier: {domain: {model_id: models/x}}}}}", "domain head is used"),
+        ("global: {model_catalog: {modules: {classifier: {domain: {model_ref: models/x}}}}}", "domain head is used"),
     ],
 )
 def test_what_has_no_effect_is_a_warning(addition: str, message: str) -> None:

@@ -112,7 +112,8 @@ def second_flat(seeds: Path) -> str:
 def the_flat_documents(seeds: Path, written: Any) -> None:
     loaded: Loaded = loads(written(seeds))
     source = yaml.safe_load(written(seeds))
-    assert {"reasoning_family", "model_id"} <= {warning.path.rpartition(".")[2] for warning in loaded.warnings}
+    warned = {warning.path.rpartition(".")[2] for warning in loaded.warnings}
+    assert {"reasoning_family", "category_mapping_path"} <= warned
     assert {warning.severity for warning in loaded.warnings} == {"warning"}
     decisions = {decision.name: decision for decision in loaded.config.routing.decisions}
     assert list(decisions) == [category["name"] for category in source["categories"]]
@@ -172,7 +173,13 @@ def every_snippet_of_the_gateway_guide_in_one_file(seeds: Path) -> None:
         signal.name for signal in config.routing.signals.domains
     }
     assert [plugin.type for plugin in config.routing.decisions[0].plugins] == ["system_prompt", "semantic-cache"]
-    assert {"embedding_model", "tracing"} <= {warning.path.rpartition(".")[2] for warning in loaded.warnings}
+    tracing = config.global_.services.observability.tracing
+    assert tracing.enabled
+    assert (tracing.exporter.type, tracing.exporter.endpoint, tracing.exporter.insecure) == (
+        "otlp",
+        "jaeger:4317",
+        True,
+    )
 
 
 if "SEEDS" in os.environ:

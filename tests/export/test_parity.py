@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from export import graph, head, source
+from export import graph, head, manifest, source
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
@@ -29,7 +29,8 @@ def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel
 
-    found = source.resolve(source.DEFAULT, ROOT / "build" / "export" / "source")
+    (minilm,) = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
+    found = source.resolve(minilm.source, ROOT / "build" / "export" / "source")
     domain = head.load(ROOT / "export" / "heads" / "domain.json")
     config = BertConfig.from_pretrained(found.directory)
     weights = load_file(found.weights)

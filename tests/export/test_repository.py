@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tiny_bert import TinyBert
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export import head, recipe, repository, source
+from export import head, manifest, repository
 from router.inference import load_bundle
 from router.inference.bundle import checksum
 
@@ -21,13 +21,17 @@ TOPICS = ROOT / "export" / "topics.json"
 CONFIGS = [
     "minilm/config.pbtxt",
     "minilm/configs/cpu.pbtxt",
+    "minilm/configs/onnxruntime.pbtxt",
     "minilm_tokenizer/config.pbtxt",
     "minilm_text/config.pbtxt",
 ]
 
 
+MINILM = manifest.load(ROOT / "export" / "models.yaml").bundle("default")[0]
+
+
 @pytest.fixture(scope="module")
-def manifest() -> dict:
+def bundle() -> dict:
     return json.loads((TRACKED / "bundle.json").read_text())
 
 
@@ -35,37 +39,38 @@ def config(name: str) -> ModelConfig:
     return text_format.Parse((TRACKED / name).read_text(), ModelConfig())
 
 
-def test_tracked_files_are_what_the_sources_give(manifest: dict) -> None:
+def test_tracked_files_are_what_the_sources_give(bundle: dict) -> None:
     """Everything but the tokenizer, whose checksum stands in the manifest, is made again from tracked files."""
     domain = head.load(HEAD)
-    tokenizer = manifest["trunks"][0]["tokenizer"]
-    special = zip((repository.PAD, repository.CLS, repository.SEP), ("pad_id", "cls_id", "sep_id"), strict=True)
-    parts = repository.Parts(
-        model_id=source.MODEL_ID,
-        weights_sha256=source.WEIGHTS_SHA256,
-        dimension=384,
-        heads=(repository.HeadFile(domain.name, domain.labels, head.digest(HEAD)),),
-        tokenizer=repository.Tokenizer(tokenizer["sha256"], {name: tokenizer[key] for name, key in special}),
-        precision=recipe.CPU_PRECISION,
-        topics=json.loads(TOPICS.read_text()) if TOPICS.is_file() else {},
+    tokenizer = bundle["trunks"][0]["tokenizer"]
+    trunk = repository.Trunk(
+        model=MINILM,
+        model_id=MINILM.source.id,
+        weights_sha256=MINILM.source.weights_sha256,
+        outputs=(
+            repository.Output("embedding", 384),
+            repository.Output(domain.name, len(domain.labels), domain.labels, sha256=head.digest(HEAD)),
+        ),
+        tokenizer=repository.Tokenizer(**{key: value for key, value in tokenizer.items() if key != "file"}),
     )
-    for name, text in repository.texts(parts).items():
+    topics = json.loads(TOPICS.read_text()) if TOPICS.is_file() else {}
+    for name, text in repository.texts([trunk], topics).items():
         assert (TRACKED / name).read_text() == text, f"{name} is stale: run `python -m export repository`"
 
 
 def test_head_was_trained_on_the_flavour_that_is_served() -> None:
-    assert head.load(HEAD).training["flavour"] == recipe.CPU_PRECISION
+    assert head.load(HEAD).training["flavour"] == MINILM.precision.cpu
 
 
-def test_manifest_checksum(manifest: dict) -> None:
-    expected = manifest.pop("checksum")
-    assert checksum(manifest) == expected
-    manifest["trunks"][0]["max_windows"] += 1
-    assert checksum(manifest) != expected
+def test_manifest_checksum(bundle: dict) -> None:
+    expected = bundle.pop("checksum")
+    assert checksum(bundle) == expected
+    bundle["trunks"][0]["max_windows"] += 1
+    assert checksum(bundle) != expected
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configurations_fit_tritons_schema_and_the_manifest(name: str, manifest: dict) -> None:
+def test_configurations_fit_tritons_schema_and_the_manifest(name: str, bundle: dict) -> None:
     parsed = config(name)
     assert parsed.name == name.split("/")[0]
     assert (
@@ -79,9 +84,9 @@ def test_configurations_fit_tritons_schema_and_the_manifest(name: str, manifest:
         assert not batching.max_queue_delay_microseconds and not batching.priority_levels
 
 
-@pytest.mark.parametrize("name", CONFIGS[:2])
-def test_encoder_configurations_agree_with_the_manifest(name: str, manifest: dict) -> None:
-    trunk, parsed = manifest["trunks"][0], config(name)
+@pytest.mark.parametrize("name", CONFIGS[:3])
+def test_encoder_configurations_agree_with_the_manifest(name: str, bundle: dict) -> None:
+    trunk, parsed = bundle["trunks"][0], config(name)
     assert [i.name for i in parsed.input] == [trunk["inputs"]["ids"], trunk["inputs"]["mask"]]
     outputs = {output.name: output for output in parsed.output}
     assert list(outputs) == ["embedding", "domain"]
@@ -93,11 +98,11 @@ def test_encoder_configurations_agree_with_the_manifest(name: str, manifest: dic
     assert lengths == [[bucket] for bucket in trunk["buckets"]]
 
 
-def test_gpu_configuration_has_a_graph_for_each_batch_and_bucket(manifest: dict) -> None:
+def test_gpu_configuration_has_a_graph_for_each_batch_and_bucket(bundle: dict) -> None:
     parsed = config("minilm/config.pbtxt")
     assert parsed.platform == "tensorrt_plan"
     graphs = {(spec.batch_size, spec.input["input_ids"].dim[0]) for spec in parsed.optimization.cuda.graph_spec}
-    assert graphs == {(batch, length) for batch in (1, 2, 4, 8) for length in manifest["trunks"][0]["buckets"]}
+    assert graphs == {(batch, length) for batch in (1, 2, 4, 8) for length in bundle["trunks"][0]["buckets"]}
     for spec in parsed.optimization.cuda.graph_spec:
         assert spec.input["input_ids"] == spec.input["attention_mask"]
 
@@ -120,22 +125,20 @@ def test_served_tokenizer_neither_cuts_nor_pads(tiny_bert: TinyBert, tmp_path: P
 def test_router_loads_what_is_written(tiny_bert: TinyBert, tmp_path: Path) -> None:
     published = (tiny_bert.directory / "tokenizer.json").read_text()
     served = repository.served_tokenizer(published)
-    parts = repository.Parts(
+    trunk = repository.Trunk(
+        model=MINILM.model_copy(update={"name": "tiny"}),
         model_id="some/model",
         weights_sha256="0" * 64,
-        dimension=24,
-        heads=(repository.HeadFile("topic", ("a", "b"), "1" * 64),),
-        tokenizer=repository.Tokenizer.of(served),
-        precision="fp32",
-        topics={"method": "ä"},
+        outputs=(repository.Output("embedding", 24), repository.Output("topic", 2, ("a", "b"), sha256="1" * 64)),
+        tokenizer=repository.Tokenizer.of(served, tiny_bert.config),
     )
-    repository.write(parts, served, tmp_path)
+    repository.write([trunk], {"method": "ä"}, {"tiny": served}, tmp_path)
     bundle, tokenizers = load_bundle(tmp_path / "bundle.json")
     assert bundle.topics == {"method": "ä"}
     assert bundle.trunks[0].head("topic").labels == ("a", "b")
-    assert tokenizers["minilm"] == served.encode()
+    assert tokenizers["tiny"] == served.encode()
     assert (bundle.trunks[0].tokenizer.pad_id, bundle.trunks[0].tokenizer.cls_id) == (0, 2)
     assert bundle.checksum == json.loads((tmp_path / "bundle.json").read_text())["checksum"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    repository.write(parts, served, tmp_path)
+    repository.write([trunk], {"method": "ä"}, {"tiny": served}, tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}

@@ -22,7 +22,9 @@ class TinyBert:
     weights: dict[str, NDArray[np.float32]]
 
 
-def make(directory: Path) -> TinyBert:
+def make(directory: Path, *, specials_last: bool = False) -> TinyBert:
+    """``specials_last`` gives it a tokenizer of its own, whose padding is not token 0."""
+    words = [*WORDS[4:], *WORDS[:4]] if specials_last else WORDS
     config = {
         "architectures": ["BertModel"],
         "model_type": "bert",
@@ -33,14 +35,14 @@ def make(directory: Path) -> TinyBert:
         "intermediate_size": INNER,
         "max_position_embeddings": PLACES,
         "type_vocab_size": 2,
-        "vocab_size": len(WORDS),
+        "vocab_size": len(words),
         "layer_norm_eps": 1e-12,
-        "pad_token_id": 0,
+        "pad_token_id": words.index("[PAD]"),
     }
-    weights = _random_weights(np.random.default_rng(7))
+    weights = _random_weights(np.random.default_rng(8 if specials_last else 7))
     (directory / "config.json").write_text(json.dumps(config))
     save_file(weights, directory / "model.safetensors")
-    (directory / "tokenizer.json").write_text(json.dumps(_tokenizer()))
+    (directory / "tokenizer.json").write_text(json.dumps(_tokenizer(words)))
     return TinyBert(directory, config, weights)
 
 
@@ -74,14 +76,14 @@ def _random_weights(generator: np.random.Generator) -> dict[str, NDArray[np.floa
     return weights
 
 
-def _tokenizer() -> dict[str, Any]:
+def _tokenizer(words: list[str]) -> dict[str, Any]:
     """Whole words, with the truncation and padding to few tokens that published files come with."""
     special = [
-        {"id": index, "special": True, "content": WORDS[index], "single_word": False, "lstrip": False,
+        {"id": words.index(word), "special": True, "content": word, "single_word": False, "lstrip": False,
          "rstrip": False, "normalized": False}
-        for index in range(4)
+        for word in WORDS[:4]
     ]  # fmt: skip
-    around = {"[CLS]": 2, "[SEP]": 3}
+    around = {name: words.index(name) for name in ("[CLS]", "[SEP]")}
     return {
         "version": "1.0",
         "truncation": {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
@@ -89,7 +91,7 @@ def _tokenizer() -> dict[str, Any]:
             "strategy": {"Fixed": 8},
             "direction": "Right",
             "pad_to_multiple_of": None,
-            "pad_id": 0,
+            "pad_id": words.index("[PAD]"),
             "pad_type_id": 0,
             "pad_token": "[PAD]",
         },
@@ -109,7 +111,7 @@ def _tokenizer() -> dict[str, Any]:
         "decoder": None,
         "model": {
             "type": "WordLevel",
-            "vocab": {word: index for index, word in enumerate(WORDS)},
+            "vocab": {word: index for index, word in enumerate(words)},
             "unk_token": "[UNK]",
         },
     }

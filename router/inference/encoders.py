@@ -1,0 +1,69 @@
+"""The trunks of a bundle, and which of them a configuration's names mean."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from router.config.schema import InferenceSettings
+from router.inference.bundle import Bundle, BundleError
+from router.inference.encoder import Encoder
+from router.inference.prototypes import Prototypes
+from router.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Encoders:
+    """One :class:`Encoder` a trunk, each with what it encoded before. Use it inside one event loop.
+
+    ``directory`` is where encoded texts are kept; ``None`` keeps them in memory.
+
+    Raises:
+        BundleError: no trunk of the bundle gives an embedding.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        tokenizers: dict[str, bytes],
+        settings: InferenceSettings,
+        metrics: Metrics,
+        directory: Path | None = None,
+    ) -> None:
+        if not any(trunk.embedding for trunk in bundle.trunks):
+            raise BundleError("the signal bundle has no trunk that gives an embedding")
+        self._all = [
+            Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, metrics) for trunk in bundle.trunks
+        ]
+        self._prototypes = {
+            encoder.trunk.name: Prototypes(encoder, bundle.checksum, directory) for encoder in self._all
+        }
+
+    def __iter__(self) -> Iterator[Encoder]:
+        return iter(self._all)
+
+    def prototypes(self, encoder: Encoder) -> Prototypes:
+        """The texts that ``encoder`` has encoded."""
+        return self._prototypes[encoder.trunk.name]
+
+    def embedder(self, name: str | None = None) -> Encoder:
+        """The trunk called ``name``, if it gives an embedding, else the first that gives one."""
+        return _chosen([each for each in self._all if each.trunk.embedding], name, "embedding")
+
+    def judge(self, head: str, name: str | None = None) -> Encoder | None:
+        """The trunk called ``name``, if it has ``head``, else the first that has it."""
+        having = [each for each in self._all if each.trunk.head(head)]
+        return _chosen(having, name, head) if having else None
+
+
+def _chosen(having: Sequence[Encoder], name: str | None, purpose: str) -> Encoder:
+    if name is None:
+        return having[0]
+    for encoder in having:
+        if encoder.trunk.answers_to(name):
+            return encoder
+    fields = {"name": name, "purpose": purpose, "used": having[0].trunk.name}
+    log.warning("the signal bundle has no such model; another is used", extra={"fields": fields})
+    return having[0]

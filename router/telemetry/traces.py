@@ -1,0 +1,256 @@
+"""Sending spans by OpenTelemetry. The only module that imports it, and imported itself only where tracing is on.
+
+Spans are told of when they are over, with the times that they had: an exchange costs nothing extra while it is being
+routed, and what is not sampled is never built.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from threading import Thread
+from time import perf_counter
+from typing import Any, TextIO
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from router import __version__
+from router.config.schema import TraceExporter, TraceResource, TracingSettings
+from router.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+# Spans that wait to be sent; a collector that is down costs a few megabytes and no more.
+QUEUE = 8192
+BATCH = 512
+# Seconds between batches, for one batch with all its attempts, and between two complaints about lost spans.
+PAUSE, SEND_WITHIN, COMPLAIN_EVERY = 1.0, 5.0, 60.0
+LONGEST_TEXT = 256
+
+# https://www.w3.org/TR/trace-context/: version, trace, span, flags; versions to come may say more after them.
+_TRACEPARENT = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+)
+_LOW_HALF = (1 << 64) - 1
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
+SERVER, CLIENT, INTERNAL = SpanKind.SERVER, SpanKind.CLIENT, SpanKind.INTERNAL
+Value = str | bool | int | float | Sequence[str] | None
+
+
+class Traces:
+    """Makes traces and sends their spans in batches from a thread. Use it in one thread, and :meth:`close` it.
+
+    ``out`` is where the exporter ``stdout`` writes.
+    """
+
+    def __init__(self, settings: TracingSettings, metrics: Metrics, out: TextIO = sys.stdout) -> None:
+        self._exporter = _Counted(_exporter(settings.exporter, out), metrics, settings.exporter.endpoint)
+        self._processor = BatchSpanProcessor(self._exporter, QUEUE, PAUSE * 1000, BATCH)
+        self._follows, self._bound = settings.sampling.follows_parent, round(settings.sampling.share * (_LOW_HALF + 1))
+        self.ids = RandomIdGenerator()
+        self.resource = Resource.create(_described(settings.resource))
+        self.scope = InstrumentationScope("triton-router", __version__)
+        # Only ever grows, as what the exporter has handled does, each in a thread of its own: no lock.
+        self._accepted = 0
+
+    def begin(self, headers: Mapping[str, str]) -> Trace:
+        """A trace for a request with these ``headers`` (lower case): the caller's, or one of its own."""
+        return Trace(self, headers)
+
+    def samples(self, trace: int, followed: bool | None) -> bool:
+        """Whether a trace is wanted of which the caller has ``followed`` so far (``None``: there is no caller)."""
+        if self._follows and followed is not None:
+            return followed
+        # The low half of the id against a bound, as everybody's sampler of ratios does, so that all agree on a trace.
+        return trace & _LOW_HALF < self._bound
+
+    def send(self, span: ReadableSpan) -> None:
+        """Take ``span`` over; one more than the queue holds is lost."""
+        if self._accepted - self._exporter.handled >= QUEUE:
+            self._exporter.lost(1, "queue")
+            return
+        self._accepted += 1
+        self._processor.on_end(span)
+
+    def close(self, seconds: float) -> None:
+        """Send what waits, for ``seconds`` at most, and stop."""
+        ending = Thread(target=self._processor.shutdown, name="traces-end", daemon=True)
+        ending.start()
+        ending.join(seconds)
+        if ending.is_alive():
+            # Ends attempts in progress and the pauses between them.
+            self._exporter.shutdown()
+            ending.join(1)
+
+
+class Trace:
+    """The spans of one exchange, of which ``root`` is the first; ``sampled`` says whether any are wanted.
+
+    ``joined`` says that the caller's trace goes on. Spans are named by their ids; times are those of
+    :func:`time.perf_counter`.
+    """
+
+    __slots__ = ("_caller", "_headers", "_id", "_offset", "_traces", "joined", "root", "sampled")
+
+    def __init__(self, traces: Traces, headers: Mapping[str, str]) -> None:
+        self._traces, self._headers = traces, headers
+        found = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        self.joined = found is not None
+        self._id = int(found[1], 16) if found else traces.ids.generate_trace_id()
+        self._caller = int(found[2], 16) if found else None
+        self.sampled = traces.samples(self._id, bool(int(found[3], 16) & 1) if found else None)
+        self._offset = time.time_ns() - int(perf_counter() * 1e9)
+        self.root = self.new()
+
+    def new(self) -> int:
+        """The id of a span that others hang under before it is over."""
+        return self._traces.ids.generate_span_id()
+
+    def traceparent(self, span: int) -> str:
+        """The header that makes the next server's spans children of ``span``."""
+        return f"00-{self._id:032x}-{span:016x}-{int(self.sampled):02x}"
+
+    def span(
+        self,
+        name: str,
+        began: float,
+        ended: float,
+        attributes: Mapping[str, Value],
+        *,
+        below: int | None = None,
+        identity: int | None = None,
+        kind: SpanKind = INTERNAL,
+        events: Sequence[tuple[str, float]] = (),
+        error: str | None = None,
+    ) -> None:
+        """Send a span that is over. Attributes that are ``None`` are left out, events are names with their times.
+
+        ``identity`` is the span's own, if it has one already; it hangs below the root unless ``below`` says where.
+        ``error`` is a word for what went wrong.
+        """
+        identity = identity or self.new()
+        parent = self._caller if identity == self.root else below or self.root
+        said = {key: _sendable(value) for key, value in attributes.items() if value is not None}
+        if error is not None:
+            said["error.type"] = error
+        # Through `Tracer.start_span` the same costs ten times as much: locks, limits and callbacks for a span that
+        # others could still change.
+        span = ReadableSpan(
+            name=_sendable(name),
+            context=self._context(identity),
+            parent=self._context(parent, remote=parent == self._caller) if parent is not None else None,
+            resource=self._traces.resource,
+            attributes=said,
+            events=[Event(event, timestamp=self._wall(at)) for event, at in events],
+            kind=kind,
+            status=Status(StatusCode.UNSET if error is None else StatusCode.ERROR),
+            start_time=self._wall(began),
+            end_time=self._wall(ended),
+            instrumentation_scope=self._traces.scope,
+        )
+        self._traces.send(span)
+
+    def _context(self, span: int, *, remote: bool = False) -> SpanContext:
+        state = self._headers.get("tracestate") if self.joined else None
+        return SpanContext(self._id, span, remote, _SAMPLED, TraceState.from_header([state]) if state else None)
+
+    def _wall(self, moment: float) -> int:
+        return self._offset + int(moment * 1e9)
+
+
+class _Counted(SpanExporter):
+    """An exporter that counts what becomes of spans and complains once a minute, instead of at each attempt."""
+
+    def __init__(self, exporter: SpanExporter, metrics: Metrics, endpoint: str) -> None:
+        self._inner, self._metrics, self._endpoint = exporter, metrics, endpoint
+        self._said = _LastWord()
+        self._complained = -COMPLAIN_EVERY
+        self._unsaid = 0
+        self.handled = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+        except Exception as error:
+            self._said.text = type(error).__name__
+        finally:
+            self.handled += len(spans)
+        if result is SpanExportResult.SUCCESS:
+            self._metrics.spans.labels("sent").inc(len(spans))
+        else:
+            self.lost(len(spans), "collector")
+        return result
+
+    def lost(self, count: int, reason: str) -> None:
+        self._metrics.spans.labels("lost").inc(count)
+        self._unsaid += count
+        now = time.monotonic()
+        if now - self._complained >= COMPLAIN_EVERY:
+            fields = {"endpoint": self._endpoint, "reason": reason, "spans": self._unsaid, "detail": self._said.text}
+            log.warning("spans are lost", extra={"fields": fields})
+            self._complained, self._unsaid = now, 0
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._inner.force_flush(timeout_millis)
+
+
+class _LastWord(logging.Handler):
+    """Keeps what the SDK last logged, which is a line at every attempt, in the place of its log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+        sdk = logging.getLogger("opentelemetry")
+        sdk.handlers, sdk.propagate = [self], False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()[:300]
+
+
+def _exporter(settings: TraceExporter, out: TextIO) -> SpanExporter:
+    headers = {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
+    match settings.type:
+        case "otlp":
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
+
+            return OverGrpc(settings.endpoint, insecure=settings.insecure, headers=headers or None, timeout=SEND_WITHIN)
+        case "otlp_http":
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
+
+            where = settings.endpoint if "/" in settings.endpoint else f"{settings.endpoint}/v1/traces"
+            url = f"{'http' if settings.insecure else 'https'}://{where}"
+            return OverHttp(url, headers=headers or None, timeout=SEND_WITHIN)
+        case "stdout":
+            return ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
+
+
+def _described(settings: TraceResource) -> dict[str, Any]:
+    described = {
+        "service.name": settings.service_name,
+        "service.version": settings.service_version or __version__,
+        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+        "deployment.environment.name": settings.deployment_environment,
+    }
+    return {name: value for name, value in described.items() if value is not None}
+
+
+def _sendable(value: Any) -> Any:
+    """Text that protobuf can carry, of bounded length: one span that it cannot would take its whole batch along."""
+    if isinstance(value, str):
+        return value[:LONGEST_TEXT].encode("utf-8", "replace").decode()
+    return [_sendable(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,208 @@
+"""Faults that must be seen before a model is served, each told by its cause. Needs no PyTorch and no GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from tiny_bert import TinyBert
+
+from export import engine, head, verify
+from export.head import Head, Layer
+from export.manifest import Manifest
+from export.pipeline import ExportError, Pipeline, Places
+
+
+@pytest.fixture
+def pipeline(tiny_bert: TinyBert, tmp_path: Path) -> Pipeline:
+    """A bundle of one small encoder with a head, all its files written."""
+    layer = Layer(np.random.default_rng(5).normal(size=(24, 3)).astype(np.float32), np.zeros(3, np.float32))
+    head.save(Head("topic", ("law", "sports", "other"), ("mean.3",), (layer,), 1.0, {}), tmp_path / "topic.json")
+    described = {
+        "name": "tiny", "task": "embedding", "graph": "bert", "source": {"directory": tiny_bert.directory},
+        "heads": [{"name": "topic", "file": tmp_path / "topic.json"}],
+        "buckets": [8, 16, 48], "max_tokens": 48, "max_batch": 4, "graph_batches": [1, 4],
+    }  # fmt: skip
+    document = {"format": 1, "bundles": {"default": ["tiny"]}, "models": [described]}
+    models = Manifest.model_validate(document).bundle("default")
+    made = Pipeline(Places(tmp_path / "repository", tmp_path / "build"), models)
+    made.graphs("cpu")
+    made.graphs("gpu")
+    made.write_repository()
+    return made
+
+
+def findings(pipeline: Pipeline) -> list[str]:
+    return [str(found) for found in verify.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))]
+
+
+def directory(pipeline: Pipeline) -> Path:
+    return pipeline.places.repository / "tiny"
+
+
+def plan(pipeline: Pipeline) -> Path:
+    """A plan as `engine` leaves it; nobody looks inside."""
+    request = json.loads((directory(pipeline) / "1" / "gpu.json").read_text())
+    path = directory(pipeline) / "1" / "model_sm90.plan"
+    path.write_bytes(b"plan" * 100)
+    kept = {key: request[key] for key in ("onnx_sha256", "precision", "profiles")}
+    path.with_suffix(".json").write_text(json.dumps(kept | {"plan_sha256": engine.sha256(path)}))
+    return path
+
+
+def edited(path: Path, change: Callable[[str], str]) -> None:
+    text = path.read_text()
+    assert change(text) != text
+    path.write_text(change(text))
+
+
+def test_what_was_just_made_is_well(pipeline: Pipeline) -> None:
+    plan(pipeline)
+    assert findings(pipeline) == []
+
+
+def test_corrupted_engine(pipeline: Pipeline) -> None:
+    path = plan(pipeline)
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    (found,) = findings(pipeline)
+    assert "model_sm90.plan is corrupted or was replaced" in found
+
+
+def test_engine_of_another_graph(pipeline: Pipeline) -> None:
+    path = plan(pipeline)
+    edited(path.with_suffix(".json"), lambda text: text.replace('"onnx_sha256": "', '"onnx_sha256": "0'))
+    (found,) = findings(pipeline)
+    assert "was built for another graph" in found
+
+
+def test_wrong_profile(pipeline: Pipeline) -> None:
+    plan(pipeline)
+    edited(directory(pipeline) / "1" / "gpu.json", lambda text: text.replace("48", "40"))
+    found = findings(pipeline)
+    assert "tiny: no profile of the engine holds batch 4 of 48 tokens" in found
+    assert any("was built for another profiles" in each for each in found)
+
+
+def test_wrong_labels_file(pipeline: Pipeline) -> None:
+    (directory(pipeline) / "topic_labels.txt").write_text("law\nother\nsports\n")
+    assert findings(pipeline) == ["tiny: labels file topic_labels.txt: line 2 is `other`, the bundle says `sports`"]
+
+
+def test_missing_labels_line(pipeline: Pipeline) -> None:
+    (directory(pipeline) / "topic_labels.txt").write_text("law\nsports\n")
+    assert findings(pipeline) == ["tiny: labels file topic_labels.txt: 2 lines, the bundle says 3"]
+
+
+def test_mismatched_tokenizer(pipeline: Pipeline) -> None:
+    path = pipeline.places.repository / "tiny_tokenizer" / "1" / "tokenizer.json"
+    edited(path, lambda text: text.replace("w59", "x59"))
+    (found,) = findings(pipeline)
+    assert "tokenizer of trunk tiny" in found and "is not the file that the bundle was made with" in found
+
+
+def test_tokenizer_with_more_tokens_than_the_model(tiny_bert: TinyBert, pipeline: Pipeline) -> None:
+    from export.repository import Tokenizer
+
+    with pytest.raises(ValueError, match=r"tokenizer\.json has 64 tokens, the model knows 60"):
+        Tokenizer.of(pipeline.tokenizer(pipeline.models[0]), tiny_bert.config | {"vocab_size": 60})
+
+
+def test_tokenizer_that_pads_with_another_token(tiny_bert: TinyBert, pipeline: Pipeline) -> None:
+    from export.repository import Tokenizer
+
+    with pytest.raises(ValueError, match=r"config\.json pads with token 3, tokenizer\.json with 0"):
+        Tokenizer.of(pipeline.tokenizer(pipeline.models[0]), tiny_bert.config | {"pad_token_id": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("config.pbtxt", "dims: [ 24 ]", "dims: [ 23 ]", "outputs are {'embedding': [23], 'topic': [3]}"),
+        ("config.pbtxt", "graphs: true", "graps: true", 'no field named "graps"'),
+        ("config.pbtxt", "dim: 48", "dim: 47", "CUDA graphs are missing or too many: [(1, 47), (1, 48)"),
+        ("config.pbtxt", 'profile: [ "0", "1", "2" ]', 'profile: [ "0" ]', "use profiles [0], the manifest has 3"),
+        ("configs/cpu.pbtxt", "max_batch_size: 4", "max_batch_size: 9", "max_batch_size is 9, the manifest says 4"),
+        ("configs/cpu.pbtxt", "dynamic_batching { }", "dynamic_batching { priority_levels: 2 }", "stall lone requests"),
+        ("configs/cpu.pbtxt", "dims: [ 16 ]", "dims: [ 17 ]", "warm-up covers [8, 17, 48]"),
+        ("configs/onnxruntime.pbtxt", "topic_labels.txt", "labels.txt", "takes its labels from `labels.txt`"),
+    ],
+)
+def test_configuration_that_does_not_fit(pipeline: Pipeline, name: str, old: str, new: str, message: str) -> None:
+    edited(directory(pipeline) / name, lambda text: text.replace(old, new))
+    (found,) = findings(pipeline)
+    assert found.startswith(f"tiny: tiny/{name}: ") and message in found
+
+
+def test_graph_of_another_model(pipeline: Pipeline) -> None:
+    path = directory(pipeline) / "1" / "model.onnx"
+    model = onnx.load(path)
+    model.graph.output[1].type.tensor_type.shape.dim[1].dim_value = 5
+    path.unlink()  # it is a link to the build's file
+    onnx.save(model, path)
+    assert findings(pipeline) == ["tiny: model.onnx: output topic is [5] a row, the bundle says [3]"]
+
+
+def test_graph_that_gives_nan(pipeline: Pipeline) -> None:
+    """As converters make it that turn the score of masked places into minus infinity."""
+    path = pipeline.flavour(pipeline.models[0], "fp16")
+    probe = verify.Probe(pipeline, pipeline.models[0])
+    assert verify.check_graph(probe, "fp16", path, None)[1] == []
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "masked_score.half":
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(-np.inf, np.float16), tensor.name))
+    broken = path.with_name("broken.onnx")
+    onnx.save(model, broken)
+    (found,) = verify.check_graph(probe, "fp16", broken, None)[1]
+    assert "fp16: embedding holds NaN or infinity for a row of" in str(found)
+
+
+def test_run_without_pytorch_says_what_it_did_not_measure(pipeline: Pipeline) -> None:
+    results = verify.run(pipeline, ("cpu", "gpu"), reference=False, triton="none", config_name="cpu", rtx=False)
+    assert results.notes == ["Parity with PyTorch was not measured in this run."]
+    assert [entry.flavour for entry in results.parity] == ["fp32", "fp16"]
+    assert all(entry.difference == {} for entry in results.parity)
+    assert json.loads((pipeline.places.build / "verify.json").read_text())["bundle"] == results.bundle
+
+
+def test_run_fails_with_every_finding(pipeline: Pipeline) -> None:
+    (directory(pipeline) / "topic_labels.txt").write_text("law\n")
+    edited(directory(pipeline) / "configs" / "cpu.pbtxt", lambda text: text.replace("max_batch_size: 4", ""))
+    with pytest.raises(ExportError, match=r"(?s)labels file topic_labels.txt: 1 lines.*max_batch_size is 0"):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+
+
+# --- what stands in for TensorRT where nothing of it is installed ---------------------------------------------------
+
+
+def test_engine_request_is_read_only_with_its_graph(pipeline: Pipeline) -> None:
+    request = directory(pipeline) / "1" / "gpu.json"
+    assert engine.read_request(request)["profiles"][2]["tokens"] == [48, 48, 48]
+    edited(request, lambda text: text.replace('"onnx_sha256": "', '"onnx_sha256": "0'))
+    with pytest.raises(engine.EngineError, match=r"gpu\.onnx is not the graph that gpu\.json was written for"):
+        engine.read_request(request)
+
+
+def test_plan_that_is_too_large_for_its_precision() -> None:
+    request: dict[str, Any] = {"model": "m", "precision": "fp16", "weights": 300_000_000}
+    assert engine.check_size(640 << 20, request) == {"bytes_a_weight": 2.24}
+    with pytest.raises(engine.EngineError, match="it was built in another precision"):
+        engine.check_size(1200 << 20, request)
+
+
+def test_engine_runs_on_little_more_than_the_standard_library() -> None:
+    """In the serving image there is neither onnx nor pydantic."""
+    import subprocess
+    import sys
+
+    block = "import sys; sys.modules.update(dict.fromkeys(['onnx','pydantic','yaml','numpy','router','torch'])); "
+    code = block + "from export.__main__ import main; sys.exit(main(['engine', '--repository', '/nowhere']))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert finished.returncode == 1
+    assert "`python -m export all --for gpu` makes them" in finished.stderr
