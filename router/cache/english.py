@@ -35,9 +35,10 @@ class Phrases:
                 for person in ("i", "we", "one") if "*" in wording else ("",):
                     words = tuple(common(word) for word in wording.replace("*", person).split())
                     self._known.setdefault(words, becomes.split())
-        for first in {words[0] for words in self._known}:
-            lengths = {len(words) for words in self._known if words[0] == first}
-            self._lengths[first] = sorted(lengths, reverse=True)
+        for words in sorted(self._known, key=len, reverse=True):
+            lengths = self._lengths.setdefault(words[0], [])
+            if len(words) not in lengths:
+                lengths.append(len(words))
 
     def at(self, words: list[str], place: int) -> tuple[int, list[str]] | None:
         """How many words the longest phrase that begins at ``place`` has, and what it becomes."""

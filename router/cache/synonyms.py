@@ -17,33 +17,32 @@ VERBS = """
     down on, cut back on; increase, boost; improve, enhance; solve, resolve; show, display; understand, comprehend,
     make sense of; memorize, learn by heart, commit to memory; live, reside; die, pass away; eat, consume; need,
     require; happen, occur, take place; move, relocate; stay, remain; continue, carry on; seek, look for, search for;
-    collect, gather; calculate, compute; affect, influence; cause, lead to, result in, bring about, give rise to;
-    modify, alter; hide, conceal; protect, safeguard; accelerate, speed up; decelerate, slow down; disappear, vanish,
-    go away; relieve, alleviate; yell, shout; restart, reboot; hurt, ache; scare, frighten; vomit, throw up, puke;
-    urinate, pee; faint, pass out; defecate, poop, poo; pass gas, fart, pass wind; sweat, perspire; fall asleep, get to
-    sleep; defrost, thaw; exercise, work out, workout; lose weight, shed weight, drop weight, slim down; gain weight,
-    put on weight; build muscle, gain muscle, put on muscle; make money, earn money; participate in, take part in; take
-    care of, look after; remove, get rid of; perform, carry out; ban, prohibit; discard, throw away, throw out, dispose
-    of, toss out; postpone, put off; cancel, call off; quit, give up; turn off, switch off, shut off, power off; turn
-    on, switch on, power on; fill out, fill in; submit, hand in; return, come back, go back; log in, sign in, log on,
-    login; log out, sign out, log off, logout; set up, setup; back up, backup; register for, sign up for; handle, deal
-    with, cope with; overcome, get over; contact, get in touch with, reach out to; prepare for, get ready for; get
-    pregnant, become pregnant, fall pregnant; get sick, become sick, fall sick; get drunk, become drunk; get rich,
-    become rich; catch a cold, get a cold; get a refund, get my money back, get your money back; break up with, split
-    up with; kidnap, abduct; imitate, mimic; make fun of, mock, ridicule; write down, jot down, note down; reject, turn
-    down; request, ask for; examine, inspect; distinguish between, differentiate between; depend on, rely on; focus on,
-    concentrate on; tolerate, put up with; look like, resemble; spoil, go bad; take a shower, have a shower; take a
-    bath, have a bath; take a nap, have a nap; take a break, have a break; look at, take a look at, have a look at; eat
-    breakfast, have breakfast; eat lunch, have lunch; eat dinner, have dinner; have sex, have intercourse, have sexual
-    intercourse; have trouble, have difficulty; decide, make a decision, take a decision; ensure, make sure; make an
-    appointment, book an appointment, schedule an appointment; book a table, reserve a table; give a speech, make a
-    speech, deliver a speech; study for, revise for; talk to, speak to, talk with, speak with; repay, pay back;
-    extinguish, put out; make up for, compensate for; get along with, get on with; learn to, learn how to; start a
-    business, set up a business; bet, wager; come from, originate from; breastfeed, breast feed; potty train, toilet
-    train; enroll, enrol; fulfill, fulfil; come to a conclusion, reach a conclusion; recommend a, suggest a; recommend
-    some, suggest some; keep in mind, bear in mind; take a walk, go for a walk, have a walk; take a trip, go on a trip;
-    take a test, sit a test; take an exam, sit an exam; set fire to, set on fire; suffocate, asphyxiate; tremble,
-    quiver; widen, broaden
+    collect, gather; calculate, compute; affect, influence; cause, lead to, bring about, give rise to; modify, alter;
+    hide, conceal; protect, safeguard; accelerate, speed up; decelerate, slow down; disappear, vanish, go away;
+    relieve, alleviate; yell, shout; restart, reboot; hurt, ache; scare, frighten; vomit, throw up, puke; urinate, pee;
+    faint, pass out; defecate, poop, poo; pass gas, fart, pass wind; sweat, perspire; fall asleep, get to sleep;
+    defrost, thaw; exercise, work out, workout; lose weight, shed weight, slim down; gain weight, put on weight; build
+    muscle, gain muscle, put on muscle; make money, earn money; participate in, take part in; take care of, look after;
+    remove, get rid of; perform, carry out; ban, prohibit; discard, throw away, throw out, dispose of, toss out;
+    postpone, put off; cancel, call off; quit, give up; turn off, switch off, shut off, power off; turn on, switch on,
+    power on; fill out, fill in; submit, hand in; return, come back, go back; log in, sign in, log on, login; log out,
+    sign out, log off, logout; set up, setup; back up, backup; register for, sign up for; handle, deal with, cope with;
+    overcome, get over; contact, get in touch with, reach out to; prepare for, get ready for; get pregnant, become
+    pregnant, fall pregnant; get sick, become sick, fall sick; get rich, become rich; catch a cold, get a cold; get a
+    refund, get my money back, get your money back; break up with, split up with; kidnap, abduct; imitate, mimic; make
+    fun of, mock, ridicule; write down, jot down, note down; reject, turn down; request, ask for; examine, inspect;
+    distinguish between, differentiate between; depend on, rely on; focus on, concentrate on; tolerate, put up with;
+    look like, resemble; spoil, go bad; take a shower, have a shower; take a bath, have a bath; take a nap, have a nap;
+    take a break, have a break; look at, take a look at, have a look at; eat breakfast, have breakfast; eat lunch, have
+    lunch; eat dinner, have dinner; have sex, have intercourse, have sexual intercourse; have trouble, have difficulty;
+    decide, make a decision, take a decision; ensure, make sure; make an appointment, book an appointment, schedule an
+    appointment; book a table, reserve a table; give a speech, make a speech, deliver a speech; study for, revise for;
+    talk to, speak to, talk with, speak with; repay, pay back; extinguish, put out; make up for, compensate for; get
+    along with, get on with; learn to, learn how to; start a business, set up a business; bet, wager; come from,
+    originate from; breastfeed, breast feed; potty train, toilet train; enroll, enrol; fulfill, fulfil; come to a
+    conclusion, reach a conclusion; recommend a, suggest a; recommend some, suggest some; keep in mind, bear in mind;
+    take a walk, go for a walk, have a walk; take a trip, go on a trip; take a test, sit a test; take an exam, sit an
+    exam; set fire to, set on fire; suffocate, asphyxiate; tremble, quiver; widen, broaden
 """
 NOUNS = """
     car, automobile, motorcar; movie, film, motion picture; picture, photo, photograph, pic; child, kid; way, method;
@@ -71,44 +70,44 @@ NOUNS = """
     nappy; stroller, pushchair; baby, infant; teenager, teen; mother, mom, mum, mommy; father, dad, daddy; grandmother,
     grandma, granny; grandfather, grandpa, granddad, grandad; grandchild, grandkid, grandchildren; friend, pal;
     roommate, flatmate; babysitter, baby sitter; boyfriend, boy friend; girlfriend, girl friend; birthday gift,
-    birthday present; wedding gift, wedding present; mother in law, mom in law; father in law, dad in law; old people,
-    elderly people; eggplant, aubergine; zucchini, courgette; bell pepper, capsicum; chickpea, garbanzo bean, garbanzo;
-    scallion, green onion, spring onion; beet, beetroot; ground beef, minced beef, beef mince; powdered sugar, icing
-    sugar; baking soda, bicarbonate of soda, sodium bicarbonate; corn, maize; peanut, groundnut; ketchup, catsup;
-    yogurt, yoghurt; donut, doughnut; bbq, barbecue, barbeque; dinner, supper; drink, beverage; candy floss, cotton
-    candy; puppy, pup; rabbit, bunny; ladybug, ladybird; cockroach, roach; hippopotamus, hippo; rhinoceros, rhino;
-    chimpanzee, chimp; orca, killer whale; reindeer, caribou; kitten, kitty; belly, tummy; belly button, navel; pimple,
-    zit; flu, influenza; stomachache, stomach ache, tummy ache, bellyache; heart attack, myocardial infarction; high
-    blood pressure, hypertension; low blood pressure, hypotension; high blood sugar, hyperglycemia; low blood sugar,
-    hypoglycemia; chickenpox, chicken pox, varicella; whooping cough, pertussis; nosebleed, nose bleed; birth control,
-    contraception; cesarean, c section, cesarean section; emergency room, emergency department; painkiller, pain
-    killer, pain reliever; acetaminophen, paracetamol; adrenaline, epinephrine; medication, meds; kneecap, patella;
-    collarbone, clavicle; shinbone, tibia; thighbone, femur; breastbone, sternum; tailbone, coccyx; shoulder blade,
-    scapula; windpipe, trachea; eardrum, tympanic membrane; voice box, larynx; uterus, womb; side effect, adverse
-    effect; kidney stone, renal stone; bad breath, halitosis; hair loss, alopecia; shingle, herpes zoster; red blood
-    cell, erythrocyte; white blood cell, leukocyte; vitamin c, ascorbic acid; nearsightedness, myopia; farsightedness,
-    hyperopia; mortgage, home loan; stock market, share market; stock price, share price; health care, healthcare;
-    childcare, child care; daycare, day care; lifespan, life span; ping pong, table tennis; gym, fitness center;
-    pushup, push up, press up; swimsuit, bathing suit, swimming costume; sweater, pullover; clothes, clothing, apparel;
-    nail polish, nail varnish; lawn mower, lawnmower; wrench, spanner; light bulb, lightbulb; power outlet, electrical
-    outlet, power socket, wall socket; extension cord, extension lead; smoke detector, smoke alarm; identity card,
-    identification card; birthplace, place of birth; birth date, date of birth; surname, last name, family name; zip
-    code, postal code, postcode; illness, sickness; smell, odor, stench; disadvantage, drawback, downside;
-    recommendation, suggestion; place, location; amount, quantity; schedule, timetable; nightmare, bad dream; bucket,
-    pail; frying pan, skillet; cutlery, silverware, flatware; plastic wrap, cling film, saran wrap; aluminum foil, tin
-    foil, tinfoil; napkin, serviette; dish towel, tea towel; dish soap, dishwashing liquid; cemetery, graveyard; power
-    plant, power station; nuclear power, nuclear energy; power outage, power cut, power failure; lottery, lotto;
-    science fiction, sci fi; tv show, tv series, tv program; living room, sitting room; marijuana, cannabis; cover
-    letter, covering letter; exam, examination; quote, quotation; story, tale; sunrise, sunup; sunset, sundown; ice
-    cream, icecream; hot dog, hotdog; roller coaster, rollercoaster; bathtub, bath tub; cupcake, cup cake; cheesecake,
-    cheese cake; advantage of, benefit of; effect of, impact of; disadvantage of, con of; advantage and disadvantage,
-    pro and con, benefit and disadvantage; problem with, issue with; importance of, significance of; feature of,
-    characteristic of; kind of, type of, sort of; difference between, distinction between; mold, mould; mustache,
-    moustache; plow, plough; ax, axe; artifact, artefact; judgment, judgement; sulfur, sulphur; installment,
-    instalment; traveler, traveller; counselor, counsellor; omelet, omelette; inquiry, enquiry; encyclopedia,
-    encyclopaedia; maneuver, manoeuvre; mollusk, mollusc; disk, disc; chili, chilli; lasagna, lasagne; hummus, houmous;
-    cafe, café; jalapeno, jalapeño; crepe, crêpe; puree, purée; cliche, cliché; fiance, fiancé; curb, kerb;
-    gynecologist, gynaecologist; orthopedist, orthopaedist; pajama, pyjama
+    birthday present; wedding gift, wedding present; old people, elderly people; eggplant, aubergine; zucchini,
+    courgette; bell pepper, capsicum; chickpea, garbanzo bean, garbanzo; scallion, green onion, spring onion; beet,
+    beetroot; ground beef, minced beef, beef mince; powdered sugar, icing sugar; baking soda, bicarbonate of soda,
+    sodium bicarbonate; corn, maize; peanut, groundnut; ketchup, catsup; yogurt, yoghurt; donut, doughnut; bbq,
+    barbecue, barbeque; dinner, supper; drink, beverage; candy floss, cotton candy; puppy, pup; rabbit, bunny; ladybug,
+    ladybird; cockroach, roach; hippopotamus, hippo; rhinoceros, rhino; chimpanzee, chimp; orca, killer whale;
+    reindeer, caribou; kitten, kitty; belly, tummy; belly button, navel; pimple, zit; flu, influenza; stomachache,
+    stomach ache, tummy ache, bellyache; heart attack, myocardial infarction; high blood pressure, hypertension; low
+    blood pressure, hypotension; high blood sugar, hyperglycemia; low blood sugar, hypoglycemia; chickenpox, chicken
+    pox, varicella; whooping cough, pertussis; nosebleed, nose bleed; birth control, contraception; cesarean, c
+    section, cesarean section; emergency room, emergency department; painkiller, pain killer, pain reliever;
+    acetaminophen, paracetamol; adrenaline, epinephrine; medication, meds; kneecap, patella; collarbone, clavicle;
+    shinbone, tibia; thighbone, femur; breastbone, sternum; tailbone, coccyx; shoulder blade, scapula; windpipe,
+    trachea; eardrum, tympanic membrane; voice box, larynx; uterus, womb; side effect, adverse effect; kidney stone,
+    renal stone; bad breath, halitosis; hair loss, alopecia; shingle, herpes zoster; red blood cell, erythrocyte; white
+    blood cell, leukocyte; vitamin c, ascorbic acid; nearsightedness, myopia; farsightedness, hyperopia; mortgage, home
+    loan; stock market, share market; stock price, share price; health care, healthcare; childcare, child care;
+    daycare, day care; lifespan, life span; ping pong, table tennis; gym, fitness center; pushup, push up, press up;
+    swimsuit, bathing suit, swimming costume; sweater, pullover; clothes, clothing, apparel; nail polish, nail varnish;
+    lawn mower, lawnmower; wrench, spanner; light bulb, lightbulb; power outlet, electrical outlet, power socket, wall
+    socket; extension cord, extension lead; smoke detector, smoke alarm; identity card, identification card;
+    birthplace, place of birth; birth date, date of birth; surname, last name, family name; zip code, postal code,
+    postcode; illness, sickness; smell, odor, stench; disadvantage, drawback, downside; recommendation, suggestion;
+    place, location; amount, quantity; schedule, timetable; nightmare, bad dream; bucket, pail; frying pan, skillet;
+    cutlery, silverware, flatware; plastic wrap, cling film, saran wrap; aluminum foil, tin foil, tinfoil; napkin,
+    serviette; dish towel, tea towel; dish soap, dishwashing liquid; cemetery, graveyard; power plant, power station;
+    nuclear power, nuclear energy; power outage, power cut, power failure; lottery, lotto; science fiction, sci fi; tv
+    show, tv series, tv program; living room, sitting room; marijuana, cannabis; cover letter, covering letter; exam,
+    examination; quote, quotation; story, tale; sunrise, sunup; sunset, sundown; ice cream, icecream; hot dog, hotdog;
+    roller coaster, rollercoaster; bathtub, bath tub; cupcake, cup cake; cheesecake, cheese cake; advantage of, benefit
+    of; effect of, impact of; disadvantage of, con of; advantage and disadvantage, pro and con, benefit and
+    disadvantage; problem with, issue with; importance of, significance of; feature of, characteristic of; kind of,
+    type of, sort of; difference between, distinction between; mold, mould; mustache, moustache; plow, plough; ax, axe;
+    artifact, artefact; judgment, judgement; sulfur, sulphur; installment, instalment; traveler, traveller; counselor,
+    counsellor; omelet, omelette; inquiry, enquiry; encyclopedia, encyclopaedia; maneuver, manoeuvre; mollusk, mollusc;
+    disk, disc; chili, chilli; lasagna, lasagne; hummus, houmous; cafe, café; jalapeno, jalapeño; crepe, crêpe; puree,
+    purée; cliche, cliché; fiance, fiancé; curb, kerb; gynecologist, gynaecologist; orthopedist, orthopaedist; pajama,
+    pyjama
 """
 ADJECTIVES = """
     big, large; fast, quick, quickly, rapid, rapidly, speedy; huge, enormous, gigantic, immense; hard, difficult; easy,
