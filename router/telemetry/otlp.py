@@ -52,6 +52,7 @@ _AGAIN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DATA_LOSS,
 }
+_BROKEN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 _AGAIN_HTTP = {429, 502, 503, 504}
 
 # https://github.com/open-telemetry/opentelemetry-proto: v1 of trace, common, resource and the collector's service.
@@ -316,19 +317,18 @@ class OverGrpc:
             after = _asked_for(error.trailing_metadata())
             exhausted = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             again = error.code() in _AGAIN or (exhausted and after is not None)
+            if after is None and error.code() in _BROKEN:
+                # Of itself a channel waits longer and longer, and for a collector that is gone a quarter of an hour.
+                self.close()
+                self._channel = None
             raise Failed(f"{error.code().name}: {error.details()}", again=again, after=after or 0.0) from None
 
     def close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
+        if (channel := self._channel) is not None:
+            channel.close()
 
     def _opened(self) -> grpc.Channel:
-        options = (
-            ("grpc.primary_user_agent", _AGENT),
-            # Of itself the pause between two attempts to connect grows to minutes.
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-        )
+        options = (("grpc.primary_user_agent", _AGENT),)
         if self._secure:
             return grpc.secure_channel(self._endpoint, _credentials(), options)
         return grpc.insecure_channel(self._endpoint, options)
