@@ -28,6 +28,12 @@ def main() -> None:
     gate.add_argument("--write", action="store_true", help="make the baseline anew")
     model = commands.add_parser("scale", help="replicas and GPUs for so many requests a second, by simulation")
     model.add_argument("--requests", type=int, default=1000, help="of each measurement that it rests on")
+    model.add_argument("--rate", type=float, action="append", help="requests a second to plan for; repeat")
+    model.add_argument("--p99", type=float, help="milliseconds that 99 %% of requests must keep to, up to the backend")
+    model.add_argument(
+        "--gpu", action="append", metavar="TOKENS:MS:MS",
+        help="the encoder's time on a GPU for one row, and for each further one of a batch; repeat for each length",
+    )  # fmt: skip
     whole = commands.add_parser("all", help="ladder, peers, overload, scale; their tables into docs/")
     whole.add_argument("--documents", type=Path, default=Path("docs"))
     streamed = commands.add_parser("streams", help="what a streamed answer costs, in each body mode")
@@ -88,7 +94,9 @@ def main() -> None:
         case "scale":
             from perf import scale
 
-            scale.run(given.requests, given.out)
+            gpu = dict(scale.gpu_time(text) for text in given.gpu or ())
+            scale.run(given.requests, given.out, rates=given.rate or scale.RATES, p99=given.p99,
+                      gpu={**scale.ASSUMED_GPU, **gpu})  # fmt: skip
         case "all":
             from perf import documents
 

@@ -38,6 +38,7 @@ class BareTriton:
             ]
             for batch in batches
         ]
+        assert trunk.embedding is not None
         names = [trunk.embedding.output, *(head.output for head in trunk.heads)]
         outputs = [InferRequestedOutput(name) for name in names]
         client = InferenceServerClient(f"127.0.0.1:{port}")

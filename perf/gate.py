@@ -1,7 +1,8 @@
 """A guard against getting slower: ratios of one short run against those that are committed in `baseline.json`.
 
 Absolute times say nothing on a machine that others share. Each figure is the median of one rung over that of another in
-interleaved rounds; the gate fails when one is over the baseline's by more than its margin, and again at a second try.
+interleaved rounds, or its CPU time over the other's. The gate fails when one is over the baseline's by more than its
+margin in two tries.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from perf.bare import BareTriton
-from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, Ladder
+from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, Ladder, part
 from perf.load import chat_bodies, closed_loop, run_precisely
 from perf.prompts import PROMPTS
 from perf.rounds import Rung, interleaved
 from perf.site import command, machine
 
 BASELINE = Path(__file__).with_name("baseline.json")
-REQUESTS, ROUNDS = 12, 7
+REQUESTS, ROUNDS = 12, 9
+# Of latencies, and of CPU times, which others on the machine hardly change.
+MARGINS = (2.0, 1.5)
 
 
 def run(out: Path, *, write: bool = False) -> int:
@@ -33,10 +36,15 @@ def run(out: Path, *, write: bool = False) -> int:
         failures = _failures(measured, baseline)
         if failures:
             print("once more, as something may have been in the way: " + "; ".join(failures), flush=True)
-            measured = run_precisely(_measure(site))
+            again = run_precisely(_measure(site))
+            lower = {name: min(value, again["ratios"][name]) for name, value in measured["ratios"].items()}
+            measured = {**again, "ratios": lower}
             failures = _failures(measured, baseline)
     if write:
-        figures = {name: {"ratio": round(value, 2), "margin": 1.6} for name, value in measured["ratios"].items()}
+        figures = {
+            name: {"ratio": round(value, 2), "margin": MARGINS[name.startswith("CPU")]}
+            for name, value in measured["ratios"].items()
+        }
         BASELINE.write_text(json.dumps(figures, indent=1) + "\n")
     out.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine(), "command": command(), **measured, "baseline": baseline, "failures": failures}
@@ -54,13 +62,13 @@ async def _measure(site: Ladder) -> dict[str, Any]:
     await bare.closed_loop(1, len(PROMPTS))
 
     def closed(rung: str) -> Rung:
-        return Rung(lambda _: closed_loop(site.ports[rung], bodies[rung], 1, REQUESTS))
+        return Rung(lambda _: closed_loop(site.ports[rung], bodies[rung], 1, REQUESTS), part(rung))
 
     rungs = {**{rung: closed(rung) for rung in site.ports}, BARE: Rung(lambda _: bare.closed_loop(1, REQUESTS))}
     rows = {name: series.summary() for name, series in (await interleaved(site, rungs, ROUNDS)).items()}
     await bare.close()
     failed = {name: row["errors"] for name, row in rows.items() if row["errors"]}
-    return {"rungs": rows, "errors": failed, "ratios": ratios({name: row["p50"] for name, row in rows.items()})}
+    return {"rungs": rows, "errors": failed, "ratios": ratios(rows)}
 
 
 def _failures(measured: Mapping[str, Any], baseline: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -68,14 +76,19 @@ def _failures(measured: Mapping[str, Any], baseline: Mapping[str, Mapping[str, f
     return wrong + exceeded(measured["ratios"], baseline)
 
 
-def ratios(p50: Mapping[str, float]) -> dict[str, float]:
-    """The figures that are guarded, of the medians of the rungs in milliseconds."""
-    return {
-        f"{NOTHING} / {ALONE}": p50[NOTHING] / p50[ALONE],
-        f"{KEYWORDS} / {ALONE}": p50[KEYWORDS] / p50[ALONE],
-        f"{KEYWORDS} / {NOTHING}": p50[KEYWORDS] / p50[NOTHING],
-        f"{HIT} / {ALONE}": p50[HIT] / p50[ALONE],
-        f"{DOMAIN} / {BARE}": p50[DOMAIN] / p50[BARE],
+def ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The figures that are guarded, of the rungs' ``p50`` and ``cpu_ms``."""
+    latencies = (
+        (NOTHING, ALONE),
+        (KEYWORDS, ALONE),
+        (KEYWORDS, NOTHING),
+        (HIT, ALONE),
+        (DOMAIN, ALONE),
+        (DOMAIN, BARE),
+    )
+    found = {f"p50 of {one} / {other}": rows[one]["p50"] / rows[other]["p50"] for one, other in latencies}
+    return found | {
+        f"CPU of {rung} / {NOTHING}": rows[rung]["cpu_ms"] / rows[NOTHING]["cpu_ms"] for rung in (KEYWORDS, DOMAIN, HIT)
     }
 
 
@@ -93,7 +106,7 @@ def exceeded(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, 
 
 def table(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, float]]) -> str:
     """The figures as Markdown."""
-    lines = ["| p50 of | measured | baseline | at most |", "| --- | ---: | ---: | ---: |"]
+    lines = ["| | measured | baseline | at most |", "| --- | ---: | ---: | ---: |"]
     for name, value in measured.items():
         limit = baseline.get(name)
         known = f"{limit['ratio']:.2f} | {limit['ratio'] * limit['margin']:.2f}" if limit else "- | -"

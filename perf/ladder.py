@@ -115,7 +115,7 @@ async def _measure(site: Ladder, requests: int, rounds: int, saturated: int) -> 
                 bodies = fresh(requests) if rung == ALL else asked[rung]
                 return closed_loop(site.ports[rung], bodies, connections, requests)
 
-            return Rung(ask, _part(rung))
+            return Rung(ask, part(rung))
 
         return {
             **{rung: closed(rung) for rung in site.ports},
@@ -136,25 +136,21 @@ async def _measure(site: Ladder, requests: int, rounds: int, saturated: int) -> 
     many = await interleaved(site, rungs(saturated), rounds)
     rate = float(many[DOMAIN].summary()["per_second"]) * LOAD
     print(f"open loop, {rate:.0f} a second", flush=True)
-    at_load = await interleaved(
-        site,
-        {
-            rung: Rung(
-                lambda number, rung=rung: open_loop(
-                    site.ports[rung], asked[rung], arrivals(rate, requests, seed=number + 1)
-                ),
-                _part(rung),
-            )
-            for rung in (ALONE, NOTHING, DOMAIN)
-        },
-        rounds,
-    )
+
+    def offered(rung: str) -> Rung:
+        def ask(number: int) -> Any:
+            return open_loop(site.ports[rung], asked[rung], arrivals(rate, requests, seed=number + 1))
+
+        return Rung(ask, part(rung))
+
+    at_load = await interleaved(site, {rung: offered(rung) for rung in (ALONE, NOTHING, DOMAIN)}, rounds)
     await bare.close()
     return {"rate": rate, "single": _rows(single), "saturation": _rows(many), "load": _rows(at_load),
             "distribution": _distribution({"1 connection": single[DOMAIN], "70 % load": at_load[DOMAIN]})}  # fmt: skip
 
 
-def _part(rung: str) -> str | None:
+def part(rung: str) -> str | None:
+    """The process whose CPU counts for a rung."""
     names = {NOTHING: "nothing-nothing", KEYWORDS: "router-keywords", DOMAIN: "router-domain", ALL: "router-all"}
     return {**names, HIT: "router-hit"}.get(rung)
 

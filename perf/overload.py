@@ -105,13 +105,11 @@ def table(document: dict[str, Any]) -> str:
     answers = ", ".join(
         f"{status if status != '0' else 'none'}: {count}" for status, count in document["statuses"].items()
     )
+    slower = f"{ratio:.1f} times that before" if ratio is not None else "unknown"
+    over = f"after {recovery:.1f} s" if recovery is not None else "not seen"
     lines += [
         "",
-        f"Answers by status: {answers}; without some signal: {document['degraded']}. "
-        f"p99 under overload is {ratio:.1f} times that before (target ≤ 3); "
-        if ratio
-        else "p99 unknown; ",
-        f"recovery {f'after {recovery:.1f} s' if recovery is not None else 'not seen'} (target < 2 s). "
-        f"Router {document['router_mib']:.0f} MiB.",
+        f"Answers by status: {answers}; without some signal: {document['degraded']}. p99 under overload: {slower} "
+        f"(target ≤ 3). Recovery: {over} (target < 2 s). Router {document['router_mib']:.0f} MiB.",
     ]
     return "\n".join(lines)

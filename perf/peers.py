@@ -23,7 +23,8 @@ from typing import Any
 import yaml
 
 from perf import curves
-from perf.ladder import aibrix
+from perf.bare import BareTriton
+from perf.ladder import BARE, aibrix
 from perf.load import Samples, chat_bodies, closed_loop, run_precisely
 from perf.prompts import LONG, SHORT
 from perf.rounds import Rung, cells, interleaved
@@ -31,7 +32,7 @@ from perf.site import FIRST_PORT, ROOT, Site, command, machine
 
 OURS, NOTHING, ALONE = "triton-router", "ext_proc that does nothing", "Envoy alone"
 LITELLM, ROUTED = "LiteLLM alone", "LiteLLM + semantic-router"
-SYSTEMS = (ALONE, NOTHING, OURS, LITELLM, ROUTED)
+SYSTEMS = (ALONE, NOTHING, BARE, OURS, LITELLM, ROUTED)
 CONNECTIONS = (1, 2, 4, 8, 16)
 PROMPTS = {"about 110 tokens": LONG, "at most 20 tokens": SHORT}
 # p50 and p99 at one connection as a share of the peer's, requests/s at its best as a multiple.
@@ -55,7 +56,7 @@ def run(
     encoder = encoder or _exported()
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         site = Peers(Path(directory), stack, environment, encoder, workers)
-        document = {
+        document: dict[str, Any] = {
             "machine": machine(),
             "command": command(),
             "rounds": rounds,
@@ -133,8 +134,10 @@ async def _measure(site: Peers, requests: int, rounds: int, connections: Sequenc
     found: dict[str, Any] = {}
     parts = {OURS: "router-ours", NOTHING: "nothing-nothing", LITELLM: "litellm", ROUTED: "litellm-semantic-router"}
     for kind, prompts in PROMPTS.items():
-        bodies = {name: chat_bodies(prompts, site.model(name)) for name in SYSTEMS}
-        for name in SYSTEMS:
+        bare = await BareTriton.connect(site.triton_port, prompts)
+        await bare.closed_loop(1, min(requests, 40))
+        bodies = {name: chat_bodies(prompts, site.model(name)) for name in site.ports}
+        for name in site.ports:
             await closed_loop(site.ports[name], bodies[name], 1, min(requests, 40))
         found[kind] = {}
         for count in connections:
@@ -145,9 +148,15 @@ async def _measure(site: Peers, requests: int, rounds: int, connections: Sequenc
 
                 return Rung(ask, parts.get(name))
 
+            def unrouted(count: int, bare: BareTriton = bare) -> Rung:
+                return Rung(lambda _: bare.closed_loop(count, max(requests, count)))
+
             print(f"{kind}, {count} connection(s)", flush=True)
-            series = await interleaved(site, {name: rung(name) for name in SYSTEMS}, rounds)
+            rungs = {name: rung(name) for name in SYSTEMS if name != BARE}
+            rungs[BARE] = unrouted(count)
+            series = await interleaved(site, rungs, rounds)
             found[kind][str(count)] = {name: each.summary() for name, each in series.items()}
+        await bare.close()
     return found
 
 

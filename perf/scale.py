@@ -34,6 +34,8 @@ from perf.site import Site, command, machine
 
 # Turn of a core, in ms: about what Linux gives where several want it.
 TURN = 1.0
+# Share of the time that a replica or an instance may be busy in a plan.
+BUSIEST = 0.85
 Process = Generator[Any, Any, None]
 
 
@@ -54,7 +56,7 @@ class Model:
 
     ``lengths`` maps a padded length to its share of the requests and the encoder's time for it. ``router_before`` and
     ``router_after`` are the thread's time around the Triton call, ``beside`` what Envoy, backend and client need a
-    request (only where they share the ``cores``), ``network`` is waited and takes no thread.
+    request (only where they share the ``cores``).
     """
 
     lengths: Mapping[int, tuple[float, Service]]
@@ -64,8 +66,9 @@ class Model:
     instances: int = 1
     largest_batch: int = 1
     beside: float = 0.0
-    network: float = 0.0
     cores: int | None = None
+    speed: float = 1.0
+    """Share of the ``cores`` that other processes leave."""
 
 
 @dataclass
@@ -140,7 +143,6 @@ class _World:
         self._dispatch()
         yield answered
         yield from self._thread(replica, model.router_after)
-        yield self._clock.timeout(model.network)
 
     def _thread(self, replica: int, ms: float) -> Process:
         if ms:
@@ -152,7 +154,7 @@ class _World:
         while self._free and self._waiting:
             self._free -= 1
             length = self._waiting[0][0]
-            batch = []
+            batch: list[simpy.Event] = []
             while self._waiting and self._waiting[0][0] == length and len(batch) < self._model.largest_batch:
                 batch.append(self._waiting.popleft()[1])
             self._clock.process(self._execute(length, batch))
@@ -176,7 +178,7 @@ class _World:
             with self._cores.request() as core:
                 yield core
                 turn = min(ms, TURN)
-                yield self._clock.timeout(turn)
+                yield self._clock.timeout(turn / self._model.speed)
             ms -= turn
 
 
@@ -189,28 +191,28 @@ def saturation(model: Model, clients: int = 16, requests: int = 4000) -> float:
 
 
 def plan(
-    model: Model, rate: float, p99: float, *, most: int = 256, requests: int = 20_000
+    model: Model, rate: float, p99: float, *, step: int = 1, most: int = 256, requests: int = 20_000
 ) -> tuple[Model, Outcome] | None:
     """The fewest instances, then the fewest replicas, that keep ``p99`` ms at ``rate``; ``None`` beyond ``most``.
 
-    Utilisation bounds each from below: what is busy for longer than there is time can never do.
+    Instances come ``step`` at a time. Nothing is to be busy for more than BUSIEST of the time: beyond it waiting grows
+    without bound, and a simulation of some seconds would not show it.
     """
     mean = sum(
         share * service.ms(model.largest_batch) / model.largest_batch for share, service in model.lengths.values()
     )
-    fewest_instances = max(1, math.ceil(rate / 1000 * mean))
-    fewest_replicas = max(1, math.ceil(rate / 1000 * (model.router_before + model.router_after)))
-    if max(fewest_instances, fewest_replicas) > most:
-        return None
+    fewest_instances = math.ceil(rate / 1000 * mean / BUSIEST / step)
+    fewest_replicas = max(1, math.ceil(rate / 1000 * (model.router_before + model.router_after) / BUSIEST))
 
     def holds(tried: Model) -> bool:
-        return simulate(tried, rate, requests).quantile(0.99) <= p99
+        outcome = simulate(tried, rate, requests)
+        return outcome.quantile(0.99) <= p99 and outcome.busy <= BUSIEST
 
-    ample = replace(model, replicas=min(most, fewest_replicas * 4))
-    instances = _fewest(lambda n: holds(replace(ample, instances=n)), fewest_instances, most)
-    if instances is None:
+    ample = replace(model, replicas=fewest_replicas * 4)
+    steps = _fewest(lambda n: holds(replace(ample, instances=n * step)), max(1, fewest_instances), most // step)
+    if steps is None:
         return None
-    fixed = replace(model, instances=instances)
+    fixed = replace(model, instances=steps * step)
     replicas = _fewest(lambda n: holds(replace(fixed, replicas=n)), fewest_replicas, most)
     if replicas is None:
         return None
@@ -221,7 +223,7 @@ def plan(
 def _fewest(holds: Callable[[int], bool], least: int, most: int) -> int | None:
     """The smallest number from ``least`` on that holds, where more never hurt."""
     upper = least
-    while not holds(upper):
+    while upper > most or not holds(upper):
         if upper >= most:
             return None
         least, upper = upper + 1, min(most, max(upper + 1, upper * 3 // 2))
@@ -262,11 +264,19 @@ class Measured:
     p90: float
     p99: float
     saturation: float
+    speed: float
+    """Share of the cores that other processes left while as much was asked as could be done."""
     errors: int
 
 
-def run(requests: int, out: Path) -> dict[str, Any]:
-    """Measure service times and the whole, say how far off the model is, and write ``scale.json`` and a table."""
+def run(
+    requests: int, out: Path, *, rates: Sequence[float] = RATES, p99: float | None = None,
+    gpu: Mapping[int, Service] = ASSUMED_GPU,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure service times and the whole, say how far off the model is, and write ``scale.json`` and a table.
+
+    ``rates`` and ``p99`` are what is asked for (default: RATES and LIMITS), ``gpu`` the encoder's times on a GPU.
+    """
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         site = Site(Path(directory), stack)
         port = site.gateway("scale", aibrix())
@@ -282,8 +292,8 @@ def run(requests: int, out: Path) -> dict[str, Any]:
         "machine": machine(), "command": command(), "measured": asdict(measured),
         "check": {name: {"model": model, "measured": real, "error": model / real - 1}
                   for name, (model, real) in checked.items()},
-        "assumed_gpu": {str(length): asdict(service) for length, service in ASSUMED_GPU.items()},
-        "capacity": capacity(measured),
+        "assumed_gpu": {str(length): asdict(service) for length, service in gpu.items()},
+        "capacity": capacity(measured, rates, p99, gpu),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     (out / "scale.json").write_text(json.dumps(document, indent=1))
@@ -308,19 +318,49 @@ async def _measure(site: Site, port: int, requests: int) -> Measured:
         service[length] = Service(first, min(first, (site.cpu("triton") - before) * 1000 / len(many.ms)))
     names = ("router-scale", "envoy-scale", "backend", "triton")
     idle = await closed_loop(port, bodies, 1, requests)
-    before, own = {name: site.cpu(name) for name in names}, time.process_time()
+    meter = _Meter(site, names)
     flood = await closed_loop(port, bodies, 16, requests)
-    spent = {name: (site.cpu(name) - before[name]) * 1000 / len(flood.ms) for name in names}
-    client = (time.process_time() - own) * 1000 / len(flood.ms)
-    beside = spent["envoy-scale"] + spent["backend"] + client
+    spent, speed = meter.read(len(flood.ms))
+    beside = spent["envoy-scale"] + spent["backend"] + spent["client"]
     rate = flood.per_second * SHARE_CHECKED
     real = await open_loop(port, bodies, arrivals(rate, requests * 2))
     await bare.close()
     p50, p90, p99 = (at(real.ms, quantile) or 0.0 for quantile in (0.5, 0.9, 0.99))
     return Measured(
-        service, shares, spent["router-scale"], beside, at(idle.ms, 0.5) or 0.0,
-        rate, p50, p90, p99, flood.per_second, idle.errors + flood.errors + real.errors,
+        service, shares, spent["router-scale"], beside, at(idle.ms, 0.5) or 0.0, rate, p50, p90, p99,
+        flood.per_second, speed, idle.errors + flood.errors + real.errors,
     )  # fmt: skip
+
+
+class _Meter:
+    """CPU that parts and this process use from now on, and what everybody else on the machine takes."""
+
+    def __init__(self, site: Site, names: Sequence[str]) -> None:
+        self._site, self._names = site, names
+        self._began, self._all, self._ours = time.perf_counter(), _all_cpu(), self._own()
+
+    def _own(self) -> dict[str, float]:
+        return {**{name: self._site.cpu(name) for name in self._names}, "client": time.process_time()}
+
+    def read(self, requests: int) -> tuple[dict[str, float], float]:
+        """Milliseconds a request of each part and of this process as `client`; share of the cores left by others."""
+        spent = {name: now - self._ours[name] for name, now in self._own().items()}
+        others = max(0.0, _all_cpu() - self._all - sum(spent.values()))
+        offered = (time.perf_counter() - self._began) * (os.cpu_count() or 1)
+        return {name: used * 1000 / requests for name, used in spent.items()}, max(0.05, 1 - others / offered)
+
+
+def _all_cpu() -> float:
+    """Seconds of CPU that this machine has spent on anything, its host's share included (proc(5), `stat`)."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = fields[3] + fields[4]
+    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
+
+
+def gpu_time(text: str) -> tuple[int, Service]:
+    """``TOKENS:MS:MS`` as a padded length and its times. Raises ValueError for anything else."""
+    length, first, more = text.split(":")
+    return int(length), Service(float(first), float(more))
 
 
 def one_machine(measured: Measured, cores: int) -> Model:
@@ -328,6 +368,7 @@ def one_machine(measured: Measured, cores: int) -> Model:
     return Model(
         lengths=_lengths(measured, measured.service), router_before=measured.router * 0.7,
         router_after=measured.router * 0.3, instances=2, largest_batch=BATCH, beside=measured.beside, cores=cores,
+        speed=measured.speed,
     )  # fmt: skip
 
 
@@ -335,17 +376,20 @@ def _lengths(measured: Measured, service: Mapping[int, Service]) -> dict[int, tu
     return {length: (share, service[length]) for length, share in measured.shares.items()}
 
 
-def capacity(measured: Measured) -> list[dict[str, Any]]:
+def capacity(
+    measured: Measured, rates: Sequence[float], p99: float | None, gpu: Mapping[int, Service]
+) -> list[dict[str, Any]]:
     """For each rate and limit of p99: replicas and instances where each has a core or a GPU of its own.
 
     A replica's time is the measured CPU time of the router's thread, which on other processors is another.
     """
     rows = []
-    for kind, service in (("cpu", measured.service), ("gpu", ASSUMED_GPU)):
+    for kind, service in (("cpu", measured.service), ("gpu", gpu)):
         model = Model(_lengths(measured, service), measured.router * 0.7, measured.router * 0.3, largest_batch=BATCH)
-        for rate in RATES:
-            for limit in LIMITS[kind]:
-                found = plan(model, rate, limit, requests=6000)
+        for rate in rates:
+            for limit in LIMITS[kind] if p99 is None else (p99,):
+                found = plan(model, rate, limit, step=INSTANCES_A_GPU if kind == "gpu" else 1,
+                             requests=int(max(6000, min(20_000, rate * 4))))  # fmt: skip
                 row: dict[str, Any] = {"kind": kind, "rate": rate, "p99_limit": limit}
                 if found is not None:
                     fitted, outcome = found
@@ -378,7 +422,8 @@ def table(document: dict[str, Any]) -> str:
         lines.append(f"| {length} | {share:.2f} | {times} |")
     lines += [
         "",
-        f"The model of this machine against the measurement, at {measured['rate']:.0f} requests a second (Poisson):",
+        f"The model of this machine against the measurement, at {measured['rate']:.0f} requests a second (Poisson). "
+        f"Other processes left {measured['speed']:.0%} of the cores:",
         "",
         "| | model | measured | error |",
         "| --- | ---: | ---: | ---: |",
@@ -393,7 +438,7 @@ def table(document: dict[str, Any]) -> str:
     ]
     for row in document["capacity"]:
         kind = "CPU, measured" if row["kind"] == "cpu" else "GPU, assumed"
-        head = f"| {kind} | {row['rate']} | {row['p99_limit']:.0f} |"
+        head = f"| {kind} | {row['rate']:g} | {row['p99_limit']:.0f} |"
         if "replicas" not in row:
             lines.append(head + " not with 256 of either | | | | | | |")
             continue
