@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from perf import ladder, overload, peers, scale
 
-PAGES = {"ladder": "performance.md", "peers": "performance.md", "overload": "performance.md", "scale": "capacity.md"}
+# Of each measurement: the page, the picture that is drawn for it, and what the picture shows.
+PLACES = {
+    "ladder": ("performance.md", "perf-router.png", "Time inside the router, less its wait for Triton"),
+    "peers": ("performance.md", "perf-peers.png", "Latency over throughput, beside others"),
+    "overload": ("performance.md", "perf-overload.png", "Every request before, during and after twice the load"),
+    "scale": ("capacity.md", None, None),
+}
 
 
 def run(out: Path, documents: Path) -> None:
-    """Measure, then replace what stands between ``<!-- perf:NAME -->`` and ``<!-- /perf:NAME -->``."""
+    """Measure, then replace what stands between ``<!-- perf:NAME -->`` and ``<!-- /perf:NAME -->``.
+
+    A measurement that was made is not lost when a later one fails: each is written down before the next begins.
+    """
     pictures = documents / "assets"
-    ladder.run(400, 5, out, pictures=pictures)
-    peers.run(100, 5, out, pictures=pictures)
-    overload.run(60, 2000, out)
-    scale.run(1000, out)
-    for name, page in PAGES.items():
+    measurements: dict[str, Callable[[], object]] = {
+        "ladder": lambda: ladder.run(400, 5, out, pictures=pictures),
+        "peers": lambda: peers.run(100, 5, out, pictures=pictures),
+        "overload": lambda: overload.run(60, 2000, out, pictures=pictures),
+        "scale": lambda: scale.run(1000, out),
+    }
+    for name, measure in measurements.items():
+        measure()
+        page, picture, shown = PLACES[name]
+        text = (out / f"{name}.md").read_text()
+        if picture:
+            text += f"\n![{shown}](assets/{picture})\n"
         path = documents / page
-        path.write_text(placed(path.read_text(), name, (out / f"{name}.md").read_text()))
+        path.write_text(placed(path.read_text(), name, text))
 
 
 def placed(text: str, name: str, table: str) -> str:

@@ -78,14 +78,7 @@ def _failures(measured: Mapping[str, Any], baseline: Mapping[str, Mapping[str, f
 
 def ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The figures that are guarded, of the rungs' ``p50`` and ``cpu_ms``."""
-    latencies = (
-        (NOTHING, ALONE),
-        (KEYWORDS, ALONE),
-        (KEYWORDS, NOTHING),
-        (HIT, ALONE),
-        (DOMAIN, ALONE),
-        (DOMAIN, BARE),
-    )
+    latencies = ((NOTHING, ALONE), (KEYWORDS, ALONE), (KEYWORDS, NOTHING), (HIT, ALONE), (DOMAIN, BARE))
     found = {f"p50 of {one} / {other}": rows[one]["p50"] / rows[other]["p50"] for one, other in latencies}
     return found | {
         f"CPU of {rung} / {NOTHING}": rows[rung]["cpu_ms"] / rows[NOTHING]["cpu_ms"] for rung in (KEYWORDS, DOMAIN, HIT)

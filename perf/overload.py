@@ -22,7 +22,7 @@ CONNECTIONS = 800
 WINDOW, AS_BEFORE = 1.0, 1.5
 
 
-def run(seconds: float, requests: int, out: Path, *, workers: int = 1) -> dict[str, Any]:
+def run(seconds: float, requests: int, out: Path, *, workers: int = 1, pictures: Path | None = None) -> dict[str, Any]:
     """Find the saturation with ``requests``, then load it with 80 %, 200 % and 80 % of that rate, ``seconds`` each."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         site = Site(Path(directory), stack)
@@ -37,7 +37,7 @@ def run(seconds: float, requests: int, out: Path, *, workers: int = 1) -> dict[s
     out.mkdir(parents=True, exist_ok=True)
     (out / "overload.json").write_text(json.dumps(document, indent=1))
     (out / "overload.md").write_text(table(document) + "\n")
-    curves.over_time(samples.at, samples.ms, out / "overload.png", document["machine"],
+    curves.over_time(samples.at, samples.ms, (pictures or out) / "perf-overload.png", document["machine"],
                      {name: begins for name, (begins, _) in parts.items()})  # fmt: skip
     print(table(document))
     return document
