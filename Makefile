@@ -57,7 +57,7 @@ perf-gate: $(VENV)/.perf model
 perf-peers: $(VENV)/.perf .cache/environments/peers/.made model
 	$(BIN)/python -m perf peers
 
-# What docs/performance.md and docs/capacity.md report, measured anew and written into them; an hour.
+# What docs/performance.md and docs/capacity.md report, measured anew and written into them; about half an hour.
 perf-all: $(VENV)/.perf .cache/environments/peers/.made model
 	$(BIN)/python -m perf all
 
