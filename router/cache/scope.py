@@ -7,6 +7,7 @@ who sets them; otherwise it is the credential that tells callers apart, and only
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -30,7 +31,8 @@ def scope_of(
         # Only a tenant that somebody vouches for; a credential says nothing of tenants.
         return f"tenant:{caller.tenant}" if caller is not None and caller.tenant else None
     if caller is not None:
-        return f"user:{caller.user}"
+        # Two tenants may each have an "alice".
+        return f"member:{json.dumps([caller.tenant, caller.user])}" if caller.tenant else f"user:{caller.user}"
     given = [f"{name}:{headers[name]}" for name in CREDENTIALS if headers.get(name)]
     if given:
         return "credential:" + hmac.new(secret, "\n".join(given).encode("utf-8", "replace"), sha256).hexdigest()

@@ -263,7 +263,7 @@ def scope(kind: str, settings: Identity, headers: dict[str, str], anonymous: boo
 
 def test_callers_are_told_apart_by_what_can_be_believed() -> None:
     forged = {"x-authz-user-id": "ada", "x-tenant-id": "acme"}
-    assert scope("user", BELIEVED, forged) == "user:ada"
+    assert scope("user", BELIEVED, {"x-authz-user-id": "ada"}) == "user:ada"
     assert scope("tenant", BELIEVED, forged) == "tenant:acme"
     assert scope("user", Identity(), forged) == "anonymous", "claims that nobody vouches for are none"
     assert scope("tenant", Identity(), forged) is None
@@ -272,3 +272,12 @@ def test_callers_are_told_apart_by_what_can_be_believed() -> None:
     ada, bob = scope("user", Identity(), ADA), scope("user", Identity(), BOB)
     assert ada != bob and ada is not None and "ada" not in ada.removeprefix("credential:")
     assert scope("user", Identity(), {**ADA, "x-authz-user-id": "bob"}) == ada
+
+
+async def test_two_tenants_may_have_a_user_of_one_name(clock: Clock) -> None:
+    acme, rival = ({"x-authz-user-id": "ada", "x-tenant-id": tenant} for tenant in ("acme", "rival"))
+    assert len({scope("user", BELIEVED, headers) for headers in (acme, rival, {"x-authz-user-id": "ada"})}) == 3
+    # The memo's keys are of users, also where answers are shared by tenant.
+    cache = SemanticCache(MemoryStore(10, clock=clock), CacheSettings(), BELIEVED, "sum", Metrics(), b"key", clock)
+    memo, body = Memo(cache, 10), json.dumps({"messages": SAID}).encode()
+    assert memo.key(ChatRequest.parse(body), body, acme) != memo.key(ChatRequest.parse(body), body, rival)
