@@ -272,7 +272,7 @@ class Pipeline:
         if question is not None:
             route.stages["cache"] = rewritten, perf_counter()
         self._timed(route, started, parsed, decided)
-        if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
+        if question is not None and repeat is not None and self._memo is not None and _decided_in_full(route):
             self._memo.note(repeat, question.exact, model, self._answer_headers(asked, route))
         if hit is not None:
             answered = sent.answer(hit.text, model, hit.usage)
@@ -513,6 +513,12 @@ def _matched(verdict: Verdict) -> bool:
 def _degraded(route: Route) -> list[str]:
     """Parts that the request went without."""
     return route.gathered.degraded + (["adapter"] if route.selection.missing is not None else [])
+
+
+def _decided_in_full(route: Route) -> bool:
+    """Whether the same request, asked again, would go the same way: nothing was missing or unknown."""
+    known = (found.matched is not None for found in route.gathered.evaluations.values())
+    return not _degraded(route) and all(known)
 
 
 def _mcp_settings(loaded: Loaded) -> McpSettings | None:
