@@ -9,7 +9,9 @@ from pathlib import Path
 from router.cache.cache import SemanticCache
 from router.cache.memory import MemoryStore
 from router.config import loads
+from router.config.schema import ReplaySettings
 from router.pipeline import Forward, Outcome, Pipeline, Reply, Request
+from router.replay import Records
 from router.selection import LoadedAdapters
 from router.signals.domain import TopicParameters
 from router.telemetry import Metrics
@@ -88,3 +90,15 @@ async def test_what_was_decided_without_knowing_a_signal_is_decided_again() -> N
     for _ in range(3):
         await asked(ours)
     assert repeats(ours) == 0
+
+
+async def test_a_repeat_is_accounted_for_as_any_request(tmp_path: Path) -> None:
+    ours = pipeline(audit=tmp_path / "audit.jsonl")
+    ours.records = Records(ReplaySettings())
+    await asked(ours)
+    again = await asked(ours)
+    first, second = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert first["path"] == "routed" and second["path"] == "cache" and second["repeat"]
+    assert all(first[name] == second[name] for name in ("generation", "decision", "model", "category", "request_id"))
+    assert isinstance(again, Reply)
+    assert ours.records.find(again.headers["x-vsr-replay-id"])["decision"] == "cached"  # type: ignore[index]
