@@ -131,7 +131,8 @@ class Generations:
     async def forget_unused(self) -> None:
         """End MCP sessions and close stores that the current generation does not use."""
         while self._retired:
-            await self._retired.pop().store.close()
+            with contextlib.suppress(Exception):
+                await self._retired.pop().store.close()
         wanted = _mcp(self.current)
         for each in [each for each in self._classifiers if each.client.settings != wanted]:
             self._classifiers.remove(each)
