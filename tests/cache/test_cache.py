@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from router.cache.cache import Memo, Question, SemanticCache
+from router.cache.entry import Entry
 from router.cache.memory import MemoryStore
 from router.cache.scope import scope_of
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
@@ -183,6 +184,31 @@ async def test_several_choices_have_no_place_in_it(
 ) -> None:
     assert asked(cache, before=before, **members) is None
     assert asked(cache, "   ") is None
+
+
+async def test_a_number_that_cannot_be_read_is_sent_on_without_it(cache: SemanticCache) -> None:
+    body = b'{"seed": ' + b"1" * 5000 + b', "messages": [{"role": "user", "content": "hi"}]}'
+    assert cache.question(SemanticCacheSettings(), DECISION, ChatRequest.parse(body), body, ADA, None) is None
+
+
+class Odd(MemoryStore):
+    """A store that holds what is no answer, and breaks on what it is given."""
+
+    async def get(self, key: str) -> Entry | None:
+        return Entry(key, "p", "d", "What is the capital of France?", None, b'{"version": 2}', 0, 1)
+
+    async def put(self, entry: Entry) -> None:
+        raise TypeError("no")
+
+
+async def test_whatever_a_store_does_is_a_miss() -> None:
+    cache = SemanticCache(Odd(1), CacheSettings(coalesce_ms=10), Identity(), "sum", Metrics(), b"key")
+    question = asked(cache)
+    assert question is not None
+    assert await cache.find(question) is None
+    assert await cache.recall(question.exact) is None
+    cache.sent(question)
+    await cache.keep(question, answer())
 
 
 # --- dialects ------------------------------------------------------------------------------------------------------
