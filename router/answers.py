@@ -150,10 +150,10 @@ class Answer(ABC):
         self.chunks += 1
         self.tool_calls = True
 
-    def _counted(self, written: Any, prompt: str, completion: str, cached: int) -> None:
-        """Usage as written, with the names of its two counts."""
+    def _counted(self, written: Any, prompt: str, completion: str, cached: int, beside: int = 0) -> None:
+        """Usage as written, with the names of its two counts; ``beside`` are tokens of the prompt not in the first."""
         if isinstance(written, dict):
-            self.usage = Usage(count(written.get(prompt)), count(written.get(completion)), cached)
+            self.usage = Usage(count(written.get(prompt)) + beside, count(written.get(completion)), cached)
             self.written_usage = written
 
 
