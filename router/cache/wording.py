@@ -41,13 +41,13 @@ class Wording:
 def plain(text: str) -> str:
     """``text`` but for letter case, spacing and the last stop: what is compared where it is not read.
 
-    In code, and of units that differ in nothing else, case counts.
+    In code case and indents count, and in units that differ in nothing else case does.
     """
     if len(text) > _LONGEST_PLAIN:
         return text
-    words = text.split()
-    if not CODE.search(text):
-        words = [word if CASED.search(word) else word.lower() for word in words]
+    if CODE.search(text):
+        return text.strip()
+    words = [word if CASED.search(word) else word.lower() for word in text.split()]
     return " ".join(words).rstrip(" .?!")
 
 
