@@ -77,6 +77,8 @@ class MemoryStore:
                 return [(score, self._whole(held)) for score, held in found]
             for held in expired:
                 self._drop(held.entry.key)
+            # Where many alike have expired together, a few a round would take as many searches.
+            self._sweep()
         return []
 
     async def put(self, entry: Entry) -> None:
@@ -114,7 +116,7 @@ class MemoryStore:
 
     async def size(self) -> int:
         while self._sweep():
-            pass
+            await asyncio.sleep(0)
         return len(self._held)
 
     async def close(self) -> None:
