@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # Seconds that the end of the service may take for sending the last spans.
 FLUSH_WITHIN = 3.0
+# Seconds between attempts to encode the texts of a generation that went into service without.
+PREPARE_AGAIN = 1.0
 
 
 @dataclass(slots=True)
@@ -72,6 +74,8 @@ class Generations:
         self._records: Records | None = None
         self._classifiers: list[_Classifier] = []
         self._running = False
+        self._unprepared: Pipeline | None = None
+        self._late: asyncio.Task[None] | None = None
         self.current = self._build(first)
 
     async def prepare(self, loaded: Loaded) -> Pipeline:
@@ -85,14 +89,24 @@ class Generations:
         try:
             await pipeline.prepare()
         except Unavailable as unavailable:
-            # The encoder's watch prepares the current generation when it is back.
             log.warning("generation is not prepared", extra={"fields": {"reason": unavailable.reason}})
+            self._unprepared = pipeline
         return pipeline
 
     def commit(self, pipeline: Pipeline) -> None:
         """Route with ``pipeline`` from now on; requests in flight stay with theirs."""
         pipeline.adapters = self.current.adapters
         self.current = pipeline
+        if pipeline is self._unprepared:
+            self._late = asyncio.create_task(self._prepare_late(pipeline))
+
+    async def _prepare_late(self, pipeline: Pipeline) -> None:
+        """An encoder that was too slow once is not down: its watch sees no coming back that would prepare anything."""
+        while pipeline is self.current:
+            await asyncio.sleep(PREPARE_AGAIN)
+            with contextlib.suppress(Unavailable):
+                await pipeline.prepare()
+                return
 
     @asynccontextmanager
     async def routing(self, out: TextIO = sys.stdout) -> AsyncIterator[Callable[[Request], Awaitable[Outcome]]]:
@@ -156,7 +170,7 @@ class Generations:
             await asyncio.gather(*(each.run(partial(self._encoder_is_up, each)) for each in self._encoders))
         finally:
             self._running = False
-            tasks = [each.task for each in self._classifiers if each.task is not None]
+            tasks = [task for task in (self._late, *(each.task for each in self._classifiers)) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -115,8 +115,10 @@ class MemoryStore:
         return len(gone)
 
     async def size(self) -> int:
-        while self._sweep():
+        more = self._sweep()
+        while more:
             await asyncio.sleep(0)
+            more = self._sweep()
         return len(self._held)
 
     async def close(self) -> None:
