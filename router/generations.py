@@ -77,6 +77,7 @@ class Generations:
         self._unprepared: Pipeline | None = None
         self._late: asyncio.Task[None] | None = None
         self.current = self._build(first)
+        self._cache = self.current.cache
 
     async def prepare(self, loaded: Loaded) -> Pipeline:
         """A pipeline for ``loaded``, its texts encoded if the encoder answers; routing goes on with the current one.
@@ -97,6 +98,9 @@ class Generations:
         """Route with ``pipeline`` from now on; requests in flight stay with theirs."""
         pipeline.adapters = self.current.adapters
         self.current = pipeline
+        if pipeline.cache is not self._cache:
+            self._retired += [self._cache] if self._cache is not None else []
+            self._cache = pipeline.cache
         if pipeline is self._unprepared:
             self._late = asyncio.create_task(self._prepare_late(pipeline))
 
@@ -146,7 +150,7 @@ class Generations:
         """End MCP sessions and close stores that the current generation does not use."""
         while self._retired:
             with contextlib.suppress(Exception):
-                await self._retired.pop().store.close()
+                await self._retired.pop().close()
         wanted = _mcp(self.current)
         for each in [each for each in self._classifiers if each.client.settings != wanted]:
             self._classifiers.remove(each)
@@ -179,7 +183,7 @@ class Generations:
                     await each.close()
             if self._cache is not None:
                 with contextlib.suppress(Exception):
-                    await self._cache.store.close()
+                    await self._cache.close()
 
     async def _encoder_is_up(self, encoder: Encoder) -> None:
         await self.current.prepare(encoder)
@@ -208,17 +212,15 @@ class Generations:
         if not settings.enabled or not _caches(loaded):
             return None
         # Among the settings is the embedding's model: vectors of two models must never meet.
-        if self._cache is None or (self._cache.settings, self._cache.identity) != (settings, identity):
-            if self._cache is not None:
-                self._retired.append(self._cache)
-            secret = settings.secret.get_secret_value().encode() if settings.secret else None
-            trunk = self._encoders.embedder(settings.embedding_model).trunk
-            assert trunk.embedding is not None
-            store = open_store(settings, trunk.embedding.dimension)
-            # Stores that replicas share keep bundles apart by this text.
-            model = self._checksum if trunk is self._encoders.embedder().trunk else f"{self._checksum}.{trunk.name}"
-            self._cache = SemanticCache(store, settings, identity, model, self._metrics, secret)
-        return self._cache
+        if self._cache is not None and (self._cache.settings, self._cache.identity) == (settings, identity):
+            return self._cache
+        secret = settings.secret.get_secret_value().encode() if settings.secret else None
+        trunk = self._encoders.embedder(settings.embedding_model).trunk
+        assert trunk.embedding is not None
+        store = open_store(settings, trunk.embedding.dimension)
+        # Stores that replicas share keep bundles apart by this text.
+        model = self._checksum if trunk is self._encoders.embedder().trunk else f"{self._checksum}.{trunk.name}"
+        return SemanticCache(store, settings, identity, model, self._metrics, secret)
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
         if settings is None or not settings.enabled:

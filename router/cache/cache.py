@@ -85,6 +85,7 @@ class SemanticCache:
         self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
         self._secret = secret or secrets.token_bytes(32)
         self._flights = Flights()
+        self._closed = False
 
     def question(
         self,
@@ -197,8 +198,13 @@ class SemanticCache:
         finally:
             self._flights.land(question.exact)
 
+    async def close(self) -> None:
+        """Let go of the store, and keep nothing more: answers may still be on their way to it."""
+        self._closed = True
+        await self.store.close()
+
     async def _store(self, question: Question, answer: Answer) -> None:
-        if not question.may_store or not answer.complete or answer.finish_reason != "stop":
+        if self._closed or not question.may_store or not answer.complete or answer.finish_reason != "stop":
             return
         if answer.tool_calls or not answer.text:
             return
