@@ -260,6 +260,21 @@ async def test_what_shapes_an_answer_in_each_dialect(
     assert await hit(cache, asked_in(dialect, cache, **other)) is None
 
 
+async def test_where_an_image_stands_is_part_of_the_question(cache: SemanticCache) -> None:
+    before, after = ({"type": "text", "text": text} for text in ("Before:", "After:"))
+    one, two = ({"type": "image_url", "image_url": {"url": f"data:{name}"}} for name in "12")
+    await kept(cache, asked(cache, [before, one, after, two]))
+    assert await hit(cache, asked(cache, [before, one, after, two])) == "exact"
+    assert await hit(cache, asked(cache, [before, after, one, two])) is None
+
+
+async def test_an_item_behind_the_question_is_part_of_it(cache: SemanticCache) -> None:
+    first, other = ({"input": [*SAID, {"type": "note", "content": text}]} for text in ("brief", "long"))
+    await kept(cache, asked_in(ResponsesRequest, cache, **first))
+    assert await hit(cache, asked_in(ResponsesRequest, cache, **first)) == "exact"
+    assert await hit(cache, asked_in(ResponsesRequest, cache, **other)) is None
+
+
 @pytest.mark.parametrize(
     ("dialect", "members"),
     [
