@@ -332,7 +332,11 @@ class Pipeline:
             return None
         # A text that was read in windows is more than its embedding says.
         embedding = encoding.embedding if encoding is not None and encoding.windows == 1 else None
-        return self.cache.question(plugin.configuration, decision, asked.request, body, asked.headers, embedding)
+        selection = route.selection
+        return self.cache.question(
+            plugin.configuration, decision, asked.request, body, asked.headers, embedding,
+            model=(selection.base, selection.model),
+        )  # fmt: skip
 
     async def _found(self, sent: ModelRequest, question: Question | None) -> Hit | None:
         if self.cache is None or question is None:

@@ -39,8 +39,8 @@ ANSWER = {"choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"
 BODY = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": "hello"}]}).encode()
 
 
-def pipeline(rules: str = KEYWORD, audit: Path | None = None) -> Pipeline:
-    text = CONFIG.replace("RULES", rules).replace("AUDITED", str(audit is not None).lower())
+def pipeline(rules: str = KEYWORD, audit: Path | None = None, text: str = CONFIG) -> Pipeline:
+    text = text.replace("RULES", rules).replace("AUDITED", str(audit is not None).lower())
     loaded, metrics = loads(text.replace("PATH", str(audit))), Metrics()
     settings = loaded.config.global_
     identity = settings.services.authz.identity
@@ -48,9 +48,10 @@ def pipeline(rules: str = KEYWORD, audit: Path | None = None) -> Pipeline:
     return Pipeline(loaded, None, TopicParameters(), metrics, cache=cache)
 
 
-async def asked(pipeline: Pipeline) -> Outcome:
+async def asked(pipeline: Pipeline, headers: dict[str, str] | None = None) -> Outcome:
     """Ask; a backend answers what is forwarded."""
-    outcome = await pipeline.route(Request("POST", "/v1/chat/completions", {"authorization": "Bearer ada"}, BODY))
+    headers = {"authorization": "Bearer ada", **(headers or {})}
+    outcome = await pipeline.route(Request("POST", "/v1/chat/completions", headers, BODY))
     if isinstance(outcome, Forward) and outcome.observer is not None:
         outcome.observer.answered(200, {"content-type": "application/json"})
         outcome.observer.received(json.dumps(ANSWER).encode(), last=True)
@@ -102,3 +103,32 @@ async def test_a_repeat_is_accounted_for_as_any_request(tmp_path: Path) -> None:
     assert all(first[name] == second[name] for name in ("generation", "decision", "model", "category", "request_id"))
     assert isinstance(again, Reply)
     assert ours.records.find(again.headers["x-vsr-replay-id"])["decision"] == "cached"  # type: ignore[index]
+
+
+TWO_BASES = """
+providers:
+  models:
+    - {name: large, backend_refs: [{endpoint: "127.0.0.1:1"}]}
+    - {name: small, backend_refs: [{endpoint: "127.0.0.1:2"}]}
+routing:
+  modelCards:
+    - {name: large, loras: [{name: law}]}
+    - {name: small, loras: [{name: law}]}
+  decisions:
+    - name: cached
+      modelRefs: [{model: large, lora_name: law}, {model: small, lora_name: law}]
+      plugins: [{type: semantic-cache, configuration: {mode: exact}}]
+global: {router: {session_header: x-session}}
+"""
+
+
+async def test_an_adapter_of_one_name_on_another_base_answers_for_itself() -> None:
+    ours = pipeline(text=TWO_BASES)
+    made: dict[str, str] = {}
+    for number in range(20):
+        outcome = await asked(ours, {"x-session": str(number)})
+        if isinstance(outcome, Forward):
+            base = outcome.headers["x-gateway-base-model-name"]
+            assert base not in made, "asked again"
+            made[base] = outcome.headers["x-selected-model"]
+    assert made == {"large": "law", "small": "law"}

@@ -95,11 +95,14 @@ class SemanticCache:
         rewritten: bytes,
         headers: Mapping[str, str],
         embedding: Vector | None,
+        *,
+        model: tuple[str, str] = ("", ""),
     ) -> Question | None:
         """What to look for; ``None`` if this request has no place in a cache.
 
         ``rewritten`` is the body as it goes to the backend; ``embedding`` that of the last user message, ``None`` if
-        there is none of the whole of it.
+        there is none of the whole of it. ``model`` is whose backends are asked, and the model or adapter that answers:
+        backends may know two of them by one name.
         """
         control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
         turns = request.turns()
@@ -109,7 +112,7 @@ class SemanticCache:
         if not prompt.strip():
             return None
         try:
-            partition = self._partition(scope, decision.name, request, rewritten)
+            partition = self._partition([request.NAME, scope, decision.name, *model], request, rewritten)
         except (ValueError, RecursionError):
             # Numbers of thousands of digits, or nesting as deep as it can be read at all.
             return None
@@ -130,11 +133,11 @@ class SemanticCache:
         """See :func:`router.cache.scope.scope_of`."""
         return scope_of(kind, self.identity, headers, self._secret, anonymous=self.settings.anonymous)
 
-    def _partition(self, scope: str, decision: str, request: ModelRequest, rewritten: bytes) -> str:
+    def _partition(self, names: list[str], request: ModelRequest, rewritten: bytes) -> str:
         """Everything that shapes the answer, but the words of the last user turn."""
         body = {name: value for name, value in json.loads(rewritten).items() if name not in NOT_THE_ANSWER}
-        # The dialect too: one body may mean two things, and usage is kept in the backend's own words.
-        whole = json.dumps([request.NAME, scope, decision, self._checksum, request.shape(body)], sort_keys=True)
+        # Among the names is the dialect's: one body may mean two things, and usage is in the backend's own words.
+        whole = json.dumps([*names, self._checksum, request.shape(body)], sort_keys=True)
         return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
 
     async def find(self, question: Question) -> Hit | None:
