@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 from router.config.schema import Identity as IdentitySettings
 from router.identity import identify
 
-CREDENTIALS = ("authorization", "x-api-key", "api-key")
+CREDENTIALS = (
+    "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key", "proxy-authorization",
+)  # fmt: skip
+# What tells callers apart that bring none of them. Beside a key, cookies may as well be a load balancer's.
+SESSIONS = ("cookie", "x-forwarded-client-cert")
 
 
 def scope_of(
@@ -33,7 +37,11 @@ def scope_of(
     if caller is not None:
         # Two tenants may each have an "alice".
         return f"member:{json.dumps([caller.tenant, caller.user])}" if caller.tenant else f"user:{caller.user}"
-    given = [f"{name}:{headers[name]}" for name in CREDENTIALS if headers.get(name)]
+    given = _given(CREDENTIALS, headers) or _given(SESSIONS, headers)
     if given:
         return "credential:" + hmac.new(secret, "\n".join(given).encode("utf-8", "replace"), sha256).hexdigest()
     return "anonymous" if anonymous else None
+
+
+def _given(names: Iterable[str], headers: Mapping[str, str]) -> list[str]:
+    return [f"{name}:{headers[name]}" for name in names if headers.get(name)]

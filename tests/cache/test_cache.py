@@ -322,3 +322,13 @@ async def test_two_tenants_may_have_a_user_of_one_name(clock: Clock) -> None:
     cache = SemanticCache(MemoryStore(10, clock=clock), CacheSettings(), BELIEVED, "sum", Metrics(), b"key", clock)
     memo, body = Memo(cache, 10), json.dumps({"messages": SAID}).encode()
     assert memo.key(ChatRequest.parse(body), body, acme) != memo.key(ChatRequest.parse(body), body, rival)
+
+
+@pytest.mark.parametrize("name", ["x-goog-api-key", "ocp-apim-subscription-key", "cookie", "x-forwarded-client-cert"])
+def test_whoever_brings_something_to_be_known_by_is_not_anonymous(name: str) -> None:
+    ada, bob = (scope("user", Identity(), {name: f"session={who}"}) for who in ("ada", "bob"))
+    assert len({ada, bob, "anonymous"}) == 3
+
+
+def test_a_load_balancers_cookie_beside_a_key_makes_nobody_else_of_a_caller() -> None:
+    assert scope("user", Identity(), {**ADA, "cookie": "lb=1"}) == scope("user", Identity(), {**ADA, "cookie": "lb=2"})
