@@ -144,6 +144,11 @@ class Observer:
         self._answer = self._read(streamed)
         return True
 
+    @property
+    def shortens(self) -> bool:
+        """Whether the client may get less than the backend sends."""
+        return self._concealed is not None and self._answer is not None and self._answer.streamed
+
     def received(self, piece: bytes, *, last: bool = False) -> bytes | None:
         """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""
         if self._answer is None:
