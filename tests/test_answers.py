@@ -70,6 +70,16 @@ def test_a_stream_that_does_not_end_is_not_complete() -> None:
     assert not read([broken]).complete
 
 
+@pytest.mark.parametrize("part", ["tool_calls", "function_call", "annotations", "audio", "refusal"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_is_more_than_text_is_noticed(part: str, streamed: bool) -> None:
+    said = {"role": "assistant", "content": "Hi", part: {"of": ["something"]}}
+    choices = [{"index": 0, "delta" if streamed else "message": said, "finish_reason": "stop"}]
+    body = json.dumps({"choices": choices})
+    answer = read([f"data: {body}\n\ndata: [DONE]\n\n".encode() if streamed else body.encode()], streamed)
+    assert answer.complete and answer.tool_calls
+
+
 def test_an_answer_that_is_too_long_to_be_kept_whole_is_not_complete() -> None:
     pieces = [chunk({"content": "x" * (LARGEST // 8)}).encode() for _ in range(9)]
     answer = read([*pieces, chunk({"content": "the end"}, "stop").encode(), b"data: [DONE]\n\n"])
