@@ -44,7 +44,7 @@ from manifests import Object, find, rendered
 from second_processor import EndpointPicker, GatewayPlugin, SecondProcessor
 from whole_system import running as started
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.deploy]
 
 THINKER, QUICK = "qwen3-8b", "llama3-8b-instruct"
 # The three questions of the guides.
