@@ -251,6 +251,7 @@ PLANTED: list[tuple[str, str, str, Any, str]] = [
     ("openshift.yaml", "Route", "spec.port.targetPort", "grpc", "has no port grpc"),
     ("openshift.yaml", "Route", "spec.tls.termination", "egde", "egde"),
     ("aibrix.yaml", "EnvoyPatchPolicy", f"{FILTER}.failure_mode", True, "failure_mode"),
+    ("aibrix.yaml", "EnvoyPatchPolicy", f"{FILTER}.status_on_error", {"code": "ServiceUnavailable"}, "too new"),
     ("aibrix.yaml", "EnvoyPatchPolicy", f"{FILTER}.processing_mode.request_body_mode", "BUFERED", "BUFERED"),
     (
         "aibrix.yaml",
