@@ -69,12 +69,15 @@ def _gateway() -> dict[str, Any]:
         # What a policy of the gateway's own puts before the router.
         "http_filters": [_jwt(), router],
     }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     return {
         "name": "listener",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 10080}},
-        "default_filter_chain": {
-            "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-        },
+        # A real one has the first for HTTPS, or the second for HTTP.
+        "filter_chains": [
+            {"filter_chain_match": {"server_names": ["llm.example.com"]}, "filters": copy.deepcopy(filters)}
+        ],
+        "default_filter_chain": {"filters": filters},
     }
 
 
