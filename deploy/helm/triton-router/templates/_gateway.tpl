@@ -42,7 +42,8 @@ typed_config:
       retry_back_off:
         base_interval: 0.01s
         max_interval: 0.05s
-      host_selection_retry_max_attempts: 5
+      # A pod that refuses has the fewest requests, so Envoy draws it again and again: five draws are too few.
+      host_selection_retry_max_attempts: 30
       retry_host_predicate:
         - name: envoy.retry_host_predicates.previous_hosts
           typed_config:
