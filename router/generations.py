@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -100,6 +101,7 @@ class Generations:
 
         Spans go to ``out`` with the exporter ``stdout``. At the end those that wait are sent, for some seconds at most.
         """
+        _keep_what_is_here()
         settings = self.current.config.global_.services.observability.tracing
         if not settings.enabled:
             yield lambda request: self.current.route(request)
@@ -228,3 +230,9 @@ def _caches(loaded: Loaded) -> bool:
 def _mcp(pipeline: Pipeline) -> McpSettings | None:
     settings = pipeline.config.global_.model_catalog.modules.classifier.mcp
     return settings if settings is not None and settings.enabled else None
+
+
+def _keep_what_is_here() -> None:
+    """Take what the process has loaded out of garbage collection: looking through it all holds requests up."""
+    gc.collect()
+    gc.freeze()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from router.cache import synonyms
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -33,9 +35,10 @@ class Phrases:
                 for person in ("i", "we", "one") if "*" in wording else ("",):
                     words = tuple(common(word) for word in wording.replace("*", person).split())
                     self._known.setdefault(words, becomes.split())
-        for first in {words[0] for words in self._known}:
-            lengths = {len(words) for words in self._known if words[0] == first}
-            self._lengths[first] = sorted(lengths, reverse=True)
+        for words in sorted(self._known, key=len, reverse=True):
+            lengths = self._lengths.setdefault(words[0], [])
+            if len(words) not in lengths:
+                lengths.append(len(words))
 
     def at(self, words: list[str], place: int) -> tuple[int, list[str]] | None:
         """How many words the longest phrase that begins at ``place`` has, and what it becomes."""
@@ -118,20 +121,12 @@ COMMON = _table(
     nearly > almost
     just merely solely > only
     entire > whole
-    large > big
     larger > bigger
     largest > biggest
-    quick > fast
-    quicker > faster
-    quickest > fastest
     nearest > closest
     farther > further
     farthest > furthest
-    film > movie
-    purchase > buy
-    begin > start
-    kid > child
-    children kids > child
+    children > child
     people persons > people
     men > man
     women > woman
@@ -139,10 +134,7 @@ COMMON = _table(
     teeth > tooth
     mice > mouse
     lives > life
-    photograph photo pic > picture
     autumnal > autumn
-    occur > happen
-    repair > fix
     till > until
     upon onto > on
     into > to
@@ -196,13 +188,11 @@ COMMON = _table(
     cancelled > canceled
     cancelling > canceling
     learnt > learned
-    aeroplane > airplane
     aluminium > aluminum
     cheque > check
     pyjamas > pajamas
     cosy > cozy
     jewellery > jewelry
-    mum > mom
     maths > math
     usa > us-country
     uk > uk-country
@@ -221,6 +211,8 @@ _IRREGULAR = """
     catch caught
     choose chose chosen
     come came
+    deal dealt
+    die died
     draw drew drawn
     drink drank drunk
     drive drove driven
@@ -245,9 +237,11 @@ _IRREGULAR = """
     make made
     mean meant
     meet met
+    overcome overcame
     pay paid
     run ran
     say said
+    seek sought
     sell sold
     send sent
     sing sang sung
@@ -300,12 +294,27 @@ SPELLINGS = (
     (re.compile(r"^foet"), "fet"),
 )
 _VOWEL = re.compile("[aeiouy\u00e0-\u024f]")
+_EXCHANGES = dict(synonyms.exchanges(LEMMAS))
+
+
+def _spelled(word: str) -> str:
+    for expression, replacement in SPELLINGS:
+        word = expression.sub(replacement, word)
+    return word
+
+
+# One word for another; phrases among them are read later, with the other ones.
+EXCHANGES = {
+    _spelled(word): _spelled(becomes)
+    for word, becomes in _EXCHANGES.items()
+    if " " not in word + becomes and _spelled(word) != _spelled(becomes)
+}
 
 
 def common(word: str) -> str:
     """The common form of one lower-case word: spelling, auxiliaries, irregular verbs, singular."""
-    for expression, replacement in SPELLINGS:
-        word = expression.sub(replacement, word)
+    word = _spelled(word)
+    word = EXCHANGES.get(word) or EXCHANGES.get(singular(word), word)
     for form in (word, singular(word)):
         if form in COMMON:
             return singular(COMMON[form])
@@ -491,6 +500,11 @@ UNIT_WORDS = (
 
 # --- wordings that ask the same --------------------------------------------------------------------------------------
 
+_EXCHANGED = "\n".join(
+    f"{wording} > {' '.join(map(common, becomes.split()))}".replace("'s", " 's")
+    for wording, becomes in _EXCHANGES.items()
+    if " " in wording + becomes
+)
 # Anywhere in a sentence.
 PHRASES = Phrases(
     """
@@ -544,6 +558,7 @@ PHRASES = Phrases(
     with regard to, in regard to, regarding, concerning > about
     per cent > percent
     """
+    + _EXCHANGED
 )
 # Where a sentence begins, over and over until none fits.
 POLITE = Phrases(

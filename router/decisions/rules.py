@@ -7,14 +7,13 @@ that matched, NOT the complement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.config.schema import Rule
 from router.signals import UNKNOWN, Evaluation, Evaluations
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a node came to: ``matched`` (``None`` is unknown), ``confidence`` in [0, 1], and the nodes below."""
 
     rule: Rule | None

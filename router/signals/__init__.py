@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from router.dialects import ModelRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """One signal on one request.
 
     ``matched`` is ``None`` when the signal could not be evaluated. ``value`` in [0, 1] is how surely the signal holds

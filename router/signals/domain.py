@@ -156,6 +156,9 @@ class DomainScorer:
             for name, word in spoken.items()
             if (words := [word, *map(normalised, members.get(name, ()))]) and any(each in position for each in words)
         }
+        self._membership = np.zeros((len(self._known), len(labels)), np.float32)
+        for row, indices in enumerate(self._known.values()):
+            self._membership[row, indices] = 1.0
         self._new = [name for name in unlabelled(declared, labels, members, fallback) if name in prototypes]
         scored = {*self._new, *self._known}
         self._order = [name for name in spoken if name in scored]
@@ -178,7 +181,7 @@ class DomainScorer:
 
         The probability of labels that nobody declared counts against the declared ones.
         """
-        weights = {name: float(probabilities[indices].sum()) for name, indices in self._known.items()}
+        weights = dict(zip(self._known, (self._membership @ probabilities).tolist(), strict=True))
         total = float(probabilities.sum())
         if self._new:
             odds = self._contrast.odds(embedding, probabilities)

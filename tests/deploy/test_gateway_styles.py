@@ -47,7 +47,7 @@ from whole_system import running as started
 
 from deploy.checks import helm
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.deploy]
 
 THINKER, QUICK = "qwen3-8b", "llama3-8b-instruct"
 # The three questions of the guides.
@@ -280,7 +280,6 @@ def charted(name: str) -> list[Object]:
     return objects
 
 
-@pytest.mark.deploy
 def test_the_charts_patch_policy_in_aibrix(pods: Pods, start: Callable[..., Gateway]) -> None:
     with GatewayPlugin(pods.backends) as plugin:
         gateway = start(aibrix(charted("aibrix.yaml"), pods, plugin), pods)
@@ -288,7 +287,6 @@ def test_the_charts_patch_policy_in_aibrix(pods: Pods, start: Callable[..., Gate
             check(gateway)
 
 
-@pytest.mark.deploy
 def test_the_charts_extension_policy(pods: Pods, start: Callable[..., Gateway]) -> None:
     gateway = start(own_gateway(charted("envoy-gateway.yaml"), pods), pods)
     for check in (answers_the_three, streams, strips_what_clients_forge):
