@@ -573,18 +573,12 @@ def _api_is_guarded(data: Any, report: _Report) -> None:
 
 
 _TRACING = ("global", "services", "observability", "tracing")
-_EXPORTERS = {
-    "otlp": "opentelemetry.exporter.otlp.proto.grpc",
-    "otlp_http": "opentelemetry.exporter.otlp.proto.http",
-    "stdout": "opentelemetry.sdk.trace",
-}
 
 
 def _tracing_can_run(data: Any, report: _Report) -> None:
     if _at(data, *_TRACING, "enabled") is not True:
         return
-    kind = _at(data, *_TRACING, "exporter", "type") or "otlp"
-    if not all(map(_installed, ("opentelemetry.sdk.trace", _EXPORTERS.get(str(kind), "")))):
+    if not _installed("opentelemetry.sdk.trace"):
         message = 'tracing needs: pip install "triton-router[tracing]"'
         report.error((*_TRACING, "enabled"), message)
     sampled, rate = _at(data, *_TRACING, "sampling", "type") or "always_on", _at(data, *_TRACING, "sampling", "rate")
@@ -595,7 +589,7 @@ def _tracing_can_run(data: Any, report: _Report) -> None:
 def _installed(module: str) -> bool:
     """Whether ``module`` could be imported, without doing it."""
     try:
-        return not module or importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
 

@@ -1,4 +1,4 @@
-"""Sending spans by OpenTelemetry. The only module that imports it, and imported itself only where tracing is on.
+"""Sending spans by OpenTelemetry. With `otlp` beside it the only module that imports it, and only where tracing is on.
 
 Spans are told of when they are over, with the times that they had: an exchange costs nothing extra while it is being
 routed, and what is not sampled is never built.
@@ -27,6 +27,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from router import __version__
 from router.config.schema import TraceExporter, TraceResource, TracingSettings
 from router.telemetry.metrics import Metrics
+from router.telemetry.otlp import Exporter, Lost, OverGrpc, OverHttp
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ QUEUE = 8192
 BATCH = 512
 # Seconds between batches, for one batch with all its attempts, and between two complaints about lost spans.
 PAUSE, SEND_WITHIN, COMPLAIN_EVERY = 1.0, 5.0, 60.0
-LONGEST_TEXT = 256
+LONGEST_TEXT, LONGEST_DETAIL = 256, 300
 
 # https://www.w3.org/TR/trace-context/: version, trace, span, flags; versions to come may say more after them.
 _TRACEPARENT = re.compile(
@@ -180,18 +181,20 @@ class _Counted(SpanExporter):
         self.handled = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = SpanExportResult.FAILURE
+        lost = len(spans)
         try:
-            result = self._inner.export(spans)
+            if self._inner.export(spans) is SpanExportResult.SUCCESS:
+                lost = 0
+        except Lost as error:
+            lost, self._said.text = error.spans, str(error)[:LONGEST_DETAIL]
         except Exception as error:
             self._said.text = type(error).__name__
         finally:
             self.handled += len(spans)
-        if result is SpanExportResult.SUCCESS:
-            self._metrics.spans.labels("sent").inc(len(spans))
-        else:
-            self.lost(len(spans), "collector")
-        return result
+        self._metrics.spans.labels("sent").inc(len(spans) - lost)
+        if lost:
+            self.lost(lost, "collector")
+        return SpanExportResult.FAILURE if lost else SpanExportResult.SUCCESS
 
     def lost(self, count: int, reason: str) -> None:
         self._metrics.spans.labels("lost").inc(count)
@@ -219,22 +222,18 @@ class _LastWord(logging.Handler):
         sdk.handlers, sdk.propagate = [self], False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()[:300]
+        self.text = record.getMessage()[:LONGEST_DETAIL]
 
 
 def _exporter(settings: TraceExporter, out: TextIO) -> SpanExporter:
     headers = {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
     match settings.type:
         case "otlp":
-            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
-
-            return OverGrpc(settings.endpoint, insecure=settings.insecure, headers=headers or None, timeout=SEND_WITHIN)
+            return Exporter(OverGrpc(settings.endpoint, headers, secure=not settings.insecure), SEND_WITHIN)
         case "otlp_http":
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
-
             where = settings.endpoint if "/" in settings.endpoint else f"{settings.endpoint}/v1/traces"
             url = f"{'http' if settings.insecure else 'https'}://{where}"
-            return OverHttp(url, headers=headers or None, timeout=SEND_WITHIN)
+            return Exporter(OverHttp(url, headers), SEND_WITHIN)
         case "stdout":
             return ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
+import wire
 from local_stack import wait_for
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as Wire
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
+KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,23 @@ class Collector:
     raw: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     open: threading.Event = field(default_factory=threading.Event)
+    # What each of the next requests is met with: a status and trailers or headers; ``None`` for a status hangs up.
+    refusals: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+    # The message that a request that is taken is answered with.
+    answer: bytes = b""
+    requests: int = 0
+    connections: set[Any] = field(default_factory=set)
 
-    def take(self, request: Any, headers: dict[str, str]) -> None:
-        self.raw += request.SerializeToString()
+    def take(self, request: bytes, headers: dict[str, str]) -> None:
+        self.raw += request
         self.headers = headers
-        for each in request.resource_spans:
-            resource = _values(each.resource.attributes)
-            self.spans += [_span(span, resource) for scope in each.scope_spans for span in scope.spans]
+        for each in wire.read(request)["resource_spans"]:
+            resource = wire.attributes(each["resource"]["attributes"])
+            self.spans += [_span(span, resource) for scope in each["scope_spans"] for span in scope["spans"]]
+
+    def refusal(self) -> tuple[Any, dict[str, Any]] | None:
+        self.requests += 1
+        return self.refusals.pop(0) if self.refusals else None
 
     def named(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
@@ -60,40 +71,38 @@ class Collector:
         return self.spans
 
 
-def _span(span: Wire, resource: dict[str, Any]) -> Span:
+def _span(span: dict[str, Any], resource: dict[str, Any]) -> Span:
     return Span(
-        span.name, span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex(),
-        Wire.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"), _values(span.attributes), resource,
-        [event.name for event in span.events], span.status.code == Status.STATUS_CODE_ERROR,
-        span.start_time_unix_nano, span.end_time_unix_nano, span.trace_state,
+        span["name"], span["trace"].hex(), span["id"].hex(), span.get("parent", b"").hex(), KINDS[span["kind"]],
+        wire.attributes(span["attributes"]), resource, [event["name"] for event in span["events"]],
+        span.get("status", {}).get("code") == 2, span["began"], span["ended"], span.get("state", ""),
     )  # fmt: skip
 
 
-def _values(attributes: Any) -> dict[str, Any]:
-    return {each.key: _value(each.value) for each in attributes}
-
-
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    return [_value(each) for each in value.array_value.values] if kind == "array_value" else getattr(value, kind)
-
-
 @contextmanager
-def collecting(port: int = 0, *, hanging: bool = False) -> Iterator[Collector]:
-    """A collector over gRPC; one that is ``hanging`` answers nothing until its ``open`` is set."""
+def collecting(port: int = 0, *, hanging: bool = False, tls: Any = None) -> Iterator[Collector]:
+    """A collector over gRPC; one that is ``hanging`` answers nothing until its ``open`` is set.
+
+    ``tls`` is gRPC's server credentials.
+    """
     collector = Collector()
     if not hanging:
         collector.open.set()
 
-    class Service(service.TraceServiceServicer):
-        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
-            collector.open.wait(30)
-            collector.take(request, dict(context.invocation_metadata()))
-            return pb.ExportTraceServiceResponse()
+    def export(request: bytes, context: Any) -> bytes:
+        collector.open.wait(30)
+        refusal = collector.refusal()
+        if refusal is not None:
+            context.set_trailing_metadata(tuple(refusal[1].items()))
+            context.abort(refusal[0], "refused")
+        collector.take(request, dict(context.invocation_metadata()))
+        return collector.answer
 
     server = grpc.server(ThreadPoolExecutor(4), options=(("grpc.so_reuseport", 0),))
-    service.add_TraceServiceServicer_to_server(Service(), server)
-    collector.port = server.add_insecure_port(f"127.0.0.1:{port}")
+    handler = grpc.unary_unary_rpc_method_handler(export)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Export": handler}),))
+    address = f"127.0.0.1:{port}"
+    collector.port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
     server.start()
     try:
         yield collector
@@ -103,27 +112,46 @@ def collecting(port: int = 0, *, hanging: bool = False) -> Iterator[Collector]:
 
 
 @contextmanager
-def collecting_over_http() -> Iterator[Collector]:
+def collecting_over_http(*, hanging: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[Collector]:
     collector = Collector()
+    if not hanging:
+        collector.open.set()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            collector.take(pb.ExportTraceServiceRequest.FromString(body), {**dict(self.headers), "path": self.path})
-            self.send_response(200)
-            self.send_header("content-length", "0")
+            collector.connections.add(self.client_address)
+            collector.open.wait(30)
+            status, headers = collector.refusal() or (200, {})
+            if status is None:
+                self.close_connection = True
+                return
+            if status == 200:
+                headers = {"content-type": "application/x-protobuf"}
+                collector.take(body, {**dict(self.headers), "path": self.path})
+            answer = collector.answer if status == 200 else b""
+            self.send_response(status)
+            for name, value in {**headers, "content-length": str(len(answer))}.items():
+                self.send_header(name, value)
             self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, *_: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     collector.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
         yield collector
     finally:
+        collector.open.set()
         server.shutdown()
         server.server_close()
         thread.join()
