@@ -36,6 +36,10 @@ def main() -> None:
     )  # fmt: skip
     whole = commands.add_parser("all", help="ladder, peers, overload, scale; their tables into docs/")
     whole.add_argument("--documents", type=Path, default=Path("docs"))
+    whole.add_argument("--requests", type=int, default=400, help="per figure and round of the ladder")
+    whole.add_argument("--rounds", type=int, default=5)
+    whole.add_argument("--seconds", type=float, default=60, help="of each part of the overload")
+    whole.add_argument("--environment", type=Path, help="virtual environment with LiteLLM and semantic-router")
     streamed = commands.add_parser("streams", help="what a streamed answer costs, in each body mode")
     streamed.add_argument("--streams", type=int, default=64)
     streamed.add_argument("--chunks", type=int, default=500)
@@ -100,7 +104,10 @@ def main() -> None:
         case "all":
             from perf import documents
 
-            documents.run(given.out, given.documents)
+            documents.run(
+                given.out, given.documents, requests=given.requests, rounds=given.rounds, seconds=given.seconds,
+                environment=given.environment or documents.peers.ENVIRONMENT,
+            )  # fmt: skip
         case "streams":
             from perf import streams
 

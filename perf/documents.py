@@ -17,17 +17,20 @@ PLACES = {
 }
 
 
-def run(out: Path, documents: Path) -> None:
+def run(
+    out: Path, documents: Path, *, requests: int, rounds: int, seconds: float, environment: Path = peers.ENVIRONMENT
+) -> None:
     """Measure, then replace what stands between ``<!-- perf:NAME -->`` and ``<!-- /perf:NAME -->``.
 
-    A measurement that was made is not lost when a later one fails: each is written down before the next begins.
+    ``requests`` of each figure and round of the ladder; peers get a quarter of them. A measurement that was made is not
+    lost when a later one fails: each is written down before the next begins.
     """
     pictures = documents / "assets"
     measurements: dict[str, Callable[[], object]] = {
-        "ladder": lambda: ladder.run(400, 5, out, pictures=pictures),
-        "peers": lambda: peers.run(100, 5, out, pictures=pictures),
-        "overload": lambda: overload.run(60, 2000, out, pictures=pictures),
-        "scale": lambda: scale.run(1000, out),
+        "ladder": lambda: ladder.run(requests, rounds, out, pictures=pictures),
+        "peers": lambda: peers.run(requests // 4, rounds, out, pictures=pictures, environment=environment),
+        "overload": lambda: overload.run(seconds, 5 * requests, out, pictures=pictures),
+        "scale": lambda: scale.run(5 * requests // 2, out),
     }
     for name, measure in measurements.items():
         measure()
