@@ -3,7 +3,10 @@
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
 # make check-deploy   manifests, chart, images, rules and guides, with the tools they are for (4 GB, once)
-# make perf           what a routed request costs, in one run of two minutes
+# make perf           what a routed request costs, rung by rung, in one run
+# make perf-peers     LiteLLM with semantic-router beside us in one run (7 GB, once)
+# make perf-soak      many requests: memory, bounds, time to live
+# make perf-gate      exit status 1 where a request has become slower than the committed baseline
 # make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
 # make gpu            on a GPU host: build, serve, verify, measure; results in build/gpu
 
@@ -17,7 +20,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow check-deploy perf perf-triton gpu lint model clean
+.PHONY: run test test-slow check-deploy perf perf-peers perf-soak perf-gate perf-all perf-triton gpu lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -27,7 +30,7 @@ model: $(VENV)/.stack
 	@$(BIN)/python -m export all
 
 test: $(VENV)/.dev model lint
-	$(BIN)/python -m pytest -m "not slow and not deploy"
+	$(BIN)/python -m pytest -m "not slow and not deploy" --durations=10
 
 test-slow: $(VENV)/.dev model
 	$(PIP) install --quiet torch==2.13.0
@@ -42,8 +45,28 @@ check-deploy: $(VENV)/.dev model .cache/prometheus
 	@mkdir -p $@.part && cd $@.part && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
 	@dpkg -x $@.part/prometheus_*.deb $@.part && mv $@.part $@
 
-perf: $(VENV)/.stack model
+perf: $(VENV)/.perf model
 	$(BIN)/python -m perf ladder
+
+perf-soak: $(VENV)/.perf model
+	$(BIN)/python -m perf soak
+
+perf-gate: $(VENV)/.perf model
+	$(BIN)/python -m perf gate
+
+perf-peers: $(VENV)/.perf .cache/environments/peers/.made model
+	$(BIN)/python -m perf peers
+
+# What docs/performance.md and docs/capacity.md report, measured anew and written into them; about half an hour.
+perf-all: $(VENV)/.perf .cache/environments/peers/.made model
+	$(BIN)/python -m perf all
+
+# PyTorch of the public index is a CUDA build of several gigabytes; PIP_EXTRA_INDEX_URL may name one for CPUs.
+.cache/environments/peers/.made: perf/requirements-peers.txt
+	@echo "[setup] LiteLLM, semantic-router and PyTorch in $(@D) (7 GB, once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip --disable-pip-version-check install -r $< | $(PACKAGES)
+	@touch $@
 
 perf-triton: $(VENV)/.dev model
 	$(BIN)/python -m perf triton
@@ -68,10 +91,15 @@ $(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/.made
 	@$(PIP) install -c constraints.txt -e '.[stack,export]' | $(PACKAGES)
 	@touch $@
 
+$(VENV)/.perf: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "[setup] installing what is measured, and what measures (about 220 MB, once)"
+	@$(PIP) install -c constraints.txt -e '.[stack,export,perf]' | $(PACKAGES)
+	@touch $@ $(VENV)/.stack
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "[setup] installing all of that and the test tools"
-	@$(PIP) install -c constraints.txt -e '.[stack,export,train,language,mcp,cache,redis,milvus,tracing,dev]' | $(PACKAGES)
-	@touch $@ $(VENV)/.stack
+	@$(PIP) install -c constraints.txt -e '.[stack,export,train,perf,language,mcp,cache,redis,milvus,tracing,dev]' | $(PACKAGES)
+	@touch $@ $(VENV)/.stack $(VENV)/.perf
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -11,9 +13,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     rungs = commands.add_parser("ladder", help="what routing costs, rung by rung, in one run")
-    rungs.add_argument("--requests", type=int, default=800, help="per rung, round and number of connections")
-    rungs.add_argument("--rounds", type=int, default=3)
-    rungs.add_argument("--connections", type=int, action="append", help="default: 1 and 8")
+    rungs.add_argument("--requests", type=int, default=400, help="per rung, round and number of connections")
+    rungs.add_argument("--rounds", type=int, default=5)
+    beside = commands.add_parser("peers", help="LiteLLM and semantic-router beside us, on the same weights and prompts")
+    beside.add_argument("--requests", type=int, default=100, help="per system, kind of prompts, connections and round")
+    beside.add_argument("--rounds", type=int, default=5)
+    beside.add_argument("--workers", type=int, default=1, help="processes of LiteLLM")
+    beside.add_argument("--environment", type=Path, help="virtual environment with LiteLLM and semantic-router")
+    flood = commands.add_parser("overload", help="twice the saturation: who is turned away, how slow, for how long")
+    flood.add_argument("--seconds", type=float, default=60, help="of each of three parts: 80 %%, 200 %%, 80 %% again")
+    flood.add_argument("--requests", type=int, default=2000, help="to find the saturation")
+    flood.add_argument("--workers", type=int, default=1, help="processes of the router")
+    gate = commands.add_parser("gate", help="ratios of a short run against those committed; exit status 1 if slower")
+    gate.add_argument("--write", action="store_true", help="make the baseline anew")
+    model = commands.add_parser("scale", help="replicas and GPUs for so many requests a second, by simulation")
+    model.add_argument("--requests", type=int, default=1000, help="of each measurement that it rests on")
+    model.add_argument("--rate", type=float, action="append", help="requests a second to plan for; repeat")
+    model.add_argument("--p99", type=float, help="milliseconds that 99 %% of requests must keep to, up to the backend")
+    model.add_argument(
+        "--gpu", action="append", metavar="TOKENS:MS:MS",
+        help="the encoder's time on a GPU for one row, and for each further one of a batch; repeat for each length",
+    )  # fmt: skip
+    whole = commands.add_parser("all", help="ladder, peers, overload, scale; their tables into docs/")
+    whole.add_argument("--documents", type=Path, default=Path("docs"))
+    whole.add_argument("--requests", type=int, default=400, help="per figure and round of the ladder")
+    whole.add_argument("--rounds", type=int, default=5)
+    whole.add_argument("--seconds", type=float, default=60, help="of each part of the overload")
+    whole.add_argument("--environment", type=Path, help="virtual environment with LiteLLM and semantic-router")
     streamed = commands.add_parser("streams", help="what a streamed answer costs, in each body mode")
     streamed.add_argument("--streams", type=int, default=64)
     streamed.add_argument("--chunks", type=int, default=500)
@@ -43,15 +69,45 @@ def main() -> None:
     accelerated.add_argument("--length", type=int, default=512, help="tokens of the load")
     accelerated.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled")
     accelerated.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
-    for command in (rungs, streamed, cached, long, quality, served, accelerated):
+    for command in (
+        rungs, beside, flood, gate, model, whole, streamed, cached, long, quality, served, accelerated
+    ):  # fmt: skip
         command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
     given = parser.parse_args()
+    # So that what was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Each needs other packages, and a GPU host has only those of its own.
     match given.command:
         case "ladder":
             from perf import ladder
 
-            ladder.run(given.requests, given.rounds, given.connections or [1, 8], given.out)
+            ladder.run(given.requests, given.rounds, given.out)
+        case "peers":
+            from perf import peers
+
+            environment = given.environment or peers.ENVIRONMENT
+            peers.run(given.requests, given.rounds, given.out, workers=given.workers, environment=environment)
+        case "overload":
+            from perf import overload
+
+            overload.run(given.seconds, given.requests, given.out, workers=given.workers)
+        case "gate":
+            from perf import gate
+
+            raise SystemExit(gate.run(given.out, write=given.write))
+        case "scale":
+            from perf import scale
+
+            gpu = dict(scale.gpu_time(text) for text in given.gpu or ())
+            scale.run(given.requests, given.out, rates=given.rate or scale.RATES, p99=given.p99,
+                      gpu={**scale.ASSUMED_GPU, **gpu})  # fmt: skip
+        case "all":
+            from perf import documents
+
+            documents.run(
+                given.out, given.documents, requests=given.requests, rounds=given.rounds, seconds=given.seconds,
+                environment=given.environment or documents.peers.ENVIRONMENT,
+            )  # fmt: skip
         case "streams":
             from perf import streams
 

@@ -44,7 +44,7 @@ def run(requests: int, rounds: int, entries: int, out: Path) -> None:
         uncached = json.loads(json.dumps(CACHED))
         del uncached["global"]
         ports = {
-            "Envoy alone": site.gateway("alone", CACHED, with_router=False),
+            "Envoy alone": site.gateway("alone", CACHED, processor="nobody"),
             "no cache": site.gateway("uncached", uncached),
             "cache": site.gateway("cached", CACHED),
         }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -24,7 +26,8 @@ from router.stack import envoy, triton
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
-FIRST_PORT = 27100
+FIRST_PORT, PORTS = 27100, 100
+Processor = Literal["router", "nothing", "nobody"]
 
 
 def machine() -> str:
@@ -39,19 +42,26 @@ class Site:
     """Ends with ``stack`` all that it started. ``directory`` takes configurations and logs."""
 
     def __init__(self, directory: Path, stack: ExitStack, *, with_triton: bool = True) -> None:
-        self._directory, self._stack = directory, stack
+        self.directory, self._stack = directory, stack
+        # A part that is left over from a run that was killed would be measured instead of ours.
+        for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
         self.backend_port, self.triton_port, self._next_port = FIRST_PORT, FIRST_PORT + 1, FIRST_PORT + 10
         self._started: dict[str, subprocess.Popen[bytes]] = {}
-        self._start("backend", [sys.executable, "-m", "perf.backend", str(self.backend_port)])
+        self._commands: dict[str, tuple[list[str], dict[str, str] | None, Path]] = {}
+        self.start("backend", [sys.executable, "-m", "perf.backend", str(self.backend_port)])
         if with_triton:
             metrics = FIRST_PORT + 2
             server = triton.prepare(REPOSITORY, directory, grpc_port=self.triton_port, metrics_port=metrics)
             stack.callback(server.remove_shared_memory)
-            self._start("triton", list(server.command), server.environment)
+            self.start("triton", list(server.command), server.environment)
 
-    def gateway(self, name: str, document: dict[str, Any], *, with_router: bool = True, **services: Any) -> int:
+    def gateway(self, name: str, document: dict[str, Any], *, processor: Processor = "router", **services: Any) -> int:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.
 
+        ``processor`` is what Envoy asks: our router, an ext_proc that does nothing (perf/passthrough.py), or nobody.
         All its models are served by the one backend. Of answers only headers are looked at and nothing is cached,
         unless ``document`` or ``services`` (sections of ``global.services``) say otherwise.
         """
@@ -65,33 +75,41 @@ class Site:
             "inference": {"endpoint": f"127.0.0.1:{self.triton_port}"},
             "services": {
                 "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1, **services.pop("envoy", {})},
-                "extproc": {"port": first + 2},
                 "api": {"port": first + 3},
                 "observability": {"metrics": {"port": first + 4}, "usage": services.pop("usage", {"answers": False})},
+                "extproc": {"port": first + 5, **services.pop("extproc", {})},
                 **services,
             },
             "stores": stores,
         }
-        path = self._directory / f"{name}.yaml"
+        path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump(document))
-        if with_router:
+        if processor == "router":
             serve = [sys.executable, "-m", "router.cli", "serve", "--config", str(path)]
-            self._start(f"router-{name}", [*serve, "--repository", str(REPOSITORY)])
-        workers = [("127.0.0.1", first + 2)]
-        bootstrap = envoy.write(load(path).config, self._directory / f"envoy-{name}", workers=workers)
-        if not with_router:
-            _without_ext_proc(bootstrap, document["providers"]["models"][-1]["name"])
+            self.start(f"router-{name}", [*serve, "--repository", str(REPOSITORY)])
+        elif processor == "nothing":
+            self.start(f"nothing-{name}", [sys.executable, "-m", "perf.passthrough", str(first + 5)])
+        workers = [
+            ("127.0.0.1", first + 5 + number) for number in range(load(path).config.global_.services.extproc.workers)
+        ]
+        bootstrap = envoy.write(load(path).config, self.directory / f"envoy-{name}", workers=workers)
+        if processor != "router":
+            _without_router(bootstrap, document["providers"]["models"][-1]["name"], keep_filter=processor == "nothing")
         binary = shutil.which("envoy", path=str(Path(sys.executable).parent))
-        self._start(f"envoy-{name}", [str(binary), "-c", str(bootstrap), "-l", "error", "--disable-hot-restart"])
+        self.start(f"envoy-{name}", [str(binary), "-c", str(bootstrap), "-l", "error", "--disable-hot-restart"])
         return first
+
+    def extproc_port(self, gateway: int) -> int:
+        """Where the first worker listens of the router behind that port of Envoy's."""
+        return gateway + 5
 
     def metrics_url(self, gateway: int) -> str:
         return f"http://127.0.0.1:{gateway + 4}/metrics"
 
     def wait_until_routed(self, models: dict[int, str], seconds: float = 60) -> None:
-        """Until each gateway answers for its model, and nothing is degraded."""
+        """Until each gateway answers for its model, and nothing is degraded; at once an error when a part has ended."""
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and not self._ended():
             try:
                 tried = [
                     asyncio.run(closed_loop(port, chat_bodies(["hello"], model), 1, 1))
@@ -99,59 +117,116 @@ class Site:
                 ]
             except (OSError, asyncio.IncompleteReadError):
                 tried = []
-            if tried and not any(samples.errors for samples in tried):
+            # A part that could not listen ends a little later than another's answer comes from its port.
+            if tried and not any(samples.errors for samples in tried) and not self._ended():
                 return
             time.sleep(0.2)
-        logs = {path.name: path.read_text()[-500:] for path in self._directory.glob("*.log")}
-        raise RuntimeError(f"the stack did not come up: {json.dumps(logs, indent=1)}")
+        logs = {path.name: path.read_text()[-500:] for path in self.directory.glob("*.log")}
+        ended = ", ".join(self._ended()) or "none"
+        raise RuntimeError(f"the stack did not come up; parts that ended: {ended}; {json.dumps(logs, indent=1)}")
+
+    def _ended(self) -> list[str]:
+        return [name for name, process in self._started.items() if process.poll() is not None]
 
     def cpu(self, name: str) -> float:
-        """Seconds of CPU that a process has used."""
-        fields = Path(f"/proc/{self._started[name].pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Seconds of CPU that a part has used, in all its processes."""
+        return sum(cpu(pid) for pid in self._members(name))
 
     def resident(self, name: str) -> float:
-        """MiB of memory that a process holds."""
-        return resident(self._started[name].pid)
+        """MiB of memory that a part holds, in all its processes; pages that they share count for each."""
+        return sum(resident(pid) for pid in self._members(name))
 
-    def _start(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
-        self._started[name] = self._stack.enter_context(self._process(name, command, environment))
+    def pid(self, name: str) -> int:
+        return self._started[name].pid
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of all that was started."""
+        return list(self._started)
+
+    def start(
+        self, name: str, command: list[str], environment: dict[str, str] | None = None, directory: Path = ROOT
+    ) -> None:
+        """Start a part that ends with this site; its log is ``NAME.log``."""
+        self._commands[name] = (command, environment, directory)
+        self._started[name] = self._stack.enter_context(self._process(name, command, environment, directory))
+
+    def end(self, name: str) -> None:
+        _end(self._started[name])
+
+    def restart(self, name: str) -> None:
+        """Start a part again that was ended; its log begins anew."""
+        self.start(name, *self._commands[name])
+
+    def _members(self, name: str) -> list[int]:
+        """Each part has a session of its own, which its children share."""
+        leader, members = self._started[name].pid, []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and _session(int(entry.name)) == leader:
+                members.append(int(entry.name))
+        return members
 
     @contextmanager
     def _process(
-        self, name: str, command: list[str], environment: dict[str, str] | None
+        self, name: str, command: list[str], environment: dict[str, str] | None, directory: Path
     ) -> Iterator[subprocess.Popen[bytes]]:
-        with (self._directory / f"{name}.log").open("wb") as log:
+        with (self.directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=ROOT, env=environment, start_new_session=True
+                command, stdout=log, stderr=log, cwd=directory, env=environment, start_new_session=True
             )
         try:
             yield process
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def resident(pid: int) -> float:
     """MiB of memory that a process holds."""
     status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    # A process that has ended and was not waited for has none.
+    line = next((line for line in status.splitlines() if line.startswith("VmRSS")), "VmRSS: 0 kB")
     return int(line.split()[1]) / 1024
 
 
-def _without_ext_proc(bootstrap: Path, model: str) -> None:
-    """Take the filter out and send everything to the one backend: Envoy as it would be without us."""
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used, to the nanosecond; none where it has ended.
+
+    Each process has a clock of its own, whose number is its id inverted, shifted by three, with 2 for what the
+    scheduler counts (clock_getcpuclockid(3)). `/proc` has the same in ticks of 10 ms.
+    """
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return 0.0
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _without_router(bootstrap: Path, model: str, *, keep_filter: bool) -> None:
+    """Send everything to the one backend, whatever ext_proc says; without the filter: Envoy as it would be alone."""
     document = json.loads(bootstrap.read_text())
     for listener in document["static_resources"]["listeners"]:
         for chain in listener.get("filter_chains", listener.get("filterChains", [])):
             for connection_manager in chain["filters"]:
                 config = connection_manager.get("typed_config", connection_manager.get("typedConfig"))
                 key = "http_filters" if "http_filters" in config else "httpFilters"
-                config[key] = [item for item in config[key] if "ext_proc" not in item["name"]]
+                if not keep_filter:
+                    config[key] = [item for item in config[key] if "ext_proc" not in item["name"]]
                 for key in ("rds", "early_header_mutation_extensions", "earlyHeaderMutationExtensions"):
                     config.pop(key, None)
                 config["route_config"] = {

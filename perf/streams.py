@@ -37,7 +37,7 @@ def run(streams: int, chunks: int, seconds: float, requests: int, rounds: int, o
     """First chunks of ``requests`` streams one after another, then ``streams`` at once of ``chunks`` each."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         site = Site(Path(directory), stack, with_triton=False)
-        ports = {ALONE: site.gateway("alone", DOCUMENT, with_router=False)}
+        ports = {ALONE: site.gateway("alone", DOCUMENT, processor="nobody")}
         for number, (mode, services) in enumerate(MODES.items()):
             ports[mode] = site.gateway(str(number), DOCUMENT, **services)
         site.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
@@ -53,10 +53,10 @@ async def _measure(
 ) -> list[dict[str, Any]]:
     firsts: dict[str, list[float]] = {mode: [] for mode in ports}
     for port in ports.values():
-        await _first_chunks(port, 20)
+        await first_chunks(port, 20)
     for number in range(rounds):
         for mode, port in ports.items():
-            firsts[mode] += await _first_chunks(port, requests)
+            firsts[mode] += await first_chunks(port, requests)
         print(f"round {number + 1} of {rounds} done", flush=True)
     rows = [{"mode": mode, "first_p50": at(ms, 0.5), "first_p99": at(ms, 0.99)} for mode, ms in firsts.items()]
     for row, (mode, port) in zip(rows, ports.items(), strict=True):
@@ -78,7 +78,7 @@ async def _measure(
     return rows
 
 
-async def _first_chunks(port: int, requests: int) -> list[float]:
+async def first_chunks(port: int, requests: int) -> list[float]:
     """Milliseconds from request to first chunk, on one kept-alive connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     taken = []

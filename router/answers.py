@@ -16,25 +16,34 @@ LARGEST = 8 * 1024 * 1024
 class Events:
     """Server-sent events out of pieces that end anywhere, also inside a character or a line end."""
 
-    __slots__ = ("_data", "_rest")
+    __slots__ = ("_data", "_rest", "held")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
+        # Bytes that wait for the end of their event.
+        self.held = 0
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """The data of each event that ``piece`` completes."""
-        held = self._rest + piece
+        self._rest.append(piece)
+        self.held += len(piece)
+        # A long line is put together once, when its end has come.
+        if b"\n" in piece or b"\r" in piece or any(part.endswith(b"\r") for part in self._rest[-2:-1]):
+            yield from self._lines(b"".join(self._rest))
+
+    def _lines(self, held: bytes) -> Iterator[bytes]:
         # A carriage return at the end may be half of a line end.
         whole = held[:-1] if held.endswith(b"\r") else held
         *lines, rest = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest + held[len(whole) :]
+        self._rest = [rest + held[len(whole) :]]
         for line in lines:
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
             elif not line and self._data:
                 yield b"\n".join(self._data)
                 self._data.clear()
+        self.held = len(self._rest[0]) + sum(map(len, self._data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,8 @@ class Answer(ABC):
         before = self.chunks
         for data in self._events.feed(piece):
             self._event(data)
+        if self._events.held > LARGEST:
+            self._broken, self._events = True, Events()
         return self.chunks > before
 
     def finish(self) -> None:
@@ -130,17 +141,19 @@ class Answer(ABC):
         """A piece of the answer's text."""
         if isinstance(text, str) and text:
             self.chunks += 1
-            if len(self.text) < LARGEST:
+            if len(self.text) + len(text) <= LARGEST:
                 self.text += text
+            else:
+                self._broken = True
 
     def _more_than_text(self) -> None:
         self.chunks += 1
         self.tool_calls = True
 
-    def _counted(self, written: Any, prompt: str, completion: str, cached: int) -> None:
-        """Usage as written, with the names of its two counts."""
+    def _counted(self, written: Any, prompt: str, completion: str, cached: int, beside: int = 0) -> None:
+        """Usage as written, with the names of its two counts; ``beside`` are tokens of the prompt not in the first."""
         if isinstance(written, dict):
-            self.usage = Usage(count(written.get(prompt)), count(written.get(completion)), cached)
+            self.usage = Usage(count(written.get(prompt)) + beside, count(written.get(completion)), cached)
             self.written_usage = written
 
 

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # Seconds that the end of the service may take for sending the last spans.
 FLUSH_WITHIN = 3.0
+# Seconds between attempts to encode the texts of a generation that went into service without.
+PREPARE_AGAIN = 1.0
 
 
 @dataclass(slots=True)
@@ -73,7 +75,10 @@ class Generations:
         self._records: Records | None = None
         self._classifiers: list[_Classifier] = []
         self._running = False
+        self._unprepared: Pipeline | None = None
+        self._late: asyncio.Task[None] | None = None
         self.current = self._build(first)
+        self._cache = self.current.cache
 
     async def prepare(self, loaded: Loaded) -> Pipeline:
         """A pipeline for ``loaded``, its texts encoded if the encoder answers; routing goes on with the current one.
@@ -86,14 +91,27 @@ class Generations:
         try:
             await pipeline.prepare()
         except Unavailable as unavailable:
-            # The encoder's watch prepares the current generation when it is back.
             log.warning("generation is not prepared", extra={"fields": {"reason": unavailable.reason}})
+            self._unprepared = pipeline
         return pipeline
 
     def commit(self, pipeline: Pipeline) -> None:
         """Route with ``pipeline`` from now on; requests in flight stay with theirs."""
         pipeline.adapters = self.current.adapters
         self.current = pipeline
+        if pipeline.cache is not self._cache:
+            self._retired += [self._cache] if self._cache is not None else []
+            self._cache = pipeline.cache
+        if pipeline is self._unprepared:
+            self._late = asyncio.create_task(self._prepare_late(pipeline))
+
+    async def _prepare_late(self, pipeline: Pipeline) -> None:
+        """An encoder that was too slow once is not down: its watch sees no coming back that would prepare anything."""
+        while pipeline is self.current:
+            await asyncio.sleep(PREPARE_AGAIN)
+            with contextlib.suppress(Unavailable):
+                await pipeline.prepare()
+                return
 
     @asynccontextmanager
     async def routing(self, out: TextIO = sys.stdout) -> AsyncIterator[Callable[[Request], Awaitable[Outcome]]]:
@@ -133,7 +151,8 @@ class Generations:
     async def forget_unused(self) -> None:
         """End MCP sessions and close stores that the current generation does not use."""
         while self._retired:
-            await self._retired.pop().store.close()
+            with contextlib.suppress(Exception):
+                await self._retired.pop().close()
         wanted = _mcp(self.current)
         for each in [each for each in self._classifiers if each.client.settings != wanted]:
             self._classifiers.remove(each)
@@ -157,7 +176,7 @@ class Generations:
             await asyncio.gather(*(each.run(partial(self._encoder_is_up, each)) for each in self._encoders))
         finally:
             self._running = False
-            tasks = [each.task for each in self._classifiers if each.task is not None]
+            tasks = [task for task in (self._late, *(each.task for each in self._classifiers)) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -166,7 +185,7 @@ class Generations:
                     await each.close()
             if self._cache is not None:
                 with contextlib.suppress(Exception):
-                    await self._cache.store.close()
+                    await self._cache.close()
 
     async def _encoder_is_up(self, encoder: Encoder) -> None:
         await self.current.prepare(encoder)
@@ -195,17 +214,15 @@ class Generations:
         if not settings.enabled or not _caches(loaded):
             return None
         # Among the settings is the embedding's model: vectors of two models must never meet.
-        if self._cache is None or (self._cache.settings, self._cache.identity) != (settings, identity):
-            if self._cache is not None:
-                self._retired.append(self._cache)
-            secret = settings.secret.get_secret_value().encode() if settings.secret else None
-            trunk = self._encoders.embedder(settings.embedding_model).trunk
-            assert trunk.embedding is not None
-            store = open_store(settings, trunk.embedding.dimension)
-            # Stores that replicas share keep bundles apart by this text.
-            model = self._checksum if trunk is self._encoders.embedder().trunk else f"{self._checksum}.{trunk.name}"
-            self._cache = SemanticCache(store, settings, identity, model, self._metrics, secret)
-        return self._cache
+        if self._cache is not None and (self._cache.settings, self._cache.identity) == (settings, identity):
+            return self._cache
+        secret = settings.secret.get_secret_value().encode() if settings.secret else None
+        trunk = self._encoders.embedder(settings.embedding_model).trunk
+        assert trunk.embedding is not None
+        store = open_store(settings, trunk.embedding.dimension)
+        # Stores that replicas share keep bundles apart by this text.
+        model = self._checksum if trunk is self._encoders.embedder().trunk else f"{self._checksum}.{trunk.name}"
+        return SemanticCache(store, settings, identity, model, self._metrics, secret)
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
         if settings is None or not settings.enabled:

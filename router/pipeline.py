@@ -252,9 +252,9 @@ class Pipeline:
             return self._to_named(sent, name, conceal=self._asks_usage(sent))
         parsed = perf_counter()
         repeat = self._memo.key(sent, request.body, request.headers) if self._memo is not None else None
-        if repeat is not None and (reply := await self._repeated(sent, repeat)) is not None:
-            return reply
         asked = Asked(prompt, sent, request.headers)
+        if repeat is not None and (reply := await self._repeated(asked, repeat)) is not None:
+            return reply
         route = await self.decide(asked)
         decided = perf_counter()
         if self._needs_identity(route):
@@ -272,7 +272,7 @@ class Pipeline:
         if question is not None:
             route.stages["cache"] = rewritten, perf_counter()
         self._timed(route, started, parsed, decided)
-        if question is not None and repeat is not None and self._memo is not None and not route.gathered.degraded:
+        if question is not None and repeat is not None and self._memo is not None and _decided_in_full(route):
             self._memo.note(repeat, question.exact, model, self._answer_headers(asked, route))
         if hit is not None:
             answered = sent.answer(hit.text, model, hit.usage)
@@ -289,16 +289,22 @@ class Pipeline:
         observer = self._observer(route.selection, sent, question, conceal=asks_usage)
         return Forward(headers, body, answer, tuple(changes.remove), observer, route)
 
-    async def _repeated(self, sent: ModelRequest, key: bytes) -> Reply | None:
+    async def _repeated(self, asked: Asked, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
         assert self._memo is not None
         recalled = await self._memo.recall(key)
         if recalled is None:
             return None
         hit, model, headers = recalled
-        answer = sent.answer(hit.text, model, hit.usage)
-        self._metrics.requests.labels(headers.get("x-vsr-selected-decision", ""), self._label(model), "cache").inc()
-        made = {"content-type": answer.content_type, "x-vsr-response-path": "cache"}
+        answer = asked.request.answer(hit.text, model, hit.usage)
+        decision = headers.get("x-vsr-selected-decision", "")
+        self._metrics.requests.labels(decision, self._label(model), "cache").inc()
+        fields = {"request_id": asked.headers.get("x-request-id"), "decision": decision,
+                  "category": headers.get("x-vsr-selected-category"), "model": model, "repeat": True}  # fmt: skip
+        log.info("routed", extra={"fields": fields})
+        replay = self._account(asked, {**self._when("cache"), **fields})
+        made = {"x-vsr-replay-id": replay} if replay is not None else {}
+        made |= {"content-type": answer.content_type, "x-vsr-response-path": "cache"}
         kept = {name: value for name, value in headers.items() if name != "server-timing"}
         return Reply(200, answer.body, kept | made | _cache_headers(hit))
 
@@ -326,7 +332,11 @@ class Pipeline:
             return None
         # A text that was read in windows is more than its embedding says.
         embedding = encoding.embedding if encoding is not None and encoding.windows == 1 else None
-        return self.cache.question(plugin.configuration, decision, asked.request, body, asked.headers, embedding)
+        selection = route.selection
+        return self.cache.question(
+            plugin.configuration, decision, asked.request, body, asked.headers, embedding,
+            model=(selection.base, selection.model),
+        )  # fmt: skip
 
     async def _found(self, sent: ModelRequest, question: Question | None) -> Hit | None:
         if self.cache is None or question is None:
@@ -446,7 +456,10 @@ class Pipeline:
         log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields | scores})
         if self._audit is None and self.records is None:
             return None
-        record = self._decision_record(asked, route, path, fields)
+        return self._account(asked, self._decision_record(asked, route, path, fields))
+
+    def _account(self, asked: Asked, record: dict[str, Any]) -> str | None:
+        """Write ``record`` to where records are kept; returns its id, if it can be looked up."""
         prompt = {"prompt": asked.prompt.encode("utf-8", "replace").decode()}
         if self._audit is not None and not self._audit.write(record | (prompt if self._audit_prompt else {})):
             self._metrics.audit_errors.inc()
@@ -472,6 +485,10 @@ class Pipeline:
             "ms": {stage: round((ended - began) * 1000, 3) for stage, (began, ended) in route.stages.items()},
         }
 
+    def _when(self, path: str) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return {"time": now, "generation": self.generation, "path": path}
+
     def _decision_record(self, asked: Asked, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Why this request went where it went, for whoever has to account for it."""
         matched = [
@@ -481,9 +498,7 @@ class Pipeline:
         ]
         verdicts = zip(self._routing.decisions, route.choice.verdicts, strict=True)
         return {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "generation": self.generation,
-            "path": path,
+            **self._when(path),
             **{name: value for name, value in fields.items() if name != "ms"},
             "adapter": route.selection.adapter,
             "matched_signals": matched,
@@ -513,6 +528,12 @@ def _matched(verdict: Verdict) -> bool:
 def _degraded(route: Route) -> list[str]:
     """Parts that the request went without."""
     return route.gathered.degraded + (["adapter"] if route.selection.missing is not None else [])
+
+
+def _decided_in_full(route: Route) -> bool:
+    """Whether the same request, asked again, would go the same way: nothing was missing or unknown."""
+    known = (found.matched is not None for found in route.gathered.evaluations.values())
+    return not _degraded(route) and all(known)
 
 
 def _mcp_settings(loaded: Loaded) -> McpSettings | None:

@@ -18,6 +18,9 @@ REASONS = frozenset(
     {"stop", "length", "tool_calls", "content_filter", "function_call", "stop_sequence", "abort", "error"}
 )
 
+# An event that is longer carries more than a count, and does not wait for its end.
+LONGEST_COUNT = 64 * 1024
+
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
@@ -27,22 +30,36 @@ class WithoutUsage:
     Whole events pass as they are; the beginning of one waits for its end.
     """
 
-    __slots__ = ("_held",)
+    __slots__ = ("_held", "_seam", "_size")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held: list[bytes] = []
+        self._size = 0
+        self._seam = b""
 
     def feed(self, piece: bytes, *, last: bool = False) -> bytes:
         """What the client is to get of the stream so far that it has not got yet."""
-        held, passed, start = self._held + piece, [], 0
+        self._held.append(piece)
+        self._size += len(piece)
+        # The end of an event may begin in the piece before.
+        seam = self._seam + piece
+        if last or self._size > LONGEST_COUNT or _EVENT_END.search(seam):
+            return self._passed(b"".join(self._held), last)
+        self._seam = seam[-3:]
+        return b""
+
+    def _passed(self, held: bytes, last: bool) -> bytes:
+        passed, start = [], 0
         for found in _EVENT_END.finditer(held):
             event = held[start : found.end()]
             if not _only_usage(event):
                 passed.append(event)
             start = found.end()
-        self._held = held[start:]
-        if last:
-            passed.append(self._held)
+        rest = held[start:]
+        if last or len(rest) > LONGEST_COUNT:
+            passed.append(rest)
+            rest = b""
+        self._held, self._size, self._seam = [rest], len(rest), rest[-3:]
         return b"".join(passed)
 
 
@@ -126,6 +143,11 @@ class Observer:
             return False
         self._answer = self._read(streamed)
         return True
+
+    @property
+    def shortens(self) -> bool:
+        """Whether the client may get less than the backend sends."""
+        return self._concealed is not None and self._answer is not None and self._answer.streamed
 
     def received(self, piece: bytes, *, last: bool = False) -> bytes | None:
         """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""

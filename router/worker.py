@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from router.cache.entry import StoreUnavailable
 from router.config import ConfigError, Loaded, loads
 from router.extproc.server import ExtProcServer
 from router.generations import Generations
@@ -93,7 +94,10 @@ async def _obey(lines: asyncio.StreamReader, generations: Generations) -> None:
             case "replay":
                 _answer({"done": "replay", "record": await generations.replay(message["id"])})
             case "purge":
-                _answer({"done": "purge", "count": await generations.purge(message["key"], message["decision"])})
+                try:
+                    _answer({"done": "purge", "count": await generations.purge(message["key"], message["decision"])})
+                except StoreUnavailable as unavailable:
+                    _answer({"done": "purge", "unavailable": unavailable.reason})
             case "adapters":
                 generations.know(_adapters(message["adapters"]))
             case _:
@@ -228,10 +232,17 @@ class Worker:
         return (await self._ask({"do": "replay", "id": name})).get("record")
 
     async def purge(self, key: str | None, decision: str | None) -> int:
-        """Empty the worker's cache, or a part of it; returns how many entries there were."""
+        """Empty the worker's cache, or a part of it; returns how many entries there were.
+
+        Raises:
+            StoreUnavailable: its store did not do it.
+        """
         if not self.ready.is_set():
             return 0
-        return int((await self._ask({"do": "purge", "key": key, "decision": decision})).get("count", 0))
+        answer = await self._ask({"do": "purge", "key": key, "decision": decision})
+        if "unavailable" in answer:
+            raise StoreUnavailable(answer["unavailable"])
+        return int(answer.get("count", 0))
 
     async def drained(self) -> None:
         if self.ready.is_set():

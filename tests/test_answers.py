@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.answers import Answer, Events, Usage
+from router.answers import LARGEST, Answer, Events, Usage
 from router.config.schema import Pricing, UsageSettings
 from router.dialects.chat import ChatAnswer
 from router.telemetry import Metrics
@@ -68,6 +68,30 @@ def test_a_stream_that_does_not_end_is_not_complete() -> None:
     assert not read([STREAM[: STREAM.index(b"data: [DONE]")]]).complete
     broken = STREAM.replace(b'data: {"choices": []', b'data: {"error": {"message": "x"}, "choices": []')
     assert not read([broken]).complete
+
+
+@pytest.mark.parametrize("part", ["tool_calls", "function_call", "annotations", "audio", "refusal"])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_is_more_than_text_is_noticed(part: str, streamed: bool) -> None:
+    said = {"role": "assistant", "content": "Hi", part: {"of": ["something"]}}
+    choices = [{"index": 0, "delta" if streamed else "message": said, "finish_reason": "stop"}]
+    body = json.dumps({"choices": choices})
+    answer = read([f"data: {body}\n\ndata: [DONE]\n\n".encode() if streamed else body.encode()], streamed)
+    assert answer.complete and answer.tool_calls
+
+
+def test_an_answer_that_is_too_long_to_be_kept_whole_is_not_complete() -> None:
+    pieces = [chunk({"content": "x" * (LARGEST // 8)}).encode() for _ in range(9)]
+    answer = read([*pieces, chunk({"content": "the end"}, "stop").encode(), b"data: [DONE]\n\n"])
+    assert not answer.complete
+    assert len(answer.text) <= LARGEST
+
+
+@pytest.mark.parametrize("line", [b"data: ", b"data: x\n" * 20], ids=["a line", "an event"])
+def test_an_event_without_an_end_is_not_held_forever(line: bytes) -> None:
+    answer = read([line + b"x" * 100_000] * (2 * LARGEST // 100_000))
+    assert answer._events.held <= LARGEST
+    assert not answer.complete
 
 
 def test_an_answer_in_one_piece() -> None:
@@ -182,6 +206,18 @@ def test_whole_events_do_not_wait() -> None:
     assert stream.feed(event) == event
     assert stream.feed(event + event[:9]) == event
     assert stream.feed(event[9:]) == event
+
+
+def test_a_long_event_does_not_wait_for_its_end() -> None:
+    without, long = WithoutUsage(), chunk({"content": "x" * 500_000}).encode()
+    pieces = [long[start : start + 1000] for start in range(0, len(long), 1000)]
+    waiting = most = 0
+    for piece in pieces:
+        waiting += len(piece) - len(without.feed(piece))
+        most = max(most, waiting)
+    assert waiting == 0 and most <= 70_000
+    count = json.dumps({"choices": [], "usage": USAGE})
+    assert without.feed(f"data: {count}\n\ndata: [DONE]\n\n".encode()) == b"data: [DONE]\n\n"
 
 
 @given(st.lists(st.sampled_from([b"data: x", b"\n\n", b"\r\n", b'{"usage":', b"\xff", COUNT[:-2], b""]), max_size=12))

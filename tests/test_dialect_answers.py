@@ -45,7 +45,7 @@ def responses_stream(last: dict[str, Any], *between: dict[str, Any]) -> bytes:
 
 
 def messages_stream(reason: str | None = "end_turn", *between: dict[str, Any]) -> bytes:
-    count = {"input_tokens": 7, "output_tokens": 0, "cache_read_input_tokens": 5}
+    count = {"input_tokens": 2, "output_tokens": 0, "cache_read_input_tokens": 5}
     delta = {"type": "content_block_delta", "index": 0}
     events = [
         {"type": "message_start", "message": {"content": [], "stop_reason": None, "usage": count}},
@@ -144,13 +144,14 @@ def made(status: str = "completed", **more: Any) -> bytes:
 
 def test_answers_in_one_piece() -> None:
     thought = {"type": "thinking", "thinking": "hm", "signature": "x"}
-    for reader, body in (
-        (ResponsesAnswer, made()),
-        (MessagesAnswer, message(thought, {"type": "text", "text": TEXT})),
+    for reader, body, prompt in (
+        (ResponsesAnswer, made(), 7),
+        # Anthropic counts what its cache gave beside the input, not in it.
+        (MessagesAnswer, message(thought, {"type": "text", "text": TEXT}), 12),
     ):
         answer = read(reader, body[:9], body[9:], streamed=False)
         assert (answer.text, answer.finish_reason, answer.complete) == (TEXT, "stop", True)
-        assert (answer.usage, answer.tool_calls) == (Usage(7, 3, 5), False)
+        assert (answer.usage, answer.tool_calls) == (Usage(prompt, 3, 5), False)
         assert not read(reader, body[:-1], streamed=False).complete
 
 

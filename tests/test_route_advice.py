@@ -86,7 +86,7 @@ def pipeline_of(config: str) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> Pipeline:
+async def pipeline() -> Pipeline:
     return pipeline_of(CONFIG)
 
 

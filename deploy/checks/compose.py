@@ -15,12 +15,20 @@ from router.config import load
 from router.stack.gateway import served_models
 
 FILE = Path(__file__).resolve().parents[1] / "compose" / "compose.yaml"
-_VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}")
+# Those without others inside.
+_VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])([^{}$]*))?\}")
 
 
 def interpolated(text: str, environment: Mapping[str, str]) -> str:
-    """As compose does: ``${NAME:-default}``."""
-    return _VARIABLE.sub(lambda found: environment.get(found[1], found[2] or ""), text)
+    """As compose does: ``${NAME}``, ``${NAME:-default}`` and ``${NAME:+instead}``, one in the other too."""
+
+    def value(found: re.Match[str]) -> str:
+        given, word = environment.get(found[1], ""), found[3] or ""
+        return (word if given else "") if found[2] == "+" else given or word
+
+    while _VARIABLE.search(text):
+        text = _VARIABLE.sub(value, text)
+    return text
 
 
 def problems(text: str, directory: Path = FILE.parent) -> list[str]:
@@ -33,7 +41,7 @@ def problems(text: str, directory: Path = FILE.parent) -> list[str]:
     except ValueError as error:
         return [str(error)]
     found = list(_among_services(document, directory))
-    return found + [flaw for profile in ("cpu", "gpu") for flaw in _router(document, profile, directory)]
+    return found or [flaw for profile in ("cpu", "gpu") for flaw in _router(document, profile, directory)]
 
 
 def _among_services(document: dict[str, Any], directory: Path) -> Iterator[str]:
@@ -58,6 +66,9 @@ def _among_services(document: dict[str, Any], directory: Path) -> Iterator[str]:
         image = service["image"]
         if ":" not in image or image.endswith(":latest"):
             yield f"{name}: image {image} is not pinned"
+        lays_out_its_backend = service.get("command", ())[:1] == ["tritonserver"] and image.endswith("-cpu")
+        if lays_out_its_backend and "/tmp:exec" not in service.get("tmpfs", ()):
+            yield f"{name}: runs its python backend from /tmp, which a tmpfs forbids without exec"
         if service.get("cap_drop") != ["ALL"] or "no-new-privileges:true" not in service.get("security_opt", ()):
             yield f"{name}: keeps capabilities or may gain privileges"
 
@@ -68,7 +79,8 @@ def _router(document: dict[str, Any], profile: str, directory: Path) -> Iterator
     router = services[f"router-{profile}"]
     config = load(directory / f"router-{profile}" / "config.yaml").config
     own = config.global_.services
-    published = {port.rpartition(":")[2] for port in router["ports"]}
+    network = services[router["network_mode"].partition(":")[2]]
+    published = {port.rpartition(":")[2] for port in network["ports"]}
     if str(own.envoy.port) not in published:
         yield f"router-{profile}: Envoy's port {own.envoy.port} is not published"
     names = {alias: each for each in services.values()

@@ -274,6 +274,16 @@ _ACTIVE = thing(
         "http": thing({"path": TEXT}, {"method": TEXT, "expectedStatuses": many(COUNT)}),
     },
 )
+_PASSIVE = thing(
+    {},
+    {
+        "splitExternalLocalOriginErrors": BOOLEAN,
+        "consecutiveLocalOriginFailures": COUNT,
+        "interval": DURATION,
+        "baseEjectionTime": DURATION,
+        "maxEjectionPercent": COUNT,
+    },
+)
 
 _ENVOY_EXTENSION_POLICY = resource(
     _ENVOY_GATEWAY,
@@ -293,7 +303,7 @@ _ENVOY_EXTENSION_POLICY = resource(
                         "backendSettings": thing(
                             {},
                             {"retry": _RETRY, "circuitBreaker": _CIRCUIT_BREAKER,
-                             "healthCheck": thing({}, {"active": _ACTIVE})},
+                             "healthCheck": thing({}, {"active": _ACTIVE, "passive": _PASSIVE})},
                         ),
                     },
                 ),
@@ -303,6 +313,17 @@ _ENVOY_EXTENSION_POLICY = resource(
         })
     },
 )  # fmt: skip
+
+_BACKEND_TRAFFIC_POLICY = resource(
+    _ENVOY_GATEWAY,
+    "BackendTrafficPolicy",
+    {
+        "spec": thing(
+            {"targetRefs": many(_TARGET, least=1, most=16)},
+            {"retry": _RETRY, "circuitBreaker": _CIRCUIT_BREAKER},
+        )
+    },
+)
 
 _CLIENT_TRAFFIC_POLICY = resource(
     _ENVOY_GATEWAY,
@@ -404,6 +425,7 @@ SCHEMAS: dict[tuple[str, str], Schema] = {
         _REFERENCE_GRANT,
         _ENVOY_PATCH_POLICY,
         _ENVOY_EXTENSION_POLICY,
+        _BACKEND_TRAFFIC_POLICY,
         _CLIENT_TRAFFIC_POLICY,
         _HTTP_ROUTE_FILTER,
         _ENVOY_FILTER,

@@ -13,14 +13,33 @@ from typing import Any
 
 Manifest = dict[str, Any]
 _TYPE = "type.googleapis.com/"
+# Envoy has these since 1.36. A gateway with an older one refuses the patch, or leaves it out and says nothing (Istio).
+TOO_NEW = frozenset({"status_on_error", "remove_on_match"})
 
 
 def problems(manifest: Manifest) -> list[str]:
     """What Envoy says of the fragments in an EnvoyPatchPolicy or EnvoyFilter; nothing for other kinds."""
     try:
-        return list(_refusals(manifest))
+        return [*too_new(manifest), *_refusals(manifest)]
     except PatchFails as error:
         return [str(error)]
+
+
+def too_new(manifest: Manifest) -> list[str]:
+    """Fields in the patches that gateways in use do not know yet; the Envoy here does."""
+    if manifest["kind"] not in ("EnvoyPatchPolicy", "EnvoyFilter"):
+        return []
+    return [f"{name} is too new for gateways in use" for name in sorted(TOO_NEW & set(_keys(manifest["spec"])))]
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _keys(inner)
 
 
 class PatchFails(Exception):
@@ -50,12 +69,15 @@ def _gateway() -> dict[str, Any]:
         # What a policy of the gateway's own puts before the router.
         "http_filters": [_jwt(), router],
     }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     return {
         "name": "listener",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 10080}},
-        "default_filter_chain": {
-            "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-        },
+        # A real one has the first for HTTPS, or the second for HTTP.
+        "filter_chains": [
+            {"filter_chain_match": {"server_names": ["llm.example.com"]}, "filters": copy.deepcopy(filters)}
+        ],
+        "default_filter_chain": {"filters": filters},
     }
 
 

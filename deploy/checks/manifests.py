@@ -105,6 +105,7 @@ class _Whole:
             "ConfigMap": self._config_map,
             "HTTPRoute": self._http_route,
             "EnvoyExtensionPolicy": self._extension_policy,
+            "BackendTrafficPolicy": self._traffic_policy,
             "EnvoyPatchPolicy": self._patch_policy,
             "EnvoyFilter": self._envoy_filter,
         }
@@ -216,6 +217,12 @@ class _Whole:
             for backend in processor["backendRefs"]:
                 if flaw := self._answers(backend["name"], backend["port"]):
                     yield flaw
+
+    def _traffic_policy(self, policy: Manifest) -> Iterator[str]:
+        routes = {each["metadata"]["name"] for each in self._manifests if each["kind"] == "HTTPRoute"}
+        for target in policy["spec"]["targetRefs"]:
+            if target["kind"] == "HTTPRoute" and target["name"] not in routes:
+                yield f"there is no HTTPRoute {target['name']}"
 
     def _patch_policy(self, policy: Manifest) -> Iterator[str]:
         patches = policy["spec"]["jsonPatches"]

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from router.api.advice import advice, asked_about
 from router.api.openapi import document, page
 from router.body import MalformedRequest
+from router.cache.entry import StoreUnavailable
 from router.dialects import ChatRequest
 from router.errors import error_body
 from router.explain import explain
@@ -122,6 +123,7 @@ def create_app(
         MalformedRequest: _malformed,
         ValidationError: _invalid,
         Unavailable: _unavailable,
+        StoreUnavailable: _store_unavailable,
     }
     middleware = [Middleware(_BearerToken, token=token)] if token else []
     return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
@@ -359,3 +361,7 @@ async def _malformed(request: Request, error: MalformedRequest) -> Response:
 
 async def _unavailable(request: Request, error: Unavailable) -> Response:
     return _error(503, f"the encoder is not available: {error.reason}", "encoder_unavailable")
+
+
+async def _store_unavailable(request: Request, error: StoreUnavailable) -> Response:
+    return _error(503, f"the cache's store is not available: {error.reason}", "cache_unavailable")

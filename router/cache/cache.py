@@ -85,6 +85,7 @@ class SemanticCache:
         self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
         self._secret = secret or secrets.token_bytes(32)
         self._flights = Flights()
+        self._closed = False
 
     def question(
         self,
@@ -94,11 +95,14 @@ class SemanticCache:
         rewritten: bytes,
         headers: Mapping[str, str],
         embedding: Vector | None,
+        *,
+        model: tuple[str, str] = ("", ""),
     ) -> Question | None:
         """What to look for; ``None`` if this request has no place in a cache.
 
         ``rewritten`` is the body as it goes to the backend; ``embedding`` that of the last user message, ``None`` if
-        there is none of the whole of it.
+        there is none of the whole of it. ``model`` is whose backends are asked, and the model or adapter that answers:
+        backends may know two of them by one name.
         """
         control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
         turns = request.turns()
@@ -107,7 +111,11 @@ class SemanticCache:
         prompt = turns[-1].text
         if not prompt.strip():
             return None
-        partition = self._partition(scope, decision.name, request, rewritten)
+        try:
+            partition = self._partition([request.NAME, scope, decision.name, *model], request, rewritten)
+        except (ValueError, RecursionError):
+            # Numbers of thousands of digits, or nesting as deep as it can be read at all.
+            return None
         semantic = plugin.mode != "exact" and request.said_plainly()
         return Question(
             exact=hashlib.sha256(f"{partition}\n{prompt}".encode("utf-8", "replace")).hexdigest(),
@@ -125,11 +133,11 @@ class SemanticCache:
         """See :func:`router.cache.scope.scope_of`."""
         return scope_of(kind, self.identity, headers, self._secret, anonymous=self.settings.anonymous)
 
-    def _partition(self, scope: str, decision: str, request: ModelRequest, rewritten: bytes) -> str:
+    def _partition(self, names: list[str], request: ModelRequest, rewritten: bytes) -> str:
         """Everything that shapes the answer, but the words of the last user turn."""
         body = {name: value for name, value in json.loads(rewritten).items() if name not in NOT_THE_ANSWER}
-        # The dialect too: one body may mean two things, and usage is kept in the backend's own words.
-        whole = json.dumps([request.NAME, scope, decision, self._checksum, request.shape(body)], sort_keys=True)
+        # Among the names is the dialect's: one body may mean two things, and usage is in the backend's own words.
+        whole = json.dumps([*names, self._checksum, request.shape(body)], sort_keys=True)
         return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
 
     async def find(self, question: Question) -> Hit | None:
@@ -138,22 +146,26 @@ class SemanticCache:
         if question.may_read:
             try:
                 result, hit = await self._found(question)
-            except StoreUnavailable as unavailable:
-                log.warning("cache is not used", extra={"fields": {"reason": unavailable.reason}})
+            except Exception as error:
+                _complain("cache is not used", error)
                 result = "unavailable"
         self._metrics.cache.labels(question.decision, result).inc()
         return hit
 
     async def recall(self, exact: str) -> Hit | None:
         """The answer under an exact key, for a request that was looked up before."""
+        return await self._under(exact, "exact", "repeat")
+
+    async def _under(self, exact: str, kind: str, result: str) -> Hit | None:
         try:
             entry = await self.store.get(exact)
-        except StoreUnavailable:
+            hit = None if entry is None else self._hit(kind, 1.0, entry)
+        except Exception as error:
+            _complain("cache is not used", error)
             return None
-        if entry is None:
-            return None
-        self._metrics.cache.labels(entry.decision, "repeat").inc()
-        return self._hit("exact", 1.0, entry)
+        if entry is not None:
+            self._metrics.cache.labels(entry.decision, result).inc()
+        return hit
 
     async def _found(self, question: Question) -> tuple[str, Hit | None]:
         entry = await self.store.get(question.exact)
@@ -179,14 +191,7 @@ class SemanticCache:
         seconds = self.settings.coalesce_ms / 1000
         if not (seconds and question.may_read and await self._flights.wait(question.exact, seconds)):
             return None
-        try:
-            entry = await self.store.get(question.exact)
-        except StoreUnavailable:
-            return None
-        if entry is None:
-            return None
-        self._metrics.cache.labels(question.decision, "coalesced").inc()
-        return self._hit("coalesced", 1.0, entry)
+        return await self._under(question.exact, "coalesced", "coalesced")
 
     async def keep(self, question: Question, answer: Answer | None) -> None:
         """Store a complete answer; anything else is let go."""
@@ -196,8 +201,13 @@ class SemanticCache:
         finally:
             self._flights.land(question.exact)
 
+    async def close(self) -> None:
+        """Let go of the store, and keep nothing more: answers may still be on their way to it."""
+        self._closed = True
+        await self.store.close()
+
     async def _store(self, question: Question, answer: Answer) -> None:
-        if not question.may_store or not answer.complete or answer.finish_reason != "stop":
+        if self._closed or not question.may_store or not answer.complete or answer.finish_reason != "stop":
             return
         if answer.tool_calls or not answer.text:
             return
@@ -210,8 +220,8 @@ class SemanticCache:
             await self.store.put(entry)
             if self.settings.backend_type == "memory":
                 self._metrics.cache_entries.set(await self.store.size())
-        except StoreUnavailable as unavailable:
-            log.warning("answer is not kept", extra={"fields": {"reason": unavailable.reason}})
+        except Exception as error:
+            _complain("answer is not kept", error)
             self._metrics.cache.labels(question.decision, "not_kept").inc()
 
     def _hit(self, kind: str, similarity: float, entry: Entry) -> Hit:
@@ -259,6 +269,12 @@ def controls(headers: Mapping[str, str]) -> set[str]:
     """What the client asks of caches, in words such as `no-store`."""
     said = f"{headers.get('cache-control', '')},{headers.get('x-vsr-cache-control', '')}"
     return {word.strip() for word in said.lower().split(",")}
+
+
+def _complain(event: str, error: Exception) -> None:
+    """Whatever a store does, requests go on. The text of an error may quote what was stored."""
+    reason = error.reason if isinstance(error, StoreUnavailable) else type(error).__name__
+    log.warning(event, extra={"fields": {"reason": reason}})
 
 
 def _first(own: float | None, general: float) -> float:

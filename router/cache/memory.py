@@ -77,6 +77,8 @@ class MemoryStore:
                 return [(score, self._whole(held)) for score, held in found]
             for held in expired:
                 self._drop(held.entry.key)
+            # Where many alike have expired together, a few a round would take as many searches.
+            self._sweep()
         return []
 
     async def put(self, entry: Entry) -> None:
@@ -113,8 +115,10 @@ class MemoryStore:
         return len(gone)
 
     async def size(self) -> int:
-        while self._sweep():
-            pass
+        more = self._sweep()
+        while more:
+            await asyncio.sleep(0)
+            more = self._sweep()
         return len(self._held)
 
     async def close(self) -> None:

@@ -242,6 +242,12 @@ class MilvusStore:
             raise StoreUnavailable("refused" if refused else "error", str(error)) from error
         except OSError as error:
             raise StoreUnavailable("connection", str(error)) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Another call found the connection lost, and the client was closed under this one.
+            raise StoreUnavailable("connection", "the client was closed") from error
 
 
 def _lost(error: Exception) -> bool:

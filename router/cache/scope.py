@@ -7,13 +7,18 @@ who sets them; otherwise it is the credential that tells callers apart, and only
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 from router.config.schema import Identity as IdentitySettings
 from router.identity import identify
 
-CREDENTIALS = ("authorization", "x-api-key", "api-key")
+CREDENTIALS = (
+    "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key", "proxy-authorization",
+)  # fmt: skip
+# What tells callers apart that bring none of them. Beside a key, cookies may as well be a load balancer's.
+SESSIONS = ("cookie", "x-forwarded-client-cert")
 
 
 def scope_of(
@@ -30,8 +35,13 @@ def scope_of(
         # Only a tenant that somebody vouches for; a credential says nothing of tenants.
         return f"tenant:{caller.tenant}" if caller is not None and caller.tenant else None
     if caller is not None:
-        return f"user:{caller.user}"
-    given = [f"{name}:{headers[name]}" for name in CREDENTIALS if headers.get(name)]
+        # Two tenants may each have an "alice".
+        return f"member:{json.dumps([caller.tenant, caller.user])}" if caller.tenant else f"user:{caller.user}"
+    given = _given(CREDENTIALS, headers) or _given(SESSIONS, headers)
     if given:
         return "credential:" + hmac.new(secret, "\n".join(given).encode("utf-8", "replace"), sha256).hexdigest()
     return "anonymous" if anonymous else None
+
+
+def _given(names: Iterable[str], headers: Mapping[str, str]) -> list[str]:
+    return [f"{name}:{headers[name]}" for name in names if headers.get(name)]

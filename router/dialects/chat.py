@@ -30,6 +30,8 @@ from router.dialects.request import (
 PATH = "/v1/chat/completions"
 
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+# Beside its text, in a message or a piece of one.
+_MORE_THAN_TEXT = ("tool_calls", "function_call", "annotations", "audio", "refusal")
 
 
 class ChatAnswer(Answer):
@@ -58,7 +60,7 @@ class ChatAnswer(Answer):
                 self._heard(said["content"])
             elif said.get("reasoning_content") or said.get("reasoning"):
                 self.chunks += 1
-            if said.get("tool_calls"):
+            if any(said.get(name) for name in _MORE_THAN_TEXT):
                 self._more_than_text()
 
 

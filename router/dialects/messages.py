@@ -84,7 +84,10 @@ class MessagesAnswer(Answer):
         """A stream counts twice: the prompt at its start, all of it at its end."""
         if isinstance(usage, dict):
             known = (self.written_usage or {}) | {name: value for name, value in usage.items() if value is not None}
-            self._counted(known, "input_tokens", "output_tokens", count(known.get("cache_read_input_tokens")))
+            cached = count(known.get("cache_read_input_tokens"))
+            beside = cached + count(known.get("cache_creation_input_tokens"))
+            # `input_tokens` are only those that were neither read from the backend's cache nor written to it.
+            self._counted(known, "input_tokens", "output_tokens", cached, beside)
 
     def _stop(self, reason: Any) -> None:
         if isinstance(reason, str):

@@ -121,7 +121,10 @@ class ModelRequest(Body, ABC):
             return [rest]
         *before, last = said
         content = last.get("content")
-        parts = [part for part in content if not _is_text(part)] if isinstance(content, list) else []
+        parts = content if isinstance(content, list) else [content]
+        if last.get("type") in (None, "message"):
+            # Where an image stands between texts is part of what is asked.
+            parts = [None if _is_text(part) else part for part in parts]
         return [rest, before, {name: value for name, value in last.items() if name != "content"}, parts]
 
     def said_plainly(self) -> bool:

@@ -122,17 +122,18 @@ def _message(command: Command) -> bytes:
             return _serialize(message)
         case phases.ContinueTrailers():
             return _CONTINUE_TRAILERS
-        case phases.ContinueResponse(set=headers, watch=watch):
-            _set_headers(message.response_headers.response.header_mutation, headers)
+        case phases.ContinueResponse(set=headers, watch=watch, remove=remove):
+            mutation = message.response_headers.response.header_mutation
+            mutation.remove_headers.extend(remove)
+            _set_headers(mutation, headers)
             return _serialize(message) + (_WATCH if watch else _OVERRIDE)
         case phases.ContinueResponseBody(echo=None, replaced=None):
             return _CONTINUE_RESPONSE_BODY
         case phases.ContinueResponseBody(echo=None, replaced=replaced):
-            mutation = message.response_body.response.body_mutation
             if replaced:
-                mutation.body = replaced
+                message.response_body.response.body_mutation.body = replaced
             else:
-                mutation.clear_body = True
+                message.response_body.response.body_mutation.clear_body = True
             return _serialize(message)
         case phases.ContinueResponseBody(echo=echo, end_of_stream=last):
             return _response_piece(echo or b"", last)

@@ -76,12 +76,16 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeaders:
-    """The answer's headers; ``status`` of 0 means that there was none. ``watched``: somebody wants its body."""
+    """The answer's headers; ``status`` of 0 means that there was none.
+
+    ``watched``: somebody wants its body. ``shortened``: pieces of it may be replaced by less.
+    """
 
     status: int = 0
     headers: HeaderList = ()
     end_of_stream: bool = False
     watched: bool = False
+    shortened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +185,11 @@ class ContinueTrailers:
 
 @dataclass(frozen=True, slots=True)
 class ContinueResponse:
-    """Set headers on the answer; ``watch`` asks for its body in pieces."""
+    """Set and remove headers of the answer; ``watch`` asks for its body in pieces."""
 
     set: HeaderList = ()
     watch: bool = False
+    remove: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +393,8 @@ class Exchange:
         # A FULL_DUPLEX_STREAMED answer is ours to send back, watched or not.
         watch = (event.watched or self._answer_mode is BodyMode.FULL_DUPLEX_STREAMED) and not event.end_of_stream
         self._phase = _Phase.WATCHING if watch else _Phase.CLOSED
-        return ContinueResponse(self._answer_headers, watch)
+        # A backend may have said how long its stream is.
+        return ContinueResponse(self._answer_headers, watch, ("content-length",) if watch and event.shortened else ())
 
     def _answer_piece(self, event: ResponseBody) -> Command:
         if event.end_of_stream:

@@ -212,7 +212,8 @@ def _observed(observer: Observer, event: Event) -> Event:
     """Tell ``observer`` of an answer's part; its wish to see the body goes into the event."""
     match event:
         case ResponseHeaders():
-            return replace(event, watched=observer.answered(event.status, dict(event.headers)))
+            watched = observer.answered(event.status, dict(event.headers))
+            return replace(event, watched=watched, shortened=observer.shortens)
         case ResponseBody():
             event = replace(event, replaced=observer.received(event.body, last=event.end_of_stream))
             if event.end_of_stream:

@@ -131,6 +131,9 @@ from envoy_data_plane.google.protobuf import Struct
 from router.config.schema import Config, EnvoySettings, ProviderModel, Reliability, RouterTls
 from router.errors import ANTHROPIC_PATH, refusal_body
 
+# A host that refuses has the fewest requests, so `LEAST_REQUEST` draws it again and again: five draws for another one
+# were seen to be too few.
+_DRAWS = 30
 BASE_MODEL_HEADER = "x-gateway-base-model-name"
 SELECTED_MODEL_HEADER = "x-selected-model"
 INTERNAL_PREFIX = "x-vsr-"
@@ -303,7 +306,7 @@ def ext_proc_filter(config: Config) -> ExternalProcessor:
                 num_retries=3,
                 retry_on="connect-failure,reset,refused-stream,unavailable,cancelled",
                 retry_back_off=BackoffStrategy(base_interval=_seconds(0.01), max_interval=_seconds(0.05)),
-                host_selection_retry_max_attempts=5,
+                host_selection_retry_max_attempts=_DRAWS,
                 retry_host_predicate=[
                     GrpcRetryHostPredicate(
                         name="envoy.retry_host_predicates.previous_hosts",
@@ -604,7 +607,7 @@ def _forward(config: Config, model: ProviderModel, headers: Sequence[HeaderMatch
                 # Never after the backend has read the request: a generation must not run twice.
                 retry_on="connect-failure,reset-before-request",
                 num_retries=retries,
-                host_selection_retry_max_attempts=5,
+                host_selection_retry_max_attempts=_DRAWS,
                 retry_host_predicate=[
                     RetryPolicyRetryHostPredicate(
                         name="envoy.retry_host_predicates.previous_hosts",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from router.cache.cache import Memo, Question, SemanticCache
+from router.cache.entry import Entry
 from router.cache.memory import MemoryStore
 from router.cache.scope import scope_of
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
@@ -185,6 +186,31 @@ async def test_several_choices_have_no_place_in_it(
     assert asked(cache, "   ") is None
 
 
+async def test_a_number_that_cannot_be_read_is_sent_on_without_it(cache: SemanticCache) -> None:
+    body = b'{"seed": ' + b"1" * 5000 + b', "messages": [{"role": "user", "content": "hi"}]}'
+    assert cache.question(SemanticCacheSettings(), DECISION, ChatRequest.parse(body), body, ADA, None) is None
+
+
+class Odd(MemoryStore):
+    """A store that holds what is no answer, and breaks on what it is given."""
+
+    async def get(self, key: str) -> Entry | None:
+        return Entry(key, "p", "d", "What is the capital of France?", None, b'{"version": 2}', 0, 1)
+
+    async def put(self, entry: Entry) -> None:
+        raise TypeError("no")
+
+
+async def test_whatever_a_store_does_is_a_miss() -> None:
+    cache = SemanticCache(Odd(1), CacheSettings(coalesce_ms=10), Identity(), "sum", Metrics(), b"key")
+    question = asked(cache)
+    assert question is not None
+    assert await cache.find(question) is None
+    assert await cache.recall(question.exact) is None
+    cache.sent(question)
+    await cache.keep(question, answer())
+
+
 # --- dialects ------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +260,21 @@ async def test_what_shapes_an_answer_in_each_dialect(
     assert await hit(cache, asked_in(dialect, cache, **other)) is None
 
 
+async def test_where_an_image_stands_is_part_of_the_question(cache: SemanticCache) -> None:
+    before, after = ({"type": "text", "text": text} for text in ("Before:", "After:"))
+    one, two = ({"type": "image_url", "image_url": {"url": f"data:{name}"}} for name in "12")
+    await kept(cache, asked(cache, [before, one, after, two]))
+    assert await hit(cache, asked(cache, [before, one, after, two])) == "exact"
+    assert await hit(cache, asked(cache, [before, after, one, two])) is None
+
+
+async def test_an_item_behind_the_question_is_part_of_it(cache: SemanticCache) -> None:
+    first, other = ({"input": [*SAID, {"type": "note", "content": text}]} for text in ("brief", "long"))
+    await kept(cache, asked_in(ResponsesRequest, cache, **first))
+    assert await hit(cache, asked_in(ResponsesRequest, cache, **first)) == "exact"
+    assert await hit(cache, asked_in(ResponsesRequest, cache, **other)) is None
+
+
 @pytest.mark.parametrize(
     ("dialect", "members"),
     [
@@ -263,7 +304,7 @@ def scope(kind: str, settings: Identity, headers: dict[str, str], anonymous: boo
 
 def test_callers_are_told_apart_by_what_can_be_believed() -> None:
     forged = {"x-authz-user-id": "ada", "x-tenant-id": "acme"}
-    assert scope("user", BELIEVED, forged) == "user:ada"
+    assert scope("user", BELIEVED, {"x-authz-user-id": "ada"}) == "user:ada"
     assert scope("tenant", BELIEVED, forged) == "tenant:acme"
     assert scope("user", Identity(), forged) == "anonymous", "claims that nobody vouches for are none"
     assert scope("tenant", Identity(), forged) is None
@@ -272,3 +313,22 @@ def test_callers_are_told_apart_by_what_can_be_believed() -> None:
     ada, bob = scope("user", Identity(), ADA), scope("user", Identity(), BOB)
     assert ada != bob and ada is not None and "ada" not in ada.removeprefix("credential:")
     assert scope("user", Identity(), {**ADA, "x-authz-user-id": "bob"}) == ada
+
+
+async def test_two_tenants_may_have_a_user_of_one_name(clock: Clock) -> None:
+    acme, rival = ({"x-authz-user-id": "ada", "x-tenant-id": tenant} for tenant in ("acme", "rival"))
+    assert len({scope("user", BELIEVED, headers) for headers in (acme, rival, {"x-authz-user-id": "ada"})}) == 3
+    # The memo's keys are of users, also where answers are shared by tenant.
+    cache = SemanticCache(MemoryStore(10, clock=clock), CacheSettings(), BELIEVED, "sum", Metrics(), b"key", clock)
+    memo, body = Memo(cache, 10), json.dumps({"messages": SAID}).encode()
+    assert memo.key(ChatRequest.parse(body), body, acme) != memo.key(ChatRequest.parse(body), body, rival)
+
+
+@pytest.mark.parametrize("name", ["x-goog-api-key", "ocp-apim-subscription-key", "cookie", "x-forwarded-client-cert"])
+def test_whoever_brings_something_to_be_known_by_is_not_anonymous(name: str) -> None:
+    ada, bob = (scope("user", Identity(), {name: f"session={who}"}) for who in ("ada", "bob"))
+    assert len({ada, bob, "anonymous"}) == 3
+
+
+def test_a_load_balancers_cookie_beside_a_key_makes_nobody_else_of_a_caller() -> None:
+    assert scope("user", Identity(), {**ADA, "cookie": "lb=1"}) == scope("user", Identity(), {**ADA, "cookie": "lb=2"})

@@ -24,6 +24,8 @@ APART = [
     ("Are you open on Monday?", "Are you open on Tuesday?", "date"),
     ("Who founded the company Siemens?", "Who founded the company Bosch?", "name"),
     ("How do I make bread?", "Why do I make bread?", "content"),
+    ("What is printed?\nfor i in x:\n    a()\n    b()", "What is printed?\nfor i in x:\n    a()\nb()", "text"),
+    ("What is printed? print('a  b' == 'a b')", "What is printed? print('a b' == 'a b')", "text"),
 ]
 ALIKE = [
     ("What is the capital of France?", "what's the capital of france"),

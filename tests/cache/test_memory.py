@@ -290,3 +290,37 @@ def test_a_large_cache_asks_for_its_library_at_once(monkeypatch: pytest.MonkeyPa
     MemoryStore(4096)
     with pytest.raises(RuntimeError, match=r"triton-router\[cache\]"):
         MemoryStore(4097)
+
+
+async def test_counting_lets_others_run_while_it_drops_what_has_expired() -> None:
+    clock = Clock()
+    store = MemoryStore(4000, clock=clock)
+    for number in range(4000):
+        await store.put(entry(number, embedding=None))
+    clock.now += 60
+    counting = asyncio.create_task(store.size())
+    turns = 0
+    while not counting.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert await counting == 0
+    assert turns >= 4000 // memory.BATCH
+    await store.close()
+
+
+async def test_alike_ones_that_expired_together_take_few_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, searches, nearest = Clock(), 0, Vectors.nearest
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal searches
+        searches += 1
+        return nearest(*arguments)
+
+    monkeypatch.setattr(Vectors, "nearest", counted)
+    store = MemoryStore(4000, clock=clock)
+    for number in range(4000):
+        await store.put(entry(number))
+    clock.now += 60
+    assert await store.nearest("aa", EAST, 4, 0.5) == []
+    assert searches <= 100
+    await store.close()

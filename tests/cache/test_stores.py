@@ -355,6 +355,21 @@ async def test_milvus_cut_off_and_back(milvus: Server) -> None:
         await store.close()
 
 
+async def test_milvus_closed_under_a_call(milvus: Server) -> None:
+    wire = Wire(milvus.port)
+    await wire.join()
+    store = MilvusStore(f"http://127.0.0.1:{wire.port}", DIMENSION, 30.0)
+    await until(lambda: found(store))
+    wire.hold()
+    call = asyncio.create_task(store.get(f"{1:064x}"))
+    await asyncio.sleep(0.2)
+    await store.close()
+    with pytest.raises(StoreUnavailable) as refusal:
+        await call
+    assert refusal.value.reason == "connection"
+    await wire.cut()
+
+
 async def test_milvus_started_again(tmp_path: Path) -> None:
     server = milvus_server(tmp_path)
     store = MilvusStore(f"http://127.0.0.1:{server.port}", DIMENSION, 0.5)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from router.cache import english, synonyms
 from router.cache.guard import difference
+from router.wording import english, synonyms
 
 TEXTS = (synonyms.VERBS, synonyms.NOUNS, synonyms.ADJECTIVES, synonyms.OTHERS)
 GROUPS = [group for text in TEXTS for group in synonyms.groups(text)]

@@ -6,6 +6,7 @@ They do on the wire what AIBrix's gateway plugin and the Inference Extension's e
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -91,6 +92,26 @@ class GatewayPlugin(SecondProcessor):
                     seen.answer += message.response_body.body
                 getattr(reply, kind).SetInParent()
             yield reply
+
+
+class Passing(SecondProcessor):
+    """Lets everything through as it is, after some time."""
+
+    def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
+        for message in messages:
+            time.sleep(0.02)
+            reply = pb.ProcessingResponse()
+            getattr(reply, message.WhichOneof("request")).SetInParent()
+            yield reply
+
+
+class Refusing(SecondProcessor):
+    """As a router that drains: whatever comes is to go elsewhere."""
+
+    def _process(self, messages: Iterator[Any], context: Any) -> Iterator[Any]:
+        self.seen.append(Seen({}))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
+        yield
 
 
 class EndpointPicker(SecondProcessor):

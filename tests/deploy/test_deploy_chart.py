@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from test_observability import exposed, promtool
 
 from deploy.checks import fragments, helm, manifests
 from deploy.checks.helm import ChartFails, Manifest
@@ -18,6 +23,7 @@ pytestmark = pytest.mark.deploy
 
 VALUES = [path.name for path in helm.values_files()]
 TLS = 'router.tls={"secretName": "router-tls", "clientAuthentication": true}'
+VLLM = 'vllm.servers=[{"name": "qwen3-8b", "model": "org/m", "resources": {"limits": {"memory": "48Gi"}}}]'
 API = 'router.api.tokenSecret={"name": "api", "key": "token"}'
 
 
@@ -62,6 +68,8 @@ def test_nothing_is_wrong(name: str, rendered: Callable[..., list[Manifest]]) ->
     [
         ("aibrix.yaml", [TLS, API]),
         ("aibrix.yaml", ["gateway.filterIndex=1", "gateway.routes=true"]),
+        ("aibrix.yaml", ['gateway.filterChain="filter_chains/0"']),
+        ("envoy-gateway.yaml", [VLLM]),
         ("istio.yaml", ["gateway.filterIndex=0"]),
         ("cpu.yaml", [API, 'router.autoscaling={"kind": "hpa", "inFlight": 20}']),
         ("cpu.yaml", ['gateway.kind="none"', TLS, "networkPolicy.enabled=false"]),
@@ -132,6 +140,29 @@ def test_the_notes_have_a_curl_that_fits(name: str) -> None:
     assert "service/router-triton-router 8080:80" in text
 
 
+GUIDES = sorted((helm.ROOT / "docs" / "deploy").glob("*.md"))
+
+
+def helm_lines() -> list[str]:
+    """What the guides have typed, in one line each."""
+    blocks = [
+        found for guide in GUIDES for found in re.findall(r"^```(?:ba)?sh\n(.*?)^```", guide.read_text(), re.M | re.S)
+    ]
+    text = "\n".join(blocks).replace("\\\n", " ")
+    return [line for line in text.splitlines() if re.match(r"helm (install|upgrade) ", line)]
+
+
+@pytest.mark.parametrize("line", helm_lines())
+def test_the_guides_lines_of_helm_render(line: str) -> None:
+    _, _, release, chart, *words = shlex.split(line)
+    given = dict(itertools.pairwise(words))
+    assert helm.ROOT / chart == helm.CHART
+    pairs = [words[index + 1].partition("=") for index, word in enumerate(words) if word == "--set"]
+    files = [helm.ROOT / given["--values"]] if "--values" in given else []
+    made = helm.render(files, [f'{key}="{value}"' for key, _, value in pairs], release=release)
+    assert flaws(made) == []
+
+
 # --- the router's configuration ------------------------------------------------------------------------------------
 
 
@@ -189,6 +220,62 @@ def test_each_model_has_a_route_that_only_the_router_can_open(
     }
 
 
+def test_who_builds_plans_may_write_the_claim(rendered: Callable[..., list[Manifest]]) -> None:
+    """A claim without a group is root's on most storage, and no container of the chart's is root."""
+
+    def group(name: str, repository: str) -> int | None:
+        pod = find(
+            rendered(name, f"triton.modelRepository={repository}", 'triton.profile="gpu"'), "Deployment", "-triton"
+        )
+        context: dict[str, Any] = pod["spec"]["template"]["spec"]["securityContext"]
+        return context.get("fsGroup")
+
+    claim = '{"kind": "persistentVolumeClaim", "claimName": "plans"}'
+    assert group("gpu.yaml", claim) == 10001
+    assert group("openshift.yaml", claim) is None, "OpenShift gives one, and refuses others"
+    assert group("gpu.yaml", '{"kind": "emptyDir"}') is None, "everybody may write there anyway"
+
+
+@pytest.mark.parametrize("name", ["multi-gpu.yaml", "kickstart.yaml"])
+def test_vllm_is_asked_by_nobody_past_the_router(name: str, rendered: Callable[..., list[Manifest]]) -> None:
+    documents = rendered(name)
+    guarded = [each["spec"]["podSelector"]["matchLabels"] for each in documents if each["kind"] == "NetworkPolicy"]
+    for workload in documents:
+        if workload["kind"] == "Deployment" and any(
+            container["name"] == "vllm" for container in manifests.containers(workload)
+        ):
+            labels = workload["spec"]["template"]["metadata"]["labels"]
+            assert sum(manifests.matches(selector, labels) for selector in guarded) == 1
+
+
+def test_keda_asks_for_metrics_that_exist_and_gets_a_number(
+    rendered: Callable[..., list[Manifest]], tmp_path: Path
+) -> None:
+    """With no traffic too: a quantile of nothing is NaN, by which KEDA would scale anywhere."""
+    triggers = find(rendered("multi-gpu.yaml"), "ScaledObject")["spec"]["triggers"]
+    queries = {trigger["name"]: trigger["metadata"]["query"] for trigger in triggers}
+    names = {name for query in queries.values() for name in re.findall(r"router_\w+", query)}
+    assert names <= exposed().keys()
+    pods = 'namespace="triton-router", service="router-triton-router-metrics"'
+    series = [f'router_stage_seconds_bucket{{stage="total", le="{le}", {pods}}}' for le in ("0.05", "0.1", "+Inf")]
+    tests = [
+        {
+            "input_series": [{"series": name, "values": values} for name in series],
+            "promql_expr_test": [
+                {"expr": queries["p99"], "eval_time": "3m", "exp_samples": [{"labels": "{}", "value": value}]}
+            ],
+        }
+        for values, value in (("7x20", 0), ("0+60x20", 0.0495))
+    ]
+    (tmp_path / "rules.yaml").write_text("groups: []\n")
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": tests}
+    for test in tests:
+        test["interval"] = "15s"
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
+    done = promtool("test", "rules", "tests.yaml", directory=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # --- values that cannot be meant -----------------------------------------------------------------------------------
 
 
@@ -196,6 +283,8 @@ def test_each_model_has_a_route_that_only_the_router_can_open(
     ("setting", "word"),
     [
         ("router.replica=2", "replica"),
+        ("router.podDisruptionBudget.enabled=true", "drained"),
+        ('gateway.filterChain="filters"', "filterChain"),
         ('gateway.kind="envoy"', "kind"),
         ('triton.profile="tpu"', "profile"),
         ('router.resources={"limits": {"memory": "lots"}}', "memory"),
@@ -251,6 +340,7 @@ PLANTED: list[tuple[str, str, str, Any, str]] = [
     ("openshift.yaml", "Route", "spec.port.targetPort", "grpc", "has no port grpc"),
     ("openshift.yaml", "Route", "spec.tls.termination", "egde", "egde"),
     ("aibrix.yaml", "EnvoyPatchPolicy", f"{FILTER}.failure_mode", True, "failure_mode"),
+    ("aibrix.yaml", "EnvoyPatchPolicy", f"{FILTER}.status_on_error", {"code": "ServiceUnavailable"}, "too new"),
     ("aibrix.yaml", "EnvoyPatchPolicy", f"{FILTER}.processing_mode.request_body_mode", "BUFERED", "BUFERED"),
     (
         "aibrix.yaml",
@@ -260,6 +350,8 @@ PLANTED: list[tuple[str, str, str, Any, str]] = [
         "cluster x is not added",
     ),
     ("aibrix.yaml", "EnvoyPatchPolicy", "spec.jsonPatches.0.operation.path", "/filters/0", "there is no filters"),
+    ("envoy-gateway.yaml", "BackendTrafficPolicy-qwen3-8b", "spec.targetRefs.0.name", "other", "no HTTPRoute other"),
+    ("multi-gpu.yaml", "NetworkPolicy-qwen3-8b", "spec.ingress.0.ports.0.port", "http", "no port http"),
     ("aibrix.yaml", "EnvoyPatchPolicy", f"{ENDPOINT}.socket_address.port_value", 50052, "has no port 50052"),
     ("aibrix.yaml", "EnvoyPatchPolicy", "spec.targetRefs", [], "targetRefs"),
     ("envoy-gateway.yaml", "EnvoyExtensionPolicy", "spec.extProc.0.failopen", True, "failopen"),

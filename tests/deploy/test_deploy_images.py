@@ -88,6 +88,22 @@ def test_the_tags_are_those_of_the_chart() -> None:
     assert used == tags
 
 
+def test_the_gpu_image_has_what_the_python_models_import() -> None:
+    """Triton loads every model of the repository, and ends where one cannot be."""
+    brought = {"numpy", "triton_python_backend_utils", *sys.stdlib_module_names}
+    models = REPOSITORY / "model_repository"
+    on_gpu = [each for each in models.glob("*/1/model.py")
+              if 'backend: "python"' in (each.parents[1] / "config.pbtxt").read_text()]  # fmt: skip
+    assert on_gpu
+    imported = {
+        name.split(".")[0]
+        for path in on_gpu
+        for name in re.findall(r"^(?:import|from) ([\w.]+)", path.read_text(), re.MULTILINE)
+    }
+    installed = " ".join(rest for word, rest in instructions(IMAGES / "triton.Dockerfile") if "pip install" in rest)
+    assert imported - brought <= set(re.findall(r"[\w-]+", installed))
+
+
 # --- the router's steps --------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from envoy_gateway import quantity, seconds
 from local_stack import REPOSITORY
 from manifests import DEPLOY, Object, find, rendered
 
+from deploy.checks import fragments
 from router.config import load
 from router.stack import envoy
 
@@ -30,7 +31,8 @@ CONFIG = load(DEPLOY / "base" / "config.yaml").config
 
 def flaws(objects: list[Object]) -> list[str]:
     """Everything that is wrong with these objects."""
-    return [*(flaw for each in objects for flaw in _of_schema(each)), *_of_references(objects)]
+    schemas = (flaw for each in objects for flaw in (*_of_schema(each), *fragments.too_new(each)))
+    return [*schemas, *_of_references(objects)]
 
 
 def _of_schema(each: Object) -> Iterator[str]:
@@ -267,6 +269,12 @@ FAULTS: dict[str, tuple[str, Callable[[list[Object]], Any]]] = {
     "a policy for a path without its slash": (
         "aibrix",
         lambda o: spec_of(o, "EnvoyPatchPolicy")["jsonPatches"][0]["operation"].update(path="http_filters/0"),
+    ),
+    "a field that Envoy has had since yesterday": (
+        "aibrix",
+        lambda o: spec_of(o, "EnvoyPatchPolicy")["jsonPatches"][0]["operation"]["value"]["typed_config"].update(
+            status_on_error={"code": "ServiceUnavailable"}
+        ),
     ),
     "a mistyped mode": (
         "envoy-gateway",

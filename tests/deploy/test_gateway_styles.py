@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,12 @@ from envoy_gateway import (
 from gateway_site import Gateway, Pods, running
 from local_stack import free_port, wait_for
 from manifests import Object, find, rendered
-from second_processor import EndpointPicker, GatewayPlugin, SecondProcessor
+from second_processor import EndpointPicker, GatewayPlugin, Passing, Refusing, SecondProcessor
 from whole_system import running as started
 
-pytestmark = pytest.mark.e2e
+from deploy.checks import helm
+
+pytestmark = [pytest.mark.e2e, pytest.mark.deploy]
 
 THINKER, QUICK = "qwen3-8b", "llama3-8b-instruct"
 # The three questions of the guides.
@@ -149,7 +152,8 @@ def aibrix(objects: list[Object], pods: Pods, plugin: SecondProcessor, filters: 
 def own_gateway(objects: list[Object], pods: Pods, keys: str = "") -> Resources:
     """The gateway of ``deploy/envoy-gateway`` and of the directories that build on it."""
     addresses = pods.addresses
-    traffic = find(objects, "BackendTrafficPolicy")["spec"]
+    # The chart has one for each route, all alike.
+    traffic = next(each["spec"] for each in objects if each["kind"] == "BackendTrafficPolicy")
     filters: list[Json] = []
     per_route: Json = {}
     clusters: dict[str, Json] = {}
@@ -267,6 +271,30 @@ def test_the_patch_policy_in_a_gateway_of_ones_own(pods: Pods, start: Callable[.
         check(gateway)
 
 
+def charted(name: str) -> list[Object]:
+    """What the chart makes of a values file, each in its namespace, under the names of the manifests."""
+    namespace = "triton-router"
+    objects = helm.render([helm.CHART / "values" / name], release="triton-router", namespace=namespace)
+    for each in objects:
+        each["metadata"].setdefault("namespace", namespace)
+    return objects
+
+
+def test_the_charts_patch_policy_in_aibrix(pods: Pods, start: Callable[..., Gateway]) -> None:
+    with GatewayPlugin(pods.backends) as plugin:
+        gateway = start(aibrix(charted("aibrix.yaml"), pods, plugin), pods)
+        for check in CHECKS:
+            check(gateway)
+
+
+def test_the_charts_extension_policy(pods: Pods, start: Callable[..., Gateway]) -> None:
+    gateway = start(own_gateway(charted("envoy-gateway.yaml"), pods), pods)
+    for check in (answers_the_three, streams, strips_what_clients_forge):
+        check(gateway)
+    assert gateway.client.get("/v1/models").status_code == 200
+    assert gateway.client.post("/v1/load_lora_adapter", json={}).status_code == 404
+
+
 # --- authentication ------------------------------------------------------------------------------------------------
 
 SECRET = b"only for this test, and long enough for HS256"
@@ -372,6 +400,26 @@ def test_the_guard_answers_where_failing_open_lets_through(
     gateway = start(own_gateway(objects, pods), pods)
     answer = gateway.ask(MATH, headers={"x-gateway-base-model-name": QUICK})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
+
+
+@pytest.mark.parametrize("place", ["aibrix", "envoy-gateway-filter-first"])
+def test_a_pod_that_refuses_costs_no_request(pods: Pods, start: Callable[..., Gateway], place: str) -> None:
+    """Before health checks and ejections know of it. It has the fewest requests, so Envoy likes to ask it again."""
+    resources = Resources(
+        listener("aibrix-system/aibrix-eg/http" if place == "aibrix" else "tcp-80", {}),
+        [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}],
+    )
+    patch(resources, find(rendered(place), "EnvoyPatchPolicy"))
+    router = resources.clusters["triton-router"]
+    del router["health_checks"], router["outlier_detection"]
+    with Passing() as one, Refusing() as other:
+        both = [("127.0.0.1", each.port) for each in (one, other)]
+        on_loopback(resources, {"triton-router.triton-router:50051": both})
+        gateway = start(resources, pods)
+        with ThreadPoolExecutor(6) as clients:
+            statuses = list(clients.map(lambda _: gateway.client.get("/").status_code, range(600)))
+        assert other.seen
+    assert set(statuses) == {200}
 
 
 class Replicas:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -161,3 +163,35 @@ def test_a_body_in_pieces_without_a_length(site: Site) -> None:
 
     answer: httpx.Response = site.client.post("/v1/chat/completions", content=pieces())
     assert (answer.status_code, answer.json()["model"]) == (200, "talker")
+
+
+class _Counted(BaseHTTPRequestHandler):
+    """A backend that says beforehand how long its stream is."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        said = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}, "finish_reason": "stop"}]}\n\n'
+        count = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+        body = said + count + b"data: [DONE]\n\n"
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+
+def test_a_count_is_hidden_in_a_stream_of_a_stated_length(site: Site) -> None:
+    site.kill("backend-talker")
+    server = ThreadingHTTPServer(("127.0.0.1", site.backends["talker"]), _Counted)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        wait_for(lambda: site.ask("hello", stream=True).status_code == 200, 10, "the other backend")
+        text = site.ask("hello", stream=True).text
+        assert '"hi"' in text and text.endswith("data: [DONE]\n\n") and "usage" not in text
+    finally:
+        server.shutdown()
+        server.server_close()
+        site.start_backend("talker")

@@ -195,15 +195,15 @@ async def test_one_trunk_that_is_down_leaves_the_others_signals(
     assert generations.current.failures == {"judge": "error"}
 
 
-def test_a_name_that_the_bundle_does_not_have_is_said(site: tuple[Path, str], caplog: pytest.LogCaptureFixture) -> None:
-    async def chosen() -> tuple[str, str]:
-        bundle, tokenizers = load_bundle(site[0] / "repository" / "bundle.json")
-        encoders = Encoders(bundle, tokenizers, loads(CONFIG.replace("  MORE", "")).config.global_.inference, Metrics())
-        judge = encoders.judge("domain", "models/some-classifier")
-        assert judge is not None
-        return encoders.embedder("somebody/plain-embedder").trunk.name, judge.trunk.name
-
-    assert asyncio.run(chosen()) == ("plain", "judge")
+async def test_a_name_that_the_bundle_does_not_have_is_said(
+    site: tuple[Path, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle, tokenizers = load_bundle(site[0] / "repository" / "bundle.json")
+    encoders = Encoders(bundle, tokenizers, loads(CONFIG.replace("  MORE", "")).config.global_.inference, Metrics())
+    judge = encoders.judge("domain", "models/some-classifier")
+    assert judge is not None
+    assert encoders.embedder("somebody/plain-embedder").trunk.name == "plain"
+    assert judge.trunk.name == "judge"
     (record,) = caplog.records
     assert record.fields == {"name": "models/some-classifier", "purpose": "domain", "used": "judge"}
 

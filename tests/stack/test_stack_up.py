@@ -134,6 +134,25 @@ def test_up_routes_and_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> N
 
 
 @pytest.mark.e2e
+def test_up_answers_the_three_questions_of_the_guides(tmp_path: Path, ups: list[Up]) -> None:
+    document = yaml.safe_load((REPOSITORY / "config" / "aibrix.yaml").read_text())
+    up = Up(tmp_path, document | {"global": configuration()["global"]})
+    ups.append(up)
+    up.wait_ready()
+
+    def answered_by(prompt: str) -> str:
+        body = {"model": "MoM", "max_tokens": 200, "messages": [{"role": "user", "content": prompt}]}
+        answer = httpx.post(f"{up.gateway}/v1/chat/completions", json=body, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["model"])
+
+    # The first answers may come before the first look at Triton.
+    wait_for(lambda: answered_by("What is the derivative of x^3 + 2x?") == "qwen3-8b", 20, "routed by topic")
+    assert answered_by("What are the key factors to consider when entering a new market?") == "llama3-8b-instruct"
+    assert answered_by("Walk me through how to structure a business merger proposal.") == "qwen3-8b"
+
+
+@pytest.mark.e2e
 def test_a_crash_of_up_itself_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> None:
     up = Up(tmp_path, configuration())
     ups.append(up)

@@ -21,8 +21,6 @@ name: envoy.filters.http.ext_proc/triton-router
 typed_config:
   "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor
   failure_mode_allow: {{ $root.Values.gateway.failOpen }}
-  status_on_error:
-    code: ServiceUnavailable
   message_timeout: {{ include "triton-router.messageTimeout" $root }}
   # The router asks for a body when it needs one: that of a stream as it passes, that of most answers never.
   allow_mode_override: true
@@ -44,7 +42,8 @@ typed_config:
       retry_back_off:
         base_interval: 0.01s
         max_interval: 0.05s
-      host_selection_retry_max_attempts: 5
+      # A pod that refuses has the fewest requests, so Envoy draws it again and again: five draws are too few.
+      host_selection_retry_max_attempts: 30
       retry_host_predicate:
         - name: envoy.retry_host_predicates.previous_hosts
           typed_config:
@@ -59,10 +58,11 @@ typed_config:
     mutations:
       - remove: x-selected-model
       - remove: x-gateway-base-model-name
-      - remove_on_match:
-          key_matcher:
-            prefix: x-vsr-selected-
-            ignore_case: true
+      - remove: x-vsr-selected-model
+      - remove: x-vsr-selected-decision
+      - remove: x-vsr-selected-category
+      - remove: x-vsr-selected-confidence
+      - remove: x-vsr-selected-reasoning
       {{- range .Values.gateway.strippedHeaders }}
       - remove: {{ . }}
       {{- end }}

@@ -105,6 +105,10 @@ emptyDir: {}
 {{- printf "%s-%s" (include "triton-router.fullname" (index . 0)) (index . 1) | lower | replace "." "-" | replace "/" "-" | replace "_" "-" | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- define "triton-router.vllmComponent" -}}
+{{- printf "vllm-%s" (. | lower | replace "." "-" | replace "/" "-" | replace "_" "-") | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
 {{- define "triton-router.tritonEndpoint" -}}
 {{- if .Values.triton.enabled -}}
 {{ include "triton-router.fullname" . }}-triton:8001

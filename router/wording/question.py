@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from router.cache import english
-from router.cache.sentence import Part, Sentence, courteous
-from router.cache.words import CASED, CODE, Word, words_of
+from router.wording import english
+from router.wording.sentence import Part, Sentence, courteous
+from router.wording.words import CASED, CODE, Word, words_of
 
 # Over this, only the very same text is the same.
 _LONGEST_PLAIN = 20_000
@@ -41,18 +41,18 @@ class Wording:
 def plain(text: str) -> str:
     """``text`` but for letter case, spacing and the last stop: what is compared where it is not read.
 
-    In code, and of units that differ in nothing else, case counts.
+    In code case and indents count, and in units that differ in nothing else case does.
     """
     if len(text) > _LONGEST_PLAIN:
         return text
-    words = text.split()
-    if not CODE.search(text):
-        words = [word if CASED.search(word) else word.lower() for word in words]
+    if CODE.search(text):
+        return text.strip()
+    words = [word if CASED.search(word) else word.lower() for word in text.split()]
     return " ".join(words).rstrip(" .?!")
 
 
 def read(text: str) -> Wording | None:
-    """What an English question says; ``None`` where `router.cache.words.words_of` gives none."""
+    """What an English question says; ``None`` where `router.wording.words.words_of` gives none."""
     found = words_of(text)
     if found is None:
         return None

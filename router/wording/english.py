@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from router.cache import synonyms
+from router.wording import synonyms
 
 
 def _words(text: str) -> frozenset[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from router.cache import english
-from router.cache.words import Word
+from router.wording import english
+from router.wording.words import Word
 
 _WITH_DAY = english.JOINTS | english.SCOPES | {"this", "next", "last", "first", "a"}
 

@@ -1,0 +1,107 @@
+"""A guard against getting slower: ratios of one short run against those that are committed in `baseline.json`.
+
+Absolute times say nothing on a machine that others share. Each figure is the median of one rung over that of another in
+interleaved rounds, or its CPU time over the other's. The gate fails when one is over the baseline's by more than its
+margin in two tries.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from perf.bare import BareTriton
+from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, Ladder, part
+from perf.load import chat_bodies, closed_loop, run_precisely
+from perf.prompts import PROMPTS
+from perf.rounds import Rung, interleaved
+from perf.site import command, machine
+
+BASELINE = Path(__file__).with_name("baseline.json")
+REQUESTS, ROUNDS = 12, 9
+# Of latencies, and of CPU times, which others on the machine hardly change.
+MARGINS = (2.0, 1.5)
+
+
+def run(out: Path, *, write: bool = False) -> int:
+    """Exit status: 0 where all ratios keep to the baseline, at the second try at latest. ``write`` makes it anew."""
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        site = Ladder(Path(directory), stack, only=(ALONE, NOTHING, KEYWORDS, DOMAIN, HIT))
+        measured = run_precisely(_measure(site))
+        baseline = {} if write else json.loads(BASELINE.read_text())
+        failures = _failures(measured, baseline)
+        if failures:
+            print("once more, as something may have been in the way: " + "; ".join(failures), flush=True)
+            again = run_precisely(_measure(site))
+            lower = {name: min(value, again["ratios"][name]) for name, value in measured["ratios"].items()}
+            measured = {**again, "ratios": lower}
+            failures = _failures(measured, baseline)
+    if write:
+        figures = {
+            name: {"ratio": round(value, 2), "margin": MARGINS[name.startswith("CPU")]}
+            for name, value in measured["ratios"].items()
+        }
+        BASELINE.write_text(json.dumps(figures, indent=1) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    document = {"machine": machine(), "command": command(), **measured, "baseline": baseline, "failures": failures}
+    (out / "gate.json").write_text(json.dumps(document, indent=1))
+    print(table(measured["ratios"], baseline))
+    print(f"perf-gate: {'; '.join(failures)}" if failures else "perf-gate: as fast as before")
+    return 1 if failures else 0
+
+
+async def _measure(site: Ladder) -> dict[str, Any]:
+    bare = await BareTriton.connect(site.triton_port, PROMPTS)
+    bodies = {rung: chat_bodies(PROMPTS, site.model(rung)) for rung in site.ports}
+    for rung, port in site.ports.items():
+        await closed_loop(port, bodies[rung], 1, len(PROMPTS) * 2)
+    await bare.closed_loop(1, len(PROMPTS))
+
+    def closed(rung: str) -> Rung:
+        return Rung(lambda _: closed_loop(site.ports[rung], bodies[rung], 1, REQUESTS), part(rung))
+
+    rungs = {**{rung: closed(rung) for rung in site.ports}, BARE: Rung(lambda _: bare.closed_loop(1, REQUESTS))}
+    rows = {name: series.summary() for name, series in (await interleaved(site, rungs, ROUNDS)).items()}
+    await bare.close()
+    failed = {name: row["errors"] for name, row in rows.items() if row["errors"]}
+    return {"rungs": rows, "errors": failed, "ratios": ratios(rows)}
+
+
+def _failures(measured: Mapping[str, Any], baseline: Mapping[str, Mapping[str, float]]) -> list[str]:
+    wrong = [f"{count} errors of {name}" for name, count in measured["errors"].items()]
+    return wrong + exceeded(measured["ratios"], baseline)
+
+
+def ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The figures that are guarded, of the rungs' ``p50`` and ``cpu_ms``."""
+    latencies = ((NOTHING, ALONE), (KEYWORDS, ALONE), (KEYWORDS, NOTHING), (HIT, ALONE), (DOMAIN, BARE))
+    found = {f"p50 of {one} / {other}": rows[one]["p50"] / rows[other]["p50"] for one, other in latencies}
+    return found | {
+        f"CPU of {rung} / {NOTHING}": rows[rung]["cpu_ms"] / rows[NOTHING]["cpu_ms"] for rung in (KEYWORDS, DOMAIN, HIT)
+    }
+
+
+def exceeded(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What is over its baseline by more than its margin, or was not measured."""
+    found = []
+    for name, limit in baseline.items():
+        most = limit["ratio"] * limit["margin"]
+        if name not in measured:
+            found.append(f"{name} was not measured")
+        elif not measured[name] <= most:
+            found.append(f"{name} is {measured[name]:.2f}, at most {most:.2f} (baseline {limit['ratio']:.2f})")
+    return found
+
+
+def table(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures as Markdown."""
+    lines = ["| | measured | baseline | at most |", "| --- | ---: | ---: | ---: |"]
+    for name, value in measured.items():
+        limit = baseline.get(name)
+        known = f"{limit['ratio']:.2f} | {limit['ratio'] * limit['margin']:.2f}" if limit else "- | -"
+        lines.append(f"| {name} | {value:.2f} | {known} |")
+    return "\n".join(lines)

@@ -1,0 +1,243 @@
+"""Beside us in one run: LiteLLM with semantic-router, LiteLLM alone, an ext_proc that does nothing, Envoy alone.
+
+All have the same backend and the same prompts; semantic-router has the encoder's weights that Triton serves for us, as
+they were published, on PyTorch. `make perf-peers` installs both in an environment of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from perf import curves
+from perf.bare import BareTriton
+from perf.ladder import BARE, aibrix
+from perf.load import Samples, chat_bodies, closed_loop, run_precisely
+from perf.prompts import LONG, SHORT
+from perf.rounds import Rung, cells, interleaved
+from perf.site import FIRST_PORT, ROOT, Site, command, machine
+
+OURS, NOTHING, ALONE = "triton-router", "ext_proc that does nothing", "Envoy alone"
+LITELLM, ROUTED = "LiteLLM alone", "LiteLLM + semantic-router"
+SYSTEMS = (ALONE, NOTHING, BARE, OURS, LITELLM, ROUTED)
+CONNECTIONS = (1, 2, 4, 8, 16)
+PROMPTS = {"about 110 tokens": LONG, "at most 20 tokens": SHORT}
+# p50 and p99 at one connection as a share of the peer's, requests/s at its best as a multiple.
+TARGETS: dict[str, dict[str, float]] = {
+    "about 110 tokens": {"p50": 1 / 5, "p99": 1 / 5, "per_second": 8.0},
+    "at most 20 tokens": {"p50": 1 / 6, "per_second": 10.0},
+}
+ENVIRONMENT = ROOT / ".cache" / "environments" / "peers"
+SOURCES = ROOT / "build" / "export" / "source"
+
+
+def run(
+    requests: int, rounds: int, out: Path, *, connections: Sequence[int] = CONNECTIONS, workers: int = 1,
+    environment: Path = ENVIRONMENT, encoder: Path | None = None, pictures: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure every system with both kinds of prompts at each of ``connections``; write ``peers.json``, tables, curves.
+
+    ``workers`` are LiteLLM's processes. ``encoder`` is a directory with the published model (default: what
+    `python -m export all` fetched). Raises FileNotFoundError without it or without ``environment``.
+    """
+    encoder = encoder or _exported()
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        site = Peers(Path(directory), stack, environment, encoder, workers)
+        document: dict[str, Any] = {
+            "machine": machine(),
+            "command": command(),
+            "rounds": rounds,
+            "versions": _versions(environment),
+            "workers": {"LiteLLM": workers, "triton-router": 1, "Envoy threads": 1},
+            "prompts": run_precisely(_measure(site, requests, rounds, connections)),
+            "mib": {name: site.resident(name) for name in site.parts},
+        }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "peers.json").write_text(json.dumps(document, indent=1))
+    (out / "peers.md").write_text(table(document) + "\n")
+    curves.by_load(document["prompts"], SYSTEMS, (pictures or out) / "perf-peers.png", document["machine"])
+    print(table(document))
+    return document
+
+
+class Peers(Site):
+    def __init__(self, directory: Path, stack: ExitStack, environment: Path, encoder: Path, workers: int) -> None:
+        program = environment / "bin" / "litellm"
+        if not program.is_file():
+            raise FileNotFoundError(f"{program} is missing: `make perf-peers` installs it")
+        super().__init__(directory, stack)
+        self._program, self._workers = program, workers
+        document = aibrix()
+        self.ports = {
+            ALONE: self.gateway("alone", document, processor="nobody"),
+            NOTHING: self.gateway("nothing", document, processor="nothing"),
+            OURS: self.gateway("ours", document),
+            LITELLM: self._litellm("litellm", FIRST_PORT + 90),
+            ROUTED: self._litellm("litellm-semantic-router", FIRST_PORT + 91, encoder),
+        }
+        for port in (self.ports[LITELLM], self.ports[ROUTED]):
+            _wait_until_live(port)
+        self.wait_until_routed({port: self.model(name) for name, port in self.ports.items()})
+
+    @staticmethod
+    def model(system: str) -> str:
+        """What clients call the model: only those that route are told to."""
+        return "MoM" if system in (OURS, ROUTED) else "llama3-8b-instruct"
+
+    def _litellm(self, name: str, port: int, encoder: Path | None = None) -> int:
+        directory = self.directory / name
+        directory.mkdir()
+        base = f"http://127.0.0.1:{self.backend_port}/v1"
+        config: dict[str, Any] = {
+            "model_list": [
+                {
+                    "model_name": model,
+                    "litellm_params": {"model": f"openai/{model}", "api_base": base, "api_key": "none"},
+                }
+                for model in ("MoM", "qwen3-8b", "llama3-8b-instruct")
+            ]
+        }
+        if encoder is not None:
+            shutil.copy(ROOT / "perf" / "peer_hook.py", directory)
+            config["litellm_settings"] = {"callbacks": ["peer_hook.hook"]}
+        (directory / "config.yaml").write_text(yaml.safe_dump(config))
+        own = {
+            # Prices are not fetched, nothing is downloaded, and nobody signs in.
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+            "LITELLM_MODE": "PRODUCTION",
+            "LITELLM_LOG": "ERROR",
+            "HF_HUB_OFFLINE": "1",
+            "PEER_ENCODER": str(encoder),
+            "PATH": os.pathsep.join([str(self._program.parent), os.environ.get("PATH", os.defpath)]),
+        }
+        address = ["--host", "127.0.0.1", "--port", str(port), "--num_workers", str(self._workers)]
+        arguments = [str(self._program), "--config", str(directory / "config.yaml"), *address]
+        self.start(name, arguments, {**os.environ, **own}, directory)
+        return port
+
+
+async def _measure(site: Peers, requests: int, rounds: int, connections: Sequence[int]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    parts = {OURS: "router-ours", NOTHING: "nothing-nothing", LITELLM: "litellm", ROUTED: "litellm-semantic-router"}
+    for kind, prompts in PROMPTS.items():
+        bare = await BareTriton.connect(site.triton_port, prompts)
+        await bare.closed_loop(1, min(requests, 40))
+        bodies = {name: chat_bodies(prompts, site.model(name)) for name in site.ports}
+        for name in site.ports:
+            await closed_loop(site.ports[name], bodies[name], 1, min(requests, 40))
+        found[kind] = {}
+        for count in connections:
+
+            def rung(name: str, count: int = count, bodies: dict[str, list[bytes]] = bodies) -> Rung:
+                async def ask(_: int) -> Samples:
+                    return await closed_loop(site.ports[name], bodies[name], count, max(requests, count))
+
+                return Rung(ask, parts.get(name))
+
+            def unrouted(count: int, bare: BareTriton = bare) -> Rung:
+                return Rung(lambda _: bare.closed_loop(count, max(requests, count)))
+
+            print(f"{kind}, {count} connection(s)", flush=True)
+            rungs = {name: rung(name) for name in SYSTEMS if name != BARE}
+            rungs[BARE] = unrouted(count)
+            series = await interleaved(site, rungs, rounds)
+            found[kind][str(count)] = {name: each.summary() for name, each in series.items()}
+        await bare.close()
+    return found
+
+
+def _exported() -> Path:
+    found = sorted(path.parent for path in SOURCES.glob("*/model.safetensors"))
+    if not found:
+        raise FileNotFoundError(f"no published model under {SOURCES}: `python -m export all` fetches it")
+    return found[0]
+
+
+def _versions(environment: Path) -> dict[str, str]:
+    listed = subprocess.run(
+        [environment / "bin" / "python", "-m", "pip", "freeze", "--disable-pip-version-check"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", listed, re.MULTILINE))
+    return {name: pinned[name] for name in ("litellm", "semantic-router", "torch", "transformers") if name in pinned}
+
+
+def _wait_until_live(port: int, seconds: float = 180) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise RuntimeError("LiteLLM did not come up")
+
+
+def best(by_count: dict[str, Any], name: str) -> float:
+    """Requests a second of a system at the number of connections that suits it best."""
+    return float(max(rows[name]["per_second"] for rows in by_count.values()))
+
+
+def table(document: dict[str, Any]) -> str:
+    """The results as Markdown, and our ratios to the peer beside what they should be."""
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    workers = ", ".join(f"{name} {count}" for name, count in document["workers"].items())
+    lines = [
+        f"{document['machine']}; `{document['command']}`; median of {document['rounds']} interleaved rounds; "
+        f"{versions}; "
+        f"workers: {workers}."
+    ]
+    for kind, by_count in document["prompts"].items():
+        lines += [
+            "",
+            f"Prompts of {kind}:",
+            "",
+            "| | connections | requests | errors | p50 ms | p90 | p99 | max | requests/s | CPU ms a request |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for count, rows in by_count.items():
+            for name, row in rows.items():
+                names = ("p50", "p90", "p99", "max")
+                lines.append(
+                    f"| {name} | {count} | {cells(row, ('requests', 'errors'))} | {cells(row, names)} | "
+                    f"{row['per_second']:.1f} | {cells(row, ('cpu_ms',))} |"
+                )
+        lines += [
+            "",
+            f"{OURS} against {ROUTED}:",
+            "",
+            "| figure | ratio | target | met |",
+            "| --- | ---: | ---: | --- |",
+        ]
+        lines += [f"| {name} | {value:.3f} | {sign} {goal:.3f} | {'yes' if met else 'no'} |"
+                  for name, value, sign, goal, met in ratios(kind, by_count)]  # fmt: skip
+    return "\n".join(lines)
+
+
+def ratios(kind: str, by_count: dict[str, Any]) -> list[tuple[str, float, str, float, bool]]:
+    """Ours to the peer's: (figure, ratio, comparison, target, whether it is met)."""
+    fewest = min(by_count, key=int)
+    ours, theirs = by_count[fewest][OURS], by_count[fewest][ROUTED]
+    found = []
+    for figure, goal in TARGETS[kind].items():
+        if figure == "per_second":
+            value = best(by_count, OURS) / best(by_count, ROUTED)
+            found.append(("requests/s, each at its best", value, "≥", goal, value >= goal))
+        else:
+            value = ours[figure] / theirs[figure]
+            found.append((f"{figure}, {fewest} connection(s)", value, "≤", goal, value <= goal))
+    return found

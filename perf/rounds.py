@@ -1,0 +1,78 @@
+"""Several things measured in turn, round after round, so that what disturbs the machine disturbs all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from perf.load import Samples, at
+from perf.site import Site
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """``ask`` measures once, given the number of the round; ``part`` is the process whose CPU counts for it."""
+
+    ask: Callable[[int], Awaitable[Samples]]
+    part: str | None = None
+
+
+@dataclass
+class Series:
+    """What the rounds of one rung have measured; ``cpu`` in seconds a round."""
+
+    rounds: list[Samples] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """p50, p90, p99 and rate are medians over the rounds; p99.9 and the maximum are of all requests together.
+
+        ``spread`` is the lowest and highest p50 of a round. p99.9 of less than a thousand requests is left out: it
+        would be the maximum by another name.
+        """
+        together = [ms for samples in self.rounds for ms in samples.ms]
+        row: dict[str, Any] = {
+            "requests": len(together),
+            "errors": sum(samples.errors for samples in self.rounds),
+            "hits": sum(samples.hits for samples in self.rounds),
+            "per_second": statistics.median(samples.per_second for samples in self.rounds),
+            "p999": at(together, 0.999) if len(together) >= 1000 else None,
+            "max": max(together, default=None),
+        }
+        for name, quantile in QUANTILES.items():
+            each = [value for samples in self.rounds if (value := at(samples.ms, quantile)) is not None]
+            row[name] = statistics.median(each) if each else None
+            if name == "p50":
+                row["spread"] = [min(each), max(each)] if each else None
+        for part in ("encoder_ms", "router_ms"):
+            values = [ms for samples in self.rounds for ms in getattr(samples, part)]
+            row |= {f"{part[:-3]}_{name}": at(values, quantile) for name, quantile in QUANTILES.items()}
+        if self.cpu:
+            row["cpu_ms"] = sum(self.cpu) * 1000 / max(len(together), 1)
+        return row
+
+
+async def interleaved(site: Site, rungs: Mapping[str, Rung], rounds: int) -> dict[str, Series]:
+    """Measure each rung once a round; every second round goes backwards."""
+    series = {name: Series() for name in rungs}
+    for number in range(rounds):
+        for name in list(rungs) if number % 2 == 0 else reversed(list(rungs)):
+            rung = rungs[name]
+            before = site.cpu(rung.part) if rung.part else 0.0
+            series[name].rounds.append(await rung.ask(number))
+            if rung.part:
+                series[name].cpu.append(site.cpu(rung.part) - before)
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    return series
+
+
+def cells(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Cells of a Markdown table: milliseconds with two digits, rates and counts without."""
+    return " | ".join(
+        "-" if (value := row.get(name)) is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+        for name in names
+    )

@@ -1,0 +1,66 @@
+"""How long a router takes from its start to ready, and to follow a change of its configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from perf.site import Site
+
+SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
+
+
+def measure(site: Site, gateway: int, name: str) -> dict[str, float]:
+    """Seconds to ready of the router ``name``, started again, then milliseconds of its reload; Triton is up."""
+    port = site.extproc_port(gateway)
+    site.end(f"router-{name}")
+    began = time.perf_counter()
+    site.restart(f"router-{name}")
+    _until(lambda: _serving(port))
+    ready = time.perf_counter() - began
+    # Texts of the first generation are encoded after it serves; a reload finds them there.
+    time.sleep(3)
+    path = site.directory / f"{name}.yaml"
+    path.write_text(path.read_text() + "\n# changed\n")
+    began = time.perf_counter()
+    os.kill(site.pid(f"router-{name}"), signal.SIGHUP)
+    log = site.directory / f"router-{name}.log"
+    _until(lambda: bool(_reloaded(log)))
+    seen = (time.perf_counter() - began) * 1000
+    fields = _reloaded(log)
+    return {"ready_seconds": ready, "seen_ms": seen, "prepare_ms": fields["prepare_ms"], "swap_ms": fields["swap_ms"]}
+
+
+def _serving(port: int) -> bool:
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+            asked = health_pb2.HealthCheckRequest(service=SERVICE)
+            answer = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=1)
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    except grpc.RpcError:
+        return False
+
+
+def _reloaded(log: Path) -> dict[str, Any]:
+    """What the router has logged of its last reload; empty when there was none."""
+    for line in reversed(log.read_text().splitlines()):
+        if '"reloaded"' in line:
+            found: dict[str, Any] = json.loads(line)
+            return found
+    return {}
+
+
+def _until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > ends:
+            raise RuntimeError("the router did not do as it was told")
+        time.sleep(0.01)

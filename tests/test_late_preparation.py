@@ -1,0 +1,48 @@
+"""A generation that went into service before its texts were encoded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from router import generations as module
+from router.config import loads
+from router.generations import Generations
+from router.inference import Encoder, Unavailable, load_bundle
+from router.pipeline import Pipeline
+from router.telemetry import Metrics
+
+BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
+CONFIG = """
+providers:
+  models: [{name: base, backend_refs: [{endpoint: "127.0.0.1:9"}]}]
+global:
+  inference: {endpoint: "127.0.0.1:9"}
+"""
+
+
+async def test_its_texts_are_encoded_as_soon_as_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Pipeline] = []
+
+    async def prepare(pipeline: Pipeline, encoder: Encoder | None = None) -> None:
+        tried.append(pipeline)
+        if len(tried) < 3:
+            raise Unavailable("deadline")
+
+    monkeypatch.setattr(module, "PREPARE_AGAIN", 0.01)
+    monkeypatch.setattr(Pipeline, "prepare", prepare)
+    generations = Generations(loads(CONFIG), *load_bundle(BUNDLE), Metrics())
+    watch = asyncio.create_task(generations.run())
+    next_one = await generations.prepare(loads(CONFIG + "# another"))
+    generations.commit(next_one)
+    async with asyncio.timeout(10):
+        while len(tried) < 3:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert tried == [next_one] * 3
+    watch.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watch

@@ -1,0 +1,65 @@
+"""Emptying a cache whose server is down: an answer that says so, and nothing ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from router.api import create_app
+from router.cache.entry import StoreUnavailable
+from router.config import loads
+from router.generations import Generations
+from router.inference import load_bundle
+from router.telemetry import Metrics
+from router.worker import Worker
+
+BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
+
+CONFIG = """
+providers:
+  models: [{name: base, backend_refs: [{endpoint: "127.0.0.1:9"}]}]
+routing:
+  decisions:
+    - name: all
+      modelRefs: [{model: base}]
+      plugins: [{type: semantic-cache, configuration: {mode: exact}}]
+global:
+  inference: {endpoint: "127.0.0.1:9"}
+  services: {extproc: {port: PORT}}
+  stores: {semantic_cache: {backend_type: redis, redis: {url: "redis://127.0.0.1:9", deadline_ms: 500}}}
+"""
+
+
+async def test_over_rest() -> None:
+    generations = Generations(loads(CONFIG.replace("PORT", "50051")), *load_bundle(BUNDLE), Metrics())
+    transport = httpx.ASGITransport(create_app(lambda: generations.current, purge=generations.purge))
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as rest:
+        answer = await rest.post("/api/v1/cache/purge", json={"all": True})
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "cache_unavailable"
+
+
+async def test_in_a_worker(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    loaded = loads(CONFIG.replace("PORT", str(port)))
+    worker = Worker(port, loaded, bundle=BUNDLE, directory=None, metrics_directory=tmp_path)
+    running = asyncio.create_task(worker.run())
+    try:
+        await asyncio.wait_for(worker.ready.wait(), 60)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="connection"):
+                await worker.purge(None, None)
+        # It still answers.
+        assert await worker.replay("nothing") is None
+        assert worker.ready.is_set()
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

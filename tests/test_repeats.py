@@ -1,0 +1,134 @@
+"""Exact repeats: answered from the memo before any signal is asked, unless something was amiss the first time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from router.cache.cache import SemanticCache
+from router.cache.memory import MemoryStore
+from router.config import loads
+from router.config.schema import ReplaySettings
+from router.pipeline import Forward, Outcome, Pipeline, Reply, Request
+from router.replay import Records
+from router.selection import LoadedAdapters
+from router.signals.domain import TopicParameters
+from router.telemetry import Metrics
+
+CONFIG = """
+providers:
+  models:
+    - {name: base, backend_refs: [{endpoint: "127.0.0.1:1"}]}
+routing:
+  modelCards:
+    - {name: base, loras: [{name: law}]}
+  signals:
+    keywords: [{name: hello, keywords: [hello]}]
+    embeddings: [{name: greeting, candidates: [good morning], threshold: 0.5}]
+  decisions:
+    - name: cached
+      rules: RULES
+      modelRefs: [{model: base, lora_name: law}]
+      plugins: [{type: semantic-cache, configuration: {mode: exact}}]
+global: {services: {observability: {audit: {enabled: AUDITED, path: "PATH"}}}}
+"""
+KEYWORD = "{type: keyword, name: hello}"
+OR_GREETING = "{operator: OR, conditions: [{type: keyword, name: hello}, {type: embedding, name: greeting}]}"
+ANSWER = {"choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}]}
+BODY = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": "hello"}]}).encode()
+
+
+def pipeline(rules: str = KEYWORD, audit: Path | None = None, text: str = CONFIG) -> Pipeline:
+    text = text.replace("RULES", rules).replace("AUDITED", str(audit is not None).lower())
+    loaded, metrics = loads(text.replace("PATH", str(audit))), Metrics()
+    settings = loaded.config.global_
+    identity = settings.services.authz.identity
+    cache = SemanticCache(MemoryStore(10), settings.stores.semantic_cache, identity, "sum", metrics)
+    return Pipeline(loaded, None, TopicParameters(), metrics, cache=cache)
+
+
+async def asked(pipeline: Pipeline, headers: dict[str, str] | None = None) -> Outcome:
+    """Ask; a backend answers what is forwarded."""
+    headers = {"authorization": "Bearer ada", **(headers or {})}
+    outcome = await pipeline.route(Request("POST", "/v1/chat/completions", headers, BODY))
+    if isinstance(outcome, Forward) and outcome.observer is not None:
+        outcome.observer.answered(200, {"content-type": "application/json"})
+        outcome.observer.received(json.dumps(ANSWER).encode(), last=True)
+        outcome.observer.completed()
+        outcome.observer.ended()
+        await asyncio.sleep(0.01)
+    return outcome
+
+
+def repeats(pipeline: Pipeline) -> float:
+    labels = {"decision": "cached", "result": "repeat"}
+    return pipeline._metrics.registry.get_sample_value("router_cache_lookups_total", labels) or 0.0
+
+
+async def test_a_repeat_asks_no_signal() -> None:
+    ours = pipeline()
+    assert isinstance(await asked(ours), Forward)
+    again = await asked(ours)
+    assert isinstance(again, Reply) and again.headers["x-vsr-cache-hit"] == "exact" and again.route is None
+    assert repeats(ours) == 1
+
+
+async def test_what_the_base_answered_for_an_adapter_does_not_outlive_its_absence() -> None:
+    ours = pipeline()
+    ours.adapters = LoadedAdapters({"base": frozenset()})
+    for _ in range(2):
+        outcome = await asked(ours)
+        headers = outcome.answer_headers if isinstance(outcome, Forward) else outcome.headers
+        assert headers["x-vsr-adapter-fallback"] == "law"
+    ours.adapters = LoadedAdapters({"base": frozenset({"law"})})
+    back = await asked(ours)
+    assert isinstance(back, Forward) and back.headers["x-selected-model"] == "law"
+
+
+async def test_what_was_decided_without_knowing_a_signal_is_decided_again() -> None:
+    ours = pipeline(OR_GREETING)
+    for _ in range(3):
+        await asked(ours)
+    assert repeats(ours) == 0
+
+
+async def test_a_repeat_is_accounted_for_as_any_request(tmp_path: Path) -> None:
+    ours = pipeline(audit=tmp_path / "audit.jsonl")
+    ours.records = Records(ReplaySettings())
+    await asked(ours)
+    again = await asked(ours)
+    first, second = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert first["path"] == "routed" and second["path"] == "cache" and second["repeat"]
+    assert all(first[name] == second[name] for name in ("generation", "decision", "model", "category", "request_id"))
+    assert isinstance(again, Reply)
+    assert ours.records.find(again.headers["x-vsr-replay-id"])["decision"] == "cached"  # type: ignore[index]
+
+
+TWO_BASES = """
+providers:
+  models:
+    - {name: large, backend_refs: [{endpoint: "127.0.0.1:1"}]}
+    - {name: small, backend_refs: [{endpoint: "127.0.0.1:2"}]}
+routing:
+  modelCards:
+    - {name: large, loras: [{name: law}]}
+    - {name: small, loras: [{name: law}]}
+  decisions:
+    - name: cached
+      modelRefs: [{model: large, lora_name: law}, {model: small, lora_name: law}]
+      plugins: [{type: semantic-cache, configuration: {mode: exact}}]
+global: {router: {session_header: x-session}}
+"""
+
+
+async def test_an_adapter_of_one_name_on_another_base_answers_for_itself() -> None:
+    ours = pipeline(text=TWO_BASES)
+    made: dict[str, str] = {}
+    for number in range(20):
+        outcome = await asked(ours, {"x-session": str(number)})
+        if isinstance(outcome, Forward):
+            base = outcome.headers["x-gateway-base-model-name"]
+            assert base not in made, "asked again"
+            made[base] = outcome.headers["x-selected-model"]
+    assert made == {"large": "law", "small": "law"}
