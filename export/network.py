@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from export import head as head_file
 from export.manifest import Model
+from export.repository import Output
 
 Flavour = Literal["fp32", "fp16", "bf16"]
 
@@ -36,18 +37,6 @@ EXAMPLE_LENGTH = 48
 
 class NetworkError(Exception):
     """The published model cannot be exported; the message says why."""
-
-
-@dataclass(frozen=True)
-class Output:
-    """``width`` numbers a row, or a token if ``per_token``; ``labels`` of a classifier."""
-
-    name: str
-    width: int
-    labels: tuple[str, ...] = ()
-    per_token: bool = False
-    sha256: str = ""
-    """Of the head's file or weights."""
 
 
 @dataclass(frozen=True)
