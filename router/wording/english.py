@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from router.wording import synonyms
+from router.wording import near, synonyms
 
 
 def _words(text: str) -> frozenset[str]:
@@ -500,11 +500,36 @@ UNIT_WORDS = (
 
 # --- wordings that ask the same --------------------------------------------------------------------------------------
 
+
+
+def token(phrase: str) -> str:
+    """The one word that a phrase of `router.wording.near` is read as."""
+    return "-".join(map(common, phrase.split()))
+
+
+_NEAR_GROUPS = [
+    group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)
+]
+_TOKENS = {
+    " ".join(map(common, member.split())): token(member)
+    for members, _ in _NEAR_GROUPS
+    for member in members
+    if " " in member
+}
+
+
+def _becomes(phrase: str) -> str:
+    """``phrase`` in its common form, as one word if it is one of `router.wording.near`."""
+    form = " ".join(map(common, phrase.split()))
+    return _TOKENS.get(form, form)
+
+
 _EXCHANGED = "\n".join(
-    f"{wording} > {' '.join(map(common, becomes.split()))}".replace("'s", " 's")
+    f"{wording} > {_becomes(becomes)}".replace("'s", " 's")
     for wording, becomes in _EXCHANGES.items()
     if " " in wording + becomes
 )
+_JOINED = "\n".join(f"{phrase} > {word}".replace("'s", " 's") for phrase, word in _TOKENS.items())
 # Anywhere in a sentence.
 PHRASES = Phrases(
     """
@@ -559,6 +584,8 @@ PHRASES = Phrases(
     per cent > percent
     """
     + _EXCHANGED
+    + "\n"
+    + _JOINED
 )
 # Where a sentence begins, over and over until none fits.
 POLITE = Phrases(
@@ -582,9 +609,29 @@ POLITE = Phrases(
     can you help i understand, help i understand, help i to understand, i want to understand >
     """
 )
+
+
+def _ways() -> str:
+    """How a way of doing something is asked for: "what are some easy ways to", "is there any method of"."""
+    kinds = "best right correct proper good great easy easiest possible effective good-effective recommended common"
+    adjectives = ["", *kinds.replace("good-effective", "").split(), "most effective", "most efficient"]
+    ends = ("to", "of", "for", "for * to", "* can", "that * can", "in which * can", "* can use to")
+    starts = ("what be", "which be", "be there", "do you know", "give i", "tell i", "suggest", "recommend", "list",
+              "name", "show i", "can you recommend", "can you suggest", "do there exist", "")  # fmt: skip
+    wordings = (
+        f"{start} {article} {adjective} way {end}"
+        for start in starts
+        for article in ("", "a", "some", "any")
+        for adjective in adjectives
+        for end in ends
+    )
+    return f"{', '.join(wordings)} > ?howto"
+
+
 # Then, once, the kind of question.
 FRAMES = Phrases(
-    """
+    _ways()
+    + """
     how do *, how can *, how should *, how would *, how may *, how to, how may * > ?howto
     how will *, how * > ?howto
     how do you, how can you, how would you > ?howto-you
@@ -598,6 +645,46 @@ FRAMES = Phrases(
     what can * do to, what should * do to, what do * do to, what must * do to > ?howto
     what do * have to do to, what do * need to do to > ?howto
     give i instruction to > ?howto
+    what be a step for, what be step for, what be a step involved in, what step do * take to, give i a step to > ?howto
+    what step should * take to, what step must * take to, which step do * take to, show i a step to > ?howto
+    what can be done to, what should be done to, what must be done to, what do it take to, what be needed to > ?howto
+    what be a procedure for, what be a procedure to, what be a process for, what be a process to > ?howto
+    what be a process of, what be a trick to, what be a secret to, what be a key to > ?howto
+    what be some tip for, what be tip for, what be some tip to, give i tip for, give i some tip for, tip for > ?tip
+    give i tip on, give i some tip on, what be some tip on, tip on, tip to, do you have any tip for > ?tip
+    do you have tip for, can you give i some tip for, can you give i tip for, any tip for, some tip for > ?tip
+    can you give i some tip on, share tip for, share some tip for, give tip for, give i a few tip for > ?tip
+    how do * go about, how can * go about, how should * go about, how would * go about > ?howto
+    how can it be that > ?why
+    how be it possible to, be there a possibility to, how may one > ?howto
+    be there something * can do to, be there anything * can do to > ?howto
+    which thing can * do to, what thing can * do to, what all can * do to > ?howto
+    i need help with, can you help i with, help i with, please help i with > ?helpwith
+    what make, what cause > ?what cause
+    why do * get, why do * have, why be * getting, why do * keep getting > ?what cause
+    what be a cause of, what be cause of, what be main cause of, what be some cause of, which thing cause > ?what cause
+    what be a main cause of, what be a most common cause of, what be responsible for, what be behind > ?what cause
+    what would cause, what can cause, what could cause, what may cause > ?what cause
+    what be a purpose of, what be purpose of, what be a point of, what be a use of > ?what-for
+    what be a function of, what be a role of > ?what-for
+    what kind of, which kind of > ?which
+    what be a name of, what be name of > ?what
+    what be a age of, what be age of > ?how old
+    what be a height of, what be height of > ?how tall
+    what be a length of, what be length of > ?how long
+    what be a weight of, what be weight of > ?how heavy
+    what be a depth of, what be depth of > ?how deep
+    what be a width of, what be width of > ?how wide
+    what be a size of, what be size of > ?how big
+    what be a speed of, what be speed of > ?how fast
+    what be a distance between, what be distance between > ?how far
+    what be a distance from, what be distance from > ?how far from
+    what be a population of, what be population of > ?population
+    what be a temperature of, what be temperature of > ?how hot
+    what be a duration of, what be duration of > ?how long
+    what be a date of, what be date of > ?when
+    what be a location of, what be location of, in which part of world be, in what part of world be > ?where
+    in what country be, in which country be, what country be, which country be > ?where-country
     by what mean do, in what way do, in which way do, in what manner do > ?how
     by what mean be, in what way be, in which way be, in what manner be > ?how
     how be it that, how come, why be it that, why be it, what be a reason why, what be reason why > ?why
@@ -648,10 +735,16 @@ FRAMES = Phrases(
     give i a list of, give a list of, make a list of, make i a list of, list of, a list of, provide a list of > ?list
     show i a list of, write a list of, provide, provide i, provide i with, give i list of > ?list
     can you give i, can you list, can you name, can you show i, can you provide, can you give i a list of > ?list
+    be it ok for * to, be it fine to, be it alright to, be it acceptable to, be it fine for * to > ?can
+    be it possible for * to, would it be possible to, would it be ok to, would it be possible for * to > ?can
     be it possible to, be it ok to, be it possible for i to, be it ok for i to, be it ok if i > ?can
     can *, may *, be * able to, be * allowed to, be * permitted to, be it allowed to > ?can
     be there a way that i can > ?can
-    should *, shall * > ?should
+    should *, shall *, would you recommend that *, do you think * should, do you recommend that * > ?should
+    be it advisable to, be it recommended to, be it a good idea to, would it be a good idea to > ?should
+    be it a good idea for * to, be it advisable for * to, be it wise to, be it better to > ?should
+    be it required to, be it mandatory to, be it compulsory to, be it obligatory to, be it needed to > ?must
+    do one must, be * obliged to, be * forced to, be it a must to > ?must
     must *, do * must, do * have to, do * need to, be it necessary to > ?must
     be there any, be there some, be there, do there exist, do there exist any > ?is-there
     """
@@ -786,6 +879,21 @@ DIRECTIONS = _words(
     import export forward backward over under through across
     """
 )
+
+
+def _nearly() -> dict[str, dict[str, frozenset[str]]]:
+    found: dict[str, dict[str, frozenset[str]]] = {}
+    for members, beside in _NEAR_GROUPS:
+        forms = {token(member) for member in members}
+        for form in forms:
+            for other in forms - {form}:
+                known = found.setdefault(form, {})
+                known[other] = known.get(other, frozenset()) | frozenset(map(common, beside))
+    return found
+
+
+# By word, those that may stand for it where all else is equal, each with words beside which it may not.
+NEARLY = _nearly()
 # Pairs that differ in form and hardly in what an answer to them says.
 NEAR = frozenset(
     frozenset(pair.split())
