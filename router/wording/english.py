@@ -260,6 +260,21 @@ _IRREGULAR = """
     understand understood
     wear wore worn
     win won
+    see seen
+    rise risen
+    shake shook shaken
+    freeze froze frozen
+    tear tore torn
+    blow blew blown
+    ride rode ridden
+    swear swore sworn
+    feel felt
+    feed fed
+    bend bent
+    bleed bled
+    bite bitten
+    sweep swept
+    forgive forgave forgiven
     write wrote written
 """
 LEMMAS = {form: verb for verb, *forms in map(str.split, _IRREGULAR.strip().splitlines()) for form in forms}
@@ -510,12 +525,12 @@ def token(phrase: str) -> str:
 _NEAR_GROUPS = [
     group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)
 ]
-_TOKENS = {
-    " ".join(map(common, member.split())): token(member)
-    for members, _ in _NEAR_GROUPS
-    for member in members
-    if " " in member
+_PHRASES = {member for members, _ in _NEAR_GROUPS for member in members if " " in member} | {
+    group[0]
+    for group in synonyms.groups(synonyms.VERBS)
+    if group[0].count(" ") == 1 and group[0].split()[1] in ("off", "on", "out", "up", "down", "away", "back", "over")
 }
+_TOKENS = {" ".join(map(common, phrase.split())): token(phrase) for phrase in _PHRASES}
 
 
 def _becomes(phrase: str) -> str:
@@ -582,6 +597,8 @@ PHRASES = Phrases(
     due to, because of, owing to > because-of
     with regard to, in regard to, regarding, concerning > about
     per cent > percent
+    capital city > capital
+    right now > currently
     """
     + _EXCHANGED
     + "\n"
@@ -677,14 +694,13 @@ FRAMES = Phrases(
     what be a width of, what be width of > ?how wide
     what be a size of, what be size of > ?how big
     what be a speed of, what be speed of > ?how fast
-    what be a distance between, what be distance between > ?how far
+    what be a distance between, what be distance between > ?how far between
     what be a distance from, what be distance from > ?how far from
     what be a population of, what be population of > ?population
     what be a temperature of, what be temperature of > ?how hot
     what be a duration of, what be duration of > ?how long
     what be a date of, what be date of > ?when
     what be a location of, what be location of, in which part of world be, in what part of world be > ?where
-    in what country be, in which country be, what country be, which country be > ?where-country
     by what mean do, in what way do, in which way do, in what manner do > ?how
     by what mean be, in what way be, in which way be, in what manner be > ?how
     how be it that, how come, why be it that, why be it, what be a reason why, what be reason why > ?why
@@ -719,6 +735,7 @@ FRAMES = Phrases(
     by who > ?by-who
     what be, what be some, which be, which be some > ?what
     what be meaning of, what be a meaning of > ?meaning
+    what be meaning of a word, what be a meaning of a word, what be meant by, what be meant by a word > ?meaning
     do you think, do you believe, do you think that, do you believe that, do you guys think > ?is
     what be definition of, what be a definition of > ?what
     what be some example of, what be example of > ?what example of
@@ -779,7 +796,7 @@ ASKING = _words("what how why who whom where when which whether if")
 WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 # --- words and what they do ------------------------------------------------------------------------------------------
 
-SILENT = _words("a be do please kindly really actually such its so")
+SILENT = _words("a be do please kindly really actually such its so currently")
 # Silent beside an auxiliary only: there are IT jobs, and one can get there.
 FILLERS = _words("it there")
 AUXILIARIES = _words("be do can will would should must may not have")
@@ -894,6 +911,12 @@ def _nearly() -> dict[str, dict[str, frozenset[str]]]:
 
 # By word, those that may stand for it where all else is equal, each with words beside which it may not.
 NEARLY = _nearly()
+# Verbs that are put together with a particle, which may as well stand behind their object.
+PARTICLES = _words("off on out up down away in back over")
+PHRASAL = frozenset(
+    word for word in (*_TOKENS.values(), *map(token, (member for group in synonyms.groups(synonyms.VERBS) for member in group)))
+    if word.count("-") == 1 and word.split("-")[1] in PARTICLES
+)  # fmt: skip
 # Pairs that differ in form and hardly in what an answer to them says.
 NEAR = frozenset(
     frozenset(pair.split())
@@ -907,6 +930,9 @@ NEAR = frozenset(
         "in at",
         "?list ?which",
         "all every",
+        "people they",
+        "people you",
+        "people one",
         "each every",
     )
 )

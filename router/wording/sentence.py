@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from router.wording import english
+from router.wording.turns import DATIVE, turned
 from router.wording.words import Word
 
 _WITH_DAY = english.JOINTS | english.SCOPES | {"this", "next", "last", "first", "a"}
@@ -36,7 +37,9 @@ class Sentence:
         if not forms:
             return cls((), False, False)
         frame = forms[0] if forms[0].startswith("?") else ""
-        frame, forms = _turned(frame, forms[1:] if frame else forms)
+        frame, forms = turned(*_turned(frame, forms[1:] if frame else forms))
+        if "~past" in forms[:1]:
+            past, forms = True, forms[1:]
         main = next((place for place, form in enumerate(forms) if form in english.CLAUSES), len(forms))
         passive = "be" in forms[:main] or frame == "?by-who"
         hoisted, forms = _hoisted(_timed(forms), frame)
@@ -51,7 +54,7 @@ class Sentence:
             moods.add("~past")
         spoken = _spoken(_possessed(forms), frame)
         bound = bool(hoisted) or any(form in english.BINDING for form in spoken)
-        parts = _compounded(_judged(_measured(_parts(spoken)), frame))
+        parts = _compounded(_given(_judged(_measured(_parts(spoken)), frame)))
         if passive:
             frame, parts = _active(frame, parts, moods, able)
         if frame == "?howto":
@@ -186,6 +189,14 @@ def _framed(forms: list[str]) -> list[str]:
     if forms[0] in english.PREPOSITIONS and forms[1:2] in (["what"], ["which"], ["who"]) and forms[2:3] == ["be"]:
         # "For what is it famous"
         forms = [*forms[1:], forms[0]]
+    if (
+        forms[0] in english.PREPOSITIONS
+        and forms[1:2] in (["what"], ["which"], ["who"])
+        and len(forms) > 3
+        and english.FRAMES.at(forms, 0) is None
+    ):
+        # "In which country is it" as which country it is in.
+        forms = [*forms[1:], forms[0]]
     denied = forms[0] in english.AUXILIARIES and forms[1:2] == ["not"]
     if denied:
         # "Should not I" as "should I not".
@@ -258,8 +269,8 @@ def _hoisted(forms: list[str], frame: str) -> tuple[list[str], list[str]]:
         return [], forms
     ends = next((place for place, form in enumerate(forms) if form in english.JOINTS), len(forms))
     last = hoisted[0] == forms[-1] and hoisted[0] != "not"
-    told = forms if last else forms[:ends]
-    scoped = any(form in english.SCOPES for form in told) or (last and any(form in english.CLAUSES for form in told))
+    told = forms if last or hoisted[0] != "not" else forms[:ends]
+    scoped = any(form in english.SCOPES for form in told) or any(form in english.CLAUSES for form in told)
     if scoped or not (last or hoisted[0] in told):
         return [], forms
     return hoisted, [form for form in forms if form != hoisted[0]]
@@ -350,6 +361,17 @@ def _infinitive(part: Part) -> list[Part]:
     if part.joint == "than" and part.words and english.gerund(part.words[0]):
         return [Part("than", ()), Part("to", part.words)]
     return [part]
+
+
+def _given(parts: list[Part]) -> list[Part]:
+    """ "Lend money to Anna" as lend Anna money."""
+    for place in range(1, len(parts)):
+        before, part = parts[place - 1], parts[place]
+        verb = next((at for at, word in enumerate(before.words) if word in DATIVE), None)
+        if part.joint == "to" and part.words and verb is not None and len(before.words) > verb + 1:
+            words = (*before.words[: verb + 1], *part.words, *before.words[verb + 1 :])
+            return [*parts[: place - 1], Part(before.joint, words), *parts[place + 1 :]]
+    return parts
 
 
 def _measured(parts: list[Part]) -> list[Part]:
