@@ -597,6 +597,15 @@ PHRASES = Phrases(
     due to, because of, owing to > because-of
     with regard to, in regard to, regarding, concerning > about
     per cent > percent
+    with no > without
+    go to a doctor, go see a doctor, go to see a doctor, visit a doctor, consult a doctor > see a doctor
+    fit into > fit in
+    that say, that say that, saying that, which say that > that
+    more than half > more than half
+    over half > more than half
+    mount everest, mt everest > everest
+    mount kilimanjaro, mt kilimanjaro > kilimanjaro
+    mount fuji, mt fuji > fuji
     capital city > capital
     right now > currently
     """
@@ -645,6 +654,19 @@ def _ways() -> str:
     return f"{', '.join(wordings)} > ?howto"
 
 
+# "I want to do it. How do I do that?"
+WISHES = [
+    ["i", *want.split(), "to"]
+    for want in ("would like", "want", "need", "wish", "be try", "be trying", "be looking", "have", "must")
+]
+ASKED_HOW = [
+    ["how", mood, person, "do", what]
+    for mood in ("do", "can", "would", "should")
+    for person in ("i", "you")
+    for what in ("that", "this", "it", "so")
+]
+
+
 # Then, once, the kind of question.
 FRAMES = Phrases(
     _ways()
@@ -667,21 +689,18 @@ FRAMES = Phrases(
     what can be done to, what should be done to, what must be done to, what do it take to, what be needed to > ?howto
     what be a procedure for, what be a procedure to, what be a process for, what be a process to > ?howto
     what be a process of, what be a trick to, what be a secret to, what be a key to > ?howto
-    what be some tip for, what be tip for, what be some tip to, give i tip for, give i some tip for, tip for > ?tip
-    give i tip on, give i some tip on, what be some tip on, tip on, tip to, do you have any tip for > ?tip
-    do you have tip for, can you give i some tip for, can you give i tip for, any tip for, some tip for > ?tip
-    can you give i some tip on, share tip for, share some tip for, give tip for, give i a few tip for > ?tip
     how do * go about, how can * go about, how should * go about, how would * go about > ?howto
     how can it be that > ?why
     how be it possible to, be there a possibility to, how may one > ?howto
     be there something * can do to, be there anything * can do to > ?howto
     which thing can * do to, what thing can * do to, what all can * do to > ?howto
     i need help with, can you help i with, help i with, please help i with > ?helpwith
-    what make, what cause > ?what cause
-    why do * get, why do * have, why be * getting, why do * keep getting > ?what cause
-    what be a cause of, what be cause of, what be main cause of, what be some cause of, which thing cause > ?what cause
-    what be a main cause of, what be a most common cause of, what be responsible for, what be behind > ?what cause
-    what would cause, what can cause, what could cause, what may cause > ?what cause
+    what make, what cause > ?cause
+    why be there, why there be, why do there exist > ?cause
+    why do * get, why do * have, why be * getting, why do * keep getting > ?cause
+    what be a cause of, what be cause of, what be main cause of, what be some cause of, which thing cause > ?cause
+    what be a main cause of, what be a most common cause of, what be responsible for, what be behind > ?cause
+    what would cause, what can cause, what could cause, what may cause > ?cause
     what be a purpose of, what be purpose of, what be a point of, what be a use of > ?what-for
     what be a function of, what be a role of > ?what-for
     what kind of, which kind of > ?which
@@ -741,6 +760,21 @@ FRAMES = Phrases(
     what be some example of, what be example of > ?what example of
     what, which, which one > ?which
     which of these, which of those, which one of these, which one of those, which of a following > ?which-one
+    how much time do * need to, how much time be needed to, how long do * need to > ?how long take to
+    how much time do you need to, how long do you need to, how much time do it need to > ?how long take to
+    how long would it take to, how long will it take to, how long do it usually take to > ?how long take to
+    how much time will it take to, how much time would it take to, how long be needed to > ?how long take to
+    what be some good, what be some great, what be some nice > ?what
+    give i some good, suggest some good, recommend some good, list some good, name some good > ?list
+    tell i some good, show i some good, can you give i some good, can you suggest some good > ?list
+    can you recommend some good, can you name some good, what would be a good, what will be a good > ?what good
+    what would be, what will be > ?what
+    give i a summary of, write a summary of, provide a summary of, what be a summary of > summarize
+    make a summary of, create a summary of, can you give i a summary of, give a summary of > summarize
+    i need a summary of, provide i with a summary of, a summary of, write i a summary of > summarize
+    when be a best time to > ?what best time to
+    when be best time to > ?what best time to
+    what be a best time of year to, what be a best month to > ?what best time to
     tell i what, tell i which, tell i what be, tell i which be > ?what
     tell i > ?what
     tell i about, tell i something about, talk about, tell about > ?explain
@@ -759,7 +793,7 @@ FRAMES = Phrases(
     be there a way that i can > ?can
     should *, shall *, would you recommend that *, do you think * should, do you recommend that * > ?should
     be it advisable to, be it recommended to, be it a good idea to, would it be a good idea to > ?should
-    be it a good idea for * to, be it advisable for * to, be it wise to, be it better to > ?should
+    be it a good idea for * to, be it advisable for * to, be it wise to > ?should
     be it required to, be it mandatory to, be it compulsory to, be it obligatory to, be it needed to > ?must
     do one must, be * obliged to, be * forced to, be it a must to > ?must
     must *, do * must, do * have to, do * need to, be it necessary to > ?must
@@ -841,6 +875,13 @@ VESSELS = _words(
 CATEGORIES = _words(
     """
     city country town place person company team language year day date river mountain planet mount state animal number
+    """
+)
+# What is for something as it is of something: "the price for bread", "bread prices".
+RELATIONAL = _words(
+    """
+    limit price cost recipe word term name symbol formula cure remedy treatment penalty fine deadline requirement
+    password abbreviation synonym code tip exercise idea technique solution
     """
 )
 FREQUENCIES = _words("always usually often sometimes rarely seldom")
@@ -930,6 +971,7 @@ NEAR = frozenset(
         "in at",
         "?list ?which",
         "all every",
+        "?cause ?why",
         "people they",
         "people you",
         "people one",

@@ -42,6 +42,7 @@ class Sentence:
             past, forms = True, forms[1:]
         main = next((place for place, form in enumerate(forms) if form in english.CLAUSES), len(forms))
         passive = "be" in forms[:main] or frame == "?by-who"
+        passive = passive or (frame == "?what" and bool(forms) and english.participle(forms[0]))
         hoisted, forms = _hoisted(_timed(forms), frame)
         moods = {english.MOODS[form] for form in forms if form in english.MOODS}
         if len(moods) > 1:
@@ -396,6 +397,8 @@ def _measure(part: Part) -> int:
         return 0
     if part.joint == "in" and part.words[1] == "word":
         return 2
+    if part.joint == "with" and len(part.words) == 2:
+        return 2
     if part.joint != "of":
         return 0
     if part.words[1] in english.UNIT_WORDS:
@@ -407,7 +410,10 @@ def _compounded(parts: list[Part]) -> list[Part]:
     """ "The history of Rome" as the Rome history; a cup of tea stays one."""
     result: list[Part] = []
     for part in parts:
-        if part.joint == "of" and part.words and result and result[-1].words:
+        joined = part.joint == "of" or (
+            part.joint == "for" and bool(result and result[-1].words) and result[-1].words[-1] in english.RELATIONAL
+        )
+        if joined and part.words and result and result[-1].words:
             *others, noun = result[-1].words
             if noun in english.DATES and part.words[0].startswith("#"):
                 # "Summer of 1999"
@@ -431,6 +437,11 @@ def _active(frame: str, parts: list[Part], moods: set[str], able: bool) -> tuple
     manner = [patient.pop()] if patient and (patient[-1].endswith("ly") or patient[-1] in english.QUANTITIES) else []
     if frame == "?by-who":
         return "?who", [Part("", (verb, *patient)), *rest]
+    if frame in ("?what", "?which") and not patient:
+        for place, part in enumerate(rest):
+            if part.joint == "by" and part.words and english.agent(part.words[0]):
+                # "What is expected of A by B"
+                return frame, _given([Part("", (*part.words, verb)), *rest[:place], *rest[place + 1 :]])
     for place, part in enumerate(rest):
         if part.joint == "by" and part.words and patient and english.agent(part.words[0]):
             others = rest[:place] + rest[place + 1 :]
@@ -444,7 +455,7 @@ def _active(frame: str, parts: list[Part], moods: set[str], able: bool) -> tuple
         mood = asked.pop()
         moods.discard(mood)
         return "?" + mood[1:], [Part("", (verb, *patient)), *rest]
-    if frame in ("?what", "?which") and patient:
+    if frame in ("?what", "?which") and patient and not any(word.startswith("#") for word in patient):
         return frame, [Part("", (*patient, "people", verb)), *rest]
     if frame in ("?how", "?where", "?when", "?why", "?is") and patient:
         return frame, [Part("", ("people", verb, *patient)), *rest]

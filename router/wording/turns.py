@@ -41,6 +41,11 @@ INCUMBENT = frozenset(
     weather captain coach manager governor mayor chancellor leader capital chairman chairperson head
     """.split()  # noqa: SIM905
 )
+STOPPING = frozenset(("keep", "stop", "prevent", "deter"))
+# What is generally so, will be so.
+GENERAL = frozenset(("fit", "suffice", "cost", "take", "need", "last", "weigh", "happen", "contain", "have"))
+# With or to something: all the same.
+TOGETHER = frozenset(("connect", "pair", "link", "attach", "sync", "synchronize", "compare"))
 BOUNDED = frozenset(("at-least", "at-most"))
 
 
@@ -206,6 +211,96 @@ def _without_the_obvious(frame: str, forms: list[str]) -> Turned:
     return frame, forms
 
 
+def _stopping(frame: str, forms: list[str]) -> Turned:
+    """ "Keep it from barking" as prevent it from barking."""
+    for place, form in enumerate(forms):
+        if form in STOPPING:
+            for later in range(place + 2, len(forms) - 1):
+                if forms[later] == "from" and english.gerund(forms[later + 1]):
+                    return frame, [*forms[:place], "prevent", *forms[place + 1 :]]
+    return frame, forms
+
+
+def _caused(frame: str, forms: list[str]) -> Turned:
+    """ "What is it that causes it" as what causes it."""
+    if frame in ("?what", "?which") and forms[:1] in (["cause"], ["caused"]) and len(forms) > 1:
+        return "?cause", forms[1:]
+    return frame, forms
+
+
+def _getting(frame: str, forms: list[str]) -> Turned:
+    """ "How hot does Dubai get" as how hot it is in Dubai."""
+    if frame != "?how" or forms[1:2] != ["do"] or "get" not in forms[3:]:
+        return frame, forms
+    place = forms.index("get", 3)
+    if not _ends(forms, place + 1):
+        return frame, forms
+    where = [] if forms[2:place] == ["it"] else ["in", *forms[2:place]]
+    return frame, [forms[0], *where, *forms[place + 1 :]]
+
+
+def _generally(frame: str, forms: list[str]) -> Turned:
+    """ "How many will fit" as how many fit."""
+    if "will" in forms and forms.count("will") == 1 and frame in ("?how-many", "?how-much", "?how", "?is", "?which"):
+        if any(form in GENERAL for form in forms) and not any(
+            form in english.DATES or form in english.CLAUSES for form in forms
+        ):
+            return frame, [form for form in forms if form != "will"]
+    return frame, forms
+
+
+def _more_in(frame: str, forms: list[str]) -> Turned:
+    """ "Is there more of it in A than in B" as does A have more of it than B."""
+    if frame != "?is-there" or forms[:1] not in (["more"], ["less"]) or forms.count("than") != 1:
+        return frame, forms
+    place = forms.index("than")
+    first, other = forms[:place], forms[place + 1 :]
+    if other[:1] == ["in"] and len(other) > 1 and "in" in first[2:-1]:
+        where = first.index("in")
+        return "?is", [*first[where + 1 :], "have", *first[:where], "than", *other[1:]]
+    return frame, forms
+
+
+def _considered(frame: str, forms: list[str]) -> Turned:
+    """ "Is Pluto considered a planet" as do people consider Pluto a planet."""
+    if frame == "?is" and forms[:1] == ["be"] and "considered" in forms[2:-1]:
+        place = forms.index("considered", 2)
+        return frame, ["do", "people", "consider", *forms[1:place], *forms[place + 1 :]]
+    return frame, forms
+
+
+def _of_these(frame: str, forms: list[str]) -> Turned:
+    """ "What is the strongest of these" as which of these is the strongest."""
+    if frame in ("?what", "?which") and forms[-2:] in (["of", "these"], ["of", "those"]) and len(forms) > 2:
+        return "?which-one", forms[:-2]
+    return frame, forms
+
+
+def _enough(frame: str, forms: list[str]) -> Turned:
+    """ "Seats enough" as enough seats."""
+    for place in range(2, len(forms)):
+        if forms[place] == "enough" and _ends(forms, place + 1) and forms[place - 1] not in english.JOINTS:
+            return frame, [*forms[: place - 1], "enough", forms[place - 1], *forms[place + 1 :]]
+    return frame, forms
+
+
+def _taken_out(frame: str, forms: list[str]) -> Turned:
+    """ "Get a stain out of a shirt" as remove a stain from a shirt."""
+    for place in range(2, len(forms) - 2):
+        if forms[place : place + 2] == ["out", "of"] and "get" in forms[max(place - 5, 0) : place - 1]:
+            verb = place - 1 - forms[:place][::-1].index("get")
+            return frame, [*forms[:verb], "remove", *forms[verb + 1 : place], "from", *forms[place + 2 :]]
+    return frame, forms
+
+
+def _with(frame: str, forms: list[str]) -> Turned:
+    """ "Pair it with my laptop" as pair it to my laptop."""
+    if "with" in forms and any(form in TOGETHER for form in forms[: forms.index("with")]):
+        place = forms.index("with")
+        return frame, [*forms[:place], "to", *forms[place + 1 :]]
+    return frame, forms
+
+
 def _ends(forms: list[str], place: int) -> bool:
     """Whether a phrase ends before ``place``."""
     return place >= len(forms) or forms[place] in english.JOINTS or forms[place] == ","
@@ -213,5 +308,6 @@ def _ends(forms: list[str], place: int) -> bool:
 
 _STEPS: tuple[Callable[[str, list[str]], Turned], ...] = (
     _joined, _agent_asked, _held, _agent_named, _differing, _lasting, _distant, _may, _needed, _happening, _costing,
-    _bounded, _without_the_obvious,
+    _bounded, _stopping, _caused, _getting, _generally, _more_in, _considered,
+    _of_these, _enough, _taken_out, _with, _without_the_obvious,
 )  # fmt: skip
