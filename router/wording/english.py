@@ -134,6 +134,19 @@ COMMON = _table(
     teeth > tooth
     mice > mouse
     lives > life
+    bacteria > bacterium
+    criteria > criterion
+    phenomena > phenomenon
+    fungi > fungus
+    cacti > cactus
+    nuclei > nucleus
+    wolves > wolf
+    knives > knife
+    wives > wife
+    shelves > shelf
+    loaves > loaf
+    thieves > thief
+    geese > goose
     autumnal > autumn
     till > until
     upon onto > on
@@ -516,15 +529,12 @@ UNIT_WORDS = (
 # --- wordings that ask the same --------------------------------------------------------------------------------------
 
 
-
 def token(phrase: str) -> str:
     """The one word that a phrase of `router.wording.near` is read as."""
     return "-".join(map(common, phrase.split()))
 
 
-_NEAR_GROUPS = [
-    group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)
-]
+_NEAR_GROUPS = [group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)]
 _PHRASES = {member for members, _ in _NEAR_GROUPS for member in members if " " in member} | {
     group[0]
     for group in synonyms.groups(synonyms.VERBS)
@@ -877,6 +887,8 @@ CATEGORIES = _words(
     city country town place person company team language year day date river mountain planet mount state animal number
     """
 )
+# Verbs with "of": what is expected of teachers is no teachers' expectation.
+OF_VERBS = _words("expect expected think thought hear heard know known dream consist approve die talk beware dispose")
 # What is for something as it is of something: "the price for bread", "bread prices".
 RELATIONAL = _words(
     """

@@ -43,7 +43,7 @@ VERBS = """
     have, experience; experience, suffer from; have, eat / dog cat child baby; have, drink; bring, pack, take; bring, carry;
     carry, transport; end, finish; finish, complete; end, terminate; cancel, terminate; close, shut;
     harm, damage; harm, hurt; hurt, injure; hurt, damage; hurt, be bad for; destroy, ruin; ruin, spoil;
-    beat, defeat; fight, combat; lose, misplace; cut, chop; cut, slice; cut, trim; mix, combine; mix, blend;
+    beat, defeat; fight, combat; lose, misplace; cut, chop;  cut, trim; mix, combine; mix, blend;
     combine, merge; join, merge; join, concatenate; connect, link; connect, pair; connect, hook up; connect, attach;
     attach, fasten; split, divide; split, separate; divide, separate; install, set up; configure, set up;
     configure, set; enable, turn on, activate; disable, turn off, deactivate; update, upgrade / address;
@@ -83,7 +83,7 @@ VERBS = """
 """
 NOUNS = """
     symptom, sign / language; sign, indication; sign, indicator; cause, reason; reason, explanation; purpose, goal;
-    purpose, aim; purpose, point; goal, aim, objective; target, goal; role, function; function, purpose; use, purpose;
+    purpose, aim;  goal, aim, objective; target, goal; role, function; function, purpose; use, purpose;
     use, application; duty, responsibility; job, occupation, profession; job, position; job, role; career, profession;
     job, work; task, job; task, assignment; boss, manager; boss, supervisor; employer, boss; employee, worker;
     company, firm, business; corporation, company; client, customer; price, cost; price, rate; cost,
@@ -118,7 +118,7 @@ NOUNS = """
     error, mistake; error, problem; problem, issue; trouble, problem; problem, difficulty; challenge, difficulty;
     challenge, problem; question, problem; network, internet; internet, web; wifi, wireless; script, program; script,
     code; program, code / postal zip dress area country; element, item; item, thing; item, object; object, thing;
-    stuff, thing; component, part; component, element; piece, part; portion, part; material, substance; ingredient,
+    stuff, thing;  component, element;   material, substance; ingredient,
     component; dish, meal; meal, food; dessert, sweet; soda, soft drink; alcohol, liquor; candy, sweet; biscuit,
     cookie; fry, french fry; shrimp, prawn; cilantro, coriander; arugula, rocket / launch engine; vegetable, veggie;
     spice, seasoning; taste, flavor; smell, scent; scent, aroma, fragrance; stomach, belly; illness, disease; disease,
@@ -163,7 +163,7 @@ ADJECTIVES = """
     important, crucial; crucial, essential; vital, essential; essential, necessary; necessary, required, needed;
     key, main; key, important; main, primary / school; main, major; main, principal / school; main, important; major,
     important; major, key; primary, major; basic, fundamental; basic, simple; common, frequent; common, typical;
-    typical, usual; usual, normal; normal, regular; popular, famous; popular, common; new, recent; new, latest; latest,
+    typical, usual; usual, normal; normal, regular; popular, famous; popular, common / sense; new, recent; new, latest; latest,
     newest, most recent; current, present; modern, contemporary; old, ancient; outdated, old fashioned; former, ex;
     previous, former; upcoming, next; small, little; small, tiny; tall, high; long, lengthy; short, brief;
     brief, concise; wide, broad; thin, slim; slim, skinny; fat, overweight; strong, powerful; cold, chilly;
@@ -182,7 +182,7 @@ ADJECTIVES = """
     personal; nearby, local; nearby, close; near, close; far, distant; foreign, overseas; global, international; global,
     worldwide; poor, needy; cheap, affordable; cheap, low cost; affordable, reasonably priced; valuable, precious;
     free, complimentary; digital, electronic; automatic, automated; wireless, cordless; artificial, synthetic; sour,
-    tart; responsible, accountable; responsible, in charge; single, unmarried; living, alive; awake, up; asleep,
+    tart; responsible, accountable; responsible, in charge; single, unmarried; living, alive;  asleep,
     sleeping; open, unlocked; broken, damaged; broken, faulty; defective, faulty; damaged, faulty;
     frozen, stuck; stuck, jammed; blocked, clogged; complete, finished; ready, prepared;
     ready, done; done, cooked; done, finished; ripe, ready; ripe, ready to eat; fresh, new; used, preowned; empty, vacant; busy, crowded; quiet, silent; quiet, peaceful; loud, noisy; bright, light; dark, dim;
@@ -197,7 +197,7 @@ ADJECTIVES = """
 OTHERS = """
     well, properly; properly, correctly; correctly, right; properly, right; quickly, in a short time; safely, securely;
     effectively, efficiently; effectively, well; permanently, forever,
-    for good; temporarily, for a while; originally, initially; recently, lately; later, afterwards; really, truly;
+    for good; temporarily, for a while; originally, initially; recently, lately;  really, truly;
     commonly, typically; typically, usually; mainly, primarily; cheaply, inexpensively;
     easily, with ease; in simple terms, in simple words, in easy words, simply, in plain
     english, in layman's terms; with, using, by using; with, by means of; because, since; because-of,

@@ -93,7 +93,8 @@ def _resumed(words: list[Word]) -> list[Word]:
     if not place or not asked or asked[0].written not in english.QUESTION_WORDS:
         return words
     if named[0].form in english.JOINTS or any(
-        word.form in english.VERBS or word.form in english.AUXILIARIES or word.form in ("i", "do", ".") for word in named
+        word.form in english.VERBS or word.form in english.AUXILIARIES or word.form in ("i", "do", ".")
+        for word in named
     ):
         return words
     meant = [at for at, word in enumerate(asked) if word.written in ("it", "they", "them", "he", "she", "him")]

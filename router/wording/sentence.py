@@ -419,6 +419,9 @@ def _compounded(parts: list[Part]) -> list[Part]:
                 # "Summer of 1999"
                 result[-1] = Part(result[-1].joint, result[-1].words + part.words)
                 continue
+            if noun in english.OF_VERBS:
+                result.append(part)
+                continue
             if noun not in english.VESSELS and noun not in english.BINDING and not noun.startswith(("#", "?", '"')):
                 result[-1] = Part(result[-1].joint, (*others, *part.words, noun))
                 continue
@@ -441,7 +444,9 @@ def _active(frame: str, parts: list[Part], moods: set[str], able: bool) -> tuple
         for place, part in enumerate(rest):
             if part.joint == "by" and part.words and english.agent(part.words[0]):
                 # "What is expected of A by B"
-                return frame, _given([Part("", (*part.words, verb)), *rest[:place], *rest[place + 1 :]])
+                others = rest[:place] + rest[place + 1 :]
+                given = others[0].words if others and others[0].joint == "to" else ()
+                return frame, [Part("", (*part.words, verb, *given)), *(others[1:] if given else others)]
     for place, part in enumerate(rest):
         if part.joint == "by" and part.words and patient and english.agent(part.words[0]):
             others = rest[:place] + rest[place + 1 :]

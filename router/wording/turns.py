@@ -269,6 +269,15 @@ def _considered(frame: str, forms: list[str]) -> Turned:
     return frame, forms
 
 
+def _greatest_in(frame: str, forms: list[str]) -> Turned:
+    """ "The longest rivers of Europe" as the longest rivers in Europe."""
+    for place in range(2, len(forms)):
+        before = forms[: place - 1]
+        if forms[place] == "of" and any(form == "most" or english.superlative(form) for form in before):
+            return frame, [*forms[:place], "in", *forms[place + 1 :]]
+    return frame, forms
+
+
 def _of_these(frame: str, forms: list[str]) -> Turned:
     """ "What is the strongest of these" as which of these is the strongest."""
     if frame in ("?what", "?which") and forms[-2:] in (["of", "these"], ["of", "those"]) and len(forms) > 2:
@@ -278,7 +287,7 @@ def _of_these(frame: str, forms: list[str]) -> Turned:
 
 def _enough(frame: str, forms: list[str]) -> Turned:
     """ "Seats enough" as enough seats."""
-    for place in range(2, len(forms)):
+    for place in range(1, len(forms) if frame == "?is-there" else 0):
         if forms[place] == "enough" and _ends(forms, place + 1) and forms[place - 1] not in english.JOINTS:
             return frame, [*forms[: place - 1], "enough", forms[place - 1], *forms[place + 1 :]]
     return frame, forms
@@ -309,5 +318,5 @@ def _ends(forms: list[str], place: int) -> bool:
 _STEPS: tuple[Callable[[str, list[str]], Turned], ...] = (
     _joined, _agent_asked, _held, _agent_named, _differing, _lasting, _distant, _may, _needed, _happening, _costing,
     _bounded, _stopping, _caused, _getting, _generally, _more_in, _considered,
-    _of_these, _enough, _taken_out, _with, _without_the_obvious,
+    _of_these, _greatest_in, _enough, _taken_out, _with, _without_the_obvious,
 )  # fmt: skip
