@@ -92,6 +92,10 @@ def _resumed(words: list[Word]) -> list[Word]:
     named, asked = words[:place], words[place + 1 :]
     if not place or not asked or asked[0].written not in english.QUESTION_WORDS:
         return words
+    # "Anna, what is it?" asks Anna.
+    thing = named[0].number or (len(named) > 1 and named[0].form in ("a", "this", "that", "my", "your"))
+    if not thing and not any(word.form in ("of", "in") for word in named[1:-1]):
+        return words
     if named[0].form in english.JOINTS or any(
         word.form in english.VERBS or word.form in english.AUXILIARIES or word.form in ("i", "do", ".")
         for word in named
