@@ -7,6 +7,7 @@ for it: each head runs through the library's own code, which is given the trunk'
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import json
 import warnings
@@ -19,7 +20,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export import delta as low_rank
 from export import head as head_file
+from export.checksums import sha256
+from export.delta import Delta
 from export.manifest import Model
 from export.repository import Output
 
@@ -95,10 +99,14 @@ class Network(nn.Module):
         self.outputs: list[Output] = []
         self.shared: dict[str, int] = {}
         self.trunk: nn.Module | None = None
+        self.fork: nn.Module | None = None
         self.heads = nn.ModuleDict()
         if model.task == "embedding":
             self.trunk = _loaded(AutoModel, published.directory, self._attention)
             check_rope(config, self.trunk.config.to_dict())
+            if model.delta is not None:
+                weights = sha256(published.directory / "model.safetensors")
+                self._change(low_rank.load(model.delta, weights, model.fork))
             self._exit_norm = self._final_norm(model)
             hidden = int(self.trunk.config.hidden_size)
             if (model.dimension or 0) > hidden:
@@ -125,15 +133,33 @@ class Network(nn.Module):
         results = []
         states: tuple[Tensor, ...] = ()
         if self.trunk is not None:
-            found = self.trunk(**arguments, output_hidden_states=True)
-            states = (*found.hidden_states[:-1], found.last_hidden_state)
+            states = _states(self.trunk, arguments)
             results.append(self._embedding(states, attention_mask))
+        if self.fork is not None:
+            # Layers that are recalled leave no states.
+            own = _states(self.fork, arguments)[-self._forked :]
+            states = (*states[: -self._forked], *own)
         for head in self.heads.values():
             if isinstance(head, _FileHead):
                 results.append(head(states, attention_mask))
             else:
                 results.append(torch.softmax(head(**arguments).logits.float() / head.temperature, dim=-1))
         return tuple(results)
+
+    def _change(self, delta: Delta) -> None:
+        """Merge ``delta`` into the trunk, or into a copy of its top layers."""
+        assert self.trunk is not None
+        layers = len(_layers(self.trunk))
+        low_rank.check_fork(delta, layers)
+        self._forked = delta.fork
+        given = {name: value.numpy() for name, value in self.trunk.state_dict().items()}
+        changed = {name: torch.from_numpy(value) for name, value in low_rank.merged(given, delta).items()}
+        if delta.fork:
+            self.fork = copy.deepcopy(self.trunk)
+            self.fork.load_state_dict(changed)
+            _recall(self.trunk, self.fork, layers - delta.fork)
+        else:
+            self.trunk.load_state_dict(changed)
 
     def _embedding(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
         state = states[self._layer] if self._layer is not None else states[-1]
@@ -197,6 +223,12 @@ class _FileHead(nn.Module):
         return torch.softmax(x / self.temperature, dim=-1)
 
 
+def _states(trunk: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+    """[batch, length, hidden] after the embeddings and after each layer."""
+    found = trunk(**arguments, output_hidden_states=True)
+    return (*found.hidden_states[:-1], found.last_hidden_state)
+
+
 def _feature(name: str, states: tuple[Tensor, ...]) -> tuple[str, Tensor]:
     kind, layer = name.split(".")
     return kind, states[int(layer)]
@@ -225,7 +257,8 @@ def _loaded(kind: Any, directory: Path, attention: str) -> Any:
     model, found = kind.from_pretrained(
         directory, attn_implementation=attention, dtype=torch.float32, output_loading_info=True, local_files_only=True
     )
-    if missing := sorted(found["missing_keys"]):
+    # BERT's pooler, which many embedders come without, is read by nobody here; a classifier has it under `bert.`.
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
         raise NetworkError(f"{directory}: the weights lack {', '.join(missing[:5])}; they are of another task")
     return model
 
@@ -264,13 +297,18 @@ def _share(trunk: Any, tuned: Any) -> int:
     """
     if not _same(trunk.embeddings, tuned.embeddings):
         return 0
-    tuned.embeddings = _Recalled(trunk.embeddings)
-    own, theirs = _layers(trunk), _layers(tuned)
-    for index in range(min(len(own), len(theirs))):
-        if not _same(own[index], theirs[index]):
-            return index
+    pairs = list(zip(_layers(trunk), _layers(tuned), strict=False))
+    shared = next((index for index, pair in enumerate(pairs) if not _same(*pair)), len(pairs))
+    _recall(trunk, tuned, shared)
+    return shared
+
+
+def _recall(trunk: Any, other: Any, layers: int) -> None:
+    """Let ``other`` take embeddings and so many lower ``layers`` from the trunk."""
+    other.embeddings = _Recalled(trunk.embeddings)
+    own, theirs = _layers(trunk), _layers(other)
+    for index in range(layers):
         theirs[index] = _Recalled(own[index])
-    return min(len(own), len(theirs))
 
 
 def _same(first: nn.Module, second: nn.Module) -> bool:
