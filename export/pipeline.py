@@ -206,8 +206,9 @@ class Pipeline:
         from export.encoder import Encoder
         from export.training import unit
 
-        if model.graph != "bert":
-            raise ExportError(f"{model.name}: heads are trained on models with graph `bert`")
+        check_trainable(model)
+        # Their files may be what is about to be made.
+        model = model.model_copy(update={"heads": ()})
         plain = self._place(model) / "features.fp32.onnx"
         inputs = self._bert_inputs(model) | {"features": list(names)}
         made = self._step(f"{model.name}, features", plain, inputs, lambda: self._build(model, plain, expose=names))
@@ -223,6 +224,15 @@ class Pipeline:
             return unit([encoded[f"feature.{name}"] for name in names])
 
         return features
+
+    def delta(self, model: Model) -> dict[str, Any]:
+        """Of a model whose manifest names one, as a head that is trained on it keeps it; else nothing."""
+        found = self._delta(model)
+        if found is None:
+            return {}
+        assert model.delta is not None
+        told = {"file": model.delta.name, "sha256": _delta_digest(model), "rank": found.rank, "fork": found.fork}
+        return told | {"bytes": model.delta.stat().st_size}
 
     def encoder(self, model: Model, flavour: str) -> Encoder:
         from export.encoder import Encoder
@@ -287,7 +297,7 @@ class Pipeline:
         return delta.load(model.delta, self.source(model).weights_sha256, model.fork)
 
     def _exported(self, model: Model, flavour: Any, target: Path) -> None:
-        needs_torch(model)
+        needs_torch(f"{model.name} is exported")
         from export import network
 
         self._heads(model)
@@ -323,7 +333,7 @@ class Pipeline:
         }
 
     def _torch_inputs(self, model: Model) -> dict[str, Any]:
-        needs_torch(model)
+        needs_torch(f"{model.name} is exported")
         found = [self.source(model)]
         found += [self._tuned(model, head.name) for head in model.heads if head.source]
         shape = model.model_dump(mode="json", include={"task", "pooling", "dimension", "layer", "exit_norm", "labels",
@@ -348,13 +358,20 @@ def _with_precision(model: Model, precision: str | None) -> Model:
     return model.model_copy(update={"precision": model.precision.model_copy(update={"cpu": precision})})
 
 
-def needs_torch(model: Model) -> None:
+def check_trainable(model: Model) -> None:
+    """Raises ExportError for a model that `train-head` has no features of."""
+    if model.task != "embedding" or model.graph != "bert":
+        raise ExportError(f"{model.name}: heads are trained on models of task `embedding` with graph `bert`")
+
+
+def needs_torch(what: str, packages: Sequence[str] = ("torch", "transformers", "onnxscript")) -> None:
+    """Raises ExportError, saying how to get them, where packages are missing. what: that is done with PyTorch."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("torch", "transformers", "onnxscript") if find_spec(name) is None]
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ExportError(
-            f"{model.name} is exported with PyTorch, and {', '.join(missing)} is not installed here:\n"
+            f"{what} with PyTorch, and {', '.join(missing)} is not installed here:\n"
             "  pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu\n"
             "  pip install -c constraints.txt -e '.[export,torch]'"
         )
