@@ -138,9 +138,7 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rank", type=int, default=16, help="lora: of the matrices")
     command.add_argument("--learning-rate", type=float, default=5e-4, help="lora: of the matrices, at its highest")
     command.add_argument("--hold", type=float, default=5.0, help="lora: weight of the term that keeps the embedding")
-    command.add_argument(
-        "--fork", type=int, default=0, help="lora: change a copy of so many top layers, for heads alone"
-    )
+    command.add_argument("--fork", type=int, default=0, help="lora: change a copy of so many top layers, for the head")
     command.add_argument("--tokens", type=int, default=128, help="lora: longer texts are cut")
 
 

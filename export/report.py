@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -104,7 +106,7 @@ def evaluate(
         pipeline.progress(f"{entry.name}: {entry.measure} {said}")
     batch = _batch_dependence(encoders[precision], model, next(iter(rows.values())), head.name)
     pipeline.progress(f"{precision}: same label in a batch of {BATCHMATES} as alone for {batch.agreement:.1%}")
-    latency = _latency(encoders, model)
+    latency = _latency(encoders, model, json.loads(pipeline.source(model).config.read_text())["vocab_size"])
     for flavour, times in latency.items():
         pipeline.progress(f"{flavour}: " + ", ".join(f"{n} tokens {ms:.1f} ms" for n, ms in times.items()))
     if report is not None:
@@ -148,11 +150,9 @@ def _likeness(
             for flavour, encoder in flavours.items():
                 first = encoder.encode([pair.first for pair in pairs])["embedding"]
                 second = encoder.encode([pair.second for pair in pairs])["embedding"]
-                cosines = (first * second).sum(axis=1)
-                judged = (
-                    quality.separation(cosines, labels == 1) if alike else quality.rank_correlation(cosines, labels)
-                )
-                values[trunk, flavour] = judged
+                near = (first * second).sum(axis=1)
+                measured = quality.separation(near, labels == 1) if alike else quality.rank_correlation(near, labels)
+                values[trunk, flavour] = measured
         found.append(Likeness(name, len(pairs), "area under ROC" if alike else "rank correlation", values))
     return found
 
@@ -191,12 +191,12 @@ def _batch_dependence(encoder: Encoder, model: Model, rows: Sequence[Row], head:
     return BatchDependence(float(np.mean(same)), float(np.mean(shifts)), float(np.min(cosines)))
 
 
-def _latency(encoders: Mapping[str, Encoder], model: Model) -> dict[str, dict[int, float]]:
+def _latency(encoders: Mapping[str, Encoder], model: Model, vocabulary: int) -> dict[str, dict[int, float]]:
     """Median milliseconds of one forward by flavour and bucket, every token real; flavours take turns."""
     times: dict[str, dict[int, float]] = {flavour: {} for flavour in encoders}
     generator = np.random.default_rng(0)
     for length in model.buckets:
-        ids = generator.integers(1000, 20000, (1, length))
+        ids = generator.integers(0, vocabulary, (1, length))
         mask = np.ones((1, length), np.int64)
         taken: dict[str, list[float]] = {flavour: [] for flavour in encoders}
         for run in range(LATENCY_RUNS + 5):
@@ -263,7 +263,8 @@ One forward of `{parts.model_id}` (weights sha256 `{parts.weights_sha256[:16]}�
 The head reads {_features(head)}.
 It is {training["method"]}:
 {numbers} numbers in `export/heads/{file.name}`. Temperature {head.temperature:.3f}, of the {training["flavour"]}
-flavour. Trained with {_settings(training)}.
+flavour. Trained with
+{_settings(training)}.
 
 {table(["training data", "rows", "weight of a row", "held-back accuracy", "sha256"], files)}
 
@@ -332,26 +333,25 @@ prompts from elsewhere will be harder. English only.
 def _settings(training: Mapping[str, Any]) -> str:
     told = {key: value for key, value in training.items() if key not in ("data", "method", "flavour", "delta")}
     told.pop("embedding_cosine", None)
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items())
+    return textwrap.fill(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items()), 110)
 
 
 def _delta_section(training: Mapping[str, Any]) -> str:
     delta, cosine = training["delta"], training.get("embedding_cosine")
     if delta["fork"]:
-        where = (
-            f"a copy of the top {delta['fork']} layers, which the head alone reads: the embedding is the published one"
-        )
+        where = f"a copy of the top {delta['fork']} layers, which the head reads: the embedding is the published one."
     else:
-        where = "all layers of the trunk, so the embedding is of changed states too"
+        where = "all layers of the trunk, so the embedding is of changed states too."
     drift = ""
     if cosine and not delta["fork"]:
         drift = (
-            f" Its cosine with the published embedding, both in\nfp32, on the rows held back from training: "
-            f"{cosine['mean']:.3f} on average, {cosine['least']:.3f} at least."
+            "\nIts cosine with the published embedding, both in fp32, on the rows held back from training: "
+            f"{cosine['mean']:.3f} on average,\n{cosine['least']:.3f} at least."
         )
-    return f"""The states are not the published model's: a low-rank delta (`export/heads/{delta["file"]}`, rank {delta["rank"]},
-{delta["bytes"] / 1e6:.2f} MB, sha256 `{delta["sha256"][:16]}…`) is merged into the weights. It changes
-{where}.{drift}
+    size, checksum = f"{delta['bytes'] / 1e6:.2f} MB", f"{delta['sha256'][:16]}…"
+    return f"""The states are not the published model's: a low-rank delta (`export/heads/{delta["file"]}`, rank
+{delta["rank"]}, {size}, sha256 `{checksum}`) is merged into the weights. It changes
+{where}{drift}
 
 """
 
@@ -397,7 +397,7 @@ def _percent(share: float | None) -> str:
 
 
 def _features(head: head_file.Head) -> str:
-    return " and ".join(f"`{name}`" for name in head.features) + " (pooled states by layer, unit length each)"
+    return ", ".join(f"`{name}`" for name in head.features) + " (pooled states by layer, unit length each)"
 
 
 def _agreement(results: Mapping[str, Mapping[str, Result]], name: str) -> str:
@@ -406,11 +406,11 @@ def _agreement(results: Mapping[str, Mapping[str, Result]], name: str) -> str:
 
 
 def _class_section(name: str, result: Result) -> str:
-    table = result.confusion()
+    confusion = result.confusion()
     rows = []
     for index, label in enumerate(result.labels):
-        hits, said, there = table[index, index], table[:, index].sum(), table[index].sum()
-        wrong = np.where(np.arange(len(result.labels)) == index, -1, table[index])
+        hits, said, there = confusion[index, index], confusion[:, index].sum(), confusion[index].sum()
+        wrong = np.where(np.arange(len(result.labels)) == index, -1, confusion[index])
         taken = f"{result.labels[wrong.argmax()]} ({wrong.max()})" if wrong.max() > 0 else "-"
         rows.append([label, there, _share(hits, there), _share(hits, said), taken])
     return f"""### {name}

@@ -24,7 +24,7 @@ from export.quality import Drift
 METHODS = {
     "linear": "multinomial logistic regression, temperature on cross-validated logits",
     "mlp": "one hidden layer with ReLU, temperature on cross-validated logits",
-    "lora": "low-rank delta of the trunk trained with a linear head, temperature on held-back rows",
+    "lora": "a linear layer trained with a low-rank delta of the trunk, temperature on held-back rows",
 }
 # Rows of one step of the hidden layer's training.
 BATCH = 200
