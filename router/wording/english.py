@@ -227,7 +227,7 @@ _IRREGULAR = """
     deal dealt
     die died
     draw drew drawn
-    drink drank drunk
+    drink drank
     drive drove driven
     eat ate eaten
     fall fell fallen

@@ -97,7 +97,7 @@ def _past(words: list[Word]) -> bool:
 def _participle(written: str) -> bool:
     if written in english.LEMMAS:
         return True
-    return len(written) > 4 and written.endswith("ed") and written not in english.NOT_PARTICIPLES
+    return len(written) > 3 and written.endswith("ed") and written not in english.NOT_PARTICIPLES
 
 
 def _perfect_at(words: list[Word]) -> int | None:
