@@ -723,8 +723,16 @@ class InferenceSettings(Section):
         1000, description="How often a failed Triton is asked again (with a real inference)."
     )
     max_in_flight: int = Field(
-        256, ge=1, description="Signal calls in flight; requests beyond are routed without model-backed signals."
+        256, ge=1, description="Signal calls in flight, for each worker and trunk; requests beyond are routed without "
+        "model-backed signals.",
+    )  # fmt: skip
+    adaptive_limit: bool = Field(
+        True, description="Find out from the times of calls how many Triton can bear, up to `max_in_flight`."
     )
+    tolerated_slowdown: float = Field(
+        3, ge=1.2, le=100,
+        description="How many times as long as on an idle Triton calls may take on average, before fewer go out.",
+    )  # fmt: skip
 
 
 class RouterTls(Section):

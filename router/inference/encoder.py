@@ -23,6 +23,7 @@ from tritonclient.grpc import service_pb2_grpc as services
 
 from router.config.schema import InferenceSettings
 from router.inference.bundle import Trunk
+from router.inference.limit import Limit
 from router.inference.windows import Batch, Windows
 from router.telemetry import Metrics
 
@@ -38,6 +39,7 @@ TIMEOUTS_IN_A_ROW = 3
 PREPARATION_BATCH = 8
 # How many probe intervals pass between checks that a healthy Triton still serves the same bundle.
 INTERVALS_BETWEEN_CHECKS = 5
+SECONDS_BETWEEN_LINES = 10.0
 
 _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}
 # gRPC's own reconnect pauses grow to two minutes; a Triton that is back must be found within the probe interval.
@@ -90,7 +92,10 @@ class Encoder:
         self._deadline = settings.deadline_ms / 1000 if settings.deadline_ms else CPU_DEADLINE
         self._failure: str | None = "starting"
         self._timeouts = 0
-        self._in_flight = 0
+        self._limit = Limit(settings.max_in_flight, settings.tolerated_slowdown if settings.adaptive_limit else None)
+        self._limit_shown = metrics.encoder_limit.labels(trunk.name)
+        self._limit_shown.set(self._limit.calls)
+        self._unasked, self._said_at = 0, -math.inf
         self._wake = asyncio.Event()
         metrics.encoder_up.labels(trunk.name).set(0)
 
@@ -114,23 +119,43 @@ class Encoder:
         """
         if self._failure is not None:
             raise Unavailable(self._failure)
-        if self._in_flight >= self._settings.max_in_flight:
+        if self._limit.full:
+            self._shed()
             raise Unavailable("overload")
         started = perf_counter()
         rows = self._windows.rows(text)
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
-        self._in_flight += 1
+        outputs = await self._infer_within_limit(batch)
+        self._timeouts = 0
+        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+
+    async def _infer_within_limit(self, batch: Batch) -> dict[str, Vector]:
+        began, took = perf_counter(), None
+        self._limit.enter()
         try:
             outputs = await self._infer(batch)
+            took = perf_counter() - began
+            return outputs
         except Unavailable as unavailable:
+            if unavailable.reason == "deadline":
+                took = perf_counter() - began
             self._failed(unavailable)
             raise
         finally:
-            self._in_flight -= 1
-        self._timeouts = 0
-        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+            # What was refused or given up may have been quick, and says nothing of how long calls take.
+            self._limit.leave(batch.shape, took)
+            self._limit_shown.set(self._limit.calls)
+
+    def _shed(self) -> None:
+        """Say that requests go on without the encoder; one line for all of some seconds."""
+        self._unasked += 1
+        now = perf_counter()
+        if now - self._said_at >= SECONDS_BETWEEN_LINES:
+            fields = {"trunk": self.trunk.name, "limit": self._limit.calls, "requests": self._unasked}
+            log.warning("too many calls to the encoder: requests go on without", extra={"fields": fields})
+            self._said_at, self._unasked = now, 0
 
     async def encode_each(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode several short texts, for preparation. Does not move the breaker.
@@ -192,6 +217,7 @@ class Encoder:
                 "encoder is up", extra={"fields": {"trunk": self.trunk.name, "deadline_ms": self._deadline * 1000}}
             )
             self._failure, self._timeouts = None, 0
+            self._limit.forget()
             self._metrics.encoder_up.labels(self.trunk.name).set(1)
 
     async def _check_model(self) -> None:

@@ -52,6 +52,10 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.encoder_limit = Gauge(
+            "router_encoder_limit", "Calls to the encoder that may be in flight at once, all workers together.",
+            ["trunk"], registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
         self.upstream_seconds = Histogram(
             "router_upstream_seconds",
             "From the router's decision to the headers of the backend's answer, by model or adapter.",
