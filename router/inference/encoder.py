@@ -25,7 +25,7 @@ from router.config.schema import InferenceSettings
 from router.inference.bundle import Trunk
 from router.inference.limit import Limit
 from router.inference.windows import Batch, Windows
-from router.telemetry import Metrics
+from router.telemetry import Metrics, Seldom
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,6 @@ TIMEOUTS_IN_A_ROW = 3
 PREPARATION_BATCH = 8
 # How many probe intervals pass between checks that a healthy Triton still serves the same bundle.
 INTERVALS_BETWEEN_CHECKS = 5
-SECONDS_BETWEEN_LINES = 10.0
 
 _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}
 # gRPC's own reconnect pauses grow to two minutes; a Triton that is back must be found within the probe interval.
@@ -95,7 +94,7 @@ class Encoder:
         self._limit = Limit(settings.max_in_flight, settings.tolerated_slowdown if settings.adaptive_limit else None)
         self._limit_shown = metrics.encoder_limit.labels(trunk.name)
         self._limit_shown.set(self._limit.calls)
-        self._unasked, self._said_at = 0, -math.inf
+        self._too_many = Seldom(log, "too many calls to the encoder; requests go on without")
         self._wake = asyncio.Event()
         metrics.encoder_up.labels(trunk.name).set(0)
 
@@ -120,7 +119,7 @@ class Encoder:
         if self._failure is not None:
             raise Unavailable(self._failure)
         if self._limit.full:
-            self._shed()
+            self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
         started = perf_counter()
         rows = self._windows.rows(text)
@@ -147,15 +146,6 @@ class Encoder:
             # What was refused or given up may have been quick, and says nothing of how long calls take.
             self._limit.leave(batch.shape, took)
             self._limit_shown.set(self._limit.calls)
-
-    def _shed(self) -> None:
-        """Say that requests go on without the encoder; one line for all of some seconds."""
-        self._unasked += 1
-        now = perf_counter()
-        if now - self._said_at >= SECONDS_BETWEEN_LINES:
-            fields = {"trunk": self.trunk.name, "limit": self._limit.calls, "requests": self._unasked}
-            log.warning("too many calls to the encoder: requests go on without", extra={"fields": fields})
-            self._said_at, self._unasked = now, 0
 
     async def encode_each(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode several short texts, for preparation. Does not move the breaker.

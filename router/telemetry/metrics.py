@@ -92,6 +92,14 @@ class Metrics:
             "router_time_per_output_chunk_seconds", "Between two pieces of text of a stream, mean of each answer.",
             ["model"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
+        self.waited = Gauge(
+            "router_queue_seconds", "How long requests waited lately before a worker took them up.",
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.refused = Counter(
+            "router_refused_requests", "Requests answered 429 because others waited too long already.",
+            registry=registry,
+        )  # fmt: skip
         self.adapter_fallbacks = Counter(
             "router_adapter_fallbacks",
             "Requests served by the base model because its backends do not have the adapter.",
