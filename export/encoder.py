@@ -79,7 +79,10 @@ class Encoder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        self.session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        # As the served session: see `model.py` of the repository.
+        self.session = ort.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+        )
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.windows = Windows(Trunk.model_validate(described), tokenizer.encode())
 
