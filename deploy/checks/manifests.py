@@ -86,7 +86,8 @@ class _Whole:
         self._manifests = manifests
         self._workloads = [each for each in manifests if each["kind"] in ("Deployment", "StatefulSet")]
         self._services = [each for each in manifests if each["kind"] == "Service"]
-        self._namespaces = {namespace(each) for each in manifests}
+        # Where these manifests have what requests go to. Of other namespaces nothing is known.
+        self._namespaces = {namespace(each) for each in manifests if each["kind"] in ("Service", "InferencePool")}
 
     def duplicates(self) -> Iterator[str]:
         seen = set()
