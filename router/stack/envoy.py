@@ -362,6 +362,9 @@ def ext_proc_cluster(
         type=_discovery_type(host for host, _ in workers),
         connect_timeout=_seconds(1),
         lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        # Envoy gathers what it learns of hosts for a second before its threads hear of it: they would go on asking the
+        # worker that has just gone, and not the one that has just come back.
+        common_lb_config=ClusterCommonLbConfig(update_merge_window=_seconds(0)),
         circuit_breakers=_no_circuit_breaker(max_streams * len(workers)),
         # A single worker has nobody to take over: ejecting it would only lengthen its absence.
         outlier_detection=ejection if len(workers) > 1 else None,
@@ -481,7 +484,9 @@ def _model_cluster(model: ProviderModel) -> Cluster:
         outlier_detection=_ejection(reliability),
         health_checks=_health_checks(reliability),
         # Never fall back on endpoints known to be dead: an honest 503 at once is better than a hanging request.
-        common_lb_config=ClusterCommonLbConfig(healthy_panic_threshold=Percent(value=0.0)),
+        common_lb_config=ClusterCommonLbConfig(
+            healthy_panic_threshold=Percent(value=0.0), update_merge_window=_seconds(0)
+        ),
         load_assignment=_load_assignment(cluster_name(model.name), addresses),
     )
 
