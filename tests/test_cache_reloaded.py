@@ -6,7 +6,6 @@ from pathlib import Path
 
 from router.answers import Answer
 from router.cache.cache import Question, SemanticCache
-from router.cache.guard import Said
 from router.config import Loaded, loads
 from router.dialects.chat import ChatAnswer
 from router.generations import Generations
@@ -26,7 +25,7 @@ global:
   inference: {endpoint: "127.0.0.1:9"}
   stores: {semantic_cache: {SETTINGS}}
 """
-QUESTION = Question("a", "b", "c", None, "all", 0.9, 60, True, True, Said("c"))
+QUESTION = Question("a", "b", "c", None, "all", 0.9, 60, True, True)
 ANSWER: Answer = ChatAnswer(False, "Paris.", "stop", complete=True)
 
 

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from router.answers import Answer
 from router.cache.entry import Entry, Store, StoreUnavailable
 from router.cache.flights import Flights
-from router.cache.guard import Said, difference
+from router.cache.guard import comparing
 from router.cache.scope import scope_of
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
 from router.dialects import ModelRequest
@@ -55,7 +55,6 @@ class Question:
     ttl_seconds: float
     may_read: bool
     may_store: bool
-    said: Said = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,6 @@ class SemanticCache:
             ttl_seconds=_first(plugin.ttl_seconds, self.settings.ttl_seconds),
             may_read=not control & {"no-cache", "no-store"},
             may_store="no-store" not in control,
-            said=Said(prompt),
         )
 
     def scope(self, kind: str, headers: Mapping[str, str]) -> str | None:
@@ -178,8 +176,9 @@ class SemanticCache:
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
         if not near:
             return "miss", None
+        difference_to = comparing(question.prompt)
         for similarity, candidate in near:
-            if difference(candidate.said or candidate.prompt, question.said) is None:
+            if difference_to(candidate.prompt) is None:
                 return "semantic", self._hit("semantic", similarity, candidate)
         return "guarded", None
 
@@ -215,7 +214,7 @@ class SemanticCache:
         kept = orjson.dumps({"text": answer.text, "usage": answer.written_usage})
         entry = Entry(
             question.exact, question.partition, question.decision, question.prompt, question.embedding, kept,
-            self._clock(), question.ttl_seconds, question.said,
+            self._clock(), question.ttl_seconds,
         )  # fmt: skip
         try:
             await self.store.put(entry)

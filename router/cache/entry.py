@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from router.cache.guard import Said
 
 Vector = NDArray[np.float32]
 
@@ -22,7 +20,7 @@ class Entry:
     """One answer. ``key`` (hex) is the exact request, ``partition`` (hex) all that must be equal for a semantic hit.
 
     ``embedding`` FP32 [dimension] of unit length, or ``None`` for exact lookups only. ``answer`` is JSON,
-    ``stored_at`` in Unix seconds. ``said`` is the prompt as the guard has read it; a store in this process keeps it.
+    ``stored_at`` in Unix seconds.
     """
 
     key: str
@@ -33,7 +31,6 @@ class Entry:
     answer: bytes
     stored_at: float
     ttl_seconds: float
-    said: Said | None = field(default=None, compare=False, repr=False)
 
     @property
     def expires_at(self) -> float:

@@ -9,50 +9,40 @@ once more.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from router.wording import Wording, english, plain, read
 
 _CLIPPED = re.compile(r"[^aeiou]*[aeiou][bcdfgklmnprstvz]")
 
 
-class Said:
-    """A question, read once when it is first compared: that takes most of a lookup's time."""
-
-    __slots__ = ("_read", "_wording", "text")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._read = False
-        self._wording: Wording | None = None
-
-    @property
-    def wording(self) -> Wording | None:
-        """See :func:`router.wording.read`."""
-        if not self._read:
-            self._wording, self._read = read(self.text), True
-        return self._wording
-
-
-def difference(earlier: str | Said, now: str | Said) -> str | None:
+def difference(earlier: str, now: str) -> str | None:
     """The kind of difference that makes two alike questions different ones, or ``None``.
 
     One of `negation`, `number`, `unit`, `date`, `direction`, `comparison`, `quantifier`, `name` and `content`; `text`
     for languages other than English, code and long texts, of which only the same text is the same.
     """
-    earlier, now = (question if isinstance(question, Said) else Said(question) for question in (earlier, now))
-    if earlier.text == now.text:
-        return None
-    second = now.wording
-    first = earlier.wording if second else None
-    if first is None or second is None:
-        return None if plain(earlier.text) == plain(now.text) else "text"
-    one, other = first.flat(), second.flat()
-    if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
-        return None
-    apart = set(one) ^ set(other)
-    # The same words in another order: from here to there, and from there to here.
-    return _kind(apart, earlier.text + " " + now.text) if apart else "direction"
+    return comparing(now)(earlier)
+
+
+def comparing(now: str) -> Callable[[str], str | None]:
+    """:func:`difference` to one question, which is read once for all earlier ones."""
+    second = read(now)
+
+    def difference_to(earlier: str) -> str | None:
+        if earlier == now:
+            return None
+        first = read(earlier) if second else None
+        if first is None or second is None:
+            return None if plain(earlier) == plain(now) else "text"
+        one, other = first.flat(), second.flat()
+        if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
+            return None
+        apart = set(one) ^ set(other)
+        # The same words in another order: from here to there, and from there to here.
+        return _kind(apart, earlier + " " + now) if apart else "direction"
+
+    return difference_to
 
 
 def _asked(words: list[str], beside: list[str]) -> list[str]:

@@ -104,9 +104,7 @@ class Vectors(Generic[Item]):
         if not self._items or limit < 1:
             return []
         if self._graph is None:
-            # Not `@`: BLAS shares a product of this size among threads, which then spin for most of a millisecond of
-            # CPU each, waiting for more.
-            scores = np.concatenate([np.einsum("ij,j->i", block, vector) for block in self._blocks])[: len(self._items)]
+            scores = np.concatenate([block @ vector for block in self._blocks])[: len(self._items)]
             rows = np.flatnonzero(scores >= least)
             scores = scores[rows]
             if len(rows) > limit:
