@@ -33,7 +33,7 @@ from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
 from router.signals import Asked
 from router.signals.domain import TopicParameters
-from router.signals.gather import Gathered, Gatherer
+from router.signals.gather import Gathered, Gatherer, caches_meaning
 from router.signals.mcp import McpClassifier
 from router.telemetry import AuditLog, Metrics, Seldom
 from router.usage import Observer
@@ -48,6 +48,8 @@ UNDECLARED = "(undeclared)"
 
 # Requests whose exact repeats need no signals.
 MEMO = 10_000
+# Seconds after which a call to the encoder is on its way.
+READ_AHEAD = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ class Pipeline:
         self.cache = cache
         self.records = records
         self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
+        self._reads_ahead = caches_meaning(loaded.config)
         self._keeping: set[asyncio.Task[None]] = set()
         audit = services.observability.audit
         self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
@@ -270,6 +273,9 @@ class Pipeline:
         asked = Asked(prompt, sent, request.headers, hurried)
         if repeat is not None and (reply := await self._repeated(asked, repeat)) is not None:
             return reply
+        if self.cache is not None and self._reads_ahead and self._open == 1:
+            # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
+            asyncio.get_running_loop().call_later(READ_AHEAD, self.cache.read_ahead, prompt)
         route = await self.decide(asked)
         decided = perf_counter()
         if self._needs_identity(route):
@@ -298,6 +304,8 @@ class Pipeline:
             answer["x-vsr-replay-id"] = replay
         if question is not None:
             answer["x-vsr-cache-hit"] = "miss"
+            if question.may_store:
+                answer["x-vsr-cache-key"] = question.exact
         if question is not None or asks_usage:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
@@ -526,6 +534,7 @@ class Pipeline:
 def _cache_headers(hit: Hit) -> dict[str, str]:
     return {
         "x-vsr-cache-hit": hit.kind,
+        "x-vsr-cache-key": hit.key,
         "x-vsr-cache-similarity": f"{hit.similarity:.4f}",
         "age": str(int(hit.age)),
     }

@@ -28,14 +28,20 @@ def difference(earlier: str, now: str) -> str | None:
     return comparing(now)(earlier)
 
 
-def comparing(now: str) -> Callable[[str], str | None]:
-    """:func:`difference` to one question, which is read once for all earlier ones."""
-    second = read(now)
+Reading = Callable[[str], Wording | None]
+
+
+def comparing(now: str, known: Reading = read) -> Callable[[str], str | None]:
+    """:func:`difference` to one question, which is read once for all earlier ones.
+
+    ``known`` reads the questions; it may remember those that it has read.
+    """
+    second = known(now)
 
     def difference_to(earlier: str) -> str | None:
         if earlier == now:
             return None
-        first = read(earlier) if second else None
+        first = known(earlier) if second else None
         if first is None or second is None:
             return None if plain(earlier) == plain(now) else "text"
         one, other = first.flat(), second.flat()

@@ -115,7 +115,7 @@ class Gatherer:
         self._domains = signals.domains
         self._needs_domains = domain.TYPE in used.types
         # A cache looks for questions that mean the same.
-        self._needs_embedding = _has_semantic_cache(config) or bool(
+        self._needs_embedding = caches_meaning(config) or bool(
             used.types & {embedding.TYPE, complexity.TYPE, reask.TYPE}
         )
         named = config.global_.stores.semantic_cache.embedding_model
@@ -346,7 +346,8 @@ class Gatherer:
         self._complexity_rules = complexity.ComplexityRules(self._complexity, vectors)
 
 
-def _has_semantic_cache(config: Config) -> bool:
+def caches_meaning(config: Config) -> bool:
+    """Whether some decision's cache looks for questions that mean the same."""
     caches = (
         plugin.configuration
         for decision in config.routing.decisions

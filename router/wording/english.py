@@ -966,10 +966,10 @@ def _nearly() -> dict[str, dict[str, frozenset[str]]]:
 NEARLY = _nearly()
 # Verbs that are put together with a particle, which may as well stand behind their object.
 PARTICLES = _words("off on out up down away in back over")
+_VERBS = (token(member) for group in synonyms.groups(synonyms.VERBS) for member in group)
 PHRASAL = frozenset(
-    word for word in (*_TOKENS.values(), *map(token, (member for group in synonyms.groups(synonyms.VERBS) for member in group)))
-    if word.count("-") == 1 and word.split("-")[1] in PARTICLES
-)  # fmt: skip
+    word for word in (*_TOKENS.values(), *_VERBS) if word.count("-") == 1 and word.split("-")[1] in PARTICLES
+)
 # Pairs that differ in form and hardly in what an answer to them says.
 NEAR = frozenset(
     frozenset(pair.split())

@@ -44,6 +44,7 @@ INCUMBENT = frozenset(
 STOPPING = frozenset(("keep", "stop", "prevent", "deter"))
 # What is generally so, will be so.
 GENERAL = frozenset(("fit", "suffice", "cost", "take", "need", "last", "weigh", "happen", "contain", "have"))
+WHATEVER = frozenset(("?how-many", "?how-much", "?how", "?is", "?which"))
 # With or to something: all the same.
 TOGETHER = frozenset(("connect", "pair", "link", "attach", "sync", "synchronize", "compare"))
 BOUNDED = frozenset(("at-least", "at-most"))
@@ -241,12 +242,10 @@ def _getting(frame: str, forms: list[str]) -> Turned:
 
 def _generally(frame: str, forms: list[str]) -> Turned:
     """ "How many will fit" as how many fit."""
-    if "will" in forms and forms.count("will") == 1 and frame in ("?how-many", "?how-much", "?how", "?is", "?which"):
-        if any(form in GENERAL for form in forms) and not any(
-            form in english.DATES or form in english.CLAUSES for form in forms
-        ):
-            return frame, [form for form in forms if form != "will"]
-    return frame, forms
+    told = not english.DATES.isdisjoint(forms) or not english.CLAUSES.isdisjoint(forms)
+    if forms.count("will") != 1 or told or GENERAL.isdisjoint(forms) or frame not in WHATEVER:
+        return frame, forms
+    return frame, [form for form in forms if form != "will"]
 
 
 def _more_in(frame: str, forms: list[str]) -> Turned:

@@ -19,10 +19,11 @@ KEPT_APART = {
 }
 # Of words that set questions apart, those that say the same, or that have another sense which is meant here.
 SAME_ANYHOW = {
-    ("stop", "quit"), ("stop", "prevent"), ("avoid", "prevent"), ("best", "top"), ("usually", "typically"),
-    ("lower", "reduce"), ("lower", "decrease"), ("fall", "drop"), ("right", "correct"), ("right", "proper"),
-    ("avoid", "avert"), ("lower", "bring down"), ("newest", "latest"), ("newest", "most recent"), ("in", "of"),
-    ("on", "about"), ("on", "regarding"), ("yard", "garden"), ("yard", "backyard"), ("right", "appropriate"), ("right", "suitable"), ("right", "correctly"), ("right", "properly"),
+    ("stop", "quit"), ("stop", "prevent"), ("avoid", "prevent"), ("avoid", "avert"), ("best", "top"),
+    ("usually", "typically"), ("lower", "reduce"), ("lower", "decrease"), ("lower", "bring down"), ("fall", "drop"),
+    ("newest", "latest"), ("newest", "most recent"), ("in", "of"), ("on", "about"), ("on", "regarding"),
+    ("yard", "garden"), ("yard", "backyard"), ("right", "correct"), ("right", "proper"), ("right", "appropriate"),
+    ("right", "suitable"), ("right", "correctly"), ("right", "properly"),
 }  # fmt: skip
 ALIKE = [
     ("How do I create an account?", "How can I set up an account?"),
