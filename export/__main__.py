@@ -52,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         ("engine", engine.run, "build TensorRT plans, on the GPU that serves them"),
         ("repository", _repository, "write configurations, labels, tokenizers and the bundle's manifest"),
         ("verify", _verify, "check that nothing was lost on the way, and that files and configurations fit"),
+        (
+            "cross-check",
+            _cross_check,
+            "compare embedders with what Hugging Face's Optimum makes of their weights",
+        ),
         ("report", _report, "write the export report from what `verify` and the measurements left"),
         ("all", _all, "everything that serving needs; does again only what changed"),
         ("train-head", _train_head, "train a head on labelled JSON lines"),
@@ -75,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         elif name == "verify":
             _verify_options(command)
+        elif name == "cross-check":
+            python = ROOT / ".cache" / "environments" / "optimum" / "bin" / "python"
+            command.add_argument("--python", type=Path, default=python, help="of the environment with Optimum")
         elif name == "report":
             command.add_argument("--out", type=Path, default=ROOT / "docs" / "export-report.md", help="page to write")
             command.add_argument("--results", type=Path, action="append", help="a `verify.json`; default: the build's")
@@ -183,6 +191,12 @@ def _verify(pipeline: Pipeline, options: argparse.Namespace) -> None:
         config_name=options.model_config_name,
         rtx=options.rtx,
     )
+
+
+def _cross_check(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    from export import cross_check
+
+    cross_check.run(pipeline, options.python)
 
 
 def _report(pipeline: Pipeline, options: argparse.Namespace) -> None:

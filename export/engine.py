@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,10 @@ from typing import Any
 
 FORMAT = 1
 REQUEST = "gpu.json"
+# What `build` leaves beside a request.
+PLANS = "model_sm*"
+# What `copy` brought into a repository, and may therefore take away.
+COPIED = ".copied.json"
 BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 # A plan holds its weights once, with kernels and tables beside; small networks are mostly those.
 SLACK_BYTES = 64 << 20
@@ -60,6 +65,43 @@ def find_gpu() -> Gpu | None:
         return None
     name, capability, driver = (part.strip() for part in found[0].split(","))
     return Gpu(name, capability, driver)
+
+
+def copy(source: Path, repository: Path, progress: Callable[[str], None]) -> None:
+    """Bring the files of ``source`` into ``repository``, where plans are kept between starts.
+
+    What differs in content is replaced, whatever the files' dates say: after a rollback the older file is the right
+    one. What an earlier `copy` brought and ``source`` no longer has goes away, with the plans of models that are gone;
+    other files stay. Whether a plan is current, `build` tells by its manifest.
+    """
+    repository.mkdir(parents=True, exist_ok=True)
+    files = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
+    for name in files:
+        target = repository / name
+        if not target.is_file() or sha256(target) != sha256(source / name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f"{target.name}.partial")
+            shutil.copy(source / name, partial)
+            partial.replace(target)
+            progress(f"{name}: brought")
+    for name in sorted(_copied(repository) - set(files)):
+        gone = repository / name
+        gone.unlink(missing_ok=True)
+        if name.name == REQUEST:
+            for plan in gone.parent.glob(PLANS):
+                plan.unlink()
+        for directory in (repository / parent for parent in name.parents[:-1]):
+            if directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
+        progress(f"{name}: taken away")
+    (repository / COPIED).write_text(json.dumps([str(name) for name in files], indent=1) + "\n")
+
+
+def _copied(repository: Path) -> set[Path]:
+    try:
+        return {Path(name) for name in json.loads((repository / COPIED).read_text())}
+    except (OSError, ValueError):
+        return set()
 
 
 def build(
@@ -250,6 +292,7 @@ def _current(manifest: Path, plan: Path, described: dict[str, Any]) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="Triton model repository")
+    parser.add_argument("--from", dest="source", type=Path, metavar="REPOSITORY", help="bring its files there first")
     parser.add_argument("--model", action="append", default=[], help="only this model; repeat")
     parser.add_argument("--level", type=int, default=3, choices=range(6), help="builder optimisation level")
     parser.add_argument("--workspace-mib", type=int, default=4096, help="memory for trying kernels")
@@ -260,6 +303,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Raises EngineError; see `build`."""
+    if options.source is not None:
+        copy(options.source, options.repository, _say)
     chosen = requests(options.repository, options.model)
     if options.rtx:
         compile_all(chosen, options.rtx_target, _say)

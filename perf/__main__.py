@@ -62,6 +62,11 @@ def main() -> None:
     served.add_argument("--concurrency", type=int, action="append", help="requests in flight; default: 1, 2, 4, 8")
     served.add_argument("--bucket", type=int, action="append", help="only this padded length; repeat")
     served.add_argument("--requests", type=int, default=300, help="of each measurement")
+    hooked = commands.add_parser("hook", help="how long our hook holds up LiteLLM's event loop, by the clock")
+    hooked.add_argument("--requests", type=int, default=100, help="that are routed, and that are not, per round")
+    hooked.add_argument("--rounds", type=int, default=10)
+    hooked.add_argument("--connections", type=int, default=20)
+    hooked.add_argument("--environment", type=Path, help="virtual environment with LiteLLM")
     accelerated = commands.add_parser("gpu", help="on a GPU host: build, serve, verify, measure, in bounded time")
     accelerated.add_argument("--work", type=Path, help="for weights and graphs; default: `work` in the output's folder")
     accelerated.add_argument("--seconds", type=float, default=540, help="what has not begun by then is left out")
@@ -70,7 +75,7 @@ def main() -> None:
     accelerated.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled")
     accelerated.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
     for command in (
-        rungs, beside, flood, gate, model, whole, streamed, cached, long, quality, served, accelerated
+        rungs, beside, flood, gate, model, whole, streamed, cached, long, quality, served, hooked, accelerated
     ):  # fmt: skip
         command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
     given = parser.parse_args()
@@ -131,6 +136,11 @@ def main() -> None:
                 given.repository, given.out, address=given.address, config_name=given.model_config_name,
                 concurrency=given.concurrency or triton.CLOSED, buckets=given.bucket or (), requests=given.requests,
             )  # fmt: skip
+        case "hook":
+            from perf import hook
+
+            environment = given.environment or hook.ENVIRONMENT
+            hook.run(given.requests, given.rounds, given.connections, given.out, environment=environment)
         case "gpu":
             from perf import gpu
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def run(
             "machine": machine(),
             "command": command(),
             "rounds": rounds,
-            "versions": _versions(environment),
+            "versions": versions(environment),
             "workers": {"LiteLLM": workers, "triton-router": 1, "Envoy threads": 1},
             "prompts": run_precisely(_measure(site, requests, rounds, connections)),
             "mib": {name: site.resident(name) for name in site.parts},
@@ -89,7 +89,7 @@ class Peers(Site):
             ROUTED: self._litellm("litellm-semantic-router", FIRST_PORT + 91, encoder),
         }
         for port in (self.ports[LITELLM], self.ports[ROUTED]):
-            _wait_until_live(port)
+            wait_until_live(port)
         self.wait_until_routed({port: self.model(name) for name, port in self.ports.items()})
 
     @staticmethod
@@ -98,36 +98,52 @@ class Peers(Site):
         return "MoM" if system in (OURS, ROUTED) else "llama3-8b-instruct"
 
     def _litellm(self, name: str, port: int, encoder: Path | None = None) -> int:
-        directory = self.directory / name
-        directory.mkdir()
-        base = f"http://127.0.0.1:{self.backend_port}/v1"
-        config: dict[str, Any] = {
-            "model_list": [
-                {
-                    "model_name": model,
-                    "litellm_params": {"model": f"openai/{model}", "api_base": base, "api_key": "none"},
-                }
-                for model in ("MoM", "qwen3-8b", "llama3-8b-instruct")
-            ]
-        }
-        if encoder is not None:
-            shutil.copy(ROOT / "perf" / "peer_hook.py", directory)
-            config["litellm_settings"] = {"callbacks": ["peer_hook.hook"]}
-        (directory / "config.yaml").write_text(yaml.safe_dump(config))
-        own = {
-            # Prices are not fetched, nothing is downloaded, and nobody signs in.
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
-            "LITELLM_MODE": "PRODUCTION",
-            "LITELLM_LOG": "ERROR",
-            "HF_HUB_OFFLINE": "1",
-            "PEER_ENCODER": str(encoder),
-            "PATH": os.pathsep.join([str(self._program.parent), os.environ.get("PATH", os.defpath)]),
-        }
-        address = ["--host", "127.0.0.1", "--port", str(port), "--num_workers", str(self._workers)]
-        arguments = [str(self._program), "--config", str(directory / "config.yaml"), *address]
-        self.start(name, arguments, {**os.environ, **own}, directory)
+        models = ("MoM", "qwen3-8b", "llama3-8b-instruct")
+        callbacks = ["peer_hook.hook"] if encoder is not None else []
+        environment = {"PEER_ENCODER": str(encoder)}
+        start_litellm(
+            self, name, self._program, port, models,
+            callbacks=callbacks, environment=environment, workers=self._workers,
+        )  # fmt: skip
         return port
+
+
+def start_litellm(
+    site: Site, name: str, program: Path, port: int, models: Sequence[str], *, callbacks: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None, workers: int = 1,
+) -> None:  # fmt: skip
+    """Start a LiteLLM proxy of ``site`` that has ``models``, all of them at the site's backend.
+
+    ``callbacks`` are LiteLLM's; their modules are looked for in this directory too.
+    """
+    directory = site.directory / name
+    directory.mkdir()
+    base = f"http://127.0.0.1:{site.backend_port}/v1"
+    config: dict[str, Any] = {
+        "model_list": [
+            {"model_name": model, "litellm_params": {"model": f"openai/{model}", "api_base": base, "api_key": "none"}}
+            for model in models
+        ]
+    }
+    if callbacks:
+        config["litellm_settings"] = {"callbacks": list(callbacks)}
+    for module in {callback.partition(".")[0] for callback in callbacks}:
+        if (own := ROOT / "perf" / f"{module}.py").is_file():
+            shutil.copy(own, directory)
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    own_variables = {
+        # Prices are not fetched, nothing is downloaded, and nobody signs in.
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOG": "ERROR",
+        "HF_HUB_OFFLINE": "1",
+        "PATH": os.pathsep.join([str(program.parent), os.environ.get("PATH", os.defpath)]),
+        **(environment or {}),
+    }
+    address = ["--host", "127.0.0.1", "--port", str(port), "--num_workers", str(workers)]
+    arguments = [str(program), "--config", str(directory / "config.yaml"), *address]
+    site.start(name, arguments, {**os.environ, **own_variables}, directory)
 
 
 async def _measure(site: Peers, requests: int, rounds: int, connections: Sequence[int]) -> dict[str, Any]:
@@ -167,7 +183,7 @@ def _exported() -> Path:
     return found[0]
 
 
-def _versions(environment: Path) -> dict[str, str]:
+def versions(environment: Path) -> dict[str, str]:
     listed = subprocess.run(
         [environment / "bin" / "python", "-m", "pip", "freeze", "--disable-pip-version-check"],
         capture_output=True, text=True, check=True,
@@ -176,7 +192,8 @@ def _versions(environment: Path) -> dict[str, str]:
     return {name: pinned[name] for name in ("litellm", "semantic-router", "torch", "transformers") if name in pinned}
 
 
-def _wait_until_live(port: int, seconds: float = 180) -> None:
+def wait_until_live(port: int, seconds: float = 180) -> None:
+    """Until LiteLLM answers there. Raises RuntimeError when it does not."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         try:

@@ -103,6 +103,10 @@ class Site:
         """Where the first worker listens of the router behind that port of Envoy's."""
         return gateway + 5
 
+    def rest_port(self, gateway: int) -> int:
+        """Where the REST service listens of the router behind that port of Envoy's."""
+        return gateway + 3
+
     def metrics_url(self, gateway: int) -> str:
         return f"http://127.0.0.1:{gateway + 4}/metrics"
 

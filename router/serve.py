@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
@@ -32,6 +34,9 @@ from router.telemetry import Metrics, share_metrics
 from router.worker import Worker
 
 log = logging.getLogger(__name__)
+
+# What several workers share lies in a directory of this name, with a file that its owner holds locked.
+_PREFIX, _LOCK = "triton-router-", "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +61,61 @@ def bundle_path(config: Config, repository: Path) -> Path:
 
 
 async def serve(path: Path, loaded: Loaded, place: Place) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; follow changes of ``path`` meanwhile.
+    """Serve until SIGTERM or SIGINT, then drain; follow changes of ``path`` meanwhile. Must run in the main thread.
 
     Raises:
         BundleError: the signal bundle cannot be used, or not for this configuration.
         RuntimeError: an address cannot be bound, the REST token's variable is empty, or a package is missing.
     """
-    with tempfile.TemporaryDirectory(prefix="triton-router-") as metrics_directory:
-        service = _Service(path, loaded, place, Path(metrics_directory))
-        await service.run()
+    stop = asyncio.Event()
+    # Before anything is begun that a signal must not cut off.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    several = loaded.config.global_.services.extproc.workers > 1
+    with _own_directory() if several else contextlib.nullcontext() as metrics_directory:
+        await _Service(path, loaded, place, metrics_directory).run(stop)
     log.info("stopped")
+
+
+@contextmanager
+def _own_directory() -> Iterator[Path]:
+    """A directory that goes with this process, and with the next one of its kind if this one is killed.
+
+    The lock in it says that its owner lives: the kernel lets go of it with the process, however that ends.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.getuid() and not path.is_symlink():
+                with (path / _LOCK).open("r+") as lock:
+                    flock(lock, LOCK_EX | LOCK_NB)
+                    shutil.rmtree(path)
+    directory, lock = _claimed()
+    with lock:
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _claimed() -> tuple[Path, TextIO]:
+    """A new directory, and its lock, held."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        lock = (directory / _LOCK).open("w")
+        with contextlib.suppress(BlockingIOError):
+            flock(lock, LOCK_EX | LOCK_NB)
+            # Until now it looked like a dead one's to a process that starts at the same time.
+            if (directory / _LOCK).is_file():
+                return directory, lock
+        lock.close()
 
 
 class _Service:
     """One process that serves it all, or the supervisor of several that serve ext_proc."""
 
-    def __init__(self, path: Path, loaded: Loaded, place: Place, metrics_directory: Path) -> None:
+    def __init__(self, path: Path, loaded: Loaded, place: Place, metrics_directory: Path | None) -> None:
         self._config = loaded.config.global_
-        self._several = self._config.services.extproc.workers > 1
-        shared = share_metrics(metrics_directory) if self._several else None
+        shared = share_metrics(metrics_directory) if metrics_directory is not None else None
         metrics = Metrics()
         self._exposed = shared or metrics.registry
         bundle, tokenizers = load_bundle(place.bundle)
@@ -88,7 +129,8 @@ class _Service:
                 metrics_directory=metrics_directory,
                 log_level=place.log_level,
             )
-            for index in range(self._config.services.extproc.workers if self._several else 0)
+            for index in range(self._config.services.extproc.workers)
+            if metrics_directory is not None
         ]
         local = _Local(self._generations)
         self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, place.gateway)
@@ -120,12 +162,8 @@ class _Service:
         here = self._generations.purge(key, decision)
         return sum(await asyncio.gather(here, *(worker.purge(key, decision) for worker in self._workers)))
 
-    async def run(self) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reloader.look)
+    async def run(self, stop: asyncio.Event) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloader.look)
         services = self._config.services
         async with (
             _metrics(services.observability.metrics, self._exposed),
@@ -145,7 +183,7 @@ class _Service:
 
     @asynccontextmanager
     async def _extproc(self) -> AsyncIterator[None]:
-        if self._several:
+        if self._workers:
             async with _background(*(worker.run() for worker in self._workers)):
                 await asyncio.gather(*(worker.ready.wait() for worker in self._workers))
                 yield

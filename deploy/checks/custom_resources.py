@@ -1,9 +1,9 @@
 """Schemas of the resources that are not Kubernetes' own, for the fields that this project writes.
 
-Written by hand from the documented interfaces (prometheus-operator v1, KEDA 2, Gateway API 1.3, Envoy Gateway 1.5 and
-newer, Istio 1.2x, OpenShift's Route), because no package index has the definitions as data. They are strict: a field
-that is not here is an error, whether it is mistyped or only new. So passing means "as documented", not "as the cluster
-says"; the cluster's own word is `kubectl apply --dry-run=server`.
+Written by hand from the documented interfaces (prometheus-operator v1, KEDA 2, Gateway API 1.3 and its Inference
+Extension 1, Envoy Gateway 1.5 and newer, Istio 1.2x, OpenShift's Route), because no package index has the definitions
+as data. They are strict: a field that is not here is an error, whether it is mistyped or only new. So passing means "as
+documented", not "as the cluster says"; the cluster's own word is `kubectl apply --dry-run=server`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ ANY: Schema = {}
 BOOLEAN: Schema = {"type": "boolean"}
 LABELS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
-COUNT: Schema = {"type": "integer", "minimum": 0}
+COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+PERCENT: Schema = {"type": "integer", "minimum": 0, "maximum": 100}
 NAME: Schema = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "maxLength": 253}
 # Gateway API's form, GEP-2257.
 DURATION: Schema = {"type": "string", "pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}
 HEADER: Schema = {"type": "string", "pattern": r"^[A-Za-z0-9!#$%&'*+\-.^_|~]+$"}
+PATH: Schema = {"type": "string", "pattern": "^/"}
+STATUS: Schema = {"type": "integer", "minimum": 100, "maximum": 599}
 QUANTITY: Schema = {
     "anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}]
 }
@@ -61,7 +64,7 @@ _SERVICE_MONITOR = resource(
                     thing(
                         {"port": TEXT},
                         {
-                            "path": {"type": "string", "pattern": "^/"},
+                            "path": PATH,
                             "interval": {"type": "string", "pattern": r"^([0-9]+(ms|s|m|h))+$"},
                             "scheme": one_of("http", "https"),
                         },
@@ -148,15 +151,14 @@ _ROUTE = resource(
 # --- Gateway API ---------------------------------------------------------------------------------------------------
 
 _GATEWAY_GROUP = "gateway.networking.k8s.io"
+_INFERENCE_GROUP = "inference.networking.k8s.io"
 _PARENT = thing({"name": NAME}, {"group": one_of(_GATEWAY_GROUP), "kind": one_of("Gateway"), "namespace": NAME,
                                  "sectionName": NAME, "port": PORT})  # fmt: skip
 _MATCH = thing(
     {},
     {
         "method": one_of("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"),
-        "path": thing(
-            {"type": one_of("Exact", "PathPrefix", "RegularExpression"), "value": {"type": "string", "pattern": "^/"}}
-        ),
+        "path": thing({"type": one_of("Exact", "PathPrefix", "RegularExpression"), "value": PATH}),
         "headers": many(
             thing({"name": HEADER, "value": TEXT}, {"type": one_of("Exact", "RegularExpression")}), most=16
         ),
@@ -165,6 +167,36 @@ _MATCH = thing(
 _ROUTE_FILTER = thing(
     {"type": one_of("ExtensionRef"), "extensionRef": thing({"group": TEXT, "kind": TEXT, "name": NAME})}
 )
+_BACKEND: Schema = {
+    "oneOf": [
+        thing({"name": NAME, "port": PORT}, {"namespace": NAME, "weight": COUNT}),
+        thing({"group": one_of(_INFERENCE_GROUP), "kind": one_of("InferencePool"), "name": NAME},
+              {"namespace": NAME, "weight": COUNT}),
+    ]
+}  # fmt: skip
+_RULE = {
+    **thing(
+        {"matches": many(_MATCH, least=1, most=64)},
+        {
+            "backendRefs": many(_BACKEND, least=1, most=16),
+            "filters": many(_ROUTE_FILTER, least=1),
+            "timeouts": thing({}, {"request": DURATION, "backendRequest": DURATION}),
+        },
+    ),
+    # A rule with neither answers 500.
+    "anyOf": [{"required": ["backendRefs"]}, {"required": ["filters"]}],
+}
+
+_GATEWAY = resource(
+    f"{_GATEWAY_GROUP}/v1",
+    "Gateway",
+    {
+        "spec": thing({
+            "gatewayClassName": NAME,
+            "listeners": many(thing({"name": NAME, "protocol": one_of("HTTP", "HTTPS"), "port": PORT}), least=1),
+        })
+    },
+)  # fmt: skip
 
 _HTTP_ROUTE = resource(
     f"{_GATEWAY_GROUP}/v1",
@@ -173,20 +205,7 @@ _HTTP_ROUTE = resource(
         "spec": thing(
             {
                 "parentRefs": many(_PARENT, least=1),
-                "rules": many(
-                    thing(
-                        {"matches": many(_MATCH, least=1, most=64)},
-                        {
-                            "backendRefs": many(
-                                thing({"name": NAME, "port": PORT}, {"namespace": NAME, "weight": COUNT}), most=16
-                            ),
-                            "filters": many(_ROUTE_FILTER),
-                            "timeouts": thing({}, {"request": DURATION, "backendRequest": DURATION}),
-                        },
-                    ),
-                    least=1,
-                    most=16,
-                ),
+                "rules": many(_RULE, least=1, most=16),
             },
             {"hostnames": many(TEXT)},
         )
@@ -200,6 +219,21 @@ _REFERENCE_GRANT = resource(
         "spec": thing({
             "from": many(thing({"group": TEXT, "kind": TEXT, "namespace": NAME}), least=1),
             "to": many(thing({"group": {"type": "string"}, "kind": TEXT}, {"name": NAME}), least=1),
+        })
+    },
+)  # fmt: skip
+
+_NUMBER = thing({"number": PORT})
+_INFERENCE_POOL = resource(
+    f"{_INFERENCE_GROUP}/v1",
+    "InferencePool",
+    {
+        "spec": thing({
+            "selector": _SELECTOR,
+            "targetPorts": many(_NUMBER, least=1, most=8),
+            "endpointPickerRef": thing(
+                {"name": NAME, "port": _NUMBER}, {"failureMode": one_of("FailOpen", "FailClose")}
+            ),
         })
     },
 )  # fmt: skip
@@ -253,7 +287,7 @@ _ENVOY_PATCH_POLICY = resource(
 _BODY = thing({}, {"body": one_of("Streamed", "Buffered", "BufferedPartial", "FullDuplexStreamed"),
                    "attributes": many(TEXT)})  # fmt: skip
 _LIMITS = ("maxConnections", "maxPendingRequests", "maxParallelRequests", "maxParallelRetries")
-_CIRCUIT_BREAKER = thing({}, {name: {**COUNT, "maximum": 2**32 - 1} for name in _LIMITS})
+_CIRCUIT_BREAKER = thing({}, dict.fromkeys(_LIMITS, COUNT))
 _TRIGGERS = one_of(
     "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "retriable-4xx", "refused-stream",
     "retriable-status-codes", "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
@@ -271,7 +305,7 @@ _ACTIVE = thing(
         "unhealthyThreshold": COUNT,
         "healthyThreshold": COUNT,
         "grpc": thing({}, {"service": TEXT}),
-        "http": thing({"path": TEXT}, {"method": TEXT, "expectedStatuses": many(COUNT)}),
+        "http": thing({"path": PATH}, {"method": TEXT, "expectedStatuses": many(STATUS)}),
     },
 )
 _PASSIVE = thing(
@@ -281,9 +315,10 @@ _PASSIVE = thing(
         "consecutiveLocalOriginFailures": COUNT,
         "interval": DURATION,
         "baseEjectionTime": DURATION,
-        "maxEjectionPercent": COUNT,
+        "maxEjectionPercent": PERCENT,
     },
 )
+_HEALTH_CHECK = thing({}, {"active": _ACTIVE, "passive": _PASSIVE})
 
 _ENVOY_EXTENSION_POLICY = resource(
     _ENVOY_GATEWAY,
@@ -303,7 +338,7 @@ _ENVOY_EXTENSION_POLICY = resource(
                         "backendSettings": thing(
                             {},
                             {"retry": _RETRY, "circuitBreaker": _CIRCUIT_BREAKER,
-                             "healthCheck": thing({}, {"active": _ACTIVE, "passive": _PASSIVE})},
+                             "healthCheck": _HEALTH_CHECK},
                         ),
                     },
                 ),
@@ -320,7 +355,12 @@ _BACKEND_TRAFFIC_POLICY = resource(
     {
         "spec": thing(
             {"targetRefs": many(_TARGET, least=1, most=16)},
-            {"retry": _RETRY, "circuitBreaker": _CIRCUIT_BREAKER},
+            {
+                "timeout": thing({}, {"http": thing({}, {"requestTimeout": DURATION})}),
+                "retry": _RETRY,
+                "circuitBreaker": _CIRCUIT_BREAKER,
+                "healthCheck": _HEALTH_CHECK,
+            },
         )
     },
 )
@@ -336,7 +376,7 @@ _CLIENT_TRAFFIC_POLICY = resource(
                 "headers": thing(
                     {},
                     {
-                        "earlyRequestHeaders": thing({}, {"remove": many(HEADER, most=64)}),
+                        "earlyRequestHeaders": thing({}, {"remove": {**many(HEADER, most=64), "uniqueItems": True}}),
                         "withUnderscoresAction": one_of("Allow", "RejectRequest", "DropHeader"),
                     },
                 ),
@@ -350,6 +390,21 @@ _CLIENT_TRAFFIC_POLICY = resource(
                 ))}),
             },
         )
+    },
+)  # fmt: skip
+
+_TOKEN_ISSUER = thing(
+    {"name": NAME, "remoteJWKS": thing({"uri": {"type": "string", "pattern": "^https://"}})},
+    {"issuer": TEXT, "audiences": many(TEXT), "claimToHeaders": many(thing({"claim": TEXT, "header": HEADER}))},
+)
+_SECURITY_POLICY = resource(
+    _ENVOY_GATEWAY,
+    "SecurityPolicy",
+    {
+        "spec": thing({
+            "targetRefs": many(_TARGET, least=1),
+            "jwt": thing({"providers": many(_TOKEN_ISSUER, least=1, most=4)}),
+        })
     },
 )  # fmt: skip
 
@@ -421,12 +476,15 @@ SCHEMAS: dict[tuple[str, str], Schema] = {
         _PROMETHEUS_RULE,
         _SCALED_OBJECT,
         _ROUTE,
+        _GATEWAY,
         _HTTP_ROUTE,
         _REFERENCE_GRANT,
+        _INFERENCE_POOL,
         _ENVOY_PATCH_POLICY,
         _ENVOY_EXTENSION_POLICY,
         _BACKEND_TRAFFIC_POLICY,
         _CLIENT_TRAFFIC_POLICY,
+        _SECURITY_POLICY,
         _HTTP_ROUTE_FILTER,
         _ENVOY_FILTER,
     )

@@ -90,10 +90,12 @@ def _patched(patches: list[Manifest]) -> dict[str, Any]:
     listener, clusters = _gateway(), []
     for patch in patches:
         operation = patch["operation"]
-        if operation["op"] != "add":
-            raise PatchFails(f"operation {operation['op']} is not one that these checks know")
         value = copy.deepcopy(operation["value"])
-        if patch["type"].endswith(".Cluster"):
+        if operation["op"] == "test":
+            _test(listener, operation["path"], value)
+        elif operation["op"] != "add":
+            raise PatchFails(f"operation {operation['op']} is not one that these checks know")
+        elif patch["type"].endswith(".Cluster"):
             if value["name"] != patch["name"]:
                 raise PatchFails(f"cluster {value['name']} is added under the name {patch['name']}")
             clusters.append(value)
@@ -104,13 +106,24 @@ def _patched(patches: list[Manifest]) -> dict[str, Any]:
     return {"static_resources": {"listeners": [listener], "clusters": clusters}}
 
 
-def _add(document: Any, pointer: str, value: Any) -> None:
-    *way, last = pointer.split("/")[1:]
+def _at(document: Any, pointer: str, way: list[str]) -> Any:
     for word in way:
         try:
             document = document[int(word)] if isinstance(document, list) else document[word]
         except (KeyError, IndexError, ValueError) as error:
             raise PatchFails(f"{pointer}: there is no {word} in a listener of the gateway") from error
+    return document
+
+
+def _test(document: Any, pointer: str, value: Any) -> None:
+    found = _at(document, pointer, pointer.split("/")[1:])
+    if found != value:
+        raise PatchFails(f"{pointer}: is {found}, not {value}")
+
+
+def _add(document: Any, pointer: str, value: Any) -> None:
+    *way, last = pointer.split("/")[1:]
+    document = _at(document, pointer, way)
     if isinstance(document, list):
         if int(last) > len(document):
             raise PatchFails(f"{pointer}: there are only {len(document)} before it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import jsonschema
@@ -29,9 +29,13 @@ _SECRET = re.compile(r"(TOKEN|PASSWORD|SECRET|API_KEY)$")
 NO_SECRET = "none"
 
 
-def problems(manifests: Sequence[Manifest]) -> list[str]:
-    """Everything that is wrong, one line each, with the resource that it is about."""
-    found = [f"{called(manifest)}: {flaw}" for manifest in manifests for flaw in _shape(manifest)]
+def problems(manifests: Sequence[Manifest], *, granted: Container[str] = ()) -> list[str]:
+    """Everything that is wrong, one line each, with the resource that it is about.
+
+    ``granted`` are kinds of the whole cluster that whoever applies these may make. Manifests without a namespace all go
+    into the same one.
+    """
+    found = [f"{called(manifest)}: {flaw}" for manifest in manifests for flaw in _shape(manifest, granted)]
     if found:
         # References in a misshapen resource would only repeat what is wrong with it.
         return found
@@ -48,9 +52,9 @@ def called(manifest: Manifest) -> str:
 # --- shape ---------------------------------------------------------------------------------------------------------
 
 
-def _shape(manifest: Manifest) -> Iterator[str]:
+def _shape(manifest: Manifest, granted: Container[str]) -> Iterator[str]:
     kind, api_version = manifest.get("kind", ""), manifest.get("apiVersion", "")
-    if kind in CLUSTER_SCOPED:
+    if kind in CLUSTER_SCOPED and kind not in granted:
         yield "belongs to the whole cluster: an ordinary project may not make it"
     if kind == "Secret":
         yield "secrets are named, never carried"
@@ -81,7 +85,9 @@ class _Whole:
     def __init__(self, manifests: Sequence[Manifest]) -> None:
         self._manifests = manifests
         self._workloads = [each for each in manifests if each["kind"] in ("Deployment", "StatefulSet")]
-        self._services = {each["metadata"]["name"]: each for each in manifests if each["kind"] == "Service"}
+        self._services = [each for each in manifests if each["kind"] == "Service"]
+        # Where these manifests have what requests go to. Of other namespaces nothing is known.
+        self._namespaces = {namespace(each) for each in manifests if each["kind"] in ("Service", "InferencePool")}
 
     def duplicates(self) -> Iterator[str]:
         seen = set()
@@ -108,8 +114,12 @@ class _Whole:
             "BackendTrafficPolicy": self._traffic_policy,
             "EnvoyPatchPolicy": self._patch_policy,
             "EnvoyFilter": self._envoy_filter,
+            "InferencePool": self._pool,
         }
         yield from checks.get(manifest["kind"], lambda _: iter(()))(manifest)
+
+    def _names(self, kind: str, place: str | None) -> set[str]:
+        return {e["metadata"]["name"] for e in self._manifests if e["kind"] == kind and namespace(e) == place}
 
     # --- workloads -------------------------------------------------------------------------------------------------
 
@@ -128,7 +138,7 @@ class _Whole:
             name = container["name"]
             for flaw in (*_container(container, volumes), *_guarded(container)):
                 yield f"container {name}: {flaw}"
-        names = {config["metadata"]["name"] for config in self._manifests if config["kind"] == "ConfigMap"}
+        names = self._names("ConfigMap", namespace(workload))
         for volume in volumes.values():
             source = volume.get("configMap", {}).get("name")
             if source is not None and source not in names:
@@ -136,11 +146,15 @@ class _Whole:
 
     # --- what points at workloads ----------------------------------------------------------------------------------
 
-    def _selected(self, selector: dict[str, str]) -> list[Manifest]:
-        return [each for each in self._workloads if matches(selector, each["spec"]["template"]["metadata"]["labels"])]
+    def _selected(self, by: Manifest, selector: dict[str, str]) -> list[Manifest]:
+        return [
+            each
+            for each in self._workloads
+            if namespace(each) == namespace(by) and matches(selector, each["spec"]["template"]["metadata"]["labels"])
+        ]
 
     def _service(self, service: Manifest) -> Iterator[str]:
-        pods = self._selected(service["spec"].get("selector", {}))
+        pods = self._selected(service, service["spec"].get("selector", {}))
         if len(pods) != 1:
             yield f"its selector matches the pods of {len(pods)} workloads"
         for port in service["spec"]["ports"]:
@@ -149,20 +163,27 @@ class _Whole:
 
     def _network_policy(self, policy: Manifest) -> Iterator[str]:
         yield from self._selects_pods(policy, "podSelector")
-        pods = self._selected(policy["spec"]["podSelector"]["matchLabels"])
+        pods = self._selected(policy, policy["spec"]["podSelector"]["matchLabels"])
         for rule in policy["spec"]["ingress"]:
             for port in rule.get("ports", ()):
                 if pods and not any(_has_port(pod, port["port"]) for pod in pods):
                     yield f"its pods have no port {port['port']}"
             for peer in rule.get("from", ()):
                 only_pods = set(peer) == {"podSelector"}
-                if only_pods and not self._selected(peer["podSelector"]["matchLabels"]):
+                if only_pods and not self._selected(policy, peer["podSelector"]["matchLabels"]):
                     yield "lets in pods that nothing makes"
 
     def _selects_pods(self, manifest: Manifest, key: str = "selector") -> Iterator[str]:
         selector = manifest["spec"].get(key, {}).get("matchLabels", {})
-        if not selector or not self._selected(selector):
+        if not selector or not self._selected(manifest, selector):
             yield "selects no pods"
+
+    def _pool(self, pool: Manifest) -> Iterator[str]:
+        yield from self._selects_pods(pool)
+        for pod in self._selected(pool, pool["spec"]["selector"]["matchLabels"]):
+            for port in pool["spec"]["targetPorts"]:
+                if not _has_port(pod, port["number"]):
+                    yield f"its pods have no port {port['number']}"
 
     def _scales(self, manifest: Manifest) -> Iterator[str]:
         target = manifest["spec"]["scaleTargetRef"]["name"]
@@ -174,14 +195,14 @@ class _Whole:
 
     def _monitor(self, monitor: Manifest) -> Iterator[str]:
         selector = monitor["spec"]["selector"]["matchLabels"]
-        found = [each for each in self._services.values() if matches(selector, each["metadata"].get("labels", {}))]
+        found = [each for each in self._services if matches(selector, each["metadata"].get("labels", {}))]
         for endpoint in monitor["spec"]["endpoints"]:
             ports = {port["name"] for each in found for port in each["spec"]["ports"]}
             if endpoint["port"] not in ports:
                 yield f"selects no Service with a port {endpoint['port']}"
 
     def _route(self, route: Manifest) -> Iterator[str]:
-        service = self._services.get(route["spec"]["to"]["name"])
+        service = self._called(route["spec"]["to"]["name"], route)
         if service is None:
             yield f"there is no Service {route['spec']['to']['name']}"
             return
@@ -191,35 +212,46 @@ class _Whole:
 
     # --- gateways --------------------------------------------------------------------------------------------------
 
-    def _answers(self, host: str, port: int) -> str | None:
-        """Why ``host:port`` is not a Service of these manifests, if it claims to be one."""
-        name = host.partition(".")[0]
-        service = self._services.get(name)
+    def _called(self, host: str, by: Manifest) -> Manifest | None:
+        """The Service that ``by`` means: NAME of its own namespace, or NAME.NAMESPACE and what may follow."""
+        name, _, rest = host.partition(".")
+        there = (rest.partition(".")[0] or namespace(by), None)
+        return next((s for s in self._services if s["metadata"]["name"] == name and namespace(s) in there), None)
+
+    def _answers(self, host: str, port: int, by: Manifest) -> str | None:
+        """Why ``host:port`` is not a Service of these manifests."""
+        service = self._called(host, by)
         if service is None:
-            return f"there is no Service {name}"
+            return f"there is no Service {host}"
         if port not in {each["port"] for each in service["spec"]["ports"]}:
-            return f"Service {name} has no port {port}"
+            return f"Service {host} has no port {port}"
         return None
 
     def _http_route(self, route: Manifest) -> Iterator[str]:
-        filters = {each["metadata"]["name"] for each in self._manifests if each["kind"] == "HTTPRouteFilter"}
         for rule in route["spec"]["rules"]:
             for backend in rule.get("backendRefs", ()):
-                flaw = None if "namespace" in backend else self._answers(backend["name"], backend["port"])
-                if flaw:
+                place = backend.get("namespace", namespace(route))
+                if place not in self._namespaces:
+                    continue  # It comes with other manifests.
+                if backend.get("kind") == "InferencePool":
+                    if backend["name"] not in self._names("InferencePool", place):
+                        yield f"there is no InferencePool {backend['name']}"
+                    continue
+                host = f"{backend['name']}.{place}" if place else backend["name"]
+                if flaw := self._answers(host, backend["port"], route):
                     yield flaw
             for each in rule.get("filters", ()):
-                if each["extensionRef"]["name"] not in filters:
+                if each["extensionRef"]["name"] not in self._names("HTTPRouteFilter", namespace(route)):
                     yield f"there is no HTTPRouteFilter {each['extensionRef']['name']}"
 
     def _extension_policy(self, policy: Manifest) -> Iterator[str]:
         for processor in policy["spec"]["extProc"]:
             for backend in processor["backendRefs"]:
-                if flaw := self._answers(backend["name"], backend["port"]):
+                if flaw := self._answers(backend["name"], backend["port"], policy):
                     yield flaw
 
     def _traffic_policy(self, policy: Manifest) -> Iterator[str]:
-        routes = {each["metadata"]["name"] for each in self._manifests if each["kind"] == "HTTPRoute"}
+        routes = self._names("HTTPRoute", namespace(policy))
         for target in policy["spec"]["targetRefs"]:
             if target["kind"] == "HTTPRoute" and target["name"] not in routes:
                 yield f"there is no HTTPRoute {target['name']}"
@@ -233,14 +265,16 @@ class _Whole:
                 if named not in clusters:
                     yield f"cluster {named} is not added"
             for address in _members(value, "socket_address"):
-                if flaw := self._answers(address["address"], address["port_value"]):
+                if flaw := self._answers(address["address"], address["port_value"], policy):
                     yield flaw
 
     def _envoy_filter(self, manifest: Manifest) -> Iterator[str]:
         for patch in manifest["spec"]["configPatches"]:
             for named in _members(patch["patch"]["value"], "cluster_name"):
                 found = re.fullmatch(r"outbound\|(\d+)\|\|(.+)", named)
-                flaw = self._answers(found[2], int(found[1])) if found else f"{named} is no cluster of Istio's"
+                flaw = (
+                    self._answers(found[2], int(found[1]), manifest) if found else f"{named} is no cluster of Istio's"
+                )
                 if flaw:
                     yield flaw
 
@@ -275,16 +309,22 @@ class _Whole:
                     here = listening.get(port["name"])
                     if port["containerPort"] != here:
                         yield f"the router has {port['name']} on {here}, the pod's port is {port['containerPort']}"
-        yield from self._endpoint("global.inference.endpoint", loaded.config.global_.inference.endpoint)
+        yield from self._endpoint(config_map, "global.inference.endpoint", loaded.config.global_.inference.endpoint)
         for model in loaded.config.providers.models:
             for ref in model.backend_refs:
-                yield from self._endpoint(f"model {model.name}", ref.endpoint)
+                yield from self._endpoint(config_map, f"model {model.name}", ref.endpoint)
 
-    def _endpoint(self, key: str, endpoint: str) -> Iterator[str]:
+    def _endpoint(self, config_map: Manifest, key: str, endpoint: str) -> Iterator[str]:
         host, _, port = endpoint.rpartition(":")
-        # A name without a dot is one of the chart's own Services.
-        if "." not in host and (flaw := self._answers(host, int(port))):
+        # A name without a dot is a Service beside the router; one in another namespace may come with other manifests.
+        here = "." not in host or host.split(".")[1] in self._namespaces
+        if here and (flaw := self._answers(host, int(port), config_map)):
             yield f"{key}: {flaw}"
+
+
+def namespace(manifest: Manifest) -> str | None:
+    found: str | None = manifest["metadata"].get("namespace")
+    return found
 
 
 def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:

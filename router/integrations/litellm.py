@@ -28,6 +28,8 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import aiohttp
@@ -43,6 +45,7 @@ MOST_CHARACTERS = 250_000
 # After so many failures in a row requests are not kept waiting: for a while nobody asks.
 FAILURES, PAUSE = 3, 1.0
 LOG_EVERY = 60.0
+MOST_LINES = 10_000
 # Where the hooks of one request, and LiteLLM's loggers, find what was decided.
 KEY = "triton_router"
 
@@ -296,12 +299,46 @@ def _names(listed: str) -> frozenset[str]:
     return frozenset(name.strip() for name in listed.split(",") if name.strip())
 
 
+# --- the log -------------------------------------------------------------------------------------------------------
+
+
+class _Aside(logging.Handler):
+    """Leaves writing to a thread of its own.
+
+    Who writes gives up the interpreter meanwhile. The event loop would get it back when another of LiteLLM's threads
+    lets go of it: 5 ms later, and more where processors are short. Lines that nobody takes are dropped in the end.
+    """
+
+    def __init__(self, to: logging.Handler) -> None:
+        super().__init__()
+        self._to, self._records = to, SimpleQueue[logging.LogRecord | None]()
+        self._thread: Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Here, for a process that was forked has no thread of its parent's.
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = Thread(target=self._write, name="triton-router-log", daemon=True)
+            self._thread.start()
+        if self._records.qsize() < MOST_LINES:
+            self._records.put(record)
+
+    def _write(self) -> None:
+        while (record := self._records.get()) is not None:
+            self._to.handle(record)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._records.put(None)
+            self._thread.join(1)
+        super().close()
+
+
 def _log_somewhere() -> None:
     """LiteLLM leaves the root logger alone; without a handler the lines above would be lost."""
     if not log.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s triton_router: %(message)s"))
-        log.addHandler(handler)
+        log.addHandler(_Aside(handler))
         log.setLevel(logging.INFO)
 
 

@@ -222,6 +222,10 @@ class Gatherer:
             # The trunk would answer, and the answer would mean nothing.
             gathered.without("language", "script")
             return
+        if asked.hurried:
+            self._metrics.signal_errors.labels("encoder", "behind").inc()
+            gathered.without("triton", "behind")
+            return
         embeds = encoder is self._embedder
         started, called = perf_counter(), encoder.failure is None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import ipaddress
 import json
@@ -144,15 +145,18 @@ class _Stack:
         server = triton.prepare(
             self._repository, self._directory, host=_ip(host), grpc_port=port, metrics_port=self._triton_metrics_port
         )
+        address = f"{_in_url(host)}:{port}"
         # A server that was killed with the machine or with `up` may have left some.
         server.remove_shared_memory()
         yield Child(
             name="triton",
             command=server.command,
             environment=server.environment,
-            ready=lambda: _triton_ready(f"{_in_url(host)}:{port}"),
+            ready=lambda: _triton_ready(address),
             ready_within=120,
             grace=8,
+            # It listens to SIGTERM when it serves; before, it would die of it and leave directories in /tmp.
+            before_stop=lambda: _until(lambda: _triton_ready(address), 10),
             after_stop=server.remove_shared_memory,
         )
 
@@ -296,6 +300,17 @@ async def _triton_ready(address: str) -> bool:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=2)
         return bool(answer.ready)
+
+
+async def _until(ready: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    """Return when ``ready`` says so, and after ``seconds`` in any case. An exception from it counts as False."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    if await ready():
+                        return
+                await asyncio.sleep(0.05)
 
 
 def _channel(address: str) -> grpc.aio.Channel:

@@ -53,10 +53,11 @@ class Proxy:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
         shutil.copy(HOOK, directory / "triton_router_hook.py")
-        shutil.copy(Path(__file__).with_name("loop_watch.py"), directory)
+        shutil.copy(REPOSITORY / "perf" / "loop_watch.py", directory)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
-    def start(self) -> None:
+    def start(self, errors: int | None = None) -> None:
+        """``errors`` is a file descriptor that takes the place of the log for what goes to standard error."""
         environment = {
             **os.environ,
             # Prices are not fetched, and nobody signs in.
@@ -70,7 +71,8 @@ class Proxy:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(self.port)],
-                stdout=log, stderr=log, env=environment, cwd=self._directory, start_new_session=True,
+                stdout=log, stderr=log if errors is None else errors, env=environment, cwd=self._directory,
+                start_new_session=True,
             )  # fmt: skip
         wait_for(lambda: self.client.get("/health/liveliness").status_code == 200, 120, "LiteLLM")
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import grpc
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 METHOD = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -33,22 +35,27 @@ class Seen:
 
 
 class SecondProcessor:
-    """Listens on a port of its own while it is entered."""
+    """Listens while it is entered, on ``port`` or else on a free one, and says by gRPC health that it serves."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.seen: list[Seen] = []
+        self.health = HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(8))
         handler = grpc.stream_stream_rpc_method_handler(
             self._process, pb.ProcessingRequest.FromString, pb.ProcessingResponse.SerializeToString
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHOD, {"Process": handler}),))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
 
     def __enter__(self) -> SecondProcessor:
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         self._server.stop(0).wait(5)
 
     def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
@@ -99,6 +106,8 @@ class Passing(SecondProcessor):
 
     def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
         for message in messages:
+            if message.WhichOneof("request") == "request_headers":
+                self._request(message)
             time.sleep(0.02)
             reply = pb.ProcessingResponse()
             getattr(reply, message.WhichOneof("request")).SetInParent()

@@ -6,13 +6,15 @@ started as the image would be: without capabilities, in a tree that may not be w
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -249,3 +251,86 @@ def test_the_wheels_server_takes_the_charts_words(tmp_path: Path) -> None:
         server.wait(60)
         triton.prepare(Path(), tmp_path / "tritonserver").remove_shared_memory()
     assert shlex.join(container["command"]) == "tritonserver"
+
+
+# --- plans that outlive an image -----------------------------------------------------------------------------------
+
+
+def charts_engine() -> list[str]:
+    claim = '{"kind": "persistentVolumeClaim", "claimName": "plans"}'
+    documents = helm.render([helm.CHART / "values" / "gpu.yaml"], [f"triton.modelRepository={claim}"])
+    [container] = [
+        each
+        for workload in documents
+        if workload["kind"] == "Deployment"
+        for each in manifests.containers(workload)
+        if each["name"] == "engine-build"
+    ]
+    return [*container["command"], *container["args"]]
+
+
+def composes_engine() -> list[str]:
+    document = yaml.safe_load((REPOSITORY / "deploy" / "compose" / "compose.yaml").read_text())
+    command: list[str] = document["services"]["engine"]["command"]
+    return command
+
+
+def gpu_image(root: Path, models: dict[str, str]) -> Path:
+    """The part of an image that plans are built from: a graph with its request for each of ``models``."""
+    repository = root / "model_repository"
+    for name, graph in models.items():
+        version = repository / name / "1"
+        version.mkdir(parents=True)
+        (version / "gpu.onnx").write_text(graph)
+        request = {"model": name, "onnx": "gpu.onnx", "onnx_sha256": hashlib.sha256(graph.encode()).hexdigest()}
+        (version / "gpu.json").write_text(json.dumps(request))
+        (repository / name / "config.pbtxt").write_text(f'name: "{name}" # {graph}')
+    (repository / "bundle.json").write_text(json.dumps(models))
+    (root / "export").symlink_to(REPOSITORY / "export")
+    return root
+
+
+def content(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("words", [charts_engine, composes_engine], ids=["chart", "compose"])
+def test_a_rollback_brings_the_older_files_back(words: Callable[[], list[str]], tmp_path: Path) -> None:
+    """Word for word, up to the building: that there is no GPU is said when the files are in their places."""
+    old = gpu_image(tmp_path / "old", {"minilm": "a graph"})
+    new = gpu_image(tmp_path / "new", {"minilm": "a better graph", "second": "another graph"})
+    for path in old.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
+    volume = tmp_path / "models"
+    kept = {
+        "minilm/1/model_sm90.plan": b"built here",
+        "minilm/1/model_sm90.json": b"{}",
+        "theirs/config.pbtxt": b"not ours",
+    }
+
+    def start(image: Path) -> dict[str, bytes]:
+        here = [word.replace("/opt/triton-router", str(image)).replace("=/models/", f"={volume}/") for word in words()]
+        assert here[0] == "python3"
+        done = subprocess.run(
+            [sys.executable, *here[1:]],
+            cwd=image,
+            env={"PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, "no GPU here" in done.stderr) == (1, True), done.stderr
+        return {name: data for name, data in content(volume / "repository").items() if not name.startswith(".")}
+
+    assert start(old) == content(old / "model_repository")
+    for name, data in kept.items():
+        (volume / "repository" / name).parent.mkdir(parents=True, exist_ok=True)
+        (volume / "repository" / name).write_bytes(data)
+    assert start(new) == {**content(new / "model_repository"), **kept}
+    (volume / "repository" / "second" / "1" / "model_sm90.plan").write_bytes(b"of a model that the old image lacks")
+    assert start(old) == {**content(old / "model_repository"), **kept}
+    assert not (volume / "repository" / "second").exists()
+    graph = volume / "repository" / "minilm" / "1" / "gpu.onnx"
+    before = graph.stat()
+    start(old)
+    assert graph.stat() == before, "what is right already is left alone"

@@ -402,14 +402,20 @@ def test_the_guard_answers_where_failing_open_lets_through(
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
 
 
-@pytest.mark.parametrize("place", ["aibrix", "envoy-gateway-filter-first"])
-def test_a_pod_that_refuses_costs_no_request(pods: Pods, start: Callable[..., Gateway], place: str) -> None:
-    """Before health checks and ejections know of it. It has the fewest requests, so Envoy likes to ask it again."""
+def nothing_but_the_router(place: str) -> Resources:
+    """A gateway that a patch policy puts the router into, and that answers by itself what has passed the router."""
     resources = Resources(
         listener("aibrix-system/aibrix-eg/http" if place == "aibrix" else "tcp-80", {}),
         [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}],
     )
     patch(resources, find(rendered(place), "EnvoyPatchPolicy"))
+    return resources
+
+
+@pytest.mark.parametrize("place", ["aibrix", "envoy-gateway-filter-first"])
+def test_a_pod_that_refuses_costs_no_request(pods: Pods, start: Callable[..., Gateway], place: str) -> None:
+    """Before health checks and ejections know of it. It has the fewest requests, so Envoy likes to ask it again."""
+    resources = nothing_but_the_router(place)
     router = resources.clusters["triton-router"]
     del router["health_checks"], router["outlier_detection"]
     with Passing() as one, Refusing() as other:
@@ -420,6 +426,54 @@ def test_a_pod_that_refuses_costs_no_request(pods: Pods, start: Callable[..., Ga
             statuses = list(clients.map(lambda _: gateway.client.get("/").status_code, range(600)))
         assert other.seen
     assert set(statuses) == {200}
+
+
+def flagged(gateway: Gateway) -> bool:
+    """Whether Envoy holds anything against a pod: a failed health check, or an ejection."""
+    return "/failed_" in httpx.get(f"{gateway.admin}/clusters").text
+
+
+@pytest.mark.parametrize("place", ["aibrix", "envoy-gateway-filter-first"])
+def test_a_pod_that_is_back_takes_over_at_once(pods: Pods, start: Callable[..., Gateway], place: str) -> None:
+    """When the other one goes as soon as Envoy says that the first is well: its threads hear of that without delay."""
+    resources = nothing_but_the_router(place)
+    statuses: set[int] = set()
+    with Passing() as one, Passing() as other:
+        both = [("127.0.0.1", each.port) for each in (one, other)]
+        on_loopback(resources, {"triton-router.triton-router:50051": both})
+        gateway = start(resources, pods)
+
+        def ask() -> None:
+            statuses.update(gateway.client.get("/").status_code for _ in range(20))
+
+        wait_for(lambda: not flagged(gateway), 10, "both are well")
+        one.stop()
+        ask()
+        wait_for(lambda: flagged(gateway), 10, "one is found to be gone")
+        with Passing(one.port):
+            wait_for(lambda: not flagged(gateway), 10, "one is well again")
+            other.stop()
+            ask()
+    assert statuses == {200}
+
+
+@pytest.mark.parametrize("place", ["aibrix", "envoy-gateway-filter-first"])
+def test_a_pod_that_drains_is_left_alone_after_one_check(pods: Pods, start: Callable[..., Gateway], place: str) -> None:
+    """However many may fail by silence: what a pod says itself is believed at once."""
+    resources = nothing_but_the_router(place)
+    [check] = resources.clusters["triton-router"]["health_checks"]
+    assert check["unhealthy_threshold"] > 1
+    check["unhealthy_threshold"] = 1000
+    with Passing() as one, Passing() as other:
+        both = [("127.0.0.1", each.port) for each in (one, other)]
+        on_loopback(resources, {"triton-router.triton-router:50051": both})
+        gateway = start(resources, pods)
+        wait_for(lambda: not flagged(gateway), 10, "both are well")
+        other.health.enter_graceful_shutdown()
+        wait_for(lambda: flagged(gateway), 10, "the other drains")
+        seen = len(other.seen)
+        assert {gateway.client.get("/").status_code for _ in range(20)} == {200}
+        assert len(other.seen) == seen
 
 
 class Replicas:

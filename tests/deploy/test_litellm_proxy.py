@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,42 +163,58 @@ async def twenty(proxy: Proxy, model: str) -> list[httpx.Response]:
         return [answer for _ in range(3) for answer in await asyncio.gather(*map(one, range(20)))]
 
 
-async def test_what_the_hook_costs_litellms_event_loop(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Prints what was measured. Times are not asserted: they are this machine's."""
+async def test_the_hook_leaves_the_event_loop_while_it_waits(site: Site, tmp_path: Path) -> None:
+    """Twenty requests at once. What its stretches on the loop take, `python -m perf hook` measures."""
     callbacks = ["loop_watch.watch", "router.integrations.litellm.hook"]
     patient = {"TRITON_ROUTER_WITHIN": "10000"}
     with running_proxy(Proxy(tmp_path / "proxy", site, callbacks, settings=patient)) as proxy:
 
-        def measured() -> dict[str, list[float]]:
-            read: dict[str, list[float]] = json.loads(
-                proxy.ask("", model="phi2", user="loop-watch").json()["choices"][0]["message"]["content"]
-            )
-            return read
+        def stretches() -> int:
+            answer = proxy.ask("", model="phi2", user="loop-watch").json()
+            return len(json.loads(answer["choices"][0]["message"]["content"])["hook"])
 
-        await twenty(proxy, "auto")
-        measured()
+        stretches()
         named = await twenty(proxy, "phi2")
-        without = measured()
+        # A model that is named is let pass at once.
+        passed = stretches()
         routed = await twenty(proxy, "auto")
-        with_hook = measured()
+        asked = stretches()
     assert [model_of(answer) for answer in named] == ["phi2"] * 60
     wanted = [list(PROMPTS)[number % 3] for _ in range(3) for number in range(20)]
     assert [model_of(answer) for answer in routed] == wanted
-    # Each routed request leaves the loop at least once, to wait for the router.
-    assert len(with_hook["steps"]) >= 2 * 60 and with_hook["lags"] and without["lags"]
-    steps, cpu = with_hook["steps"], with_hook["cpu"]
-    with capsys.disabled():
-        print(f"\n  60 requests, 20 at once: {len(steps)} steps of the hook on the event loop\n"
-              f"  CPU: {max(cpu):.2f} ms at most, {_over(5, cpu)} over 5 ms, {sum(cpu) / 60:.2f} ms a request\n"
-              f"  by the clock: {max(steps):.2f} ms at most, {_over(5, steps)} over 5 ms (other processes included)\n"
-              f"  the loop was late by {max(with_hook['lags']):.1f} ms at most with the hook and "
-              f"{max(without['lags']):.1f} ms without (LiteLLM's own work)")  # fmt: skip
+    # The request that reads is one of them.
+    assert passed == 60 + 1 and asked >= 2 * 60
 
 
-def _over(bound: float, measured: list[float]) -> int:
-    return sum(each > bound for each in measured)
+def test_a_log_that_nobody_reads_holds_up_no_request(site: Site, tmp_path: Path) -> None:
+    """The event loop does not write it: the loop would stop for good here, and for moments where disks are slow."""
+    proxy = Proxy(tmp_path / "proxy", site)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    up = threading.Event()
+
+    def read() -> None:
+        while not up.is_set():
+            if select.select([reading], [], [], 0.1)[0]:
+                os.read(reading, 4096)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        try:
+            proxy.start(errors=writing)
+        finally:
+            up.set()
+            reader.join()
+        # A line has a hundred bytes.
+        assert [model_of(proxy.ask(PROMPTS["doctor"])) for _ in range(80)] == ["doctor"] * 80
+        os.set_blocking(writing, False)
+        with pytest.raises(BlockingIOError):
+            os.write(writing, b"x" * 4096)
+    finally:
+        proxy.stop()
+        os.close(reading)
+        os.close(writing)
 
 
 def test_an_adapter_that_litellm_does_not_list_is_served_by_its_base(site: Site, tmp_path: Path) -> None:
@@ -215,6 +234,7 @@ def test_without_the_router_requests_keep_their_model(site: Site, proxy: Proxy) 
     for number in range(12):
         answer = proxy.ask(PROMPTS["doctor"])
         assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router"), number
+    wait_for(lambda: warnings(proxy) != [], 5, "a warning")
     assert len(warnings(proxy)) == 1 and "unreachable" in warnings(proxy)[0]
     site.start_router()
     wait_for(lambda: "x-vsr-degraded" not in proxy.ask(PROMPTS["doctor"]).headers, 30, "advice again")
@@ -244,6 +264,7 @@ def test_errors_are_no_advice(tmp_path: Path, site: Site) -> None:
         for _ in range(3):
             answer = proxy.ask(PROMPTS["doctor"])
             assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router")
+        wait_for(lambda: proxy.lines() != [], 5, "a line in the log")
         (line,) = proxy.lines()
         assert "status_404" in line
 

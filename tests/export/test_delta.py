@@ -266,6 +266,15 @@ def test_a_changed_delta_makes_graph_and_bundle_anew(
     assert bundle_3["trunks"][0]["delta"]["sha256"] != bundle_2["trunks"][0]["delta"]["sha256"]
 
 
+def test_features_for_training_are_of_the_delta_that_is_there(make: Callable[..., Pipeline]) -> None:
+    """No head's file is looked at here, so the delta alone must tell that the graph is stale."""
+    found = []
+    for seed in (1, 2):
+        pipeline = make(seed=seed)
+        found.append(pipeline.features(pipeline.models[0], ["mean.3"])(["w1 w2 w3"]))
+    assert np.abs(found[0] - found[1]).max() > 0.01
+
+
 def test_a_head_that_was_trained_without_the_delta_is_refused(make: Callable[..., Pipeline]) -> None:
     with pytest.raises(ExportError, match=r"head topic was trained with no delta, the manifest has delta [0-9a-f]{12}"):
         make(head_fits=False).graphs("cpu")

@@ -134,6 +134,19 @@ def test_up_routes_and_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> N
 
 
 @pytest.mark.e2e
+def test_triton_ends_in_order_also_while_it_starts(tmp_path: Path, ups: list[Up]) -> None:
+    """A Triton that is killed leaves a directory in /tmp, whose name nobody else knows."""
+    up = Up(tmp_path, configuration())
+    ups.append(up)
+    log = up.run / "logs" / "triton.log"
+    wait_for(lambda: "TRITONBACKEND_ModelInstanceInitialize" in log.read_text(), 60, "Triton starts")
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(40) == 0, up.said()
+    assert "successfully unloaded 'minilm'" in log.read_text()
+    assert up.remains() == []
+
+
+@pytest.mark.e2e
 def test_up_answers_the_three_questions_of_the_guides(tmp_path: Path, ups: list[Up]) -> None:
     document = yaml.safe_load((REPOSITORY / "config" / "aibrix.yaml").read_text())
     up = Up(tmp_path, document | {"global": configuration()["global"]})

@@ -77,6 +77,10 @@ connect_timeout: 1s
 dns_lookup_family: V4_PREFERRED
 ignore_health_on_host_removal: true
 lb_policy: LEAST_REQUEST
+common_lb_config:
+  # Envoy gathers what it learns of pods for a second before its threads hear of it. They would ask the pod
+  # that has just gone, and not the one that has just come back. So few pods leave nothing to gather.
+  update_merge_window: 0s
 circuit_breakers:
   thresholds:
     # The usual 1024 streams are fewer than the answers that may run at once, and 3 retries starve.
@@ -95,7 +99,8 @@ health_checks:
     interval: 1s
     # Or a gateway without traffic would look once a minute.
     no_traffic_interval: 1s
-    unhealthy_threshold: 1
+    # For answers that come late from a busy node. NOT_SERVING counts at once, and who refuses is ejected.
+    unhealthy_threshold: 3
     healthy_threshold: 1
     grpc_health_check: {}
 typed_extension_protocol_options:

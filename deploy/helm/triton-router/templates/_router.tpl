@@ -61,12 +61,16 @@ ports:
 startupProbe:
   grpc: {port: {{ $health }}}
   periodSeconds: 2
+  timeoutSeconds: 2
   failureThreshold: 30
-# Not serving any more as soon as it drains.
+# For pods that come, and for one that hangs: 15 s of silence. Nobody waits for it when a pod goes: deleting takes its
+# address away at once, and Envoy asks for health, retries and ejects by itself. A single answer later than the usual
+# second would only take a busy pod's work to the others, in the end all of them out of DNS.
 readinessProbe:
   grpc: {port: {{ $health }}}
-  periodSeconds: 3
-  failureThreshold: 1
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 3
 # Metrics answer until the last stream has ended, so that a pod that drains is not taken for a dead one.
 livenessProbe:
   httpGet: {path: /metrics, port: http-metrics}
@@ -117,14 +121,17 @@ args:
   - {{ .Values.gateway.envoy.leaveSeconds | quote }}
 ports:
   - {name: http-gateway, containerPort: 10080}
-# The way through Envoy and router.
+# The way through Envoy and router. A Service knows of a pod's health by this alone, so it looks often; two late answers
+# in a row are more than a busy moment.
 readinessProbe:
   httpGet: {path: /health, port: http-gateway}
   periodSeconds: 3
-  failureThreshold: 1
+  timeoutSeconds: 3
+  failureThreshold: 2
 livenessProbe:
   tcpSocket: {port: http-gateway}
   periodSeconds: 10
+  timeoutSeconds: 5
   failureThreshold: 6
 lifecycle:
   preStop:
