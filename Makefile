@@ -8,6 +8,7 @@
 # make perf-soak      many requests: memory, bounds, time to live
 # make perf-gate      exit status 1 where a request has become slower than the committed baseline
 # make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
+# make cross-check    the encoder's graph against the one that Hugging Face's Optimum makes (7 GB, once)
 # make gpu            on a GPU host: build, serve, verify, measure; results in build/gpu
 
 SHELL  := /bin/bash
@@ -20,7 +21,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow check-deploy perf perf-peers perf-soak perf-gate perf-all perf-triton gpu lint model clean
+.PHONY: run test test-slow check-deploy perf perf-peers perf-soak perf-gate perf-all perf-triton cross-check gpu lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -64,6 +65,15 @@ perf-all: $(VENV)/.perf .cache/environments/peers/.made model
 # PyTorch of the public index is a CUDA build of several gigabytes; PIP_EXTRA_INDEX_URL may name one for CPUs.
 .cache/environments/peers/.made: perf/requirements-peers.txt
 	@echo "[setup] LiteLLM, semantic-router and PyTorch in $(@D) (7 GB, once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip --disable-pip-version-check install -r $< | $(PACKAGES)
+	@touch $@
+
+cross-check: $(VENV)/.dev .cache/environments/optimum/.made
+	$(BIN)/python -m export cross-check
+
+.cache/environments/optimum/.made: export/requirements-optimum.txt
+	@echo "[setup] Optimum and PyTorch in $(@D) (7 GB, once)"
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip --disable-pip-version-check install -r $< | $(PACKAGES)
 	@touch $@

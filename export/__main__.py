@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from export import engine
 
 if TYPE_CHECKING:
+    from export.manifest import Model
     from export.pipeline import Pipeline
+    from export.training import Data, Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         ("engine", engine.run, "build TensorRT plans, on the GPU that serves them"),
         ("repository", _repository, "write configurations, labels, tokenizers and the bundle's manifest"),
         ("verify", _verify, "check that nothing was lost on the way, and that files and configurations fit"),
+        (
+            "cross-check",
+            _cross_check,
+            "compare embedders with what Hugging Face's Optimum makes of their weights",
+        ),
         ("report", _report, "write the export report from what `verify` and the measurements left"),
         ("all", _all, "everything that serving needs; does again only what changed"),
         ("train-head", _train_head, "train a head on labelled JSON lines"),
@@ -73,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         elif name == "verify":
             _verify_options(command)
+        elif name == "cross-check":
+            python = ROOT / ".cache" / "environments" / "optimum" / "bin" / "python"
+            command.add_argument("--python", type=Path, default=python, help="of the environment with Optimum")
         elif name == "report":
             command.add_argument("--out", type=Path, default=ROOT / "docs" / "export-report.md", help="page to write")
             command.add_argument("--results", type=Path, action="append", help="a `verify.json`; default: the build's")
@@ -117,15 +127,38 @@ def _train_options(command: argparse.ArgumentParser) -> None:
         "--data", action="append", required=True, metavar="FILE[:WEIGHT]", help='JSON lines {"text", "label"}; repeat'
     )
     command.add_argument("--out", type=Path, required=True, help="head file to write")
+    command.add_argument(
+        "--method",
+        choices=("linear", "mlp", "lora"),
+        default="linear",
+        help="logistic regression or one hidden layer on frozen states; or a low-rank delta of the trunk with a linear "
+        "head, which needs PyTorch",
+    )
     command.add_argument("--name", default="domain", help="head and output name")
     command.add_argument("--features", default="mean.6,mean.4", help="pooled states, comma-separated")
     command.add_argument("--inverse-penalty", type=float, default=1.0, help="C of the regression")
-    command.add_argument("--folds", type=int, default=5)
+    command.add_argument("--folds", type=int, default=5, help="of linear and mlp; lora holds a tenth of the rows back")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--epochs", type=int, help="default: 30 of mlp, 3 of lora")
+    command.add_argument("--picture", type=Path, help="operating curve to draw: coverage over accuracy")
+    command.add_argument("--hidden", type=int, default=64, help="mlp: width of its layer")
+    command.add_argument("--delta", type=Path, help="lora: file to write; default: beside the head")
+    command.add_argument("--rank", type=int, default=16, help="lora: of the matrices")
+    command.add_argument("--learning-rate", type=float, default=5e-4, help="lora: of the matrices, at its highest")
+    command.add_argument("--hold", type=float, default=5.0, help="lora: weight of the term that keeps the embedding")
+    command.add_argument("--fork", type=int, default=0, help="lora: change a copy of so many top layers, for the head")
+    command.add_argument("--tokens", type=int, default=128, help="lora: longer texts are cut")
 
 
 def _evaluate_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", action="append", required=True, metavar="NAME=FILE", help="labelled rows; repeat")
+    command.add_argument(
+        "--pairs",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help='JSON lines {"a", "b", "label"}, labels 0 and 1 or grades: what a delta did to the embedding; repeat',
+    )
     command.add_argument("--report", type=Path, help="Markdown report to write, pictures in assets/ beside it")
 
 
@@ -160,6 +193,12 @@ def _verify(pipeline: Pipeline, options: argparse.Namespace) -> None:
     )
 
 
+def _cross_check(pipeline: Pipeline, options: argparse.Namespace) -> None:
+    from export import cross_check
+
+    cross_check.run(pipeline, options.python)
+
+
 def _report(pipeline: Pipeline, options: argparse.Namespace) -> None:
     from export import verify_report
 
@@ -169,31 +208,77 @@ def _report(pipeline: Pipeline, options: argparse.Namespace) -> None:
 
 def _train_head(pipeline: Pipeline, options: argparse.Namespace) -> None:
     from export import head, training
+    from export.pipeline import check_trainable
 
     model = pipeline.models[0]
-    settings = training.Settings(
+    check_trainable(model)
+    data = training.Data.read([training.DataFile.parse(text) for text in options.data])
+    if options.method == "lora":
+        outcome = _tuned(pipeline, model, data, options)
+    else:
+        settings = training.Settings(
+            method=options.method,
+            features=tuple(options.features.split(",")),
+            inverse_penalty=options.inverse_penalty,
+            folds=options.folds,
+            seed=options.seed,
+            flavour=model.precision.cpu,
+            hidden=options.hidden,
+            epochs=options.epochs or 30,
+        )
+        features = pipeline.features(model, settings.features)
+        outcome = training.train(options.name, data, settings, features, pipeline.delta(model), pipeline.progress)
+    head.save(outcome.head, options.out)
+    print(training.told(outcome))
+    print(f"\n{options.out}: {options.out.stat().st_size} bytes")
+    if options.picture is not None:
+        from export import report
+
+        report.draw_operating({"held-back rows": (outcome.probabilities, outcome.rows.truth)}, options.picture)
+
+
+def _tuned(pipeline: Pipeline, model: Model, data: Data, options: argparse.Namespace) -> Outcome:
+    """Write the delta; the head's temperature is of the flavour that is served, on the rows that were held back."""
+    from export import delta, head, training
+    from export.pipeline import needs_torch
+
+    needs_torch("a delta is trained", ("torch", "transformers"))
+    from export import tuning
+
+    settings = tuning.Settings(
         features=tuple(options.features.split(",")),
+        pooling=model.pooling,
+        rank=options.rank,
+        epochs=options.epochs or 3,
+        learning_rate=options.learning_rate,
+        hold=options.hold,
+        fork=options.fork,
+        tokens=options.tokens,
         inverse_penalty=options.inverse_penalty,
-        folds=options.folds,
         seed=options.seed,
-        flavour=model.precision.cpu,
     )
-    files = [training.DataFile.parse(text) for text in options.data]
-    trained, scores = training.train(
-        options.name, files, settings, pipeline.features(model, settings.features), pipeline.progress
-    )
-    head.save(trained, options.out)
-    for score in scores:
-        accuracy, error = f"{score.accuracy:.1%}", f"{score.calibration_error:.1%}"
-        print(f"{score.path.name}: held-back accuracy {accuracy}, calibration error {error}")
-    print(f"temperature {trained.temperature:.3f}; {options.out}: {options.out.stat().st_size} bytes")
+    found = pipeline.source(model)
+    tuned = tuning.train(data, settings, found.directory, found.weights_sha256, pipeline.progress)
+    path = options.delta or options.out.with_suffix(".safetensors")
+    delta.save(tuned.delta, path)
+    pipeline.progress(f"delta: {path}, {path.stat().st_size} bytes")
+
+    changed = model.model_copy(update={"delta": path, "fork": options.fork})
+    rows = data.of(data.held_back)
+    bare = head.Head(options.name, data.labels, settings.features, (tuned.layer,), 1.0, {})
+    logits = bare.logits(pipeline.features(changed, settings.features)(rows.texts))
+    facts = tuning.described(settings, tuned.drift)
+    facts |= {"flavour": model.precision.cpu, "delta": pipeline.delta(changed)}
+    return training.finished(bare, "lora", facts, data.described(), rows, logits, tuned.drift)
 
 
 def _evaluate(pipeline: Pipeline, options: argparse.Namespace) -> None:
     from export import report
 
-    data = dict(item.split("=", 1) for item in options.data)
-    report.evaluate(pipeline, pipeline.models[0], {name: Path(path) for name, path in data.items()}, options.report)
+    def named(items: list[str]) -> dict[str, Path]:
+        return {name: Path(path) for name, path in (item.split("=", 1) for item in items)}
+
+    report.evaluate(pipeline, pipeline.models[0], named(options.data), named(options.pairs), options.report)
 
 
 def _fit_topics(pipeline: Pipeline, options: argparse.Namespace) -> None:

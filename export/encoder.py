@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -16,6 +16,7 @@ from router.inference.bundle import Trunk
 from router.inference.windows import Windows
 
 Vectors = NDArray[np.float32]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,48 @@ class Row:
     label: str
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two texts, and how alike somebody found them: 0 or 1, or a grade."""
+
+    first: str
+    second: str
+    label: float
+
+
 def read_rows(path: Path) -> list[Row]:
     """Raises ValueError, with the line's number, for a line that is no object with texts `text` and `label`."""
-    rows = []
+
+    def row(document: Any) -> Row:
+        text, label = document["text"], document["label"]
+        if not (isinstance(text, str) and isinstance(label, str)):
+            raise TypeError("`text` and `label` must be texts")
+        return Row(text, label)
+
+    return _read(path, row)
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Raises ValueError, with the line's number, for a line that is no object with texts `a`, `b`, number `label`."""
+
+    def pair(document: Any) -> Pair:
+        first, second, label = document["a"], document["b"], document["label"]
+        if not (isinstance(first, str) and isinstance(second, str) and isinstance(label, int | float)):
+            raise TypeError("`a` and `b` must be texts, `label` a number")
+        return Pair(first, second, float(label))
+
+    return _read(path, pair)
+
+
+def _read(path: Path, made: Callable[[Any], Item]) -> list[Item]:
+    items = []
     # Not `splitlines`, which also splits at the Unicode separators that texts contain.
     for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
         try:
-            document = json.loads(line)
-            text, label = document["text"], document["label"]
-            if not (isinstance(text, str) and isinstance(label, str)):
-                raise TypeError("`text` and `label` must be texts")
+            items.append(made(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}:{number}: {error!r}") from error
-        rows.append(Row(text, label))
-    return rows
+    return items
 
 
 class Encoder:
@@ -50,7 +79,10 @@ class Encoder:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        self.session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        # As the served session: see `model.py` of the repository.
+        self.session = ort.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+        )
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.windows = Windows(Trunk.model_validate(described), tokenizer.encode())
 

@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export import delta as low_rank
+from export.delta import Delta
 from export.head import Head
 
 OPSET = 17
@@ -112,6 +114,7 @@ def build(
     *,
     pooling: str = "mean",
     half: bool = False,
+    delta: Delta | None = None,
 ) -> onnx.ModelProto:
     """One forward: `embedding` [batch, hidden] of unit length, and for each head its probabilities [batch, labels].
 
@@ -120,25 +123,34 @@ def build(
     expose: feature names (see `export.head.FEATURE`) to give out under `feature.NAME` as well, for training a head.
     pooling: what the embedding is of the last states: their `mean` over real tokens, or `cls`, the first.
     half: the trunk in half precision, pooling and heads in single precision.
+    delta: a change of the trunk's dense layers, merged in single precision. With a `fork` the lower layers are shared
+        and the top ones are there twice: as published for the embedding, changed for the heads and features.
 
     Inputs `input_ids` and `attention_mask` are INT64 [batch, length]; both axes are dynamic. Outputs are FLOAT.
-    Raises ValueError for an architecture or feature that is not supported, KeyError for a missing weight.
+    Raises ValueError for an architecture, feature or delta that does not fit, KeyError for a missing weight.
     """
     shape = BertShape.from_config(config)
+    changed = weights
+    if delta is not None:
+        low_rank.check_fork(delta, shape.layers)
+        changed = low_rank.merged(weights, delta)
+    fork = delta.fork if delta is not None else 0
     g = _Graph(half=half)
-    x = _embeddings(g, weights, shape)
     bias = _attention_bias(g)
-    states = [x]
+    states = [_embeddings(g, weights, shape)]
     for index in range(shape.layers):
-        x = _layer(g, weights, shape, index, x, bias)
-        states.append(x)
+        states.append(_layer(g, weights if fork else changed, shape, index, states[-1], bias))
+    read_by_heads = states[: len(states) - fork]
+    for index in range(shape.layers - fork, shape.layers):
+        read_by_heads.append(_layer(g, changed, shape, index, read_by_heads[-1], bias, name=f"fork.layer.{index}"))
 
     # What is left is a thousandth of the work, and sums over all tokens.
     g.half = False
     mask = g.op("Cast", "mask.float", "attention_mask", to=TensorProto.FLOAT)
     mask = g.op("Unsqueeze", "mask.column", mask, g.ints("axis.last", -1))
-    pooled = _Pooling(g, states, mask, half=half)
-    outputs = {"embedding": _normalise(g, "embedding", pooled.feature(f"{pooling}.{shape.layers}"))}
+    trunk = _Pooling(g, states, mask, half=half)
+    outputs = {"embedding": _normalise(g, "embedding", trunk.feature(f"{pooling}.{shape.layers}"))}
+    pooled = trunk.of(read_by_heads)
     widths = {"embedding": shape.hidden}
     for head in heads:
         outputs[head.name] = _head(g, head, pooled)
@@ -183,8 +195,10 @@ def _attention_bias(g: _Graph) -> str:
     return g.op("Mul", "attention.bias", inverse, g.floats("masked_score", MASKED_SCORE))
 
 
-def _layer(g: _Graph, weights: Weights, shape: BertShape, index: int, x: str, bias: str) -> str:
-    name, prefix = f"layer.{index}", f"encoder.layer.{index}"
+def _layer(
+    g: _Graph, weights: Weights, shape: BertShape, index: int, x: str, bias: str, *, name: str | None = None
+) -> str:
+    name, prefix = name or f"layer.{index}", f"encoder.layer.{index}"
     width = shape.hidden // shape.heads
 
     def matrix(part: str) -> NDArray[np.float32]:
@@ -226,27 +240,35 @@ def _layer(g: _Graph, weights: Weights, shape: BertShape, index: int, x: str, bi
 class _Pooling:
     """Pooled states by feature name, each computed once however many heads read it."""
 
-    def __init__(self, g: _Graph, states: Sequence[str], mask: str, *, half: bool) -> None:
+    def __init__(
+        self, g: _Graph, states: Sequence[str], mask: str, *, half: bool, done: dict[str, str] | None = None
+    ) -> None:
         self.g, self.states, self.mask, self.half = g, states, mask, half
-        self.done: dict[str, str] = {}
+        self.done: dict[str, str] = {} if done is None else done
+
+    def of(self, states: Sequence[str]) -> _Pooling:
+        """Of other states; what both have in common is computed once still."""
+        return _Pooling(self.g, states, self.mask, half=self.half, done=self.done)
 
     def feature(self, name: str) -> str:
         """[batch, hidden]; `mean.N`, `max.N` or `cls.N` of the states after layer N (0: the embeddings)."""
-        if name not in self.done:
-            match = re.fullmatch(r"(mean|max|cls)\.(\d+)", name)
-            if match is None or int(match[2]) >= len(self.states):
-                last = len(self.states) - 1
-                raise ValueError(f"no feature {name!r}: expected mean.N, max.N or cls.N, N up to {last}")
-            self.done[name] = getattr(self, f"_{match[1]}")(f"pooled.{name}", self._state(int(match[2])))
-        return self.done[name]
+        match = re.fullmatch(r"(mean|max|cls)\.(\d+)", name)
+        if match is None or int(match[2]) >= len(self.states):
+            last = len(self.states) - 1
+            raise ValueError(f"no feature {name!r}: expected mean.N, max.N or cls.N, N up to {last}")
+        kind, state = match[1], self.states[int(match[2])]
+        target = f"pooled.{kind}.{state}"
+        if target not in self.done:
+            self.done[target] = getattr(self, f"_{kind}")(target, self._single(state))
+        return self.done[target]
 
-    def _state(self, index: int) -> str:
-        """Of single precision."""
+    def _single(self, state: str) -> str:
+        """In single precision."""
         if not self.half:
-            return self.states[index]
-        name = f"state.{index}"
+            return state
+        name = f"single.{state}"
         if name not in self.done:
-            self.done[name] = self.g.op("Cast", name, self.states[index], to=TensorProto.FLOAT)
+            self.done[name] = self.g.op("Cast", name, state, to=TensorProto.FLOAT)
         return self.done[name]
 
     def _mean(self, name: str, x: str) -> str:

@@ -135,6 +135,11 @@ class Model(_Part):
     """Name of a classification task's output; default: the model's name."""
     temperature: float = Field(1.0, gt=0)
     heads: tuple[Head, ...] = ()
+    delta: Path | None = None
+    """A low-rank change of the trunk's dense layers that `train-head --method lora` wrote; relative to the manifest."""
+    fork: int = Field(0, ge=0)
+    """The delta changes a copy of so many top layers, which heads with a file read; the embedding stays what it was.
+    0: it changes the trunk itself."""
     buckets: tuple[Count, ...] = Field((32, 64, 128, 256, 512), min_length=1)
     max_tokens: Count = 512
     max_windows: Count = 3
@@ -162,10 +167,16 @@ class Model(_Part):
                 problems.append("`heads` go on a model of task `embedding`")
             if self.dimension or self.layer:
                 problems.append("`dimension` and `layer` belong to task `embedding`")
+            if self.delta:
+                problems.append("`delta` goes on a model of task `embedding`")
         elif self.labels or self.output:
             problems.append("`labels` and `output` belong to classification tasks")
         if self.graph == "bert" and (self.task != "embedding" or any(head.source for head in self.heads)):
             problems.append("graph `bert` does embeddings with head files; use `torch`")
+        if self.fork and self.delta is None:
+            problems.append("`fork` says which layers a `delta` changes, and there is none")
+        if self.fork and not any(head.file for head in self.heads):
+            problems.append("`fork` is for heads with a `file`, and there is none")
         names = [head.name for head in self.heads]
         problems += [f"two heads are called `{name}`" for name in sorted({n for n in names if names.count(n) > 1})]
         if "embedding" in names:
@@ -250,7 +261,9 @@ def _placed(model: Model, root: Path) -> Model:
         assert given.file is not None
         return given.model_copy(update={"file": root / given.file})
 
-    return model.model_copy(update={"source": source(model.source), "heads": tuple(map(head, model.heads))})
+    delta = root / model.delta if model.delta is not None else None
+    heads = tuple(map(head, model.heads))
+    return model.model_copy(update={"source": source(model.source), "heads": heads, "delta": delta})
 
 
 def _check_names(data: dict[str, Any], report: _Report) -> None:

@@ -7,6 +7,7 @@ for it: each head runs through the library's own code, which is given the trunk'
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import json
 import warnings
@@ -19,7 +20,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export import delta as low_rank
 from export import head as head_file
+from export.checksums import sha256
+from export.delta import Delta
 from export.manifest import Model
 from export.repository import Output
 
@@ -35,7 +39,7 @@ ATTENTION = {"fp32": "eager", "fp16": "sdpa", "bf16": "sdpa"}
 EXAMPLE_LENGTH = 48
 
 
-class NetworkError(Exception):
+class NetworkError(ValueError):
     """The published model cannot be exported; the message says why."""
 
 
@@ -77,6 +81,20 @@ def check_rope(config: dict[str, Any], loaded: dict[str, Any]) -> None:
                 raise NetworkError(f"rotary positions: config.json says {kind}.{key} {value}, the model has {found}")
 
 
+def load_trunk(directory: Path, attention: str) -> Any:
+    """The published encoder in single precision, its settings checked.
+
+    Raises NetworkError where it would not be the model that was published.
+    """
+    from transformers import AutoModel
+
+    config = json.loads((directory / "config.json").read_text())
+    check_versions(config)
+    trunk = _loaded(AutoModel, directory, attention)
+    check_rope(config, trunk.config.to_dict())
+    return trunk
+
+
 class Network(nn.Module):
     """``input_ids`` and ``attention_mask``, INT64 [batch, length], to the outputs in the order of ``outputs``.
 
@@ -86,19 +104,18 @@ class Network(nn.Module):
 
     def __init__(self, model: Model, published: Published, flavour: Flavour = "fp32") -> None:
         super().__init__()
-        from transformers import AutoModel
-
-        config = json.loads((published.directory / "config.json").read_text())
-        check_versions(config)
         self._attention = ATTENTION[flavour]
         self._pooling, self._layer, self._dimension = model.pooling, model.layer, model.dimension
         self.outputs: list[Output] = []
         self.shared: dict[str, int] = {}
         self.trunk: nn.Module | None = None
+        self.fork: nn.Module | None = None
         self.heads = nn.ModuleDict()
         if model.task == "embedding":
-            self.trunk = _loaded(AutoModel, published.directory, self._attention)
-            check_rope(config, self.trunk.config.to_dict())
+            self.trunk = load_trunk(published.directory, self._attention)
+            if model.delta is not None:
+                weights = sha256(published.directory / "model.safetensors")
+                self._change(low_rank.load(model.delta, weights, model.fork))
             self._exit_norm = self._final_norm(model)
             hidden = int(self.trunk.config.hidden_size)
             if (model.dimension or 0) > hidden:
@@ -125,9 +142,12 @@ class Network(nn.Module):
         results = []
         states: tuple[Tensor, ...] = ()
         if self.trunk is not None:
-            found = self.trunk(**arguments, output_hidden_states=True)
-            states = (*found.hidden_states[:-1], found.last_hidden_state)
+            states = states_of(self.trunk, arguments)
             results.append(self._embedding(states, attention_mask))
+        if self.fork is not None:
+            # Layers that are recalled leave no states.
+            own = states_of(self.fork, arguments)[-self._forked :]
+            states = (*states[: -self._forked], *own)
         for head in self.heads.values():
             if isinstance(head, _FileHead):
                 results.append(head(states, attention_mask))
@@ -135,16 +155,30 @@ class Network(nn.Module):
                 results.append(torch.softmax(head(**arguments).logits.float() / head.temperature, dim=-1))
         return tuple(results)
 
+    def _change(self, delta: Delta) -> None:
+        """Merge ``delta`` into the trunk, or into a copy of its top layers."""
+        assert self.trunk is not None
+        layers = len(layers_of(self.trunk))
+        low_rank.check_fork(delta, layers)
+        self._forked = delta.fork
+        given = {name: value.numpy() for name, value in self.trunk.state_dict().items()}
+        changed = {name: torch.from_numpy(value) for name, value in low_rank.merged(given, delta).items()}
+        if delta.fork:
+            self.fork = copy.deepcopy(self.trunk)
+            self.fork.load_state_dict(changed)
+            _recall(self.trunk, self.fork, layers - delta.fork)
+        else:
+            self.trunk.load_state_dict(changed)
+
     def _embedding(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
         state = states[self._layer] if self._layer is not None else states[-1]
         if self._exit_norm is not None:
             state = self._exit_norm(state)
-        pooled = _pooled(self._pooling, state, mask)[:, : self._dimension]
-        return _unit(pooled)
+        return unit(pooled(self._pooling, state, mask)[:, : self._dimension])
 
     def _final_norm(self, model: Model) -> nn.Module | None:
         assert self.trunk is not None
-        layers = len(_layers(self.trunk))
+        layers = len(layers_of(self.trunk))
         if (model.layer or 0) > layers:
             raise NetworkError(f"{model.name}: layer {model.layer} of {layers}")
         if not model.exit_norm or model.layer in (None, layers):
@@ -189,7 +223,7 @@ class _FileHead(nn.Module):
         self.biases = [torch.tensor(layer.bias) for layer in trained.layers]
 
     def forward(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
-        x = torch.cat([_unit(_pooled(*_feature(name, states), mask)) for name in self.features], dim=1)
+        x = features(self.features, states, mask)
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = x @ weight.to(x.device) + bias.to(x.device)
             if index < len(self.weights) - 1:
@@ -197,12 +231,19 @@ class _FileHead(nn.Module):
         return torch.softmax(x / self.temperature, dim=-1)
 
 
-def _feature(name: str, states: tuple[Tensor, ...]) -> tuple[str, Tensor]:
-    kind, layer = name.split(".")
-    return kind, states[int(layer)]
+def states_of(trunk: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+    """[batch, length, hidden] after the embeddings and after each layer."""
+    found = trunk(**arguments, output_hidden_states=True)
+    return (*found.hidden_states[:-1], found.last_hidden_state)
 
 
-def _pooled(kind: str, states: Tensor, mask: Tensor) -> Tensor:
+def features(names: Sequence[str], states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+    """What a head reads: FP32 [batch, hidden * len(names)], pooled states (`export.head`) of unit length each."""
+    parts = (name.split(".") for name in names)
+    return torch.cat([unit(pooled(kind, states[int(layer)], mask)) for kind, layer in parts], dim=1)
+
+
+def pooled(kind: str, states: Tensor, mask: Tensor) -> Tensor:
     """FP32 [batch, hidden] over the real tokens."""
     states = states.float()
     if kind == "cls":
@@ -213,7 +254,7 @@ def _pooled(kind: str, states: Tensor, mask: Tensor) -> Tensor:
     return (states * column).sum(dim=1) / column.sum(dim=1).clamp(min=1.0)
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
     return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
@@ -225,12 +266,13 @@ def _loaded(kind: Any, directory: Path, attention: str) -> Any:
     model, found = kind.from_pretrained(
         directory, attn_implementation=attention, dtype=torch.float32, output_loading_info=True, local_files_only=True
     )
-    if missing := sorted(found["missing_keys"]):
+    # BERT's pooler, which many embedders come without, is read by nobody here; a classifier has it under `bert.`.
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
         raise NetworkError(f"{directory}: the weights lack {', '.join(missing[:5])}; they are of another task")
     return model
 
 
-def _layers(trunk: Any) -> nn.ModuleList:
+def layers_of(trunk: Any) -> nn.ModuleList:
     found = getattr(trunk, "layers", None) or getattr(getattr(trunk, "encoder", None), "layer", None)
     if not isinstance(found, nn.ModuleList):
         raise NetworkError(f"{type(trunk).__name__}: where its layers are is not known")
@@ -264,13 +306,18 @@ def _share(trunk: Any, tuned: Any) -> int:
     """
     if not _same(trunk.embeddings, tuned.embeddings):
         return 0
-    tuned.embeddings = _Recalled(trunk.embeddings)
-    own, theirs = _layers(trunk), _layers(tuned)
-    for index in range(min(len(own), len(theirs))):
-        if not _same(own[index], theirs[index]):
-            return index
+    pairs = list(zip(layers_of(trunk), layers_of(tuned), strict=False))
+    shared = next((index for index, pair in enumerate(pairs) if not _same(*pair)), len(pairs))
+    _recall(trunk, tuned, shared)
+    return shared
+
+
+def _recall(trunk: Any, other: Any, layers: int) -> None:
+    """Let ``other`` take embeddings and so many lower ``layers`` from the trunk."""
+    other.embeddings = _Recalled(trunk.embeddings)
+    own, theirs = layers_of(trunk), layers_of(other)
+    for index in range(layers):
         theirs[index] = _Recalled(own[index])
-    return min(len(own), len(theirs))
 
 
 def _same(first: nn.Module, second: nn.Module) -> bool:

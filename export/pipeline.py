@@ -13,12 +13,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from export import repository, source
+from export import delta, repository, source
 from export.checksums import Steps, sha256
+from export.delta import Delta
 from export.manifest import Model
 
 if TYPE_CHECKING:
     from export.encoder import Encoder, Vectors
+    from export.head import Head
 
 Platform = Literal["cpu", "gpu", "torch"]
 
@@ -131,6 +133,7 @@ class Pipeline:
             model_id=found.model_id,
             weights_sha256=found.weights_sha256,
             outputs=self.outputs(model),
+            delta_sha256=_delta_digest(model),
             tokenizer=repository.Tokenizer.of(self.tokenizer(model), json.loads(found.config.read_text())),
         )
 
@@ -203,8 +206,9 @@ class Pipeline:
         from export.encoder import Encoder
         from export.training import unit
 
-        if model.graph != "bert":
-            raise ExportError(f"{model.name}: heads are trained on models with graph `bert`")
+        check_trainable(model)
+        # Their files may be what is about to be made.
+        model = model.model_copy(update={"heads": ()})
         plain = self._place(model) / "features.fp32.onnx"
         inputs = self._bert_inputs(model) | {"features": list(names)}
         made = self._step(f"{model.name}, features", plain, inputs, lambda: self._build(model, plain, expose=names))
@@ -220,6 +224,15 @@ class Pipeline:
             return unit([encoded[f"feature.{name}"] for name in names])
 
         return features
+
+    def delta(self, model: Model) -> dict[str, Any]:
+        """Of a model whose manifest names one, as a head that is trained on it keeps it; else nothing."""
+        found = self._delta(model)
+        if found is None:
+            return {}
+        assert model.delta is not None
+        told = {"file": model.delta.name, "sha256": _delta_digest(model), "rank": found.rank, "fork": found.fork}
+        return told | {"bytes": model.delta.stat().st_size}
 
     def encoder(self, model: Model, flavour: str) -> Encoder:
         from export.encoder import Encoder
@@ -254,17 +267,40 @@ class Pipeline:
         import onnx
         from safetensors.numpy import load_file
 
-        from export import graph, head
+        from export import graph
 
-        heads = [] if expose else [head.load(each.file) for each in model.heads if each.file is not None]
-        config = json.loads(self.source(model).config.read_text())
-        weights = load_file(self.source(model).weights)
-        onnx.save(graph.build(weights, config, heads, expose, pooling=model.pooling, half=half), target)
+        heads = [] if expose else self._heads(model)
+        found = self.source(model)
+        config, weights = json.loads(found.config.read_text()), load_file(found.weights)
+        change = self._delta(model)
+        made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
+        onnx.save(made, target)
+
+    def _heads(self, model: Model) -> list[Head]:
+        """Those with a file. Raises ExportError for one that was trained on other states than it will read."""
+        from export import head
+
+        heads = [head.load(each.file) for each in model.heads if each.file is not None]
+        here = _delta_digest(model)
+        for each in heads:
+            seen = each.training.get("delta", {}).get("sha256", "")
+            if seen != here:
+                raise ExportError(
+                    f"{model.name}: head {each.name} was trained with {_told_delta(seen)}, "
+                    f"the manifest has {_told_delta(here)}; train it again with `train-head`"
+                )
+        return heads
+
+    def _delta(self, model: Model) -> Delta | None:
+        if model.delta is None:
+            return None
+        return delta.load(model.delta, self.source(model).weights_sha256, model.fork)
 
     def _exported(self, model: Model, flavour: Any, target: Path) -> None:
-        needs_torch(model)
+        needs_torch(f"{model.name} is exported")
         from export import network
 
+        self._heads(model)
         self.progress(f"{model.name}, {flavour}: tracing with PyTorch, half a minute for a base-sized model")
         made = network.Network(model, self.published(model), flavour)
         for name, layers in made.shared.items():
@@ -291,12 +327,13 @@ class Pipeline:
             "weights": found.weights_sha256,
             "config": hashlib.sha256(found.config.read_bytes()).hexdigest(),
             "pooling": model.pooling,
-            "graph": sha256(_CODE / "graph.py"),
+            "delta": [_delta_digest(model), model.fork],
+            "graph": [sha256(_CODE / "graph.py"), sha256(_CODE / "delta.py")],
             "onnx": version("onnx"),
         }
 
     def _torch_inputs(self, model: Model) -> dict[str, Any]:
-        needs_torch(model)
+        needs_torch(f"{model.name} is exported")
         found = [self.source(model)]
         found += [self._tuned(model, head.name) for head in model.heads if head.source]
         shape = model.model_dump(mode="json", include={"task", "pooling", "dimension", "layer", "exit_norm", "labels",
@@ -306,7 +343,8 @@ class Pipeline:
             "configs": [hashlib.sha256(each.config.read_bytes()).hexdigest() for each in found],
             "heads": _head_digests(model),
             "shape": json.dumps(shape, sort_keys=True),
-            "code": sha256(_CODE / "network.py"),
+            "delta": [_delta_digest(model), model.fork],
+            "code": [sha256(_CODE / "network.py"), sha256(_CODE / "delta.py")],
             "versions": [version(name) for name in ("torch", "transformers", "onnx", "onnxscript")],
         }
 
@@ -320,13 +358,20 @@ def _with_precision(model: Model, precision: str | None) -> Model:
     return model.model_copy(update={"precision": model.precision.model_copy(update={"cpu": precision})})
 
 
-def needs_torch(model: Model) -> None:
+def check_trainable(model: Model) -> None:
+    """Raises ExportError for a model that `train-head` has no features of."""
+    if model.task != "embedding" or model.graph != "bert":
+        raise ExportError(f"{model.name}: heads are trained on models of task `embedding` with graph `bert`")
+
+
+def needs_torch(what: str, packages: Sequence[str] = ("torch", "transformers", "onnxscript")) -> None:
+    """Raises ExportError, saying how to get them, where packages are missing. what: that is done with PyTorch."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("torch", "transformers", "onnxscript") if find_spec(name) is None]
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ExportError(
-            f"{model.name} is exported with PyTorch, and {', '.join(missing)} is not installed here:\n"
+            f"{what} with PyTorch, and {', '.join(missing)} is not installed here:\n"
             "  pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu\n"
             "  pip install -c constraints.txt -e '.[export,torch]'"
         )
@@ -344,6 +389,19 @@ def _classifier(
 
 def _head_digests(model: Model) -> list[str]:
     return [sha256(head.file) for head in model.heads if head.file is not None]
+
+
+def _delta_digest(model: Model) -> str:
+    if model.delta is None:
+        return ""
+    try:
+        return sha256(model.delta)
+    except OSError as error:
+        raise ExportError(f"{model.name}: delta {model.delta}: {error.strerror}") from error
+
+
+def _told_delta(digest: str) -> str:
+    return f"delta {digest[:12]}…" if digest else "no delta"
 
 
 def _elements(dims: Sequence[int]) -> int:

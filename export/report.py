@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,11 +21,11 @@ from matplotlib import pyplot
 from numpy.typing import NDArray
 
 from export import head as head_file
-from export.encoder import Encoder, Row, read_rows
+from export import quality
+from export.encoder import Encoder, Pair, Row, read_pairs, read_rows
 from export.manifest import Model
 from export.pipeline import Pipeline
 from export.precision import FLAVOURS
-from export.training import calibration_error
 
 LATENCY_RUNS = 60
 BATCHMATES = 8
@@ -53,7 +55,7 @@ class Result:
 
     @property
     def error(self) -> float:
-        return calibration_error(self.probabilities, self.truth)
+        return quality.calibration_error(self.probabilities, self.truth)
 
     def confusion(self) -> NDArray[np.int64]:
         """[truth, predicted]"""
@@ -62,8 +64,23 @@ class Result:
         return table
 
 
-def evaluate(pipeline: Pipeline, model: Model, data: Mapping[str, Path], report: Path | None) -> None:
+@dataclass(frozen=True)
+class Likeness:
+    """How well similarities of an embedding follow what people said of pairs, on one set, by trunk and flavour."""
+
+    name: str
+    pairs: int
+    measure: str
+    values: dict[tuple[str, str], float]
+    """By trunk (`published`, `delta`) and flavour."""
+
+
+def evaluate(
+    pipeline: Pipeline, model: Model, data: Mapping[str, Path], pairs: Mapping[str, Path], report: Path | None
+) -> None:
     """Print the measures of both flavours on every data set, and write them with pictures when `report` is given.
+
+    pairs: scored pairs, for the embedding, with the model's delta and without.
 
     Raises ValueError for a row that cannot be read or whose label the head does not have.
     """
@@ -72,6 +89,7 @@ def evaluate(pipeline: Pipeline, model: Model, data: Mapping[str, Path], report:
         raise ValueError(f"{model.name} has no head that was trained here")
     head, precision = head_file.load(file), model.precision.cpu
     rows = {name: read_rows(path) for name, path in data.items()}
+    scored = {name: read_pairs(path) for name, path in pairs.items()}
     results: dict[str, dict[str, Result]] = {}
     latency: dict[str, dict[int, float]] = {}
     encoders = {flavour: pipeline.encoder(model, flavour) for flavour in FLAVOURS}
@@ -82,9 +100,13 @@ def evaluate(pipeline: Pipeline, model: Model, data: Mapping[str, Path], report:
             pipeline.progress(
                 f"{flavour}, {name}: accuracy {result.accuracy:.1%}, calibration error {result.error:.1%}"
             )
+    likeness = _likeness(pipeline, model, encoders, scored)
+    for entry in likeness:
+        said = ", ".join(f"{trunk} {flavour} {value:.3f}" for (trunk, flavour), value in entry.values.items())
+        pipeline.progress(f"{entry.name}: {entry.measure} {said}")
     batch = _batch_dependence(encoders[precision], model, next(iter(rows.values())), head.name)
     pipeline.progress(f"{precision}: same label in a batch of {BATCHMATES} as alone for {batch.agreement:.1%}")
-    latency = _latency(encoders, model)
+    latency = _latency(encoders, model, json.loads(pipeline.source(model).config.read_text())["vocab_size"])
     for flavour, times in latency.items():
         pipeline.progress(f"{flavour}: " + ", ".join(f"{n} tokens {ms:.1f} ms" for n, ms in times.items()))
     if report is not None:
@@ -94,7 +116,8 @@ def evaluate(pipeline: Pipeline, model: Model, data: Mapping[str, Path], report:
         for name, result in served.items():
             _draw_confusion(result, name, assets / f"confusion-{_slug(name)}.png")
         _draw_reliability(served, assets / "reliability.png")
-        report.write_text(_markdown(pipeline, model, file, head, results, latency, batch))
+        draw_operating({name: (r.probabilities, r.truth) for name, r in served.items()}, assets / "operating.png")
+        report.write_text(_markdown(pipeline, model, file, head, results, likeness, latency, batch))
         pipeline.progress(f"report: {report}")
 
 
@@ -105,6 +128,33 @@ def _measure(encoder: Encoder, head: head_file.Head, rows: Sequence[Row]) -> Res
     encoded = encoder.encode([row.text for row in rows])
     truth = np.asarray([head.labels.index(row.label) for row in rows])
     return Result(head.labels, truth, encoded[head.name], encoded["embedding"])
+
+
+def _likeness(
+    pipeline: Pipeline, model: Model, encoders: Mapping[str, Encoder], scored: Mapping[str, Sequence[Pair]]
+) -> list[Likeness]:
+    if not scored:
+        return []
+    trunks = {"published": encoders}
+    if model.delta is not None:
+        # Under a name of its own, so that it does not take the place of the graphs that are served.
+        bare = model.model_copy(update={"name": f"{model.name}-published", "delta": None, "fork": 0, "heads": ()})
+        published = {flavour: pipeline.encoder(bare, flavour) for flavour in encoders}
+        trunks = {"published": published, "delta": encoders}
+    found = []
+    for name, pairs in scored.items():
+        labels = np.asarray([pair.label for pair in pairs])
+        alike = set(labels.tolist()) <= {0.0, 1.0}
+        values = {}
+        for trunk, flavours in trunks.items():
+            for flavour, encoder in flavours.items():
+                first = encoder.encode([pair.first for pair in pairs])["embedding"]
+                second = encoder.encode([pair.second for pair in pairs])["embedding"]
+                near = (first * second).sum(axis=1)
+                measured = quality.separation(near, labels == 1) if alike else quality.rank_correlation(near, labels)
+                values[trunk, flavour] = measured
+        found.append(Likeness(name, len(pairs), "area under ROC" if alike else "rank correlation", values))
+    return found
 
 
 @dataclass(frozen=True)
@@ -141,12 +191,12 @@ def _batch_dependence(encoder: Encoder, model: Model, rows: Sequence[Row], head:
     return BatchDependence(float(np.mean(same)), float(np.mean(shifts)), float(np.min(cosines)))
 
 
-def _latency(encoders: Mapping[str, Encoder], model: Model) -> dict[str, dict[int, float]]:
+def _latency(encoders: Mapping[str, Encoder], model: Model, vocabulary: int) -> dict[str, dict[int, float]]:
     """Median milliseconds of one forward by flavour and bucket, every token real; flavours take turns."""
     times: dict[str, dict[int, float]] = {flavour: {} for flavour in encoders}
     generator = np.random.default_rng(0)
     for length in model.buckets:
-        ids = generator.integers(1000, 20000, (1, length))
+        ids = generator.integers(0, vocabulary, (1, length))
         mask = np.ones((1, length), np.int64)
         taken: dict[str, list[float]] = {flavour: [] for flavour in encoders}
         for run in range(LATENCY_RUNS + 5):
@@ -166,6 +216,7 @@ def _markdown(
     file: Path,
     head: head_file.Head,
     results: Mapping[str, Mapping[str, Result]],
+    likeness: Sequence[Likeness],
     latency: Mapping[str, Mapping[int, float]],
     batch: BatchDependence,
 ) -> str:
@@ -179,7 +230,7 @@ def _markdown(
             f"`{file['file']}`",
             file["rows"],
             f"{file['weight']:g}",
-            f"{file['held_back_accuracy']:.1%}",
+            f"{file['held_back_accuracy']:.1%}" if file["held_back_accuracy"] is not None else "-",
             f"`{file['sha256'][:16]}…`",
         ]
         for file in training["data"]
@@ -211,19 +262,26 @@ One forward of `{parts.model_id}` (weights sha256 `{parts.weights_sha256[:16]}�
 
 The head reads {_features(head)}.
 It is {training["method"]}:
-{numbers} numbers in `export/heads/{file.name}`. Trained with scikit-learn {training["scikit_learn"]}
-on the {training["flavour"]} flavour, C = {training["inverse_penalty"]:g}, seed {training["seed"]}; temperature
-{head.temperature:.3f} from {training["folds"]} folds.
+{numbers} numbers in `export/heads/{file.name}`. Temperature {head.temperature:.3f}, of the {training["flavour"]}
+flavour. Trained with
+{_settings(training)}.
 
 {table(["training data", "rows", "weight of a row", "held-back accuracy", "sha256"], files)}
 
-{_CHOICES}
-## Accuracy and calibration
+{_CHOICES if model.delta is None else _delta_section(training)}
+{_embedding_section(likeness)}## Accuracy and calibration
 
 {table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)"], overall)}
 
 {_NOTES}
 ![reliability](assets/reliability.png)
+
+Where a caller believes the head only from a probability on: the share of rows that are left to it, and how many of them
+are right.
+
+{table(["probability from", *[f"{name}: left, right" for name in served]], _operating(served))}
+
+![operating curve](assets/operating.png)
 
 {"".join(_class_section(name, result) for name, result in served.items())}## int8 against fp32
 
@@ -272,8 +330,74 @@ prompts from elsewhere will be harder. English only.
 """
 
 
+def _settings(training: Mapping[str, Any]) -> str:
+    told = {key: value for key, value in training.items() if key not in ("data", "method", "flavour", "delta")}
+    told.pop("embedding_cosine", None)
+    return textwrap.fill(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items()), 110)
+
+
+def _delta_section(training: Mapping[str, Any]) -> str:
+    delta, cosine = training["delta"], training.get("embedding_cosine")
+    if delta["fork"]:
+        where = f"a copy of the top {delta['fork']} layers, which the head reads: the embedding is the published one."
+    else:
+        where = "all layers of the trunk, so the embedding is of changed states too."
+    drift = ""
+    if cosine and not delta["fork"]:
+        drift = (
+            "\nIts cosine with the published embedding, both in fp32, on the rows held back from training: "
+            f"{cosine['mean']:.3f} on average,\n{cosine['least']:.3f} at least."
+        )
+    size, checksum = f"{delta['bytes'] / 1e6:.2f} MB", f"{delta['sha256'][:16]}…"
+    return f"""The states are not the published model's: a low-rank delta (`export/heads/{delta["file"]}`, rank
+{delta["rank"]}, {size}, sha256 `{checksum}`) is merged into the weights. It changes
+{where}{drift}
+
+"""
+
+
+def _embedding_section(likeness: Sequence[Likeness]) -> str:
+    if not likeness:
+        return ""
+    columns = list(likeness[0].values)
+    rows = [[e.name, e.pairs, e.measure, *[f"{e.values[column]:.3f}" for column in columns]] for e in likeness]
+    names = {"published": "as published", "delta": "with the delta"}
+    header = ["set", "pairs", "measure", *[f"{names[trunk]}, {flavour}" for trunk, flavour in columns]]
+    changed = [column for column in columns if column[0] == "delta"]
+    if changed:
+        lost = max((e.values["published", flavour] - e.values["delta", flavour], e.name, flavour)
+                   for e in likeness for _, flavour in changed)  # fmt: skip
+        said = (
+            f"The most that the delta costs is {lost[0]:.3f} ({lost[1]}, {lost[2]})."
+            if lost[0] >= 0.0005
+            else "The delta costs nothing on any set."
+        )
+    else:
+        said = "The embedding is the published one."
+    return f"""## The embedding
+
+Pairs that people scored, against the cosine of their embeddings: Spearman's rank correlation where there are grades,
+area under the ROC curve where a pair is the same or not. {said}
+
+{table(header, rows)}
+
+"""
+
+
+def _operating(served: Mapping[str, Result]) -> list[list[str]]:
+    curves = [quality.operating_curve(result.probabilities, result.truth) for result in served.values()]
+    return [
+        [f"{points[0].threshold:.2f}", *[f"{p.coverage:.0%}, {_percent(p.accuracy)}" for p in points]]
+        for points in zip(*curves, strict=True)
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
 def _features(head: head_file.Head) -> str:
-    return " and ".join(f"`{name}`" for name in head.features) + " (pooled states by layer, unit length each)"
+    return ", ".join(f"`{name}`" for name in head.features) + " (pooled states by layer, unit length each)"
 
 
 def _agreement(results: Mapping[str, Mapping[str, Result]], name: str) -> str:
@@ -282,11 +406,11 @@ def _agreement(results: Mapping[str, Mapping[str, Result]], name: str) -> str:
 
 
 def _class_section(name: str, result: Result) -> str:
-    table = result.confusion()
+    confusion = result.confusion()
     rows = []
     for index, label in enumerate(result.labels):
-        hits, said, there = table[index, index], table[:, index].sum(), table[index].sum()
-        wrong = np.where(np.arange(len(result.labels)) == index, -1, table[index])
+        hits, said, there = confusion[index, index], confusion[:, index].sum(), confusion[index].sum()
+        wrong = np.where(np.arange(len(result.labels)) == index, -1, confusion[index])
         taken = f"{result.labels[wrong.argmax()]} ({wrong.max()})" if wrong.max() > 0 else "-"
         rows.append([label, there, _share(hits, there), _share(hits, said), taken])
     return f"""### {name}
@@ -328,6 +452,27 @@ def _draw_confusion(result: Result, name: str, path: Path) -> None:
     axes.set_xticks(range(len(result.labels)), result.labels, rotation=60, ha="right")
     axes.set_yticks(range(len(result.labels)), result.labels)
     axes.set(xlabel="said", ylabel="label", title=f"{name}: {result.accuracy:.1%} of {len(result.truth)}")
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def draw_operating(sets: Mapping[str, tuple[NDArray[Any], NDArray[np.int64]]], path: Path) -> None:
+    """Coverage over accuracy by set, from probabilities [rows, labels] and the index of each row's label."""
+    figure, axes = pyplot.subplots(figsize=(5, 4.5), layout="constrained")
+    for name, (probabilities, truth) in sets.items():
+        points = quality.operating_curve(probabilities, truth, np.linspace(0, 0.99, 100).tolist())
+        # A share of a handful of rows would show noise.
+        shown = [point for point in points if point.accuracy is not None and point.coverage * len(truth) >= 10]
+        (line,) = axes.plot([point.coverage for point in shown], [point.accuracy for point in shown], label=name)
+        for threshold in (0.5, 0.7, 0.9):
+            place = next((point for point in shown if abs(point.threshold - threshold) < 0.005), None)
+            if place is not None:
+                axes.plot([place.coverage], [place.accuracy], marker="o", color=line.get_color())
+                axes.annotate(f"{threshold:g}", (place.coverage, place.accuracy), fontsize=8, xytext=(4, 4),
+                              textcoords="offset points")  # fmt: skip
+    axes.set(xlabel="share of rows left to the head", ylabel="share of them that is right", xlim=(0, 1.02))
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90, metadata={"Software": None})
     pyplot.close(figure)
 

@@ -79,6 +79,8 @@ class Trunk:
     weights_sha256: str
     outputs: tuple[Output, ...]
     tokenizer: Tokenizer
+    delta_sha256: str = ""
+    """Empty: the trunk's weights are as published."""
 
     @property
     def name(self) -> str:
@@ -125,6 +127,8 @@ def _described(trunk: Trunk) -> dict[str, Any]:
         "precision": {"cpu": model.precision.cpu, "gpu": model.precision.gpu},
         "inputs": {"ids": "input_ids", "mask": "attention_mask"},
     }
+    if trunk.delta_sha256:
+        described["delta"] = {"sha256": trunk.delta_sha256, "fork": model.fork}
     if trunk.embedding is not None:
         described["embedding"] = {"output": trunk.embedding.name, "dimension": trunk.embedding.width}
     described["heads"] = [

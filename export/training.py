@@ -1,22 +1,36 @@
-"""Training of a classification head on frozen features of the flavour that is served."""
+"""Training of a classification head: on frozen features of the flavour that is served, or of a trunk tuned with it."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.neural_network import MLPClassifier
 
+from export import quality
 from export.encoder import Vectors, read_rows
 from export.head import Head, Layer, rounded
+from export.quality import Drift
+
+METHODS = {
+    "linear": "multinomial logistic regression, temperature on cross-validated logits",
+    "mlp": "one hidden layer with ReLU, temperature on cross-validated logits",
+    "lora": "a linear layer trained with a low-rank delta of the trunk, temperature on held-back rows",
+}
+# Rows of one step of the hidden layer's training.
+BATCH = 200
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,114 +52,180 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class Data:
+    """All rows, file after file."""
+
+    files: tuple[DataFile, ...]
+    labels: tuple[str, ...]
+    texts: tuple[str, ...]
+    truth: Indices
+    """Index of each row's label."""
+    origin: Indices
+    """Index of each row's file."""
+
+    @classmethod
+    def read(cls, files: Sequence[DataFile]) -> Data:
+        """Raises ValueError for a file that cannot be read, and where there is one label only."""
+        parts = [read_rows(file.path) for file in files]
+        labels = tuple(sorted({row.label for part in parts for row in part}))
+        if len(labels) < 2:
+            raise ValueError(f"rows of two labels at least are needed; found {', '.join(labels) or 'none'}")
+        return cls(
+            files=tuple(files),
+            labels=labels,
+            texts=tuple(row.text for part in parts for row in part),
+            truth=np.asarray([labels.index(row.label) for part in parts for row in part]),
+            origin=np.concatenate([np.full(len(part), index) for index, part in enumerate(parts)]),
+        )
+
+    @property
+    def weights(self) -> Floats:
+        return np.asarray([file.weight for file in self.files])[self.origin]
+
+    @property
+    def held_back(self) -> NDArray[np.bool_]:
+        """A tenth of the rows, by their text: the same text is held back in every file and every run."""
+        return np.asarray([int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10 == 0 for text in self.texts])
+
+    def of(self, kept: NDArray[np.bool_]) -> Data:
+        texts = tuple(text for text, keep in zip(self.texts, kept, strict=True) if keep)
+        return Data(self.files, self.labels, texts, self.truth[kept], self.origin[kept])
+
+    def described(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "file": file.path.name,
+                "rows": int((self.origin == index).sum()),
+                "weight": file.weight,
+                "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
+            }
+            for index, file in enumerate(self.files)
+        ]
+
+
+@dataclass(frozen=True)
 class Settings:
+    method: Literal["linear", "mlp"]
     features: tuple[str, ...]
     inverse_penalty: float
     """scikit-learn's C: larger fits the training rows closer."""
     folds: int
     seed: int
     flavour: str
+    hidden: int = 64
+    """Width of the hidden layer."""
+    epochs: int = 30
+    """Of the hidden layer's training."""
 
 
 @dataclass(frozen=True)
-class FoldScores:
-    """Held-back accuracy of one data file over the folds, and the calibration error with the chosen temperature."""
+class Outcome:
+    """A head, and what it is worth on rows that had no part in what they are scored by."""
 
-    path: Path
-    accuracy: float
-    calibration_error: float
+    head: Head
+    rows: Data
+    logits: Floats
+    """[rows, labels] before temperature"""
+    drift: Drift | None = None
+    """Of the embedding, where the trunk was changed."""
+
+    @property
+    def probabilities(self) -> Floats:
+        return quality.softmax(self.logits / self.head.temperature)
 
 
 def train(
     name: str,
-    files: Sequence[DataFile],
+    data: Data,
     settings: Settings,
     features: Callable[[Sequence[str]], Vectors],
+    delta: dict[str, Any],
     progress: Callable[[str], None],
-) -> tuple[Head, list[FoldScores]]:
-    """Multinomial logistic regression, then a temperature (Guo et al., 2017) fitted on held-back logits.
+) -> Outcome:
+    """Train a head on frozen features, then a temperature on held-back logits.
 
     The temperature comes from cross-validation (each row scored by a model that has not seen it), so that every row
-    also trains the final model. features: texts to unit-length, concatenated features [texts, width].
+    also trains the final model. features: texts to unit-length, concatenated features [texts, width]. delta: of the
+    trunk that made them, as `Head.training` keeps it.
 
-    Raises ValueError when a file cannot be read or a label is missing from the folds.
+    Raises ValueError when a label is missing from the folds.
     """
-    rows = [read_rows(file.path) for file in files]
-    labels = tuple(sorted({row.label for part in rows for row in part}))
     encoded = []
-    for file, part in zip(files, rows, strict=True):
-        progress(f"encoding {len(part)} rows of {file.path.name}")
-        encoded.append(features([row.text for row in part]))
-    x = np.concatenate(encoded)
-    y = np.concatenate([[labels.index(row.label) for row in part] for part in rows])
-    origin = np.concatenate([np.full(len(part), index) for index, part in enumerate(rows)])
-    weights = np.asarray([file.weight for file in files])[origin]
+    for index, file in enumerate(data.files):
+        part = data.of(data.origin == index)
+        progress(f"encoding {len(part.texts)} rows of {file.path.name}")
+        encoded.append(features(part.texts))
+    x, y, weights = np.concatenate(encoded), data.truth, data.weights
 
     progress(f"cross-validating in {settings.folds} folds")
-    held_back = np.empty((len(x), len(labels)), np.float64)
+    logits = np.empty((len(x), len(data.labels)), np.float64)
     # Folds keep the share of each label in each file.
-    strata = origin * len(labels) + y
     splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
-    for seen, unseen in splitter.split(x, strata):
-        layer = _fit(x[seen], y[seen], weights[seen], settings, len(labels))
-        held_back[unseen] = x[unseen] @ layer.weight + layer.bias
-    temperature = fit_temperature(held_back, y, weights)
+    for seen, unseen in splitter.split(x, data.origin * len(data.labels) + y):
+        layers = _fit(x[seen], y[seen], weights[seen], settings, len(data.labels))
+        logits[unseen] = Head(name, data.labels, settings.features, layers, 1.0, {}).logits(x[unseen])
 
     progress(f"training on all {len(x)} rows")
-    layer = rounded(_fit(x, y, weights, settings, len(labels)))
-    scores = []
-    for index, file in enumerate(files):
-        part = origin == index
-        probabilities = softmax(held_back[part] / temperature)
-        hit = float(np.mean(probabilities.argmax(axis=1) == y[part]))
-        scores.append(FoldScores(file.path, hit, calibration_error(probabilities, y[part])))
-    training = {
-        "data": [
-            {
-                "file": file.path.name,
-                "rows": len(part),
-                "weight": file.weight,
-                "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
-                "held_back_accuracy": round(score.accuracy, 4),
-            }
-            for file, part, score in zip(files, rows, scores, strict=True)
-        ],
-        "method": "multinomial logistic regression, temperature on cross-validated logits",
-        "inverse_penalty": settings.inverse_penalty,
-        "folds": settings.folds,
-        "seed": settings.seed,
-        "flavour": settings.flavour,
-        "scikit_learn": sklearn.__version__,
-    }
-    return Head(name, labels, settings.features, (layer,), temperature, training), scores
+    layers = tuple(map(rounded, _fit(x, y, weights, settings, len(data.labels))))
+    facts: dict[str, Any] = {"inverse_penalty": settings.inverse_penalty, "folds": settings.folds}
+    if settings.method == "mlp":
+        facts |= {"hidden": settings.hidden, "epochs": settings.epochs}
+    facts |= {"seed": settings.seed, "flavour": settings.flavour, "scikit_learn": sklearn.__version__}
+    if delta:
+        facts["delta"] = delta
+    head = Head(name, data.labels, settings.features, layers, 1.0, {})
+    return finished(head, settings.method, facts, data.described(), data, logits)
 
 
-def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-    """The divisor of the logits with the least weighted cross-entropy."""
+def finished(
+    head: Head,
+    method: str,
+    facts: dict[str, Any],
+    described: list[dict[str, Any]],
+    rows: Data,
+    logits: Floats,
+    drift: Drift | None = None,
+) -> Outcome:
+    """``head`` with its temperature, and how it was made.
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        shifted = scaled - scaled.max(axis=1, keepdims=True)
-        log_total = np.log(np.exp(shifted).sum(axis=1))
-        return float(np.average(log_total - shifted[np.arange(len(labels)), labels], weights=weights))
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
-
-
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
+    described: the data, as `Data.described` has it. rows: those that had no part in what gave their logits.
+    """
+    temperature = quality.fit_temperature(logits, rows.truth, rows.weights)
+    probabilities = quality.softmax(logits / temperature)
+    for index, entry in enumerate(described):
+        part = rows.origin == index
+        hit = probabilities[part].argmax(axis=1) == rows.truth[part]
+        entry["held_back_accuracy"] = round(float(hit.mean()), 4) if part.any() else None
+    training = {"data": described, "method": METHODS[method], **facts}
+    return Outcome(replace(head, temperature=temperature, training=training), rows, logits, drift)
 
 
-def calibration_error(probabilities: NDArray[np.floating], labels: NDArray[np.int64], bins: int = 15) -> float:
-    """Expected calibration error (Naeini et al., 2015): |accuracy - confidence|, equal-width bins weighted by size."""
-    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(hit[places == place].mean() - confidence[places == place].mean()) * np.mean(places == place)
-        for place in np.unique(places)
-    ]
-    return float(np.sum(gaps))
+def told(outcome: Outcome) -> str:
+    """What held-back rows say of a head, for a terminal."""
+    rows, head = outcome.rows, outcome.head
+    probabilities = outcome.probabilities
+    raw = quality.softmax(outcome.logits)
+    lines = []
+    for index, file in enumerate(rows.files):
+        part = rows.origin == index
+        if part.any():
+            hit = probabilities[part].argmax(axis=1) == rows.truth[part]
+            error = quality.calibration_error(probabilities[part], rows.truth[part])
+            said = f"accuracy {hit.mean():.1%}, calibration error {error:.1%}"
+            lines.append(f"{file.path.name}: {part.sum()} held-back rows, {said}")
+    before, after = (quality.calibration_error(p, rows.truth) for p in (raw, probabilities))
+    lines.append(f"calibration error {before:.1%}, with temperature {head.temperature:.3f} {after:.1%}")
+    width = max(len(label) for label in rows.labels)
+    lines.append(f"\n{'class':{width}}  rows  precision  recall")
+    for score in quality.class_scores(probabilities, rows.truth, rows.labels):
+        lines.append(f"{score.label:{width}}  {score.rows:4}  {_share(score.precision):>9}  {_share(score.recall):>6}")
+    lines.append("\nprobability from  rows left  accuracy there")
+    for point in quality.operating_curve(probabilities, rows.truth):
+        lines.append(f"{point.threshold:16.2f}  {point.coverage:9.1%}  {_share(point.accuracy):>14}")
+    if outcome.drift is not None:
+        drift = outcome.drift
+        lines.append(f"\nembedding before and after: cosine {drift.mean:.4f} on average, {drift.least:.4f} at least")
+    return "\n".join(lines)
 
 
 def unit(features: Sequence[Vectors]) -> Vectors:
@@ -153,11 +233,46 @@ def unit(features: Sequence[Vectors]) -> Vectors:
     return np.concatenate([x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in features], axis=1)
 
 
-def _fit(x: Vectors, y: NDArray[np.int64], weights: NDArray[np.float64], settings: Settings, labels: int) -> Layer:
-    model = LogisticRegression(C=settings.inverse_penalty, max_iter=2000, random_state=settings.seed)
+def fit_linear(x: Vectors, y: Indices, weights: Floats, inverse_penalty: float, labels: int, seed: int = 0) -> Layer:
+    """Multinomial logistic regression; raises ValueError where a label has no row."""
+    model = LogisticRegression(C=inverse_penalty, max_iter=2000, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("error", sklearn.exceptions.ConvergenceWarning)
         model.fit(x, y, sample_weight=weights)
-    if len(model.classes_) != labels:
-        raise ValueError(f"{len(model.classes_)} of {labels} labels in a fold; too few rows of some label")
-    return Layer(model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32))
+    _check_labels(len(model.classes_), labels)
+    return _both(Layer(model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)))
+
+
+def _fit(x: Vectors, y: Indices, weights: Floats, settings: Settings, labels: int) -> tuple[Layer, ...]:
+    if settings.method == "linear":
+        return (fit_linear(x, y, weights, settings.inverse_penalty, labels, settings.seed),)
+    # The regression's penalty: scikit-learn divides this one by the rows of a batch, and C multiplies a sum over rows.
+    batch = min(BATCH, len(x))
+    model = MLPClassifier(
+        (settings.hidden,), alpha=batch / (settings.inverse_penalty * weights.sum()), batch_size=batch,
+        max_iter=settings.epochs, random_state=settings.seed,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        # It stops after the epochs that were asked for.
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
+        model.fit(x, y, sample_weight=weights / weights.mean())
+    _check_labels(len(model.classes_), labels)
+    parts = zip(model.coefs_, model.intercepts_, strict=True)
+    layers = [Layer(weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in parts]
+    return (*layers[:-1], _both(layers[-1]))
+
+
+def _check_labels(found: int, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"{found} of {expected} labels in a fold; too few rows of some label")
+
+
+def _both(layer: Layer) -> Layer:
+    """Of two labels scikit-learn gives the second one's logit alone; the first one's is then zero."""
+    if layer.weight.shape[1] > 1:
+        return layer
+    return Layer(np.pad(layer.weight, ((0, 0), (1, 0))), np.pad(layer.bias, (1, 0)))
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -348,7 +348,7 @@ class Reference:
     def __init__(self, pipeline: Pipeline, probe: Probe) -> None:
         from export import network
 
-        needs_torch(probe.model)
+        needs_torch(f"{probe.model.name} is compared")
         self._network = network.Network(probe.model, pipeline.published(probe.model))
         self._windows, self._outputs = probe.windows, probe.outputs
         self._rows: dict[tuple[int, ...], list[Vectors]] = {}
@@ -476,6 +476,7 @@ def _described(pipeline: Pipeline, model: Model) -> dict[str, Any]:
         "task": model.task,
         "outputs": {output.name: output.width for output in trunk.outputs},
         "weights_sha256": trunk.weights_sha256,
+        "delta": pipeline.delta(model),
         "tokenizer_sha256": trunk.tokenizer.sha256,
         "precision": model.precision.model_dump(),
         "buckets": list(model.buckets),

@@ -136,6 +136,9 @@ def _allowed() -> str:
 def _model(model: dict[str, Any]) -> list[Any]:
     outputs = ", ".join(f"`{name}` {width}" for name, width in model["outputs"].items())
     place = model["id"] if "/" in model["id"] and not model["id"].startswith("/") else "random weights"
+    if changed := model.get("delta"):
+        where = f"a fork of the top {changed['fork']} layers" if changed["fork"] else "all layers"
+        place += f", delta of rank {changed['rank']} on {where}"
     return [f"`{model['name']}`", place, model["task"], outputs, model["precision"]["cpu"], model["precision"]["gpu"]]
 
 

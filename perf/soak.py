@@ -98,6 +98,11 @@ async def _store(requests: int) -> dict[str, Any]:
     return {"puts": requests, "most": STORED, "entries": largest, "mib": memory}
 
 
+def rise(memory: list[float]) -> float:
+    """MiB by sample: the slope of the line through all of them, which one large answer at either end does not move."""
+    return float(np.polyfit(np.arange(len(memory)), memory, 1)[0]) if len(memory) > 1 else 0.0
+
+
 def table(document: dict[str, Any]) -> str:
     """The results as text."""
     soak, store = document["soak"], document["store"]
@@ -111,7 +116,8 @@ def table(document: dict[str, Any]) -> str:
         f"{soak['hits']} from the cache; p50 {soak['p50']:.2f} ms, p99 {soak['p99']:.2f} ms. "
         f"At most {soak['entries']:.0f} answers kept (bound {soak['most']}); the oldest given out was "
         f"{soak['oldest']} s old (kept for {soak['ttl']} s). Router: {course(soak['mib'])}; "
-        f"second half {soak['mib'][-1] - soak['mib'][half]:+.1f} MiB."
+        f"second half {soak['mib'][-1] - soak['mib'][half]:+.1f} MiB, "
+        f"or {rise(soak['mib'][half:]) / SLICE * 1000:+.3f} MiB by 1,000 requests."
     )
     alone = (
         f"Store by itself: {store['puts']} answers put, a quarter looked up by meaning, at most {store['entries']} "

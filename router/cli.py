@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+import router.threads  # noqa: F401
 from router import __version__
 from router.config import Config, ConfigError, Loaded, load, migrate
 from router.dialects import ChatRequest

@@ -18,6 +18,8 @@ _ANTHROPIC_TYPES = {
     429: "rate_limit_error",
 }
 
+_TYPES = {403: "permission_error", 429: "rate_limit_error"}
+
 
 class Refusal(Exception):
     """A request that is answered with an error. ``code`` names the error, ``param`` the member that is wrong."""
@@ -41,7 +43,7 @@ def refusal_body(path: str, status: int, message: str, *, code: str | None = Non
     if path.partition("?")[0] == ANTHROPIC_PATH:
         kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
         return _json({"type": "error", "error": {"type": kind, "message": message}})
-    kind = "server_error" if status >= 500 else "permission_error" if status == 403 else "invalid_request_error"
+    kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
     return error_body(message, type=kind, code=code, param=param)
 
 

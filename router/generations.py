@@ -146,7 +146,7 @@ class Generations:
     async def purge(self, key: str | None, decision: str | None) -> int:
         """Empty the cache, or a part of it; returns how many entries there were."""
         cache = self.current.cache
-        return await cache.store.purge(key=key, decision=decision) if cache is not None else 0
+        return await cache.purge(key, decision) if cache is not None else 0
 
     async def forget_unused(self) -> None:
         """End MCP sessions and close stores that the current generation does not use."""

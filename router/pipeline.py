@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path as FilePath
@@ -33,9 +33,9 @@ from router.replay import Records
 from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
 from router.signals import Asked
 from router.signals.domain import TopicParameters
-from router.signals.gather import Gathered, Gatherer
+from router.signals.gather import Gathered, Gatherer, caches_meaning
 from router.signals.mcp import McpClassifier
-from router.telemetry import AuditLog, Metrics
+from router.telemetry import AuditLog, Metrics, Seldom
 from router.usage import Observer
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ UNDECLARED = "(undeclared)"
 
 # Requests whose exact repeats need no signals.
 MEMO = 10_000
+# Seconds after which a call to the encoder is on its way.
+READ_AHEAD = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,15 @@ class Request:
     """One HTTP request as the gateway saw it.
 
     ``headers`` has lower-case names; of a repeated header the values are joined with a comma. ``body`` is whole and
-    already decoded from any transfer coding.
+    already decoded from any transfer coding. ``waited`` is for how many seconds requests wait at the moment before
+    they get here.
     """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +156,12 @@ class Pipeline:
         self._anybody = services.authz.fail_open
         self._usage = services.observability.usage
         self._log_scores = services.observability.logging.scores
+        self._overload = services.extproc.overload
+        self._behind = Seldom(log, "requests wait too long for this worker")
         self.cache = cache
         self.records = records
         self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
+        self._reads_ahead = caches_meaning(loaded.config)
         self._keeping: set[asyncio.Task[None]] = set()
         audit = services.observability.audit
         self._audit = AuditLog(FilePath(audit.path)) if audit.enabled else None
@@ -181,6 +188,7 @@ class Pipeline:
             try:
                 if request.method == "GET":
                     return self._get(path)
+                self._admit(request)
                 if request.headers.get("content-encoding", "identity") != "identity":
                     raise Refusal(415, "Compressed request bodies are not read.", code="unsupported_encoding")
                 if (dialect := DIALECTS.get(path)) is not None:
@@ -192,6 +200,15 @@ class Pipeline:
                 self._open -= 1
                 if not self._open:
                     self._idle.set()
+
+    def _admit(self, request: Request) -> None:
+        self._metrics.waited.set(request.waited)
+        if request.waited * 1000 <= self._overload.shed_after_ms:
+            return
+        self._behind.warn(ms=round(request.waited * 1000))
+        if request.waited * 1000 > self._overload.refuse_after_ms:
+            self._metrics.refused.inc()
+            raise Refusal(429, "The service is overloaded; please try again.", code="overloaded")
 
     async def drained(self) -> None:
         """Return when no request is being routed."""
@@ -252,9 +269,13 @@ class Pipeline:
             return self._to_named(sent, name, conceal=self._asks_usage(sent))
         parsed = perf_counter()
         repeat = self._memo.key(sent, request.body, request.headers) if self._memo is not None else None
-        asked = Asked(prompt, sent, request.headers)
+        hurried = request.waited * 1000 > self._overload.shed_after_ms
+        asked = Asked(prompt, sent, request.headers, hurried)
         if repeat is not None and (reply := await self._repeated(asked, repeat)) is not None:
             return reply
+        if self.cache is not None and self._reads_ahead and self._open == 1:
+            # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
+            asyncio.get_running_loop().call_later(READ_AHEAD, self.cache.read_ahead, prompt)
         route = await self.decide(asked)
         decided = perf_counter()
         if self._needs_identity(route):
@@ -283,6 +304,8 @@ class Pipeline:
             answer["x-vsr-replay-id"] = replay
         if question is not None:
             answer["x-vsr-cache-hit"] = "miss"
+            if question.may_store:
+                answer["x-vsr-cache-key"] = question.exact
         if question is not None or asks_usage:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
@@ -433,7 +456,8 @@ class Pipeline:
     def _refuse(self, path: str, refusal: Refusal) -> Reply:
         self._metrics.requests.labels("", "", "error").inc()
         body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
-        return self._reply(refusal.status, body)
+        reply = self._reply(refusal.status, body)
+        return replace(reply, headers={**reply.headers, "retry-after": "1"}) if refusal.status == 429 else reply
 
     def _label(self, model: str) -> str:
         return model if self.catalog.is_declared(model) else UNDECLARED
@@ -510,6 +534,7 @@ class Pipeline:
 def _cache_headers(hit: Hit) -> dict[str, str]:
     return {
         "x-vsr-cache-hit": hit.kind,
+        "x-vsr-cache-key": hit.key,
         "x-vsr-cache-similarity": f"{hit.similarity:.4f}",
         "age": str(int(hit.age)),
     }

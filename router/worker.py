@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import router.threads  # noqa: F401
 from router.cache.entry import StoreUnavailable
 from router.config import ConfigError, Loaded, loads
 from router.extproc.server import ExtProcServer

@@ -74,6 +74,19 @@ async def test_a_repeat_asks_no_signal() -> None:
     assert repeats(ours) == 1
 
 
+async def test_headers_name_the_key_that_a_purge_takes() -> None:
+    ours = pipeline()
+    first = await asked(ours)
+    assert isinstance(first, Forward) and ours.cache is not None
+    key = first.answer_headers["x-vsr-cache-key"]
+    again = await asked(ours)
+    assert isinstance(again, Reply) and again.headers["x-vsr-cache-key"] == key
+    assert await ours.cache.purge(key, None) == 1
+    assert isinstance(await asked(ours), Forward)
+    unkept = await asked(pipeline(), {"cache-control": "no-store"})
+    assert isinstance(unkept, Forward) and "x-vsr-cache-key" not in unkept.answer_headers
+
+
 async def test_what_the_base_answered_for_an_adapter_does_not_outlive_its_absence() -> None:
     ours = pipeline()
     ours.adapters = LoadedAdapters({"base": frozenset()})

@@ -64,6 +64,8 @@ ROWS: dict[str, list[Graph]] = {
         ),
         Graph("p99 by stage", {"{{stage}}": quantile(0.99, "router_stage_seconds", "stage", 'stage!="total"')}, "s"),
         Graph("Requests in the router", {"in flight": "sum(router_in_flight_requests)"}),
+        Graph("Wait for a worker", {"the slowest": "max(router_queue_seconds)"}, "s"),
+        Graph("Refused: overload", {"refused": "sum(rate(router_refused_requests_total[$__rate_interval]))"}, "reqps"),
     ],
     "Signals": [
         Graph("Encoder up", {"{{trunk}}": "min by (trunk) (router_encoder_up)"}),
@@ -75,6 +77,12 @@ ROWS: dict[str, list[Graph]] = {
         ),
         Graph(
             "Signal errors", {"{{signal}}: {{reason}}": rate("router_signal_errors_total", "signal, reason")}, "reqps"
+        ),
+        Graph(
+            "Calls to the encoder at once",
+            {"{{trunk}}: limit": "sum by (trunk) (router_encoder_limit)"},
+            "short",
+            "As many as Triton bears; requests beyond are routed without it",
         ),
         Graph(
             "Prompts read in windows",

@@ -148,7 +148,7 @@ Purge = Callable[[str | None, str | None], Awaitable[int]]
 def _purge_of(current: Callable[[], Pipeline]) -> Purge:
     async def purge(key: str | None, decision: str | None) -> int:
         cache = current().cache
-        return await cache.store.purge(key=key, decision=decision) if cache is not None else 0
+        return await cache.purge(key, decision) if cache is not None else 0
 
     return purge
 

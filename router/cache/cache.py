@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from router.cache.scope import scope_of
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
 from router.dialects import ModelRequest
 from router.telemetry import Metrics
+from router.wording import read
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,11 @@ NOT_THE_ANSWER = frozenset(
 )  # fmt: skip
 # How many near entries the guard may refuse before the lookup gives up.
 CANDIDATES = 4
+# How often a store that stays down is logged.
+REMIND_SECONDS = 30.0
+_NOT_USED, _NOT_KEPT = "cache is not used", "answer is not kept"
+# Questions that the guard need not read again, some 3 KB each.
+READINGS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +66,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """``kind`` is `exact`, `semantic` or `coalesced`, ``age`` in seconds."""
+    """``kind`` is `exact`, `semantic` or `coalesced`, ``age`` in seconds; ``key`` is the entry's."""
 
     kind: str
+    key: str
     similarity: float
     age: float
     text: str
@@ -85,6 +93,9 @@ class SemanticCache:
         self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
         self._secret = secret or secrets.token_bytes(32)
         self._flights = Flights()
+        self._known = lru_cache(READINGS)(read)
+        # By event: why, and when that was last logged.
+        self._complaints: dict[str, tuple[str, float]] = {}
         self._closed = False
 
     def question(
@@ -140,6 +151,10 @@ class SemanticCache:
         whole = json.dumps([*names, self._checksum, request.shape(body)], sort_keys=True)
         return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
 
+    def read_ahead(self, prompt: str) -> None:
+        """Read a question that may be compared soon, while there is nothing else to do."""
+        self._known(prompt)
+
     async def find(self, question: Question) -> Hit | None:
         """An answer that was given before. A store that is down is a miss."""
         result, hit = "bypassed", None
@@ -147,8 +162,10 @@ class SemanticCache:
             try:
                 result, hit = await self._found(question)
             except Exception as error:
-                _complain("cache is not used", error)
+                self._complain(_NOT_USED, error)
                 result = "unavailable"
+            else:
+                self._complaints.pop(_NOT_USED, None)
         self._metrics.cache.labels(question.decision, result).inc()
         return hit
 
@@ -161,7 +178,7 @@ class SemanticCache:
             entry = await self.store.get(exact)
             hit = None if entry is None else self._hit(kind, 1.0, entry)
         except Exception as error:
-            _complain("cache is not used", error)
+            self._complain(_NOT_USED, error)
             return None
         if entry is not None:
             self._metrics.cache.labels(entry.decision, result).inc()
@@ -176,7 +193,7 @@ class SemanticCache:
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
         if not near:
             return "miss", None
-        difference_to = comparing(question.prompt)
+        difference_to = comparing(question.prompt, self._known)
         for similarity, candidate in near:
             if difference_to(candidate.prompt) is None:
                 return "semantic", self._hit("semantic", similarity, candidate)
@@ -201,6 +218,16 @@ class SemanticCache:
         finally:
             self._flights.land(question.exact)
 
+    async def purge(self, key: str | None, decision: str | None) -> int:
+        """Remove one key, all of a decision, or everything; returns how many there were.
+
+        Raises:
+            StoreUnavailable: the store could not.
+        """
+        # What is left of a question that was removed must not stay either.
+        self._known.cache_clear()
+        return await self.store.purge(key=key, decision=decision)
+
     async def close(self) -> None:
         """Let go of the store, and keep nothing more: answers may still be on their way to it."""
         self._closed = True
@@ -221,12 +248,26 @@ class SemanticCache:
             if self.settings.backend_type == "memory":
                 self._metrics.cache_entries.set(await self.store.size())
         except Exception as error:
-            _complain("answer is not kept", error)
+            self._complain(_NOT_KEPT, error)
             self._metrics.cache.labels(question.decision, "not_kept").inc()
+        else:
+            self._complaints.pop(_NOT_KEPT, None)
+
+    def _complain(self, event: str, error: Exception) -> None:
+        """Whatever a store does, requests go on. The text of an error may quote what was stored.
+
+        A store that stays down says so once, and again every `REMIND_SECONDS`.
+        """
+        reason = error.reason if isinstance(error, StoreUnavailable) else type(error).__name__
+        now = time.monotonic()
+        said, when = self._complaints.get(event, ("", 0.0))
+        if reason != said or now - when >= REMIND_SECONDS:
+            self._complaints[event] = reason, now
+            log.warning(event, extra={"fields": {"reason": reason}})
 
     def _hit(self, kind: str, similarity: float, entry: Entry) -> Hit:
         kept = orjson.loads(entry.answer)
-        return Hit(kind, similarity, max(self._clock() - entry.stored_at, 0.0), kept["text"], kept["usage"])
+        return Hit(kind, entry.key, similarity, max(self._clock() - entry.stored_at, 0.0), kept["text"], kept["usage"])
 
 
 class Memo:
@@ -269,12 +310,6 @@ def controls(headers: Mapping[str, str]) -> set[str]:
     """What the client asks of caches, in words such as `no-store`."""
     said = f"{headers.get('cache-control', '')},{headers.get('x-vsr-cache-control', '')}"
     return {word.strip() for word in said.lower().split(",")}
-
-
-def _complain(event: str, error: Exception) -> None:
-    """Whatever a store does, requests go on. The text of an error may quote what was stored."""
-    reason = error.reason if isinstance(error, StoreUnavailable) else type(error).__name__
-    log.warning(event, extra={"fields": {"reason": reason}})
 
 
 def _first(own: float | None, general: float) -> float:

@@ -15,6 +15,9 @@ from router.wording import Wording, english, plain, read
 
 _CLIPPED = re.compile(r"[^aeiou]*[aeiou][bcdfgklmnprstvz]")
 
+# How many words may be others that stand for the same.
+MOST_NEAR = 2
+
 
 def difference(earlier: str, now: str) -> str | None:
     """The kind of difference that makes two alike questions different ones, or ``None``.
@@ -25,18 +28,26 @@ def difference(earlier: str, now: str) -> str | None:
     return comparing(now)(earlier)
 
 
-def comparing(now: str) -> Callable[[str], str | None]:
-    """:func:`difference` to one question, which is read once for all earlier ones."""
-    second = read(now)
+Reading = Callable[[str], Wording | None]
+
+
+def comparing(now: str, known: Reading = read) -> Callable[[str], str | None]:
+    """:func:`difference` to one question, which is read once for all earlier ones.
+
+    ``known`` reads the questions; it may remember those that it has read.
+    """
+    second = known(now)
 
     def difference_to(earlier: str) -> str | None:
         if earlier == now:
             return None
-        first = read(earlier) if second else None
+        first = known(earlier) if second else None
         if first is None or second is None:
             return None if plain(earlier) == plain(now) else "text"
         one, other = first.flat(), second.flat()
         if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
+            return None
+        if _nearly_same(_asked(one, other), _asked(other, one), earlier + " " + now):
             return None
         apart = set(one) ^ set(other)
         # The same words in another order: from here to there, and from there to here.
@@ -58,6 +69,31 @@ def _asked(words: list[str], beside: list[str]) -> list[str]:
 
 def _same_words(one: Sequence[str], other: Sequence[str]) -> bool:
     return len(one) == len(other) and all(map(_same, one, other))
+
+
+def _nearly_same(one: list[str], other: list[str], written: str) -> bool:
+    """Whether they differ only in a word or two that may stand for each other."""
+    if len(one) != len(other):
+        return False
+    apart = [(a, b) for a, b in zip(one, other, strict=True) if not _same(a, b)]
+    if len(apart) > MOST_NEAR:
+        return False
+    beside, names = {*one, *other}, _names(written)
+    return all(
+        any(
+            y in known and known[y].isdisjoint(beside)
+            for x in (a, *_bases(a))
+            if (known := english.NEARLY.get(x)) is not None
+            for y in (b, *_bases(b))
+        )
+        and names.isdisjoint((a, b))
+        for a, b in apart
+    )
+
+
+def _names(written: str) -> set[str]:
+    """Common forms of words that begin with a capital where no sentence does."""
+    return {english.common(word.lower()) for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w+", written)}
 
 
 def _same(one: str, other: str) -> bool:
@@ -102,5 +138,4 @@ def _kind(apart: set[str], written: str) -> str:
         return "direction"
     if any(word.startswith("#") for word in apart):
         return "number"
-    capitals = {english.common(word.lower()) for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w+", written)}
-    return "name" if apart & capitals else "content"
+    return "name" if apart & _names(written) else "content"

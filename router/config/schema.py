@@ -723,8 +723,16 @@ class InferenceSettings(Section):
         1000, description="How often a failed Triton is asked again (with a real inference)."
     )
     max_in_flight: int = Field(
-        256, ge=1, description="Signal calls in flight; requests beyond are routed without model-backed signals."
+        256, ge=1, description="Signal calls in flight, for each worker and trunk; requests beyond are routed without "
+        "model-backed signals.",
+    )  # fmt: skip
+    adaptive_limit: bool = Field(
+        True, description="Find out from the times of calls how many Triton can bear, up to `max_in_flight`."
     )
+    tolerated_slowdown: float = Field(
+        3, ge=1.2, le=100,
+        description="How many times as long as on an idle Triton calls may take on average, before fewer go out.",
+    )  # fmt: skip
 
 
 class RouterTls(Section):
@@ -774,12 +782,35 @@ class ServerTls(Section):
     )
 
 
+class OverloadSettings(Section):
+    """What a worker does that gets more requests than its CPU can serve."""
+
+    shed_after_ms: Milliseconds = Field(
+        100, description="Where requests wait longer for a worker, they are routed without model-backed signals."
+    )
+    refuse_after_ms: Milliseconds = Field(
+        500, description="Where they wait longer than this, they are answered 429 with `retry-after`."
+    )
+
+    @model_validator(mode="after")
+    def _in_this_order(self) -> Self:
+        if self.refuse_after_ms < self.shed_after_ms:
+            raise ValueError("`refuse_after_ms` must not be less than `shed_after_ms`")
+        return self
+
+
 class ExtProcSettings(Section):
     host: str = Field("127.0.0.1", description="Listening address of the ext_proc and health service.")
     port: int = Field(50051, ge=1, le=65535, description="Its port; further workers take the ports after it.")
     workers: int = Field(
         1, ge=1, le=64, description="Processes that serve ext_proc, each on a port of its own. In Kubernetes: 1 a pod."
     )
+    max_streams: int = Field(
+        10_000, ge=1, le=1_000_000,
+        description="Most requests in a worker's hands, those included that wait for their backend's first byte; the "
+        "Envoy that `up` and `envoy` configure answers 503 beyond it.",
+    )  # fmt: skip
+    overload: OverloadSettings = Field(default_factory=OverloadSettings, description="Beyond what a worker can serve.")
     tls: ServerTls | None = Field(None, description="Serve over TLS; default: in the clear.")
     health_port: int | None = Field(
         None, ge=1, le=65535,

@@ -23,8 +23,9 @@ from tritonclient.grpc import service_pb2_grpc as services
 
 from router.config.schema import InferenceSettings
 from router.inference.bundle import Trunk
+from router.inference.limit import Limit
 from router.inference.windows import Batch, Windows
-from router.telemetry import Metrics
+from router.telemetry import Metrics, Seldom
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,10 @@ class Encoder:
         self._deadline = settings.deadline_ms / 1000 if settings.deadline_ms else CPU_DEADLINE
         self._failure: str | None = "starting"
         self._timeouts = 0
-        self._in_flight = 0
+        self._limit = Limit(settings.max_in_flight, settings.tolerated_slowdown if settings.adaptive_limit else None)
+        self._limit_shown = metrics.encoder_limit.labels(trunk.name)
+        self._limit_shown.set(self._limit.calls)
+        self._too_many = Seldom(log, "too many calls to the encoder; requests go on without")
         self._wake = asyncio.Event()
         metrics.encoder_up.labels(trunk.name).set(0)
 
@@ -114,23 +118,34 @@ class Encoder:
         """
         if self._failure is not None:
             raise Unavailable(self._failure)
-        if self._in_flight >= self._settings.max_in_flight:
+        if self._limit.full:
+            self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
         started = perf_counter()
         rows = self._windows.rows(text)
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
-        self._in_flight += 1
+        outputs = await self._infer_within_limit(batch)
+        self._timeouts = 0
+        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+
+    async def _infer_within_limit(self, batch: Batch) -> dict[str, Vector]:
+        began, took = perf_counter(), None
+        self._limit.enter()
         try:
             outputs = await self._infer(batch)
+            took = perf_counter() - began
+            return outputs
         except Unavailable as unavailable:
+            if unavailable.reason == "deadline":
+                took = perf_counter() - began
             self._failed(unavailable)
             raise
         finally:
-            self._in_flight -= 1
-        self._timeouts = 0
-        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+            # What was refused or given up may have been quick, and says nothing of how long calls take.
+            self._limit.leave(batch.shape, took)
+            self._limit_shown.set(self._limit.calls)
 
     async def encode_each(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode several short texts, for preparation. Does not move the breaker.
@@ -192,6 +207,7 @@ class Encoder:
                 "encoder is up", extra={"fields": {"trunk": self.trunk.name, "deadline_ms": self._deadline * 1000}}
             )
             self._failure, self._timeouts = None, 0
+            self._limit.forget()
             self._metrics.encoder_up.labels(self.trunk.name).set(1)
 
     async def _check_model(self) -> None:

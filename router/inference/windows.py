@@ -31,6 +31,11 @@ class Batch:
     def windows(self) -> int:
         return int(self.ids.shape[0])
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(windows, bucket)."""
+        return self.windows, int(self.ids.shape[1])
+
 
 class Windows:
     """Tokenises for one trunk: special tokens, windows, padding to the smallest bucket that fits."""

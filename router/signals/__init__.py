@@ -32,11 +32,15 @@ UNKNOWN = Evaluation(None)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What signals look at: what the user last said, the whole request, its headers (names in lower case)."""
+    """What signals look at: what the user last said, the whole request, its headers (names in lower case).
+
+    ``hurried`` requests do without encoders: there are more of them than can be served otherwise.
+    """
 
     prompt: str
     request: ModelRequest
     headers: Mapping[str, str] = field(default_factory=dict)
+    hurried: bool = False
 
 
 def certain(matched: bool, measure: float | None = None, ms: float = 0.0) -> Evaluation:

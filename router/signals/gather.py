@@ -115,7 +115,7 @@ class Gatherer:
         self._domains = signals.domains
         self._needs_domains = domain.TYPE in used.types
         # A cache looks for questions that mean the same.
-        self._needs_embedding = _has_semantic_cache(config) or bool(
+        self._needs_embedding = caches_meaning(config) or bool(
             used.types & {embedding.TYPE, complexity.TYPE, reask.TYPE}
         )
         named = config.global_.stores.semantic_cache.embedding_model
@@ -221,6 +221,10 @@ class Gatherer:
         if encoder.trunk.latin_only and language_signal.foreign_script(asked.prompt):
             # The trunk would answer, and the answer would mean nothing.
             gathered.without("language", "script")
+            return
+        if asked.hurried:
+            self._metrics.signal_errors.labels("encoder", "behind").inc()
+            gathered.without("triton", "behind")
             return
         embeds = encoder is self._embedder
         started, called = perf_counter(), encoder.failure is None
@@ -342,7 +346,8 @@ class Gatherer:
         self._complexity_rules = complexity.ComplexityRules(self._complexity, vectors)
 
 
-def _has_semantic_cache(config: Config) -> bool:
+def caches_meaning(config: Config) -> bool:
+    """Whether some decision's cache looks for questions that mean the same."""
     caches = (
         plugin.configuration
         for decision in config.routing.decisions

@@ -220,7 +220,7 @@ def bootstrap(
         RuntimeError: the router speaks TLS, and Envoy is not told how.
     """
     envoy = config.global_.services.envoy
-    own = ext_proc_cluster(workers, _router_tls(config))
+    own = ext_proc_cluster(workers, _router_tls(config), config.global_.services.extproc.max_streams)
     followed = BootstrapDynamicResources(cds_config=_file_source(directory, "cds.json")) if directory else None
     table: ConfigSource | RouteConfiguration = _file_source(directory, "rds.json") if directory else routes(config)
     return Bootstrap(
@@ -343,8 +343,13 @@ def _router_tls(config: Config) -> RouterTls | None:
     return services.envoy.router_tls
 
 
-def ext_proc_cluster(workers: Sequence[tuple[str, int]], tls: RouterTls | None = None) -> Cluster:
-    """The router's workers, each under its own address: Envoy balances streams, the kernel would not."""
+def ext_proc_cluster(
+    workers: Sequence[tuple[str, int]], tls: RouterTls | None = None, max_streams: int = _UNLIMITED
+) -> Cluster:
+    """The router's workers, each under its own address: Envoy balances streams, the kernel would not.
+
+    ``max_streams`` is how many each may have open.
+    """
     ejection = OutlierDetection(
         split_external_local_origin_errors=True,
         consecutive_local_origin_failure=1,
@@ -360,7 +365,7 @@ def ext_proc_cluster(workers: Sequence[tuple[str, int]], tls: RouterTls | None =
         # Envoy gathers what it learns of hosts for a second before its threads hear of it: they would go on asking the
         # worker that has just gone, and not the one that has just come back.
         common_lb_config=ClusterCommonLbConfig(update_merge_window=_seconds(0)),
-        circuit_breakers=_no_circuit_breaker(),
+        circuit_breakers=_no_circuit_breaker(max_streams * len(workers)),
         # A single worker has nobody to take over: ejecting it would only lengthen its absence.
         outlier_detection=ejection if len(workers) > 1 else None,
         health_checks=[
@@ -528,10 +533,10 @@ def _health_checks(reliability: Reliability) -> list[HealthCheck]:
     return [check]
 
 
-def _no_circuit_breaker() -> CircuitBreakers:
+def _no_circuit_breaker(requests: int = _UNLIMITED) -> CircuitBreakers:
     # The defaults (1024 requests, 3 retries) suit short requests; generations last, and a dead peer needs retries.
     threshold = CircuitBreakersThresholds(
-        max_connections=_UNLIMITED, max_pending_requests=_UNLIMITED, max_requests=_UNLIMITED, max_retries=1000
+        max_connections=_UNLIMITED, max_pending_requests=_UNLIMITED, max_requests=requests, max_retries=1000
     )
     return CircuitBreakers(thresholds=[threshold])
 

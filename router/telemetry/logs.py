@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from datetime import UTC, datetime
+from time import monotonic
 
 import orjson
 
@@ -27,3 +29,18 @@ def configure_logging(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLine())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class Seldom:
+    """A warning that stands for all of its kind: one line in so many ``seconds``, with how ``often`` it came."""
+
+    def __init__(self, log: logging.Logger, event: str, seconds: float = 10.0) -> None:
+        self._log, self._event, self._seconds = log, event, seconds
+        self._often, self._said = 0, -math.inf
+
+    def warn(self, **fields: object) -> None:
+        self._often += 1
+        now = monotonic()
+        if now - self._said >= self._seconds:
+            self._log.warning(self._event, extra={"fields": fields | {"often": self._often}})
+            self._said, self._often = now, 0

@@ -52,6 +52,10 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        self.encoder_limit = Gauge(
+            "router_encoder_limit", "Calls to the encoder that may be in flight at once, all workers together.",
+            ["trunk"], registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
         self.upstream_seconds = Histogram(
             "router_upstream_seconds",
             "From the router's decision to the headers of the backend's answer, by model or adapter.",
@@ -87,6 +91,14 @@ class Metrics:
         self.token_seconds = Histogram(
             "router_time_per_output_chunk_seconds", "Between two pieces of text of a stream, mean of each answer.",
             ["model"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.waited = Gauge(
+            "router_queue_seconds", "How long requests waited lately before a worker took them up.",
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.refused = Counter(
+            "router_refused_requests", "Requests answered 429 because others waited too long already.",
+            registry=registry,
         )  # fmt: skip
         self.adapter_fallbacks = Counter(
             "router_adapter_fallbacks",

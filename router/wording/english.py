@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from router.wording import synonyms
+from router.wording import near, synonyms
 
 
 def _words(text: str) -> frozenset[str]:
@@ -134,6 +134,19 @@ COMMON = _table(
     teeth > tooth
     mice > mouse
     lives > life
+    bacteria > bacterium
+    criteria > criterion
+    phenomena > phenomenon
+    fungi > fungus
+    cacti > cactus
+    nuclei > nucleus
+    wolves > wolf
+    knives > knife
+    wives > wife
+    shelves > shelf
+    loaves > loaf
+    thieves > thief
+    geese > goose
     autumnal > autumn
     till > until
     upon onto > on
@@ -260,6 +273,21 @@ _IRREGULAR = """
     understand understood
     wear wore worn
     win won
+    see seen
+    rise risen
+    shake shook shaken
+    freeze froze frozen
+    tear tore torn
+    blow blew blown
+    ride rode ridden
+    swear swore sworn
+    feel felt
+    feed fed
+    bend bent
+    bleed bled
+    bite bitten
+    sweep swept
+    forgive forgave forgiven
     write wrote written
 """
 LEMMAS = {form: verb for verb, *forms in map(str.split, _IRREGULAR.strip().splitlines()) for form in forms}
@@ -500,11 +528,33 @@ UNIT_WORDS = (
 
 # --- wordings that ask the same --------------------------------------------------------------------------------------
 
+
+def token(phrase: str) -> str:
+    """The one word that a phrase of `router.wording.near` is read as."""
+    return "-".join(map(common, phrase.split()))
+
+
+_NEAR_GROUPS = [group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)]
+_PHRASES = {member for members, _ in _NEAR_GROUPS for member in members if " " in member} | {
+    group[0]
+    for group in synonyms.groups(synonyms.VERBS)
+    if group[0].count(" ") == 1 and group[0].split()[1] in ("off", "on", "out", "up", "down", "away", "back", "over")
+}
+_TOKENS = {" ".join(map(common, phrase.split())): token(phrase) for phrase in _PHRASES}
+
+
+def _becomes(phrase: str) -> str:
+    """``phrase`` in its common form, as one word if it is one of `router.wording.near`."""
+    form = " ".join(map(common, phrase.split()))
+    return _TOKENS.get(form, form)
+
+
 _EXCHANGED = "\n".join(
-    f"{wording} > {' '.join(map(common, becomes.split()))}".replace("'s", " 's")
+    f"{wording} > {_becomes(becomes)}".replace("'s", " 's")
     for wording, becomes in _EXCHANGES.items()
     if " " in wording + becomes
 )
+_JOINED = "\n".join(f"{phrase} > {word}".replace("'s", " 's") for phrase, word in _TOKENS.items())
 # Anywhere in a sentence.
 PHRASES = Phrases(
     """
@@ -557,8 +607,21 @@ PHRASES = Phrases(
     due to, because of, owing to > because-of
     with regard to, in regard to, regarding, concerning > about
     per cent > percent
+    with no > without
+    go to a doctor, go see a doctor, go to see a doctor, visit a doctor, consult a doctor > see a doctor
+    fit into > fit in
+    that say, that say that, saying that, which say that > that
+    more than half > more than half
+    over half > more than half
+    mount everest, mt everest > everest
+    mount kilimanjaro, mt kilimanjaro > kilimanjaro
+    mount fuji, mt fuji > fuji
+    capital city > capital
+    right now > currently
     """
     + _EXCHANGED
+    + "\n"
+    + _JOINED
 )
 # Where a sentence begins, over and over until none fits.
 POLITE = Phrases(
@@ -582,9 +645,42 @@ POLITE = Phrases(
     can you help i understand, help i understand, help i to understand, i want to understand >
     """
 )
+
+
+def _ways() -> str:
+    """How a way of doing something is asked for: "what are some easy ways to", "is there any method of"."""
+    kinds = "best right correct proper good great easy easiest possible effective good-effective recommended common"
+    adjectives = ["", *kinds.replace("good-effective", "").split(), "most effective", "most efficient"]
+    ends = ("to", "of", "for", "for * to", "* can", "that * can", "in which * can", "* can use to")
+    starts = ("what be", "which be", "be there", "do you know", "give i", "tell i", "suggest", "recommend", "list",
+              "name", "show i", "can you recommend", "can you suggest", "do there exist", "")  # fmt: skip
+    wordings = (
+        f"{start} {article} {adjective} way {end}"
+        for start in starts
+        for article in ("", "a", "some", "any")
+        for adjective in adjectives
+        for end in ends
+    )
+    return f"{', '.join(wordings)} > ?howto"
+
+
+# "I want to do it. How do I do that?"
+WISHES = [
+    ["i", *want.split(), "to"]
+    for want in ("would like", "want", "need", "wish", "be try", "be trying", "be looking", "have", "must")
+]
+ASKED_HOW = [
+    ["how", mood, person, "do", what]
+    for mood in ("do", "can", "would", "should")
+    for person in ("i", "you")
+    for what in ("that", "this", "it", "so")
+]
+
+
 # Then, once, the kind of question.
 FRAMES = Phrases(
-    """
+    _ways()
+    + """
     how do *, how can *, how should *, how would *, how may *, how to, how may * > ?howto
     how will *, how * > ?howto
     how do you, how can you, how would you > ?howto-you
@@ -598,6 +694,42 @@ FRAMES = Phrases(
     what can * do to, what should * do to, what do * do to, what must * do to > ?howto
     what do * have to do to, what do * need to do to > ?howto
     give i instruction to > ?howto
+    what be a step for, what be step for, what be a step involved in, what step do * take to, give i a step to > ?howto
+    what step should * take to, what step must * take to, which step do * take to, show i a step to > ?howto
+    what can be done to, what should be done to, what must be done to, what do it take to, what be needed to > ?howto
+    what be a procedure for, what be a procedure to, what be a process for, what be a process to > ?howto
+    what be a process of, what be a trick to, what be a secret to, what be a key to > ?howto
+    how do * go about, how can * go about, how should * go about, how would * go about > ?howto
+    how can it be that > ?why
+    how be it possible to, be there a possibility to, how may one > ?howto
+    be there something * can do to, be there anything * can do to > ?howto
+    which thing can * do to, what thing can * do to, what all can * do to > ?howto
+    i need help with, can you help i with, help i with, please help i with > ?helpwith
+    what make, what cause > ?cause
+    why be there, why there be, why do there exist > ?cause
+    why do * get, why do * have, why be * getting, why do * keep getting > ?cause
+    what be a cause of, what be cause of, what be main cause of, what be some cause of, which thing cause > ?cause
+    what be a main cause of, what be a most common cause of, what be responsible for, what be behind > ?cause
+    what would cause, what can cause, what could cause, what may cause > ?cause
+    what be a purpose of, what be purpose of, what be a point of, what be a use of > ?what-for
+    what be a function of, what be a role of > ?what-for
+    what kind of, which kind of > ?which
+    what be a name of, what be name of > ?what
+    what be a age of, what be age of > ?how old
+    what be a height of, what be height of > ?how tall
+    what be a length of, what be length of > ?how long
+    what be a weight of, what be weight of > ?how heavy
+    what be a depth of, what be depth of > ?how deep
+    what be a width of, what be width of > ?how wide
+    what be a size of, what be size of > ?how big
+    what be a speed of, what be speed of > ?how fast
+    what be a distance between, what be distance between > ?how far between
+    what be a distance from, what be distance from > ?how far from
+    what be a population of, what be population of > ?population
+    what be a temperature of, what be temperature of > ?how hot
+    what be a duration of, what be duration of > ?how long
+    what be a date of, what be date of > ?when
+    what be a location of, what be location of, in which part of world be, in what part of world be > ?where
     by what mean do, in what way do, in which way do, in what manner do > ?how
     by what mean be, in what way be, in which way be, in what manner be > ?how
     how be it that, how come, why be it that, why be it, what be a reason why, what be reason why > ?why
@@ -632,11 +764,27 @@ FRAMES = Phrases(
     by who > ?by-who
     what be, what be some, which be, which be some > ?what
     what be meaning of, what be a meaning of > ?meaning
+    what be meaning of a word, what be a meaning of a word, what be meant by, what be meant by a word > ?meaning
     do you think, do you believe, do you think that, do you believe that, do you guys think > ?is
     what be definition of, what be a definition of > ?what
     what be some example of, what be example of > ?what example of
     what, which, which one > ?which
     which of these, which of those, which one of these, which one of those, which of a following > ?which-one
+    how much time do * need to, how much time be needed to, how long do * need to > ?how long take to
+    how much time do you need to, how long do you need to, how much time do it need to > ?how long take to
+    how long would it take to, how long will it take to, how long do it usually take to > ?how long take to
+    how much time will it take to, how much time would it take to, how long be needed to > ?how long take to
+    what be some good, what be some great, what be some nice > ?what
+    give i some good, suggest some good, recommend some good, list some good, name some good > ?list
+    tell i some good, show i some good, can you give i some good, can you suggest some good > ?list
+    can you recommend some good, can you name some good, what would be a good, what will be a good > ?what good
+    what would be, what will be > ?what
+    give i a summary of, write a summary of, provide a summary of, what be a summary of > summarize
+    make a summary of, create a summary of, can you give i a summary of, give a summary of > summarize
+    i need a summary of, provide i with a summary of, a summary of, write i a summary of > summarize
+    when be a best time to > ?what best time to
+    when be best time to > ?what best time to
+    what be a best time of year to, what be a best month to > ?what best time to
     tell i what, tell i which, tell i what be, tell i which be > ?what
     tell i > ?what
     tell i about, tell i something about, talk about, tell about > ?explain
@@ -648,10 +796,16 @@ FRAMES = Phrases(
     give i a list of, give a list of, make a list of, make i a list of, list of, a list of, provide a list of > ?list
     show i a list of, write a list of, provide, provide i, provide i with, give i list of > ?list
     can you give i, can you list, can you name, can you show i, can you provide, can you give i a list of > ?list
+    be it ok for * to, be it fine to, be it alright to, be it acceptable to, be it fine for * to > ?can
+    be it possible for * to, would it be possible to, would it be ok to, would it be possible for * to > ?can
     be it possible to, be it ok to, be it possible for i to, be it ok for i to, be it ok if i > ?can
     can *, may *, be * able to, be * allowed to, be * permitted to, be it allowed to > ?can
     be there a way that i can > ?can
-    should *, shall * > ?should
+    should *, shall *, would you recommend that *, do you think * should, do you recommend that * > ?should
+    be it advisable to, be it recommended to, be it a good idea to, would it be a good idea to > ?should
+    be it a good idea for * to, be it advisable for * to, be it wise to > ?should
+    be it required to, be it mandatory to, be it compulsory to, be it obligatory to, be it needed to > ?must
+    do one must, be * obliged to, be * forced to, be it a must to > ?must
     must *, do * must, do * have to, do * need to, be it necessary to > ?must
     be there any, be there some, be there, do there exist, do there exist any > ?is-there
     """
@@ -686,7 +840,7 @@ ASKING = _words("what how why who whom where when which whether if")
 WEEKDAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
 # --- words and what they do ------------------------------------------------------------------------------------------
 
-SILENT = _words("a be do please kindly really actually such its so")
+SILENT = _words("a be do please kindly really actually such its so currently")
 # Silent beside an auxiliary only: there are IT jobs, and one can get there.
 FILLERS = _words("it there")
 AUXILIARIES = _words("be do can will would should must may not have")
@@ -731,6 +885,15 @@ VESSELS = _words(
 CATEGORIES = _words(
     """
     city country town place person company team language year day date river mountain planet mount state animal number
+    """
+)
+# Verbs with "of": what is expected of teachers is no teachers' expectation.
+OF_VERBS = _words("expect expected think thought hear heard know known dream consist approve die talk beware dispose")
+# What is for something as it is of something: "the price for bread", "bread prices".
+RELATIONAL = _words(
+    """
+    limit price cost recipe word term name symbol formula cure remedy treatment penalty fine deadline requirement
+    password abbreviation synonym code tip exercise idea technique solution
     """
 )
 FREQUENCIES = _words("always usually often sometimes rarely seldom")
@@ -786,6 +949,27 @@ DIRECTIONS = _words(
     import export forward backward over under through across
     """
 )
+
+
+def _nearly() -> dict[str, dict[str, frozenset[str]]]:
+    found: dict[str, dict[str, frozenset[str]]] = {}
+    for members, beside in _NEAR_GROUPS:
+        forms = {token(member) for member in members}
+        for form in forms:
+            for other in forms - {form}:
+                known = found.setdefault(form, {})
+                known[other] = known.get(other, frozenset()) | frozenset(map(common, beside))
+    return found
+
+
+# By word, those that may stand for it where all else is equal, each with words beside which it may not.
+NEARLY = _nearly()
+# Verbs that are put together with a particle, which may as well stand behind their object.
+PARTICLES = _words("off on out up down away in back over")
+_VERBS = (token(member) for group in synonyms.groups(synonyms.VERBS) for member in group)
+PHRASAL = frozenset(
+    word for word in (*_TOKENS.values(), *_VERBS) if word.count("-") == 1 and word.split("-")[1] in PARTICLES
+)
 # Pairs that differ in form and hardly in what an answer to them says.
 NEAR = frozenset(
     frozenset(pair.split())
@@ -799,6 +983,10 @@ NEAR = frozenset(
         "in at",
         "?list ?which",
         "all every",
+        "?cause ?why",
+        "people they",
+        "people you",
+        "people one",
         "each every",
     )
 )

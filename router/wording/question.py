@@ -59,7 +59,7 @@ def read(text: str) -> Wording | None:
     words, formula = found
     if _about_words(words, text):
         return _literal(words)
-    sentences = [Sentence.read(piece) for piece in _pieces(words)]
+    sentences = [Sentence.read(piece) for piece in _wished(list(_pieces(_resumed(words))))]
     sentences = _question_first([sentence for sentence in sentences if sentence.parts])
     bound = formula or len(sentences) > 1 or any(sentence.bound for sentence in sentences)
     return Wording(tuple(part for sentence in sentences for part in sentence.parts), bound)
@@ -84,6 +84,44 @@ def _pieces(words: list[Word]) -> Iterator[list[Word]]:
         else:
             piece.append(word)
     yield piece
+
+
+def _resumed(words: list[Word]) -> list[Word]:
+    """ "The final, who won it?" as who won the final."""
+    place = next((place for place, word in enumerate(words) if word.form == ","), 0)
+    named, asked = words[:place], words[place + 1 :]
+    if not place or not asked or asked[0].written not in english.QUESTION_WORDS:
+        return words
+    # "Anna, what is it?" asks Anna.
+    thing = named[0].number or (len(named) > 1 and named[0].form in ("a", "this", "that", "my", "your"))
+    if not thing and not any(word.form in ("of", "in") for word in named[1:-1]):
+        return words
+    if named[0].form in english.JOINTS or any(
+        word.form in english.VERBS or word.form in english.AUXILIARIES or word.form in ("i", "do", ".")
+        for word in named
+    ):
+        return words
+    meant = [at for at, word in enumerate(asked) if word.written in ("it", "they", "them", "he", "she", "him")]
+    if len(meant) != 1:
+        return words
+    before, behind = asked[: meant[0]], asked[meant[0] + 1 :]
+    if len(behind) > 2 and behind[0].form in ("cost", "take") and behind[1].form == "to":
+        # "A parcel, what does it cost to send?"
+        ends = len(behind) - (behind[-1].form == ".")
+        return [*asked[: meant[0] + 1], *behind[:ends], *named]
+    return [*before, *named, *behind]
+
+
+def _wished(pieces: list[list[Word]]) -> list[list[Word]]:
+    """ "I want to do it. How do I do that?" as how to do it."""
+    pieces = [piece for piece in pieces if piece]
+    if len(pieces) != 2:
+        return pieces
+    told, asked = ([word.form for word in piece] for piece in pieces)
+    wish = next((wish for wish in english.WISHES if told[: len(wish)] == wish), None)
+    if wish is None or len(told) == len(wish) or asked not in english.ASKED_HOW:
+        return pieces
+    return [[Word("how", "how"), Word("to", "to"), *pieces[0][len(wish) :]]]
 
 
 def _question_first(sentences: list[Sentence]) -> list[Sentence]:

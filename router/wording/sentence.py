@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from router.wording import english
+from router.wording.turns import DATIVE, turned
 from router.wording.words import Word
 
 _WITH_DAY = english.JOINTS | english.SCOPES | {"this", "next", "last", "first", "a"}
@@ -36,9 +37,12 @@ class Sentence:
         if not forms:
             return cls((), False, False)
         frame = forms[0] if forms[0].startswith("?") else ""
-        frame, forms = _turned(frame, forms[1:] if frame else forms)
+        frame, forms = turned(*_turned(frame, forms[1:] if frame else forms))
+        if "~past" in forms[:1]:
+            past, forms = True, forms[1:]
         main = next((place for place, form in enumerate(forms) if form in english.CLAUSES), len(forms))
         passive = "be" in forms[:main] or frame == "?by-who"
+        passive = passive or (frame == "?what" and bool(forms) and english.participle(forms[0]))
         hoisted, forms = _hoisted(_timed(forms), frame)
         moods = {english.MOODS[form] for form in forms if form in english.MOODS}
         if len(moods) > 1:
@@ -51,7 +55,7 @@ class Sentence:
             moods.add("~past")
         spoken = _spoken(_possessed(forms), frame)
         bound = bool(hoisted) or any(form in english.BINDING for form in spoken)
-        parts = _compounded(_judged(_measured(_parts(spoken)), frame))
+        parts = _compounded(_given(_judged(_measured(_parts(spoken)), frame)))
         if passive:
             frame, parts = _active(frame, parts, moods, able)
         if frame == "?howto":
@@ -186,6 +190,14 @@ def _framed(forms: list[str]) -> list[str]:
     if forms[0] in english.PREPOSITIONS and forms[1:2] in (["what"], ["which"], ["who"]) and forms[2:3] == ["be"]:
         # "For what is it famous"
         forms = [*forms[1:], forms[0]]
+    if (
+        forms[0] in english.PREPOSITIONS
+        and forms[1:2] in (["what"], ["which"], ["who"])
+        and len(forms) > 3
+        and english.FRAMES.at(forms, 0) is None
+    ):
+        # "In which country is it" as which country it is in.
+        forms = [*forms[1:], forms[0]]
     denied = forms[0] in english.AUXILIARIES and forms[1:2] == ["not"]
     if denied:
         # "Should not I" as "should I not".
@@ -258,8 +270,8 @@ def _hoisted(forms: list[str], frame: str) -> tuple[list[str], list[str]]:
         return [], forms
     ends = next((place for place, form in enumerate(forms) if form in english.JOINTS), len(forms))
     last = hoisted[0] == forms[-1] and hoisted[0] != "not"
-    told = forms if last else forms[:ends]
-    scoped = any(form in english.SCOPES for form in told) or (last and any(form in english.CLAUSES for form in told))
+    told = forms if last or hoisted[0] != "not" else forms[:ends]
+    scoped = any(form in english.SCOPES for form in told) or any(form in english.CLAUSES for form in told)
     if scoped or not (last or hoisted[0] in told):
         return [], forms
     return hoisted, [form for form in forms if form != hoisted[0]]
@@ -352,6 +364,17 @@ def _infinitive(part: Part) -> list[Part]:
     return [part]
 
 
+def _given(parts: list[Part]) -> list[Part]:
+    """ "Lend money to Anna" as lend Anna money."""
+    for place in range(1, len(parts)):
+        before, part = parts[place - 1], parts[place]
+        verb = next((at for at, word in enumerate(before.words) if word in DATIVE), None)
+        if part.joint == "to" and part.words and verb is not None and len(before.words) > verb + 1:
+            words = (*before.words[: verb + 1], *part.words, *before.words[verb + 1 :])
+            return [*parts[: place - 1], Part(before.joint, words), *parts[place + 1 :]]
+    return parts
+
+
 def _measured(parts: list[Part]) -> list[Part]:
     """ "A poem of 12 lines" as a 12 line poem."""
     result: list[Part] = []
@@ -374,6 +397,8 @@ def _measure(part: Part) -> int:
         return 0
     if part.joint == "in" and part.words[1] == "word":
         return 2
+    if part.joint == "with" and len(part.words) == 2:
+        return 2
     if part.joint != "of":
         return 0
     if part.words[1] in english.UNIT_WORDS:
@@ -385,11 +410,17 @@ def _compounded(parts: list[Part]) -> list[Part]:
     """ "The history of Rome" as the Rome history; a cup of tea stays one."""
     result: list[Part] = []
     for part in parts:
-        if part.joint == "of" and part.words and result and result[-1].words:
+        joined = part.joint == "of" or (
+            part.joint == "for" and bool(result and result[-1].words) and result[-1].words[-1] in english.RELATIONAL
+        )
+        if joined and part.words and result and result[-1].words:
             *others, noun = result[-1].words
             if noun in english.DATES and part.words[0].startswith("#"):
                 # "Summer of 1999"
                 result[-1] = Part(result[-1].joint, result[-1].words + part.words)
+                continue
+            if noun in english.OF_VERBS:
+                result.append(part)
                 continue
             if noun not in english.VESSELS and noun not in english.BINDING and not noun.startswith(("#", "?", '"')):
                 result[-1] = Part(result[-1].joint, (*others, *part.words, noun))
@@ -409,6 +440,13 @@ def _active(frame: str, parts: list[Part], moods: set[str], able: bool) -> tuple
     manner = [patient.pop()] if patient and (patient[-1].endswith("ly") or patient[-1] in english.QUANTITIES) else []
     if frame == "?by-who":
         return "?who", [Part("", (verb, *patient)), *rest]
+    if frame in ("?what", "?which") and not patient:
+        for place, part in enumerate(rest):
+            if part.joint == "by" and part.words and english.agent(part.words[0]):
+                # "What is expected of A by B"
+                others = rest[:place] + rest[place + 1 :]
+                given = others[0].words if others and others[0].joint == "to" else ()
+                return frame, [Part("", (*part.words, verb, *given)), *(others[1:] if given else others)]
     for place, part in enumerate(rest):
         if part.joint == "by" and part.words and patient and english.agent(part.words[0]):
             others = rest[:place] + rest[place + 1 :]
@@ -422,7 +460,7 @@ def _active(frame: str, parts: list[Part], moods: set[str], able: bool) -> tuple
         mood = asked.pop()
         moods.discard(mood)
         return "?" + mood[1:], [Part("", (verb, *patient)), *rest]
-    if frame in ("?what", "?which") and patient:
+    if frame in ("?what", "?which") and patient and not any(word.startswith("#") for word in patient):
         return frame, [Part("", (*patient, "people", verb)), *rest]
     if frame in ("?how", "?where", "?when", "?why", "?is") and patient:
         return frame, [Part("", ("people", verb, *patient)), *rest]

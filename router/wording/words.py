@@ -211,6 +211,8 @@ def _numbers(words: list[Word]) -> list[Word]:
             result.append(Word(f"#{TENS[form]}", written))
         elif form in POWERS and before.cardinal:
             result[-1] = Word(f"#{_times(before.form[1:], POWERS[form])}", written)
+        elif form in ORDINALS and tens == len(result) - 1 and 0 < ORDINALS[form] < 10 and result:
+            result[-1] = Word(f"#{int(result[-1].form[1:]) + ORDINALS[form]}th", written)
         elif form in ORDINALS and not (form == "second" and (before.number or before.form in ("per", "/"))):
             result.append(Word(f"#{ORDINALS[form]}th", written))
         elif form in TIMES:

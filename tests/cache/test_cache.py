@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from router.cache.cache import Memo, Question, SemanticCache
-from router.cache.entry import Entry
+from router.cache.entry import Entry, Reason, StoreUnavailable
 from router.cache.memory import MemoryStore
 from router.cache.scope import scope_of
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
@@ -291,6 +291,28 @@ async def test_an_item_behind_the_question_is_part_of_it(cache: SemanticCache) -
 )
 async def test_what_has_no_place_in_it(cache: SemanticCache, dialect: type[ModelRequest], members: Any) -> None:
     assert asked_in(dialect, cache, **members) is None
+
+
+# --- a store that is down ------------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_stays_down_is_logged_once_for_each_reason(
+    cache: SemanticCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    question = asked(cache)
+    assert question is not None
+    reasons: list[Reason | None] = ["connection"] * 5 + ["deadline"] * 5 + [None] + ["deadline"] * 5
+
+    async def get(key: str) -> Entry | None:
+        if (reason := reasons.pop(0)) is not None:
+            raise StoreUnavailable(reason)
+        return None
+
+    monkeypatch.setattr(cache.store, "get", get)
+    while reasons:
+        assert await cache.find(question) is None
+    said = [record.__dict__["fields"]["reason"] for record in caplog.records]
+    assert said == ["connection", "deadline", "deadline"]
 
 
 # --- scope ---------------------------------------------------------------------------------------------------------

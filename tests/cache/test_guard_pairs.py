@@ -19,6 +19,10 @@ from router.config.schema import CacheSettings
 HERE = Path(__file__).parent
 ROWS = [json.loads(line) for line in (HERE / "minimal_pairs.jsonl").read_text().splitlines()]
 PARAPHRASES = [json.loads(line) for line in (HERE / "paraphrases.jsonl").read_text().splitlines()]
+# Other words and constructions than the question's: the first were written before the guard was widened, the second
+# after that. No word of the lists was read off them.
+FRESH = [json.loads(line) for line in (HERE / "fresh.jsonl").read_text().splitlines()]
+BLIND = [json.loads(line) for line in (HERE / "blind.jsonl").read_text().splitlines()]
 LOOK_ALIKES = [json.loads(line) for line in (HERE / "look_alikes.jsonl").read_text().splitlines()]
 KINDS = {"negation", "number", "unit", "name", "date", "direction", "comparison", "quantifier"}
 OTHER_LANGUAGES = [
@@ -58,9 +62,12 @@ def test_paraphrases_that_pass_the_threshold_are_kept() -> None:
         return sum(difference(*pair) is None for pair in near) / len(near)
 
     form = kept([(row["question"], row["paraphrase"]) for row in ROWS if row["paraphrased"] == "form"])
-    assert form >= 0.9
-    assert kept([(row["question"], row["paraphrase"]) for row in ROWS]) >= 0.8
-    assert kept([(earlier, now) for earlier, now in PARAPHRASES]) >= 0.85
+    assert form >= 0.95
+    assert kept([(row["question"], row["paraphrase"]) for row in ROWS]) >= 0.9
+    assert kept([(earlier, now) for earlier, now in PARAPHRASES]) >= 0.9
+    # What people say freely is another matter.
+    assert kept([(earlier, now) for earlier, now in FRESH]) >= 0.6
+    assert kept([(earlier, now) for earlier, now in BLIND]) >= 0.3
 
 
 @pytest.mark.parametrize(("earlier", "now"), LOOK_ALIKES)

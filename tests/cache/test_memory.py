@@ -230,7 +230,8 @@ async def test_what_comes_and_goes_while_a_graph_is_built_is_in_it_or_not() -> N
         store.remove(labels.pop(0))
         labels.append(store.add(data[number], number))
         number += 1
-        await asyncio.sleep(0)
+        # The thread that builds must get its turn: one that never does would outlast the data.
+        await asyncio.sleep(0.001)
     assert store._graph is not None
     assert all(label in store._graph for label in labels)
     assert len(store._graph) - len(labels) == store._dead

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from export import graph, head, manifest, source
+from export import delta, graph, head, manifest, source
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
@@ -34,10 +34,16 @@ def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
     domain = head.load(ROOT / "export" / "heads" / "domain.json")
     config = BertConfig.from_pretrained(found.directory)
     weights = load_file(found.weights)
-    model = BertModel(config)
-    missing, _ = model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()}, strict=False)
-    assert missing == []
-    model.eval()
+    change = None
+    if minilm.delta is not None:
+        change = delta.load(minilm.delta, found.weights_sha256, minilm.fork)
+    changed = delta.merged(weights, change) if change is not None else weights
+
+    def loaded(tensors: dict[str, np.ndarray]) -> BertModel:
+        model = BertModel(config)
+        missing, _ = model.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()}, strict=False)
+        assert missing == []
+        return model.eval()
 
     tokenizer = Tokenizer.from_file(str(found.tokenizer))
     tokenizer.enable_truncation(length)
@@ -48,22 +54,26 @@ def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
     assert len(set(mask.sum(axis=1))) > 3, "the lengths must differ"
 
     with torch.inference_mode():
-        output = model(torch.tensor(ids), torch.tensor(mask), output_hidden_states=True)
+        given = (torch.tensor(ids), torch.tensor(mask))
+        read = loaded(changed)(*given, output_hidden_states=True).hidden_states
+        # A fork leaves the embedding that of the published weights.
+        own = loaded(weights)(*given, output_hidden_states=True).hidden_states if minilm.fork else read
         column = torch.tensor(mask)[:, :, None].float()
 
-        def pooled(feature: str) -> torch.Tensor:
+        def pooled(feature: str, states: tuple[torch.Tensor, ...]) -> torch.Tensor:
             kind, layer = feature.split(".")
-            assert kind == "mean"
-            total = (output.hidden_states[int(layer)] * column).sum(dim=1)
-            return torch.nn.functional.normalize(total / column.sum(dim=1), dim=1)
+            assert kind in ("mean", "cls")
+            state = states[int(layer)]
+            value = state[:, 0] if kind == "cls" else (state * column).sum(dim=1) / column.sum(dim=1)
+            return torch.nn.functional.normalize(value, dim=1)
 
-        embedding = pooled(f"mean.{config.num_hidden_layers}")
-        logits = torch.cat([pooled(feature) for feature in domain.features], dim=1)
+        embedding = pooled(f"mean.{config.num_hidden_layers}", own)
+        logits = torch.cat([pooled(feature, read) for feature in domain.features], dim=1)
         for layer in domain.layers:
             logits = logits @ torch.tensor(layer.weight) + torch.tensor(layer.bias)
         probabilities = torch.softmax(logits / domain.temperature, dim=1)
 
-    built = graph.build(weights, config.to_dict(), [domain])
+    built = graph.build(weights, config.to_dict(), [domain], delta=change)
     session = ort.InferenceSession(built.SerializeToString(), providers=["CPUExecutionProvider"])
     actual = session.run(["embedding", "domain"], {"input_ids": ids, "attention_mask": mask})
     assert np.abs(actual[0] - embedding.numpy()).max() <= 1e-4

@@ -11,6 +11,7 @@ from tiny_bert import TinyBert
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export import head, manifest, repository
+from export.checksums import sha256
 from router.inference import load_bundle
 from router.inference.bundle import checksum
 
@@ -52,6 +53,7 @@ def test_tracked_files_are_what_the_sources_give(bundle: dict) -> None:
             repository.Output(domain.name, len(domain.labels), domain.labels, sha256=head.digest(HEAD)),
         ),
         tokenizer=repository.Tokenizer(**{key: value for key, value in tokenizer.items() if key != "file"}),
+        delta_sha256=sha256(MINILM.delta) if MINILM.delta else "",
     )
     topics = json.loads(TOPICS.read_text()) if TOPICS.is_file() else {}
     for name, text in repository.texts([trunk], topics).items():

@@ -22,7 +22,10 @@ class TritonPythonModel:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
-        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # The fused kernel of the runtime's 1.31 takes a fifth of the whole forward; sum and norm apart are vectorised.
+        self.session = ort.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+        )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One forward for all requests: the batcher only joins requests of one length."""

@@ -1,0 +1,162 @@
+"""A second opinion: Hugging Face's Optimum exports the same weights, and both graphs are asked the same.
+
+Optimum lives in an environment of its own, because it wants an older transformers than the export does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from export import delta as low_rank
+from export import verify
+from export.manifest import Model
+from export.pipeline import ExportError, Pipeline
+
+RESULTS = "cross-check.json"
+TOLERANCE = 1e-4
+# `mean` sees the states of all tokens, `cls` one of them unblended.
+POOLINGS = ("mean", "cls")
+_SCRIPT = """
+import json, sys
+from importlib.metadata import version
+from optimum.exporters.onnx import main_export
+
+main_export(sys.argv[1], output=sys.argv[2], task="feature-extraction", library_name="transformers", device="cpu",
+            opset=17, do_validation=False, dtype="fp32", local_files_only=True)
+print(json.dumps({name: version(name) for name in ("optimum", "optimum-onnx", "transformers", "torch")}))
+"""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Largest absolute difference of a number of the embedding, and least cosine, by pooling."""
+
+    model: str
+    versions: dict[str, str]
+    rows: int
+    batches: list[str]
+    difference: dict[str, float]
+    cosine: dict[str, float]
+
+
+def run(pipeline: Pipeline, python: Path) -> list[Compared]:
+    """Compare every embedder of a bundle with what Optimum makes of it; results beside the build's other files.
+
+    python: of the environment that Optimum is installed in.
+
+    Raises ExportError where it is not, where its export fails, and where the two differ by more than TOLERANCE.
+    """
+    if not python.is_file():
+        raise ExportError(f"no {python}; `make cross-check` makes Optimum's environment and comes back here")
+    found = []
+    for model in pipeline.models:
+        if model.task != "embedding" or model.layer is not None:
+            pipeline.progress(f"{model.name}: left out; whole embedders are compared")
+            continue
+        directory = pipeline.places.build / "cross-check" / model.name
+        write_source(pipeline, model, directory / "source")
+        pipeline.progress(f"{model.name}: exporting with Optimum")
+        versions = _export(python, directory / "source", directory / "optimum")
+        compared = compare(pipeline, model, directory / "optimum" / "model.onnx", versions)
+        largest, least = max(compared.difference.values()), min(compared.cosine.values())
+        pipeline.progress(
+            f"{model.name}: {compared.rows} rows, largest difference {largest:.2g}, least cosine {least:.6f}"
+        )
+        found.append(compared)
+    target = pipeline.places.build / RESULTS
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps([asdict(entry) for entry in found], indent=1) + "\n")
+    for entry in found:
+        if max(entry.difference.values()) > TOLERANCE:
+            raise ExportError(f"{entry.model}: Optimum's graph differs by {entry.difference}, {TOLERANCE:g} at most")
+    return found
+
+
+def write_source(pipeline: Pipeline, model: Model, directory: Path) -> None:
+    """The published files as Optimum's transformers 4 reads them, a delta merged where it changes the embedding."""
+    from safetensors.numpy import load_file, save_file
+
+    found = pipeline.source(model)
+    directory.mkdir(parents=True, exist_ok=True)
+    config = json.loads(found.config.read_text())
+    (directory / "config.json").write_text(json.dumps(older(config), indent=1))
+    (directory / "tokenizer.json").write_bytes(found.tokenizer.read_bytes())
+    weights = load_file(found.weights)
+    if model.delta is not None and not model.fork:
+        weights = low_rank.merged(weights, low_rank.load(model.delta, found.weights_sha256))
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})
+
+
+def older(config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with ModernBERT's rotary settings and kinds of attention under their names of transformers 4, which
+    ignores those of version 5 without a word."""
+    rope = config.get("rope_parameters") or {}
+    names = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
+    said = {name: rope[kind]["rope_theta"] for kind, name in names.items() if kind in rope}
+    kinds = config.get("layer_types")
+    if kinds and "full_attention" in kinds[1:]:
+        said["global_attn_every_n_layers"] = kinds.index("full_attention", 1)
+    return {key: value for key, value in config.items() if key not in ("rope_parameters", "layer_types")} | said
+
+
+def compare(pipeline: Pipeline, model: Model, other: Path, versions: dict[str, str]) -> Compared:
+    """Our fp32 graph and ``other``, which gives `last_hidden_state`, in padded batches of unequal lengths."""
+    # Heads read the same states; graphs of their own names, so that those that are served stay where they are.
+    bare = model.model_copy(update={"heads": ()} | ({"delta": None, "fork": 0} if model.fork else {}))
+    ours = {}
+    for pooling in POOLINGS:
+        asked = bare.model_copy(update={"name": f"{model.name}-{pooling}", "pooling": pooling})
+        ours[pooling] = _session(pipeline.flavour(asked, "fp32"))
+    theirs = _session(other)
+    wanted = {item.name for item in theirs.get_inputs()}
+    probe = verify.Probe(pipeline, bare)
+    difference, cosine = dict.fromkeys(POOLINGS, 0.0), dict.fromkeys(POOLINGS, 1.0)
+    shapes, rows = [], 0
+    for batch in verify.batches(probe):
+        padded = probe.windows.pad(batch)
+        given = {"input_ids": padded.ids, "attention_mask": padded.mask}
+        segments = {"token_type_ids": np.zeros_like(padded.ids)} if "token_type_ids" in wanted else {}
+        (states,) = theirs.run(["last_hidden_state"], given | segments)
+        shapes.append(f"{padded.ids.shape[0]}x{padded.ids.shape[1]}")
+        rows += len(batch)
+        for pooling, session in ours.items():
+            (actual,) = session.run(["embedding"], given)
+            expected = _pooled(pooling, states, padded.mask)[:, : model.dimension]
+            expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+            difference[pooling] = max(difference[pooling], float(np.abs(actual - expected).max()))
+            cosine[pooling] = min(cosine[pooling], float((actual * expected).sum(axis=1).min()))
+    return Compared(model.name, versions, rows, shapes, difference, cosine)
+
+
+def _pooled(kind: str, states: Vectors, mask: NDArray[np.int64]) -> Vectors:
+    if kind == "cls":
+        return states[:, 0]
+    column = mask[:, :, None].astype(np.float32)
+    return np.asarray((states * column).sum(axis=1) / column.sum(axis=1), np.float32)
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _export(python: Path, source: Path, target: Path) -> dict[str, str]:
+    command = [str(python), "-c", _SCRIPT, str(source.resolve()), str(target.resolve())]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if finished.returncode != 0:
+        raise ExportError(f"Optimum failed on {source}:\n{finished.stderr.strip()[-2000:]}")
+    versions: dict[str, str] = json.loads(finished.stdout.strip().splitlines()[-1])
+    return versions

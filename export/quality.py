@@ -1,0 +1,119 @@
+"""How good probabilities and embeddings are, on labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.stats import rankdata, spearmanr
+
+Numbers = NDArray[np.floating]
+
+THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """``None`` where nothing is divided by: no row has the label, or none was given it."""
+
+    label: str
+    rows: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """Of the rows with at least ``threshold`` as their best probability: their share, and how many of them are right.
+
+    ``accuracy`` is ``None`` where there is no such row.
+    """
+
+    threshold: float
+    coverage: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Cosine of the embeddings of a text before and after, over texts."""
+
+    mean: float
+    least: float
+
+    @classmethod
+    def of(cls, before: Numbers, after: Numbers) -> Drift:
+        """Both [rows, width], of unit length."""
+        cosines = (before * after).sum(axis=1)
+        return cls(float(cosines.mean()), float(cosines.min()))
+
+
+def softmax(logits: Numbers) -> NDArray[np.float64]:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
+
+
+def fit_temperature(logits: Numbers, truth: NDArray[np.int64], weights: Numbers) -> float:
+    """The divisor of the logits with the least weighted cross-entropy (Guo et al., 2017)."""
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        shifted = scaled - scaled.max(axis=1, keepdims=True)
+        log_total = np.log(np.exp(shifted).sum(axis=1))
+        return float(np.average(log_total - shifted[np.arange(len(truth)), truth], weights=weights))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def calibration_error(probabilities: Numbers, truth: NDArray[np.int64], bins: int = 15) -> float:
+    """Expected calibration error (Naeini et al., 2015): |accuracy - confidence|, equal-width bins weighted by size."""
+    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(hit[places == place].mean() - confidence[places == place].mean()) * np.mean(places == place)
+        for place in np.unique(places)
+    ]
+    return float(np.sum(gaps))
+
+
+def class_scores(probabilities: Numbers, truth: NDArray[np.int64], labels: Sequence[str]) -> list[ClassScore]:
+    said = probabilities.argmax(axis=1)
+    found = []
+    for index, label in enumerate(labels):
+        hits = int(((said == index) & (truth == index)).sum())
+        rows, given = int((truth == index).sum()), int((said == index).sum())
+        found.append(ClassScore(label, rows, hits / given if given else None, hits / rows if rows else None))
+    return found
+
+
+def operating_curve(
+    probabilities: Numbers, truth: NDArray[np.int64], thresholds: Sequence[float] = THRESHOLDS
+) -> list[Point]:
+    """What is left to the head, and how right it is there, where a caller trusts it from a probability on."""
+    confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    points = []
+    for threshold in thresholds:
+        kept = confidence >= threshold
+        points.append(Point(threshold, float(kept.mean()), float(hit[kept].mean()) if kept.any() else None))
+    return points
+
+
+def rank_correlation(similarities: Numbers, grades: Numbers) -> float:
+    """Spearman's, of pairs graded by hand."""
+    return float(spearmanr(similarities, grades)[0])
+
+
+def separation(similarities: Numbers, same: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve: how often a pair that is the same is nearer than one that is not.
+
+    By ranks (Mann and Whitney, 1947). Raises ValueError where all pairs are of one kind.
+    """
+    positives = int(same.sum())
+    negatives = len(same) - positives
+    if not positives or not negatives:
+        raise ValueError("pairs labelled 0 and pairs labelled 1 are needed")
+    ranks = rankdata(similarities)
+    return float((ranks[same].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -1,0 +1,216 @@
+"""`train-head`: what it writes, and that `export all` serves it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bert import HIDDEN, LAYERS, TinyBert
+
+from export import head, quality, training
+from export.__main__ import main
+from export.training import Data, DataFile
+
+LABELS = ("law", "other", "sports")
+
+
+@pytest.fixture
+def workplace(tiny_bert: TinyBert, tmp_path: Path) -> list[str]:
+    """Rows whose words lean towards their label's, and a manifest; gives the arguments that name them."""
+    generator = random.Random(0)
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        for _ in range(240):
+            kind = generator.randrange(3)
+            words = [20 * kind + generator.randrange(5) for _ in range(generator.randrange(2, 9))]
+            text = " ".join(f"w{word}" for word in words)
+            file.write(json.dumps({"text": text, "label": LABELS[kind]}) + "\n")
+    described = {
+        "name": "tiny", "task": "embedding", "graph": "bert", "source": {"directory": str(tiny_bert.directory)},
+        "buckets": [8, 16, 48], "max_tokens": 48, "max_batch": 4, "graph_batches": [1, 4],
+    }  # fmt: skip
+    describe(tmp_path, described)
+    return ["--manifest", str(tmp_path / "models.yaml"), "--repository", str(tmp_path / "repository"),
+            "--build", str(tmp_path / "build")]  # fmt: skip
+
+
+def describe(root: Path, model: dict[str, object]) -> None:
+    document = {"format": 1, "bundles": {"default": ["tiny"]}, "models": [model]}
+    (root / "models.yaml").write_text(json.dumps(document))
+
+
+def declared(root: Path) -> dict[str, object]:
+    return json.loads((root / "models.yaml").read_text())["models"][0]
+
+
+def train_head(root: Path, places: Sequence[str], *more: str) -> None:
+    arguments = ["train-head", *places, "--data", str(root / "rows.jsonl"), "--out", str(root / "topic.json")]
+    assert main([*arguments, "--name", "topic", "--features", "mean.3,mean.0", *more]) == 0
+
+
+@pytest.mark.parametrize("method", ["linear", "mlp"])
+def test_a_trained_head_is_served(
+    method: str, workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_head(
+        tmp_path,
+        workplace,
+        "--method",
+        method,
+        "--hidden",
+        "8",
+        "--epochs",
+        "300",
+        "--picture",
+        str(tmp_path / "curve.png"),
+    )
+    printed = capsys.readouterr().out
+    trained = head.load(tmp_path / "topic.json")
+    shapes = [layer.weight.shape for layer in trained.layers]
+    assert shapes == ([(2 * HIDDEN, 3)] if method == "linear" else [(2 * HIDDEN, 8), (8, 3)])
+    (file,) = trained.training["data"]
+    assert file["held_back_accuracy"] > 0.6, "words give the label away; a guess is right for a third"
+    for label in LABELS:
+        assert f"\n{label:6}  " in printed
+    assert "calibration error" in printed and "\n            0.00     100.0%" in printed
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    describe(tmp_path, declared(tmp_path) | {"heads": [{"name": "topic", "file": "topic.json"}]})
+    assert main(["all", *workplace]) == 0
+
+
+def test_two_labels_have_two_probabilities(workplace: list[str], tmp_path: Path) -> None:
+    """scikit-learn gives one column for them."""
+    rows = (tmp_path / "rows.jsonl").read_text().replace('"other"', '"law"')
+    (tmp_path / "rows.jsonl").write_text(rows)
+    for method in ("linear", "mlp"):
+        train_head(tmp_path, workplace, "--method", method, "--hidden", "4")
+        assert head.load(tmp_path / "topic.json").layers[-1].weight.shape[1] == 2
+
+
+def test_the_same_texts_are_held_back_in_any_file(workplace: list[str], tmp_path: Path) -> None:
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "turned.jsonl").write_text("\n".join(reversed(lines)) + "\n")
+    one, other = (
+        Data.read([DataFile(tmp_path / name, 1.0)])
+        for name in ("rows.jsonl", "turned.jsonl")
+    )  # fmt: skip
+    assert set(one.of(one.held_back).texts) == set(other.of(other.held_back).texts)
+    assert 10 <= one.held_back.sum() <= 40
+
+
+def test_rows_of_one_label_are_refused(
+    workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "law"}\n')
+    arguments = ["--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "topic.json")]
+    assert main(["train-head", *workplace, *arguments]) == 1
+    assert "rows of two labels at least are needed; found law" in capsys.readouterr().err
+
+
+def test_heads_are_trained_where_the_graph_gives_features(
+    workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without it the command starts itself again in this process's place.
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    describe(tmp_path, declared(tmp_path) | {"graph": "torch"})
+    arguments = ["--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "topic.json"), "--method", "lora"]
+    assert main(["train-head", *workplace, *arguments]) == 1
+    assert "heads are trained on models of task `embedding` with graph `bert`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fork", [0, 2])
+def test_a_delta_and_its_head_are_served(
+    fork: int, workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime as ort
+    from test_graph import LENGTHS, batch, run
+
+    assert main(["all", *workplace]) == 0
+
+    def embedding() -> np.ndarray:
+        path = tmp_path / "repository" / "tiny" / "1" / "model.onnx"
+        return run(ort.InferenceSession(path, providers=["CPUExecutionProvider"]), *batch(LENGTHS, 24))["embedding"]
+
+    published = embedding()
+    more = ["--method", "lora", "--rank", "4", "--epochs", "2", "--fork", str(fork), "--learning-rate", "1e-2"]
+    train_head(tmp_path, workplace, *more)
+    printed = capsys.readouterr().out
+    trained = head.load(tmp_path / "topic.json")
+    assert trained.training["delta"]["fork"] == fork
+    assert trained.training["flavour"] == "fp32"
+    assert f"epoch 2 of 2, step {2 * -(-training_rows(tmp_path) // 32)} of" in printed
+    assert "embedding before and after: cosine" in printed
+    parts = {"heads": [{"name": "topic", "file": "topic.json"}], "delta": "topic.safetensors", "fork": fork}
+    describe(tmp_path, declared(tmp_path) | parts)
+    assert main(["all", *workplace]) == 0
+    bundle = json.loads((tmp_path / "repository" / "bundle.json").read_text())
+    assert bundle["trunks"][0]["delta"]["sha256"] == trained.training["delta"]["sha256"]
+    if fork:
+        np.testing.assert_array_equal(embedding(), published)
+    else:
+        assert np.abs(embedding() - published).max() > 1e-4
+    # What was trained is what is served: the delta of another run is not this head's.
+    train_head(tmp_path, workplace, *more, "--seed", "1", "--delta", str(tmp_path / "topic.safetensors"),
+               "--out", str(tmp_path / "other.json"))  # fmt: skip
+    assert main(["all", *workplace]) == 1
+    assert "was trained with delta" in capsys.readouterr().err
+
+
+def training_rows(root: Path) -> int:
+    data = Data.read([DataFile(root / "rows.jsonl", 1.0)])
+    return int((~data.held_back).sum())
+
+
+@pytest.mark.slow
+def test_a_trunk_without_the_fork_or_the_feature_is_refused(
+    workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train-head", *workplace, "--data", str(tmp_path / "rows.jsonl"), "--method", "lora"]
+    arguments += ["--out", str(tmp_path / "topic.json")]
+    assert main([*arguments, "--features", "mean.2", "--fork", "4"]) == 1
+    assert f"fork 4 of a trunk with {LAYERS} layers" in capsys.readouterr().err
+    assert main([*arguments, "--features", "mean.7"]) == 1
+    assert "no feature 'mean.7': expected mean.N, max.N or cls.N, N up to 3" in capsys.readouterr().err
+
+
+# --- measures -------------------------------------------------------------------------------------------------------
+
+
+def test_class_scores_and_operating_curve() -> None:
+    probabilities = np.asarray([[0.9, 0.1, 0.0], [0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1]])
+    truth = np.asarray([0, 1, 1, 1])
+    law, other, sports = quality.class_scores(probabilities, truth, LABELS)
+    assert (law.rows, law.precision, law.recall) == (1, 0.5, 1.0)
+    assert (other.rows, other.precision, other.recall) == (3, 1.0, 2 / 3)
+    assert (sports.rows, sports.precision, sports.recall) == (0, None, None)
+    everything, most, none = quality.operating_curve(probabilities, truth, [0.0, 0.6, 0.95])
+    assert (everything.coverage, everything.accuracy) == (1.0, 0.75)
+    assert (most.coverage, most.accuracy) == (0.75, 2 / 3)
+    assert (none.coverage, none.accuracy) == (0.0, None)
+
+
+def test_measures_of_an_embedding_agree_with_scikit_learn() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    generator = np.random.default_rng(0)
+    same = generator.random(80) < 0.4
+    near = np.round(generator.normal(size=80) + same, 1)  # with ties
+    assert quality.separation(near, same) == pytest.approx(roc_auc_score(same, near))
+    with pytest.raises(ValueError, match="pairs labelled 0 and pairs labelled 1"):
+        quality.separation(near, np.ones(80, bool))
+    assert quality.rank_correlation(near, np.exp(near)) == pytest.approx(1.0)
+
+
+def test_temperature_takes_back_what_was_multiplied() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(4000, 3)) * 2
+    truth = np.asarray([generator.choice(3, p=row) for row in quality.softmax(logits)])
+    assert quality.fit_temperature(3 * logits, truth, np.ones(4000)) == pytest.approx(3.0, rel=0.1)
+
+
+def test_every_method_is_described() -> None:
+    assert training.METHODS.keys() == {"linear", "mlp", "lora"}

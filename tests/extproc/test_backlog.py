@@ -1,0 +1,129 @@
+"""How long requests wait before a worker takes them up: the measure with a fake clock, and over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+
+import grpc
+from envoy.config.core.v3 import base_pb2
+from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+from serving import eventually, serving
+
+from router.extproc.backlog import Backlog
+from router.extproc.server import SERVICE
+from router.pipeline import Forward, Outcome, Request
+
+
+@asynccontextmanager
+async def measuring(backlog: Backlog) -> AsyncIterator[None]:
+    task = asyncio.create_task(backlog.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def calls_that_take(clock: list[float], *seconds: float) -> Callable[[], Awaitable[None]]:
+    """Each call takes the next of ``seconds``; one more never ends."""
+    left = list(seconds)
+
+    async def ask() -> None:
+        if not left:
+            await asyncio.Event().wait()
+        clock[0] += left.pop(0)
+
+    return ask
+
+
+async def test_a_pause_is_no_queue() -> None:
+    clock, busy = [0.0], count()
+    backlog = Backlog(calls_that_take(clock, 0.001, 3.0), lambda: next(busy), lambda: clock[0])
+    async with measuring(backlog):
+        await eventually(lambda: clock[0] > 3.0)
+    assert backlog.seconds == 0.001
+
+
+async def test_a_queue_that_stands_is_seen_before_the_second_call_is_back() -> None:
+    clock, busy = [0.0], count()
+    backlog = Backlog(calls_that_take(clock, 0.4), lambda: next(busy), lambda: clock[0])
+    async with measuring(backlog):
+        await eventually(lambda: clock[0] == 0.4)
+        await asyncio.sleep(0.2)  # the second call is out
+        clock[0] += 0.3
+        assert 0.29 < backlog.seconds < 0.31
+        clock[0] += 2.0
+        assert backlog.seconds == 0.4
+
+
+async def test_an_idle_worker_does_not_ask_itself() -> None:
+    asked = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        asked += 1
+
+    backlog = Backlog(ask, lambda: 7)
+    async with measuring(backlog):
+        await asyncio.sleep(0.35)
+    assert asked == 0
+    assert backlog.seconds == 0.0
+
+
+async def test_a_call_that_fails_says_nothing() -> None:
+    busy = count()
+
+    async def ask() -> None:
+        raise OSError
+
+    backlog = Backlog(ask, lambda: next(busy))
+    async with measuring(backlog):
+        await asyncio.sleep(0.35)
+    assert backlog.seconds == 0.0
+
+
+def request() -> list[bytes]:
+    head = pb.ProcessingRequest()
+    for name, value in ((":method", b"POST"), (":path", b"/v1/chat/completions")):
+        head.request_headers.headers.headers.append(base_pb2.HeaderValue(key=name, raw_value=value))
+    body = pb.ProcessingRequest(request_body=pb.HttpBody(body=b"{}", end_of_stream=True))
+    return [head.SerializeToString(), body.SerializeToString()]
+
+
+async def test_requests_are_told_how_long_others_wait() -> None:
+    """Streams come faster than a busy loop serves them; when they are through, nobody waits."""
+    waited: list[float] = []
+
+    async def slow(request: Request) -> Outcome:
+        waited.append(request.waited)
+        time.sleep(0.05)  # CPU, as far as the event loop can tell
+        return Forward({}, request.body)
+
+    async with serving(slow) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+
+        async def ask() -> None:
+            call = channel.stream_stream(f"/{SERVICE}/Process")()
+            for message in request():
+                await call.write(message)
+                await call.read()
+            call.cancel()
+
+        async def come(streams: int) -> None:
+            asking = []
+            for _ in range(streams):
+                asking.append(asyncio.create_task(ask()))
+                await asyncio.sleep(0.002)
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*asking)
+
+        await come(1)
+        assert waited == [0.0]
+        await come(80)
+        assert max(waited) > 0.05
+        await asyncio.sleep(0.5)
+        await come(1)
+        assert waited[-1] < 0.05
