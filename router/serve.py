@@ -86,8 +86,8 @@ def _own_directory() -> Iterator[Path]:
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if path.lstat().st_uid == os.getuid() and not path.is_symlink():
-                with (path / _LOCK).open("r+") as lock:
-                    flock(lock, LOCK_EX | LOCK_NB)
+                with (path / _LOCK).open("r+") as theirs:
+                    flock(theirs, LOCK_EX | LOCK_NB)
                     shutil.rmtree(path)
     directory, lock = _claimed()
     with lock:
