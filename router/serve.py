@@ -6,15 +6,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
@@ -29,14 +26,12 @@ from router.generations import Generations
 from router.inference import load_bundle
 from router.pipeline import Pipeline
 from router.reload import Gateway, Reloader
+from router.scratch import own_directory
 from router.selection import LoadedAdapters
 from router.telemetry import Metrics, share_metrics
 from router.worker import Worker
 
 log = logging.getLogger(__name__)
-
-# What several workers share lies in a directory of this name, with a file that its owner holds locked.
-_PREFIX, _LOCK = "triton-router-", "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,42 +67,9 @@ async def serve(path: Path, loaded: Loaded, place: Place) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     several = loaded.config.global_.services.extproc.workers > 1
-    with _own_directory() if several else contextlib.nullcontext() as metrics_directory:
+    with own_directory() if several else contextlib.nullcontext() as metrics_directory:
         await _Service(path, loaded, place, metrics_directory).run(stop)
     log.info("stopped")
-
-
-@contextmanager
-def _own_directory() -> Iterator[Path]:
-    """A directory that goes with this process, and with the next one of its kind if this one is killed.
-
-    The lock in it says that its owner lives: the kernel lets go of it with the process, however that ends.
-    """
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if path.lstat().st_uid == os.getuid() and not path.is_symlink():
-                with (path / _LOCK).open("r+") as theirs:
-                    flock(theirs, LOCK_EX | LOCK_NB)
-                    shutil.rmtree(path)
-    directory, lock = _claimed()
-    with lock:
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-def _claimed() -> tuple[Path, TextIO]:
-    """A new directory, and its lock, held."""
-    while True:
-        directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        lock = (directory / _LOCK).open("w")
-        with contextlib.suppress(BlockingIOError):
-            flock(lock, LOCK_EX | LOCK_NB)
-            # Until now it looked like a dead one's to a process that starts at the same time.
-            if (directory / _LOCK).is_file():
-                return directory, lock
-        lock.close()
 
 
 class _Service:

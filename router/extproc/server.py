@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -32,6 +31,7 @@ from router.extproc.phases import (
 )
 from router.extproc.tls import server_credentials
 from router.pipeline import Forward, Observer, Outcome, Reply, Request
+from router.scratch import own_directory
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class ExtProcServer:
 
     async def _listen_to_itself(self) -> None:
         """A second address, for :class:`Backlog` alone: a directory that nobody else can enter, whatever TLS asks."""
-        directory = self._around.enter_context(tempfile.TemporaryDirectory(prefix="triton-router-"))
+        directory = self._around.enter_context(own_directory())
         address = f"unix:{directory}/itself"
         self._server.add_insecure_port(address)
         channel = await self._around.enter_async_context(grpc.aio.insecure_channel(address))

@@ -19,7 +19,8 @@ TOKEN = "of-the-test"
 LOOPBACK = {
     "global": {
         "services": {
-            "extproc": {"host": "127.0.0.1"},
+            # What a restart costs is asked here, not what too much work does: others share this machine.
+            "extproc": {"host": "127.0.0.1", "overload": {"shed_after_ms": 10_000, "refuse_after_ms": 20_000}},
             "api": {"host": "127.0.0.1"},
             "observability": {"metrics": {"host": "127.0.0.1"}},
         }

@@ -62,7 +62,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("litellm")
     (directory / "given").mkdir()
     # Twenty requests at once take their time where a test shares the machine.
-    patient = {"global": {"inference": {"deadline_ms": 5000}, "router": {"max_body_bytes": 400_000}}}
+    patient = {
+        "global": {
+            "inference": {"deadline_ms": 5000, "adaptive_limit": False},
+            "router": {"max_body_bytes": 400_000},
+            "services": {"extproc": {"overload": {"shed_after_ms": 10_000, "refuse_after_ms": 20_000}}},
+        }
+    }
     yield from running(Site(directory, with_words(directory / "given"), patient))
 
 

@@ -68,7 +68,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[int], Serve]]:
 def test_a_signal_leaves_nothing(serve: Callable[[int], Serve], workers: int, number: signal.Signals) -> None:
     router = serve(workers)
     router.wait()
-    assert len(router.left()) == workers - 1, "what workers share"
+    assert router.left() != set()
     router.process.send_signal(number)
     assert router.process.wait(40) == 0, router.log.read_text()
     assert router.left() == set()
@@ -83,15 +83,17 @@ def test_a_signal_while_it_starts_leaves_nothing(serve: Callable[[int], Serve]) 
 
 
 def test_the_next_one_takes_away_what_a_killed_one_left_and_nothing_else(serve: Callable[[int], Serve]) -> None:
-    killed, living = serve(2), serve(2)
+    killed = serve(1)
     killed.wait()
+    dead = killed.left()
+    living = serve(1)
     living.wait()
     (killed.temporary / "triton-router-of-somebody").mkdir()
-    both = killed.left()
+    kept = killed.left() - dead
+    assert len(dead) == 1 and len(kept) == 2
     killed.process.kill()
     killed.process.wait()
-    assert killed.left() == both
-    serve(2).wait()
-    assert len(both & living.left()) == 2, "the living one's, and the stranger"
-    living.process.terminate()
-    assert living.process.wait(40) == 0, living.log.read_text()
+    assert killed.left() == dead | kept
+    last = serve(1)
+    last.wait()
+    assert dead.isdisjoint(last.left()) and kept < last.left()
