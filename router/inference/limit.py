@@ -15,7 +15,7 @@ from time import perf_counter
 # Rows of a call and their padded length: what a call's unloaded time depends on.
 Shape = tuple[int, int]
 
-FIRST, LEAST = 20, 4
+FIRST, LEAST = 64, 4
 # The limit moves once in so many seconds, and not on fewer calls.
 INTERVAL, ENOUGH = 0.1, 10
 # However slow calls are, the limit falls to no less than this part of itself in one step.
