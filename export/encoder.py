@@ -87,6 +87,9 @@ class Encoder:
         self.windows = Windows(Trunk.model_validate(described), tokenizer.encode())
 
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, Vectors]:
+        """Without the padding that no row needs, as served on CPU; see `model.py` too."""
+        needed = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
+        ids, mask = ids[:, :needed], mask[:, :needed]
         values = self.session.run(self.outputs, {"input_ids": ids, "attention_mask": mask})
         return dict(zip(self.outputs, values, strict=True))
 

@@ -258,7 +258,7 @@ def _onnxruntime(trunk: Trunk, checksum: str) -> str:
 {_encoder(trunk, checksum)}backend: "onnxruntime"
 default_model_filename: "{CPU_GRAPH}"
 instance_group [ {{ count: {trunk.model.instances.cpu} kind: KIND_CPU }} ]
-# Instances run beside each other; more threads inside one would fight over the same cores.
+# One thread each: more of them would wait in a loop for work. As many instances as there are cores serve most.
 {_parameter("intra_op_thread_count", "1")}{_parameter("inter_op_thread_count", "1")}{_warmup(trunk)}"""
 
 
