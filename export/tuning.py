@@ -33,7 +33,8 @@ POOL = 16
 SIMILARITY = 5.0
 HEAD_RATE = 1e-2
 SMOOTHING = 0.05
-DROPOUT = 0.1
+# Of what the head reads, and of what the low-rank matrices read.
+DROPOUT, LOW_RANK_DROPOUT = 0.1, 0.1
 DECAY = 0.01
 LARGEST_STEP = 1.0
 EVERY = 25
@@ -146,6 +147,8 @@ def _descend(
         final_div_factor=100,
     )  # fmt: skip
     lengths = trunk.lengths(data.texts)
+    for changed in trunk.changed.values():
+        changed.train()
     started, sums, step = perf_counter(), np.zeros(3), 0
     for epoch in range(settings.epochs):
         for rows in _batches(lengths, generator):
@@ -197,7 +200,10 @@ def _accuracy(features: Tensor, layer: Layer, data: Data) -> float:
 
 
 class LowRank(nn.Module):
-    """dense(x) + x·Aᵀ·Bᵀ. B starts as zero, so that training starts at the published trunk."""
+    """dense(x) + x·Aᵀ·Bᵀ. B starts as zero, so that training starts at the published trunk.
+
+    In training a part of x is dropped on the way to A, as LoRA's authors do (Hu et al., 2021).
+    """
 
     def __init__(self, dense: nn.Linear, rank: int) -> None:
         super().__init__()
@@ -206,7 +212,8 @@ class LowRank(nn.Module):
         self.b = nn.Parameter(torch.zeros(dense.out_features, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dense(x) + (x @ self.a.T) @ self.b.T
+        kept = functional.dropout(x, LOW_RANK_DROPOUT, self.training)
+        return self.dense(x) + (kept @ self.a.T) @ self.b.T
 
 
 class _Trunk(nn.Module):
@@ -215,7 +222,7 @@ class _Trunk(nn.Module):
     def __init__(self, directory: Path, settings: Settings) -> None:
         super().__init__()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # Plain attention gives gradients everywhere; dropout stays off: the delta is small, and so is its overfitting.
+        # Plain attention gives gradients everywhere. The trunk's own dropout stays off.
         self.encoder = network.load_trunk(directory, "sdpa").to(self.device).eval().requires_grad_(False)
         self.layers = len(network.layers_of(self.encoder))
         self.settings = settings
@@ -261,7 +268,8 @@ class _Trunk(nn.Module):
         return embedding, network.features(self.settings.features, states, mask)
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Without gradients, on the CPU, in the order of the texts."""
+        """Without gradients and dropout, on the CPU, in the order of the texts."""
+        self.eval()
         lengths = self.lengths(texts)
         order = sorted(range(len(texts)), key=lengths.__getitem__)
         parts = []

@@ -464,6 +464,14 @@ class Pipeline:
 
     def _record(self, asked: Asked, route: Route, path: str) -> str | None:
         """Count and log a decision; returns the id under which it can be looked up, if it can."""
+        if self._audit is None and self.records is None:
+            # A timer comes after all that is ready, so the answer is on its way first: this takes as long as deciding.
+            asyncio.get_running_loop().call_later(0, self._tell, asked, route, path)
+            return None
+        return self._account(asked, self._decision_record(asked, route, path, self._tell(asked, route, path)))
+
+    def _tell(self, asked: Asked, route: Route, path: str) -> dict[str, Any]:
+        """Count and log a decision; returns what the log has of it."""
         decision, selection = route.choice.decision, route.selection
         name = decision.name if decision else ""
         self._metrics.requests.labels(name, self._label(selection.model), path).inc()
@@ -478,9 +486,7 @@ class Pipeline:
         fields = self._summary(asked, route)
         scores = {"scores": route.scores(self._routing.decisions)} if self._log_scores else {}
         log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields | scores})
-        if self._audit is None and self.records is None:
-            return None
-        return self._account(asked, self._decision_record(asked, route, path, fields))
+        return fields
 
     def _account(self, asked: Asked, record: dict[str, Any]) -> str | None:
         """Write ``record`` to where records are kept; returns its id, if it can be looked up."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,12 +66,7 @@ def pipeline(text: str) -> Pipeline:
 
 def routed(text: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Forward | Reply:
     request = Request("POST", "/v1/chat/completions", headers or {}, json.dumps(body).encode())
-    coroutine = pipeline(text).route(request)
-    # Nothing in it waits for anything, so it needs no event loop.
-    with pytest.raises(StopIteration) as finished:
-        coroutine.send(None)
-    outcome: Forward | Reply = finished.value.value
-    return outcome
+    return asyncio.run(pipeline(text).route(request))
 
 
 @given(st.dictionaries(st.text().filter(lambda name: name not in OURS), values, max_size=5), messages)
