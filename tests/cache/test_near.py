@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from kept_apart import KEPT_APART
 
 from router.cache.guard import difference
-from router.wording import english, near
+from router.wording import near
 
 GROUPS = [group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)]
-KEPT_APART = {
-    "negations": english.NEGATIONS,
-    "quantities": english.QUANTITIES,
-    "comparisons": english.COMPARISONS,
-    "directions": english.DIRECTIONS,
-    "units": english.UNIT_WORDS | english.UNITS.keys(),
-    "dates": english.DATES | english.SHORT_MONTHS.keys(),
-    "numbers": english.SMALL.keys() | english.TENS.keys() | english.POWERS.keys() | english.ORDINALS.keys(),
-}
 # Of words that set questions apart, those that say the same, or that have another sense which is meant here.
 SAME_ANYHOW = {
     ("stop", "quit"), ("stop", "prevent"), ("avoid", "prevent"), ("avoid", "avert"), ("best", "top"),

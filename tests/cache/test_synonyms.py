@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from kept_apart import KEPT_APART
 
 from router.cache.guard import difference
 from router.wording import english, synonyms
@@ -14,15 +15,6 @@ from router.wording import english, synonyms
 TEXTS = (synonyms.VERBS, synonyms.NOUNS, synonyms.ADJECTIVES, synonyms.OTHERS)
 GROUPS = [group for text in TEXTS for group in synonyms.groups(text)]
 EXCHANGED = [json.loads(line) for line in (Path(__file__).parent / "exchanged.jsonl").read_text().splitlines()]
-KEPT_APART = {
-    "negations": english.NEGATIONS,
-    "quantities": english.QUANTITIES,
-    "comparisons": english.COMPARISONS,
-    "directions": english.DIRECTIONS,
-    "units": english.UNIT_WORDS | english.UNITS.keys(),
-    "dates": english.DATES | english.SHORT_MONTHS.keys(),
-    "numbers": english.SMALL.keys() | english.TENS.keys() | english.POWERS.keys() | english.ORDINALS.keys(),
-}
 GRAMMAR = (
     english.SILENT | english.FILLERS | english.AUXILIARIES | english.MIND | english.REQUESTS | english.JUDGEMENTS
     | english.VESSELS | english.CATEGORIES | english.JOINTS | english.SCOPES | english.BINDING | english.WORDING

@@ -52,7 +52,7 @@ class TritonPythonModel:
         ]
 
     def _run(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        """Without the padding that no row needs: it is there for plans of fixed lengths, and costs as much as tokens."""
+        """Without the padding that no row needs: it is for plans of fixed lengths, and costs as much as tokens."""
         length = inputs[0].shape[1]
         used = np.flatnonzero(inputs[1].any(axis=0))
         needed = int(used[-1]) + 1 if used.size else length
