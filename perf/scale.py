@@ -64,6 +64,8 @@ class Model:
     router_after: float
     replicas: int = 1
     instances: int = 1
+    threads: int = 1
+    """Of an instance, which share its work evenly."""
     largest_batch: int = 1
     beside: float = 0.0
     cores: int | None = None
@@ -162,7 +164,8 @@ class _World:
     def _execute(self, length: int, batch: list[simpy.Event]) -> Process:
         took = self._model.lengths[length][1].ms(len(batch))
         began = self._clock.now
-        yield from self._work(took)
+        threads = self._model.threads
+        yield self._clock.all_of([self._clock.process(self._work(took / threads)) for _ in range(threads)])
         self._busy += self._clock.now - began
         self._outcome.batches.append(len(batch))
         for answered in batch:
@@ -367,7 +370,7 @@ def one_machine(measured: Measured, cores: int) -> Model:
     """The machine that was measured: everything on its few cores."""
     return Model(
         lengths=_lengths(measured, measured.service), router_before=measured.router * 0.7,
-        router_after=measured.router * 0.3, instances=2, largest_batch=BATCH, beside=measured.beside, cores=cores,
+        router_after=measured.router * 0.3, threads=cores, largest_batch=BATCH, beside=measured.beside, cores=cores,
         speed=measured.speed,
     )  # fmt: skip
 

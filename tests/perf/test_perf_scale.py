@@ -51,6 +51,9 @@ def test_shared_cores_bound_the_whole() -> None:
     assert saturation(model) == pytest.approx(1000 * 2 / 6, rel=0.03)
     assert simulate(model, 10, 2000).quantile(0.1) == pytest.approx(6.0, abs=0.01)
     assert saturation(replace(model, speed=0.5)) == pytest.approx(saturation(model) / 2, rel=0.01)
+    together = replace(model, instances=1, threads=2)
+    assert saturation(together) == pytest.approx(1000 * 2 / 6, rel=0.03)
+    assert simulate(together, 10, 2000).quantile(0.1) == pytest.approx(4.0, abs=0.01)
 
 
 def test_a_plan_is_enough_and_no_more() -> None:
