@@ -51,8 +51,13 @@ class Head:
 
 
 def load(path: Path) -> Head:
-    """Raises ValueError when the file is not a head of this format or its shapes do not fit together."""
-    document = json.loads(path.read_text())
+    """Raises ValueError when the file is not there, is no head of this format, or its shapes do not fit together."""
+    try:
+        document = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"head {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
     if document.get("format") != FORMAT:
         raise ValueError(f"{path}: format {document.get('format')!r}, expected {FORMAT}")
     layers = tuple(

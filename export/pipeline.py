@@ -388,16 +388,18 @@ def _classifier(
 
 
 def _head_digests(model: Model) -> list[str]:
-    return [sha256(head.file) for head in model.heads if head.file is not None]
+    return [_digest(f"{model.name}: head", head.file) for head in model.heads if head.file is not None]
 
 
 def _delta_digest(model: Model) -> str:
-    if model.delta is None:
-        return ""
+    return _digest(f"{model.name}: delta", model.delta) if model.delta is not None else ""
+
+
+def _digest(what: str, path: Path) -> str:
     try:
-        return sha256(model.delta)
+        return sha256(path)
     except OSError as error:
-        raise ExportError(f"{model.name}: delta {model.delta}: {error.strerror}") from error
+        raise ExportError(f"{what} {path}: {error.strerror}") from error
 
 
 def _told_delta(digest: str) -> str:
