@@ -252,8 +252,8 @@ def _markdown(
 
 Written by `python -m export evaluate`, which measured every number below unless it says otherwise: on CPU, with the
 tokens and windows that the router uses, one text at a time, so without padding, as it is served. Nothing here was
-measured on a GPU: the TensorRT configuration (`model_repository/{model.name}/config.pbtxt`) has only been checked against
-Triton's schema.
+measured on a GPU: the TensorRT configuration (`model_repository/{model.name}/config.pbtxt`) has only been checked
+against Triton's schema.
 
 ## What is served
 
@@ -295,8 +295,8 @@ Median milliseconds of one forward, ONNX Runtime {version("onnxruntime")}, one t
 {chosen}
 
 Dynamic int8 takes the range of its activations from the whole batch, padded to its longest row, so a row's result
-depends a little on its neighbours. In batches of {BATCHMATES} rows of one bucket, {batch.agreement:.1%} of rows keep the label
-that they get alone; that label's probability moves by {batch.shift:.3f} on average; the least cosine between the two
+depends a little on its neighbours. In batches of {BATCHMATES} rows of one bucket, {batch.agreement:.1%} of rows keep
+the label that they get alone; that label's probability moves by {batch.shift:.3f} on average; the least cosine between the two
 embeddings of a row is {batch.cosine:.3f}. fp32 has no such effect: `--precision fp32` serves it.
 """
 
