@@ -296,8 +296,8 @@ Median milliseconds of one forward, ONNX Runtime {version("onnxruntime")}, one t
 
 Dynamic int8 takes the range of its activations from the whole batch, padded to its longest row, so a row's result
 depends a little on its neighbours. In batches of {BATCHMATES} rows of one bucket, {batch.agreement:.1%} of rows keep
-the label that they get alone; that label's probability moves by {batch.shift:.3f} on average; the least cosine between the two
-embeddings of a row is {batch.cosine:.3f}. fp32 has no such effect: `--precision fp32` serves it.
+the label that they get alone; that label's probability moves by {batch.shift:.3f} on average; the least cosine between
+the two embeddings of a row is {batch.cosine:.3f}. fp32 has no such effect: `--precision fp32` serves it.
 """
 
 

@@ -84,3 +84,21 @@ def test_every_model_is_of_the_routers_bundle(triton: InferenceServerClient) -> 
     for model in ("minilm", "minilm_text", "minilm_tokenizer"):
         parameters = triton.get_model_config(model, as_json=True)["config"]["parameters"]
         assert parameters["bundle_checksum"]["string_value"] == checksum
+
+
+def test_padding_changes_nothing(triton: InferenceServerClient) -> None:
+    """Not even int8 activations, whose range is that of all that is computed."""
+
+    def padded(length: int) -> dict[str, Any]:
+        tokens = [101, 2054, 2003, 1996, 13100, 1997, 1060, 102]
+        given = []
+        for name, row, filler in (("input_ids", tokens, 0), ("attention_mask", [1] * len(tokens), 0)):
+            tensor = np.array([row + [filler] * (length - len(row))], np.int64)
+            given.append(InferInput(name, tensor.shape, "INT64").set_data_from_numpy(tensor))
+        outputs = ("embedding", "domain")
+        answer = triton.infer("minilm", given, outputs=[InferRequestedOutput(name) for name in outputs])
+        return {name: answer.as_numpy(name) for name in outputs}
+
+    short, long = padded(16), padded(128)
+    for name, value in short.items():
+        np.testing.assert_array_equal(value, long[name])

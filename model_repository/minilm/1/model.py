@@ -60,8 +60,7 @@ class TritonPythonModel:
             self.outputs, {name: given[:, :needed] for name, given in zip(INPUTS, inputs, strict=True)}
         )
         return [
-            np.pad(output, ((0, 0), (0, length - needed), (0, 0))) if output.ndim == 3 else output
-            for output in outputs
+            np.pad(output, ((0, 0), (0, length - needed), (0, 0))) if output.ndim == 3 else output for output in outputs
         ]
 
     def _response(self, request: Any, parts: tuple[np.ndarray, ...]) -> Any:
