@@ -20,7 +20,7 @@ from perf.bare import BareTriton
 from perf.cache import CACHED
 from perf.load import Samples, arrivals, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import PROMPTS, distinct
-from perf.rounds import Rung, Series, cells, interleaved
+from perf.rounds import CLIENT, Rung, Series, cells, interleaved
 from perf.site import ROOT, Processor, Site, command, machine
 from perf.streams import first_chunks
 
@@ -119,7 +119,7 @@ async def _measure(site: Ladder, requests: int, rounds: int, saturated: int) -> 
 
         return {
             **{rung: closed(rung) for rung in site.ports},
-            BARE: Rung(lambda _: bare.closed_loop(connections, requests)),
+            BARE: Rung(lambda _: bare.closed_loop(connections, requests), CLIENT),
         }
 
     def first(port: int, part: str | None) -> Rung:
@@ -198,6 +198,12 @@ def table(document: dict[str, Any]) -> str:
             f"| {rung} | {cells(row, ('requests', 'errors'))} | {row['per_second']:.0f} | "
             f"{row['per_second'] / many[BARE]['per_second']:.2f} | {cells(row, ('p50', 'p99', 'cpu_ms'))} |"
         )
+    floor = many[NOTHING]["cpu_ms"] + many[BARE]["cpu_ms"]
+    lines += [
+        "",
+        f"gRPC alone, the messages with Envoy and the call to Triton, takes {floor:.2f} ms of CPU a request here: "
+        f"“{NOTHING}” and the client of “{BARE}”.",
+    ]
     lines += [
         "",
         f"Open loop, Poisson arrivals, {document['rate']:.0f} a second (70 % of what “{DOMAIN}” can do); "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from perf.load import Samples, at
 from perf.site import Site
 
+# As a rung's part: the process that measures, and asks.
+CLIENT = "client"
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -62,12 +65,18 @@ async def interleaved(site: Site, rungs: Mapping[str, Rung], rounds: int) -> dic
     for number in range(rounds):
         for name in list(rungs) if number % 2 == 0 else reversed(list(rungs)):
             rung = rungs[name]
-            before = site.cpu(rung.part) if rung.part else 0.0
+            before = _cpu(site, rung.part)
             series[name].rounds.append(await rung.ask(number))
             if rung.part:
-                series[name].cpu.append(site.cpu(rung.part) - before)
+                series[name].cpu.append(_cpu(site, rung.part) - before)
         print(f"round {number + 1} of {rounds} done", flush=True)
     return series
+
+
+def _cpu(site: Site, part: str | None) -> float:
+    if part is None:
+        return 0.0
+    return time.process_time() if part == CLIENT else site.cpu(part)
 
 
 def cells(row: Mapping[str, Any], names: Sequence[str]) -> str:
