@@ -134,6 +134,10 @@ def compare(pipeline: Pipeline, model: Model, other: Path, versions: dict[str, s
             (actual,) = session.run(["embedding"], given)
             expected = _pooled(pooling, states, padded.mask)[:, : model.dimension]
             expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+            # `max` and `min` would pass a NaN over.
+            for whose, values in (("ours", actual), ("Optimum's", expected)):
+                if not np.isfinite(values).all():
+                    raise ExportError(f"{model.name}: {whose} has NaN or infinity in {shapes[-1]}, {pooling} pooling")
             difference[pooling] = max(difference[pooling], float(np.abs(actual - expected).max()))
             cosine[pooling] = min(cosine[pooling], float((actual * expected).sum(axis=1).min()))
     return Compared(model.name, versions, rows, shapes, difference, cosine)

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from router.inference.bundle import Trunk
+from router.inference.bundle import Trunk, load_bundle
 from router.inference.windows import Windows
 
 Vectors = NDArray[np.float32]
@@ -37,7 +37,8 @@ class Pair:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Raises ValueError, with the line's number, for a line that is no object with texts `text` and `label`."""
+    """Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
+    texts `text` and `label`."""
 
     def row(document: Any) -> Row:
         text, label = document["text"], document["label"]
@@ -49,7 +50,8 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """Raises ValueError, with the line's number, for a line that is no object with texts `a`, `b`, number `label`."""
+    """Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
+    texts `a`, `b`, number `label`."""
 
     def pair(document: Any) -> Pair:
         first, second, label = document["a"], document["b"], document["label"]
@@ -62,8 +64,12 @@ def read_pairs(path: Path) -> list[Pair]:
 
 def _read(path: Path, made: Callable[[Any], Item]) -> list[Item]:
     items = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error
     # Not `splitlines`, which also splits at the Unicode separators that texts contain.
-    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
+    for number, line in enumerate(text.rstrip("\n").split("\n"), 1):
         try:
             items.append(made(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
@@ -74,8 +80,9 @@ def _read(path: Path, made: Callable[[Any], Item]) -> list[Item]:
 class Encoder:
     """One ONNX file on ONNX Runtime, one thread, one text at a time as at low load."""
 
-    def __init__(self, model: Path, described: Mapping[str, Any], tokenizer: str) -> None:
-        """described: the trunk as it stands in the bundle's manifest."""
+    def __init__(self, model: Path, described: Trunk | Mapping[str, Any], tokenizer: str) -> None:
+        """described: the trunk, or as it stands in the bundle's manifest."""
+        self.trunk = Trunk.model_validate(described)
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -84,7 +91,20 @@ class Encoder:
             str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
         )
         self.outputs = [output.name for output in self.session.get_outputs()]
-        self.windows = Windows(Trunk.model_validate(described), tokenizer.encode())
+        self.windows = Windows(self.trunk, tokenizer.encode())
+
+    @classmethod
+    def served(cls, repository: Path) -> Encoder:
+        """The first trunk of a repository, as it is served on CPU.
+
+        Raises FileNotFoundError where no model was exported.
+        """
+        bundle, tokenizers = load_bundle(repository / "bundle.json")
+        trunk = bundle.trunks[0]
+        model = repository / trunk.model / "1" / "model.onnx"
+        if not model.is_file():
+            raise FileNotFoundError(f"no model at {model}: `python -m export all` makes it")
+        return cls(model, trunk, tokenizers[trunk.name].decode())
 
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, Vectors]:
         """Without the padding that no row needs, as served on CPU; see `model.py` too."""

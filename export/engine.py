@@ -73,9 +73,14 @@ def copy(source: Path, repository: Path, progress: Callable[[str], None]) -> Non
     What differs in content is replaced, whatever the files' dates say: after a rollback the older file is the right
     one. What an earlier `copy` brought and ``source`` no longer has goes away, with the plans of models that are gone;
     other files stay. Whether a plan is current, `build` tells by its manifest.
+
+    Raises:
+        EngineError: ``source`` has no files: a mistyped path must not take everything away.
     """
     repository.mkdir(parents=True, exist_ok=True)
     files = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
+    if not files:
+        raise EngineError(f"{source}: there are no files to bring")
     for name in files:
         target = repository / name
         if not target.is_file() or sha256(target) != sha256(source / name):

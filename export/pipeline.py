@@ -104,6 +104,7 @@ class Pipeline:
         def make() -> None:
             from export import network
 
+            self._heads(model)
             network.save_program(network.Network(model, self.published(model), flavour), target)
 
         inputs = self._torch_inputs(model) | {"flavour": flavour}
@@ -139,6 +140,8 @@ class Pipeline:
 
     def outputs(self, model: Model) -> tuple[repository.Output, ...]:
         """The outputs in order, read from `config.json` and the heads' files: no weights are loaded."""
+        from export import head as head_file
+
         config = json.loads(self.source(model).config.read_text())
         if model.task == "embedding":
             found = [repository.Output("embedding", model.dimension or int(config["hidden_size"]))]
@@ -146,8 +149,7 @@ class Pipeline:
             found = [_classifier(model.output_name, model.task, model.labels, config, self.source(model))]
         for head in model.heads:
             if head.file is not None:
-                document = json.loads(head.file.read_text())
-                labels = tuple(document["labels"])
+                labels = head_file.load(head.file).labels
                 found.append(repository.Output(head.name, len(labels), labels, sha256=sha256(head.file)))
             else:
                 tuned = self._tuned(model, head.name)

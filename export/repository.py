@@ -21,6 +21,7 @@ TOKENIZER_CODE = CODE / "minilm_tokenizer" / "1" / "model.py"
 # Files of a trunk's version directory, by what they are for.
 CPU_GRAPH = "model.onnx"
 GPU_GRAPH = "gpu.onnx"
+ONNXRUNTIME_INSTANCES = 2
 GPU_PLAN = "gpu.json"
 TORCH_PROGRAM = "model.pt2"
 # NVIDIA's data-centre and workstation GPUs from Turing on. A plan fits one of them only.
@@ -257,8 +258,9 @@ def _onnxruntime(trunk: Trunk, checksum: str) -> str:
 # Checked against Triton's schema only: the server of the quickstart has no such backend.
 {_encoder(trunk, checksum)}backend: "onnxruntime"
 default_model_filename: "{CPU_GRAPH}"
-instance_group [ {{ count: {trunk.model.instances.cpu} kind: KIND_CPU }} ]
-# One thread each: more of them would wait in a loop for work. As many instances as there are cores serve most.
+# One thread each, because this backend's threads wait for work in a loop. As many instances as there are cores serve
+# most: raise `count`.
+instance_group [ {{ count: {max(ONNXRUNTIME_INSTANCES, trunk.model.instances.cpu)} kind: KIND_CPU }} ]
 {_parameter("intra_op_thread_count", "1")}{_parameter("inter_op_thread_count", "1")}{_warmup(trunk)}"""
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.encoder import read_rows
+from export.encoder import Encoder, read_rows
 from router.inference import load_bundle
-from router.inference.windows import Windows
 from router.signals.domain import (
     AFFINITY_FLOOR,
     DomainScorer,
@@ -182,28 +181,16 @@ def prototype(name: str, encode: Encode) -> Prototype:
 
 
 def local_encoder(repository: Path) -> tuple[Encode, tuple[str, ...]]:
-    """The served graph run in this process, batch 1 and padded to buckets as it is served; and the head's labels."""
-    import onnxruntime
-
-    bundle, tokenizers = load_bundle(repository / "bundle.json")
-    trunk = bundle.trunks[0]
+    """The served graph run in this process, one text at a time; and the head's labels."""
+    encoder = Encoder.served(repository)
+    trunk = encoder.trunk
     head = trunk.head(HEAD)
-    assert head is not None
-    windows = Windows(trunk, tokenizers[trunk.name])
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    session = onnxruntime.InferenceSession(repository / trunk.model / "1" / "model.onnx", options)
+    assert head is not None and trunk.embedding is not None
+    embedding, posterior = trunk.embedding.output, head.output
 
     def encode(texts: Sequence[str]) -> tuple[Array, Array]:
-        embeddings, posteriors = [], []
-        for text in texts:
-            batch = windows.batch(text)
-            feed = {trunk.inputs.ids: batch.ids, trunk.inputs.mask: batch.mask}
-            vectors, probabilities = session.run([trunk.embedding.output, head.output], feed)
-            pooled = vectors.mean(0)
-            embeddings.append(pooled / np.linalg.norm(pooled))
-            posteriors.append(probabilities.mean(0))
-        return np.stack(embeddings), np.stack(posteriors)
+        found = encoder.encode(texts)
+        return found[embedding] / np.linalg.norm(found[embedding], axis=1, keepdims=True), found[posterior]
 
     return encode, head.labels
 

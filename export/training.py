@@ -146,7 +146,7 @@ def train(
 
     The temperature comes from cross-validation (each row scored by a model that has not seen it), so that every row
     also trains the final model. features: texts to unit-length, concatenated features [texts, width]. delta: of the
-    trunk that made them, as `Head.training` keeps it.
+    trunk that made them, as `Head.training` keeps it; it has seen nine tenths of the rows, so the others alone count.
 
     Raises ValueError when a label is missing from the folds.
     """
@@ -174,7 +174,8 @@ def train(
     if delta:
         facts["delta"] = delta
     head = Head(name, data.labels, settings.features, layers, 1.0, {})
-    return finished(head, settings.method, facts, data.described(), data, logits)
+    unseen = data.held_back if delta else np.ones(len(x), np.bool_)
+    return finished(head, settings.method, facts, data.described(), data.of(unseen), logits[unseen])
 
 
 def finished(
@@ -234,11 +235,14 @@ def unit(features: Sequence[Vectors]) -> Vectors:
 
 
 def fit_linear(x: Vectors, y: Indices, weights: Floats, inverse_penalty: float, labels: int, seed: int = 0) -> Layer:
-    """Multinomial logistic regression; raises ValueError where a label has no row."""
+    """Multinomial logistic regression; raises ValueError where a label has no row, or it does not converge."""
     model = LogisticRegression(C=inverse_penalty, max_iter=2000, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("error", sklearn.exceptions.ConvergenceWarning)
-        model.fit(x, y, sample_weight=weights)
+        try:
+            model.fit(x, y, sample_weight=weights)
+        except sklearn.exceptions.ConvergenceWarning as warning:
+            raise ValueError(f"the regression with an inverse penalty of {inverse_penalty} found no end") from warning
     _check_labels(len(model.classes_), labels)
     return _both(Layer(model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)))
 

@@ -103,7 +103,10 @@ def main() -> None:
         case "scale":
             from perf import scale
 
-            gpu = dict(scale.gpu_time(text) for text in given.gpu or ())
+            try:
+                gpu = dict(scale.gpu_time(text) for text in given.gpu or ())
+            except ValueError:
+                parser.error("--gpu: TOKENS:MS:MS, as in 128:1.3:0.15")
             scale.run(given.requests, given.out, rates=given.rate or scale.RATES, p99=given.p99,
                       gpu={**scale.ASSUMED_GPU, **gpu})  # fmt: skip
         case "all":

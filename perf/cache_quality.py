@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from export.encoder import Encoder
 from router.cache.guard import difference
 from router.config.schema import CacheSettings
-from router.inference import load_bundle
-from router.inference.windows import Windows
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
@@ -50,25 +48,17 @@ class Judged:
 
 
 class Embedder:
-    """The exported encoder on ONNX Runtime: the same tokens, windows and padding as in service."""
+    """The encoder as it is served on CPU, without Triton."""
 
     def __init__(self, repository: Path) -> None:
         """Raises FileNotFoundError where no model was exported."""
-        bundle, tokenizers = load_bundle(repository / "bundle.json")
-        self._trunk = bundle.trunks[0]
-        self._windows = Windows(self._trunk, tokenizers[self._trunk.name])
-        model = repository / self._trunk.model / "1" / "model.onnx"
-        if not model.is_file():
-            raise FileNotFoundError(f"no model at {model}: `python -m export all` makes it")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._encoder = Encoder.served(repository)
+        assert self._encoder.trunk.embedding is not None
+        self._output = self._encoder.trunk.embedding.output
 
     def __call__(self, text: str) -> NDArray[np.float32]:
         """The embedding of ``text`` at unit length; several windows are averaged."""
-        batch = self._windows.batch(text)
-        given = {self._trunk.inputs.ids: batch.ids, self._trunk.inputs.mask: batch.mask}
-        vector = self._session.run([self._trunk.embedding.output], given)[0].mean(axis=0)
+        vector = self._encoder.encode([text])[self._output][0]
         return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 

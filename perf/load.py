@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import re
 import selectors
@@ -76,7 +77,7 @@ class Samples:
 def at(values: Sequence[float], quantile: float) -> float | None:
     """A quantile in [0, 1] of what was measured, by nearest rank; ``None`` of nothing."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * quantile))] if ordered else None
+    return ordered[max(0, math.ceil(len(ordered) * quantile) - 1)] if ordered else None
 
 
 def chat_bodies(prompts: Sequence[str], model: str) -> list[bytes]:

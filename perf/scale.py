@@ -247,6 +247,8 @@ ASSUMED_GPU = {16: Service(1.0, 0.05), 32: Service(1.0, 0.06), 64: Service(1.1, 
                256: Service(1.6, 0.30)}  # fmt: skip
 INSTANCES_A_GPU = 2
 BATCH = 8
+# As in `model_repository/minilm/1/model.py`.
+MOST_THREADS = 8
 RATES = (50, 100, 500, 1000, 2000, 5000)
 LIMITS = {"cpu": (60.0, 120.0), "gpu": (10.0, 20.0)}
 SHARE_CHECKED = 0.5
@@ -370,8 +372,8 @@ def one_machine(measured: Measured, cores: int) -> Model:
     """The machine that was measured: everything on its few cores."""
     return Model(
         lengths=_lengths(measured, measured.service), router_before=measured.router * 0.7,
-        router_after=measured.router * 0.3, threads=cores, largest_batch=BATCH, beside=measured.beside, cores=cores,
-        speed=measured.speed,
+        router_after=measured.router * 0.3, threads=min(cores, MOST_THREADS), largest_batch=BATCH,
+        beside=measured.beside, cores=cores, speed=measured.speed,
     )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def test_a_quantile_is_a_value_that_was_measured(values: list[float], quantile: 
 
 def test_quantiles_of_known_numbers() -> None:
     values = [float(number) for number in range(1000, 0, -1)]
-    assert (at(values, 0.5), at(values, 0.999), at(values, 1.0), at([], 0.5)) == (501.0, 1000.0, 1000.0, None)
+    assert (at(values, 0.5), at(values, 0.999), at(values, 1.0), at([], 0.5)) == (500.0, 999.0, 1000.0, None)
 
 
 def test_samples_follow_on_each_other() -> None:
