@@ -21,7 +21,7 @@ import orjson
 from router import plugins
 from router.answers import Answer
 from router.body import Body
-from router.cache.cache import Hit, Memo, Question, SemanticCache
+from router.cache.cache import Hit, Memo, Question, SemanticCache, may_read
 from router.completion import Completion
 from router.config import Loaded, leaves
 from router.config.schema import Decision, McpSettings, SemanticCachePlugin
@@ -202,7 +202,6 @@ class Pipeline:
                     self._idle.set()
 
     def _admit(self, request: Request) -> None:
-        self._metrics.waited.set(request.waited)
         if request.waited * 1000 <= self._overload.shed_after_ms:
             return
         self._behind.warn(ms=round(request.waited * 1000))
@@ -273,7 +272,7 @@ class Pipeline:
         asked = Asked(prompt, sent, request.headers, hurried)
         if repeat is not None and (reply := await self._repeated(asked, repeat)) is not None:
             return reply
-        if self.cache is not None and self._reads_ahead and self._open == 1:
+        if self.cache is not None and self._reads_ahead and self._open == 1 and may_read(request.headers):
             # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
             asyncio.get_running_loop().call_later(READ_AHEAD, self.cache.read_ahead, prompt)
         route = await self.decide(asked)

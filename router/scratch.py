@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TextIO
 
 # A file in it, which the owner holds locked: the kernel lets go of it with the process.
-_PREFIX, _LOCK = "triton-router-", "lock"
+# No name that others use: a directory with such a file in it is taken away.
+_PREFIX, _LOCK = "triton-router-", ".own-directory-lock"
 
 
 @contextmanager

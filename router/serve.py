@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +78,7 @@ class _Service:
     def __init__(self, path: Path, loaded: Loaded, place: Place, metrics_directory: Path | None) -> None:
         self._config = loaded.config.global_
         shared = share_metrics(metrics_directory) if metrics_directory is not None else None
-        metrics = Metrics()
+        metrics = self._metrics = Metrics()
         self._exposed = shared or metrics.registry
         bundle, tokenizers = load_bundle(place.bundle)
         self._generations = Generations(loaded, bundle, tokenizers, metrics, place.directory)
@@ -131,9 +131,10 @@ class _Service:
             _metrics(services.observability.metrics, self._exposed),
             _rest(services.api, self._app(services.api)),
             _background(self._generations.run(), self._discovery.run(), self._reloader.run()),
-            self._extproc(),
+            self._extproc(stop),
         ):
-            log.info("serving", extra={"fields": self._described()})
+            if not stop.is_set():
+                log.info("serving", extra={"fields": self._described()})
             await stop.wait()
             log.info("draining")
 
@@ -144,14 +145,14 @@ class _Service:
                 "warnings": len(self._reloader.current.warnings)}  # fmt: skip
 
     @asynccontextmanager
-    async def _extproc(self) -> AsyncIterator[None]:
+    async def _extproc(self, stop: asyncio.Event) -> AsyncIterator[None]:
         if self._workers:
             async with _background(*(worker.run() for worker in self._workers)):
-                await asyncio.gather(*(worker.ready.wait() for worker in self._workers))
+                await _first(stop.wait(), asyncio.gather(*(worker.ready.wait() for worker in self._workers)))
                 yield
             return
         async with self._generations.routing() as route:
-            server = ExtProcServer.of(route, self._config, 0)
+            server = ExtProcServer.of(route, self._config, 0, self._metrics)
             await server.start()
             try:
                 yield
@@ -181,6 +182,16 @@ class _Local:
             await self._before.drained()
         self._before = None
         await self._generations.forget_unused()
+
+
+async def _first(*work: Awaitable[object]) -> None:
+    """Until one of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 @asynccontextmanager

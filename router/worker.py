@@ -51,13 +51,14 @@ async def work() -> None:
     loaded = loads(start["text"], file=start["file"])
     bundle, tokenizers = load_bundle(Path(start["bundle"]))
     directory = Path(start["directory"]) if start["directory"] else None
-    generations = Generations(loaded, bundle, tokenizers, Metrics(), directory)
+    metrics = Metrics()
+    generations = Generations(loaded, bundle, tokenizers, metrics, directory)
     generations.know(_adapters(start["adapters"]))
     config = loaded.config.global_
     watch = asyncio.create_task(generations.run())
     # Standard output belongs to the talk with the supervisor.
     async with generations.routing(out=sys.stderr) as route:
-        server = ExtProcServer.of(route, config, start["port"] - config.services.extproc.port)
+        server = ExtProcServer.of(route, config, start["port"] - config.services.extproc.port, metrics)
         await server.start()
         _answer({"done": "start"})
         talk = asyncio.create_task(_obey(lines, generations))

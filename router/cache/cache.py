@@ -13,6 +13,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,7 +30,7 @@ from router.cache.scope import scope_of
 from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
 from router.dialects import ModelRequest
 from router.telemetry import Metrics
-from router.wording import read
+from router.wording import LONGEST, Wording, read
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class SemanticCache:
             decision=decision.name,
             threshold=_first(plugin.similarity_threshold, self.settings.similarity_threshold),
             ttl_seconds=_first(plugin.ttl_seconds, self.settings.ttl_seconds),
-            may_read=not control & {"no-cache", "no-store"},
+            may_read=may_read(headers),
             may_store="no-store" not in control,
         )
 
@@ -153,7 +154,13 @@ class SemanticCache:
 
     def read_ahead(self, prompt: str) -> None:
         """Read a question that may be compared soon, while there is nothing else to do."""
-        self._known(prompt)
+        # What is wrong with it is said where it matters. To asyncio's log the prompt would go with it.
+        with suppress(Exception):
+            self._reading(prompt)
+
+    def _reading(self, prompt: str) -> Wording | None:
+        """:func:`router.wording.read`, remembered; not for texts that it reads nothing of, which may be megabytes."""
+        return self._known(prompt) if len(prompt) <= LONGEST else None
 
     async def find(self, question: Question) -> Hit | None:
         """An answer that was given before. A store that is down is a miss."""
@@ -193,7 +200,7 @@ class SemanticCache:
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
         if not near:
             return "miss", None
-        difference_to = comparing(question.prompt, self._known)
+        difference_to = comparing(question.prompt, self._reading)
         for similarity, candidate in near:
             if difference_to(candidate.prompt) is None:
                 return "semantic", self._hit("semantic", similarity, candidate)
@@ -224,9 +231,11 @@ class SemanticCache:
         Raises:
             StoreUnavailable: the store could not.
         """
-        # What is left of a question that was removed must not stay either.
-        self._known.cache_clear()
-        return await self.store.purge(key=key, decision=decision)
+        try:
+            return await self.store.purge(key=key, decision=decision)
+        finally:
+            # Nothing of a question that was removed must stay. Not before: a lookup meanwhile would read it again.
+            self._known.cache_clear()
 
     async def close(self) -> None:
         """Let go of the store, and keep nothing more: answers may still be on their way to it."""
@@ -282,7 +291,7 @@ class Memo:
 
     def key(self, request: ModelRequest, body: bytes, headers: Mapping[str, str]) -> bytes | None:
         """Names a request of one caller; ``None`` if it must not be answered from memory."""
-        if controls(headers) & {"no-cache", "no-store"}:
+        if not may_read(headers):
             return None
         scope = self._cache.scope("user", headers)
         if scope is None:
@@ -310,6 +319,11 @@ def controls(headers: Mapping[str, str]) -> set[str]:
     """What the client asks of caches, in words such as `no-store`."""
     said = f"{headers.get('cache-control', '')},{headers.get('x-vsr-cache-control', '')}"
     return {word.strip() for word in said.lower().split(",")}
+
+
+def may_read(headers: Mapping[str, str]) -> bool:
+    """Whether the client takes an answer that was given before."""
+    return not controls(headers) & {"no-cache", "no-store"}
 
 
 def _first(own: float | None, general: float) -> float:

@@ -807,8 +807,8 @@ class ExtProcSettings(Section):
     )
     max_streams: int = Field(
         10_000, ge=1, le=1_000_000,
-        description="Most requests in a worker's hands, those included that wait for their backend's first byte; the "
-        "Envoy that `up` and `envoy` configure answers 503 beyond it.",
+        description="Most requests in a worker's hands on average, those included that wait for their backend's first "
+        "byte; the Envoy that `up` and `envoy` configure answers 503 beyond it times the workers.",
     )  # fmt: skip
     overload: OverloadSettings = Field(default_factory=OverloadSettings, description="Beyond what a worker can serve.")
     tls: ServerTls | None = Field(None, description="Serve over TLS; default: in the clear.")

@@ -8,20 +8,30 @@ in the same queue, and takes its time.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from time import monotonic
+
+from router.telemetry import Seldom
+
+log = logging.getLogger(__name__)
 
 # Seconds between two calls; about one millisecond of CPU each, and none while no request comes.
 INTERVAL = 0.1
 
 
 class Backlog:
-    """``ask`` makes one call to this worker; ``busy`` counts requests; ``clock`` gives seconds."""
+    """``ask`` makes one call to this worker; ``busy`` counts requests; ``tell`` hears each time how long they wait."""
 
     def __init__(
-        self, ask: Callable[[], Awaitable[object]], busy: Callable[[], int], clock: Callable[[], float] = monotonic
+        self,
+        ask: Callable[[], Awaitable[object]],
+        busy: Callable[[], int],
+        tell: Callable[[float], None],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._ask, self._busy, self._clock = ask, busy, clock
+        self._ask, self._busy, self._tell, self._clock = ask, busy, tell, clock
+        self._unknown = Seldom(log, "how long requests wait cannot be measured")
         self._last = self._before = 0.0
         self._asked: float | None = None
 
@@ -42,17 +52,18 @@ class Backlog:
             await asyncio.sleep(INTERVAL)
             if (now := self._busy()) == seen and self._last < INTERVAL:
                 self._last = self._before = 0.0
-                continue
+            else:
+                await self._measure()
             seen = now
-            await self._measure()
+            self._tell(self.seconds)
 
     async def _measure(self) -> None:
         asked = self._asked = self._clock()
         try:
             await self._ask()
             took = self._clock() - asked
-        except Exception:
-            # Only while the server stops: nothing is known then.
+        except Exception as error:
+            self._unknown.warn(reason=type(error).__name__)
             took = 0.0
         finally:
             self._asked = None

@@ -32,6 +32,7 @@ from router.extproc.phases import (
 from router.extproc.tls import server_credentials
 from router.pipeline import Forward, Observer, Outcome, Reply, Request
 from router.scratch import own_directory
+from router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class ExtProcServer:
     ``route`` is asked once a request; what it raises becomes a 500 in the API's shape. ``max_body_bytes`` limits
     request bodies (413 beyond it) and gRPC messages. Port 0 takes a free one. With ``tls`` the port speaks TLS only;
     ``health_port`` serves health alone, in the clear. ``join_gateway`` makes an Envoy that traces the caller: its call
-    says of which of its spans this is a part.
+    says of which of its spans this is a part. ``waits`` hears for how many seconds requests wait to be taken up.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ExtProcServer:
         tls: ServerTls | None = None,
         health_port: int | None = None,
         join_gateway: bool = False,
+        waits: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._route = route
         self._host = host
@@ -75,7 +77,7 @@ class ExtProcServer:
         self._server: Any = None
         self._health_server: Any = None
         self._open = self._taken = 0
-        self._backlog = Backlog(self._ask_itself, lambda: self._taken)
+        self._backlog = Backlog(self._ask_itself, lambda: self._taken, waits)
         self._around = contextlib.AsyncExitStack()
         self._itself: Any = None
         self._writing: set[asyncio.Task[None]] = set()
@@ -84,7 +86,9 @@ class ExtProcServer:
         self._idle.set()
 
     @classmethod
-    def of(cls, route: Callable[[Request], Awaitable[Outcome]], config: Global, index: int) -> ExtProcServer:
+    def of(
+        cls, route: Callable[[Request], Awaitable[Outcome]], config: Global, index: int, metrics: Metrics
+    ) -> ExtProcServer:
         """The server of worker ``index``, counted from 0, as the configuration has it."""
         settings = config.services.extproc
         return cls(
@@ -95,6 +99,7 @@ class ExtProcServer:
             tls=settings.tls,
             health_port=settings.health_port + index if settings.health_port is not None else None,
             join_gateway=config.services.observability.tracing.enabled,
+            waits=metrics.waited.set,
         )
 
     @property
@@ -141,10 +146,16 @@ class ExtProcServer:
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
 
     async def _listen_to_itself(self) -> None:
-        """A second address, for :class:`Backlog` alone: a directory that nobody else can enter, whatever TLS asks."""
-        directory = self._around.enter_context(own_directory())
-        address = f"unix:{directory}/itself"
-        self._server.add_insecure_port(address)
+        """A second address, for :class:`Backlog` alone: a directory that nobody else can enter, whatever TLS asks.
+
+        Where temporary files cannot be written, or their path is too long for a socket, nothing else is lost.
+        """
+        try:
+            address = f"unix:{self._around.enter_context(own_directory())}/itself"
+            self._server.add_insecure_port(address)
+        except (OSError, RuntimeError) as error:
+            log.warning("how long requests wait is not measured: %s", error)
+            return
         channel = await self._around.enter_async_context(grpc.aio.insecure_channel(address))
         self._itself = health_pb2_grpc.HealthStub(channel)
         measuring = asyncio.create_task(self._backlog.run())

@@ -348,7 +348,7 @@ def ext_proc_cluster(
 ) -> Cluster:
     """The router's workers, each under its own address: Envoy balances streams, the kernel would not.
 
-    ``max_streams`` is how many each may have open.
+    ``max_streams`` times their number is how many they may have open together.
     """
     ejection = OutlierDetection(
         split_external_local_origin_errors=True,

@@ -53,7 +53,8 @@ class Metrics:
             multiprocess_mode="livemin",
         )
         self.encoder_limit = Gauge(
-            "router_encoder_limit", "Calls to the encoder that may be in flight at once, all workers together.",
+            "router_encoder_limit", "Calls to the encoder that may be in flight at once, all processes together: "
+            "workers, and beside several of them the one that serves REST.",
             ["trunk"], registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self.upstream_seconds = Histogram(

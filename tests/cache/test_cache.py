@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,13 @@ async def test_clients_can_ask_for_a_fresh_answer_or_leave_no_trace(cache: Seman
         silent = asked(cache, "Something else?", headers={**ADA, header: "no-store"})
         await kept(cache, silent)
         assert await cache.store.size() == 1
+
+
+def test_a_text_of_which_nothing_is_read_is_not_remembered(cache: SemanticCache) -> None:
+    text = "x" * 100_000
+    known = sys.getrefcount(text)
+    cache.read_ahead(text)
+    assert sys.getrefcount(text) == known
 
 
 async def test_an_answer_lives_as_long_as_it_was_given(cache: SemanticCache, clock: Clock) -> None:

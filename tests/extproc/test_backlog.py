@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 
 import grpc
+import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from serving import eventually, serving
@@ -40,9 +43,13 @@ def calls_that_take(clock: list[float], *seconds: float) -> Callable[[], Awaitab
     return ask
 
 
+def nobody(seconds: float) -> None:
+    """Hears how long requests wait, and does nothing."""
+
+
 async def test_a_pause_is_no_queue() -> None:
     clock, busy = [0.0], count()
-    backlog = Backlog(calls_that_take(clock, 0.001, 3.0), lambda: next(busy), lambda: clock[0])
+    backlog = Backlog(calls_that_take(clock, 0.001, 3.0), lambda: next(busy), nobody, lambda: clock[0])
     async with measuring(backlog):
         await eventually(lambda: clock[0] > 3.0)
     assert backlog.seconds == 0.001
@@ -50,7 +57,7 @@ async def test_a_pause_is_no_queue() -> None:
 
 async def test_a_queue_that_stands_is_seen_before_the_second_call_is_back() -> None:
     clock, busy = [0.0], count()
-    backlog = Backlog(calls_that_take(clock, 0.4), lambda: next(busy), lambda: clock[0])
+    backlog = Backlog(calls_that_take(clock, 0.4), lambda: next(busy), nobody, lambda: clock[0])
     async with measuring(backlog):
         await eventually(lambda: clock[0] == 0.4)
         await asyncio.sleep(0.2)  # the second call is out
@@ -67,11 +74,13 @@ async def test_an_idle_worker_does_not_ask_itself() -> None:
         nonlocal asked
         asked += 1
 
-    backlog = Backlog(ask, lambda: 7)
+    told: list[float] = []
+    backlog = Backlog(ask, lambda: 7, told.append)
     async with measuring(backlog):
         await asyncio.sleep(0.35)
     assert asked == 0
     assert backlog.seconds == 0.0
+    assert told and set(told) == {0.0}
 
 
 async def test_a_call_that_fails_says_nothing() -> None:
@@ -80,7 +89,7 @@ async def test_a_call_that_fails_says_nothing() -> None:
     async def ask() -> None:
         raise OSError
 
-    backlog = Backlog(ask, lambda: next(busy))
+    backlog = Backlog(ask, lambda: next(busy), nobody)
     async with measuring(backlog):
         await asyncio.sleep(0.35)
     assert backlog.seconds == 0.0
@@ -94,16 +103,39 @@ def request() -> list[bytes]:
     return [head.SerializeToString(), body.SerializeToString()]
 
 
+async def test_a_path_too_long_for_a_socket_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    async def forward(request: Request) -> Outcome:
+        return Forward({}, request.body)
+
+    async with serving(forward) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.stream_stream(f"/{SERVICE}/Process")()
+        for message in request():
+            await call.write(message)
+            assert await call.read() is not grpc.aio.EOF
+        call.cancel()
+    assert "how long requests wait is not measured" in caplog.text
+
+
 async def test_requests_are_told_how_long_others_wait() -> None:
     """Streams come faster than a busy loop serves them; when they are through, nobody waits."""
     waited: list[float] = []
+    told: list[float] = []
 
     async def slow(request: Request) -> Outcome:
         waited.append(request.waited)
         time.sleep(0.05)  # CPU, as far as the event loop can tell
         return Forward({}, request.body)
 
-    async with serving(slow) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with (
+        serving(slow, waits=told.append) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
 
         async def ask() -> None:
             call = channel.stream_stream(f"/{SERVICE}/Process")()
@@ -124,6 +156,8 @@ async def test_requests_are_told_how_long_others_wait() -> None:
         assert waited == [0.0]
         await come(80)
         assert max(waited) > 0.05
+        assert max(told) > 0.05
         await asyncio.sleep(0.5)
+        assert told[-1] == 0.0
         await come(1)
         assert waited[-1] < 0.05

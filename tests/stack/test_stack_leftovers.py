@@ -89,6 +89,7 @@ def test_the_next_one_takes_away_what_a_killed_one_left_and_nothing_else(serve: 
     living = serve(1)
     living.wait()
     (killed.temporary / "triton-router-of-somebody").mkdir()
+    (killed.temporary / "triton-router-of-somebody" / "lock").touch()
     kept = killed.left() - dead
     assert len(dead) == 1 and len(kept) == 2
     killed.process.kill()
