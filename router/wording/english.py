@@ -777,8 +777,8 @@ FRAMES = Phrases(
     what be some good, what be some great, what be some nice > ?what
     give i some good, suggest some good, recommend some good, list some good, name some good > ?list
     tell i some good, show i some good, can you give i some good, can you suggest some good > ?list
-    can you recommend some good, can you name some good, what would be a good, what will be a good > ?what good
-    what would be, what will be > ?what
+    can you recommend some good, can you name some good > ?what good
+    what would be a good, what would be a great, what would be a nice > ?what good
     give i a summary of, write a summary of, provide a summary of, what be a summary of > summarize
     make a summary of, create a summary of, can you give i a summary of, give a summary of > summarize
     i need a summary of, provide i with a summary of, a summary of, write i a summary of > summarize

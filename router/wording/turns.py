@@ -12,13 +12,15 @@ from router.wording import english
 
 Turned = tuple[str, list[str]]
 
-# "Who is the inventor of it" is who invented it: by noun the verb, and whether that is told of the past.
+# "Who is the inventor of it" is who invented it: by noun the verb, and whether that is told of the past whatever the
+# question says. It is not where somebody can be now what another one was before: who directs the CIA, and who did.
 AGENTS = {
     "author": ("write", True), "inventor": ("invent", True), "founder": ("found", True), "creator": ("create", True),
-    "director": ("direct", True), "composer": ("compose", True), "discoverer": ("discover", True),
-    "painter": ("paint", True), "designer": ("design", True), "builder": ("build", True), "winner": ("win", True),
-    "developer": ("develop", True), "owner": ("own", False), "publisher": ("publish", True),
-    "producer": ("produce", True), "killer": ("kill", True), "singer": ("sing", False), "maker": ("make", False),
+    "composer": ("compose", True), "discoverer": ("discover", True), "painter": ("paint", True),
+    "builder": ("build", True), "killer": ("kill", True), "director": ("direct", False), "designer": ("design", False),
+    "winner": ("win", False), "developer": ("develop", False), "owner": ("own", False),
+    "publisher": ("publish", False), "producer": ("produce", False), "singer": ("sing", False),
+    "maker": ("make", False),
 }  # fmt: skip
 # What takes a time. Of a bridge or a race "how long" asks something else.
 EVENTS = frozenset(

@@ -58,7 +58,7 @@ class Word(NamedTuple):
 
     @property
     def cardinal(self) -> bool:
-        return self.form.startswith("#") and self.form[-1].isdigit()
+        return self.form.startswith("#") and self.form[-1].isdecimal()
 
 
 NOTHING = Word("", "")
@@ -119,7 +119,7 @@ def _words(text: str, formula: bool) -> list[Word]:
             # Words that are talked about are no grammar: "was" and "the" count.
             if token not in _SILENT_MARKS:
                 words.append(Word('"' + token.lower(), token.lower()))
-        elif token[0].isdigit() or (token[0] == "-" and len(token) > 1):
+        elif token[0].isdecimal() or (token[0] == "-" and len(token) > 1):
             words.append(Word("#" + token.replace(",", ""), token))
         elif token[0].isalpha() or len(token) > 1:
             before = words[-1] if words else NOTHING
@@ -127,7 +127,7 @@ def _words(text: str, formula: bool) -> list[Word]:
                 token,
                 after_number=before.number or before.written == "/" or before.form == "degree",
                 inside=not shouted and bool(words) and before.form != ".",
-                glued=start > 0 and text[start - 1].isdigit(),
+                glued=start > 0 and text[start - 1].isdecimal(),
             )
             if spelled[0].form == "":
                 words[-1] = Word(before.form + spelled[0].written, before.written)
@@ -275,7 +275,9 @@ def _dates(words: list[Word]) -> list[Word]:
         before = result[-1] if result else NOTHING
         after = words[place + 1] if place + 1 < len(words) else NOTHING
         month = _month(word, before, after)
-        if month and (before.ordinal or (before.cardinal and before.form[1:].isdigit() and int(before.form[1:]) <= 31)):
+        if month and (
+            before.ordinal or (before.cardinal and before.form[1:].isdecimal() and int(before.form[1:]) <= 31)
+        ):
             result[-1:] = (Word(month, written), Word(before.form.removesuffix("th"), before.written))
         elif word.ordinal and before.form in MONTHS:
             result.append(Word(form.removesuffix("th"), written))

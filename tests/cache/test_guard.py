@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.cache.guard import difference
+from router.wording import read
 
 APART = [
     ("Is aspirin safe for children?", "Is aspirin not safe for children?", "negation"),
@@ -25,6 +26,7 @@ APART = [
     ("Who founded the company Siemens?", "Who founded the company Bosch?", "name"),
     ("How do I make bread?", "Why do I make bread?", "content"),
     ("What is printed?\nfor i in x:\n    a()\n    b()", "What is printed?\nfor i in x:\n    a()\nb()", "text"),
+    ("How many are 10² million?", "How many are 10³ million?", "content"),
     ("What is printed? print('a  b' == 'a b')", "What is printed? print('a b' == 'a b')", "text"),
 ]
 ALIKE = [
@@ -33,6 +35,7 @@ ALIKE = [
     ("Which dogs are good with children", "Which dog is good with children?"),
     ("Can two people share it?", "can 2 people share it"),
     ("Why doesn’t it start?", "Why does it not start?"),
+    ("Who was the director of the film?", "Who directed the film?"),
 ]
 
 
@@ -51,6 +54,28 @@ def test_politeness_and_spelling_do_not(earlier: str, now: str) -> None:
 def test_it_is_symmetric_and_never_fails(one: str, other: str) -> None:
     assert (difference(one, other) is None) is (difference(other, one) is None)
     assert difference(one, one) is None
+
+
+# Superscripts and circled digits are none to `int` and `Decimal`.
+NUMBERS = st.text("12²①½٣.,-", min_size=1, max_size=3)
+COUNTED = st.sampled_from("million hundred March may Sep th s kg ms ° degree dollar % twenty second".split())  # noqa: SIM905
+AMOUNTS = st.tuples(NUMBERS, st.sampled_from((" ", "")), COUNTED).map("".join)
+WORDS = st.sampled_from("the of per hour $ / one twice first half over at most not more than ? .".split())  # noqa: SIM905
+
+
+@given(
+    st.one_of(
+        st.text(),
+        AMOUNTS.map("What is {}?".format),
+        st.lists(st.one_of(AMOUNTS, NUMBERS, WORDS), max_size=6).map(lambda words: " ".join(("What is", *words))),
+    )
+)
+@example("Does Anna Mears pay 10² million to us?")
+@example("Is it open on ² March?")
+@example("Is it the ②th of March?")
+def test_any_text_can_be_read(text: str) -> None:
+    wording = read(text)
+    assert wording is None or all(isinstance(word, str) for word in wording.flat())
 
 
 @given(st.text("abcde 123"))

@@ -11,9 +11,9 @@ from router.wording import near
 GROUPS = [group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)]
 # Of words that set questions apart, those that say the same, or that have another sense which is meant here.
 SAME_ANYHOW = {
-    ("stop", "quit"), ("stop", "prevent"), ("avoid", "prevent"), ("avoid", "avert"), ("best", "top"),
+    ("stop", "quit"), ("avoid", "prevent"), ("best", "top"),
     ("usually", "typically"), ("lower", "reduce"), ("lower", "decrease"), ("lower", "bring down"), ("fall", "drop"),
-    ("newest", "latest"), ("newest", "most recent"), ("in", "of"), ("on", "about"), ("on", "regarding"),
+    ("newest", "latest"), ("newest", "most recent"),
     ("yard", "garden"), ("yard", "backyard"), ("right", "correct"), ("right", "proper"), ("right", "appropriate"),
     ("right", "suitable"), ("right", "correctly"), ("right", "properly"),
 }  # fmt: skip
