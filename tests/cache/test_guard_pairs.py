@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 ROWS = [json.loads(line) for line in (HERE / "minimal_pairs.jsonl").read_text().splitlines()]
 PARAPHRASES = [json.loads(line) for line in (HERE / "paraphrases.jsonl").read_text().splitlines()]
 # Other words and constructions than the question's: the first were written before the guard was widened, the second
-# after that. No word of the lists was read off them.
+# after that. No word of the lists was read off them, but a few phrases came back that a later pruning had lost.
 FRESH = [json.loads(line) for line in (HERE / "fresh.jsonl").read_text().splitlines()]
 BLIND = [json.loads(line) for line in (HERE / "blind.jsonl").read_text().splitlines()]
 LOOK_ALIKES = [json.loads(line) for line in (HERE / "look_alikes.jsonl").read_text().splitlines()]
