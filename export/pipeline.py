@@ -6,17 +6,21 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from export import delta, repository, source
 from export.checksums import Steps, sha256
 from export.delta import Delta
 from export.manifest import Model
+from router.inference.bundle import Trunk
+from router.inference.windows import Windows
 
 if TYPE_CHECKING:
     from export.encoder import Encoder, Vectors
@@ -26,6 +30,8 @@ Platform = Literal["cpu", "gpu", "torch"]
 
 # A change in one of these modules changes what the step makes.
 _CODE = Path(__file__).parent
+# Of these prompts every so many-th says how large activations ordinarily are.
+ORDINARY, EVERY = _CODE / "prompts" / "user_train.jsonl", 10
 
 
 class ExportError(Exception):
@@ -217,7 +223,7 @@ class Pipeline:
         if model.precision.cpu == "int8":
             target = self._place(model) / "features.int8.onnx"
             inputs |= self._quantizer_inputs()
-            make = lambda: precision.quantize(plain, target)  # noqa: E731
+            make = lambda: precision.quantize(plain, target, self._ordinary(model))  # noqa: E731
             made = self._step(f"{model.name}, features in int8", target, inputs, make)
         encoder = Encoder(made, self._trunk_for_router(model), self.tokenizer(model))
 
@@ -321,7 +327,9 @@ class Pipeline:
         target = self._place(model) / "encoder.int8.onnx"
         status = plain.stat()
         inputs = {"plain": [status.st_size, status.st_mtime_ns]} | self._quantizer_inputs()
-        return self._step(f"{model.name}, int8", target, inputs, lambda: precision.quantize(plain, target))
+        return self._step(
+            f"{model.name}, int8", target, inputs, lambda: precision.quantize(plain, target, self._ordinary(model))
+        )
 
     def _bert_inputs(self, model: Model) -> dict[str, Any]:
         found = self.source(model)
@@ -351,7 +359,21 @@ class Pipeline:
         }
 
     def _quantizer_inputs(self) -> dict[str, Any]:
-        return {"precision": sha256(_CODE / "precision.py"), "onnxruntime": version("onnxruntime")}
+        return {
+            "precision": sha256(_CODE / "precision.py"),
+            "texts": sha256(ORDINARY),
+            "onnxruntime": version("onnxruntime"),
+        }
+
+    def _ordinary(self, model: Model) -> Iterator[dict[str, Any]]:
+        """Prompts as people type them, tokenized for ``model``, one at a time and without padding."""
+        from export.encoder import read_rows
+
+        trunk = Trunk.model_validate(self._trunk_for_router(model))
+        windows = Windows(trunk, self.tokenizer(model).encode())
+        for row in read_rows(ORDINARY)[::EVERY]:
+            tokens = windows.rows(row.text)[0]
+            yield {"input_ids": np.asarray([tokens], np.int64), "attention_mask": np.ones((1, len(tokens)), np.int64)}
 
 
 def _with_precision(model: Model, precision: str | None) -> Model:

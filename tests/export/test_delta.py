@@ -196,7 +196,7 @@ def test_a_fork_in_half_precision_and_in_int8(tiny_bert: TinyBert, tmp_path: Pat
         np.testing.assert_allclose(value, half[name], atol=2e-2)
     plain = tmp_path / "plain.onnx"
     onnx.save(graph.build(tiny_bert.weights, tiny_bert.config, [topic()], delta=change), plain)
-    precision.quantize(plain, tmp_path / "int8.onnx")
+    precision.quantize(plain, tmp_path / "int8.onnx", [])
     kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
     assert kinds.count("MatMulInteger") == 4 * (LAYERS + 1), "the forked layers are quantized too"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
@@ -152,11 +154,10 @@ def test_unknown_features_are_refused(tiny_bert: TinyBert, feature: str) -> None
 def test_int8_quantizes_the_encoder_and_leaves_the_head(
     session: ort.InferenceSession, tiny_bert: TinyBert, head: Head, tmp_path: Any
 ) -> None:
-    import onnx
 
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
     onnx.save(graph.build(tiny_bert.weights, tiny_bert.config, [head]), plain)
-    precision.quantize(plain, small)
+    precision.quantize(plain, small, [])
     model = onnx.load(small)
     kinds = [node.op_type for node in model.graph.node]
     assert kinds.count("MatMulInteger") == 4 * LAYERS
@@ -172,3 +173,28 @@ def test_int8_quantizes_the_encoder_and_leaves_the_head(
     expected = run(session, ids, mask)["embedding"]
     actual = run(ort.InferenceSession(small, providers=["CPUExecutionProvider"]), ids, mask)["embedding"]
     assert (expected * actual).sum(axis=1).min() > 0.99
+
+
+def test_int8_bears_channels_that_are_much_larger_than_the_rest(tmp_path: Path) -> None:
+    """One channel is a hundred times the others, and counts no more: its weights are a hundredth of theirs."""
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((16, 8)).astype(np.float32)
+    weight[3] /= 100
+    asked = [generator.standard_normal((1, 5, 16)).astype(np.float32) for _ in range(20)]
+    for x in asked:
+        x[..., 3] *= 100
+    shapes = [onnx.helper.make_tensor_value_info(*each) for each in
+              (("x", 1, ["batch", "length", 16]), ("y", 1, ["batch", "length", 8]))]  # fmt: skip
+    node = onnx.helper.make_node("MatMul", ["x", "weight"], ["y"], name="layer.0.dense")
+    made = onnx.helper.make_graph(
+        [node], "dense", shapes[:1], shapes[1:], [onnx.numpy_helper.from_array(weight, "weight")]
+    )
+    plain = tmp_path / "plain.onnx"
+    onnx.save(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10), plain)
+
+    def furthest(texts: list[dict[str, Any]]) -> float:
+        precision.quantize(plain, tmp_path / "int8.onnx", texts)
+        session = ort.InferenceSession(tmp_path / "int8.onnx", providers=["CPUExecutionProvider"])
+        return max(float(np.abs(session.run(["y"], {"x": x})[0] - x @ weight).max()) for x in asked)
+
+    assert furthest([{"x": x} for x in asked[:10]]) < furthest([]) / 5
