@@ -29,7 +29,7 @@ EXAMPLES = [
     ("What are the side effects of ibuprofen?", "health", QUICK),
     ("How does raising interest rates slow down inflation?", "economics", QUICK),
     ("Why did the Roman Empire fall?", "history", QUICK),
-    ("Is it ever right to lie to protect someone?", "philosophy", QUICK),
+    ("Is it morally wrong to lie in order to protect someone?", "philosophy", QUICK),
     ("Write a short birthday poem for my sister who loves hiking.", "other", QUICK),
 ]
 
