@@ -730,7 +730,7 @@ class InferenceSettings(Section):
         True, description="Find out from the times of calls how many Triton can bear, up to `max_in_flight`."
     )
     tolerated_slowdown: float = Field(
-        10, ge=1.2, le=100,
+        20, ge=1.2, le=100,
         description="How many times as long as on an idle Triton calls may take on average, before fewer go out.",
     )  # fmt: skip
 
