@@ -54,7 +54,7 @@ class BareTriton:
             for number in range(requests // connections):
                 given = inputs[(offset * 7 + number) % len(inputs)]
                 sent = loop.time()
-                await self._client.infer(self._model, given, outputs=self._outputs, client_timeout=60)
+                await self._infer(given)
                 samples.at.append(sent - began)
                 samples.ms.append((loop.time() - sent) * 1000)
                 samples.statuses[200] += 1
@@ -62,6 +62,13 @@ class BareTriton:
         await asyncio.gather(*(one(number) for number in range(connections)))
         samples.seconds = loop.time() - began
         return samples
+
+    async def ask(self, number: int) -> None:
+        """One call, with the prompt of that number."""
+        await self._infer(self._inputs[number % len(self._inputs)])
+
+    async def _infer(self, given: list[Any]) -> None:
+        await self._client.infer(self._model, given, outputs=self._outputs, client_timeout=60)
 
     async def close(self) -> None:
         await self._client.close()

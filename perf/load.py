@@ -107,8 +107,17 @@ def run_precisely(main: Awaitable[Result]) -> Result:
         return runner.run(awaited())
 
 
-async def closed_loop(port: int, bodies: Sequence[bytes], connections: int, requests: int) -> Samples:
-    """``requests`` in all over ``connections`` kept-alive connections, each sending as soon as it was answered."""
+async def closed_loop(
+    port: int,
+    bodies: Sequence[bytes],
+    connections: int,
+    requests: int,
+    ahead: Callable[[int], Awaitable[object]] | None = None,
+) -> Samples:
+    """``requests`` in all over ``connections`` kept-alive connections, each sending as soon as it was answered.
+
+    ``ahead`` is awaited with a request's number before it is sent, and not counted.
+    """
     samples = Samples()
     loop = asyncio.get_running_loop()
     share, began = requests // connections, loop.time()
@@ -117,6 +126,8 @@ async def closed_loop(port: int, bodies: Sequence[bytes], connections: int, requ
         async with _Connection(port) as connection:
             await connection.open()
             for number in range(offset, offset + share):
+                if ahead is not None:
+                    await ahead(number)
                 sent = loop.time()
                 await connection.ask(bodies[number % len(bodies)], sent, began, samples)
 

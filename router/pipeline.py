@@ -283,7 +283,7 @@ class Pipeline:
         changes = plugins.apply(plugged, sent, request.headers, model)
         if isinstance(changes, plugins.Completion):
             self._timed(route, started, parsed, decided)
-            return self._made_here(asked, route, changes, "fast_response", {})
+            return self._made_here(asked, route, changes, "fast_response", self._answer_headers(asked, route))
         asks_usage = self._asks_usage(sent)
         body = _rewritten(sent, route)
         question = self._question(asked, route, body)
@@ -292,24 +292,25 @@ class Pipeline:
         if question is not None:
             route.stages["cache"] = rewritten, perf_counter()
         self._timed(route, started, parsed, decided)
+        answer = self._answer_headers(asked, route)
         if question is not None and repeat is not None and self._memo is not None and _decided_in_full(route):
-            self._memo.note(repeat, question.exact, model, self._answer_headers(asked, route))
+            self._memo.note(repeat, question.exact, model, answer)
         if hit is not None:
             answered = sent.answer(hit.text, model, hit.usage)
-            return self._made_here(asked, route, answered, "cache", _cache_headers(hit))
+            return self._made_here(asked, route, answered, "cache", answer | _cache_headers(hit))
         replay = self._record(asked, route, "routed")
-        headers, answer = changes.set | _upstream(route.selection), self._answer_headers(asked, route)
+        headers, added = changes.set | _upstream(route.selection), {}
         if replay is not None:
-            answer["x-vsr-replay-id"] = replay
+            added["x-vsr-replay-id"] = replay
         if question is not None:
-            answer["x-vsr-cache-hit"] = "miss"
+            added["x-vsr-cache-hit"] = "miss"
             if question.may_store:
-                answer["x-vsr-cache-key"] = question.exact
+                added["x-vsr-cache-key"] = question.exact
         if question is not None or asks_usage:
             # A compressed answer could not be read.
             headers["accept-encoding"] = "identity"
         observer = self._observer(route.selection, sent, question, conceal=asks_usage)
-        return Forward(headers, body, answer, tuple(changes.remove), observer, route)
+        return Forward(headers, body, answer | added, tuple(changes.remove), observer, route)
 
     async def _repeated(self, asked: Asked, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
@@ -342,7 +343,7 @@ class Pipeline:
         replay = self._record(asked, route, path)
         made = {"x-vsr-replay-id": replay} if replay is not None else {}
         made |= {"content-type": answer.content_type, "x-vsr-response-path": path}
-        return Reply(200, answer.body, self._answer_headers(asked, route) | made | dict(headers), route)
+        return Reply(200, answer.body, {**headers, **made}, route)
 
     def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
         """What the cache is asked, if the decision has one."""
