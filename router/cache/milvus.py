@@ -100,6 +100,9 @@ class MilvusStore:
             self._beside(self._sweep())
 
     async def purge(self, *, key: str | None = None, decision: str | None = None) -> int:
+        if key is not None and not _is_hex(key):
+            # Whoever purges may write anything, and no entry has such a key.
+            return 0
         conditions = [f"key == {_hex(key)}"] if key is not None else []
         if decision is not None:
             conditions.append(f'decision == "{_digest(decision)}"')
@@ -258,9 +261,13 @@ def _lost(error: Exception) -> bool:
 
 def _hex(text: str) -> str:
     """``text`` as a literal of an expression. Raises ValueError if it is more than hex digits."""
-    if not all(digit in "0123456789abcdef" for digit in text):
+    if not _is_hex(text):
         raise ValueError("a key that is not hexadecimal")
     return f'"{text}"'
+
+
+def _is_hex(text: str) -> bool:
+    return all(digit in "0123456789abcdef" for digit in text)
 
 
 def _digest(decision: str) -> str:

@@ -218,6 +218,13 @@ async def test_purge_by_key_by_decision_and_of_all(store: Store) -> None:
     assert await store.size() == 1
 
 
+@pytest.mark.parametrize("key", ["FAQ", "", 'a" or key != "'])
+async def test_whoever_purges_may_write_any_key(store: Store, key: str) -> None:
+    await store.put(entry(1))
+    assert await store.purge(key=key) == 0
+    assert await store.size() == 1
+
+
 async def test_a_thousand_entries(store: Store) -> None:
     random = np.random.default_rng(7)
     rows = random.standard_normal((1000, DIMENSION)).astype(np.float32)
