@@ -149,6 +149,9 @@ class Worker:
         self._adapters: dict[str, list[str]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._one_question = asyncio.Lock()
+        # Answers that a process owes: those to questions that were given up come before that to the next one.
+        self._asked: asyncio.subprocess.Process | None = None
+        self._owed = 0
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -271,9 +274,16 @@ class Worker:
             process = self._process
             if process is None or process.stdout is None:
                 return {}
+            if process is not self._asked:
+                self._asked, self._owed = process, 0
             self._send(message)
+            self._owed += 1
+            line = b""
             try:
-                line = await asyncio.wait_for(process.stdout.readline(), ANSWER_WITHIN)
+                async with asyncio.timeout(ANSWER_WITHIN):
+                    while self._owed:
+                        line = await process.stdout.readline()
+                        self._owed -= 1
             except TimeoutError:
                 raise Rejected(f"the worker on port {self.port} does not answer") from None
             if not line:

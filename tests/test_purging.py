@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+import router.worker
 from router.api import create_app
 from router.cache.entry import StoreUnavailable
 from router.config import loads
 from router.generations import Generations
 from router.inference import load_bundle
+from router.reload import Rejected
 from router.telemetry import Metrics
 from router.worker import Worker
 
@@ -44,22 +49,40 @@ async def test_over_rest() -> None:
     assert answer.json()["error"]["code"] == "cache_unavailable"
 
 
-async def test_in_a_worker(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def running_worker(directory: Path, text: str = CONFIG) -> AsyncIterator[Worker]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    loaded = loads(CONFIG.replace("PORT", str(port)))
-    worker = Worker(port, loaded, bundle=BUNDLE, directory=None, metrics_directory=tmp_path)
+    loaded = loads(text.replace("PORT", str(port)))
+    worker = Worker(port, loaded, bundle=BUNDLE, directory=None, metrics_directory=directory)
     running = asyncio.create_task(worker.run())
     try:
         await asyncio.wait_for(worker.ready.wait(), 60)
+        yield worker
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_in_a_worker(tmp_path: Path) -> None:
+    async with running_worker(tmp_path) as worker:
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match="connection"):
                 await worker.purge(None, None)
         # It still answers.
         assert await worker.replay("nothing") is None
         assert worker.ready.is_set()
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+
+
+async def test_a_late_answer_is_not_taken_for_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_worker(tmp_path) as worker:
+        assert worker._process is not None
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        with monkeypatch.context() as patched, pytest.raises(Rejected, match="does not answer"):
+            patched.setattr(router.worker, "ANSWER_WITHIN", 0.2)
+            await worker.replay("nothing")
+        os.kill(worker._process.pid, signal.SIGCONT)
+        with pytest.raises(StoreUnavailable, match="connection"):
+            await worker.purge(None, None)
