@@ -101,14 +101,12 @@ class RedisStore:
         if key is not None:
             return await self._purge_key(key, decision)
         query = ["*"] if decision is None else ["@decision:{$decision}", "PARAMS", 2, "decision", _tag(decision)]
-        count = 0
-        while names := (await self._search(*query, "NOCONTENT", "LIMIT", 0, BATCH))[1:]:
+        count, before = 0, None
+        # What expired and is not swept yet stands in the index too, until it is asked for. Found again it never leaves.
+        while (names := (await self._search(*query, "NOCONTENT", "LIMIT", 0, BATCH))[1:]) and names != before:
             async with self._within_deadline():
-                removed = await self._client.unlink(*names)
-            count += removed
-            if not removed:
-                # Only the index still knows them: they expired.
-                break
+                count += await self._client.unlink(*names)
+            before = names
         return count
 
     async def size(self) -> int:

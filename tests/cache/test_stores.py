@@ -305,6 +305,23 @@ async def test_redis_that_does_not_answer(own_redis: tuple[Server, RedisStore]) 
         assert (await store.get(f"{3:064x}") or entry()).prompt == "question 3"
 
 
+async def test_a_purge_of_redis_goes_past_what_has_expired_and_is_not_swept(tmp_path: Path) -> None:
+    server = redis_server(tmp_path, "--enable-debug-command", "yes")
+    store = RedisStore(f"redis://127.0.0.1:{server.port}", DIMENSION, DEADLINE)
+    try:
+        await store._client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        for start in range(0, 1200, 100):
+            numbers = range(start, start + 100)
+            await asyncio.gather(*(store.put(entry(n, embedding=None, ttl_seconds=3.0)) for n in numbers))
+        await asyncio.sleep(3.1)
+        await store.put(entry(5000))
+        assert await store.purge() == 1
+        assert await store.get(f"{5000:064x}") is None
+    finally:
+        await store.close()
+        server.kill()
+
+
 async def test_redis_without_vector_search_says_so(tmp_path: Path) -> None:
     server = redis_server(tmp_path, search=False)
     store = RedisStore(f"redis://127.0.0.1:{server.port}", DIMENSION, DEADLINE)
