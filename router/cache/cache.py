@@ -94,6 +94,9 @@ class SemanticCache:
         self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
         self._secret = secret or secrets.token_bytes(32)
         self._flights = Flights()
+        # Questions that a backend has, by identity: the same may be asked twice. Of these those purged meanwhile.
+        self._asked: dict[int, Question] = {}
+        self._purged: set[int] = set()
         self._known = lru_cache(READINGS)(read)
         # By event: why, and when that was last logged.
         self._complaints: dict[str, tuple[str, float]] = {}
@@ -209,6 +212,7 @@ class SemanticCache:
     def sent(self, question: Question) -> None:
         """``question`` goes to a backend; :meth:`keep` hears how that ended."""
         self._flights.start(question.exact)
+        self._asked[id(question)] = question
 
     async def coalesced(self, question: Question) -> Hit | None:
         """The answer to the same question if it is on its way already and comes within the configured wait."""
@@ -223,16 +227,27 @@ class SemanticCache:
             if answer is not None:
                 await self._store(question, answer)
         finally:
+            self._asked.pop(id(question), None)
+            self._purged.discard(id(question))
             self._flights.land(question.exact)
 
     async def purge(self, key: str | None, decision: str | None) -> int:
         """Remove one key, all of a decision, or everything; returns how many there were.
 
+        Answers to it that are on their way are not kept either: they may be what was to go.
+
         Raises:
             StoreUnavailable: the store could not.
         """
+        self._purged.update(
+            identity
+            for identity, asked in self._asked.items()
+            if key in (None, asked.exact) and decision in (None, asked.decision)
+        )
         try:
-            return await self.store.purge(key=key, decision=decision)
+            removed = await self.store.purge(key=key, decision=decision)
+            await self._count_entries()
+            return removed
         finally:
             # Nothing of a question that was removed must stay. Not before: a lookup meanwhile would read it again.
             self._known.cache_clear()
@@ -245,7 +260,7 @@ class SemanticCache:
     async def _store(self, question: Question, answer: Answer) -> None:
         if self._closed or not question.may_store or not answer.complete or answer.finish_reason != "stop":
             return
-        if answer.tool_calls or not answer.text:
+        if answer.tool_calls or not answer.text or id(question) in self._purged:
             return
         kept = orjson.dumps({"text": answer.text, "usage": answer.written_usage})
         entry = Entry(
@@ -254,13 +269,19 @@ class SemanticCache:
         )  # fmt: skip
         try:
             await self.store.put(entry)
-            if self.settings.backend_type == "memory":
-                self._metrics.cache_entries.set(await self.store.size())
+            if id(question) in self._purged:
+                # The purge may have looked before this was there.
+                await self.store.purge(key=entry.key)
+            await self._count_entries()
         except Exception as error:
             self._complain(_NOT_KEPT, error)
             self._metrics.cache.labels(question.decision, "not_kept").inc()
         else:
             self._complaints.pop(_NOT_KEPT, None)
+
+    async def _count_entries(self) -> None:
+        if self.settings.backend_type == "memory":
+            self._metrics.cache_entries.set(await self.store.size())
 
     def _complain(self, event: str, error: Exception) -> None:
         """Whatever a store does, requests go on. The text of an error may quote what was stored.

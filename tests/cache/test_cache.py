@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from typing import Any
@@ -197,6 +198,62 @@ async def test_several_choices_have_no_place_in_it(
 async def test_a_number_that_cannot_be_read_is_sent_on_without_it(cache: SemanticCache) -> None:
     body = b'{"seed": ' + b"1" * 5000 + b', "messages": [{"role": "user", "content": "hi"}]}'
     assert cache.question(SemanticCacheSettings(), DECISION, ChatRequest.parse(body), body, ADA, None) is None
+
+
+# --- purging -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["key", "decision", "all"])
+async def test_an_answer_on_its_way_does_not_come_in_behind_a_purge(cache: SemanticCache, what: str) -> None:
+    question, other = asked(cache), asked(cache, "Who wrote Faust?")
+    assert question is not None and other is not None
+    for each in (question, other):
+        cache.sent(each)
+    await cache.purge(question.exact if what == "key" else None, "d" if what == "decision" else None)
+    await kept(cache, question)
+    await kept(cache, other)
+    assert await cache.store.size() == (1 if what == "key" else 0)
+    # Whoever asks after the purge is answered anew, and that is kept.
+    again = asked(cache)
+    assert again is not None
+    cache.sent(again)
+    await kept(cache, again)
+    assert await hit(cache, asked(cache)) == "exact"
+
+
+class Slow(MemoryStore):
+    """A store that takes an entry only once it may."""
+
+    def __init__(self) -> None:
+        super().__init__(10)
+        self.may = asyncio.Event()
+
+    async def put(self, entry: Entry) -> None:
+        await self.may.wait()
+        await super().put(entry)
+
+
+async def test_nor_does_one_that_is_being_stored() -> None:
+    store = Slow()
+    cache = SemanticCache(store, CacheSettings(), Identity(), "sum", Metrics(), b"key")
+    question = asked(cache)
+    assert question is not None
+    cache.sent(question)
+    keeping = asyncio.create_task(cache.keep(question, answer()))
+    await asyncio.sleep(0)
+    assert await cache.purge(None, None) == 0
+    store.may.set()
+    await keeping
+    assert await store.size() == 0
+
+
+async def test_what_was_purged_is_counted_no_more(clock: Clock) -> None:
+    metrics = Metrics()
+    cache = SemanticCache(MemoryStore(10), CacheSettings(), Identity(), "sum", metrics, b"key")
+    await kept(cache, asked(cache))
+    assert metrics.registry.get_sample_value("router_cache_entries") == 1
+    await cache.purge(None, None)
+    assert metrics.registry.get_sample_value("router_cache_entries") == 0
 
 
 class Odd(MemoryStore):
