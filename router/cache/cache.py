@@ -133,7 +133,7 @@ class SemanticCache:
             return None
         semantic = plugin.mode != "exact" and request.said_plainly()
         return Question(
-            exact=hashlib.sha256(f"{partition}\n{prompt}".encode("utf-8", "replace")).hexdigest(),
+            exact=hashlib.sha256(f"{partition}\n{prompt}".encode("utf-8", "surrogatepass")).hexdigest(),
             partition=partition,
             prompt=prompt,
             embedding=embedding if semantic else None,

@@ -200,6 +200,16 @@ async def test_a_number_that_cannot_be_read_is_sent_on_without_it(cache: Semanti
     assert cache.question(SemanticCacheSettings(), DECISION, ChatRequest.parse(body), body, ADA, None) is None
 
 
+async def test_texts_that_are_no_unicode_are_told_apart(cache: SemanticCache) -> None:
+    whole, half = asked(cache, "Is it so?"), asked(cache, "Is it so\ud800")
+    assert whole is not None and half is not None
+    await cache.keep(whole, answer("Yes."))
+    await cache.keep(half, answer("What?"))
+    # A repeat is looked up by its key alone.
+    found = await cache.recall(whole.exact)
+    assert found is not None and found.text == "Yes."
+
+
 # --- purging -------------------------------------------------------------------------------------------------------
 
 
