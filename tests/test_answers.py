@@ -80,6 +80,16 @@ def test_what_is_more_than_text_is_noticed(part: str, streamed: bool) -> None:
     assert answer.complete and answer.tool_calls
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_content_in_parts_is_more_than_text(streamed: bool) -> None:
+    part = {"type": "text", "text": " in 1889"}
+    deltas: list[dict[str, Any]] = [{"content": "It was built"}, {"content": [part]}, {"content": "."}]
+    body = json.dumps({"choices": [{"message": {"content": [part]}, "finish_reason": "stop"}]})
+    events = "".join(map(chunk, deltas)) + chunk({}, "stop") + "data: [DONE]\n\n"
+    answer = read([events.encode() if streamed else body.encode()], streamed)
+    assert answer.complete and answer.tool_calls
+
+
 def test_an_answer_that_is_too_long_to_be_kept_whole_is_not_complete() -> None:
     pieces = [chunk({"content": "x" * (LARGEST // 8)}).encode() for _ in range(9)]
     answer = read([*pieces, chunk({"content": "the end"}, "stop").encode(), b"data: [DONE]\n\n"])

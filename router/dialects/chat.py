@@ -56,8 +56,12 @@ class ChatAnswer(Answer):
 
     def _listen(self, said: Any) -> None:
         if isinstance(said, dict):
-            if said.get("content"):
-                self._heard(said["content"])
+            content = said.get("content")
+            if content and not isinstance(content, str):
+                # Some backends answer in parts: thoughts, references, and text between them that is not read here.
+                self._more_than_text()
+            elif content:
+                self._heard(content)
             elif said.get("reasoning_content") or said.get("reasoning"):
                 self.chunks += 1
             if any(said.get(name) for name in _MORE_THAN_TEXT):
