@@ -118,7 +118,7 @@ class ChatRequest(ModelRequest):
         return include_usage(self)
 
     def text_suffices(self) -> bool:
-        return self.get("n") in (None, 1) and not self.get("logprobs")
+        return self.get("n") in (None, 1) and not self.get("logprobs") and not asks_for_tokens(self)
 
     def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
@@ -142,6 +142,12 @@ def include_usage(request: ModelRequest) -> bool:
         return False
     request.merge("stream_options", {"include_usage": True})
     return True
+
+
+def asks_for_tokens(request: ModelRequest) -> bool:
+    """Whether vLLM is asked for more of the prompt or the answer than their text."""
+    # No alternatives to the prompt's tokens (0) are still numbers for these.
+    return bool(request.get("return_token_ids")) or request.get("prompt_logprobs") is not None
 
 
 def chunks(

@@ -12,7 +12,7 @@ from typing import Any
 
 from router.body import MalformedRequest
 from router.completion import Completion, streamed, whole
-from router.dialects.chat import NO_USAGE, ChatAnswer, chunks, include_usage
+from router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage
 from router.dialects.request import Mode, ModelRequest, Turn, names
 
 PATH = "/v1/completions"
@@ -79,7 +79,8 @@ class CompletionsRequest(ModelRequest):
     def text_suffices(self) -> bool:
         one = all(self.get(name) in (None, 1) for name in ("n", "best_of"))
         asked = any(self.get(name) for name in ("logprobs", "echo", "prompt_embeds"))
-        return one and not asked and self.get("logprobs") is None and isinstance(self.get("prompt"), str)
+        more = asked or self.get("logprobs") is not None or asks_for_tokens(self)
+        return one and not more and isinstance(self.get("prompt"), str)
 
     def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
         head = {

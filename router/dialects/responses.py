@@ -164,7 +164,8 @@ class ResponsesRequest(ModelRequest):
     def text_suffices(self) -> bool:
         """Not with an earlier response that only the backend knows, nor where somebody may come back to this one."""
         elsewhere = ("previous_response_id", "previous_response", "previous_input_messages", "conversation", "prompt")
-        if any(self.get(name) for name in (*elsewhere, "store", "background", "include", "top_logprobs")):
+        more = ("store", "background", "include", "top_logprobs", "enable_response_messages")
+        if any(self.get(name) for name in (*elsewhere, *more)):
             return False
         given = self.get("input")
         return not isinstance(given, list) or not any(_refers(item) for item in given)

@@ -354,14 +354,19 @@ async def test_an_item_behind_the_question_is_part_of_it(cache: SemanticCache) -
     ("dialect", "members"),
     [
         (ChatRequest, {"messages": SAID, "logprobs": True}),
+        (ChatRequest, {"messages": SAID, "prompt_logprobs": 0}),
+        (ChatRequest, {"messages": SAID, "return_token_ids": True}),
         (ResponsesRequest, {"input": SAID, "previous_response_id": "resp_1"}),
         (ResponsesRequest, {"input": SAID, "store": True}),
+        (ResponsesRequest, {"input": SAID, "enable_response_messages": True}),
         (ResponsesRequest, {"input": [*SAID, {"type": "function_call_output", "call_id": "1", "output": "42"}]}),
         (ResponsesRequest, {"instructions": "S"}),
         (MessagesRequest, {"messages": [{"role": "user", "content": [RESULT]}]}),
         (MessagesRequest, {"messages": [*SAID, {"role": "assistant", "content": "Par"}]}),
         (CompletionsRequest, {"prompt": ["a", "b"]}),
         (CompletionsRequest, {"prompt": [1, 2]}),
+        (CompletionsRequest, {"prompt": "a", "prompt_logprobs": 0}),
+        (CompletionsRequest, {"prompt": "a", "return_token_ids": True}),
     ],
 )
 async def test_what_has_no_place_in_it(cache: SemanticCache, dialect: type[ModelRequest], members: Any) -> None:
