@@ -89,6 +89,17 @@ def test_blocked_and_unknown_members_go_and_the_needed_stay() -> None:
     assert body["n"] == 2
 
 
+def test_a_blocked_wish_for_usage_hides_no_stream_from_the_count() -> None:
+    blocked = PLUGIN.validate_python(
+        {"type": "request_params", "configuration": {"blocked_params": ["stream_options"]}}
+    )
+    body = {"messages": [], "stream": True, "stream_options": {"include_usage": True}}
+    request = ChatRequest.parse(json.dumps(body).encode())
+    plugins.apply([blocked], request, {}, "a-model")
+    assert request.count_stream(), "the client is not to see what it may not ask for"
+    assert json.loads(request.encode())["stream_options"] == {"include_usage": True}
+
+
 # --- tools ---------------------------------------------------------------------------------------------------------
 
 

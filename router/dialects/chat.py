@@ -137,8 +137,8 @@ class ChatRequest(ModelRequest):
 
 
 def include_usage(request: ModelRequest) -> bool:
-    """Ask for the usage of a stream of chat or completions. Returns whether the client did not."""
-    if request.get("stream") is not True or inside(request.get("stream_options"), "include_usage") is True:
+    """Ask for the usage of a stream of chat or completions. Returns whether the client did not, or may not."""
+    if request.get("stream") is not True or inside(request.current("stream_options"), "include_usage") is True:
         return False
     request.merge("stream_options", {"include_usage": True})
     return True
