@@ -60,7 +60,9 @@ def decode(data: bytes) -> Event:
             return phases.RequestTrailers()
         case "response_headers":
             http = message.response_headers
-            return phases.ResponseHeaders(_status(http.headers), _headers(http.headers), http.end_of_stream)
+            _, mode = _body_modes(message)
+            status, headers = _status(http.headers), _headers(http.headers)
+            return phases.ResponseHeaders(status, headers, http.end_of_stream, body_mode=mode)
         case "response_body":
             return phases.ResponseBody(message.response_body.body, message.response_body.end_of_stream)
         case "response_trailers":

@@ -78,7 +78,8 @@ class Routed:
 class ResponseHeaders:
     """The answer's headers; ``status`` of 0 means that there was none.
 
-    ``watched``: somebody wants its body. ``shortened``: pieces of it may be replaced by less.
+    ``watched``: somebody wants its body. ``shortened``: pieces of it may be replaced by less. ``body_mode`` is how the
+    filter hands bodies of answers over, where this is the stream's first message.
     """
 
     status: int = 0
@@ -86,6 +87,7 @@ class ResponseHeaders:
     end_of_stream: bool = False
     watched: bool = False
     shortened: bool = False
+    body_mode: BodyMode = BodyMode.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +321,7 @@ class Exchange:
             case InputEnded() if phase is _Phase.WATCHING:
                 return Finish()
             case ResponseHeaders() if phase is _Phase.START or phase is _Phase.BODY:
-                self._phase = _Phase.ANSWERED
-                return ContinueResponse()
+                return self._gateways_answer(event)
             case ResponseBody() | ResponseTrailers() | InputEnded() if (
                 phase is _Phase.DECIDED or phase is _Phase.ANSWERED
             ):
@@ -395,6 +396,15 @@ class Exchange:
         self._phase = _Phase.WATCHING if watch else _Phase.CLOSED
         # A backend may have said how long its stream is.
         return ContinueResponse(self._answer_headers, watch, ("content-length",) if watch and event.shortened else ())
+
+    def _gateways_answer(self, event: ResponseHeaders) -> Command:
+        """Envoy answers by itself, before anything was decided: an earlier filter refused, or a timer ran out."""
+        if self._phase is _Phase.START:
+            self._answer_mode = event.body_mode
+        # What is not sent back of such a body is lost.
+        echoed = self._answer_mode is BodyMode.FULL_DUPLEX_STREAMED and not event.end_of_stream
+        self._phase = _Phase.WATCHING if echoed else _Phase.ANSWERED
+        return ContinueResponse(watch=echoed)
 
     def _answer_piece(self, event: ResponseBody) -> Command:
         if event.end_of_stream:

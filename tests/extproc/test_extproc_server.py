@@ -126,6 +126,18 @@ async def test_request_without_a_body() -> None:
         await eventually(lambda: server.open_streams == 0)
 
 
+async def test_an_answer_that_is_all_there_is_to_see_is_sent_back(client: Client) -> None:
+    refused = pb.ProcessingRequest(response_headers=pb.HttpHeaders())
+    refused.protocol_config.response_body_mode = ProcessingMode.FULL_DUPLEX_STREAMED
+    text = pb.ProcessingRequest(response_body=pb.HttpBody(body=b"RBAC: access denied", end_of_stream=True))
+    call = client.process()
+    _, sent_back = await exchange(call, refused, text)
+    streamed = sent_back.response_body.response.body_mutation.streamed_response
+    assert (streamed.body, streamed.end_of_stream) == (b"RBAC: access denied", True)
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is grpc.StatusCode.OK
+
+
 async def test_emptied_body_is_taken_off() -> None:
     async def empty(request: Request) -> Outcome:
         return Forward({}, b"")

@@ -229,6 +229,21 @@ def test_answers_that_envoy_gives_itself_pass() -> None:
     assert play(ResponseHeaders(), ResponseBody())[-1] == Finish()
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        [ResponseHeaders(403, body_mode=BodyMode.FULL_DUPLEX_STREAMED)],
+        [DUPLEX, RequestBody(b"{", False), ResponseHeaders(408)],
+    ],
+    ids=["an earlier filter's", "a timer's"],
+)
+def test_a_full_duplex_answer_of_envoys_own_is_sent_back_too(before: list[Event]) -> None:
+    *_, headers, first, last = play(*before, ResponseBody(b"no", False), ResponseBody(b"", True))
+    assert headers == ContinueResponse(watch=True)
+    assert (first, last) == (ContinueResponseBody(b"no", False), ContinueResponseBody(b"", True))
+    assert play(*before, InputEnded())[-1] == Finish()
+
+
 @pytest.mark.parametrize("event", [ResponseBody(), ResponseTrailers(), InputEnded()])
 def test_decided_exchange_may_end_without_answer_headers(event: Event) -> None:
     assert play(HEADERS, BODY, Routed(FORWARD), event)[-1] == Finish()
