@@ -19,6 +19,7 @@ from router.extproc import messages
 from router.extproc.backlog import Backlog
 from router.extproc.phases import (
     Abort,
+    Command,
     Event,
     Exchange,
     Finish,
@@ -208,10 +209,7 @@ class ExtProcServer:
                     event = _observed(observer, event)
                 command = exchange.receive(event)
                 if isinstance(command, Route):
-                    request = _joined(command.request, context) if self._join_gateway else command.request
-                    outcome = await self._outcome(request)
-                    observer = outcome.observer if isinstance(outcome, Forward) else None
-                    command = exchange.receive(Routed(outcome))
+                    command, observer = await self._decided(exchange, command.request, context)
                 if isinstance(command, Finish):
                     break
                 if isinstance(command, Abort):
@@ -220,15 +218,22 @@ class ExtProcServer:
                 encoded = messages.encode(command)
                 # The first message brings the call's headers, so the status must not overtake it.
                 last = encoded.pop() if exchange.closed and (spoken or len(encoded) > 1) else None
-                for message in encoded:
-                    await context.write(message)
+                while encoded:
+                    await context.write(encoded.pop(0))
                     spoken = True
                 if last is not None:
                     await self._write_last(context, last)
+                # The backend may think for minutes, with a long conversation in each of these.
+                del data, event, command
             return None
         finally:
             if observer is not None:
                 observer.ended()
+
+    async def _decided(self, exchange: Exchange, request: Request, context: Any) -> tuple[Command, Observer | None]:
+        """What becomes of ``request``, and who wants to hear of the answer to it."""
+        outcome = await self._outcome(_joined(request, context) if self._join_gateway else request)
+        return exchange.receive(Routed(outcome)), outcome.observer if isinstance(outcome, Forward) else None
 
     async def _write_last(self, context: Any, message: bytes) -> None:
         """Begin to write what ends a stream, so that the status goes out right behind it.

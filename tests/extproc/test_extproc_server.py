@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -136,6 +137,19 @@ async def test_an_answer_that_is_all_there_is_to_see_is_sent_back(client: Client
     assert (streamed.body, streamed.end_of_stream) == (b"RBAC: access denied", True)
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_a_stream_that_waits_for_its_answer_holds_nothing_of_its_body(client: Client) -> None:
+    call = client.process()
+    tracemalloc.start()
+    try:
+        asked, routed = await exchange(call, headers(), body(b"x" * 4_000_000))
+        del asked, routed
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
+    await exchange(call, ANSWER)
 
 
 async def test_emptied_body_is_taken_off() -> None:
