@@ -91,7 +91,9 @@ def _forwarded(trace: Trace, request: Request, outcome: Forward, began: float) -
     """``outcome`` with the header that makes the backend's spans children of ours."""
     upstream = trace.new()
     if trace.sampled and outcome.observer is not None:
-        outcome.observer.tell = functools.partial(_answered, trace, upstream, request, outcome, began, perf_counter())
+        # Until the answer has ended, and then their bodies would be held as long.
+        asked, sent = replace(request, body=b""), replace(outcome, body=None, route=None)
+        outcome.observer.tell = functools.partial(_answered, trace, upstream, asked, sent, began, perf_counter())
     # To a trace that is not the caller's, the caller's state does not belong.
     foreign = () if trace.joined or "tracestate" not in request.headers else ("tracestate",)
     headers = {**outcome.headers, "traceparent": trace.traceparent(upstream)}

@@ -174,8 +174,10 @@ class Observer:
         answer, self._answer = self._answer, None
         keep, self._keep = self._keep, None
         whole = self._whole or (answer is not None and answer.complete)
-        if self.tell is not None:
-            self.tell(Heard(self._status, self._first, answer, whole))
+        # Who is told holds the outcome, and that holds this.
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            tell(Heard(self._status, self._first, answer, whole))
         if keep is not None:
             # Clients hang up once they have read a stream's last event; that was all of it.
             keep(answer if answer is not None and answer.complete else None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -388,6 +390,29 @@ async def test_a_request_that_is_not_sampled_asks_for_no_more_of_the_answer() ->
 
 
 # --- where spans go ------------------------------------------------------------------------------------------------
+
+
+async def test_an_exchange_that_is_traced_holds_no_bodies() -> None:
+    with sending(settings(free_port())) as made:
+        route, ours = traced(lambda: ours, made), pipeline()
+        answered(await route(asked()), completion())
+        gc.disable()
+        tracemalloc.start()
+        try:
+            outcome = await route(asked(PROMPT + "x" * 4_000_000))
+            assert isinstance(outcome, Forward)
+            observer = outcome.observer
+            del outcome
+            # The log line and the metrics come behind the answer.
+            await asyncio.sleep(0.01)
+            while_open, _ = tracemalloc.get_traced_memory()
+            answered(Forward({}, observer=observer), completion())
+            del observer
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+    assert max(while_open, after) < 1_000_000
 
 
 async def test_spans_say_who_sent_them() -> None:
