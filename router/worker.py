@@ -240,11 +240,14 @@ class Worker:
         """Empty the worker's cache, or a part of it; returns how many entries there were.
 
         Raises:
-            StoreUnavailable: its store did not do it.
+            StoreUnavailable: its store did not do it, or it does not say so.
         """
         if not self.ready.is_set():
             return 0
-        answer = await self._ask({"do": "purge", "key": key, "decision": decision})
+        try:
+            answer = await self._ask({"do": "purge", "key": key, "decision": decision})
+        except Rejected as rejected:
+            raise StoreUnavailable("deadline", str(rejected)) from rejected
         if "unavailable" in answer:
             raise StoreUnavailable(answer["unavailable"])
         return int(answer.get("count", 0))

@@ -76,6 +76,18 @@ async def test_in_a_worker(tmp_path: Path) -> None:
         assert worker.ready.is_set()
 
 
+async def test_in_a_worker_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_worker(tmp_path) as worker:
+        assert worker._process is not None
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        try:
+            monkeypatch.setattr(router.worker, "ANSWER_WITHIN", 0.2)
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                await worker.purge(None, None)
+        finally:
+            os.kill(worker._process.pid, signal.SIGCONT)
+
+
 async def test_a_late_answer_is_not_taken_for_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_worker(tmp_path) as worker:
         assert worker._process is not None
