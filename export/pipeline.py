@@ -259,7 +259,7 @@ class Pipeline:
     def _step(
         self, step: str, target: Path, inputs: dict[str, Any], make: Callable[[], Any], beside: Sequence[Path] = ()
     ) -> Path:
-        if self._steps.fresh(step, inputs):
+        if self._steps.fresh(step, inputs, [target, *beside]):
             self.progress(f"{step}: unchanged")
             return target
         started = perf_counter()
