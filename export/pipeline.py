@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -125,7 +125,8 @@ class Pipeline:
             if flavour == "bf16":
                 raise ExportError(f"{model.name}: graph `bert` is written in fp32 or fp16")
             half = flavour == "fp16"
-            inputs = self._bert_inputs(model) | {"half": half, "heads": _head_digests(model)}
+            heads = [list(pair) for pair in zip(_head_names(model), _head_digests(model), strict=True)]
+            inputs = self._bert_inputs(model) | {"half": half, "heads": heads}
             make = lambda: self._build(model, target, half=half)  # noqa: E731
         else:
             inputs = self._torch_inputs(model) | {"flavour": flavour}
@@ -285,10 +286,13 @@ class Pipeline:
         onnx.save(made, target)
 
     def _heads(self, model: Model) -> list[Head]:
-        """Those with a file. Raises ExportError for one that was trained on other states than it will read."""
+        """Those with a file, under the manifest's names.
+
+        Raises ExportError for one that was trained on other states than it will read.
+        """
         from export import head
 
-        heads = [head.load(each.file) for each in model.heads if each.file is not None]
+        heads = [replace(head.load(each.file), name=each.name) for each in model.heads if each.file is not None]
         here = _delta_digest(model)
         for each in heads:
             seen = each.training.get("delta", {}).get("sha256", "")
@@ -409,6 +413,11 @@ def _classifier(
     }
     said = tuple(labels) or tuple(str(given[key]) for key in sorted(given, key=int))
     return repository.Output(name, len(said), said, task == "token-classification", found.weights_sha256)
+
+
+def _head_names(model: Model) -> list[str]:
+    """Of those with a file."""
+    return [head.name for head in model.heads if head.file is not None]
 
 
 def _head_digests(model: Model) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 from tiny_bert import TinyBert
 
 from export import head, verify
@@ -45,3 +46,12 @@ def test_another_repository_is_filled_from_the_same_build(tiny_bert: TinyBert, t
     assert findings(other) == []
     for name in ("model.onnx", "gpu.onnx", "gpu.json"):
         assert (tmp_path / "other" / "tiny" / "1" / name).is_file()
+
+
+def test_a_head_is_called_what_the_manifest_calls_it(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    """Also when the graph was made under the name that the head was trained under."""
+    made(pipeline(tiny_bert, tmp_path))
+    renamed = made(pipeline(tiny_bert, tmp_path, heads=[{"name": "subject", "file": tmp_path / "topic.json"}]))
+    assert findings(renamed) == []
+    graph = onnx.load(tmp_path / "repository" / "tiny" / "1" / "model.onnx").graph
+    assert [output.name for output in graph.output] == ["embedding", "subject"]
