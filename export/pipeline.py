@@ -171,7 +171,15 @@ class Pipeline:
     # --- where models come from -------------------------------------------------------------------------------------
 
     def source(self, model: Model) -> source.Source:
-        return self._resolved(model.name, model.source)
+        """Raises ExportError where the published model reads no text as long as the longest bucket."""
+        found = self._resolved(model.name, model.source)
+        places = json.loads(found.config.read_text()).get("max_position_embeddings")
+        if places is not None and max(model.buckets) > places:
+            raise ExportError(
+                f"{model.name}: a bucket has {max(model.buckets)} tokens, and config.json says "
+                f"`max_position_embeddings` {places}: the model knows no positions beyond"
+            )
+        return found
 
     def tokenizer(self, model: Model) -> str:
         return repository.served_tokenizer(self.source(model).tokenizer.read_text(encoding="utf-8"))
@@ -223,7 +231,7 @@ class Pipeline:
         made = self._step(f"{model.name}, features", plain, inputs, lambda: self._build(model, plain, expose=names))
         if model.precision.cpu == "int8":
             target = self._place(model) / "features.int8.onnx"
-            inputs |= self._quantizer_inputs()
+            inputs |= self._quantizer_inputs(model)
             make = lambda: precision.quantize(plain, target, self._ordinary(model))  # noqa: E731
             made = self._step(f"{model.name}, features in int8", target, inputs, make)
         encoder = Encoder(made, self._trunk_for_router(model), self.tokenizer(model))
@@ -330,7 +338,7 @@ class Pipeline:
         plain = self.flavour(model, "fp32")
         target = self._place(model) / "encoder.int8.onnx"
         status = plain.stat()
-        inputs = {"plain": [status.st_size, status.st_mtime_ns]} | self._quantizer_inputs()
+        inputs = {"plain": [status.st_size, status.st_mtime_ns]} | self._quantizer_inputs(model)
         return self._step(
             f"{model.name}, int8", target, inputs, lambda: precision.quantize(plain, target, self._ordinary(model))
         )
@@ -362,10 +370,12 @@ class Pipeline:
             "versions": [version(name) for name in ("torch", "transformers", "onnx", "onnxscript")],
         }
 
-    def _quantizer_inputs(self) -> dict[str, Any]:
+    def _quantizer_inputs(self, model: Model) -> dict[str, Any]:
         return {
             "precision": sha256(_CODE / "precision.py"),
             "texts": sha256(ORDINARY),
+            "tokenizer": hashlib.sha256(self.tokenizer(model).encode()).hexdigest(),
+            "tokens": model.max_tokens,
             "onnxruntime": version("onnxruntime"),
         }
 

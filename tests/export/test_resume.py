@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from tiny_bert import TinyBert
 
 from export import head, verify
 from export.head import Head, Layer
 from export.manifest import Manifest
-from export.pipeline import Pipeline, Places
+from export.pipeline import ExportError, Pipeline, Places
 
 
 def pipeline(bert: TinyBert, root: Path, repository: str = "repository", **more: object) -> Pipeline:
@@ -55,3 +57,27 @@ def test_a_head_is_called_what_the_manifest_calls_it(tiny_bert: TinyBert, tmp_pa
     assert findings(renamed) == []
     graph = onnx.load(tmp_path / "repository" / "tiny" / "1" / "model.onnx").graph
     assert [output.name for output in graph.output] == ["embedding", "subject"]
+
+
+def test_a_bucket_that_is_longer_than_the_model_reads_is_refused(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    """ONNX Runtime would fail on it when asked, and TensorRT read whatever lies behind the table."""
+    long = pipeline(tiny_bert, tmp_path, buckets=[8, 128], max_tokens=128)
+    with pytest.raises(ExportError, match="tiny: a bucket has 128 tokens.*`max_position_embeddings` 64"):
+        long.graphs("cpu")
+
+
+def test_another_tokenizer_makes_int8_anew(
+    tiny_bert: TinyBert, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its ranges are those of texts, which have other tokens then."""
+    place = shutil.copytree(tiny_bert.directory, tmp_path / "bert")
+    settings = {"source": {"directory": place}, "precision": {"cpu": "int8"}}
+    pipeline(tiny_bert, tmp_path, **settings).graphs("cpu")
+    tokenizer = (place / "tokenizer.json").read_text()
+    (place / "tokenizer.json").write_text(tokenizer.replace('"w1"', '"what"'))
+    capsys.readouterr()
+    pipeline(tiny_bert, tmp_path, **settings).graphs("cpu")
+    said = capsys.readouterr().out
+    assert "tiny, fp32: unchanged" in said and "tiny, int8: unchanged" not in said
+    pipeline(tiny_bert, tmp_path, **settings).graphs("cpu")
+    assert "tiny, int8: unchanged" in capsys.readouterr().out
