@@ -134,15 +134,27 @@ class Pipeline:
         return self._step(f"{model.name}, {flavour}", target, inputs, make)
 
     def trunk(self, model: Model) -> repository.Trunk:
-        """What the repository says about a model."""
-        found = self.source(model)
+        """What the repository says about a model.
+
+        Raises ExportError where a head was tuned with another tokenizer than the trunk's, whose tokens it would get.
+        """
+        found, served = self.source(model), self.tokenizer(model)
+        for head in model.heads:
+            if head.source is None:
+                continue
+            own = self._tuned(model, head.name).tokenizer.read_text(encoding="utf-8")
+            if not repository.same_tokens(served, repository.served_tokenizer(own)):
+                raise ExportError(
+                    f"{model.name}: head {head.name} was tuned with another tokenizer than the trunk's; make "
+                    f"{head.source.spec} a model of its own"
+                )
         return repository.Trunk(
             model=model,
             model_id=found.model_id,
             weights_sha256=found.weights_sha256,
             outputs=self.outputs(model),
             delta_sha256=_delta_digest(model),
-            tokenizer=repository.Tokenizer.of(self.tokenizer(model), json.loads(found.config.read_text())),
+            tokenizer=repository.Tokenizer.of(served, json.loads(found.config.read_text())),
         )
 
     def outputs(self, model: Model) -> tuple[repository.Output, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -81,3 +82,19 @@ def test_another_tokenizer_makes_int8_anew(
     assert "tiny, fp32: unchanged" in said and "tiny, int8: unchanged" not in said
     pipeline(tiny_bert, tmp_path, **settings).graphs("cpu")
     assert "tiny, int8: unchanged" in capsys.readouterr().out
+
+
+def test_a_head_that_was_tuned_with_another_tokenizer_is_refused(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    """It would get the trunk's tokens, and answer nonsense without an error."""
+    place = shutil.copytree(tiny_bert.directory, tmp_path / "tuned")
+    settings = {"graph": "torch", "heads": [{"name": "topic", "source": {"directory": place}}]}
+    tokenizer = json.loads((place / "tokenizer.json").read_text())
+    # Written otherwise, and with a token more that no text has: still the same tokens.
+    tokenizer["model"]["vocab"]["another"] = 64
+    (place / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1))
+    pipeline(tiny_bert, tmp_path, **settings).write_repository()
+    words = tokenizer["model"]["vocab"]
+    words["w1"], words["w2"] = words["w2"], words["w1"]
+    (place / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ExportError, match="head topic was tuned with another tokenizer than the trunk's"):
+        pipeline(tiny_bert, tmp_path, **settings).write_repository()
