@@ -261,6 +261,11 @@ def check_plan(plan: Path, request: dict[str, Any]) -> dict[str, Any]:
         described: dict[str, Any] = json.loads(manifest.read_text())
     except (OSError, ValueError) as error:
         raise EngineError(f"{manifest}: {error}; build the plan again with `python -m export engine`") from error
+    keys = ("plan_sha256", "onnx_sha256", "precision", "profiles")
+    if not isinstance(described, dict) or not described.keys() >= set(keys):
+        raise EngineError(
+            f"{manifest}: does not say {', '.join(keys)}; build the plan again with `python -m export engine`"
+        )
     if sha256(plan) != described["plan_sha256"]:
         raise EngineError(f"{plan} is corrupted or was replaced: its checksum is not the one in {manifest.name}")
     for key, name in (("onnx_sha256", "graph"), ("precision", "precision"), ("profiles", "profiles")):

@@ -174,9 +174,11 @@ def check_files(root: Path, models: Sequence[Model], platforms: Sequence[Platfor
         findings += _check_configs(root, trunk, model, bundle)
         for platform in platforms:
             name = repository.CPU_GRAPH if platform == "cpu" else repository.GPU_GRAPH
-            findings += _check_signature(root / trunk.model / "1" / name, trunk)
+            findings += _check_signature(root / trunk.model / "1" / name, trunk, tokenizers[trunk.name])
         if "gpu" in platforms:
             findings += _check_plans(root / trunk.model / "1", trunk, model)
+    for name in known.keys() - {trunk.name for trunk in bundle.trunks}:
+        findings.append(Finding(name, "is not in the bundle; run `python -m export repository`"))
     return findings
 
 
@@ -228,8 +230,26 @@ def _check_configs(root: Path, trunk: Trunk, model: Model, bundle: Bundle) -> It
         if path.parent in (directory, directory / "configs"):
             for message in _encoder_config(config, trunk, model):
                 yield Finding(trunk.name, f"{where}: {message}")
-        elif config.parameters["tokenizer_sha256"].string_value not in ("", trunk.tokenizer.sha256):
-            yield Finding(trunk.name, f"{where}: is of another tokenizer than the bundle's")
+        elif config.HasField("ensemble_scheduling"):
+            found = {item.name: list(item.dims) for item in config.output}
+            if found != _dims(trunk):
+                yield Finding(trunk.name, f"{where}: outputs are {found}, the bundle says {_dims(trunk)}")
+        else:
+            for message in _tokenizer_config(config, trunk):
+                yield Finding(trunk.name, f"{where}: {message}")
+
+
+def _tokenizer_config(config: Any, trunk: Trunk) -> Iterator[str]:
+    if config.parameters["tokenizer_sha256"].string_value != trunk.tokenizer.sha256:
+        yield "is of another tokenizer than the bundle's"
+    expected = {
+        "pad_id": str(trunk.tokenizer.pad_id),
+        "buckets": ",".join(map(str, trunk.buckets)),
+        "max_tokens": str(trunk.max_tokens),
+    }
+    for key, value in expected.items():
+        if (found := config.parameters[key].string_value) != value:
+            yield f"{key} is {found or 'missing'}, the bundle says {value}"
 
 
 def _encoder_config(config: Any, trunk: Trunk, model: Model) -> Iterator[str]:
@@ -263,6 +283,9 @@ def _encoder_config(config: Any, trunk: Trunk, model: Model) -> Iterator[str]:
         numbers = {int(number) for group in config.instance_group for number in group.profile}
         if numbers != set(range(len(model.engine_profiles))):
             yield f"instances use profiles {sorted(numbers)}, the manifest has {len(model.engine_profiles)}"
+        for capability, name in sorted(config.cc_model_filenames.items()):
+            if name != engine.plan_name(capability):
+                yield f"capability {capability} has the plan `{name}`, `engine` writes {engine.plan_name(capability)}"
 
 
 def _dims(trunk: Trunk) -> dict[str, list[int]]:
@@ -270,8 +293,9 @@ def _dims(trunk: Trunk) -> dict[str, list[int]]:
     return dims | {h.output: [-1, len(h.labels)] if h.per_token else [len(h.labels)] for h in trunk.heads}
 
 
-def _check_signature(path: Path, trunk: Trunk) -> Iterator[Finding]:
+def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Finding]:
     import onnx
+    from tokenizers import Tokenizer
 
     try:
         graph = onnx.load(path, load_external_data=False).graph
@@ -297,8 +321,12 @@ def _check_signature(path: Path, trunk: Trunk) -> Iterator[Finding]:
         elif len(there) != len(dims) or any(a != b and -1 not in (a, b) for a, b in zip(there, dims, strict=True)):
             yield Finding(trunk.name, f"{path.name}: output {name} is {there} a row, the bundle says {dims}")
     rows = [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2]
-    if rows and max(rows) <= max(trunk.tokenizer.pad_id, trunk.tokenizer.cls_id, trunk.tokenizer.sep_id):
-        yield Finding(trunk.name, f"{path.name}: knows fewer tokens than the tokenizer has; it is another model's")
+    last = max(Tokenizer.from_buffer(tokenizer).get_vocab(with_added_tokens=True).values())
+    if rows and max(rows) <= last:
+        yield Finding(
+            trunk.name,
+            f"{path.name}: knows {max(rows)} tokens at most, the tokenizer goes up to {last}; it is another model's",
+        )
 
 
 def _check_plans(directory: Path, trunk: Trunk, model: Model) -> Iterator[Finding]:
@@ -309,6 +337,10 @@ def _check_plans(directory: Path, trunk: Trunk, model: Model) -> Iterator[Findin
         return
     if request["precision"] != model.precision.gpu:
         yield Finding(trunk.name, f"gpu.json asks for {request['precision']}, the manifest for {model.precision.gpu}")
+    if request["profiles"] != [profile.model_dump(mode="json") for profile in model.engine_profiles]:
+        yield Finding(
+            trunk.name, "gpu.json asks for other profiles than the manifest; run `python -m export all --for gpu`"
+        )
     for bucket in trunk.buckets:
         for batch in {1, model.max_batch}:
             holds = any(

@@ -130,6 +130,7 @@ def test_tokenizer_that_pads_with_another_token(tiny_bert: TinyBert, pipeline: P
         ("configs/cpu.pbtxt", "max_batch_size: 4", "max_batch_size: 9", "max_batch_size is 9, the manifest says 4"),
         ("configs/cpu.pbtxt", "dynamic_batching { }", "dynamic_batching { priority_levels: 2 }", "stall lone requests"),
         ("configs/cpu.pbtxt", "dims: [ 16 ]", "dims: [ 17 ]", "warm-up covers [8, 17, 48]"),
+        ("config.pbtxt", "model_sm90.plan", "model_sm89.plan", "capability 9.0 has the plan `model_sm89.plan`"),
         ("configs/onnxruntime.pbtxt", "topic_labels.txt", "labels.txt", "takes its labels from `labels.txt`"),
     ],
 )
@@ -137,6 +138,58 @@ def test_configuration_that_does_not_fit(pipeline: Pipeline, name: str, old: str
     edited(directory(pipeline) / name, lambda text: text.replace(old, new))
     (found,) = findings(pipeline)
     assert found.startswith(f"tiny: tiny/{name}: ") and message in found
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("tiny_tokenizer", '"pad_id" value: { string_value: "0"', '"pad_id" value: { string_value: "9"', "pad_id is 9"),
+        ("tiny_tokenizer", '"8,16,48"', '"8,16"', "buckets is 8,16, the bundle says 8,16,48"),
+        ("tiny_tokenizer", 'key: "max_tokens"', 'key: "tokens"', "max_tokens is missing, the bundle says 48"),
+        ("tiny_tokenizer", 'key: "tokenizer_sha256"', 'key: "sha256"', "is of another tokenizer than the bundle's"),
+        ("tiny_text", "dims: [ 24 ]", "dims: [ 23 ]", "outputs are {'embedding': [23], 'topic': [3]}"),
+    ],
+)
+def test_ensemble_that_does_not_fit(pipeline: Pipeline, name: str, old: str, new: str, message: str) -> None:
+    edited(pipeline.places.repository / name / "config.pbtxt", lambda text: text.replace(old, new))
+    (found,) = findings(pipeline)
+    assert found.startswith(f"tiny: {name}/config.pbtxt: ") and message in found
+
+
+def test_engine_request_with_other_profiles(pipeline: Pipeline) -> None:
+    """They hold every bucket, and the instances of `config.pbtxt` count on three."""
+    path = directory(pipeline) / "1" / "gpu.json"
+    request = json.loads(path.read_text())
+    path.write_text(json.dumps(request | {"profiles": [{"batch": [1, 4, 4], "tokens": [8, 16, 48]}]}))
+    (found,) = findings(pipeline)
+    assert "gpu.json asks for other profiles than the manifest" in found
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_manifest_of_an_engine_that_says_nothing(content: str, pipeline: Pipeline) -> None:
+    path = plan(pipeline).with_suffix(".json")
+    path.write_text(content)
+    (found,) = findings(pipeline)
+    assert "model_sm90.json: " in found and "build the plan again with `python -m export engine`" in found
+
+
+def test_model_that_the_bundle_lacks(pipeline: Pipeline) -> None:
+    pipeline.models.append(pipeline.models[0].model_copy(update={"name": "second"}))
+    assert findings(pipeline) == ["second: is not in the bundle; run `python -m export repository`"]
+
+
+def test_graph_that_knows_fewer_tokens_than_the_tokenizer(pipeline: Pipeline) -> None:
+    path = directory(pipeline) / "1" / "model.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "word_table":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:50], tensor.name))
+        elif tensor.name == "position_table":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:48], tensor.name))
+    path.unlink()
+    onnx.save(model, path)
+    (found,) = findings(pipeline)
+    assert "model.onnx: knows" in found and "the tokenizer goes up to 63" in found
 
 
 def test_graph_of_another_model(pipeline: Pipeline) -> None:
