@@ -86,6 +86,8 @@ class Results:
     rtx: list[dict[str, Any]] = field(default_factory=list)
     plans: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    """What is wrong, in words."""
 
 
 def run(
@@ -112,10 +114,16 @@ def run(
             continue
     findings = check_files(root, pipeline.models, platforms)
     pipeline.progress(f"verify: files and configurations, {len(findings)} findings")
-    results.plans = [json.loads(path.read_text()) for path in sorted(root.glob("*/1/model_sm*.json"))]
     if not findings:
         bundle, _ = load_bundle(root / "bundle.json")
         results.bundle = bundle.checksum
+        findings += check_current(pipeline, bundle, platforms)
+        if "gpu" in platforms:
+            results.plans = [
+                json.loads(path.read_text())
+                for model in pipeline.models
+                for path in sorted((root / model.name / "1").glob("model_sm*.json"))
+            ]
     judges: dict[str, Reference] = {}
     for model in pipeline.models:
         results.models.append(_described(pipeline, model))
@@ -133,8 +141,8 @@ def run(
     if not reference:
         results.notes.append("Parity with PyTorch was not measured in this run.")
     if rtx:
-        paths = engine.requests(root, [model.name for model in pipeline.models])
         try:
+            paths = engine.requests(root, [model.name for model in pipeline.models])
             results.rtx = engine.compile_all(paths, engine.RTX_TARGET, pipeline.progress)
         except engine.EngineError as error:
             findings.append(Finding("", str(error)))
@@ -145,10 +153,11 @@ def run(
                 results.triton.append(measured)
                 findings += found
                 pipeline.progress(f"verify: {model.name} on Triton: {json.dumps(measured)}")
+    results.findings = [str(finding) for finding in findings]
     target = pipeline.places.build / RESULTS
     target.write_text(json.dumps(asdict(results), indent=1) + "\n")
     if findings:
-        raise ExportError("verify found:\n" + "\n".join(f"  {finding}" for finding in findings))
+        raise ExportError("verify found:\n" + "\n".join(f"  {finding}" for finding in results.findings))
     pipeline.progress(f"verify: all well, {target}")
     return results
 
@@ -180,6 +189,22 @@ def check_files(root: Path, models: Sequence[Model], platforms: Sequence[Platfor
     for name in known.keys() - {trunk.name for trunk in bundle.trunks}:
         findings.append(Finding(name, "is not in the bundle; run `python -m export repository`"))
     return findings
+
+
+def check_current(pipeline: Pipeline, bundle: Bundle, platforms: Sequence[Platform]) -> Iterator[Finding]:
+    """Whether the repository holds what the manifest and its sources give now: files that fit each other may be old."""
+    trunks = [pipeline.trunk(model) for model in pipeline.models]
+    if bundle.checksum != repository.manifest(trunks, pipeline.topics())["checksum"]:
+        yield Finding("", "bundle.json is not what the manifest gives now; run `python -m export repository`, and with "
+                      "`--precision` give it here too")  # fmt: skip
+    for model in pipeline.models:
+        for platform in platforms:
+            flavour = getattr(model.precision, platform)
+            name = repository.CPU_GRAPH if platform == "cpu" else repository.GPU_GRAPH
+            path, made = pipeline.places.repository / model.name / "1" / name, pipeline.flavour(model, flavour)
+            if not path.samefile(made) and sha256(path) != sha256(made):
+                yield Finding(model.name, f"{name} is not the graph in {flavour} that the manifest gives now; run "
+                              f"`python -m export all --for {platform}`")  # fmt: skip
 
 
 def _check_tokenizer(trunk: Trunk, content: bytes) -> Iterator[Finding]:
@@ -442,7 +467,11 @@ def check_graph(probe: Probe, flavour: str, path: Path, reference: Reference | N
     for batch in batches(probe):
         padded = probe.windows.pad(batch)
         shapes.append(f"{padded.ids.shape[0]}x{padded.ids.shape[1]}")
-        values = session.run(probe.outputs, {"input_ids": padded.ids, "attention_mask": padded.mask})
+        try:
+            values = session.run(probe.outputs, {"input_ids": padded.ids, "attention_mask": padded.mask})
+        except Exception as error:  # ONNX Runtime's own, of many kinds
+            findings.append(Finding(model.name, f"{flavour}: fails on a batch of {shapes[-1]}: {error}"))
+            break
         got = dict(zip(probe.outputs, values, strict=True))
         for index, ids in enumerate(batch):
             rows += 1
@@ -457,6 +486,10 @@ def check_graph(probe: Probe, flavour: str, path: Path, reference: Reference | N
                             f"{padded.ids.shape[1]}",
                         )
                     )
+                elif name in expected and not np.isfinite(expected[name]).all():
+                    # `max` would pass a NaN over, and every comparison with it is false.
+                    findings.append(Finding(model.name, f"{name} of PyTorch itself holds NaN or infinity for a row of "
+                                            f"{len(ids)} tokens; look at the weights"))  # fmt: skip
                 elif name in expected:
                     difference[name] = max(difference[name], float(np.abs(actual - expected[name]).max()))
                     if name in probe.heads:

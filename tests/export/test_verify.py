@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 from tiny_bert import TinyBert
 
-from export import engine, head, verify
+from export import engine, head, verify, verify_report
 from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import ExportError, Pipeline, Places
@@ -222,6 +222,72 @@ def test_run_without_pytorch_says_what_it_did_not_measure(pipeline: Pipeline) ->
     assert [entry.flavour for entry in results.parity] == ["fp32", "fp16"]
     assert all(entry.difference == {} for entry in results.parity)
     assert json.loads((pipeline.places.build / "verify.json").read_text())["bundle"] == results.bundle
+
+
+def test_run_sees_a_graph_that_is_not_the_one_it_compared(pipeline: Pipeline) -> None:
+    """Of the right shape, and of another head: what is left by an export that was not run again."""
+    path = directory(pipeline) / "1" / "model.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "topic.dense.0.weight":
+            tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+    path.unlink()
+    onnx.save(model, path)
+    with pytest.raises(
+        ExportError, match=r"model\.onnx is not the graph in fp32 .* run `python -m export all --for cpu`"
+    ):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+
+
+def test_run_sees_a_repository_of_an_older_manifest(pipeline: Pipeline) -> None:
+    """Its files fit each other."""
+    pipeline.models[0] = pipeline.models[0].model_copy(update={"max_windows": 2})
+    assert findings(pipeline) == []
+    with pytest.raises(ExportError, match=r"bundle\.json is not what the manifest gives now"):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+
+
+def test_run_tells_its_findings_beside_what_cannot_be_done(pipeline: Pipeline) -> None:
+    """Neither a broken manifest of a plan nor graphs that were not made may take the other findings with them."""
+    (directory(pipeline) / "topic_labels.txt").write_text("law\n")
+    plan(pipeline).with_suffix(".json").write_text("{")
+    (directory(pipeline) / "1" / "gpu.json").unlink()
+    with pytest.raises(ExportError, match=r"(?s)labels file topic_labels.txt: 1 lines.*GPU graphs of none"):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=True)
+
+
+def test_report_of_what_is_wrong_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    """The page says that all numbers were finite and all checks were passed."""
+    (directory(pipeline) / "topic_labels.txt").write_text("law\n")
+    with pytest.raises(ExportError):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+    with pytest.raises(ExportError, match=r"verify\.json: verify found: tiny: labels file"):
+        verify_report.write([pipeline.places.build / "verify.json"], None, tmp_path / "page.md")
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_graph_that_fails_on_a_batch(pipeline: Pipeline) -> None:
+    path = pipeline.flavour(pipeline.models[0], "fp32")
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "position_table":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:20], tensor.name))
+    broken = path.with_name("broken.onnx")
+    onnx.save(model, broken)
+    (found,) = verify.check_graph(verify.Probe(pipeline, pipeline.models[0]), "fp32", broken, None)[1]
+    assert "fp32: fails on a batch of 3x48" in str(found)
+
+
+def test_reference_that_gives_nan(pipeline: Pipeline) -> None:
+    """Weights that are broken: nothing may count as equal to them."""
+
+    class Broken:
+        def row(self, ids: list[int]) -> dict[str, Any]:
+            return {"embedding": np.full(24, np.nan, np.float32), "topic": np.full(3, np.nan, np.float32)}
+
+    path, probe = pipeline.flavour(pipeline.models[0], "fp32"), verify.Probe(pipeline, pipeline.models[0])
+    (found,) = verify.check_graph(probe, "fp32", path, Broken())[1]  # type: ignore[arg-type]
+    assert "embedding of PyTorch itself holds NaN or infinity" in str(found)
 
 
 def test_run_fails_with_every_finding(pipeline: Pipeline) -> None:
