@@ -266,6 +266,17 @@ def test_report_of_what_is_wrong_is_refused(pipeline: Pipeline, tmp_path: Path) 
     assert not (tmp_path / "page.md").exists()
 
 
+@pytest.mark.parametrize("most", [1, 2, 4, 8])
+def test_lengths_around_the_attention_window_are_asked_however_small_a_batch(most: int, pipeline: Pipeline) -> None:
+    probe = verify.Probe(pipeline, pipeline.models[0].model_copy(update={"max_batch": most}))
+    probe.config["local_attention"] = 16
+    asked = verify.batches(probe)
+    lengths = {len(row) for batch in asked for row in batch}
+    assert lengths >= {2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48}
+    assert {probe.windows.pad(batch).ids.shape[1] for batch in asked} == {8, 16, 48}
+    assert all(len(batch) <= max(most, 3) for batch in asked)
+
+
 def test_graph_that_fails_on_a_batch(pipeline: Pipeline) -> None:
     path = pipeline.flavour(pipeline.models[0], "fp32")
     model = onnx.load(path)
