@@ -586,7 +586,9 @@ def check_triton(
     try:
         config = client.get_model_config(model.name).config
         measured["backend"] = config.backend or config.platform
-        flavour = model.precision.gpu if "tensorrt" in measured["backend"] else model.precision.cpu
+        # The python backend runs ONNX Runtime, or PyTorch's program in the plan's place.
+        on_gpu = "tensorrt" in measured["backend"] or config.default_model_filename == repository.TORCH_CODE.name
+        flavour = model.precision.gpu if on_gpu else model.precision.cpu
         measured["flavour"] = flavour
         served = config.parameters["bundle_checksum"].string_value
         if served != bundle.checksum:

@@ -308,6 +308,34 @@ def test_run_fails_with_every_finding(pipeline: Pipeline) -> None:
         verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
 
 
+# --- a live Triton --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_takes_one_row_at_a_time_need_not_batch(pipeline: Pipeline) -> None:
+    settings = {"max_batch": 1, "graph_batches": (1,)}
+    pipeline.models[0] = pipeline.models[0].model_copy(update=settings)
+    pipeline.write_repository()
+    root = pipeline.places.repository
+    with verify.started(root, pipeline.places.build / "triton") as address:
+        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    assert found == []
+    assert measured["batch_sizes"] == {"1": 48} and measured["flavour"] == "fp32"
+
+
+def test_what_stands_in_for_a_plan_is_judged_in_the_plans_precision(pipeline: Pipeline) -> None:
+    """By the file that `configs/torch.pbtxt` names; here with ONNX Runtime's code in it, which needs no PyTorch."""
+    code = directory(pipeline) / "1" / "model.py"
+    code.with_name("torch_model.py").write_text(code.read_text())
+    config = (directory(pipeline) / "configs" / "cpu.pbtxt").read_text()
+    torch = directory(pipeline) / "configs" / "torch.pbtxt"
+    torch.write_text(config + 'default_model_filename: "torch_model.py"\n')
+    root = pipeline.places.repository
+    with verify.started(root, pipeline.places.build / "triton", "torch") as address:
+        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    assert found == []
+    assert measured["backend"] == "python" and measured["flavour"] == "fp16"
+
+
 # --- what stands in for TensorRT where nothing of it is installed ---------------------------------------------------
 
 
