@@ -27,7 +27,7 @@ TORCH_PROGRAM = "model.pt2"
 # Case, accents, scripts, white space and code: where tokenizers of one vocabulary part.
 _TEXTS = ("Why is the sky  BLUE?", "Größe, naïve, 東京 مرحبا 🙂", "def f(x):\n\treturn x ** 2  # 12345")
 # NVIDIA's data-centre and workstation GPUs from Turing on. A plan fits one of them only.
-CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -352,6 +354,69 @@ def test_plan_that_is_too_large_for_its_precision() -> None:
     assert engine.check_size(640 << 20, request) == {"bytes_a_weight": 2.24}
     with pytest.raises(engine.EngineError, match="it was built in another precision"):
         engine.check_size(1200 << 20, request)
+
+
+def driver(directory: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a `nvidia-smi` first that answers so: of GPUs that are not here."""
+    tool = directory / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+
+
+def test_no_plan_is_built_that_triton_would_not_look_for(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver(tmp_path, "NVIDIA Tomorrow, 99.0, 999.10", monkeypatch)
+    assert engine.main(["--repository", str(pipeline.places.repository)]) == 1
+    said = capsys.readouterr().err
+    assert "tiny/config.pbtxt names no plan for compute capability 99.0 (NVIDIA Tomorrow)" in said
+    assert 'cc_model_filenames { key: "99.0" value: "model_sm990.plan" }' in said
+
+
+@pytest.mark.parametrize("capability", ["8.9", "9.0", "10.3", "12.1"])
+def test_plans_of_known_gpus_are_named(capability: str, pipeline: Pipeline) -> None:
+    gpu = engine.Gpu("some GPU", capability, "999.10")
+    engine.check_named(directory(pipeline) / "1" / "gpu.json", gpu)
+
+
+def test_timing_cache_in_the_repository_is_refused(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    """Triton would take it for a model and not start."""
+    root = pipeline.places.repository
+    assert engine.main(["--repository", str(root), "--timing-cache", str(root / ".timing")]) == 1
+    assert "lies in the model repository, where Triton takes every directory for a model" in capsys.readouterr().err
+
+
+class BuilderConfig:
+    """What of TensorRT's keeps timings; it gives none for bytes that were cut short."""
+
+    cache: Any = None
+
+    def create_timing_cache(self, content: bytes) -> Any:
+        return None if content == b"cut" else SimpleNamespace(serialize=lambda: content or b"new")
+
+    def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        if cache is None:
+            raise TypeError("incompatible function arguments")
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self) -> Any:
+        return self.cache
+
+
+@pytest.mark.parametrize(("there", "kept"), [(None, b"new"), (b"cut", b"new"), (b"known", b"known")])
+def test_timing_cache_that_was_cut_short_stops_no_build(there: bytes | None, kept: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "timing" / "timing-0.bin"
+    if there is not None:
+        path.parent.mkdir()
+        path.write_bytes(there)
+    config = BuilderConfig()
+    engine.load_timing(config, path)
+    engine.save_timing(config, path)
+    assert path.read_bytes() == kept
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_engine_runs_on_little_more_than_the_standard_library() -> None:
