@@ -240,7 +240,8 @@ def _markdown(
         for name in served
     ]
     overall = [
-        [name, len(r.truth), f"{r.accuracy:.1%}", f"{_macro_f1(r):.1%}", f"{r.error:.1%}"] for name, r in served.items()
+        [name, len(r.truth), f"{r.accuracy:.1%}", f"{_macro_f1(r):.1%}", f"{r.error:.1%}", _noise(r)]
+        for name, r in served.items()
     ]
     times = [[flavour, *[f"{ms:.1f}" for ms in row.values()]] for flavour, row in latency.items()]
     lost = max(results["fp32"][name].accuracy - results["int8"][name].accuracy for name in served)
@@ -272,7 +273,10 @@ flavour. Trained with
 {_CHOICES if model.delta is None else _delta_section(training)}
 {_embedding_section(likeness)}## Accuracy and calibration
 
-{table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)"], overall)}
+{table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)", "if calibrated"], overall)}
+
+“If calibrated” is what the same measure says of so many rows whose labels are drawn with the very probabilities that
+the head gives: a sample's calibration error is never zero.
 
 {_NOTES}
 ![reliability](assets/reliability.png)
@@ -426,6 +430,11 @@ def _class_section(name: str, result: Result) -> str:
 def _macro_f1(result: Result) -> float:
     table = result.confusion()
     return float(np.mean(2 * np.diag(table) / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1)))
+
+
+def _noise(result: Result) -> str:
+    mean, bound = quality.calibration_noise(result.probabilities)
+    return f"{mean:.1%}; 19 in 20 below {bound:.1%}"
 
 
 def _share(part: int, whole: int) -> str:
