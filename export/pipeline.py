@@ -103,7 +103,12 @@ class Pipeline:
         return self._step(f"{model.name}, served on GPUs", target, inputs, make, beside=[request])
 
     def program(self, model: Model) -> Path:
-        """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing."""
+        """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing.
+
+        Raises ExportError for graph `bert`, which has no configuration that would serve it.
+        """
+        if model.graph == "bert":
+            raise ExportError(f"{model.name}: PyTorch's program is served for graph `torch` only, this is graph `bert`")
         flavour = model.precision.gpu
         target = self.places.repository / model.name / "1" / repository.TORCH_PROGRAM
 

@@ -6,7 +6,7 @@ import json
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -84,10 +84,12 @@ def evaluate(
 
     Raises ValueError for a row that cannot be read or whose label the head does not have.
     """
-    file = next((each.file for each in model.heads if each.file is not None), None)
-    if file is None:
+    listed = next((each for each in model.heads if each.file is not None), None)
+    if listed is None or listed.file is None:
         raise ValueError(f"{model.name} has no head that was trained here")
-    head, precision = head_file.load(file), model.precision.cpu
+    file, precision = listed.file, model.precision.cpu
+    # The graph calls it what the manifest does.
+    head = replace(head_file.load(file), name=listed.name)
     rows = {name: read_rows(path) for name, path in data.items()}
     scored = {name: read_pairs(path) for name, path in pairs.items()}
     results: dict[str, dict[str, Result]] = {}

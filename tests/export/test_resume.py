@@ -11,7 +11,7 @@ import onnx
 import pytest
 from tiny_bert import TinyBert
 
-from export import head, verify
+from export import head, report, verify
 from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import ExportError, Pipeline, Places
@@ -98,3 +98,32 @@ def test_a_head_that_was_tuned_with_another_tokenizer_is_refused(tiny_bert: Tiny
     (place / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ExportError, match="head topic was tuned with another tokenizer than the trunk's"):
         pipeline(tiny_bert, tmp_path, **settings).write_repository()
+
+
+def test_a_renamed_head_is_evaluated(tiny_bert: TinyBert, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    renamed = pipeline(tiny_bert, tmp_path, heads=[{"name": "subject", "file": tmp_path / "topic.json"}])
+    (tmp_path / "rows.jsonl").write_text('{"text": "w1 w2", "label": "law"}\n' * 3)
+    report.evaluate(renamed, renamed.models[0], {"rows": tmp_path / "rows.jsonl"}, {}, None)
+    assert "fp32, rows: accuracy" in capsys.readouterr().out
+
+
+def test_pytorchs_program_of_a_graph_that_nothing_would_serve(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="served for graph `torch` only, this is graph `bert`"):
+        pipeline(tiny_bert, tmp_path).graphs("torch")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": [{"weight": [[float("nan")]] * 24, "bias": [0.0]}], "labels": ["law"]}, "hold NaN or infinity"),
+        ({"temperature": 0.0}, "temperature 0, expected a positive number"),
+        ({"training": None}, "there is no training in it"),
+    ],
+)
+def test_a_broken_head_is_refused(change: dict[str, object], message: str, tiny_bert: TinyBert, tmp_path: Path) -> None:
+    made = pipeline(tiny_bert, tmp_path)
+    document = json.loads((tmp_path / "topic.json").read_text()) | change
+    kept = {key: value for key, value in document.items() if value is not None}
+    (tmp_path / "topic.json").write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=message):
+        made.graphs("cpu")
