@@ -307,7 +307,11 @@ class Pipeline:
         found = self.source(model)
         config, weights = json.loads(found.config.read_text()), load_file(found.weights)
         change = self._delta(model)
-        made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
+        try:
+            made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
+        except onnx.checker.ValidationError as error:
+            said = "; a head may be called what something inside is called: rename it" if "SSA" in str(error) else ""
+            raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{said}") from error
         onnx.save(made, target)
 
     def _heads(self, model: Model) -> list[Head]:

@@ -12,6 +12,7 @@ import pytest
 from tiny_bert import TinyBert
 
 from export import head, report, verify
+from export.__main__ import main
 from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import ExportError, Pipeline, Places
@@ -127,3 +128,14 @@ def test_a_broken_head_is_refused(change: dict[str, object], message: str, tiny_
     (tmp_path / "topic.json").write_text(json.dumps(kept))
     with pytest.raises(ValueError, match=message):
         made.graphs("cpu")
+
+
+def test_a_head_that_is_called_what_the_graph_has_inside(tiny_bert: TinyBert, tmp_path: Path) -> None:
+    named = pipeline(tiny_bert, tmp_path, heads=[{"name": "length", "file": tmp_path / "topic.json"}])
+    with pytest.raises(ExportError, match="'length' has been used.*a head may be called"):
+        named.graphs("cpu")
+
+
+def test_a_data_set_without_a_name_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--data", "rows.jsonl"]) == 1
+    assert "rows.jsonl: expected NAME=FILE" in capsys.readouterr().err
