@@ -54,17 +54,20 @@ def plan_name(capability: str) -> str:
     return f"model_sm{capability.replace('.', '')}.plan"
 
 
-def find_gpu() -> Gpu | None:
-    """The first GPU that the driver's own tool names, or None."""
+def find_gpus() -> list[Gpu]:
+    """Those that the driver's own tool names; none where there is no driver."""
     query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
-        return None
-    if not found:
-        return None
-    name, capability, driver = (part.strip() for part in found[0].split(","))
-    return Gpu(name, capability, driver)
+        return []
+    lines = ([part.strip() for part in line.rsplit(",", 2)] for line in found)
+    return [Gpu(*parts) for parts in lines if len(parts) == 3]
+
+
+def find_gpu() -> Gpu | None:
+    """The first GPU, or None."""
+    return next(iter(find_gpus()), None)
 
 
 def copy(source: Path, repository: Path, progress: Callable[[str], None]) -> None:
@@ -352,9 +355,14 @@ def run(options: argparse.Namespace) -> None:
     if options.rtx:
         compile_all(chosen, options.rtx_target, _say)
         return
-    gpu = find_gpu()
-    if gpu is None:
+    gpus = find_gpus()
+    if not gpus:
         raise EngineError("no GPU here: plans are built on the GPU that serves them. `--rtx` checks graphs without one")
+    gpu = gpus[0]
+    if len({each.capability for each in gpus}) > 1:
+        # TensorRT builds on CUDA's first GPU, which need not be the driver's; and Triton serves on all.
+        kinds = ", ".join(f"{each.name} ({each.capability})" for each in gpus)
+        raise EngineError(f"GPUs of several kinds here, and a plan fits one: {kinds}; show this container one kind")
     for path in chosen:
         check_named(path, gpu)
     try:

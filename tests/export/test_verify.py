@@ -375,6 +375,15 @@ def test_no_plan_is_built_that_triton_would_not_look_for(
     assert 'cc_model_filenames { key: "99.0" value: "model_sm990.plan" }' in said
 
 
+def test_gpus_of_several_kinds_are_refused(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan would be named after one and built on another."""
+    driver(tmp_path, "NVIDIA L4, 8.9, 999.10\nNVIDIA H100 80GB HBM3, 9.0, 999.10", monkeypatch)
+    assert engine.main(["--repository", str(pipeline.places.repository)]) == 1
+    assert "NVIDIA L4 (8.9), NVIDIA H100 80GB HBM3 (9.0); show this container one kind" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("capability", ["8.9", "9.0", "10.3", "12.1"])
 def test_plans_of_known_gpus_are_named(capability: str, pipeline: Pipeline) -> None:
     gpu = engine.Gpu("some GPU", capability, "999.10")
