@@ -405,7 +405,7 @@ class Reference:
     def __init__(self, pipeline: Pipeline, probe: Probe) -> None:
         from export import network
 
-        needs_torch(f"{probe.model.name} is compared")
+        needs_torch(f"{probe.model.name} is compared", ("torch", "transformers"))
         self._network = network.Network(probe.model, pipeline.published(probe.model))
         self._windows, self._outputs = probe.windows, probe.outputs
         self._rows: dict[tuple[int, ...], list[Vectors]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,6 +217,14 @@ def test_graph_that_gives_nan(pipeline: Pipeline) -> None:
     onnx.save(model, broken)
     (found,) = verify.check_graph(probe, "fp16", broken, None)[1]
     assert "fp16: embedding holds NaN or infinity for a row of" in str(found)
+
+
+@pytest.mark.slow
+def test_comparing_needs_no_exporter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    results = verify.run(pipeline, ("cpu",), reference=True, triton="none", config_name="cpu", rtx=False)
+    (parity,) = results.parity
+    assert max(parity.difference.values()) <= 1e-4 and parity.agreement == {"topic": 1.0}
 
 
 def test_run_without_pytorch_says_what_it_did_not_measure(pipeline: Pipeline) -> None:
@@ -431,7 +440,6 @@ def test_timing_cache_that_was_cut_short_stops_no_build(there: bytes | None, kep
 def test_engine_runs_on_little_more_than_the_standard_library() -> None:
     """In the serving image there is neither onnx nor pydantic."""
     import subprocess
-    import sys
 
     block = "import sys; sys.modules.update(dict.fromkeys(['onnx','pydantic','yaml','numpy','router','torch'])); "
     code = block + "from export.__main__ import main; sys.exit(main(['engine', '--repository', '/nowhere']))"
