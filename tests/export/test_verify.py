@@ -333,6 +333,23 @@ def test_a_model_that_takes_one_row_at_a_time_need_not_batch(pipeline: Pipeline)
     assert measured["batch_sizes"] == {"1": 48} and measured["flavour"] == "fp32"
 
 
+@pytest.mark.parametrize("broken", [False, True], ids=["as written", "broken"])
+def test_int8_answers_as_its_graph_does(broken: bool, pipeline: Pipeline) -> None:
+    """It has no limit to PyTorch; what Triton's tokenizer loses must be seen all the same."""
+    precision = pipeline.models[0].precision.model_copy(update={"cpu": "int8"})
+    pipeline.models[0] = pipeline.models[0].model_copy(update={"precision": precision})
+    pipeline.graphs("cpu")
+    pipeline.write_repository()
+    root = pipeline.places.repository
+    if broken:
+        code = root / "tiny_tokenizer" / "1" / "model.py"
+        edited(code, lambda text: text.replace("= encoding.ids", "= encoding.ids[::-1]"))
+    with verify.started(root, pipeline.places.build / "triton") as address:
+        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    assert measured["flavour"] == "int8"
+    assert ["differs from its own graph" in str(each) for each in found] == [True] * broken
+
+
 def test_what_stands_in_for_a_plan_is_judged_in_the_plans_precision(pipeline: Pipeline) -> None:
     """By the file that `configs/torch.pbtxt` names; here with ONNX Runtime's code in it, which needs no PyTorch."""
     code = directory(pipeline) / "1" / "model.py"
