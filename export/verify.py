@@ -597,7 +597,7 @@ def check_triton(
         if served != bundle.checksum:
             findings.append(Finding(model.name, f"Triton serves bundle {served[:12]}…, not {bundle.checksum[:12]}…"))
         largest, from_graph = 0.0, 0.0
-        # Without a limit to PyTorch, the answer must at least be that of the graph; other backends read the padding too.
+        # Without a limit to PyTorch, the answer must at least be the graph's; other backends read the padding too.
         alone = flavour == "int8" and measured["backend"] == "python"
         encoder = Encoder.served(root, trunk.name) if alone else None
         for text in TEXTS:
