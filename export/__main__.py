@@ -276,6 +276,9 @@ def _evaluate(pipeline: Pipeline, options: argparse.Namespace) -> None:
     from export import report
 
     def named(items: list[str]) -> dict[str, Path]:
+        for item in items:
+            if "=" not in item:
+                raise ValueError(f"{item}: expected NAME=FILE")
         return {name: Path(path) for name, path in (item.split("=", 1) for item in items)}
 
     report.evaluate(pipeline, pipeline.models[0], named(options.data), named(options.pairs), options.report)

@@ -29,9 +29,12 @@ class Steps:
         except (FileNotFoundError, ValueError):
             self._records = {}
 
-    def fresh(self, step: str, inputs: Mapping[str, Any]) -> bool:
+    def fresh(self, step: str, inputs: Mapping[str, Any], outputs: Sequence[Path] = ()) -> bool:
+        """``outputs`` that the step did not leave make it stale: it may have been done for another place."""
         record = self._records.get(step)
         if record is None or record["inputs"] != dict(inputs):
+            return False
+        if not {str(path.resolve()) for path in outputs} <= record["outputs"].keys():
             return False
         return all(_state(Path(path)) == state for path, state in record["outputs"].items())
 

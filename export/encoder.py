@@ -94,13 +94,13 @@ class Encoder:
         self.windows = Windows(self.trunk, tokenizer.encode())
 
     @classmethod
-    def served(cls, repository: Path) -> Encoder:
-        """The first trunk of a repository, as it is served on CPU.
+    def served(cls, repository: Path, name: str | None = None) -> Encoder:
+        """A trunk of a repository, by default the first, as it is served on CPU.
 
         Raises FileNotFoundError where no model was exported.
         """
         bundle, tokenizers = load_bundle(repository / "bundle.json")
-        trunk = bundle.trunks[0]
+        trunk = next(trunk for trunk in bundle.trunks if name in (None, trunk.name))
         model = repository / trunk.model / "1" / "model.onnx"
         if not model.is_file():
             raise FileNotFoundError(f"no model at {model}: `python -m export all` makes it")
@@ -112,6 +112,11 @@ class Encoder:
         ids, mask = ids[:, :needed], mask[:, :needed]
         values = self.session.run(self.outputs, {"input_ids": ids, "attention_mask": mask})
         return dict(zip(self.outputs, values, strict=True))
+
+    def first(self, text: str) -> dict[str, Vectors]:
+        """[width] by output name, or [tokens, labels] per token, of the first window of a text."""
+        batch = self.windows.pad(self.windows.rows(text)[:1])
+        return {name: value[0] for name, value in self.run(batch.ids, batch.mask).items()}
 
     def encode(self, texts: Sequence[str]) -> dict[str, Vectors]:
         """[texts, width] by output name; several windows of one text are averaged, as the router does."""

@@ -1,8 +1,8 @@
 """TensorRT plans from the graphs of a model repository, on the GPU that will serve them.
 
 Needs the standard library and TensorRT's Python package, nothing else, so that it runs in NVIDIA's serving image as the
-init container of a Triton pod: `python -m export.engine --repository /models`. What to build stands beside each graph
-in `gpu.json`, which `python -m export all --for gpu` writes.
+init container of a Triton pod: `python -m export.engine --repository REPOSITORY`. What to build stands beside each
+graph in `gpu.json`, which `python -m export all --for gpu` writes.
 
 The same code drives TensorRT 10 and 11 and TensorRT for RTX, whose builder needs no GPU (`--rtx`): with that one a
 graph is really parsed and compiled on any machine, and what comes out is only good for the check.
@@ -54,17 +54,20 @@ def plan_name(capability: str) -> str:
     return f"model_sm{capability.replace('.', '')}.plan"
 
 
-def find_gpu() -> Gpu | None:
-    """The first GPU that the driver's own tool names, or None."""
+def find_gpus() -> list[Gpu]:
+    """Those that the driver's own tool names; none where there is no driver."""
     query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
-        return None
-    if not found:
-        return None
-    name, capability, driver = (part.strip() for part in found[0].split(","))
-    return Gpu(name, capability, driver)
+        return []
+    lines = ([part.strip() for part in line.rsplit(",", 2)] for line in found)
+    return [Gpu(*parts) for parts in lines if len(parts) == 3]
+
+
+def find_gpu() -> Gpu | None:
+    """The first GPU, or None."""
+    return next(iter(find_gpus()), None)
 
 
 def copy(source: Path, repository: Path, progress: Callable[[str], None]) -> None:
@@ -205,16 +208,43 @@ def compile_graph(
         if config.add_optimization_profile(shapes) < 0:
             raise EngineError(f"{request['model']}: TensorRT refuses the profile {profile}")
     if timing is not None:
-        known = timing.read_bytes() if timing.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+        load_timing(config, timing)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"{request['model']}: TensorRT parsed the graph and could not build it; its log says why")
     content = bytes(plan)
     if timing is not None:
-        timing.parent.mkdir(parents=True, exist_ok=True)
-        timing.write_bytes(bytes(config.get_timing_cache().serialize()))
+        save_timing(config, timing)
     return content, {**types, **check_size(len(content), request), "profiles": len(request["profiles"])}
+
+
+def load_timing(config: Any, path: Path) -> None:
+    """Give the builder what is known of kernels; nothing where ``path`` is not there or TensorRT does not take it."""
+    known = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
+    if known is None or not config.set_timing_cache(known, ignore_mismatch=False):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def save_timing(config: Any, path: Path) -> None:
+    """Whole or not at all: a pod may be stopped while it writes."""
+    found = config.get_timing_cache()
+    if found is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(bytes(found.serialize()))
+    partial.replace(path)
+
+
+def check_named(request_file: Path, gpu: Gpu) -> None:
+    """Raises EngineError where the model's `config.pbtxt` names no plan for ``gpu``: Triton would look for another."""
+    config = request_file.parent.parent / "config.pbtxt"
+    name = plan_name(gpu.capability)
+    if config.is_file() and name not in config.read_text():
+        raise EngineError(
+            f"{config} names no plan for compute capability {gpu.capability} ({gpu.name}): add "
+            f'`cc_model_filenames {{ key: "{gpu.capability}" value: "{name}" }}`'
+        )
 
 
 def check_types(trt: Any, network: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -261,6 +291,11 @@ def check_plan(plan: Path, request: dict[str, Any]) -> dict[str, Any]:
         described: dict[str, Any] = json.loads(manifest.read_text())
     except (OSError, ValueError) as error:
         raise EngineError(f"{manifest}: {error}; build the plan again with `python -m export engine`") from error
+    keys = ("plan_sha256", "onnx_sha256", "precision", "profiles")
+    if not isinstance(described, dict) or not described.keys() >= set(keys):
+        raise EngineError(
+            f"{manifest}: does not say {', '.join(keys)}; build the plan again with `python -m export engine`"
+        )
     if sha256(plan) != described["plan_sha256"]:
         raise EngineError(f"{plan} is corrupted or was replaced: its checksum is not the one in {manifest.name}")
     for key, name in (("onnx_sha256", "graph"), ("precision", "precision"), ("profiles", "profiles")):
@@ -308,21 +343,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Raises EngineError; see `build`."""
+    cache: Path | None = options.timing_cache
+    if cache is not None and cache.resolve().is_relative_to(options.repository.resolve()):
+        raise EngineError(
+            f"{cache} lies in the model repository, where Triton takes every directory for a model and does not start; "
+            "put it beside"
+        )
     if options.source is not None:
         copy(options.source, options.repository, _say)
     chosen = requests(options.repository, options.model)
     if options.rtx:
         compile_all(chosen, options.rtx_target, _say)
         return
-    gpu = find_gpu()
-    if gpu is None:
+    gpus = find_gpus()
+    if not gpus:
         raise EngineError("no GPU here: plans are built on the GPU that serves them. `--rtx` checks graphs without one")
+    gpu = gpus[0]
+    if len({each.capability for each in gpus}) > 1:
+        # TensorRT builds on CUDA's first GPU, which need not be the driver's; and Triton serves on all.
+        kinds = ", ".join(f"{each.name} ({each.capability})" for each in gpus)
+        raise EngineError(f"GPUs of several kinds here, and a plan fits one: {kinds}; show this container one kind")
+    for path in chosen:
+        check_named(path, gpu)
     try:
         importlib.import_module("tensorrt")
     except ImportError as error:
         raise EngineError(f"TensorRT's Python package is not usable here: {error}") from error
     for path in chosen:
-        build(path, gpu, level=options.level, workspace_mib=options.workspace_mib, cache=options.timing_cache,
+        build(path, gpu, level=options.level, workspace_mib=options.workspace_mib, cache=cache,
               progress=_say)  # fmt: skip
 
 

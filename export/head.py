@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 # A head reads pooled hidden states, each scaled to unit length and concatenated in the order given:
 # `mean.N`, `max.N` or `cls.N` of the tokens' states after layer N. The embedding is `mean.LAST`.
 FORMAT = 1
+KEYS = ("name", "labels", "features", "temperature", "training", "layers")
 # Decimals kept in the file. The features of one state have unit length, so an error of 0.005 in every weight moves a
 # logit by a hundredth at most in practice, and the file stays at a few tens of KB.
 DECIMALS = 2
@@ -51,7 +52,8 @@ class Head:
 
 
 def load(path: Path) -> Head:
-    """Raises ValueError when the file is not there, is no head of this format, or its shapes do not fit together."""
+    """Raises ValueError when the file is not there, is no head of this format, its shapes do not fit together, or it
+    holds NaN or infinity, which JSON files of Python can."""
     try:
         document = json.loads(path.read_text())
     except OSError as error:
@@ -60,11 +62,17 @@ def load(path: Path) -> Head:
         raise ValueError(f"{path}: not JSON: {error}") from error
     if document.get("format") != FORMAT:
         raise ValueError(f"{path}: format {document.get('format')!r}, expected {FORMAT}")
+    if missing := [key for key in KEYS if key not in document]:
+        raise ValueError(f"{path}: there is no {', '.join(missing)} in it")
     layers = tuple(
         Layer(np.asarray(layer["weight"], np.float32), np.asarray(layer["bias"], np.float32))
         for layer in document["layers"]
     )
-    labels = tuple(document["labels"])
+    labels, temperature = tuple(document["labels"]), float(document["temperature"])
+    if not all(np.isfinite(part).all() for layer in layers for part in (layer.weight, layer.bias)):
+        raise ValueError(f"{path}: its weights hold NaN or infinity")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"{path}: temperature {temperature:g}, expected a positive number")
     for before, after in itertools.pairwise(layers):
         if before.weight.shape[1] != after.weight.shape[0]:
             raise ValueError(f"{path}: layers of shapes {before.weight.shape} and {after.weight.shape} do not follow")
@@ -75,7 +83,7 @@ def load(path: Path) -> Head:
         labels=labels,
         features=tuple(document["features"]),
         layers=layers,
-        temperature=float(document["temperature"]),
+        temperature=temperature,
         training=document["training"],
     )
 

@@ -206,7 +206,7 @@ class Model(_Part):
 
 class Manifest(_Part):
     format: Literal[1]
-    bundles: dict[Name, tuple[Name, ...]]
+    bundles: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]]
     """Which models make a bundle; the first with an embedding serves rules and cache. `default` is the quickstart's."""
     models: tuple[Model, ...]
 
@@ -272,15 +272,22 @@ def _check_names(data: dict[str, Any], report: _Report) -> None:
     items = [
         (index, item) for index, item in enumerate(models if isinstance(models, list) else []) if isinstance(item, dict)
     ]
+    declared = {item.get("name") for _, item in items if isinstance(item.get("name"), str)}
     seen: dict[str, int] = {}
     for index, item in items:
         name = item.get("name")
         if isinstance(name, str) and seen.setdefault(name, index) != index:
             first = report.document.line_of(("models", seen[name], "name"))
             report.add(("models", index, "name"), f"`{name}` is declared twice, first on line {first}")
+        for suffix in ("_text", "_tokenizer"):
+            if isinstance(name, str) and name.endswith(suffix) and name.removesuffix(suffix) in declared:
+                report.add(("models", index, "name"), f"`{name}` is what Triton calls a part of "
+                           f"`{name.removesuffix(suffix)}`")  # fmt: skip
     bundles = data.get("bundles")
     for bundle, members in (bundles if isinstance(bundles, dict) else {}).items():
         for index, member in enumerate(members if isinstance(members, list) else []):
+            if member in members[:index]:
+                report.add(("bundles", bundle, index), f"`{member}` is in it twice")
             if member not in seen:
                 report.add(("bundles", bundle, index), f"no model `{member}`", _nearest(str(member), seen))
 

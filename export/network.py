@@ -71,14 +71,16 @@ def check_rope(config: dict[str, Any], loaded: dict[str, Any]) -> None:
     """
     read = loaded.get("rope_parameters") or {}
     kinds = {"global_rope_theta": "full_attention", "local_rope_theta": "sliding_attention"}
-    expected = {kinds[key]: {"rope_theta": config[key]} for key in kinds if config.get(key) is not None}
-    for kind, settings in (config.get("rope_parameters") or expected).items():
-        if not isinstance(settings, dict):
-            continue
-        for key, value in settings.items():
-            found = (read.get(kind) or {}).get(key)
-            if value is not None and found != value:
-                raise NetworkError(f"rotary positions: config.json says {kind}.{key} {value}, the model has {found}")
+    older: dict[str, Any] = {
+        kinds[key]: {"rope_theta": config[key]} for key in kinds if config.get(key) is not None
+    } or {"rope_theta": config.get("rope_theta")}
+    for kind, settings in (config.get("rope_parameters") or older).items():
+        # By kind of attention, or once for all layers.
+        here, there = (settings, read.get(kind) or {}) if isinstance(settings, dict) else ({kind: settings}, read)
+        for key, value in here.items():
+            if value is not None and there.get(key) != value:
+                name = key if here is not settings else f"{kind}.{key}"
+                raise NetworkError(f"rotary positions: config.json says {name} {value}, the model has {there.get(key)}")
 
 
 def load_trunk(directory: Path, attention: str) -> Any:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -103,7 +103,12 @@ class Pipeline:
         return self._step(f"{model.name}, served on GPUs", target, inputs, make, beside=[request])
 
     def program(self, model: Model) -> Path:
-        """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing."""
+        """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing.
+
+        Raises ExportError for graph `bert`, which has no configuration that would serve it.
+        """
+        if model.graph == "bert":
+            raise ExportError(f"{model.name}: PyTorch's program is served for graph `torch` only, this is graph `bert`")
         flavour = model.precision.gpu
         target = self.places.repository / model.name / "1" / repository.TORCH_PROGRAM
 
@@ -125,7 +130,8 @@ class Pipeline:
             if flavour == "bf16":
                 raise ExportError(f"{model.name}: graph `bert` is written in fp32 or fp16")
             half = flavour == "fp16"
-            inputs = self._bert_inputs(model) | {"half": half, "heads": _head_digests(model)}
+            heads = [list(pair) for pair in zip(_head_names(model), _head_digests(model), strict=True)]
+            inputs = self._bert_inputs(model) | {"half": half, "heads": heads}
             make = lambda: self._build(model, target, half=half)  # noqa: E731
         else:
             inputs = self._torch_inputs(model) | {"flavour": flavour}
@@ -133,15 +139,27 @@ class Pipeline:
         return self._step(f"{model.name}, {flavour}", target, inputs, make)
 
     def trunk(self, model: Model) -> repository.Trunk:
-        """What the repository says about a model."""
-        found = self.source(model)
+        """What the repository says about a model.
+
+        Raises ExportError where a head was tuned with another tokenizer than the trunk's, whose tokens it would get.
+        """
+        found, served = self.source(model), self.tokenizer(model)
+        for head in model.heads:
+            if head.source is None:
+                continue
+            own = self._tuned(model, head.name).tokenizer.read_text(encoding="utf-8")
+            if not repository.same_tokens(served, repository.served_tokenizer(own)):
+                raise ExportError(
+                    f"{model.name}: head {head.name} was tuned with another tokenizer than the trunk's; make "
+                    f"{head.source.spec} a model of its own"
+                )
         return repository.Trunk(
             model=model,
             model_id=found.model_id,
             weights_sha256=found.weights_sha256,
             outputs=self.outputs(model),
             delta_sha256=_delta_digest(model),
-            tokenizer=repository.Tokenizer.of(self.tokenizer(model), json.loads(found.config.read_text())),
+            tokenizer=repository.Tokenizer.of(served, json.loads(found.config.read_text())),
         )
 
     def outputs(self, model: Model) -> tuple[repository.Output, ...]:
@@ -170,7 +188,15 @@ class Pipeline:
     # --- where models come from -------------------------------------------------------------------------------------
 
     def source(self, model: Model) -> source.Source:
-        return self._resolved(model.name, model.source)
+        """Raises ExportError where the published model reads no text as long as the longest bucket."""
+        found = self._resolved(model.name, model.source)
+        places = json.loads(found.config.read_text()).get("max_position_embeddings")
+        if places is not None and max(model.buckets) > places:
+            raise ExportError(
+                f"{model.name}: a bucket has {max(model.buckets)} tokens, and config.json says "
+                f"`max_position_embeddings` {places}: the model knows no positions beyond"
+            )
+        return found
 
     def tokenizer(self, model: Model) -> str:
         return repository.served_tokenizer(self.source(model).tokenizer.read_text(encoding="utf-8"))
@@ -222,7 +248,7 @@ class Pipeline:
         made = self._step(f"{model.name}, features", plain, inputs, lambda: self._build(model, plain, expose=names))
         if model.precision.cpu == "int8":
             target = self._place(model) / "features.int8.onnx"
-            inputs |= self._quantizer_inputs()
+            inputs |= self._quantizer_inputs(model)
             make = lambda: precision.quantize(plain, target, self._ordinary(model))  # noqa: E731
             made = self._step(f"{model.name}, features in int8", target, inputs, make)
         encoder = Encoder(made, self._trunk_for_router(model), self.tokenizer(model))
@@ -259,7 +285,7 @@ class Pipeline:
     def _step(
         self, step: str, target: Path, inputs: dict[str, Any], make: Callable[[], Any], beside: Sequence[Path] = ()
     ) -> Path:
-        if self._steps.fresh(step, inputs):
+        if self._steps.fresh(step, inputs, [target, *beside]):
             self.progress(f"{step}: unchanged")
             return target
         started = perf_counter()
@@ -281,14 +307,21 @@ class Pipeline:
         found = self.source(model)
         config, weights = json.loads(found.config.read_text()), load_file(found.weights)
         change = self._delta(model)
-        made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
+        try:
+            made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
+        except onnx.checker.ValidationError as error:
+            said = "; a head may be called what something inside is called: rename it" if "SSA" in str(error) else ""
+            raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{said}") from error
         onnx.save(made, target)
 
     def _heads(self, model: Model) -> list[Head]:
-        """Those with a file. Raises ExportError for one that was trained on other states than it will read."""
+        """Those with a file, under the manifest's names.
+
+        Raises ExportError for one that was trained on other states than it will read.
+        """
         from export import head
 
-        heads = [head.load(each.file) for each in model.heads if each.file is not None]
+        heads = [replace(head.load(each.file), name=each.name) for each in model.heads if each.file is not None]
         here = _delta_digest(model)
         for each in heads:
             seen = each.training.get("delta", {}).get("sha256", "")
@@ -326,7 +359,7 @@ class Pipeline:
         plain = self.flavour(model, "fp32")
         target = self._place(model) / "encoder.int8.onnx"
         status = plain.stat()
-        inputs = {"plain": [status.st_size, status.st_mtime_ns]} | self._quantizer_inputs()
+        inputs = {"plain": [status.st_size, status.st_mtime_ns]} | self._quantizer_inputs(model)
         return self._step(
             f"{model.name}, int8", target, inputs, lambda: precision.quantize(plain, target, self._ordinary(model))
         )
@@ -358,10 +391,12 @@ class Pipeline:
             "versions": [version(name) for name in ("torch", "transformers", "onnx", "onnxscript")],
         }
 
-    def _quantizer_inputs(self) -> dict[str, Any]:
+    def _quantizer_inputs(self, model: Model) -> dict[str, Any]:
         return {
             "precision": sha256(_CODE / "precision.py"),
             "texts": sha256(ORDINARY),
+            "tokenizer": hashlib.sha256(self.tokenizer(model).encode()).hexdigest(),
+            "tokens": model.max_tokens,
             "onnxruntime": version("onnxruntime"),
         }
 
@@ -409,6 +444,11 @@ def _classifier(
     }
     said = tuple(labels) or tuple(str(given[key]) for key in sorted(given, key=int))
     return repository.Output(name, len(said), said, task == "token-classification", found.weights_sha256)
+
+
+def _head_names(model: Model) -> list[str]:
+    """Of those with a file."""
+    return [head.name for head in model.heads if head.file is not None]
 
 
 def _head_digests(model: Model) -> list[str]:

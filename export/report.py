@@ -6,7 +6,7 @@ import json
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -84,10 +84,12 @@ def evaluate(
 
     Raises ValueError for a row that cannot be read or whose label the head does not have.
     """
-    file = next((each.file for each in model.heads if each.file is not None), None)
-    if file is None:
+    listed = next((each for each in model.heads if each.file is not None), None)
+    if listed is None or listed.file is None:
         raise ValueError(f"{model.name} has no head that was trained here")
-    head, precision = head_file.load(file), model.precision.cpu
+    file, precision = listed.file, model.precision.cpu
+    # The graph calls it what the manifest does.
+    head = replace(head_file.load(file), name=listed.name)
     rows = {name: read_rows(path) for name, path in data.items()}
     scored = {name: read_pairs(path) for name, path in pairs.items()}
     results: dict[str, dict[str, Result]] = {}
@@ -240,7 +242,8 @@ def _markdown(
         for name in served
     ]
     overall = [
-        [name, len(r.truth), f"{r.accuracy:.1%}", f"{_macro_f1(r):.1%}", f"{r.error:.1%}"] for name, r in served.items()
+        [name, len(r.truth), f"{r.accuracy:.1%}", f"{_macro_f1(r):.1%}", f"{r.error:.1%}", _noise(r)]
+        for name, r in served.items()
     ]
     times = [[flavour, *[f"{ms:.1f}" for ms in row.values()]] for flavour, row in latency.items()]
     lost = max(results["fp32"][name].accuracy - results["int8"][name].accuracy for name in served)
@@ -272,7 +275,10 @@ flavour. Trained with
 {_CHOICES if model.delta is None else _delta_section(training)}
 {_embedding_section(likeness)}## Accuracy and calibration
 
-{table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)"], overall)}
+{table(["set", "rows", "accuracy", "macro F1", "calibration error (ECE, 15 bins)", "if calibrated"], overall)}
+
+“If calibrated” is what the same measure says of so many rows whose labels are drawn with the very probabilities that
+the head gives: a sample's calibration error is never zero.
 
 {_NOTES}
 ![reliability](assets/reliability.png)
@@ -426,6 +432,11 @@ def _class_section(name: str, result: Result) -> str:
 def _macro_f1(result: Result) -> float:
     table = result.confusion()
     return float(np.mean(2 * np.diag(table) / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1)))
+
+
+def _noise(result: Result) -> str:
+    mean, bound = quality.calibration_noise(result.probabilities)
+    return f"{mean:.1%}; 19 in 20 below {bound:.1%}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -24,8 +24,10 @@ GPU_GRAPH = "gpu.onnx"
 ONNXRUNTIME_INSTANCES = 2
 GPU_PLAN = "gpu.json"
 TORCH_PROGRAM = "model.pt2"
+# Case, accents, scripts, white space and code: where tokenizers of one vocabulary part.
+_TEXTS = ("Why is the sky  BLUE?", "Größe, naïve, 東京 مرحبا 🙂", "def f(x):\n\treturn x ** 2  # 12345")
 # NVIDIA's data-centre and workstation GPUs from Turing on. A plan fits one of them only.
-CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,19 @@ def served_tokenizer(published: str) -> str:
     document = json.loads(published)
     document["truncation"] = document["padding"] = None
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def same_tokens(one: str, other: str) -> bool:
+    """Whether two tokenizers, as `served_tokenizer` gives them, mean the same: files of other versions may differ."""
+    from tokenizers import Tokenizer as Tokens
+
+    if one == other:
+        return True
+    first, second = Tokens.from_str(one), Tokens.from_str(other)
+    ids = second.get_vocab(with_added_tokens=True)
+    if any(ids.get(token, place) != place for token, place in first.get_vocab(with_added_tokens=True).items()):
+        return False
+    return all(first.encode(text).ids == second.encode(text).ids for text in _TEXTS)
 
 
 def manifest(trunks: Sequence[Trunk], topics: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from export import engine, repository
 from export.checksums import sha256
+from export.encoder import Encoder
 from export.manifest import Model
 from export.pipeline import ExportError, Pipeline, Platform, needs_torch
 from router.inference import BundleError, load_bundle
@@ -34,6 +35,8 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 # Least share of rows with PyTorch's label, among those where PyTorch is sure by more than a hair.
 AGREEMENT = {"fp32": 1.0, "fp16": 0.999, "bf16": 0.99}
 SURE = 0.01
+# Largest difference of int8 between two runs of one graph on one text: a step of an activation may fall to either side.
+SAME = 1e-2
 
 TEXTS = (
     "Why is the sky blue?",
@@ -86,6 +89,8 @@ class Results:
     rtx: list[dict[str, Any]] = field(default_factory=list)
     plans: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    """What is wrong, in words."""
 
 
 def run(
@@ -112,10 +117,16 @@ def run(
             continue
     findings = check_files(root, pipeline.models, platforms)
     pipeline.progress(f"verify: files and configurations, {len(findings)} findings")
-    results.plans = [json.loads(path.read_text()) for path in sorted(root.glob("*/1/model_sm*.json"))]
     if not findings:
         bundle, _ = load_bundle(root / "bundle.json")
         results.bundle = bundle.checksum
+        findings += check_current(pipeline, bundle, platforms)
+        if "gpu" in platforms:
+            results.plans = [
+                json.loads(path.read_text())
+                for model in pipeline.models
+                for path in sorted((root / model.name / "1").glob("model_sm*.json"))
+            ]
     judges: dict[str, Reference] = {}
     for model in pipeline.models:
         results.models.append(_described(pipeline, model))
@@ -133,8 +144,8 @@ def run(
     if not reference:
         results.notes.append("Parity with PyTorch was not measured in this run.")
     if rtx:
-        paths = engine.requests(root, [model.name for model in pipeline.models])
         try:
+            paths = engine.requests(root, [model.name for model in pipeline.models])
             results.rtx = engine.compile_all(paths, engine.RTX_TARGET, pipeline.progress)
         except engine.EngineError as error:
             findings.append(Finding("", str(error)))
@@ -145,10 +156,11 @@ def run(
                 results.triton.append(measured)
                 findings += found
                 pipeline.progress(f"verify: {model.name} on Triton: {json.dumps(measured)}")
+    results.findings = [str(finding) for finding in findings]
     target = pipeline.places.build / RESULTS
     target.write_text(json.dumps(asdict(results), indent=1) + "\n")
     if findings:
-        raise ExportError("verify found:\n" + "\n".join(f"  {finding}" for finding in findings))
+        raise ExportError("verify found:\n" + "\n".join(f"  {finding}" for finding in results.findings))
     pipeline.progress(f"verify: all well, {target}")
     return results
 
@@ -174,10 +186,28 @@ def check_files(root: Path, models: Sequence[Model], platforms: Sequence[Platfor
         findings += _check_configs(root, trunk, model, bundle)
         for platform in platforms:
             name = repository.CPU_GRAPH if platform == "cpu" else repository.GPU_GRAPH
-            findings += _check_signature(root / trunk.model / "1" / name, trunk)
+            findings += _check_signature(root / trunk.model / "1" / name, trunk, tokenizers[trunk.name])
         if "gpu" in platforms:
             findings += _check_plans(root / trunk.model / "1", trunk, model)
+    for name in known.keys() - {trunk.name for trunk in bundle.trunks}:
+        findings.append(Finding(name, "is not in the bundle; run `python -m export repository`"))
     return findings
+
+
+def check_current(pipeline: Pipeline, bundle: Bundle, platforms: Sequence[Platform]) -> Iterator[Finding]:
+    """Whether the repository holds what the manifest and its sources give now: files that fit each other may be old."""
+    trunks = [pipeline.trunk(model) for model in pipeline.models]
+    if bundle.checksum != repository.manifest(trunks, pipeline.topics())["checksum"]:
+        yield Finding("", "bundle.json is not what the manifest gives now; run `python -m export repository`, and with "
+                      "`--precision` give it here too")  # fmt: skip
+    for model in pipeline.models:
+        for platform in platforms:
+            flavour = getattr(model.precision, platform)
+            name = repository.CPU_GRAPH if platform == "cpu" else repository.GPU_GRAPH
+            path, made = pipeline.places.repository / model.name / "1" / name, pipeline.flavour(model, flavour)
+            if not path.samefile(made) and sha256(path) != sha256(made):
+                yield Finding(model.name, f"{name} is not the graph in {flavour} that the manifest gives now; run "
+                              f"`python -m export all --for {platform}`")  # fmt: skip
 
 
 def _check_tokenizer(trunk: Trunk, content: bytes) -> Iterator[Finding]:
@@ -228,8 +258,26 @@ def _check_configs(root: Path, trunk: Trunk, model: Model, bundle: Bundle) -> It
         if path.parent in (directory, directory / "configs"):
             for message in _encoder_config(config, trunk, model):
                 yield Finding(trunk.name, f"{where}: {message}")
-        elif config.parameters["tokenizer_sha256"].string_value not in ("", trunk.tokenizer.sha256):
-            yield Finding(trunk.name, f"{where}: is of another tokenizer than the bundle's")
+        elif config.HasField("ensemble_scheduling"):
+            found = {item.name: list(item.dims) for item in config.output}
+            if found != _dims(trunk):
+                yield Finding(trunk.name, f"{where}: outputs are {found}, the bundle says {_dims(trunk)}")
+        else:
+            for message in _tokenizer_config(config, trunk):
+                yield Finding(trunk.name, f"{where}: {message}")
+
+
+def _tokenizer_config(config: Any, trunk: Trunk) -> Iterator[str]:
+    if config.parameters["tokenizer_sha256"].string_value != trunk.tokenizer.sha256:
+        yield "is of another tokenizer than the bundle's"
+    expected = {
+        "pad_id": str(trunk.tokenizer.pad_id),
+        "buckets": ",".join(map(str, trunk.buckets)),
+        "max_tokens": str(trunk.max_tokens),
+    }
+    for key, value in expected.items():
+        if (found := config.parameters[key].string_value) != value:
+            yield f"{key} is {found or 'missing'}, the bundle says {value}"
 
 
 def _encoder_config(config: Any, trunk: Trunk, model: Model) -> Iterator[str]:
@@ -263,6 +311,9 @@ def _encoder_config(config: Any, trunk: Trunk, model: Model) -> Iterator[str]:
         numbers = {int(number) for group in config.instance_group for number in group.profile}
         if numbers != set(range(len(model.engine_profiles))):
             yield f"instances use profiles {sorted(numbers)}, the manifest has {len(model.engine_profiles)}"
+        for capability, name in sorted(config.cc_model_filenames.items()):
+            if name != engine.plan_name(capability):
+                yield f"capability {capability} has the plan `{name}`, `engine` writes {engine.plan_name(capability)}"
 
 
 def _dims(trunk: Trunk) -> dict[str, list[int]]:
@@ -270,8 +321,9 @@ def _dims(trunk: Trunk) -> dict[str, list[int]]:
     return dims | {h.output: [-1, len(h.labels)] if h.per_token else [len(h.labels)] for h in trunk.heads}
 
 
-def _check_signature(path: Path, trunk: Trunk) -> Iterator[Finding]:
+def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Finding]:
     import onnx
+    from tokenizers import Tokenizer
 
     try:
         graph = onnx.load(path, load_external_data=False).graph
@@ -297,8 +349,12 @@ def _check_signature(path: Path, trunk: Trunk) -> Iterator[Finding]:
         elif len(there) != len(dims) or any(a != b and -1 not in (a, b) for a, b in zip(there, dims, strict=True)):
             yield Finding(trunk.name, f"{path.name}: output {name} is {there} a row, the bundle says {dims}")
     rows = [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2]
-    if rows and max(rows) <= max(trunk.tokenizer.pad_id, trunk.tokenizer.cls_id, trunk.tokenizer.sep_id):
-        yield Finding(trunk.name, f"{path.name}: knows fewer tokens than the tokenizer has; it is another model's")
+    last = max(Tokenizer.from_buffer(tokenizer).get_vocab(with_added_tokens=True).values())
+    if rows and max(rows) <= last:
+        yield Finding(
+            trunk.name,
+            f"{path.name}: knows {max(rows)} tokens at most, the tokenizer goes up to {last}; it is another model's",
+        )
 
 
 def _check_plans(directory: Path, trunk: Trunk, model: Model) -> Iterator[Finding]:
@@ -309,6 +365,10 @@ def _check_plans(directory: Path, trunk: Trunk, model: Model) -> Iterator[Findin
         return
     if request["precision"] != model.precision.gpu:
         yield Finding(trunk.name, f"gpu.json asks for {request['precision']}, the manifest for {model.precision.gpu}")
+    if request["profiles"] != [profile.model_dump(mode="json") for profile in model.engine_profiles]:
+        yield Finding(
+            trunk.name, "gpu.json asks for other profiles than the manifest; run `python -m export all --for gpu`"
+        )
     for bucket in trunk.buckets:
         for batch in {1, model.max_batch}:
             holds = any(
@@ -348,7 +408,7 @@ class Reference:
     def __init__(self, pipeline: Pipeline, probe: Probe) -> None:
         from export import network
 
-        needs_torch(f"{probe.model.name} is compared")
+        needs_torch(f"{probe.model.name} is compared", ("torch", "transformers"))
         self._network = network.Network(probe.model, pipeline.published(probe.model))
         self._windows, self._outputs = probe.windows, probe.outputs
         self._rows: dict[tuple[int, ...], list[Vectors]] = {}
@@ -376,14 +436,21 @@ def batches(probe: Probe) -> list[list[list[int]]]:
     vocabulary = int(probe.config["vocab_size"])
     window = int(probe.config.get("local_attention") or 0)
     generator = np.random.default_rng(0)
-    found = []
+    found: list[list[list[int]]] = []
+    seen: set[int] = set()
     for low, bucket in zip((0, *model.buckets), model.buckets, strict=False):
         # The shortest row, padded by far more than the window, is where half precision turns to NaN.
         around = {2, bucket, (low + bucket) // 2 + 1}
         around |= {edge + step for edge in (window // 2, window, 2 * window) if edge for step in (-1, 0, 1)}
         fitting = sorted(length for length in around if 2 <= length <= min(bucket, model.max_tokens))
-        lengths = [fitting[0], *fitting[1:][-model.max_batch + 1 :]]
-        found.append([generator.integers(0, vocabulary, length).tolist() for length in lengths])
+        lengths = [[fitting[0], *fitting[1:][1 - max(model.max_batch, 2) :]]]
+        seen |= set(lengths[0])
+        # What a small batch has no room for, with the longest row beside, which keeps it in this bucket.
+        left = [length for length in fitting if length not in seen]
+        seen |= set(left)
+        room = max(model.max_batch - 2, 1)
+        lengths += [[fitting[0], *left[at : at + room], fitting[-1]] for at in range(0, len(left), room)]
+        found += [[generator.integers(0, vocabulary, length).tolist() for length in batch] for batch in lengths]
     real = [probe.windows.rows(text)[0] for text in TEXTS]
     found += [real[start : start + model.max_batch] for start in range(0, len(real), model.max_batch)]
     return found
@@ -410,7 +477,11 @@ def check_graph(probe: Probe, flavour: str, path: Path, reference: Reference | N
     for batch in batches(probe):
         padded = probe.windows.pad(batch)
         shapes.append(f"{padded.ids.shape[0]}x{padded.ids.shape[1]}")
-        values = session.run(probe.outputs, {"input_ids": padded.ids, "attention_mask": padded.mask})
+        try:
+            values = session.run(probe.outputs, {"input_ids": padded.ids, "attention_mask": padded.mask})
+        except Exception as error:  # ONNX Runtime's own, of many kinds
+            findings.append(Finding(model.name, f"{flavour}: fails on a batch of {shapes[-1]}: {error}"))
+            break
         got = dict(zip(probe.outputs, values, strict=True))
         for index, ids in enumerate(batch):
             rows += 1
@@ -425,6 +496,10 @@ def check_graph(probe: Probe, flavour: str, path: Path, reference: Reference | N
                             f"{padded.ids.shape[1]}",
                         )
                     )
+                elif name in expected and not np.isfinite(expected[name]).all():
+                    # `max` would pass a NaN over, and every comparison with it is false.
+                    findings.append(Finding(model.name, f"{name} of PyTorch itself holds NaN or infinity for a row of "
+                                            f"{len(ids)} tokens; look at the weights"))  # fmt: skip
                 elif name in expected:
                     difference[name] = max(difference[name], float(np.abs(actual - expected[name]).max()))
                     if name in probe.heads:
@@ -514,14 +589,20 @@ def check_triton(
     try:
         config = client.get_model_config(model.name).config
         measured["backend"] = config.backend or config.platform
-        flavour = model.precision.gpu if "tensorrt" in measured["backend"] else model.precision.cpu
+        # The python backend runs ONNX Runtime, or PyTorch's program in the plan's place.
+        on_gpu = "tensorrt" in measured["backend"] or config.default_model_filename == repository.TORCH_CODE.name
+        flavour = model.precision.gpu if on_gpu else model.precision.cpu
         measured["flavour"] = flavour
         served = config.parameters["bundle_checksum"].string_value
         if served != bundle.checksum:
             findings.append(Finding(model.name, f"Triton serves bundle {served[:12]}…, not {bundle.checksum[:12]}…"))
-        largest = 0.0
+        largest, from_graph = 0.0, 0.0
+        # Without a limit to PyTorch, the answer must at least be the graph's; other backends read the padding too.
+        alone = flavour == "int8" and measured["backend"] == "python"
+        encoder = Encoder.served(root, trunk.name) if alone else None
         for text in TEXTS:
             expected = reference.text(text) if reference else {}
+            own = encoder.first(text) if encoder is not None else {}
             given = InferInput("text", [1, 1], "BYTES")
             given.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
             answer = client.infer(
@@ -534,15 +615,21 @@ def check_triton(
                 value = answer.as_numpy(name)
                 if value is None or not np.isfinite(value).all():
                     findings.append(Finding(model.name, f"the ensemble answers NaN or nothing for {name}"))
-                elif name in expected:
+                    continue
+                if name in expected:
                     actual = value[0][: len(expected[name])]
                     largest = max(largest, float(np.abs(actual - expected[name]).max()))
+                if name in own:
+                    actual = value[0][: len(own[name])]
+                    from_graph = max(from_graph, float(np.abs(actual - own[name]).max()))
         if reference is not None:
             measured["difference"] = largest
             if flavour in TOLERANCE and largest > TOLERANCE[flavour]:
                 findings.append(Finding(model.name, f"the ensemble differs from PyTorch by {largest:.2g}"))
+        if from_graph > SAME:
+            findings.append(Finding(model.name, f"the ensemble differs from its own graph by {from_graph:.2g}"))
         measured["batch_sizes"] = _batched(client, trunk, tokenizers[trunk.name])
-        if not any(int(size) > 1 for size in measured["batch_sizes"]):
+        if model.max_batch > 1 and not any(int(size) > 1 for size in measured["batch_sizes"]):
             findings.append(Finding(model.name, "48 requests at once of one bucket were not batched"))
     except InferenceServerException as error:
         findings.append(Finding(model.name, f"Triton: {error}"))

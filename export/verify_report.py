@@ -18,13 +18,16 @@ CURVE = "triton-curve.png"
 def write(results: Sequence[Path], perf: Path | None, page: Path, note: str | None = None) -> None:
     """Write ``page`` from `verify.json` files and the folder of a `perf triton` run, its picture in assets/ beside it.
 
-    Raises ExportError when a file is not there.
+    Raises ExportError when a file is not there, and where `verify` found something wrong: the page says all is well.
     """
     try:
         found = [json.loads(path.read_text()) for path in results]
         measured = json.loads((perf / "results.json").read_text()) if perf is not None else None
     except OSError as error:
         raise ExportError(f"{error}; `python -m export verify` and `python -m perf triton` write them") from error
+    for path, result in zip(results, found, strict=True):
+        if result.get("findings"):
+            raise ExportError(f"{path}: verify found: " + "; ".join(result["findings"]))
     picture = None
     if perf is not None and (perf / CURVE).is_file():
         assets = page.parent / "assets"

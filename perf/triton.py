@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 # Matches the server of nvidia-pytriton, and is the last that runs on Debian 12.
 CLIENT = "tritonclient==2.51.0"
 PLATFORM = "manylinux1_x86_64"
+# Configurations that a repository has beside the one for GPUs.
+ON_CPU = ("cpu", "onnxruntime")
 CLOSED = (1, 2, 4, 8)
 OPEN = (0.5, 0.8)
 REQUESTS = 300
@@ -85,13 +87,13 @@ def run(
                         _measured(command, server, trunk, bucket, data, out, "open", round(best * share, 1), requests)
                     )
     document = {
-        "machine": _machine(),
+        "machine": _machine(config_name),
         "config": config_name,
         "requests": requests,
         "points": [asdict(p) for p in points],
     }
     (out / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    draw(points, out / "triton-curve.png", "Triton, " + _machine())
+    draw(points, out / "triton-curve.png", f"Triton, {_machine(config_name)}")
     print(f"perf: {out / 'results.json'}, {out / 'triton-curve.png'}", flush=True)
     return points
 
@@ -111,8 +113,10 @@ def analyzer(directory: Path) -> tuple[list[str], dict[str, str]]:
         wheel = next(directory.glob("tritonclient-*.whl"))
         with zipfile.ZipFile(wheel) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/perf_analyzer"))
-            binary.write_bytes(archive.read(name))
-        binary.chmod(0o755)
+            unpacked = directory / "perf_analyzer.part"
+            unpacked.write_bytes(archive.read(name))
+        unpacked.chmod(0o755)
+        unpacked.rename(binary)
         wheel.unlink()
     libraries = Path(sysconfig.get_path("purelib")) / "nvidia_pytriton.libs"
     for name, pattern in (("libb64.so.0d", "libb64-*.so.0d"), ("libcudart.so.12", "libcudart-*.so.12*")):
@@ -221,10 +225,11 @@ def draw(points: Sequence[Point], path: Path, title: str) -> None:
     pyplot.close(figure)
 
 
-def _machine() -> str:
+def _machine(config_name: str) -> str:
+    """What computes under that configuration: a GPU that is there is not named where nothing runs on it."""
     import os
 
     from export.engine import find_gpu
 
-    gpu = find_gpu()
+    gpu = find_gpu() if config_name not in ON_CPU else None
     return gpu.name if gpu else f"{os.cpu_count()} {platform.machine()} cores, no GPU"

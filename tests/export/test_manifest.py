@@ -78,6 +78,25 @@ def test_settings_that_do_not_fit_together(line: str, message: str, tmp_path: Pa
     assert message in found
 
 
+def test_bundles_that_cannot_be(tmp_path: Path) -> None:
+    text = """format: 1
+bundles:
+  default: []
+  twice: [one, one]
+models:
+  - name: one
+    task: embedding
+    source: {hub: some/model}
+  - name: one_text
+    task: embedding
+    source: {hub: some/model}
+"""
+    empty, twice, part = problems(text, tmp_path / "models.yaml")
+    assert empty.startswith("3: bundles.default: ") and "at least 1 item" in empty
+    assert twice == "4: bundles.twice[1]: `one` is in it twice"
+    assert part == "9: models[1].name: `one_text` is what Triton calls a part of `one`"
+
+
 def test_profiles_default_to_one_for_each_bucket() -> None:
     (minilm,) = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
     assert [(profile.tokens, profile.batch) for profile in minilm.engine_profiles] == [

@@ -214,3 +214,20 @@ def test_temperature_takes_back_what_was_multiplied() -> None:
 
 def test_every_method_is_described() -> None:
     assert training.METHODS.keys() == {"linear", "mlp", "lora"}
+
+
+def test_a_calibrated_heads_error_is_noise_and_another_ones_is_not() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = quality.softmax(generator.normal(0, 2, (800, 3)))
+    truth = np.asarray([generator.choice(3, p=row) for row in probabilities])
+    mean, bound = quality.calibration_noise(probabilities)
+    assert 0 < mean < bound
+    assert quality.calibration_error(probabilities, truth) < bound
+    sharpened = quality.softmax(3 * np.log(probabilities))
+    assert quality.calibration_error(sharpened, truth) > quality.calibration_noise(sharpened)[1]
+
+
+def test_the_calibration_error_of_a_handful() -> None:
+    # 0.9 in one bin of the fifteen, right once in two; 0.6 in another, right.
+    probabilities = np.asarray([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
+    assert quality.calibration_error(probabilities, np.asarray([0, 1, 0])) == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.4)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 from tiny_bert import TinyBert
 
-from export import engine, head, verify
+from export import engine, head, verify, verify_report
 from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import ExportError, Pipeline, Places
@@ -130,6 +133,7 @@ def test_tokenizer_that_pads_with_another_token(tiny_bert: TinyBert, pipeline: P
         ("configs/cpu.pbtxt", "max_batch_size: 4", "max_batch_size: 9", "max_batch_size is 9, the manifest says 4"),
         ("configs/cpu.pbtxt", "dynamic_batching { }", "dynamic_batching { priority_levels: 2 }", "stall lone requests"),
         ("configs/cpu.pbtxt", "dims: [ 16 ]", "dims: [ 17 ]", "warm-up covers [8, 17, 48]"),
+        ("config.pbtxt", "model_sm90.plan", "model_sm89.plan", "capability 9.0 has the plan `model_sm89.plan`"),
         ("configs/onnxruntime.pbtxt", "topic_labels.txt", "labels.txt", "takes its labels from `labels.txt`"),
     ],
 )
@@ -137,6 +141,58 @@ def test_configuration_that_does_not_fit(pipeline: Pipeline, name: str, old: str
     edited(directory(pipeline) / name, lambda text: text.replace(old, new))
     (found,) = findings(pipeline)
     assert found.startswith(f"tiny: tiny/{name}: ") and message in found
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("tiny_tokenizer", '"pad_id" value: { string_value: "0"', '"pad_id" value: { string_value: "9"', "pad_id is 9"),
+        ("tiny_tokenizer", '"8,16,48"', '"8,16"', "buckets is 8,16, the bundle says 8,16,48"),
+        ("tiny_tokenizer", 'key: "max_tokens"', 'key: "tokens"', "max_tokens is missing, the bundle says 48"),
+        ("tiny_tokenizer", 'key: "tokenizer_sha256"', 'key: "sha256"', "is of another tokenizer than the bundle's"),
+        ("tiny_text", "dims: [ 24 ]", "dims: [ 23 ]", "outputs are {'embedding': [23], 'topic': [3]}"),
+    ],
+)
+def test_ensemble_that_does_not_fit(pipeline: Pipeline, name: str, old: str, new: str, message: str) -> None:
+    edited(pipeline.places.repository / name / "config.pbtxt", lambda text: text.replace(old, new))
+    (found,) = findings(pipeline)
+    assert found.startswith(f"tiny: {name}/config.pbtxt: ") and message in found
+
+
+def test_engine_request_with_other_profiles(pipeline: Pipeline) -> None:
+    """They hold every bucket, and the instances of `config.pbtxt` count on three."""
+    path = directory(pipeline) / "1" / "gpu.json"
+    request = json.loads(path.read_text())
+    path.write_text(json.dumps(request | {"profiles": [{"batch": [1, 4, 4], "tokens": [8, 16, 48]}]}))
+    (found,) = findings(pipeline)
+    assert "gpu.json asks for other profiles than the manifest" in found
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_manifest_of_an_engine_that_says_nothing(content: str, pipeline: Pipeline) -> None:
+    path = plan(pipeline).with_suffix(".json")
+    path.write_text(content)
+    (found,) = findings(pipeline)
+    assert "model_sm90.json: " in found and "build the plan again with `python -m export engine`" in found
+
+
+def test_model_that_the_bundle_lacks(pipeline: Pipeline) -> None:
+    pipeline.models.append(pipeline.models[0].model_copy(update={"name": "second"}))
+    assert findings(pipeline) == ["second: is not in the bundle; run `python -m export repository`"]
+
+
+def test_graph_that_knows_fewer_tokens_than_the_tokenizer(pipeline: Pipeline) -> None:
+    path = directory(pipeline) / "1" / "model.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "word_table":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:50], tensor.name))
+        elif tensor.name == "position_table":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:48], tensor.name))
+    path.unlink()
+    onnx.save(model, path)
+    (found,) = findings(pipeline)
+    assert "model.onnx: knows" in found and "the tokenizer goes up to 63" in found
 
 
 def test_graph_of_another_model(pipeline: Pipeline) -> None:
@@ -163,6 +219,14 @@ def test_graph_that_gives_nan(pipeline: Pipeline) -> None:
     assert "fp16: embedding holds NaN or infinity for a row of" in str(found)
 
 
+@pytest.mark.slow
+def test_comparing_needs_no_exporter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    results = verify.run(pipeline, ("cpu",), reference=True, triton="none", config_name="cpu", rtx=False)
+    (parity,) = results.parity
+    assert max(parity.difference.values()) <= 1e-4 and parity.agreement == {"topic": 1.0}
+
+
 def test_run_without_pytorch_says_what_it_did_not_measure(pipeline: Pipeline) -> None:
     results = verify.run(pipeline, ("cpu", "gpu"), reference=False, triton="none", config_name="cpu", rtx=False)
     assert results.notes == ["Parity with PyTorch was not measured in this run."]
@@ -171,11 +235,133 @@ def test_run_without_pytorch_says_what_it_did_not_measure(pipeline: Pipeline) ->
     assert json.loads((pipeline.places.build / "verify.json").read_text())["bundle"] == results.bundle
 
 
+def test_run_sees_a_graph_that_is_not_the_one_it_compared(pipeline: Pipeline) -> None:
+    """Of the right shape, and of another head: what is left by an export that was not run again."""
+    path = directory(pipeline) / "1" / "model.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "topic.dense.0.weight":
+            tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
+    path.unlink()
+    onnx.save(model, path)
+    with pytest.raises(
+        ExportError, match=r"model\.onnx is not the graph in fp32 .* run `python -m export all --for cpu`"
+    ):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+
+
+def test_run_sees_a_repository_of_an_older_manifest(pipeline: Pipeline) -> None:
+    """Its files fit each other."""
+    pipeline.models[0] = pipeline.models[0].model_copy(update={"max_windows": 2})
+    assert findings(pipeline) == []
+    with pytest.raises(ExportError, match=r"bundle\.json is not what the manifest gives now"):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+
+
+def test_run_tells_its_findings_beside_what_cannot_be_done(pipeline: Pipeline) -> None:
+    """Neither a broken manifest of a plan nor graphs that were not made may take the other findings with them."""
+    (directory(pipeline) / "topic_labels.txt").write_text("law\n")
+    plan(pipeline).with_suffix(".json").write_text("{")
+    (directory(pipeline) / "1" / "gpu.json").unlink()
+    with pytest.raises(ExportError, match=r"(?s)labels file topic_labels.txt: 1 lines.*GPU graphs of none"):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=True)
+
+
+def test_report_of_what_is_wrong_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    """The page says that all numbers were finite and all checks were passed."""
+    (directory(pipeline) / "topic_labels.txt").write_text("law\n")
+    with pytest.raises(ExportError):
+        verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+    with pytest.raises(ExportError, match=r"verify\.json: verify found: tiny: labels file"):
+        verify_report.write([pipeline.places.build / "verify.json"], None, tmp_path / "page.md")
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 8])
+def test_lengths_around_the_attention_window_are_asked_however_small_a_batch(most: int, pipeline: Pipeline) -> None:
+    probe = verify.Probe(pipeline, pipeline.models[0].model_copy(update={"max_batch": most}))
+    probe.config["local_attention"] = 16
+    asked = verify.batches(probe)
+    lengths = {len(row) for batch in asked for row in batch}
+    assert lengths >= {2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48}
+    assert {probe.windows.pad(batch).ids.shape[1] for batch in asked} == {8, 16, 48}
+    assert all(len(batch) <= max(most, 3) for batch in asked)
+
+
+def test_graph_that_fails_on_a_batch(pipeline: Pipeline) -> None:
+    path = pipeline.flavour(pipeline.models[0], "fp32")
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "position_table":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:20], tensor.name))
+    broken = path.with_name("broken.onnx")
+    onnx.save(model, broken)
+    (found,) = verify.check_graph(verify.Probe(pipeline, pipeline.models[0]), "fp32", broken, None)[1]
+    assert "fp32: fails on a batch of 3x48" in str(found)
+
+
+def test_reference_that_gives_nan(pipeline: Pipeline) -> None:
+    """Weights that are broken: nothing may count as equal to them."""
+
+    class Broken:
+        def row(self, ids: list[int]) -> dict[str, Any]:
+            return {"embedding": np.full(24, np.nan, np.float32), "topic": np.full(3, np.nan, np.float32)}
+
+    path, probe = pipeline.flavour(pipeline.models[0], "fp32"), verify.Probe(pipeline, pipeline.models[0])
+    (found,) = verify.check_graph(probe, "fp32", path, Broken())[1]  # type: ignore[arg-type]
+    assert "embedding of PyTorch itself holds NaN or infinity" in str(found)
+
+
 def test_run_fails_with_every_finding(pipeline: Pipeline) -> None:
     (directory(pipeline) / "topic_labels.txt").write_text("law\n")
     edited(directory(pipeline) / "configs" / "cpu.pbtxt", lambda text: text.replace("max_batch_size: 4", ""))
     with pytest.raises(ExportError, match=r"(?s)labels file topic_labels.txt: 1 lines.*max_batch_size is 0"):
         verify.run(pipeline, ("cpu",), reference=False, triton="none", config_name="cpu", rtx=False)
+
+
+# --- a live Triton --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_takes_one_row_at_a_time_need_not_batch(pipeline: Pipeline) -> None:
+    settings = {"max_batch": 1, "graph_batches": (1,)}
+    pipeline.models[0] = pipeline.models[0].model_copy(update=settings)
+    pipeline.write_repository()
+    root = pipeline.places.repository
+    with verify.started(root, pipeline.places.build / "triton") as address:
+        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    assert found == []
+    assert measured["batch_sizes"] == {"1": 48} and measured["flavour"] == "fp32"
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["as written", "broken"])
+def test_int8_answers_as_its_graph_does(broken: bool, pipeline: Pipeline) -> None:
+    """It has no limit to PyTorch; what Triton's tokenizer loses must be seen all the same."""
+    precision = pipeline.models[0].precision.model_copy(update={"cpu": "int8"})
+    pipeline.models[0] = pipeline.models[0].model_copy(update={"precision": precision})
+    pipeline.graphs("cpu")
+    pipeline.write_repository()
+    root = pipeline.places.repository
+    if broken:
+        code = root / "tiny_tokenizer" / "1" / "model.py"
+        edited(code, lambda text: text.replace("= encoding.ids", "= encoding.ids[::-1]"))
+    with verify.started(root, pipeline.places.build / "triton") as address:
+        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    assert measured["flavour"] == "int8"
+    assert ["differs from its own graph" in str(each) for each in found] == [True] * broken
+
+
+def test_what_stands_in_for_a_plan_is_judged_in_the_plans_precision(pipeline: Pipeline) -> None:
+    """By the file that `configs/torch.pbtxt` names; here with ONNX Runtime's code in it, which needs no PyTorch."""
+    code = directory(pipeline) / "1" / "model.py"
+    code.with_name("torch_model.py").write_text(code.read_text())
+    config = (directory(pipeline) / "configs" / "cpu.pbtxt").read_text()
+    torch = directory(pipeline) / "configs" / "torch.pbtxt"
+    torch.write_text(config + 'default_model_filename: "torch_model.py"\n')
+    root = pipeline.places.repository
+    with verify.started(root, pipeline.places.build / "triton", "torch") as address:
+        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    assert found == []
+    assert measured["backend"] == "python" and measured["flavour"] == "fp16"
 
 
 # --- what stands in for TensorRT where nothing of it is installed ---------------------------------------------------
@@ -196,10 +382,81 @@ def test_plan_that_is_too_large_for_its_precision() -> None:
         engine.check_size(1200 << 20, request)
 
 
+def driver(directory: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a `nvidia-smi` first that answers so: of GPUs that are not here."""
+    tool = directory / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+
+
+def test_no_plan_is_built_that_triton_would_not_look_for(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver(tmp_path, "NVIDIA Tomorrow, 99.0, 999.10", monkeypatch)
+    assert engine.main(["--repository", str(pipeline.places.repository)]) == 1
+    said = capsys.readouterr().err
+    assert "tiny/config.pbtxt names no plan for compute capability 99.0 (NVIDIA Tomorrow)" in said
+    assert 'cc_model_filenames { key: "99.0" value: "model_sm990.plan" }' in said
+
+
+def test_gpus_of_several_kinds_are_refused(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan would be named after one and built on another."""
+    driver(tmp_path, "NVIDIA L4, 8.9, 999.10\nNVIDIA H100 80GB HBM3, 9.0, 999.10", monkeypatch)
+    assert engine.main(["--repository", str(pipeline.places.repository)]) == 1
+    assert "NVIDIA L4 (8.9), NVIDIA H100 80GB HBM3 (9.0); show this container one kind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("capability", ["8.9", "9.0", "10.3", "12.1"])
+def test_plans_of_known_gpus_are_named(capability: str, pipeline: Pipeline) -> None:
+    gpu = engine.Gpu("some GPU", capability, "999.10")
+    engine.check_named(directory(pipeline) / "1" / "gpu.json", gpu)
+
+
+def test_timing_cache_in_the_repository_is_refused(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    """Triton would take it for a model and not start."""
+    root = pipeline.places.repository
+    assert engine.main(["--repository", str(root), "--timing-cache", str(root / ".timing")]) == 1
+    assert "lies in the model repository, where Triton takes every directory for a model" in capsys.readouterr().err
+
+
+class BuilderConfig:
+    """What of TensorRT's keeps timings; it gives none for bytes that were cut short."""
+
+    cache: Any = None
+
+    def create_timing_cache(self, content: bytes) -> Any:
+        return None if content == b"cut" else SimpleNamespace(serialize=lambda: content or b"new")
+
+    def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        if cache is None:
+            raise TypeError("incompatible function arguments")
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self) -> Any:
+        return self.cache
+
+
+@pytest.mark.parametrize(("there", "kept"), [(None, b"new"), (b"cut", b"new"), (b"known", b"known")])
+def test_timing_cache_that_was_cut_short_stops_no_build(there: bytes | None, kept: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "timing" / "timing-0.bin"
+    if there is not None:
+        path.parent.mkdir()
+        path.write_bytes(there)
+    config = BuilderConfig()
+    engine.load_timing(config, path)
+    engine.save_timing(config, path)
+    assert path.read_bytes() == kept
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_engine_runs_on_little_more_than_the_standard_library() -> None:
     """In the serving image there is neither onnx nor pydantic."""
     import subprocess
-    import sys
 
     block = "import sys; sys.modules.update(dict.fromkeys(['onnx','pydantic','yaml','numpy','router','torch'])); "
     code = block + "from export.__main__ import main; sys.exit(main(['engine', '--repository', '/nowhere']))"
