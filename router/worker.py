@@ -231,10 +231,14 @@ class Worker:
         await self._ask({"do": "commit"})
 
     async def replay(self, name: str) -> dict[str, Any] | None:
-        """The record of a decision that the worker has made, by its id."""
+        """The record of a decision that the worker has made, by its id; ``None`` too of one that does not answer."""
         if not self.ready.is_set():
             return None
-        return (await self._ask({"do": "replay", "id": name})).get("record")
+        try:
+            return (await self._ask({"do": "replay", "id": name})).get("record")
+        except Rejected:
+            # Another may have it.
+            return None
 
     async def purge(self, key: str | None, decision: str | None) -> int:
         """Empty the worker's cache, or a part of it; returns how many entries there were.

@@ -19,7 +19,6 @@ from router.cache.entry import StoreUnavailable
 from router.config import loads
 from router.generations import Generations
 from router.inference import load_bundle
-from router.reload import Rejected
 from router.telemetry import Metrics
 from router.worker import Worker
 
@@ -92,9 +91,9 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(tmp_path: Path, monke
     async with running_worker(tmp_path) as worker:
         assert worker._process is not None
         os.kill(worker._process.pid, signal.SIGSTOP)
-        with monkeypatch.context() as patched, pytest.raises(Rejected, match="does not answer"):
+        with monkeypatch.context() as patched:
             patched.setattr(router.worker, "ANSWER_WITHIN", 0.2)
-            await worker.replay("nothing")
+            assert await worker.replay("nothing") is None
         os.kill(worker._process.pid, signal.SIGCONT)
         with pytest.raises(StoreUnavailable, match="connection"):
             await worker.purge(None, None)
