@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.stats import rankdata, spearmanr
 
 Numbers = NDArray[np.floating]
 
+# Of the square of a label's offset, beside the mean cross-entropy.
+OFFSET_PENALTY = 0.01
 THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -56,16 +58,23 @@ def softmax(logits: Numbers) -> NDArray[np.float64]:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float64)
 
 
-def fit_temperature(logits: Numbers, truth: NDArray[np.int64], weights: Numbers) -> float:
-    """The divisor of the logits with the least weighted cross-entropy (Guo et al., 2017)."""
+def fit_calibration(logits: Numbers, truth: NDArray[np.int64], weights: Numbers) -> tuple[float, NDArray[np.float64]]:
+    """The temperature and the offsets, one a label, with the least weighted cross-entropy of logits / T + offsets.
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
+    Temperature scaling (Guo et al., 2017) with a bias for each label (Alexandari et al., 2020), which is held small:
+    few of the rows have the same label.
+    """
+    rows = np.arange(len(truth))
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        scaled = logits * np.exp(-parameters[0]) + parameters[1:]
         shifted = scaled - scaled.max(axis=1, keepdims=True)
-        log_total = np.log(np.exp(shifted).sum(axis=1))
-        return float(np.average(log_total - shifted[np.arange(len(truth)), truth], weights=weights))
+        entropy = np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, truth]
+        return float(np.average(entropy, weights=weights) + OFFSET_PENALTY * np.square(parameters[1:]).sum())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    logits = logits.astype(np.float64)
+    best = minimize(loss, np.zeros(1 + logits.shape[1]), bounds=[(-3, 3), *[(-3, 3)] * logits.shape[1]]).x
+    return float(np.exp(best[0])), np.asarray(best[1:])
 
 
 def calibration_error(probabilities: Numbers, truth: NDArray[np.int64], bins: int = 15) -> float:

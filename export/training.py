@@ -22,9 +22,9 @@ from export.head import Head, Layer, rounded
 from export.quality import Drift
 
 METHODS = {
-    "linear": "multinomial logistic regression, temperature on cross-validated logits",
-    "mlp": "one hidden layer with ReLU, temperature on cross-validated logits",
-    "lora": "a linear layer trained with a low-rank delta of the trunk, temperature on held-back rows",
+    "linear": "multinomial logistic regression, temperature and offsets on cross-validated logits",
+    "mlp": "one hidden layer with ReLU, temperature and offsets on cross-validated logits",
+    "lora": "a linear layer trained with a low-rank delta of the trunk, temperature and offsets on held-back rows",
 }
 # Rows of one step of the hidden layer's training.
 BATCH = 200
@@ -142,9 +142,9 @@ def train(
     delta: dict[str, Any],
     progress: Callable[[str], None],
 ) -> Outcome:
-    """Train a head on frozen features, then a temperature on held-back logits.
+    """Train a head on frozen features, then temperature and offsets on held-back logits.
 
-    The temperature comes from cross-validation (each row scored by a model that has not seen it), so that every row
+    These come from cross-validation (each row scored by a model that has not seen it), so that every row
     also trains the final model. features: texts to unit-length, concatenated features [texts, width]. delta: of the
     trunk that made them, as `Head.training` keeps it; it has seen nine tenths of the rows, so the others alone count.
 
@@ -187,18 +187,22 @@ def finished(
     logits: Floats,
     drift: Drift | None = None,
 ) -> Outcome:
-    """``head`` with its temperature, and how it was made.
+    """``head`` with its temperature and each label's offset in the last layer, and how it was made.
 
     described: the data, as `Data.described` has it. rows: those that had no part in what gave their logits.
     """
-    temperature = quality.fit_temperature(logits, rows.truth, rows.weights)
+    temperature, offsets = quality.fit_calibration(logits, rows.truth, rows.weights)
+    # What the layers say is divided by the temperature afterwards.
+    offsets = (offsets * temperature).astype(np.float32)
+    logits, last = logits + offsets, head.layers[-1]
+    layers = (*head.layers[:-1], rounded(Layer(last.weight, last.bias + offsets)))
     probabilities = quality.softmax(logits / temperature)
     for index, entry in enumerate(described):
         part = rows.origin == index
         hit = probabilities[part].argmax(axis=1) == rows.truth[part]
         entry["held_back_accuracy"] = round(float(hit.mean()), 4) if part.any() else None
     training = {"data": described, "method": METHODS[method], **facts}
-    return Outcome(replace(head, temperature=temperature, training=training), rows, logits, drift)
+    return Outcome(replace(head, layers=layers, temperature=temperature, training=training), rows, logits, drift)
 
 
 def told(outcome: Outcome) -> str:

@@ -205,11 +205,16 @@ def test_measures_of_an_embedding_agree_with_scikit_learn() -> None:
     assert quality.rank_correlation(near, np.exp(near)) == pytest.approx(1.0)
 
 
-def test_temperature_takes_back_what_was_multiplied() -> None:
+def test_calibration_takes_back_what_was_multiplied_and_added() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(4000, 3)) * 2
     truth = np.asarray([generator.choice(3, p=row) for row in quality.softmax(logits)])
-    assert quality.fit_temperature(3 * logits, truth, np.ones(4000)) == pytest.approx(3.0, rel=0.1)
+    temperature, offsets = quality.fit_calibration(3 * logits, truth, np.ones(4000))
+    assert temperature == pytest.approx(3.0, rel=0.1)
+    assert np.abs(offsets).max() < 0.1
+    _, offsets = quality.fit_calibration(3 * (logits - [0.6, 0.0, 0.0]), truth, np.ones(4000))
+    # The smaller for its penalty.
+    assert 0.4 < offsets[0] - offsets[1:].mean() < 0.65
 
 
 def test_every_method_is_described() -> None:
