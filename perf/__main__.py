@@ -50,6 +50,9 @@ def main() -> None:
     cached.add_argument("--requests", type=int, default=220, help="per rung and round")
     cached.add_argument("--rounds", type=int, default=3)
     cached.add_argument("--entries", type=int, default=100_000)
+    twice = commands.add_parser("trunks", help="two trunks for one request, beside the slower of them alone")
+    twice.add_argument("--requests", type=int, default=110, help="per rung and round")
+    twice.add_argument("--rounds", type=int, default=5)
     long = commands.add_parser("soak", help="many requests: memory, bounds, time to live")
     long.add_argument("--requests", type=int, default=100_000)
     quality = commands.add_parser("cache-quality", help="what the semantic cache gets wrong and what it finds")
@@ -75,7 +78,7 @@ def main() -> None:
     accelerated.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled")
     accelerated.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
     for command in (
-        rungs, beside, flood, gate, model, whole, streamed, cached, long, quality, served, hooked, accelerated
+        rungs, beside, flood, gate, model, whole, streamed, cached, twice, long, quality, served, hooked, accelerated
     ):  # fmt: skip
         command.add_argument("--out", type=Path, default=Path("perf/results") / date.today().isoformat())
     given = parser.parse_args()
@@ -124,6 +127,10 @@ def main() -> None:
             from perf import cache
 
             cache.run(given.requests, given.rounds, given.entries, given.out)
+        case "trunks":
+            from perf import trunks
+
+            trunks.run(given.requests, given.rounds, given.out)
         case "soak":
             from perf import soak
 

@@ -1,0 +1,145 @@
+"""What it costs to ask two trunks for one request, beside the slower of them alone.
+
+Both are stand-ins on a real Triton that keep their caller waiting and compute nothing, as encoders on GPUs of their own
+would: on a CPU two encoders share the cores, and together take about as long as one behind the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from export import manifest
+from export.pipeline import Pipeline, Places
+from export.verify import started
+from perf.load import at
+from perf.prompts import PROMPTS
+from perf.site import ROOT, command, machine
+from router.config import loads
+from router.dialects import ChatRequest
+from router.generations import Generations
+from router.inference import load_bundle
+from router.signals import Asked
+from router.telemetry import Metrics
+
+WAITS = {"first": 0.010, "second": 0.015}
+BOTH = "both, every signal"
+STAND_IN = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep({seconds})
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        rows = pb_utils.get_input_tensor_by_name(request, "{ids}").shape()[0]
+        return pb_utils.InferenceResponse([
+            pb_utils.Tensor(name, np.full((rows, width), width**power, np.float32))
+            for name, width, power in {outputs}
+        ])
+"""
+CONFIG: dict[str, Any] = {
+    "providers": {"models": [{"name": "m", "backend_refs": [{"endpoint": "127.0.0.1:1"}]}]},
+    "routing": {
+        "signals": {
+            "domains": [{"name": "math"}, {"name": "other"}],
+            "embeddings": [{"name": "near", "threshold": 0.9, "candidates": ["How do I reset my password?"]}],
+        },
+        "decisions": [
+            {"name": kind, "rules": {"type": kind, "name": name}, "modelRefs": [{"model": "m"}]}
+            for kind, name in (("domain", "math"), ("embedding", "near"))
+        ],
+    },
+}
+
+
+def run(requests: int, rounds: int, out: Path) -> None:
+    """Time each trunk alone and a request that asks both, in turn; ``requests`` of each and round."""
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made)
+        _write_repository(directory / "repository")
+        with started(directory / "repository", directory / "triton") as address:
+            taken = asyncio.run(_measure(directory / "repository", address, requests, rounds))
+    rows = {name: {"requests": len(ms), "p50": at(ms, 0.5), "p99": at(ms, 0.99)} for name, ms in taken.items()}
+    document = {"machine": machine(), "command": command(), "waits_ms": WAITS, "rows": rows}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "trunks.json").write_text(json.dumps(document, indent=1))
+    print(table(document))
+
+
+def _write_repository(repository: Path) -> None:
+    (minilm,) = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
+    models = [minilm.model_copy(update={"name": name}) for name in WAITS]
+    export = Pipeline(Places(repository, ROOT / "build" / "export"), models, "fp32")
+    export.graphs("cpu")
+    export.write_repository()
+    for trunk in load_bundle(repository / "bundle.json")[0].trunks:
+        assert trunk.embedding is not None
+        # The embedding is of unit length, a head's probabilities add up to one.
+        outputs = [(trunk.embedding.output, trunk.embedding.dimension, -0.5)]
+        outputs += [(head.output, len(head.labels), -1.0) for head in trunk.heads]
+        code = STAND_IN.format(seconds=WAITS[trunk.name], ids=trunk.inputs.ids, outputs=outputs)
+        (repository / trunk.model / "1" / "model.py").write_text(code)
+
+
+async def _measure(repository: Path, address: str, requests: int, rounds: int) -> dict[str, list[float]]:
+    bundle, tokenizers = load_bundle(repository / "bundle.json")
+    config = json.loads(json.dumps(CONFIG))
+    config["global"] = {
+        "inference": {"endpoint": address},
+        "model_catalog": {"modules": {"classifier": {"domain": {"model_id": "second"}}}},
+    }
+    generations = Generations(loads(json.dumps(config)), bundle, tokenizers, Metrics())
+    watch = asyncio.create_task(generations.run())
+    try:
+        await generations.settled(30)
+        pipeline = generations.current
+        assert pipeline.encoders is not None
+        asked = {encoder.trunk.name: encoder.encode for encoder in pipeline.encoders}
+
+        async def both(prompt: str) -> None:
+            gathered = (await pipeline.decide(Asked(prompt, ChatRequest.saying(prompt)))).gathered
+            if gathered.degraded:
+                raise RuntimeError(f"without {gathered.degraded}")
+
+        return await _in_turn({**asked, BOTH: both}, requests, rounds)
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+async def _in_turn(asked: dict[str, Any], requests: int, rounds: int) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {name: [] for name in asked}
+    for number in range(rounds):
+        order: Sequence[str] = list(asked) if number % 2 == 0 else list(reversed(asked))
+        for name in order:
+            for index in range(requests):
+                began = perf_counter()
+                await asked[name](PROMPTS[index % len(PROMPTS)])
+                taken[name].append((perf_counter() - began) * 1000)
+        print(f"round {number + 1} of {rounds} done", flush=True)
+    return taken
+
+
+def table(document: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    rows = document["rows"]
+    slower = max(rows[name]["p50"] for name in WAITS)
+    lines = [f"{document['machine']}; `{document['command']}`", ""]
+    lines += [
+        "| asked | requests | p50 ms | p99 ms | p50 over the slower alone |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in rows.items():
+        waits = f", which waits {WAITS[name] * 1000:.0f} ms" if name in WAITS else ""
+        over = f"{row['p50'] - slower:+.2f}" if name == BOTH else ""
+        lines.append(f"| {name}{waits} | {row['requests']} | {row['p50']:.2f} | {row['p99']:.2f} | {over} |")
+    return "\n".join(lines)
