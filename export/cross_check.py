@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export import delta as low_rank
-from export import verify
+from export import parity
 from export.manifest import Model
 from export.pipeline import ExportError, Pipeline
 
@@ -120,10 +120,10 @@ def compare(pipeline: Pipeline, model: Model, other: Path, versions: dict[str, s
         ours[pooling] = _session(pipeline.flavour(asked, "fp32"))
     theirs = _session(other)
     wanted = {item.name for item in theirs.get_inputs()}
-    probe = verify.Probe(pipeline, bare)
+    probe = parity.Probe(pipeline, bare)
     difference, cosine = dict.fromkeys(POOLINGS, 0.0), dict.fromkeys(POOLINGS, 1.0)
     shapes, rows = [], 0
-    for batch in verify.batches(probe):
+    for batch in parity.batches(probe):
         padded = probe.windows.pad(batch)
         given = {"input_ids": padded.ids, "attention_mask": padded.mask}
         segments = {"token_type_ids": np.zeros_like(padded.ids)} if "token_type_ids" in wanted else {}

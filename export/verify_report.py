@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from export.parity import TEXTS, TOLERANCE
 from export.pipeline import ExportError
 from export.report import table
-from export.verify import TEXTS, TOLERANCE
 
 CURVE = "triton-curve.png"
 

@@ -207,7 +207,7 @@ def _served_stand_in(report: Report, state: dict[str, Any], deadline: float) -> 
 
 def _served(report: Report, state: dict[str, Any], deadline: float, config: str, backend: str) -> str:
     """All set-ups at every concurrency; the server starts anew for each, so that only its models share the GPU."""
-    from export.verify import started
+    from export.live import started
 
     pipeline = state["pipeline"]
     names = {model.name for model in pipeline.models}
@@ -237,13 +237,13 @@ def _served(report: Report, state: dict[str, Any], deadline: float, config: str,
 
 def _verify(report: Report, state: dict[str, Any], deadline: float) -> str:
     """Files and configurations of what was served, plans included; parity of a plan with its graph through Triton."""
-    from export import verify
+    from export import consistency, live
 
     pipeline = state["pipeline"]
     platforms: tuple[Any, ...] = ("gpu",) if state.get("plans") else ()
-    findings = verify.check_files(pipeline.places.repository, pipeline.models, platforms)
+    findings = consistency.check_files(pipeline.places.repository, pipeline.models, platforms)
     if state.get("plans") and perf_counter() < deadline - 60:
-        with verify.started(
+        with live.started(
             pipeline.places.repository, state["work"] / "triton", "default", models=["trunk"], seconds=60
         ) as address:
             report.notes.append(f"largest difference of plan and graph: {_difference(address, pipeline):.2g}")

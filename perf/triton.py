@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from export.verify import started
+from export.live import started
 from router.inference import load_bundle
 from router.inference.bundle import Trunk
 from router.inference.windows import Windows

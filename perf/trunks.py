@@ -15,8 +15,8 @@ from time import perf_counter
 from typing import Any
 
 from export import manifest
+from export.live import started
 from export.pipeline import Pipeline, Places
-from export.verify import started
 from perf.load import at
 from perf.prompts import PROMPTS
 from perf.site import ROOT, command, machine

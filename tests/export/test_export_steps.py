@@ -100,7 +100,7 @@ def test_what_stands_in_for_a_plan_answers_as_the_graph_does(exported: tuple[Pat
     import onnxruntime as ort
     from tritonclient.grpc import InferenceServerClient, InferInput
 
-    from export import verify
+    from export import live
 
     root, places, _ = exported
     export("all", "--for", "torch", *places)
@@ -111,7 +111,7 @@ def test_what_stands_in_for_a_plan_answers_as_the_graph_does(exported: tuple[Pat
     mask[1, 2:] = 0
     session = ort.InferenceSession(root / "build" / "modern" / "encoder.fp16.onnx")
     expected = session.run(["embedding", "topic"], {"input_ids": ids, "attention_mask": mask})
-    with verify.started(root / "repository", root / "torch", "torch", models=["modern"]) as address:
+    with live.started(root / "repository", root / "torch", "torch", models=["modern"]) as address:
         client = InferenceServerClient(address)
         inputs = [
             InferInput(name, [3, 64], "INT64").set_data_from_numpy(value)

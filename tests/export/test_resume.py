@@ -11,7 +11,7 @@ import onnx
 import pytest
 from tiny_bert import TinyBert
 
-from export import head, report, verify
+from export import consistency, head, report
 from export.__main__ import main
 from export.head import Head, Layer
 from export.manifest import Manifest
@@ -41,7 +41,9 @@ def made(pipeline: Pipeline) -> Pipeline:
 
 
 def findings(pipeline: Pipeline) -> list[str]:
-    return [str(found) for found in verify.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))]
+    return [
+        str(found) for found in consistency.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))
+    ]
 
 
 def test_another_repository_is_filled_from_the_same_build(tiny_bert: TinyBert, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 from tiny_bert import TinyBert
 
-from export import engine, head, verify, verify_report
+from export import consistency, engine, head, live, parity, verify, verify_report
 from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import ExportError, Pipeline, Places
@@ -42,7 +42,9 @@ def pipeline(tiny_bert: TinyBert, tmp_path: Path) -> Pipeline:
 
 
 def findings(pipeline: Pipeline) -> list[str]:
-    return [str(found) for found in verify.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))]
+    return [
+        str(found) for found in consistency.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))
+    ]
 
 
 def directory(pipeline: Pipeline) -> Path:
@@ -207,15 +209,15 @@ def test_graph_of_another_model(pipeline: Pipeline) -> None:
 def test_graph_that_gives_nan(pipeline: Pipeline) -> None:
     """As converters make it that turn the score of masked places into minus infinity."""
     path = pipeline.flavour(pipeline.models[0], "fp16")
-    probe = verify.Probe(pipeline, pipeline.models[0])
-    assert verify.check_graph(probe, "fp16", path, None)[1] == []
+    probe = parity.Probe(pipeline, pipeline.models[0])
+    assert parity.check_graph(probe, "fp16", path, None)[1] == []
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if tensor.name == "masked_score.half":
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(-np.inf, np.float16), tensor.name))
     broken = path.with_name("broken.onnx")
     onnx.save(model, broken)
-    (found,) = verify.check_graph(probe, "fp16", broken, None)[1]
+    (found,) = parity.check_graph(probe, "fp16", broken, None)[1]
     assert "fp16: embedding holds NaN or infinity for a row of" in str(found)
 
 
@@ -223,8 +225,8 @@ def test_graph_that_gives_nan(pipeline: Pipeline) -> None:
 def test_comparing_needs_no_exporter(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     results = verify.run(pipeline, ("cpu",), reference=True, triton="none", config_name="cpu", rtx=False)
-    (parity,) = results.parity
-    assert max(parity.difference.values()) <= 1e-4 and parity.agreement == {"topic": 1.0}
+    (compared,) = results.parity
+    assert max(compared.difference.values()) <= 1e-4 and compared.agreement == {"topic": 1.0}
 
 
 def test_run_without_pytorch_says_what_it_did_not_measure(pipeline: Pipeline) -> None:
@@ -279,9 +281,9 @@ def test_report_of_what_is_wrong_is_refused(pipeline: Pipeline, tmp_path: Path) 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 8])
 def test_lengths_around_the_attention_window_are_asked_however_small_a_batch(most: int, pipeline: Pipeline) -> None:
-    probe = verify.Probe(pipeline, pipeline.models[0].model_copy(update={"max_batch": most}))
+    probe = parity.Probe(pipeline, pipeline.models[0].model_copy(update={"max_batch": most}))
     probe.config["local_attention"] = 16
-    asked = verify.batches(probe)
+    asked = parity.batches(probe)
     lengths = {len(row) for batch in asked for row in batch}
     assert lengths >= {2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48}
     assert {probe.windows.pad(batch).ids.shape[1] for batch in asked} == {8, 16, 48}
@@ -296,7 +298,7 @@ def test_graph_that_fails_on_a_batch(pipeline: Pipeline) -> None:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:20], tensor.name))
     broken = path.with_name("broken.onnx")
     onnx.save(model, broken)
-    (found,) = verify.check_graph(verify.Probe(pipeline, pipeline.models[0]), "fp32", broken, None)[1]
+    (found,) = parity.check_graph(parity.Probe(pipeline, pipeline.models[0]), "fp32", broken, None)[1]
     assert "fp32: fails on a batch of 3x48" in str(found)
 
 
@@ -307,8 +309,8 @@ def test_reference_that_gives_nan(pipeline: Pipeline) -> None:
         def row(self, ids: list[int]) -> dict[str, Any]:
             return {"embedding": np.full(24, np.nan, np.float32), "topic": np.full(3, np.nan, np.float32)}
 
-    path, probe = pipeline.flavour(pipeline.models[0], "fp32"), verify.Probe(pipeline, pipeline.models[0])
-    (found,) = verify.check_graph(probe, "fp32", path, Broken())[1]  # type: ignore[arg-type]
+    path, probe = pipeline.flavour(pipeline.models[0], "fp32"), parity.Probe(pipeline, pipeline.models[0])
+    (found,) = parity.check_graph(probe, "fp32", path, Broken())[1]  # type: ignore[arg-type]
     assert "embedding of PyTorch itself holds NaN or infinity" in str(found)
 
 
@@ -327,8 +329,8 @@ def test_a_model_that_takes_one_row_at_a_time_need_not_batch(pipeline: Pipeline)
     pipeline.models[0] = pipeline.models[0].model_copy(update=settings)
     pipeline.write_repository()
     root = pipeline.places.repository
-    with verify.started(root, pipeline.places.build / "triton") as address:
-        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    with live.started(root, pipeline.places.build / "triton") as address:
+        measured, found = live.check_triton(address, root, pipeline.models[0], None)
     assert found == []
     assert measured["batch_sizes"] == {"1": 48} and measured["flavour"] == "fp32"
 
@@ -344,8 +346,8 @@ def test_int8_answers_as_its_graph_does(broken: bool, pipeline: Pipeline) -> Non
     if broken:
         code = root / "tiny_tokenizer" / "1" / "model.py"
         edited(code, lambda text: text.replace("= encoding.ids", "= encoding.ids[::-1]"))
-    with verify.started(root, pipeline.places.build / "triton") as address:
-        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    with live.started(root, pipeline.places.build / "triton") as address:
+        measured, found = live.check_triton(address, root, pipeline.models[0], None)
     assert measured["flavour"] == "int8"
     assert ["differs from its own graph" in str(each) for each in found] == [True] * broken
 
@@ -358,8 +360,8 @@ def test_what_stands_in_for_a_plan_is_judged_in_the_plans_precision(pipeline: Pi
     torch = directory(pipeline) / "configs" / "torch.pbtxt"
     torch.write_text(config + 'default_model_filename: "torch_model.py"\n')
     root = pipeline.places.repository
-    with verify.started(root, pipeline.places.build / "triton", "torch") as address:
-        measured, found = verify.check_triton(address, root, pipeline.models[0], None)
+    with live.started(root, pipeline.places.build / "triton", "torch") as address:
+        measured, found = live.check_triton(address, root, pipeline.models[0], None)
     assert found == []
     assert measured["backend"] == "python" and measured["flavour"] == "fp16"
 

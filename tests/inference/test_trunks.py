@@ -13,7 +13,7 @@ import pytest
 import tiny_bert
 from tritonclient.grpc import InferenceServerClient
 
-from export import head, verify
+from export import head, live
 from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import Pipeline as Export
@@ -101,7 +101,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
         code.write_text(
             code.read_text() + MEETING.format(meeting=str(root), name=f"asked-{name}", other=f"asked-{other}")
         )
-    with verify.started(root / "repository", root / "triton") as address:
+    with live.started(root / "repository", root / "triton") as address:
         yield root, address
 
 
