@@ -184,18 +184,17 @@ def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Fin
         yield Finding(trunk.name, f"{path.name}: inputs are {sorted(inputs)}, expected INT64 {sorted(wanted)}")
     found = {}
     for value in graph.output:
-        found[value.name] = [d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim][
-            1:
-        ]
+        dims = list(value.type.tensor_type.shape.dim)[1:]
+        found[value.name] = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
         if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
             yield Finding(trunk.name, f"{path.name}: output {value.name} is not FLOAT")
     # An exporter may leave a width open that the graph fixes.
-    for name, dims in shapes(trunk).items():
+    for name, said in shapes(trunk).items():
         there = found.get(name)
         if there is None:
             yield Finding(trunk.name, f"{path.name}: has no output {name}, but {sorted(found)}")
-        elif len(there) != len(dims) or any(a != b and -1 not in (a, b) for a, b in zip(there, dims, strict=True)):
-            yield Finding(trunk.name, f"{path.name}: output {name} is {there} a row, the bundle says {dims}")
+        elif len(there) != len(said) or any(a != b and -1 not in (a, b) for a, b in zip(there, said, strict=True)):
+            yield Finding(trunk.name, f"{path.name}: output {name} is {there} a row, the bundle says {said}")
     rows = [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2]
     last = max(Tokenizer.from_buffer(tokenizer).get_vocab(with_added_tokens=True).values())
     if rows and max(rows) <= last:

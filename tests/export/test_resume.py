@@ -6,44 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from tiny_bert import TinyBert
+from tiny_bundle import findings, made, pipeline
 
-from export import consistency, head, report
+from export import report
 from export.__main__ import main
-from export.head import Head, Layer
-from export.manifest import Manifest
-from export.pipeline import ExportError, Pipeline, Places
-
-
-def pipeline(bert: TinyBert, root: Path, repository: str = "repository", **more: object) -> Pipeline:
-    """A bundle of one small encoder with the head `topic`; builds under ``root`` share their cache."""
-    if not (root / "topic.json").is_file():
-        layer = Layer(np.random.default_rng(5).normal(size=(24, 3)).astype(np.float32), np.zeros(3, np.float32))
-        head.save(Head("topic", ("law", "sports", "other"), ("mean.3",), (layer,), 1.0, {}), root / "topic.json")
-    described = {
-        "name": "tiny", "task": "embedding", "graph": "bert", "source": {"directory": bert.directory},
-        "heads": [{"name": "topic", "file": root / "topic.json"}],
-        "buckets": [8, 48], "max_tokens": 48, "max_batch": 4, "graph_batches": [1], **more,
-    }  # fmt: skip
-    document = {"format": 1, "bundles": {"default": ["tiny"]}, "models": [described]}
-    models = Manifest.model_validate(document).bundle("default")
-    return Pipeline(Places(root / repository, root / "build"), models)
-
-
-def made(pipeline: Pipeline) -> Pipeline:
-    pipeline.graphs("cpu")
-    pipeline.graphs("gpu")
-    pipeline.write_repository()
-    return pipeline
-
-
-def findings(pipeline: Pipeline) -> list[str]:
-    return [
-        str(found) for found in consistency.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))
-    ]
+from export.pipeline import ExportError
 
 
 def test_another_repository_is_filled_from_the_same_build(tiny_bert: TinyBert, tmp_path: Path) -> None:

@@ -13,38 +13,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import tiny_bundle
 from onnx import numpy_helper
 from tiny_bert import TinyBert
+from tiny_bundle import findings
 
-from export import consistency, engine, head, live, parity, verify, verify_report
-from export.head import Head, Layer
-from export.manifest import Manifest
-from export.pipeline import ExportError, Pipeline, Places
+from export import engine, live, parity, verify, verify_report
+from export.pipeline import ExportError, Pipeline
 
 
 @pytest.fixture
 def pipeline(tiny_bert: TinyBert, tmp_path: Path) -> Pipeline:
     """A bundle of one small encoder with a head, all its files written."""
-    layer = Layer(np.random.default_rng(5).normal(size=(24, 3)).astype(np.float32), np.zeros(3, np.float32))
-    head.save(Head("topic", ("law", "sports", "other"), ("mean.3",), (layer,), 1.0, {}), tmp_path / "topic.json")
-    described = {
-        "name": "tiny", "task": "embedding", "graph": "bert", "source": {"directory": tiny_bert.directory},
-        "heads": [{"name": "topic", "file": tmp_path / "topic.json"}],
-        "buckets": [8, 16, 48], "max_tokens": 48, "max_batch": 4, "graph_batches": [1, 4],
-    }  # fmt: skip
-    document = {"format": 1, "bundles": {"default": ["tiny"]}, "models": [described]}
-    models = Manifest.model_validate(document).bundle("default")
-    made = Pipeline(Places(tmp_path / "repository", tmp_path / "build"), models)
-    made.graphs("cpu")
-    made.graphs("gpu")
-    made.write_repository()
-    return made
-
-
-def findings(pipeline: Pipeline) -> list[str]:
-    return [
-        str(found) for found in consistency.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))
-    ]
+    return tiny_bundle.made(tiny_bundle.pipeline(tiny_bert, tmp_path, buckets=[8, 16, 48], graph_batches=[1, 4]))
 
 
 def directory(pipeline: Pipeline) -> Path:
