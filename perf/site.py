@@ -39,10 +39,17 @@ def command() -> str:
 
 
 class Site:
-    """Ends with ``stack`` all that it started. ``directory`` takes configurations and logs."""
+    """Ends with ``stack`` all that it started. ``directory`` takes configurations and logs.
 
-    def __init__(self, directory: Path, stack: ExitStack, *, with_triton: bool = True) -> None:
+    ``apart`` gives the last core to Triton and the others to all else, this process and the load that it makes too:
+    as where the encoder runs on a GPU or another machine.
+    """
+
+    def __init__(self, directory: Path, stack: ExitStack, *, with_triton: bool = True, apart: bool = False) -> None:
         self.directory, self._stack = directory, stack
+        *others, last = sorted(os.sched_getaffinity(0))
+        if apart:
+            os.sched_setaffinity(0, others)
         # A part that is left over from a run that was killed would be measured instead of ours.
         for port in range(FIRST_PORT, FIRST_PORT + PORTS):
             with socket.socket() as probe:
@@ -56,7 +63,8 @@ class Site:
             metrics = FIRST_PORT + 2
             server = triton.prepare(REPOSITORY, directory, grpc_port=self.triton_port, metrics_port=metrics)
             stack.callback(server.remove_shared_memory)
-            self.start("triton", list(server.command), server.environment)
+            pinned = ["taskset", "--cpu-list", str(last)] if apart else []
+            self.start("triton", [*pinned, *server.command], server.environment)
 
     def gateway(self, name: str, document: dict[str, Any], *, processor: Processor = "router", **services: Any) -> int:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.

@@ -38,7 +38,7 @@ async def test_its_texts_are_encoded_as_soon_as_that_works(monkeypatch: pytest.M
     watch = asyncio.create_task(generations.run())
     next_one = await generations.prepare(loads(CONFIG + "# another"))
     generations.commit(next_one)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(tried) < 3:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)

@@ -28,7 +28,7 @@ class Child:
 
     ``ready`` is asked again and again until it answers True; an exception from it counts as False. ``before_stop`` may
     take its time over work in flight; it is left out after a failure. ``after_stop`` runs when the process and all its
-    descendants are gone.
+    descendants are gone. One that ends before it was ready is started again ``retries`` times.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Child:
     grace: float = 10.0
     before_stop: Callable[[], Awaitable[None]] | None = None
     after_stop: Callable[[], object] | None = None
+    retries: int = 0
 
 
 @dataclass(slots=True)
@@ -75,7 +76,8 @@ async def supervise(
     with signals.caught():
         try:
             for child in children:
-                running.append(await _start(child, logs))
+                log = logs / f"{child.name}.log"
+                running.append(_Running(child, await _start(child, log), log))
             await _until_stopped(running, signals, say, on_ready)
         except ChildFailed as failure:
             say(str(failure))
@@ -111,8 +113,7 @@ class _Signals:
 # --- starting ------------------------------------------------------------------------------------------------------
 
 
-async def _start(child: Child, logs: Path) -> _Running:
-    log = logs / f"{child.name}.log"
+async def _start(child: Child, log: Path) -> asyncio.subprocess.Process:
     supervisor = os.getpid()
 
     def die_with_supervisor() -> None:
@@ -122,7 +123,7 @@ async def _start(child: Child, logs: Path) -> _Running:
 
     with _open_log(log) as output:
         try:
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *child.command,
                 env=child.environment,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -134,7 +135,6 @@ async def _start(child: Child, logs: Path) -> _Running:
             )
         except OSError as error:
             raise ChildFailed(f"{child.name} could not be started: {error}") from error
-    return _Running(child, process, log)
 
 
 def _open_log(path: Path) -> BinaryIO:
@@ -152,8 +152,8 @@ async def _until_stopped(
     """
     count = len(running)
     stop = asyncio.create_task(signals.first.wait())
-    ends = [asyncio.create_task(_ended(each)) for each in running]
     waits = {asyncio.create_task(_ready(each)): each for each in running}
+    ends = [asyncio.create_task(_ended(each, ready, say)) for ready, each in waits.items()]
     tasks = {stop, *ends, *waits}
     done_waiting = 0
     try:
@@ -176,9 +176,15 @@ async def _until_stopped(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _ended(each: _Running) -> None:
-    code = await each.process.wait()
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+async def _ended(each: _Running, ready: asyncio.Task[None], say: Say) -> None:
+    for retries in range(each.child.retries, -1, -1):
+        code = await each.process.wait()
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if ready.done() or not retries:
+            break
+        say(f"{each.child.name} {how} before it was ready, and is started again.{_last_lines(each)}")
+        await _clear_away(each)
+        each.process = await _start(each.child, each.log)
     raise ChildFailed(f"{each.child.name} {how}; everything is being stopped.{_last_lines(each)}")
 
 
@@ -216,9 +222,7 @@ async def _stop_all(running: Sequence[_Running], signals: _Signals, say: Say, wi
         _kill_group(each, signal.SIGKILL)
     for each in reversed(running):
         await each.process.wait()
-        await _group_gone(each)
-        if each.child.after_stop is not None:
-            each.child.after_stop()
+        await _clear_away(each)
     say(f"stopped in {time.monotonic() - begun:.1f} s")
 
 
@@ -239,6 +243,14 @@ def _kill_group(each: _Running, number: signal.Signals, *, leader_only: bool = F
             each.process.send_signal(number)
         else:
             os.killpg(each.process.pid, number)
+
+
+async def _clear_away(each: _Running) -> None:
+    """After the end of a process: its descendants and what it leaves."""
+    _kill_group(each, signal.SIGKILL)
+    await _group_gone(each)
+    if each.child.after_stop is not None:
+        each.child.after_stop()
 
 
 async def _group_gone(each: _Running) -> None:

@@ -154,6 +154,8 @@ class _Stack:
             environment=server.environment,
             ready=lambda: _triton_ready(address),
             ready_within=120,
+            # Its python backend aborts where the machine stands still for some seconds: a lock is waited for so long.
+            retries=1,
             grace=8,
             # It listens to SIGTERM when it serves; before, it would die of it and leave directories in /tmp.
             before_stop=lambda: _until(lambda: _triton_ready(address), 10),
@@ -210,16 +212,19 @@ class _Stack:
 
     async def _drain_envoy(self) -> None:
         admin = self._services.envoy.admin_port
-        await _request(_LOOPBACK, admin, "/drain_listeners", method="POST")
         ends = asyncio.get_running_loop().time() + self._config.global_.router.drain_seconds
+        # On a machine that stands still an answer may take longer than is waited for, which says nothing of requests.
+        with contextlib.suppress(TimeoutError):
+            await _request(_LOOPBACK, admin, "/drain_listeners", method="POST")
         told = False
         while asyncio.get_running_loop().time() < ends:
-            active = await _active_requests(admin)
-            if not active:
-                return
-            if not told:
-                _say(f"waiting for {active} open request(s); Ctrl-C again ends them")
-                told = True
+            with contextlib.suppress(TimeoutError):
+                active = await _active_requests(admin)
+                if not active:
+                    return
+                if not told:
+                    _say(f"waiting for {active} open request(s); Ctrl-C again ends them")
+                    told = True
             await asyncio.sleep(0.1)
 
     # --- ports and words -------------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ class Pods(Site):
         self.start_router()
         for port in self.backends.values():
             url = f"http://127.0.0.1:{port}/health"
-            wait_for(lambda url=url: httpx.get(url).status_code == 200, 20, "demo backend")  # type: ignore[misc]
-        wait_for(self._routes, 30, "the router has Triton")
+            wait_for(lambda url=url: httpx.get(url).status_code == 200, "demo backend")  # type: ignore[misc]
+        wait_for(self._routes, "the router has Triton")
 
     def _routes(self) -> bool:
         return httpx.get(f"http://127.0.0.1:{self.rest}/ready").json()["degraded"] == {}
@@ -88,7 +88,7 @@ def running(resources: Resources, pods: Site, directory: Path) -> Iterator[Gatew
     pods._spawn(name, command)
     gateway = Gateway(port, admin)
     try:
-        wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, 15, "Envoy is ready")
+        wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, "Envoy is ready")
         yield gateway
     finally:
         gateway.client.close()

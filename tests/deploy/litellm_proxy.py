@@ -74,7 +74,7 @@ class Proxy:
                 stdout=log, stderr=log if errors is None else errors, env=environment, cwd=self._directory,
                 start_new_session=True,
             )  # fmt: skip
-        wait_for(lambda: self.client.get("/health/liveliness").status_code == 200, 120, "LiteLLM")
+        wait_for(lambda: self.client.get("/health/liveliness").status_code == 200, "LiteLLM")
 
     def stop(self) -> None:
         self.client.close()

@@ -96,7 +96,7 @@ class Profile(Site):
     def start_envoy(self) -> None:
         # In the file this order is the health check's.
         health = [sys.executable, "-m", "router.cli", "health", "--config", str(self.config_file)]
-        wait_for(lambda: subprocess.run(health, check=False, capture_output=True).returncode == 0, 30, "the router")
+        wait_for(lambda: subprocess.run(health, check=False, capture_output=True).returncode == 0, "the router")
         [program] = self.envoy["entrypoint"]
         self._spawn("envoy", [str(BIN / program), *self._here(self.envoy["command"]), "--concurrency", "1"])
 

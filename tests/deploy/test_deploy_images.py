@@ -213,8 +213,8 @@ def test_the_image_serves_without_rights(image: Image) -> None:
         [*entry, *image.command], f"--state-directory={image.root}/var/state", f"--envoy-directory={image.root}/envoy"
     )
     try:
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{metrics}/metrics").status_code == 200, 60, "metrics")
-        wait_for(lambda: run(health).wait(30) == 0, 60, "health")
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{metrics}/metrics").status_code == 200, "metrics")
+        wait_for(lambda: run(health).wait(30) == 0, "health")
         assert (image.root / "envoy" / "bootstrap.json").is_file()
     finally:
         server.terminate()
@@ -245,7 +245,7 @@ def test_the_wheels_server_takes_the_charts_words(tmp_path: Path) -> None:
     )
     try:
         probe = container["readinessProbe"]["httpGet"]["path"]
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{ports['http']}{probe}").status_code == 200, 120, "Triton")
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{ports['http']}{probe}").status_code == 200, "Triton")
     finally:
         server.terminate()
         server.wait(60)

@@ -52,7 +52,7 @@ class Pod(Site):
     def start_envoy(self) -> None:
         # In the pod this order is the startup probe's.
         health = [sys.executable, "-m", "router.cli", "health", "--config", str(self.config_file)]
-        wait_for(lambda: subprocess.run(health, check=False, capture_output=True).returncode == 0, 30, "the router")
+        wait_for(lambda: subprocess.run(health, check=False, capture_output=True).returncode == 0, "the router")
         words = [self._here(word) for word in self.envoy["args"]]
         self._spawn("envoy", [str(BIN / self.envoy["command"][0]), *words])
 

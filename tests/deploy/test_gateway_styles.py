@@ -332,7 +332,7 @@ def path_of(gateway: Gateway, prompt: str, headers: dict[str, str] | None) -> st
 
 
 def kept(gateway: Gateway, prompt: str, headers: dict[str, str] | None) -> None:
-    wait_for(lambda: path_of(gateway, prompt, headers) == "cache", 5, "the answer is kept")
+    wait_for(lambda: path_of(gateway, prompt, headers) == "cache", "the answer is kept")
 
 
 @pytest.mark.parametrize("place", ["aibrix-authenticated", "envoy-gateway-authenticated"])
@@ -368,7 +368,7 @@ def test_first_of_all_the_router_answers_before_authentication(pods: Pods, start
         expiring = token_of("ada", seconds=4)
         assert gateway.ask(prompt).status_code == 401, "nothing is cached yet, and the backend is guarded"
         kept(gateway, prompt, expiring)
-        wait_for(lambda: gateway.ask(MATH, headers=expiring).status_code == 401, 10, "the token has expired")
+        wait_for(lambda: gateway.ask(MATH, headers=expiring).status_code == 401, "the token has expired")
         assert path_of(gateway, prompt, expiring) == "cache"
         assert gateway.client.get("/v1/models").status_code == 200, "the list of models is the router's own answer"
 
@@ -446,12 +446,12 @@ def test_a_pod_that_is_back_takes_over_at_once(pods: Pods, start: Callable[..., 
         def ask() -> None:
             statuses.update(gateway.client.get("/").status_code for _ in range(20))
 
-        wait_for(lambda: not flagged(gateway), 10, "both are well")
+        wait_for(lambda: not flagged(gateway), "both are well")
         one.stop()
         ask()
-        wait_for(lambda: flagged(gateway), 10, "one is found to be gone")
+        wait_for(lambda: flagged(gateway), "one is found to be gone")
         with Passing(one.port):
-            wait_for(lambda: not flagged(gateway), 10, "one is well again")
+            wait_for(lambda: not flagged(gateway), "one is well again")
             other.stop()
             ask()
     assert statuses == {200}
@@ -468,9 +468,9 @@ def test_a_pod_that_drains_is_left_alone_after_one_check(pods: Pods, start: Call
         both = [("127.0.0.1", each.port) for each in (one, other)]
         on_loopback(resources, {"triton-router.triton-router:50051": both})
         gateway = start(resources, pods)
-        wait_for(lambda: not flagged(gateway), 10, "both are well")
+        wait_for(lambda: not flagged(gateway), "both are well")
         other.health.enter_graceful_shutdown()
-        wait_for(lambda: flagged(gateway), 10, "the other drains")
+        wait_for(lambda: flagged(gateway), "the other drains")
         seen = len(other.seen)
         assert {gateway.client.get("/").status_code for _ in range(20)} == {200}
         assert len(other.seen) == seen
@@ -491,7 +491,7 @@ class Replicas:
 
     def wait(self) -> None:
         for replica in self.each:
-            wait_for(replica._routes, 30, "the replica has Triton")
+            wait_for(replica._routes, "the replica has Triton")
 
     def restart(self, going: Callable[[int], None], coming: Callable[[], None]) -> None:
         """SIGTERM to each in its turn. ``going`` is told of the port before, ``coming`` comes after."""
@@ -539,7 +539,7 @@ def test_a_restart_behind_the_patch_policy_loses_no_request(
 
         def ready_again() -> None:
             # A new pod has a new address, which nothing is held against; here the old one has to be forgiven first.
-            wait_for(lambda: "/failed_" not in httpx.get(f"{gateway.admin}/clusters").text, 30, "all replicas are used")
+            wait_for(lambda: "/failed_" not in httpx.get(f"{gateway.admin}/clusters").text, "all replicas are used")
 
         statuses = statuses_meanwhile(gateway, lambda: replicas.restart(lambda _: None, ready_again))
     assert len(statuses) > 100

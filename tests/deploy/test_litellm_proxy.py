@@ -92,7 +92,7 @@ def test_the_prompt_decides(proxy: Proxy, model: str, prompt: str) -> None:
 def test_the_log_has_the_scores_of_every_route_and_no_prompt(proxy: Proxy) -> None:
     before = len(proxy.lines())
     proxy.ask(PROMPTS["doctor"])
-    wait_for(lambda: len(proxy.lines()) > before, 5, "a line in the log")
+    wait_for(lambda: len(proxy.lines()) > before, "a line in the log")
     line = proxy.lines()[-1]
     listed = line.partition("[")[2].partition("]")[0].split(", ")
     scores = {name: float(score) for name, score in map(str.split, listed)}
@@ -240,11 +240,11 @@ def test_without_the_router_requests_keep_their_model(site: Site, proxy: Proxy) 
     for number in range(12):
         answer = proxy.ask(PROMPTS["doctor"])
         assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router"), number
-    wait_for(lambda: warnings(proxy) != [], 5, "a warning")
+    wait_for(lambda: warnings(proxy) != [], "a warning")
     assert len(warnings(proxy)) == 1 and "unreachable" in warnings(proxy)[0]
     site.start_router()
-    wait_for(lambda: "x-vsr-degraded" not in proxy.ask(PROMPTS["doctor"]).headers, 30, "advice again")
-    wait_for(lambda: model_of(proxy.ask(PROMPTS["doctor"])) == "doctor", 30, "the encoder answers")
+    wait_for(lambda: "x-vsr-degraded" not in proxy.ask(PROMPTS["doctor"]).headers, "advice again")
+    wait_for(lambda: model_of(proxy.ask(PROMPTS["doctor"])) == "doctor", "the encoder answers")
     site.signal("router", signal.SIGSTOP)
     try:
         for number in range(6):
@@ -252,7 +252,7 @@ def test_without_the_router_requests_keep_their_model(site: Site, proxy: Proxy) 
             assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router"), number
     finally:
         site.signal("router", signal.SIGCONT)
-    wait_for(lambda: model_of(proxy.ask(PROMPTS["doctor"])) == "doctor", 30, "advice again")
+    wait_for(lambda: model_of(proxy.ask(PROMPTS["doctor"])) == "doctor", "advice again")
     assert len(warnings(proxy)) == 1
 
 
@@ -270,7 +270,7 @@ def test_errors_are_no_advice(tmp_path: Path, site: Site) -> None:
         for _ in range(3):
             answer = proxy.ask(PROMPTS["doctor"])
             assert (model_of(answer), answer.headers["x-vsr-degraded"]) == ("phi2", "router")
-        wait_for(lambda: proxy.lines() != [], 5, "a line in the log")
+        wait_for(lambda: proxy.lines() != [], "a line in the log")
         (line,) = proxy.lines()
         assert "status_404" in line
 
@@ -308,7 +308,7 @@ def test_what_the_router_forbids_is_forbidden(site: Site, tmp_path: Path) -> Non
         environment = {**os.environ, "STAFF_TOKEN": "s3cret"}
         router = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=REPOSITORY)
     try:
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, 30, "the router")
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, "the router")
         with running_proxy(Proxy(tmp_path / "proxy", site, settings=settings)) as proxy:
             assert proxy.ask("hello").status_code == 403
             assert model_of(proxy.ask("hello", model="phi2")) == "phi2"

@@ -47,7 +47,7 @@ def webui(site: Site) -> Iterator[httpx.Client]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=data, start_new_session=True)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            wait_for(lambda: client.get("/health").status_code == 200, 180, "Open WebUI")
+            wait_for(lambda: client.get("/health").status_code == 200, "Open WebUI")
             account = {"name": "Ada", "email": "ada@example.org", "password": "Not-a-secret-1"}
             signed_up = client.post("/api/v1/auths/signup", json=account)
             assert signed_up.status_code == 200, signed_up.text

@@ -73,8 +73,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, triton_port: int) -> Iterator
 
 
 class Adapters(Site):
-    def wait_until_normal(self, seconds: float) -> None:
-        wait_for(lambda: self.ask("hello").status_code == 200, seconds, "routing")
+    def wait_until_normal(self) -> None:
+        wait_for(lambda: self.ask("hello").status_code == 200, "routing")
 
 
 def served(answer: httpx.Response) -> tuple[str, str]:
@@ -127,7 +127,7 @@ def test_an_adapter_that_is_not_loaded_falls_back_and_comes_back(site: Site) -> 
     def fallen() -> bool:
         return "x-vsr-adapter-fallback" in site.ask("think hard").headers
 
-    wait_for(fallen, 10, "the router knows that the adapter is gone")
+    wait_for(fallen, "the router knows that the adapter is gone")
     answer = site.ask("think hard")
     assert served(answer) == ("apple", "apple")
     assert answer.headers["x-vsr-adapter-fallback"] == "red"
@@ -139,14 +139,14 @@ def test_an_adapter_that_is_not_loaded_falls_back_and_comes_back(site: Site) -> 
     assert site.metric("router_adapters_loaded", model="apple") == 1
     site.kill("backend-apple")
     site.start_backend("apple")
-    wait_for(lambda: site.ask("think hard").json().get("model") == "red", 15, "the adapter is back")
+    wait_for(lambda: site.ask("think hard").json().get("model") == "red", "the adapter is back")
 
 
 def test_an_adapter_loaded_on_demand_is_not_missed(site: Site) -> None:
     site.kill("backend-lazy")
     # Its list is empty, and yet it serves whatever is asked for.
     site.start_backend_of_anything("lazy")
-    wait_for(lambda: site.ask("x", model="lazy").status_code == 200, 10, "backend")
+    wait_for(lambda: site.ask("x", model="lazy").status_code == 200, "backend")
     answer = site.ask("someday")
     assert served(answer) == ("slow", "lazy")
     assert "x-vsr-degraded" not in answer.headers
@@ -161,7 +161,7 @@ def test_clients_cannot_load_adapters(site: Site, path: str) -> None:
 def test_requests_and_latency_are_kept_by_adapter(site: Site) -> None:
     before = site.metric("router_upstream_seconds_count", model="shared")
     site.ask("in the orchard")
-    wait_for(lambda: site.metric("router_upstream_seconds_count", model="shared") == before + 1, 5, "counted")
+    wait_for(lambda: site.metric("router_upstream_seconds_count", model="shared") == before + 1, "counted")
     assert site.metric("router_requests_total", model="shared", decision="on_apple") >= 1
 
 
@@ -171,6 +171,6 @@ def test_another_file_of_adapters_needs_no_restart(site: Site, tmp_path: Path) -
     site.kill("backend-zebra")
     site.start_backend("zebra", loras=["shared", "striped", "green"])
     site.config_file.write_text(text.replace("- name: striped", "- name: striped\n    - name: green"))
-    wait_for(lambda: site.ask("x", model="green").status_code == 200, 15, "the new adapter")
+    wait_for(lambda: site.ask("x", model="green").status_code == 200, "the new adapter")
     site.config_file.write_text(text)
-    wait_for(lambda: site.ask("x", model="green").status_code == 404, 15, "it is gone again")
+    wait_for(lambda: site.ask("x", model="green").status_code == 404, "it is gone again")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from local_stack import REPOSITORY
+from local_stack import PATIENCE, REPOSITORY
 from whole_system import Site, running
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +27,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory, triton_port: int) -> Iterat
 
 async def at_once(site: Site, prompts: list[str], script: str = "") -> list[httpx.Response]:
     headers = {"x-demo-script": script} if script else {}
-    async with httpx.AsyncClient(base_url=site.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=site.url, timeout=PATIENCE) as client:
 
         async def ask(prompt: str) -> httpx.Response:
             body = {"model": "MoM", "messages": [{"role": "user", "content": prompt}]}

@@ -32,8 +32,8 @@ MODES = [("BUFFERED", "NONE"), ("STREAMED", "STREAMED"), ("FULL_DUPLEX_STREAMED"
 
 
 class Talking(Site):
-    def wait_until_normal(self, seconds: float) -> None:
-        wait_for(lambda: self.ask("hello").status_code == 200, seconds, "routing")
+    def wait_until_normal(self) -> None:
+        wait_for(lambda: self.ask("hello").status_code == 200, "routing")
 
 
 @pytest.fixture(scope="module", params=MODES, ids=lambda modes: f"{modes[0]}-{modes[1]}")
@@ -85,9 +85,9 @@ def test_usage_is_counted_for_both(site: Site) -> None:
 
     before, ended = tokens(), site.metric("router_answers_total", model="talker", reason="stop")
     completion = site.ask("hello").json()["usage"]["completion_tokens"]
-    wait_for(lambda: tokens() == before + completion, 5, "tokens of an answer in one piece")
+    wait_for(lambda: tokens() == before + completion, "tokens of an answer in one piece")
     test_a_stream_arrives_while_it_is_made(site)
-    wait_for(lambda: tokens() > before + completion, 5, "tokens of a stream")
+    wait_for(lambda: tokens() > before + completion, "tokens of a stream")
     assert site.metric("router_answers_total", model="talker", reason="stop") == ended + 2
     assert site.metric("router_time_to_first_token_seconds_count", model="talker") >= 1
 
@@ -109,7 +109,7 @@ def test_a_stream_is_counted_and_the_count_is_hidden_from_who_did_not_ask(site: 
     )  # fmt: skip
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)
     assert chunks[-1].choices[0].finish_reason == "stop"
-    wait_for(lambda: counted("completion") == completions + 30, 5, "tokens of the stream")
+    wait_for(lambda: counted("completion") == completions + 30, "tokens of the stream")
     assert spent() - before == (counted("prompt") - prompts) + 2 * 30
 
 
@@ -120,7 +120,7 @@ def test_embeddings_pass_unread(site: Site) -> None:
     before = answers()
     assert site.openai.embeddings.create(model="talker", input="hello").data
     site.ask("hello")
-    wait_for(lambda: answers() == before + 1, 5, "the chat answer, and nothing else")
+    wait_for(lambda: answers() == before + 1, "the chat answer, and nothing else")
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(site: Site) -> None:
@@ -129,10 +129,8 @@ def test_a_client_that_leaves_leaves_nothing_behind(site: Site) -> None:
     headers = {"x-demo-script": "chunks=100;seconds=20"}
     with site.client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
         assert next(answer.iter_lines()).startswith("data:")
-    wait_for(
-        lambda: site.metric("router_answers_total", model="talker", reason="aborted") == before + 1, 10, "the abort"
-    )
-    wait_for(lambda: site.metric("router_in_flight_requests") == 0, 5, "nothing in flight")
+    wait_for(lambda: site.metric("router_answers_total", model="talker", reason="aborted") == before + 1, "the abort")
+    wait_for(lambda: site.metric("router_in_flight_requests") == 0, "nothing in flight")
 
 
 def test_errors_of_router_and_backend_pass(site: Site) -> None:
@@ -188,7 +186,7 @@ def test_a_count_is_hidden_in_a_stream_of_a_stated_length(site: Site) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", site.backends["talker"]), _Counted)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        wait_for(lambda: site.ask("hello", stream=True).status_code == 200, 10, "the other backend")
+        wait_for(lambda: site.ask("hello", stream=True).status_code == 200, "the other backend")
         text = site.ask("hello", stream=True).text
         assert '"hi"' in text and text.endswith("data: [DONE]\n\n") and "usage" not in text
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from local_stack import free_port, wait_for
+from local_stack import PATIENCE, free_port, wait_for
 from whole_system import Site, running
 
 pytestmark = pytest.mark.e2e
@@ -78,8 +78,8 @@ class Changing(Site):
             self.backends[f"other-{port}"] = port
         super().start()
 
-    def wait_until_normal(self, seconds: float) -> None:
-        wait_for(lambda: self.ask("hello").status_code == 200, seconds, "routing")
+    def wait_until_normal(self) -> None:
+        wait_for(lambda: self.ask("hello").status_code == 200, "routing")
 
     def change(self, generation: int) -> tuple[str, str]:
         """Another model, adapter and backend; returns the generation's name and the adapter that answers."""
@@ -125,7 +125,7 @@ class Load:
         self._url, self.answers, self.failures = url, list[tuple[str, str]](), list[str]()
 
     async def run(self) -> None:
-        async with httpx.AsyncClient(base_url=self._url, timeout=20) as client, asyncio.TaskGroup() as tasks:
+        async with httpx.AsyncClient(base_url=self._url, timeout=PATIENCE) as client, asyncio.TaskGroup() as tasks:
             due = time.monotonic()
             while True:
                 tasks.create_task(self._one(client))
@@ -182,7 +182,7 @@ async def reloads(site: Changing, count: int) -> None:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(condition):
             await asyncio.sleep(0.02)
 
@@ -198,7 +198,7 @@ async def test_a_hundred_reloads_under_load(changing: Changing) -> None:
 
 def test_the_swap_is_measured_apart_from_preparing(changing: Changing) -> None:
     generation, _ = changing.change(1001)
-    wait_for(lambda: changing.ready()["generation"] == generation, 10, "the new generation")
+    wait_for(lambda: changing.ready()["generation"] == generation, "the new generation")
     lines = [
         json.loads(line) for line in (changing.directory / "router.log").read_text().splitlines() if line[:1] == "{"
     ]
@@ -209,13 +209,13 @@ def test_the_swap_is_measured_apart_from_preparing(changing: Changing) -> None:
 
 def test_a_running_answer_outlives_its_model(changing: Changing) -> None:
     generation, adapter = changing.change(2001)
-    wait_for(lambda: changing.ready()["generation"] == generation, 10, "the new generation")
+    wait_for(lambda: changing.ready()["generation"] == generation, "the new generation")
     body = {"model": "MoM", "messages": [{"role": "user", "content": "hello"}], "stream": True}
     script = {"x-demo-script": "chunks=30;seconds=4"}
     with changing.client.stream("POST", "/v1/chat/completions", json=body, headers=script) as answer:
         assert answer.headers["x-vsr-selected-model"] == adapter
         generation, _ = changing.change(2004)
-        wait_for(lambda: changing.ready()["generation"] == generation, 10, "the next generation")
+        wait_for(lambda: changing.ready()["generation"] == generation, "the next generation")
         events = [line for line in answer.iter_lines() if line.startswith("data:")]
     assert events[-1] == "data: [DONE]" and len(events) > 30
     # Names of the generation before are gone once its requests are.
@@ -237,7 +237,7 @@ def test_metrics_are_those_of_all_workers(changing: Changing) -> None:
     before = changing.metric("router_requests_total")
     for _ in range(20):
         changing.ask("hello")
-    wait_for(lambda: changing.metric("router_requests_total") - before == 20, 5, "all requests are counted")
+    wait_for(lambda: changing.metric("router_requests_total") - before == 20, "all requests are counted")
     assert changing.metric("router_config_reloads_total", result="accepted") >= 2
 
 
@@ -248,7 +248,7 @@ def test_a_worker_that_dies_is_started_again(changing: Changing) -> None:
     os.kill(victim, signal.SIGKILL)
     for _ in range(20):
         assert changing.ask("hello").status_code == 200
-    wait_for(lambda: len(changing.resident()) == 3 and victim not in changing.resident(), 20, "a new worker")
+    wait_for(lambda: len(changing.resident()) == 3 and victim not in changing.resident(), "a new worker")
     time.sleep(1)
     seen = {changing.ask("hello").headers["x-vsr-config-generation"] for _ in range(20)}
     assert seen == {generation}

@@ -204,6 +204,6 @@ def test_triton_is_asked_once_a_request_and_batches(aibrix: Site) -> None:
     for prompt, _, _ in EXAMPLES:
         aibrix.ask(prompt, headers={"x-vsr-cache-control": "no-store"})
     # Triton counts an inference after it has answered.
-    wait_for(lambda: inferences() - before >= len(EXAMPLES), 5, "every inference is counted")
+    wait_for(lambda: inferences() - before >= len(EXAMPLES), "every inference is counted")
     assert inferences() - before == len(EXAMPLES)
     client.close()

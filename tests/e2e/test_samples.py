@@ -168,7 +168,7 @@ def test_all_signals_of_a_request_share_one_call(education: Site) -> None:
     before = requests()
     for number in range(10):
         education.ask(f"Prove that {number} is not a prime number")
-    wait_for(lambda: requests() - before >= 10, 5, "Triton counts")
+    wait_for(lambda: requests() - before >= 10, "Triton counts")
     time.sleep(0.3)
     assert requests() - before == 10
     client.close()
@@ -269,7 +269,7 @@ class Directory:
         command += ["--database", str(self._directory / "tenants.db"), "--seed", str(TENANTS)]
         with (self._directory / "directory.log").open("ab") as log:
             self.process = subprocess.Popen([*command, "--model", "llama3-8b"], stdout=log, stderr=log)
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{self.port}/").status_code == 404, 20, "tenant directory")
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{self.port}/").status_code == 404, "tenant directory")
 
     def kill(self) -> None:
         self.process.kill()
@@ -285,7 +285,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory, triton_port: int) -> Itera
     try:
         site = Site(path, CONFIG / "tenants.yaml", changes, grpc=triton_port, any_adapter=True)
         for running_site in running(site):
-            wait_for(lambda: "x-vsr-degraded" not in site.ask("hello").headers, 10, "the directory is asked")
+            wait_for(lambda: "x-vsr-degraded" not in site.ask("hello").headers, "the directory is asked")
             yield running_site, directory
     finally:
         directory.kill()
@@ -332,6 +332,4 @@ def test_without_the_directory_requests_go_on_and_come_back(tenants: tuple[Site,
     assert answer.headers["x-vsr-degraded"] == "mcp"
     assert site.metric("router_degraded_requests_total", part="mcp") >= 1
     directory.start()
-    wait_for(
-        lambda: site.ask("Hello", headers={"x-tenant-id": "tenant-0005"}).json()["model"] == "tenant-0005", 10, "back"
-    )
+    wait_for(lambda: site.ask("Hello", headers={"x-tenant-id": "tenant-0005"}).json()["model"] == "tenant-0005", "back")

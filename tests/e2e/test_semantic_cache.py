@@ -46,13 +46,12 @@ ADA, BOB = {"authorization": "Bearer ada"}, {"authorization": "Bearer bob"}
 
 
 class Caching(Site):
-    def wait_until_normal(self, seconds: float) -> None:
+    def wait_until_normal(self) -> None:
         wait_for(
             lambda: (
                 "x-vsr-degraded" not in self.ask("hello", headers={"cache-control": "no-store"}).headers
                 and self.ask("hello").status_code == 200
             ),
-            seconds,
             "routing",
         )
 
@@ -74,7 +73,7 @@ def kept(site: Site, prompt: str, headers: dict[str, str] = ADA, **fields: Any) 
     """Ask until the answer is in the cache; what came the first time."""
     first = site.ask(prompt, headers=headers, **fields)
     assert (path_of(first), first.headers["x-vsr-cache-hit"]) == ("upstream", "miss")
-    wait_for(lambda: path_of(site.ask(prompt, headers=headers, **fields)) == "cache", 5, "the answer is kept")
+    wait_for(lambda: path_of(site.ask(prompt, headers=headers, **fields)) == "cache", "the answer is kept")
     return first
 
 

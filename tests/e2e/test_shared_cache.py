@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from local_stack import wait_for
+from local_stack import PATIENCE, wait_for
 from servers import Server, milvus_server, redis_server
 from whole_system import Site, running
 
@@ -45,8 +45,8 @@ class Sharing(Site):
         changes = {"global": {"stores": {"semantic_cache": settings}}}
         super().__init__(directory, directory / "shared.yaml", changes, grpc=grpc)
 
-    def wait_until_normal(self, seconds: float) -> None:
-        wait_for(lambda: self.ask("hello").status_code == 200, seconds, "routing")
+    def wait_until_normal(self) -> None:
+        wait_for(lambda: self.ask("hello").status_code == 200, "routing")
 
     def hits(self) -> bool:
         """Whether the cache answers."""
@@ -67,7 +67,7 @@ def sharing(
 async def load(site: Sharing, until: asyncio.Event) -> list[httpx.Response]:
     """Requests at a fixed rate, most of them repeats."""
     answers: list[asyncio.Task[httpx.Response]] = []
-    async with httpx.AsyncClient(base_url=site.url, timeout=20, headers=ADA) as client:
+    async with httpx.AsyncClient(base_url=site.url, timeout=PATIENCE, headers=ADA) as client:
         due = time.monotonic()
         while not until.is_set():
             message = {"role": "user", "content": PROMPTS[len(answers) % len(PROMPTS)]}
@@ -79,7 +79,7 @@ async def load(site: Sharing, until: asyncio.Event) -> list[httpx.Response]:
 
 
 async def test_no_request_fails_while_the_store_is_gone_and_hits_come_back(sharing: Sharing) -> None:
-    wait_for(sharing.hits, 10, "hits")
+    wait_for(sharing.hits, "hits")
     over = asyncio.Event()
     loading = asyncio.create_task(load(sharing, over))
     await asyncio.sleep(1)
@@ -89,7 +89,7 @@ async def test_no_request_fails_while_the_store_is_gone_and_hits_come_back(shari
     gone = await asyncio.to_thread(lambda: sharing.metric("router_cache_lookups_total", result="unavailable")) - missed
     await asyncio.to_thread(sharing.store.start)
     back = time.monotonic()
-    await asyncio.to_thread(wait_for, sharing.hits, 20, "hits after the store is back")
+    await asyncio.to_thread(wait_for, sharing.hits, "hits after the store is back")
     took = time.monotonic() - back
     over.set()
     answers = await loading
@@ -101,10 +101,10 @@ async def test_no_request_fails_while_the_store_is_gone_and_hits_come_back(shari
 
 
 def test_another_replica_finds_what_the_first_one_kept(sharing: Sharing) -> None:
-    wait_for(sharing.hits, 10, "hits")
+    wait_for(sharing.hits, "hits")
     sharing.kill("router")
     sharing.start_router()
-    wait_for(lambda: sharing.ask("hello").status_code == 200, 20, "routing again")
+    wait_for(lambda: sharing.ask("hello").status_code == 200, "routing again")
     assert sharing.hits()
     stranger = sharing.ask(PROMPTS[0], headers={"authorization": "Bearer bob"})
     assert stranger.headers["x-vsr-response-path"] == "upstream"

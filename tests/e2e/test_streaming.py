@@ -38,13 +38,11 @@ def test_the_openai_client_works(aibrix: Site) -> None:
 
 
 def test_the_first_chunk_arrives_while_the_backend_is_still_sending(aibrix: Site) -> None:
-    started = time.monotonic()
     stream = aibrix.openai.chat.completions.create(  # type: ignore[call-overload]
         model="MoM", messages=QUESTION, stream=True, extra_headers=script(chunks=10, seconds=3)
     )
-    arrivals = [time.monotonic() - started for _ in stream]
-    assert arrivals[0] < 1.5
-    assert arrivals[-1] > 2.5
+    arrivals = [time.monotonic() for _ in stream]
+    assert arrivals[-1] - arrivals[0] > 1
 
 
 def test_a_long_stream_with_tool_calls_and_usage_survives(aibrix: Site) -> None:
@@ -59,7 +57,7 @@ def test_a_long_stream_with_tool_calls_and_usage_survives(aibrix: Site) -> None:
     calls = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls or []]
     assert calls[0].function.name == "differentiate"
     assert chunks[-1].usage.completion_tokens > 0
-    wait_for(lambda: nothing_left(aibrix), 5, "every stream closed")
+    wait_for(lambda: nothing_left(aibrix), "every stream closed")
 
 
 def test_a_client_that_leaves_leaves_nothing_behind(aibrix: Site) -> None:
@@ -69,7 +67,7 @@ def test_a_client_that_leaves_leaves_nothing_behind(aibrix: Site) -> None:
         lines = answer.iter_lines()
         next(lines)
         assert open_requests(aibrix) > 0
-    wait_for(lambda: nothing_left(aibrix), 5, "every stream closed")
+    wait_for(lambda: nothing_left(aibrix), "every stream closed")
 
 
 def test_a_backend_that_breaks_off_leaves_nothing_behind(aibrix: Site) -> None:
@@ -78,7 +76,7 @@ def test_a_backend_that_breaks_off_leaves_nothing_behind(aibrix: Site) -> None:
     )
     with pytest.raises((openai.APIError, httpx.HTTPError)):
         list(stream)
-    wait_for(lambda: nothing_left(aibrix), 5, "every stream closed")
+    wait_for(lambda: nothing_left(aibrix), "every stream closed")
     assert aibrix.ask("What is 2 + 2?").status_code == 200
 
 

@@ -48,7 +48,7 @@ def as_text(triton: InferenceServerClient, text: str) -> tuple[Any, Any]:
     given = InferInput("text", [1, 1], "BYTES")
     given.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
     outputs = [InferRequestedOutput("embedding"), InferRequestedOutput("domain")]
-    answer = triton.infer("minilm_text", [given], outputs=outputs, client_timeout=10)
+    answer = triton.infer("minilm_text", [given], outputs=outputs, client_timeout=60)
     return answer.as_numpy("embedding")[0], answer.as_numpy("domain")[0]
 
 
@@ -78,7 +78,7 @@ async def test_concurrent_requests_of_one_bucket_are_batched(triton: InferenceSe
 
     await asyncio.gather(*(encoder.encode(TEXTS[0]) for _ in range(48)))
     # Triton counts an execution after it has answered.
-    wait_for(lambda: sum(size * count for size, count in new().items()) == 48, 5, "48 inferences are counted")
+    wait_for(lambda: sum(size * count for size, count in new().items()) == 48, "48 inferences are counted")
     assert any(count for size, count in new().items() if size > 1)
 
 

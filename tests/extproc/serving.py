@@ -21,7 +21,7 @@ async def serving(route: Callable[[Request], Awaitable[Outcome]], **settings: An
         await server.drain(0)
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

@@ -12,14 +12,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from local_stack import REPOSITORY, free_port, wait_for
+from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
 from router.config.schema import McpSettings
 from router.signals.mcp import Classified, McpClassifier, McpUnavailable
@@ -72,7 +72,7 @@ class Server:
     def start(self) -> None:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        wait_for(self._answers, 20, "MCP server")
+        wait_for(self._answers, "MCP server")
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self._log.read_text()
@@ -121,23 +121,27 @@ async def running(settings: McpSettings) -> AsyncIterator[McpClassifier]:
     assert classifier.failure == "starting"
     task = asyncio.create_task(classifier.run())
     try:
-        await until(lambda: classifier.failure is None, 20)
+        await until(lambda: classifier.failure is None)
         yield classifier
     finally:
         task.cancel()
-        started = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - started < 6
+            async with asyncio.timeout(60):
+                await task
         assert classifier.failure is not None
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - started
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def at_once(coroutine: Coroutine[Any, Any, str]) -> str:
+    """What it returns without waiting for anything."""
+    with pytest.raises(StopIteration) as returned:
+        coroutine.send(None)
+    return str(returned.value.value)
 
 
 async def reason(classifier: McpClassifier, text: str = "hello") -> str:
@@ -147,19 +151,19 @@ async def reason(classifier: McpClassifier, text: str = "hello") -> str:
 
 
 def over_http(server: Server, **settings: Any) -> McpSettings:
-    return McpSettings(url=server.url, **{"timeout_seconds": 5, **settings})
+    return McpSettings(url=server.url, **{"timeout_seconds": 60, **settings})
 
 
 def over_stdio(script: Path, *arguments: str, **settings: Any) -> McpSettings:
     args = (str(script), *arguments, "--stdio")
-    given = {"transport_type": "stdio", "command": sys.executable, "args": args, "timeout_seconds": 5, **settings}
+    given = {"transport_type": "stdio", "command": sys.executable, "args": args, "timeout_seconds": 60, **settings}
     return McpSettings.model_validate(given)
 
 
 # --- the sample server ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["http", "stdio"])
+@pytest.fixture(scope="module", params=["http", "stdio"])
 async def classifier(request: pytest.FixtureRequest, tenants: Server, directory: Path) -> AsyncIterator[McpClassifier]:
     forward = ("x-tenant-id", "x-session-id")
     http = over_http(tenants, forward_headers=forward)
@@ -222,7 +226,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def asker(odd: Server) -> AsyncIterator[McpClassifier]:
     async with running(over_http(odd)) as running_one:
         yield running_one
@@ -297,16 +301,14 @@ async def test_the_environment_of_a_process_is_set(directory: Path) -> None:
 async def test_a_call_ends_at_its_deadline_and_others_do_not_wait_for_it(
     transport: str, odd: Server, directory: Path
 ) -> None:
-    limit = {"timeout_seconds": 0.4}
+    limit = {"timeout_seconds": 2}
     settings = over_http(odd, **limit) if transport == "http" else over_stdio(directory / "odd.py", **limit)
     async with running(settings) as classifier:
-        slow = asyncio.create_task(reason(classifier, "sleep 5"))
-        started = time.monotonic()
+        slow = asyncio.create_task(reason(classifier, "sleep 30"))
         await asyncio.sleep(0.01)
         assert (await classifier.classify("count", {})).confidence == 0.5
-        assert time.monotonic() - started < 0.3
+        assert not slow.done()
         assert await slow == "deadline"
-        assert 0.35 < time.monotonic() - started < 0.6
         assert classifier.failure is None
 
 
@@ -318,15 +320,11 @@ async def test_a_server_that_hangs_is_left_alone_until_it_answers_again(director
         async with running(over_http(server, timeout_seconds=0.1, sessions=2)) as classifier:
             os.kill(server.process.pid, signal.SIGSTOP)
             for _ in range(6):
-                started = time.monotonic()
                 assert await reason(classifier) == "deadline"
-                assert time.monotonic() - started < 0.3
             assert classifier.failure == "deadline"
-            started = time.monotonic()
-            assert await reason(classifier) == "deadline"
-            assert time.monotonic() - started < 0.02
+            assert await at_once(reason(classifier)) == "deadline"
             os.kill(server.process.pid, signal.SIGCONT)
-            await until(lambda: classifier.failure is None, 5)
+            await until(lambda: classifier.failure is None)
             assert (await classifier.classify("count", {})).confidence == 0.5
     finally:
         server.kill()
@@ -363,19 +361,16 @@ async def test_a_server_that_is_killed_and_comes_back(directory: Path) -> None:
             pending = asyncio.create_task(reason(classifier, "sleep 4"))
             await asyncio.sleep(0.2)
             server.kill()
-            started = time.monotonic()
             assert await reason(classifier) == "unreachable"
             assert await pending == "unreachable"
-            assert time.monotonic() - started < 0.3
-            await until(lambda: classifier.failure == "unreachable", 0.3)
-            started = time.monotonic()
-            assert await reason(classifier) == "unreachable"
-            assert time.monotonic() - started < 0.02
+            await until(lambda: classifier.failure == "unreachable")
+            assert await at_once(reason(classifier)) == "unreachable"
             # Long enough for the pauses between attempts to have grown.
             await asyncio.sleep(3)
             server.start()
-            took = await until(lambda: classifier.failure is None, 5)
-            print(f"\nused again {took:.2f} s after the server answered")
+            answered = time.monotonic()
+            await until(lambda: classifier.failure is None)
+            print(f"\nused again {time.monotonic() - answered:.2f} s after the server answered")
             assert (await classifier.classify("count", {})).confidence == 0.5
     finally:
         server.kill()
@@ -388,30 +383,30 @@ async def test_a_server_that_dies_unasked_is_noticed(directory: Path) -> None:
     try:
         async with running(over_http(server)) as classifier:
             server.kill()
-            await until(lambda: classifier.failure == "unreachable", 3)
+            await until(lambda: classifier.failure == "unreachable")
     finally:
         server.kill()
 
 
 async def test_a_process_that_dies_is_started_again(directory: Path) -> None:
+    others = children()
     async with running(over_stdio(directory / "odd.py")) as classifier:
-        first = children()
+        first = children() - others
         assert await reason(classifier, "leave") == "unreachable"
         assert classifier.failure == "unreachable"
-        await until(lambda: classifier.failure is None, 5)
+        await until(lambda: classifier.failure is None)
         assert (await classifier.classify("count", {})).category == "1"
-        assert len(children()) == len(first) == 1
-        assert children() != first
-    assert children() == set()
+        second = children() - others
+        assert len(second) == len(first) == 1
+        assert second != first
+    assert children() == others
 
 
 async def test_a_server_that_was_never_there(caplog: pytest.LogCaptureFixture) -> None:
     classifier = McpClassifier(McpSettings(url=f"http://127.0.0.1:{free_port()}/mcp"))
     task = asyncio.create_task(classifier.run())
-    await until(lambda: classifier.failure == "unreachable", 5)
-    started = time.monotonic()
-    assert await reason(classifier) == "unreachable"
-    assert time.monotonic() - started < 0.02
+    await until(lambda: classifier.failure == "unreachable")
+    assert await at_once(reason(classifier)) == "unreachable"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -420,7 +415,7 @@ async def test_a_server_that_was_never_there(caplog: pytest.LogCaptureFixture) -
 async def test_a_command_that_cannot_be_started() -> None:
     classifier = McpClassifier(McpSettings(transport_type="stdio", command="/no/such/program"))
     task = asyncio.create_task(classifier.run())
-    await until(lambda: classifier.failure == "unreachable", 5)
+    await until(lambda: classifier.failure == "unreachable")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -453,6 +448,7 @@ def children() -> set[int]:
 # --- how long it takes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_fifty_calls_a_second(tenants: Server) -> None:
     """Prints the time of a call beside that of the same request sent bare."""
     async with running(over_http(tenants, forward_headers=("x-tenant-id",))) as classifier:

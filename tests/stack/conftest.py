@@ -45,7 +45,7 @@ def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
         stack.callback(process.terminate)
         gateway = Gateway(tmp_path / "envoy", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", workers)
         stack.callback(gateway.client.close)
-        wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, 15, "Envoy ready")
+        wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, "Envoy ready")
         return gateway
 
     return start
@@ -64,7 +64,7 @@ def start_backend(stack: ExitStack, tmp_path: Path) -> Callable[..., str]:
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, 15, "demo backend ready")
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200, "demo backend ready")
         return f"127.0.0.1:{port}"
 
     return start

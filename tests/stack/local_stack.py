@@ -16,6 +16,8 @@ from router.config import Config
 from router.stack import envoy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Seconds until what must happen is given up. Long: a machine may stand still for a minute, and no test is a stopwatch.
+PATIENCE = 120.0
 
 
 def free_port() -> int:
@@ -35,8 +37,8 @@ def free_port() -> int:
 free_port.next = 20000 + os.getpid() % 100 * 100  # type: ignore[attr-defined]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             if condition():
@@ -44,7 +46,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         except (httpx.TransportError, OSError):
             pass
         time.sleep(0.02)
-    raise AssertionError(f"{what} within {seconds} s")
+    raise AssertionError(f"{what} within {PATIENCE} s")
 
 
 def make_config(models: dict[str, list[str | tuple[str, int]]], **global_: Any) -> Config:
@@ -63,7 +65,7 @@ class Gateway:
 
     def __init__(self, directory: Path, url: str, admin: str, workers: list[tuple[str, int]]) -> None:
         self.directory, self.admin, self.workers = directory, admin, workers
-        self.client = httpx.Client(base_url=url, timeout=30)
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE)
 
     def stat(self, name: str) -> int:
         answer = httpx.get(f"{self.admin}/stats", params={"filter": f"^{name}$", "format": "json"})

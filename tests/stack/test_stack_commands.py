@@ -72,11 +72,11 @@ def serving(port: int) -> Iterator[None]:
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     try:
-        assert up.wait(10)
+        assert up.wait(60)
         yield
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
 
 
 def health(config: Path) -> int:

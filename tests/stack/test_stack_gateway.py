@@ -33,7 +33,7 @@ def running(script: str) -> Iterator[int]:
 
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) as process:
         try:
-            wait_for(listening, 15, f"{script} listening")
+            wait_for(listening, f"{script} listening")
             yield port
         finally:
             process.terminate()
@@ -213,11 +213,10 @@ def test_a_stream_arrives_piece_by_piece_and_a_broken_one_breaks(
     start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int
 ) -> None:
     gateway = start_gateway({"m": [start_backend("m")]}, extproc_port=extproc_port)
-    request = {"json": chat("m", stream=True), "headers": {"x-demo-script": "chunks=20;seconds=1"}}
-    started = time.monotonic()
+    request = {"json": chat("m", stream=True), "headers": {"x-demo-script": "chunks=20;seconds=3"}}
     with gateway.client.stream("POST", "/v1/chat/completions", **request) as answer:
-        times = [time.monotonic() - started for _ in answer.iter_lines()]
-    assert times[0] < 0.5 and times[-1] > 0.9
+        times = [time.monotonic() for _ in answer.iter_lines()]
+    assert times[-1] - times[0] > 1
     request["headers"] = {"x-demo-script": "chunks=20;seconds=1;reset=5"}
     with (
         pytest.raises(httpx.RemoteProtocolError),

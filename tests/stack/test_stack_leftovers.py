@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from local_stack import REPOSITORY, free_port, wait_for
+from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
 
 class Serve:
@@ -41,7 +41,7 @@ class Serve:
 
     def wait(self) -> None:
         url = f"http://127.0.0.1:{self._rest}/health"
-        wait_for(lambda: "serving" in self.log.read_text() and httpx.get(url).status_code == 200, 60, "serving")
+        wait_for(lambda: "serving" in self.log.read_text() and httpx.get(url).status_code == 200, "serving")
 
     def left(self) -> set[str]:
         return {path.name for path in self.temporary.iterdir()}
@@ -70,15 +70,15 @@ def test_a_signal_leaves_nothing(serve: Callable[[int], Serve], workers: int, nu
     router.wait()
     assert router.left() != set()
     router.process.send_signal(number)
-    assert router.process.wait(40) == 0, router.log.read_text()
+    assert router.process.wait(PATIENCE) == 0, router.log.read_text()
     assert router.left() == set()
 
 
 def test_a_signal_while_it_starts_leaves_nothing(serve: Callable[[int], Serve]) -> None:
     router = serve(2)
-    wait_for(lambda: router.left() != set(), 30, "a directory")
+    wait_for(lambda: router.left() != set(), "a directory")
     router.process.send_signal(signal.SIGTERM)
-    assert router.process.wait(40) == 0, router.log.read_text()
+    assert router.process.wait(PATIENCE) == 0, router.log.read_text()
     assert router.left() == set()
 
 

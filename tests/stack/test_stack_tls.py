@@ -17,7 +17,7 @@ import httpx
 import pytest
 from authority import Authority
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from local_stack import chat, free_port, make_config, wait_for
+from local_stack import PATIENCE, chat, free_port, make_config, wait_for
 
 from router.config.schema import ServerTls
 from router.extproc.server import ExtProcServer
@@ -69,8 +69,8 @@ def start_envoy(stack: ExitStack, tmp_path: Path) -> Callable[..., httpx.AsyncCl
         process = subprocess.Popen([*command, "--disable-hot-restart"], stdout=log, stderr=log)
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
-        wait_for(lambda: httpx.get(f"http://127.0.0.1:{admin}/ready").status_code == 200, 15, "Envoy ready")
-        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening}", timeout=10)
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{admin}/ready").status_code == 200, "Envoy ready")
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening}", timeout=PATIENCE)
 
     return start
 
@@ -84,7 +84,7 @@ async def health(port: int, credentials: grpc.ChannelCredentials | None) -> int:
     target, options = f"127.0.0.1:{port}", [("grpc.ssl_target_name_override", NAME)]
     made = grpc.aio.secure_channel(target, credentials, options) if credentials else grpc.aio.insecure_channel(target)
     async with made as channel:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=3)
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
         return int(answer.status)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as client
-from local_stack import REPOSITORY, free_port, wait_for
+from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
 from router.stack import triton
 
@@ -54,7 +54,7 @@ def start(server: triton.Triton, port: int, log: Path) -> subprocess.Popen[bytes
                 return False
 
     try:
-        wait_for(ready, 60, "Triton ready")
+        wait_for(ready, "Triton ready")
     except BaseException:
         process.kill()
         raise
@@ -78,7 +78,7 @@ def test_it_serves_ends_and_leaves_nothing(repository: Path, tmp_path: Path) -> 
         assert segments(server.shared_memory_prefix)
     finally:
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(PATIENCE) == 0
     assert not segments(server.shared_memory_prefix)
 
 
@@ -110,7 +110,12 @@ def test_without_the_wheel_it_says_how_to_get_it() -> None:
     code = "from pathlib import Path; from router.stack import triton; triton.prepare(Path('m'), Path('r'))"
     # -S: this Python without its site-packages.
     result = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-S", "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert result.returncode == 1
     assert 'pip install "nvidia-pytriton==' in result.stderr

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from local_stack import REPOSITORY, chat, free_port, wait_for
+from local_stack import PATIENCE, REPOSITORY, chat, free_port, wait_for
 
 from router.config import Config
 from router.stack.demo_backend import Served
@@ -47,7 +47,7 @@ def configuration() -> dict[str, Any]:
     while free_port() != grpc + 1:  # Triton's metrics take the next one
         grpc = free_port()
     document["global"] = {
-        "router": {"drain_seconds": 5},
+        "router": {"drain_seconds": 60},
         "inference": {"endpoint": f"127.0.0.1:{grpc}"},
         "services": {
             "api": {"port": free_port()},
@@ -80,7 +80,7 @@ class Up:
             assert self.process.poll() is None, self.said()
             return "ready: http://" in self.said()
 
-        wait_for(ready, 60, "ready")
+        wait_for(ready, "ready")
 
     def remains(self) -> list[str]:
         """Command lines of processes that name the run directory, and shared memory of its Triton."""
@@ -118,18 +118,22 @@ def test_up_routes_and_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> N
         "[4/4]",
     ]
     messages = [{"role": "user", "content": "write a poem"}]
-    answer = httpx.post(f"{up.gateway}/v1/chat/completions", json={"model": "MoM", "messages": messages}, timeout=10)
+    answer = httpx.post(
+        f"{up.gateway}/v1/chat/completions", json={"model": "MoM", "messages": messages}, timeout=PATIENCE
+    )
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"] == "haiku"
     assert answer.json()["demo"]["headers"]["x-gateway-base-model-name"] == "org/base"
-    other = httpx.post(f"{up.gateway}/v1/chat/completions", json=chat("general"), timeout=10)
+    other = httpx.post(f"{up.gateway}/v1/chat/completions", json=chat("general"), timeout=PATIENCE)
     assert other.json()["demo"]["port"] != answer.json()["demo"]["port"]
     assert "triton" in " ".join(up.remains())
-    second = subprocess.run(up.process.args, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
-                            env={**os.environ, "PYTHONPATH": str(REPOSITORY)})  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    second = subprocess.run(
+        up.process.args, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert second.returncode == 1 and "another `triton-router up` is using" in second.stdout
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(20) == 0, up.said()
+    assert up.process.wait(PATIENCE) == 0, up.said()
     assert up.remains() == []
 
 
@@ -139,9 +143,9 @@ def test_triton_ends_in_order_also_while_it_starts(tmp_path: Path, ups: list[Up]
     up = Up(tmp_path, configuration())
     ups.append(up)
     log = up.run / "logs" / "triton.log"
-    wait_for(lambda: "TRITONBACKEND_ModelInstanceInitialize" in log.read_text(), 60, "Triton starts")
+    wait_for(lambda: "TRITONBACKEND_ModelInstanceInitialize" in log.read_text(), "Triton starts")
     up.process.send_signal(signal.SIGTERM)
-    assert up.process.wait(40) == 0, up.said()
+    assert up.process.wait(PATIENCE) == 0, up.said()
     assert "successfully unloaded 'minilm'" in log.read_text()
     assert up.remains() == []
 
@@ -155,12 +159,12 @@ def test_up_answers_the_three_questions_of_the_guides(tmp_path: Path, ups: list[
 
     def answered_by(prompt: str) -> str:
         body = {"model": "MoM", "max_tokens": 200, "messages": [{"role": "user", "content": prompt}]}
-        answer = httpx.post(f"{up.gateway}/v1/chat/completions", json=body, timeout=10)
+        answer = httpx.post(f"{up.gateway}/v1/chat/completions", json=body, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["model"])
 
     # The first answers may come before the first look at Triton.
-    wait_for(lambda: answered_by("What is the derivative of x^3 + 2x?") == "qwen3-8b", 20, "routed by topic")
+    wait_for(lambda: answered_by("What is the derivative of x^3 + 2x?") == "qwen3-8b", "routed by topic")
     assert answered_by("What are the key factors to consider when entering a new market?") == "llama3-8b-instruct"
     assert answered_by("Walk me through how to structure a business merger proposal.") == "qwen3-8b"
 
@@ -172,7 +176,7 @@ def test_a_crash_of_up_itself_leaves_nothing_behind(tmp_path: Path, ups: list[Up
     up.wait_ready()
     assert up.remains()
     up.process.kill()
-    wait_for(lambda: up.process.poll() is not None and not up.remains(), 10, "everything gone")
+    wait_for(lambda: up.process.poll() is not None and not up.remains(), "everything gone")
 
 
 @pytest.mark.e2e
@@ -182,19 +186,21 @@ def test_an_open_stream_is_waited_for(tmp_path: Path, ups: list[Up]) -> None:
     up.wait_ready()
     headers = {"x-demo-script": "chunks=20;seconds=2"}
     body = chat("general", stream=True)
-    with httpx.stream("POST", f"{up.gateway}/v1/chat/completions", json=body, headers=headers, timeout=10) as answer:
+    with httpx.stream(
+        "POST", f"{up.gateway}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE
+    ) as answer:
         lines = answer.iter_lines()
         next(lines)
         up.process.send_signal(signal.SIGINT)
         assert "data: [DONE]" in list(lines)
-    assert up.process.wait(20) == 0
+    assert up.process.wait(PATIENCE) == 0
     assert "waiting for 1 open request" in up.said()
 
 
 def run(directory: Path, document: dict[str, Any]) -> tuple[int, str]:
     up = Up(directory, document)
     try:
-        return up.process.wait(30), up.said()
+        return up.process.wait(PATIENCE), up.said()
     finally:
         up.process.kill()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import wire
-from local_stack import wait_for
+from local_stack import PATIENCE, wait_for
 
 SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
@@ -65,9 +65,9 @@ class Collector:
     def named(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
 
-    def whole(self, count: int = 1, name: str = "route", seconds: float = 20) -> list[Span]:
+    def whole(self, count: int = 1, name: str = "route") -> list[Span]:
         """The spans, once ``count`` of that name have come: the root of a trace is its last."""
-        wait_for(lambda: len(self.named(name)) >= count, seconds, f"{count} spans `{name}`")
+        wait_for(lambda: len(self.named(name)) >= count, f"{count} spans `{name}`")
         return self.spans
 
 
@@ -90,7 +90,7 @@ def collecting(port: int = 0, *, hanging: bool = False, tls: Any = None) -> Iter
         collector.open.set()
 
     def export(request: bytes, context: Any) -> bytes:
-        collector.open.wait(30)
+        collector.open.wait(PATIENCE)
         refusal = collector.refusal()
         if refusal is not None:
             context.set_trailing_metadata(tuple(refusal[1].items()))
@@ -123,7 +123,7 @@ def collecting_over_http(*, hanging: bool = False, tls: ssl.SSLContext | None = 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             collector.connections.add(self.client_address)
-            collector.open.wait(30)
+            collector.open.wait(PATIENCE)
             status, headers = collector.refusal() or (200, {})
             if status is None:
                 self.close_connection = True
@@ -146,7 +146,7 @@ def collecting_over_http(*, hanging: bool = False, tls: ssl.SSLContext | None = 
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     collector.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield collector

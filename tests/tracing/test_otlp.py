@@ -60,7 +60,7 @@ class Sender:
 
     def settled(self, count: int) -> tuple[float, float]:
         """The same, once so many are counted."""
-        wait_for(lambda: sum(self.counted()) >= count, 20, f"{count} spans to be counted")
+        wait_for(lambda: sum(self.counted()) >= count, f"{count} spans to be counted")
         return self.counted()
 
 
@@ -306,14 +306,14 @@ def test_a_collector_that_asks_for_a_pause_is_left_alone(
 def test_trying_again_has_its_time(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(traces, "SEND_WITHIN", 1.0)
+    monkeypatch.setattr(traces, "SEND_WITHIN", 3.0)
     busy = {"otlp": (Code.UNAVAILABLE, {}), "otlp_http": (503, {})}[kind]
     with to_a_collector(kind) as (collector, sender):
         collector.refusals = [busy] * 50
         sender.send()
         assert sender.settled(1) == (0, 1)
-        # At once, after a quarter of a second and after half a one more; a busy machine may not get so far.
-        assert 1 <= collector.requests <= 3
+        # At once and behind pauses of 0.25, 0.5, 1 s and so on, 0.8 to 1.2 times that; a busy machine may do fewer.
+        assert 1 <= collector.requests <= 5
     assert re.search("UNAVAILABLE|503", complaints(caplog)[0])
 
 
@@ -348,7 +348,7 @@ def test_the_end_does_not_wait_for_one_that_hangs_over_http(caplog: pytest.LogCa
     with collecting_over_http(hanging=True) as collector:
         sender = Sender("otlp_http", f"127.0.0.1:{collector.port}")
         sender.send(4)
-        wait_for(lambda: bool(collector.connections), 20, "a request")
+        wait_for(lambda: bool(collector.connections), "a request")
         sender.traces.close(0.2)
         assert not collector.open.is_set()
         assert sender.counted() == (0, 4)

@@ -298,7 +298,7 @@ async def test_the_call_to_an_mcp_server_is_a_client_span(tmp_path: Any) -> None
     classifier = McpClassifier(mcp)
     session = asyncio.create_task(classifier.run())
     try:
-        await eventually(lambda: classifier.failure is None, 40)
+        await eventually(lambda: classifier.failure is None)
         with collecting() as collector, sending(settings(collector.port)) as made:
             routes = pipeline(text, classifier)
             answered(await traced(lambda: routes, made)(asked()), completion())
@@ -458,7 +458,7 @@ async def test_without_a_collector_requests_go_on_and_one_line_says_what_is_lost
         route = traced(pipeline, made)
         for seen in (0.0, 10.0):
             answered(await route(asked()), completion())
-            wait_for(lambda seen=seen: counted(metrics, "lost") > seen, 20, "lost spans")  # type: ignore[misc]
+            wait_for(lambda seen=seen: counted(metrics, "lost") > seen, "lost spans")  # type: ignore[misc]
         with collecting(port) as collector:
             # One that comes back is found again.
             answered(await route(asked()), completion())
