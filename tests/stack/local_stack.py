@@ -22,7 +22,7 @@ PATIENCE = 120.0
 
 def free_port() -> int:
     """A port below the kernel's range for outgoing connections, so that none of those can take it meanwhile."""
-    for port in range(free_port.next, 31000):  # type: ignore[attr-defined]
+    for port in range(free_port.next, _LAST_PORT):  # type: ignore[attr-defined]
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -33,8 +33,11 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
-# Two test runs on one machine start apart.
-free_port.next = 20000 + os.getpid() % 100 * 100  # type: ignore[attr-defined]
+# The processes of one run have ports of their own; two runs on one machine start apart.
+_SHARE = 2750
+_FIRST_PORT = 20000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4 * _SHARE
+_LAST_PORT = _FIRST_PORT + _SHARE
+free_port.next = _FIRST_PORT + os.getpid() % 10 * 100  # type: ignore[attr-defined]
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
