@@ -109,7 +109,7 @@ async def test_no_request_fails_and_keywords_still_fire(fragile: Fragile, fault:
     degraded = fragile.metric("router_degraded_requests_total", part="triton")
     errors = {reason: fragile.metric("router_signal_errors_total", reason=reason) for reason in reasons}
 
-    loading = asyncio.create_task(load(fragile, 6))
+    loading = asyncio.create_task(load(fragile, 4))
     await asyncio.sleep(1)
     breaking = time.monotonic()
     await asyncio.to_thread(break_it, fragile)

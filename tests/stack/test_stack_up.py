@@ -107,7 +107,7 @@ def ups(tmp_path: Path) -> Iterator[list[Up]]:
 
 
 @pytest.mark.e2e
-def test_up_routes_and_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> None:
+def test_up_routes_waits_for_an_open_stream_and_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> None:
     up = Up(tmp_path, configuration())
     ups.append(up)
     up.wait_ready()
@@ -132,8 +132,16 @@ def test_up_routes_and_leaves_nothing_behind(tmp_path: Path, ups: list[Up]) -> N
         up.process.args, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert second.returncode == 1 and "another `triton-router up` is using" in second.stdout
-    up.process.send_signal(signal.SIGINT)
+    slowly = {"x-demo-script": "chunks=20;seconds=2"}
+    with httpx.stream(
+        "POST", f"{up.gateway}/v1/chat/completions", json=chat("general", stream=True), headers=slowly, timeout=PATIENCE
+    ) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        up.process.send_signal(signal.SIGINT)
+        assert "data: [DONE]" in list(lines)
     assert up.process.wait(PATIENCE) == 0, up.said()
+    assert "waiting for 1 open request" in up.said()
     assert up.remains() == []
 
 
@@ -177,24 +185,6 @@ def test_a_crash_of_up_itself_leaves_nothing_behind(tmp_path: Path, ups: list[Up
     assert up.remains()
     up.process.kill()
     wait_for(lambda: up.process.poll() is not None and not up.remains(), "everything gone")
-
-
-@pytest.mark.e2e
-def test_an_open_stream_is_waited_for(tmp_path: Path, ups: list[Up]) -> None:
-    up = Up(tmp_path, configuration())
-    ups.append(up)
-    up.wait_ready()
-    headers = {"x-demo-script": "chunks=20;seconds=2"}
-    body = chat("general", stream=True)
-    with httpx.stream(
-        "POST", f"{up.gateway}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE
-    ) as answer:
-        lines = answer.iter_lines()
-        next(lines)
-        up.process.send_signal(signal.SIGINT)
-        assert "data: [DONE]" in list(lines)
-    assert up.process.wait(PATIENCE) == 0
-    assert "waiting for 1 open request" in up.said()
 
 
 def run(directory: Path, document: dict[str, Any]) -> tuple[int, str]:
