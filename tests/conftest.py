@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 
+# xdist reads the marks in a hook of the same name.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # A file stays in one process, for its fixtures; the end-to-end tests do too, for they share running systems.
