@@ -69,7 +69,11 @@ class Site:
             model["reliability"] = {"health_check_interval": 0.5}
         own = {
             "router": {"drain_seconds": 30, "adapter_discovery": {"interval_seconds": 0.3}},
-            "inference": {"endpoint": f"127.0.0.1:{self.grpc}", "deadline_ms": self.deadline_ms, "probe_interval_ms": 500},
+            "inference": {
+                "endpoint": f"127.0.0.1:{self.grpc}",
+                "deadline_ms": self.deadline_ms,
+                "probe_interval_ms": 500,
+            },
             "services": {
                 "envoy": {"port": self.gateway_port, "admin_port": self.admin, "concurrency": 1},
                 "extproc": {"port": self.extproc},
