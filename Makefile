@@ -31,7 +31,7 @@ model: $(VENV)/.stack
 	@$(BIN)/python -m export all
 
 test: $(VENV)/.dev model lint
-	$(BIN)/python -m pytest -m "not slow and not deploy" --durations=10 --numprocesses=2 --dist=loadgroup
+	$(BIN)/python -m pytest -m "not slow and not deploy" --durations=10 --numprocesses=2 --dist=loadfile
 
 test-slow: $(VENV)/.dev model
 	$(PIP) install --quiet torch==2.13.0
