@@ -50,7 +50,6 @@ def main() -> None:
     cached.add_argument("--requests", type=int, default=220, help="per rung and round")
     cached.add_argument("--rounds", type=int, default=3)
     cached.add_argument("--entries", type=int, default=100_000)
-    cached.add_argument("--apart", action="store_true", help="the encoder on a core of its own, all else on the others")
     twice = commands.add_parser("trunks", help="two trunks for one request, beside the slower of them alone")
     twice.add_argument("--requests", type=int, default=110, help="per rung and round")
     twice.add_argument("--rounds", type=int, default=5)
@@ -127,7 +126,7 @@ def main() -> None:
         case "cache":
             from perf import cache
 
-            cache.run(given.requests, given.rounds, given.entries, given.out, apart=given.apart)
+            cache.run(given.requests, given.rounds, given.entries, given.out)
         case "trunks":
             from perf import trunks
 

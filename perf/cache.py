@@ -39,10 +39,10 @@ CACHED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def run(requests: int, rounds: int, entries: int, out: Path, *, apart: bool) -> None:
-    """Measure hits and misses through the whole system, then a store of ``entries`` by itself; ``apart``: see Site."""
+def run(requests: int, rounds: int, entries: int, out: Path) -> None:
+    """Measure hits and misses through the whole system, then a store of ``entries`` by itself."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Site(Path(directory), stack, apart=apart)
+        site = Site(Path(directory), stack)
         uncached = json.loads(json.dumps(CACHED))
         del uncached["global"]
         ports = {

@@ -39,17 +39,10 @@ def command() -> str:
 
 
 class Site:
-    """Ends with ``stack`` all that it started. ``directory`` takes configurations and logs.
+    """Ends with ``stack`` all that it started. ``directory`` takes configurations and logs."""
 
-    ``apart`` gives the last core to Triton and the others to all else, this process and the load that it makes too:
-    as where the encoder runs on a GPU or another machine.
-    """
-
-    def __init__(self, directory: Path, stack: ExitStack, *, with_triton: bool = True, apart: bool = False) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, *, with_triton: bool = True) -> None:
         self.directory, self._stack = directory, stack
-        *others, last = sorted(os.sched_getaffinity(0))
-        if apart:
-            os.sched_setaffinity(0, others)
         # A part that is left over from a run that was killed would be measured instead of ours.
         for port in range(FIRST_PORT, FIRST_PORT + PORTS):
             with socket.socket() as probe:
@@ -63,8 +56,7 @@ class Site:
             metrics = FIRST_PORT + 2
             server = triton.prepare(REPOSITORY, directory, grpc_port=self.triton_port, metrics_port=metrics)
             stack.callback(server.remove_shared_memory)
-            pinned = ["taskset", "--cpu-list", str(last)] if apart else []
-            self.start("triton", [*pinned, *server.command], server.environment)
+            self.start("triton", list(server.command), server.environment)
 
     def gateway(self, name: str, document: dict[str, Any], *, processor: Processor = "router", **services: Any) -> int:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.
