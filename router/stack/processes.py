@@ -28,7 +28,7 @@ class Child:
 
     ``ready`` is asked again and again until it answers True; an exception from it counts as False. ``before_stop`` may
     take its time over work in flight; it is left out after a failure. ``after_stop`` runs when the process and all its
-    descendants are gone. One that ends before it was ready is started again ``retries`` times.
+    descendants are gone. One that a signal ends before it was ready is started again ``retries`` times.
     """
 
     name: str
@@ -180,7 +180,7 @@ async def _ended(each: _Running, ready: asyncio.Task[None], say: Say) -> None:
     for retries in range(each.child.retries, -1, -1):
         code = await each.process.wait()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if ready.done() or not retries:
+        if ready.done() or code >= 0 or not retries:
             break
         say(f"{each.child.name} {how} before it was ready, and is started again.{_last_lines(each)}")
         await _clear_away(each)

@@ -162,15 +162,16 @@ FRAIL = """
 fell = here / "fell"
 if not fell.exists():
     fell.touch()
-    sys.exit("a lock was waited for too long")
+    print("a lock was waited for too long", flush=True)
+    os.abort()
 """
 
 
-def test_one_that_ends_before_it_was_ready_may_be_started_again(supervised: Callable[..., Supervised]) -> None:
+def test_one_that_crashes_before_it_was_ready_may_be_started_again(supervised: Callable[..., Supervised]) -> None:
     run = supervised(steady("first"), ("frail", FRAIL + steady("frail")[1], 60.0))
     run.wait_ready()
     said = run.said()
-    assert "frail ended with exit code 1 before it was ready, and is started again" in said
+    assert "frail was ended by SIGABRT before it was ready, and is started again" in said
     assert "frail | a lock was waited for too long" in said
     # What the first one left is cleared away, and only that.
     assert said.splitlines().count("after frail") == 1
@@ -179,10 +180,15 @@ def test_one_that_ends_before_it_was_ready_may_be_started_again(supervised: Call
     assert "frail was ended by SIGKILL; everything is being stopped" in run.said()
 
 
-def test_not_for_ever(supervised: Callable[..., Supervised]) -> None:
-    run = supervised(steady("first"), ("frail", "sys.exit(3)", 60.0))
+@pytest.mark.parametrize(("code", "said", "times"), [
+    ("os.abort()", "frail was ended by SIGABRT", 2), ("sys.exit(3)", "frail ended with exit code 3", 1),
+])  # fmt: skip
+def test_not_for_ever_and_not_one_that_gives_up(
+    supervised: Callable[..., Supervised], code: str, said: str, times: int
+) -> None:
+    run = supervised(steady("first"), ("frail", code, 60.0))
     assert run.process.wait(PATIENCE) == 1
-    assert run.said().count("frail ended with exit code 3") == 2
+    assert run.said().count(said) == times
 
 
 def test_a_killed_child_is_named_with_its_signal(supervised: Callable[..., Supervised]) -> None:
