@@ -572,6 +572,17 @@ def _api_is_guarded(data: Any, report: _Report) -> None:
         report.error(path, "beyond loopback the REST service needs `token_env`")
 
 
+def _answers_are_seen(data: Any, report: _Report) -> None:
+    envoy = ("global", "services", "envoy")
+    given = _at(data, *envoy)
+    if not isinstance(given, dict) or given.get("request_body_mode") != "FULL_DUPLEX_STREAMED":
+        return
+    if given.get("response_body_mode", "NONE") == "NONE":
+        message = "beside FULL_DUPLEX_STREAMED requests Envoy shows no answer with NONE, whoever asks for it: "
+        message += "nothing is cached and no tokens are counted; STREAMED shows them"
+        report.warning((*envoy, "request_body_mode"), message)
+
+
 _TRACING = ("global", "services", "observability", "tracing")
 
 
@@ -609,6 +620,7 @@ _CHECKS: tuple[Callable[[Any, _Report], None], ...] = (
     _expressions_compile,
     _identity_is_believed,
     _api_is_guarded,
+    _answers_are_seen,
     _tracing_can_run,
 )
 

@@ -765,7 +765,9 @@ class EnvoySettings(Section):
         "BUFFERED", description="How Envoy hands over requests. `STREAMED` is overridden to `BUFFERED`."
     )
     response_body_mode: Literal["NONE", "STREAMED", "FULL_DUPLEX_STREAMED"] = Field(
-        "NONE", description="How Envoy hands over answers; with `NONE` or `STREAMED` only those that somebody watches."
+        "NONE",
+        description="How Envoy hands over answers; with `NONE` or `STREAMED` only those that somebody watches. Beside "
+        "`FULL_DUPLEX_STREAMED` requests `NONE` is none: nothing is cached or counted.",
     )
     idle_timeout_seconds: float = Field(600, gt=0, description="Longest silence inside an answer.")
     concurrency: int | None = Field(None, ge=1, description="Envoy worker threads; default: one a core.")

@@ -150,3 +150,13 @@ def test_every_key_is_described() -> None:
         if "description" not in value and key != "type"
     ]
     assert undescribed == []
+
+
+@pytest.mark.parametrize(("before", "after", "warned"), [
+    ("FULL_DUPLEX_STREAMED", None, True), ("FULL_DUPLEX_STREAMED", "NONE", True),
+    ("FULL_DUPLEX_STREAMED", "STREAMED", False), ("BUFFERED", "NONE", False),
+])  # fmt: skip
+def test_answers_that_envoy_will_not_show_are_warned_of(before: str, after: str | None, warned: bool) -> None:
+    mode = f", response_body_mode: {after}" if after else ""
+    loaded = loads(GOOD + f"global: {{services: {{envoy: {{request_body_mode: {before}{mode}}}}}}}\n")
+    assert [warning.path for warning in loaded.warnings] == ["global.services.envoy.request_body_mode"] * warned
