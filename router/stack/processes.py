@@ -183,6 +183,7 @@ async def _ended(each: _Running, ready: asyncio.Task[None], say: Say) -> None:
         if ready.done() or code >= 0 or not retries:
             break
         say(f"{each.child.name} {how} before it was ready, and is started again.{_last_lines(each)}")
+        _kill_group(each, signal.SIGKILL)
         await _clear_away(each)
         each.process = await _start(each.child, each.log)
     raise ChildFailed(f"{each.child.name} {how}; everything is being stopped.{_last_lines(each)}")
@@ -246,8 +247,6 @@ def _kill_group(each: _Running, number: signal.Signals, *, leader_only: bool = F
 
 
 async def _clear_away(each: _Running) -> None:
-    """After the end of a process: its descendants and what it leaves."""
-    _kill_group(each, signal.SIGKILL)
     await _group_gone(each)
     if each.child.after_stop is not None:
         each.child.after_stop()

@@ -28,7 +28,10 @@ routing:
       modelRefs: [{model: talker}]
       plugins: [{type: system_prompt, configuration: {system_prompt: Be brief.}}]
 """
-MODES = [("BUFFERED", "NONE"), ("STREAMED", "STREAMED"), ("FULL_DUPLEX_STREAMED", "FULL_DUPLEX_STREAMED")]
+MODES = [
+    ("BUFFERED", "NONE"), ("STREAMED", "STREAMED"), ("FULL_DUPLEX_STREAMED", "STREAMED"),
+    ("FULL_DUPLEX_STREAMED", "FULL_DUPLEX_STREAMED"),
+]  # fmt: skip
 
 
 class Talking(Site):
