@@ -140,7 +140,7 @@ async def test_no_request_fails_and_keywords_still_fire(fragile: Fragile, fault:
     slowest = sorted(answer.router_ms for answer in answers)
     p75, p99 = slowest[len(slowest) * 3 // 4], slowest[int(len(slowest) * 0.99)]
     print(f"{fault}: {len(seen)} of {len(answers)} degraded, p99 {p99:.1f} ms, recovered in {recovered:.1f} s")
-    # A request waits for its deadline and for nothing else. A machine that stands still for a second stops every fourth.
+    # A request waits for its deadline and for nothing else. A machine at rest for a second stops every fourth.
     assert p75 <= 2 * DEADLINE_MS
     assert fragile.metric("router_degraded_requests_total", part="triton") >= degraded + len(seen)
     assert any(fragile.metric("router_signal_errors_total", reason=reason) > errors[reason] for reason in reasons)
