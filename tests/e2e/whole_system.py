@@ -68,7 +68,7 @@ class Site:
                 ref["endpoint"] = f"127.0.0.1:{self.backends[model['name']]}"
             model["reliability"] = {"health_check_interval": 0.5}
         own = {
-            "router": {"drain_seconds": 30, "adapter_discovery": {"interval_seconds": 0.3}},
+            "router": {"drain_seconds": 600, "adapter_discovery": {"interval_seconds": 0.3}},
             "inference": {
                 "endpoint": f"127.0.0.1:{self.grpc}",
                 "deadline_ms": self.deadline_ms,

@@ -33,7 +33,7 @@ def exists(name):
 
 async def drain():
     print("draining", flush=True)
-    await asyncio.sleep(60 if (here / "hang").exists() else 0)
+    await asyncio.sleep(600 if (here / "hang").exists() else 0)
 
 children = [
     Child(
@@ -45,7 +45,10 @@ children = [
     for name, code, grace in json.loads(sys.argv[2])
 ]
 say = lambda text: print(text, flush=True)
-sys.exit(asyncio.run(supervise(children, here / "logs", say=say, on_ready=lambda: say("all ready"))))
+sys.exit(asyncio.run(
+    # Longer than any test waits: what ends sooner was ended by what the test is about.
+    supervise(children, here / "logs", say=say, on_ready=lambda: say("all ready"), stop_within=600)
+))
 """
 
 READY = """

@@ -47,7 +47,7 @@ def configuration() -> dict[str, Any]:
     while free_port() != grpc + 1:  # Triton's metrics take the next one
         grpc = free_port()
     document["global"] = {
-        "router": {"drain_seconds": 60},
+        "router": {"drain_seconds": 600},
         "inference": {"endpoint": f"127.0.0.1:{grpc}"},
         "services": {
             "api": {"port": free_port()},
