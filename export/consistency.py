@@ -11,8 +11,8 @@ from export.checksums import sha256
 from export.finding import Finding
 from export.manifest import Model
 from export.pipeline import Pipeline, Platform
-from router.inference import BundleError, load_bundle
-from router.inference.bundle import Bundle, Trunk
+from triton_router.inference import BundleError, load_bundle
+from triton_router.inference.bundle import Bundle, Trunk
 
 
 def check_files(root: Path, models: Sequence[Model], platforms: Sequence[Platform]) -> list[Finding]:

@@ -34,7 +34,7 @@ PLACES = {
 }
 
 Matrix = NDArray[np.float32]
-Place = tuple[int, str]
+LayerSlot = tuple[int, str]
 """A layer, counted from 0 at the bottom, and a key of PLACES."""
 
 
@@ -49,7 +49,7 @@ class Delta:
     rank: int
     fork: int
     """0: it changes the trunk itself. N: it was trained for a copy of the top N layers, which heads alone read."""
-    matrices: dict[Place, tuple[Matrix, Matrix]]
+    matrices: dict[LayerSlot, tuple[Matrix, Matrix]]
     """A [rank, in] and B [out, rank]"""
     labels: tuple[str, ...] = ()
     """Of the head that it was trained with."""
@@ -156,8 +156,8 @@ def check_fork(delta: Delta, layers: int) -> None:
         )
 
 
-def _paired(tensors: Mapping[str, NDArray[Any]]) -> dict[Place, tuple[Matrix, Matrix]]:
-    halves: dict[Place, dict[str, Matrix]] = {}
+def _paired(tensors: Mapping[str, NDArray[Any]]) -> dict[LayerSlot, tuple[Matrix, Matrix]]:
+    halves: dict[LayerSlot, dict[str, Matrix]] = {}
     for name, tensor in tensors.items():
         match = re.fullmatch(r"layer\.(\d+)\.(.+)\.([ab])", name)
         if match is None or match[2] not in PLACES:

@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from router.inference.bundle import Trunk, load_bundle
-from router.inference.windows import Windows
+from triton_router.inference.bundle import Trunk, load_bundle
+from triton_router.inference.windows import Windows
 
 Vectors = NDArray[np.float32]
 Item = TypeVar("Item")

@@ -18,9 +18,9 @@ from export.finding import Finding
 from export.manifest import Model
 from export.parity import TEXTS, TOLERANCE, Reference
 from export.pipeline import ExportError
-from router.inference import load_bundle
-from router.inference.bundle import Trunk
-from router.inference.windows import Windows
+from triton_router.inference import load_bundle
+from triton_router.inference.bundle import Trunk
+from triton_router.inference.windows import Windows
 
 # Largest difference of int8 between two runs of one graph on one text: a step of an activation may fall to either side.
 SAME = 1e-2
@@ -152,7 +152,7 @@ def started(
 
     Raises ExportError with the end of its log when it does not come up.
     """
-    from router.stack import triton
+    from triton_router.stack import triton
 
     grpc_port, metrics_port = _free_ports()
     server = triton.prepare(root, directory, grpc_port=grpc_port, metrics_port=metrics_port)

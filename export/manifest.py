@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from router.config.document import Document, parse
+from triton_router.config.document import Document, parse
 
 FORMAT = 1
 

@@ -14,8 +14,8 @@ from export import repository
 from export.finding import Finding
 from export.manifest import Model
 from export.pipeline import Pipeline, needs_torch
-from router.inference.bundle import Trunk
-from router.inference.windows import Windows
+from triton_router.inference.bundle import Trunk
+from triton_router.inference.windows import Windows
 
 # Largest difference of a number from PyTorch's in single precision. int8 is judged by accuracy on labelled rows
 # (`evaluate`), here it is only measured.

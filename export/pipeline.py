@@ -19,8 +19,8 @@ from export import delta, repository, source
 from export.checksums import Steps, sha256
 from export.delta import Delta
 from export.manifest import Model
-from router.inference.bundle import Trunk
-from router.inference.windows import Windows
+from triton_router.inference.bundle import Trunk
+from triton_router.inference.windows import Windows
 
 if TYPE_CHECKING:
     from export.encoder import Encoder, Vectors

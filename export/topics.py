@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.encoder import Encoder, read_rows
-from router.inference import load_bundle
-from router.signals.domain import (
+from triton_router.inference import load_bundle
+from triton_router.signals.domain import (
     AFFINITY_FLOOR,
     DomainScorer,
     Prototype,

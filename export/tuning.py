@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export import network
-from export.delta import PLACES, Delta, Place
+from export.delta import PLACES, Delta, LayerSlot
 from export.head import Layer, rounded
 from export.quality import Drift
 from export.training import Data, fit_linear
@@ -236,7 +236,7 @@ class _Trunk(nn.Module):
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(settings.tokens)
         self.padding = self.encoder.config.pad_token_id or 0
-        self.changed: dict[Place, LowRank] = {}
+        self.changed: dict[LayerSlot, LowRank] = {}
 
     def change(self, rank: int) -> None:
         """Put low-rank matrices beside the dense layers. Raises ValueError where none of them is known."""
@@ -288,7 +288,7 @@ class _Trunk(nn.Module):
                 if parameter.requires_grad:
                     parameter.copy_(parameter.half().float())
 
-    def matrices(self) -> dict[Place, tuple[np.ndarray, np.ndarray]]:
+    def matrices(self) -> dict[LayerSlot, tuple[np.ndarray, np.ndarray]]:
         return {
             place: (changed.a.detach().cpu().numpy(), changed.b.detach().cpu().numpy())
             for place, changed in self.changed.items()

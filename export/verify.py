@@ -21,7 +21,7 @@ from export.live import check_triton, started
 from export.manifest import Model
 from export.parity import Parity, Probe, Reference, check_graph
 from export.pipeline import ExportError, Pipeline, Platform
-from router.inference import load_bundle
+from triton_router.inference import load_bundle
 
 RESULTS = "verify.json"
 

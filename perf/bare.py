@@ -11,8 +11,8 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from perf.load import Samples
 from perf.site import REPOSITORY
-from router.inference import load_bundle
-from router.inference.windows import Windows
+from triton_router.inference import load_bundle
+from triton_router.inference.windows import Windows
 
 
 class BareTriton:

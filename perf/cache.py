@@ -19,8 +19,8 @@ from perf.bare import BareTriton
 from perf.load import Samples, at, chat_bodies, closed_loop
 from perf.prompts import PROMPTS
 from perf.site import Site, command, machine, resident
-from router.cache.entry import Entry
-from router.cache.memory import MemoryStore
+from triton_router.cache.entry import Entry
+from triton_router.cache.memory import MemoryStore
 
 DIMENSION = 384
 ALONE, BEHIND = "Envoy alone", ", behind a Triton call"

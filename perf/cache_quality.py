@@ -1,7 +1,7 @@
 """What the semantic cache gets wrong and what it finds, by threshold, with and without the guard.
 
 Pairs are JSON lines `{"a", "b", "label", "source"}`: label 1 if the two questions ask the same. A pair is a hit when
-its cosine reaches the threshold and, with the guard, `router.cache.guard.difference` finds none.
+its cosine reaches the threshold and, with the guard, `triton_router.cache.guard.difference` finds none.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.encoder import Encoder
-from router.cache.guard import difference
-from router.config.schema import CacheSettings
+from triton_router.cache.guard import difference
+from triton_router.config.services import CacheSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"

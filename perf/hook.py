@@ -95,7 +95,8 @@ def run(requests: int, rounds: int, connections: int, out: Path, *, environment:
         gateway = site.gateway("kickstart", yaml.safe_load((ROOT / "config" / "kickstart.yaml").read_text()))
         port = FIRST_PORT + 90
         start_litellm(
-            site, "litellm", program, port, MODELS, callbacks=["loop_watch.watch", "router.integrations.litellm.hook"],
+            site, "litellm", program, port, MODELS,
+            callbacks=["loop_watch.watch", "triton_router.integrations.litellm.hook"],
             environment={
                 "TRITON_ROUTER_URL": f"http://127.0.0.1:{site.rest_port(gateway)}",
                 # Waiting costs the loop nothing; an answer that is given up would.

@@ -17,7 +17,7 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from router.integrations.litellm import TritonRouter
+from triton_router.integrations.litellm import TritonRouter
 
 PERIOD = 0.001
 # CPU seconds of the arithmetic, and times a request.

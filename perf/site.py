@@ -21,8 +21,8 @@ from typing import Any, Literal
 import yaml
 
 from perf.load import chat_bodies, closed_loop
-from router.config import load
-from router.stack import envoy, triton
+from triton_router.config import load
+from triton_router.stack import envoy, triton
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
@@ -85,7 +85,7 @@ class Site:
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump(document))
         if processor == "router":
-            serve = [sys.executable, "-m", "router.cli", "serve", "--config", str(path)]
+            serve = [sys.executable, "-m", "triton_router.cli", "serve", "--config", str(path)]
             self.start(f"router-{name}", [*serve, "--repository", str(REPOSITORY)])
         elif processor == "nothing":
             self.start(f"nothing-{name}", [sys.executable, "-m", "perf.passthrough", str(first + 5)])

@@ -17,8 +17,8 @@ import numpy as np
 
 from perf.load import Samples, at, chat_bodies, closed_loop
 from perf.site import Site, command, machine, resident
-from router.cache.entry import Entry
-from router.cache.memory import MemoryStore
+from triton_router.cache.entry import Entry
+from triton_router.cache.memory import MemoryStore
 
 MOST, SECONDS = 2000, 10
 DOCUMENT: dict[str, Any] = {

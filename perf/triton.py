@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from export.live import started
-from router.inference import load_bundle
-from router.inference.bundle import Trunk
-from router.inference.windows import Windows
+from triton_router.inference import load_bundle
+from triton_router.inference.bundle import Trunk
+from triton_router.inference.windows import Windows
 
 ROOT = Path(__file__).parents[1]
 # Matches the server of nvidia-pytriton, and is the last that runs on Debian 12.

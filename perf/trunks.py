@@ -20,12 +20,12 @@ from export.pipeline import Pipeline, Places
 from perf.load import at
 from perf.prompts import PROMPTS
 from perf.site import ROOT, command, machine
-from router.config import loads
-from router.dialects import ChatRequest
-from router.generations import Generations
-from router.inference import load_bundle
-from router.signals import Asked
-from router.telemetry import Metrics
+from triton_router.config import loads
+from triton_router.dialects import ChatRequest
+from triton_router.generations import Generations
+from triton_router.inference import load_bundle
+from triton_router.signals import SignalInput
+from triton_router.telemetry import Metrics
 
 WAITS = {"first": 0.010, "second": 0.015}
 BOTH = "both, every signal"
@@ -106,7 +106,7 @@ async def _measure(repository: Path, address: str, requests: int, rounds: int) -
         asked = {encoder.trunk.name: encoder.encode for encoder in pipeline.encoders}
 
         async def both(prompt: str) -> None:
-            gathered = (await pipeline.decide(Asked(prompt, ChatRequest.saying(prompt)))).gathered
+            gathered = (await pipeline.decide(SignalInput(prompt, ChatRequest.saying(prompt)))).gathered
             if gathered.degraded:
                 raise RuntimeError(f"without {gathered.degraded}")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from router.errors import Refusal
+from triton_router.errors import Refusal
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import orjson
 
-import router.threads  # noqa: F401
-from router import __version__
-from router.config import Config, ConfigError, Loaded, load, migrate
-from router.dialects import ChatRequest
-from router.inference import BundleError, load_bundle
-from router.signals import Asked
-from router.telemetry import Metrics, configure_logging
+import triton_router.threads  # noqa: F401
+from triton_router import __version__
+from triton_router.config import Config, ConfigError, Loaded, load, migrate
+from triton_router.dialects import ChatRequest
+from triton_router.inference import BundleError, load_bundle
+from triton_router.signals import SignalInput
+from triton_router.telemetry import Metrics, configure_logging
 
 DEFAULT_REPOSITORY = Path("model_repository")
 # Seconds that `explain` waits for Triton and the MCP server before it explains without them.
@@ -82,18 +82,18 @@ def _command(
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from router.serve import Place, bundle_path, serve
+    from triton_router.serve import ServeOptions, bundle_path, serve
 
     configure_logging(arguments.log_level)
     loaded = _loaded(arguments.config)
     gateway, addresses = None, dict[str, str]()
     if arguments.envoy_directory is not None:
-        from router.stack.gateway import FileGateway
+        from triton_router.stack.gateway import FileGateway
 
         gateway = FileGateway.of(arguments.envoy_directory, loaded.config)
         gateway.write()
         addresses = gateway.addresses
-    place = Place(
+    place = ServeOptions(
         bundle=bundle_path(loaded.config, arguments.repository),
         directory=arguments.state_directory,
         gateway=gateway,
@@ -105,7 +105,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from router.stack.up import up
+    from triton_router.stack.up import up
 
     return up(
         arguments.config,
@@ -130,10 +130,10 @@ def _check(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments.config)
     headers = dict(_header(written) for written in arguments.header)
-    asked = Asked(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
+    asked = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
     explained = asyncio.run(_explained(loaded, arguments.repository, asked))
     if arguments.text:
-        from router.explain import as_text
+        from triton_router.explain import as_text
 
         print(as_text(explained))
     else:
@@ -141,10 +141,10 @@ def _explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _explained(loaded: Loaded, repository: Path, asked: Asked) -> dict[str, object]:
-    from router.explain import explain
-    from router.generations import Generations
-    from router.serve import bundle_path
+async def _explained(loaded: Loaded, repository: Path, asked: SignalInput) -> dict[str, object]:
+    from triton_router.explain import explain
+    from triton_router.generations import Generations
+    from triton_router.serve import bundle_path
 
     bundle, tokenizers = load_bundle(bundle_path(loaded.config, repository))
     generations = Generations(loaded, bundle, tokenizers, Metrics())
@@ -163,8 +163,8 @@ def _header(written: str) -> tuple[str, str]:
 
 
 def _envoy(arguments: argparse.Namespace) -> int:
-    from router.extproc.health import worker_addresses
-    from router.stack import envoy
+    from triton_router.extproc.health import worker_addresses
+    from triton_router.stack import envoy
 
     config = _loaded(arguments.config).config
     given = [envoy.split_endpoint(each) for each in arguments.router]
@@ -176,7 +176,7 @@ def _envoy(arguments: argparse.Namespace) -> int:
 def _health(arguments: argparse.Namespace) -> int:
     import grpc
 
-    from router.extproc.health import health_targets, is_serving
+    from triton_router.extproc.health import health_targets, is_serving
 
     async def everywhere() -> bool:
         targets = health_targets(load(arguments.config).config.global_.services.extproc)

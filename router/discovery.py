@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from router.config import Config
-from router.config.schema import AdapterDiscovery, ProviderModel
-from router.selection import LoadedAdapters
-from router.selection.adapters import listed_adapters
-from router.telemetry import Metrics
+from triton_router.config import Config
+from triton_router.config.schema import ProviderModel
+from triton_router.config.services import AdapterDiscovery
+from triton_router.selection import LoadedAdapters
+from triton_router.selection.adapters import listed_adapters
+from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 

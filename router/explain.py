@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from router.config import Config
-from router.decisions import Verdict
-from router.pipeline import Route
+from triton_router.config import Config
+from triton_router.decisions import Verdict
+from triton_router.pipeline import Route
 
 
 def explain(route: Route, config: Config) -> dict[str, Any]:

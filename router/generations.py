@@ -20,17 +20,18 @@ from typing import Any, TextIO
 
 from pydantic import ValidationError
 
-from router.cache.cache import SemanticCache
-from router.cache.stores import open_store
-from router.config import Loaded
-from router.config.schema import McpSettings, ReplaySettings, SemanticCachePlugin
-from router.inference import Bundle, BundleError, Encoder, Encoders, Unavailable
-from router.pipeline import Outcome, Pipeline, Request
-from router.replay import Records
-from router.selection import LoadedAdapters
-from router.signals.domain import TopicParameters
-from router.signals.mcp import McpClassifier
-from router.telemetry import Metrics
+from triton_router.cache.cache import SemanticCache
+from triton_router.cache.stores import open_store
+from triton_router.config import Loaded
+from triton_router.config.schema import SemanticCachePlugin
+from triton_router.config.services import McpSettings, ReplaySettings
+from triton_router.inference import Bundle, BundleError, Encoder, Encoders, Unavailable
+from triton_router.pipeline import Outcome, Pipeline, Request
+from triton_router.replay import Records
+from triton_router.selection import LoadedAdapters
+from triton_router.signals.domain import TopicParameters
+from triton_router.signals.mcp import McpClassifier
+from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +126,8 @@ class Generations:
             yield lambda request: self.current.route(request)
             return
         # OpenTelemetry is behind these, and not imported without need.
-        from router.spans import traced
-        from router.telemetry.traces import Traces
+        from triton_router.spans import traced
+        from triton_router.telemetry.traces import Traces
 
         traces = Traces(settings, self._metrics, out)
         try:

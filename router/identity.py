@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.config.schema import Identity as IdentitySettings
+from triton_router.config.services import Identity as IdentitySettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,25 +18,26 @@ from urllib.parse import unquote
 
 import orjson
 
-from router import plugins
-from router.answers import Answer
-from router.body import Body
-from router.cache.cache import Hit, Memo, Question, SemanticCache, may_read
-from router.completion import Completion
-from router.config import Loaded, leaves
-from router.config.schema import Decision, McpSettings, SemanticCachePlugin
-from router.decisions import Choice, Verdict, choose, nearness
-from router.dialects import DIALECTS, ModelRequest
-from router.errors import Refusal, refusal_body
-from router.inference import Encoder, Encoders, Unavailable
-from router.replay import Records
-from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
-from router.signals import Asked
-from router.signals.domain import TopicParameters
-from router.signals.gather import Gathered, Gatherer, caches_meaning
-from router.signals.mcp import McpClassifier
-from router.telemetry import AuditLog, Metrics, Seldom
-from router.usage import Observer
+from triton_router import plugins
+from triton_router.answers import Answer
+from triton_router.body import Body
+from triton_router.cache.cache import Hit, Memo, Question, SemanticCache, may_read
+from triton_router.completion import Completion
+from triton_router.config import Loaded, leaves
+from triton_router.config.schema import Decision, SemanticCachePlugin
+from triton_router.config.services import McpSettings
+from triton_router.decisions import Choice, Verdict, choose, nearness
+from triton_router.dialects import DIALECTS, ModelRequest
+from triton_router.errors import Refusal, refusal_body
+from triton_router.inference import Encoder, Encoders, Unavailable
+from triton_router.replay import Records
+from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
+from triton_router.signals import SignalInput
+from triton_router.signals.domain import TopicParameters
+from triton_router.signals.gather import Gatherer, SignalResults, caches_meaning
+from triton_router.signals.mcp import McpClassifier
+from triton_router.telemetry import AuditLog, Metrics, RateLimitedLog
+from triton_router.usage import Observer
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ Outcome = Forward | Reply
 class Route:
     """Why a prompt goes where it goes. ``stages`` are when each began and ended, as ``perf_counter`` has it."""
 
-    gathered: Gathered
+    gathered: SignalResults
     choice: Choice
     selection: Selection
     stages: dict[str, tuple[float, float]]
@@ -113,7 +114,7 @@ class Route:
         return {stage: (ended - began) * 1000 for stage, (began, ended) in self.stages.items()}
 
     def scores(self, decisions: Sequence[Decision]) -> dict[str, float | None]:
-        """How near each of the configuration's ``decisions`` came, by name; see :func:`router.decisions.nearness`."""
+        """How near each of the configuration's ``decisions`` came, by name; see :func:`.decisions.nearness`."""
         nearest = ((decision.name, nearness(verdict))
                    for decision, verdict in zip(decisions, self.choice.verdicts, strict=True))  # fmt: skip
         return {name: None if near is None else round(near, 4) for name, near in nearest}
@@ -157,7 +158,7 @@ class Pipeline:
         self._usage = services.observability.usage
         self._log_scores = services.observability.logging.scores
         self._overload = services.extproc.overload
-        self._behind = Seldom(log, "requests wait too long for this worker")
+        self._behind = RateLimitedLog(log, "requests wait too long for this worker")
         self.cache = cache
         self.records = records
         self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
@@ -213,7 +214,7 @@ class Pipeline:
         """Return when no request is being routed."""
         await self._idle.wait()
 
-    async def decide(self, asked: Asked, *, everything: bool = False) -> Route:
+    async def decide(self, asked: SignalInput, *, everything: bool = False) -> Route:
         """Gather signals, choose a decision, select a model. ``everything`` scores domains that nothing needs too."""
         started = perf_counter()
         gathered = await self._gatherer.gather(asked, everything=everything)
@@ -230,7 +231,7 @@ class Pipeline:
                   "selection": (chosen, perf_counter())}  # fmt: skip
         return Route(gathered, choice, selection, stages | gathered.asked)
 
-    def _hint(self, gathered: Gathered) -> Hint | None:
+    def _hint(self, gathered: SignalResults) -> Hint | None:
         said = gathered.classified
         if said is None or said.confidence < self._mcp_threshold:
             return None
@@ -269,7 +270,7 @@ class Pipeline:
         parsed = perf_counter()
         repeat = self._memo.key(sent, request.body, request.headers) if self._memo is not None else None
         hurried = request.waited * 1000 > self._overload.shed_after_ms
-        asked = Asked(prompt, sent, request.headers, hurried)
+        asked = SignalInput(prompt, sent, request.headers, hurried)
         if repeat is not None and (reply := await self._repeated(asked, repeat)) is not None:
             return reply
         if self.cache is not None and self._reads_ahead and self._open == 1 and may_read(request.headers):
@@ -312,7 +313,7 @@ class Pipeline:
         observer = self._observer(route.selection, sent, question, conceal=asks_usage)
         return Forward(headers, body, answer | added, tuple(changes.remove), observer, route)
 
-    async def _repeated(self, asked: Asked, key: bytes) -> Reply | None:
+    async def _repeated(self, asked: SignalInput, key: bytes) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
         assert self._memo is not None
         recalled = await self._memo.recall(key)
@@ -337,7 +338,7 @@ class Pipeline:
         route.stages.update(parse=(started, parsed), rewrite=(decided, rewritten), total=(started, finished))
 
     def _made_here(
-        self, asked: Asked, route: Route, answer: Completion, path: str, headers: Mapping[str, str]
+        self, asked: SignalInput, route: Route, answer: Completion, path: str, headers: Mapping[str, str]
     ) -> Reply:
         """An answer that no backend is asked for."""
         replay = self._record(asked, route, path)
@@ -345,7 +346,7 @@ class Pipeline:
         made |= {"content-type": answer.content_type, "x-vsr-response-path": path}
         return Reply(200, answer.body, {**headers, **made}, route)
 
-    def _question(self, asked: Asked, route: Route, body: bytes) -> Question | None:
+    def _question(self, asked: SignalInput, route: Route, body: bytes) -> Question | None:
         """What the cache is asked, if the decision has one."""
         decision, encoding = route.choice.decision, route.gathered.encoding
         if self.cache is None or decision is None:
@@ -424,7 +425,7 @@ class Pipeline:
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    def _answer_headers(self, asked: Asked, route: Route) -> dict[str, str]:
+    def _answer_headers(self, asked: SignalInput, route: Route) -> dict[str, str]:
         selection, decision, domains = route.selection, route.choice.decision, route.gathered.domains
         headers = {"x-vsr-selected-model": selection.model, "x-vsr-response-path": "upstream", **self._always()}
         if decision is not None:
@@ -462,7 +463,7 @@ class Pipeline:
     def _label(self, model: str) -> str:
         return model if self.catalog.is_declared(model) else UNDECLARED
 
-    def _record(self, asked: Asked, route: Route, path: str) -> str | None:
+    def _record(self, asked: SignalInput, route: Route, path: str) -> str | None:
         """Count and log a decision; returns the id under which it can be looked up, if it can."""
         if self._audit is None and self.records is None:
             # A timer comes after all that is ready, so the answer is on its way first: this takes as long as deciding.
@@ -470,7 +471,7 @@ class Pipeline:
             return None
         return self._account(asked, self._decision_record(asked, route, path, self._tell(asked, route, path)))
 
-    def _tell(self, asked: Asked, route: Route, path: str) -> dict[str, Any]:
+    def _tell(self, asked: SignalInput, route: Route, path: str) -> dict[str, Any]:
         """Count and log a decision; returns what the log has of it."""
         decision, selection = route.choice.decision, route.selection
         name = decision.name if decision else ""
@@ -488,7 +489,7 @@ class Pipeline:
         log.log(logging.WARNING if fields["degraded"] else logging.INFO, "routed", extra={"fields": fields | scores})
         return fields
 
-    def _account(self, asked: Asked, record: dict[str, Any]) -> str | None:
+    def _account(self, asked: SignalInput, record: dict[str, Any]) -> str | None:
         """Write ``record`` to where records are kept; returns its id, if it can be looked up."""
         prompt = {"prompt": asked.prompt.encode("utf-8", "replace").decode()}
         if self._audit is not None and not self._audit.write(record | (prompt if self._audit_prompt else {})):
@@ -497,7 +498,7 @@ class Pipeline:
             return None
         return self.records.keep(record | (prompt if self.records.settings.include_prompt else {}))
 
-    def _summary(self, asked: Asked, route: Route) -> dict[str, Any]:
+    def _summary(self, asked: SignalInput, route: Route) -> dict[str, Any]:
         decision, gathered, selection = route.choice.decision, route.gathered, route.selection
         degraded = dict(zip(gathered.degraded, gathered.reasons, strict=True))
         if selection.missing is not None:
@@ -519,7 +520,7 @@ class Pipeline:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         return {"time": now, "generation": self.generation, "path": path}
 
-    def _decision_record(self, asked: Asked, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def _decision_record(self, asked: SignalInput, route: Route, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Why this request went where it went, for whoever has to account for it."""
         matched = [
             {"type": kind, "name": name, "value": round(found.value, 4), "threshold": found.threshold}

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from router.config import Config, ConfigError, Loaded, load
-from router.inference import BundleError
-from router.telemetry import Metrics
+from triton_router.config import Config, ConfigError, Loaded, load
+from triton_router.inference import BundleError
+from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Gateway(Protocol):
         """Serve the models of ``config`` only."""
 
 
-class Share(Protocol):
+class ReloadParticipant(Protocol):
     """A process that routes."""
 
     async def prepare(self, loaded: Loaded) -> None:
@@ -61,7 +61,12 @@ class Reloader:
     """
 
     def __init__(
-        self, path: Path, first: Loaded, shares: Callable[[], list[Share]], metrics: Metrics, gateway: Gateway | None
+        self,
+        path: Path,
+        first: Loaded,
+        shares: Callable[[], list[ReloadParticipant]],
+        metrics: Metrics,
+        gateway: Gateway | None,
     ) -> None:
         self.rejected: list[str] = []
         self.current = first
@@ -134,7 +139,7 @@ class Reloader:
         if self._narrowing is not None:
             await asyncio.gather(self._narrowing, return_exceptions=True)
 
-    async def _narrow(self, config: Config, shares: list[Share]) -> None:
+    async def _narrow(self, config: Config, shares: list[ReloadParticipant]) -> None:
         await asyncio.gather(*(share.drained() for share in shares))
         if self._gateway is not None:
             await asyncio.sleep(SETTLE_SECONDS)

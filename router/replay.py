@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from router.config.schema import ReplaySettings
+from triton_router.config.services import ReplaySettings
 
 
 class Records:

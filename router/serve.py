@@ -17,25 +17,25 @@ import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 from starlette.applications import Starlette
 
-from router.api import create_app
-from router.config import Config, Loaded
-from router.config.schema import ApiSettings, MetricsSettings
-from router.discovery import Discovery
-from router.extproc.server import ExtProcServer
-from router.generations import Generations
-from router.inference import load_bundle
-from router.pipeline import Pipeline
-from router.reload import Gateway, Reloader
-from router.scratch import own_directory
-from router.selection import LoadedAdapters
-from router.telemetry import Metrics, share_metrics
-from router.worker import Worker
+from triton_router.api import create_app
+from triton_router.config import Config, Loaded
+from triton_router.config.services import ApiSettings, MetricsSettings
+from triton_router.discovery import Discovery
+from triton_router.extproc.server import ExtProcServer
+from triton_router.generations import Generations
+from triton_router.inference import load_bundle
+from triton_router.pipeline import Pipeline
+from triton_router.reload import Gateway, Reloader
+from triton_router.scratch import own_directory
+from triton_router.selection import LoadedAdapters
+from triton_router.telemetry import Metrics, share_metrics
+from triton_router.worker import Worker
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServeOptions:
     """Where a router runs.
 
     ``bundle`` is the path of the signal bundle's manifest, ``directory`` where encoded texts are kept (``None``: in
@@ -55,7 +55,7 @@ def bundle_path(config: Config, repository: Path) -> Path:
     return Path(named) if named else repository / "bundle.json"
 
 
-async def serve(path: Path, loaded: Loaded, place: Place) -> None:
+async def serve(path: Path, loaded: Loaded, place: ServeOptions) -> None:
     """Serve until SIGTERM or SIGINT, then drain; follow changes of ``path`` meanwhile. Must run in the main thread.
 
     Raises:
@@ -75,7 +75,7 @@ async def serve(path: Path, loaded: Loaded, place: Place) -> None:
 class _Service:
     """One process that serves it all, or the supervisor of several that serve ext_proc."""
 
-    def __init__(self, path: Path, loaded: Loaded, place: Place, metrics_directory: Path | None) -> None:
+    def __init__(self, path: Path, loaded: Loaded, place: ServeOptions, metrics_directory: Path | None) -> None:
         self._config = loaded.config.global_
         shared = share_metrics(metrics_directory) if metrics_directory is not None else None
         metrics = self._metrics = Metrics()
@@ -161,7 +161,7 @@ class _Service:
 
 
 class _Local:
-    """This process's share of a reload; see :class:`router.reload.Share`."""
+    """This process's share of a reload; see :class:`triton_router.reload.ReloadParticipant`."""
 
     def __init__(self, generations: Generations) -> None:
         self._generations = generations

@@ -13,12 +13,12 @@ from time import perf_counter
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from router.config.schema import McpSettings
-from router.dialects import completions, messages
-from router.pipeline import Forward, Outcome, Pipeline, Reply, Request, Route
-from router.signals import Evaluation, complexity, domain, embedding, reask
-from router.telemetry.traces import CLIENT, SERVER, Trace, Traces, Value
-from router.usage import Heard
+from triton_router.config.services import McpSettings
+from triton_router.dialects import completions, messages
+from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request, Route
+from triton_router.signals import Evaluation, complexity, domain, embedding, reask
+from triton_router.telemetry.traces import CLIENT, SERVER, Trace, Traces, Value
+from triton_router.usage import AnswerSummary
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ def _server(url: str) -> Attributes:
 
 @_quiet
 def _answered(
-    trace: Trace, identity: int, request: Request, sent: Forward, began: float, forwarded: float, heard: Heard
+    trace: Trace, identity: int, request: Request, sent: Forward, began: float, forwarded: float, heard: AnswerSummary
 ) -> None:
     """Send the two spans that end with the answer: what the backend did, and the whole."""
     path = request.path.partition("?")[0]
@@ -275,7 +275,7 @@ def _answered(
     _root(trace, request, began, status | _found(sent), None if 400 <= heard.status < 500 else error)
 
 
-def _went_wrong(heard: Heard) -> str | None:
+def _went_wrong(heard: AnswerSummary) -> str | None:
     if heard.status == 0:
         return "no_answer"
     if heard.status >= 400:
@@ -283,7 +283,7 @@ def _went_wrong(heard: Heard) -> str | None:
     return "incomplete" if heard.answer is not None and not heard.whole else None
 
 
-def _usage(heard: Heard) -> Attributes:
+def _usage(heard: AnswerSummary) -> Attributes:
     answer = heard.answer
     if answer is None:
         return {}

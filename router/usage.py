@@ -9,9 +9,10 @@ from time import perf_counter
 
 import orjson
 
-from router.answers import Answer, Usage
-from router.config.schema import Pricing, UsageSettings
-from router.telemetry import Metrics
+from triton_router.answers import Answer, Usage
+from triton_router.config.schema import Pricing
+from triton_router.config.services import UsageSettings
+from triton_router.telemetry import Metrics
 
 # Finish reasons as answers are read; anything else is counted as one.
 REASONS = frozenset(
@@ -82,7 +83,7 @@ def cost(usage: Usage, price: Pricing) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class AnswerSummary:
     """What came of one forwarded request.
 
     ``status`` is 0 if no answer came; ``first`` is when a stream's first text came (``perf_counter``), 0 without one.
@@ -127,7 +128,7 @@ class Observer:
         self._answer: Answer | None = None
         self._first = self._last = 0.0
         self._status, self._whole = 0, False
-        self.tell: Callable[[Heard], None] | None = None
+        self.tell: Callable[[AnswerSummary], None] | None = None
 
     def answered(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
@@ -177,7 +178,7 @@ class Observer:
         # Who is told holds the outcome, and that holds this.
         tell, self.tell = self.tell, None
         if tell is not None:
-            tell(Heard(self._status, self._first, answer, whole))
+            tell(AnswerSummary(self._status, self._first, answer, whole))
         if keep is not None:
             # Clients hang up once they have read a stream's last event; that was all of it.
             keep(answer if answer is not None and answer.complete else None)

@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import router.threads  # noqa: F401
-from router.cache.entry import StoreUnavailable
-from router.config import ConfigError, Loaded, loads
-from router.extproc.server import ExtProcServer
-from router.generations import Generations
-from router.inference import BundleError, load_bundle
-from router.pipeline import Pipeline
-from router.reload import Rejected
-from router.selection import LoadedAdapters
-from router.telemetry import Metrics, configure_logging, share_metrics
+import triton_router.threads  # noqa: F401
+from triton_router.cache.entry import StoreUnavailable
+from triton_router.config import ConfigError, Loaded, loads
+from triton_router.extproc.server import ExtProcServer
+from triton_router.generations import Generations
+from triton_router.inference import BundleError, load_bundle
+from triton_router.pipeline import Pipeline
+from triton_router.reload import Rejected
+from triton_router.selection import LoadedAdapters
+from triton_router.telemetry import Metrics, configure_logging, share_metrics
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def _adapters(by_base: dict[str, list[str]]) -> LoadedAdapters:
 class Worker:
     """A worker as its supervisor sees it: started again whenever it ends by itself.
 
-    ``metrics_directory`` is shared by all workers; see :func:`router.telemetry.share_metrics`.
+    ``metrics_directory`` is shared by all workers; see :func:`triton_router.telemetry.share_metrics`.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Worker:
 
     async def _start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "router.worker"),
+            *(sys.executable, "-m", "triton_router.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=self._environment,
@@ -200,7 +200,7 @@ class Worker:
         _forget_process(process.pid, self._metrics_directory)
 
     async def prepare(self, loaded: Loaded) -> None:
-        """See :class:`router.reload.Share`. A worker that is not there starts with what is committed then.
+        """See :class:`.reload.ReloadParticipant`. A worker that is not there starts with what is committed then.
 
         Raises:
             Rejected: the worker cannot serve it.

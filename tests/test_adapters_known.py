@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from router.selection import LoadedAdapters
-from router.selection.adapters import listed_adapters
+from triton_router.selection import LoadedAdapters
+from triton_router.selection.adapters import listed_adapters
 
 BASE = {"id": "base", "object": "model", "root": "/weights/base", "parent": None}
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.answers import LARGEST, Answer, Events, Usage
-from router.config.schema import Pricing, UsageSettings
-from router.dialects.chat import ChatAnswer
-from router.telemetry import Metrics
-from router.usage import Observer, WithoutUsage, cost
+from triton_router.answers import LARGEST, Answer, Events, Usage
+from triton_router.config.schema import Pricing
+from triton_router.config.services import UsageSettings
+from triton_router.dialects.chat import ChatAnswer
+from triton_router.telemetry import Metrics
+from triton_router.usage import Observer, WithoutUsage, cost
 
 
 def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from router.api import create_app
-from router.config import loads
-from router.generations import Generations
-from router.inference import BundleError, load_bundle
-from router.pipeline import Pipeline
-from router.telemetry import Metrics
+from triton_router.api import create_app
+from triton_router.config import loads
+from triton_router.generations import Generations
+from triton_router.inference import BundleError, load_bundle
+from triton_router.pipeline import Pipeline
+from triton_router.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
 TEXT = {"text": "Walk me through a merger, step by step"}

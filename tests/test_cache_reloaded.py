@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from router.answers import Answer
-from router.cache.cache import Question, SemanticCache
-from router.config import Loaded, loads
-from router.dialects.chat import ChatAnswer
-from router.generations import Generations
-from router.inference import load_bundle
-from router.telemetry import Metrics
+from triton_router.answers import Answer
+from triton_router.cache.cache import Question, SemanticCache
+from triton_router.config import Loaded, loads
+from triton_router.dialects.chat import ChatAnswer
+from triton_router.generations import Generations
+from triton_router.inference import load_bundle
+from triton_router.telemetry import Metrics
 
 BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
 CONFIG = """

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.body import MalformedRequest
-from router.dialects import ChatRequest
+from triton_router.body import MalformedRequest
+from triton_router.dialects import ChatRequest
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(

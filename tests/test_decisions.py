@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.schema import Decision, Rule
-from router.decisions import choose, evaluate, nearness
-from router.signals import Evaluation
+from triton_router.config.schema import Decision, Rule
+from triton_router.decisions import choose, evaluate, nearness
+from triton_router.signals import Evaluation
 
 NAMES = ("a", "b", "c")
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.answers import Answer, Usage
-from router.dialects.completions import CompletionsAnswer
-from router.dialects.messages import MessagesAnswer
-from router.dialects.responses import ResponsesAnswer
+from triton_router.answers import Answer, Usage
+from triton_router.dialects.completions import CompletionsAnswer
+from triton_router.dialects.messages import MessagesAnswer
+from triton_router.dialects.responses import ResponsesAnswer
 
 TEXT = "Héllo, 世界 🌍"
 PIECES = ("Héllo, ", "世界 🌍")

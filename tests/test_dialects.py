@@ -13,12 +13,12 @@ from openai.types import Completion as TextCompletion
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from router import plugins
-from router.body import MalformedRequest
-from router.config.schema import Plugin, ReasoningFamily
-from router.dialects import CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest, Turn
-from router.errors import refusal_body
-from router.selection import Selection, apply_reasoning
+from triton_router import plugins
+from triton_router.body import MalformedRequest
+from triton_router.config.schema import Plugin, ReasoningFamily
+from triton_router.dialects import CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest, Turn
+from triton_router.errors import refusal_body
+from triton_router.selection import Selection, apply_reasoning
 
 PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)
 ALL = (CompletionsRequest, ResponsesRequest, MessagesRequest)

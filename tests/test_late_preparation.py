@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from router import generations as module
-from router.config import loads
-from router.generations import Generations
-from router.inference import Encoder, Unavailable, load_bundle
-from router.pipeline import Pipeline
-from router.telemetry import Metrics
+from triton_router import generations as module
+from triton_router.config import loads
+from triton_router.generations import Generations
+from triton_router.inference import Encoder, Unavailable, load_bundle
+from triton_router.pipeline import Pipeline
+from triton_router.telemetry import Metrics
 
 BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
 CONFIG = """

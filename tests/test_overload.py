@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from router.config import loads
-from router.generations import Generations
-from router.inference import Encoder, Encoding, load_bundle
-from router.pipeline import Forward, Outcome, Reply, Request
-from router.telemetry import Metrics
+from triton_router.config import loads
+from triton_router.generations import Generations
+from triton_router.inference import Encoder, Encoding, load_bundle
+from triton_router.pipeline import Forward, Outcome, Reply, Request
+from triton_router.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
 CONFIG = (

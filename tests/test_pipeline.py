@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import loads
-from router.pipeline import Forward, Pipeline, Reply, Request
-from router.signals.domain import TopicParameters
-from router.telemetry import Metrics
+from triton_router.config import loads
+from triton_router.pipeline import Forward, Pipeline, Reply, Request
+from triton_router.signals.domain import TopicParameters
+from triton_router.telemetry import Metrics
 
 CONFIG = """
 providers:

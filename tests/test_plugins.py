@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import plugins
-from router.config.schema import ReasoningFamily, SystemPromptPlugin, SystemPromptSettings
-from router.dialects import ChatRequest
-from router.selection import Selection, apply_reasoning
+from triton_router import plugins
+from triton_router.config.schema import ReasoningFamily, SystemPromptPlugin, SystemPromptSettings
+from triton_router.dialects import ChatRequest
+from triton_router.selection import Selection, apply_reasoning
 
 USER = {"role": "user", "content": "hi"}
 OWN = {"role": "system", "content": "own"}

@@ -13,14 +13,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-import router.worker
-from router.api import create_app
-from router.cache.entry import StoreUnavailable
-from router.config import loads
-from router.generations import Generations
-from router.inference import load_bundle
-from router.telemetry import Metrics
-from router.worker import Worker
+import triton_router.worker
+from triton_router.api import create_app
+from triton_router.cache.entry import StoreUnavailable
+from triton_router.config import loads
+from triton_router.generations import Generations
+from triton_router.inference import load_bundle
+from triton_router.telemetry import Metrics
+from triton_router.worker import Worker
 
 BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
 
@@ -80,7 +80,7 @@ async def test_in_a_worker_that_hangs(tmp_path: Path, monkeypatch: pytest.Monkey
         assert worker._process is not None
         os.kill(worker._process.pid, signal.SIGSTOP)
         try:
-            monkeypatch.setattr(router.worker, "ANSWER_WITHIN", 0.2)
+            monkeypatch.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
             with pytest.raises(StoreUnavailable, match="does not answer"):
                 await worker.purge(None, None)
         finally:
@@ -92,7 +92,7 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(tmp_path: Path, monke
         assert worker._process is not None
         os.kill(worker._process.pid, signal.SIGSTOP)
         with monkeypatch.context() as patched:
-            patched.setattr(router.worker, "ANSWER_WITHIN", 0.2)
+            patched.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
             assert await worker.replay("nothing") is None
         os.kill(worker._process.pid, signal.SIGCONT)
         with pytest.raises(StoreUnavailable, match="connection"):

@@ -6,15 +6,15 @@ import asyncio
 import json
 from pathlib import Path
 
-from router.cache.cache import SemanticCache
-from router.cache.memory import MemoryStore
-from router.config import loads
-from router.config.schema import ReplaySettings
-from router.pipeline import Forward, Outcome, Pipeline, Reply, Request
-from router.replay import Records
-from router.selection import LoadedAdapters
-from router.signals.domain import TopicParameters
-from router.telemetry import Metrics
+from triton_router.cache.cache import SemanticCache
+from triton_router.cache.memory import MemoryStore
+from triton_router.config import loads
+from triton_router.config.services import ReplaySettings
+from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request
+from triton_router.replay import Records
+from triton_router.selection import LoadedAdapters
+from triton_router.signals.domain import TopicParameters
+from triton_router.telemetry import Metrics
 
 CONFIG = """
 providers:

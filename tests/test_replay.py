@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from router.config.schema import ReplaySettings
-from router.replay import Records
+from triton_router.config.services import ReplaySettings
+from triton_router.replay import Records
 
 
 def test_a_record_is_found_until_it_is_too_old() -> None:

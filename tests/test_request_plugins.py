@@ -9,9 +9,9 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 
-from router import plugins
-from router.config.schema import Plugin
-from router.dialects import ChatRequest
+from triton_router import plugins
+from triton_router.config.schema import Plugin
+from triton_router.dialects import ChatRequest
 
 PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)
 

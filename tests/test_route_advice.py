@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.api import create_app
-from router.config import loads
-from router.generations import Generations
-from router.inference import load_bundle
-from router.pipeline import Forward, Pipeline, Request
-from router.telemetry import Metrics
+from triton_router.api import create_app
+from triton_router.config import loads
+from triton_router.generations import Generations
+from triton_router.inference import load_bundle
+from triton_router.pipeline import Forward, Pipeline, Request
+from triton_router.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
 

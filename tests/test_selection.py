@@ -7,9 +7,9 @@ from itertools import cycle
 
 import pytest
 
-from router.config import loads
-from router.config.schema import ModelRef
-from router.selection import Hint, LoadedAdapters, ModelCatalog, Selection
+from triton_router.config import loads
+from triton_router.config.schema import ModelRef
+from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection
 
 CONFIG = """
 providers:

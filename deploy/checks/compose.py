@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from compose_spec import PyCompose
 
-from router.config import load
-from router.stack.gateway import served_models
+from triton_router.config import load
+from triton_router.stack.gateway import served_models
 
 FILE = Path(__file__).resolve().parents[1] / "compose" / "compose.yaml"
 # Those without others inside.

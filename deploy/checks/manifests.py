@@ -11,7 +11,7 @@ import kubernetes_validate
 import yaml
 
 from deploy.checks.custom_resources import SCHEMAS
-from router.config import ConfigError, loads
+from triton_router.config import ConfigError, loads
 
 Manifest = dict[str, Any]
 

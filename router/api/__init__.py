@@ -1,5 +1,5 @@
 """REST: classify, explain, embeddings, models, health."""
 
-from router.api.app import create_app
+from triton_router.api.app import create_app
 
 __all__ = ["create_app"]

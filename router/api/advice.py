@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from router.body import Body, Member
-from router.config import Config
-from router.dialects import ChatRequest, chat
-from router.pipeline import Forward, Outcome, Request
+from triton_router.body import Body, Member
+from triton_router.config import Config
+from triton_router.dialects import ChatRequest, chat
+from triton_router.pipeline import Forward, Outcome, Request
 
 # The answer comes back to somebody else, so there is nothing to store.
 _WITHOUT_CACHE = {"x-vsr-cache-control": "no-store"}

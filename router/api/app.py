@@ -19,16 +19,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from router.api.advice import advice, asked_about
-from router.api.openapi import document, page
-from router.body import MalformedRequest
-from router.cache.entry import StoreUnavailable
-from router.dialects import ChatRequest
-from router.errors import error_body
-from router.explain import explain
-from router.inference import Encoder, Unavailable
-from router.pipeline import Pipeline, Reply
-from router.signals import Asked
+from triton_router.api.advice import advice, asked_about
+from triton_router.api.openapi import document, page
+from triton_router.body import MalformedRequest
+from triton_router.cache.entry import StoreUnavailable
+from triton_router.dialects import ChatRequest
+from triton_router.errors import error_body
+from triton_router.explain import explain
+from triton_router.inference import Encoder, Unavailable
+from triton_router.pipeline import Pipeline, Reply
+from triton_router.signals import SignalInput
 
 FALLBACK_CATEGORY = "other"
 # Needed without a token: probes have none.
@@ -313,8 +313,8 @@ class _BearerToken:
         await self._app(scope, receive, send)
 
 
-def _asked(text: str, headers: Mapping[str, str] | None = None) -> Asked:
-    return Asked(text, ChatRequest.saying(text), headers or {})
+def _asked(text: str, headers: Mapping[str, str] | None = None) -> SignalInput:
+    return SignalInput(text, ChatRequest.saying(text), headers or {})
 
 
 def _matched(evaluations: Any) -> dict[str, list[str]]:

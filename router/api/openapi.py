@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from router import __version__
+from triton_router import __version__
 
 _SUMMARIES = {
     "/api/v1/classify/intent": "Domain, decision and model for a text",

@@ -22,15 +22,16 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from router.answers import Answer
-from router.cache.entry import Entry, Store, StoreUnavailable
-from router.cache.flights import Flights
-from router.cache.guard import comparing
-from router.cache.scope import scope_of
-from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
-from router.dialects import ModelRequest
-from router.telemetry import Metrics
-from router.wording import LONGEST, Wording, read
+from triton_router.answers import Answer
+from triton_router.cache.entry import Entry, Store, StoreUnavailable
+from triton_router.cache.flights import Flights
+from triton_router.cache.guard import comparing
+from triton_router.cache.scope import scope_of
+from triton_router.config.schema import Decision, SemanticCacheSettings
+from triton_router.config.services import CacheSettings, Identity
+from triton_router.dialects import ModelRequest
+from triton_router.telemetry import Metrics
+from triton_router.wording import LONGEST, Wording, read
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ READINGS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request as the cache sees it. ``exact`` and ``partition`` are hex; see :class:`router.cache.entry.Entry`."""
+    """A request as the cache sees it. ``exact`` and ``partition`` are hex; see :class:`.entry.Entry`."""
 
     exact: str
     partition: str
@@ -145,7 +146,7 @@ class SemanticCache:
         )
 
     def scope(self, kind: str, headers: Mapping[str, str]) -> str | None:
-        """See :func:`router.cache.scope.scope_of`."""
+        """See :func:`triton_router.cache.scope.scope_of`."""
         return scope_of(kind, self.identity, headers, self._secret, anonymous=self.settings.anonymous)
 
     def _partition(self, names: list[str], request: ModelRequest, rewritten: bytes) -> str:
@@ -162,7 +163,7 @@ class SemanticCache:
             self._reading(prompt)
 
     def _reading(self, prompt: str) -> Wording | None:
-        """:func:`router.wording.read`, remembered; not for texts that it reads nothing of, which may be megabytes."""
+        """``wording.read``, remembered; not for texts that it reads nothing of, which may be megabytes."""
         return self._known(prompt) if len(prompt) <= LONGEST else None
 
     async def find(self, question: Question) -> Hit | None:

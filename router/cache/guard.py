@@ -2,7 +2,7 @@
 
 An embedding hardly sees a "not", another number or a swapped direction. Two questions count as the same only if they
 say the same words in the same order, once all is taken away that is known not to matter: see
-:mod:`router.wording`. A paraphrase with a word of its own is taken for another question, and the backend is asked
+:mod:`.wording`. A paraphrase with a word of its own is taken for another question, and the backend is asked
 once more.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from router.wording import Wording, english, plain, read
+from triton_router.wording import Wording, english, plain, read
 
 _CLIPPED = re.compile(r"[^aeiou]*[aeiou][bcdfgklmnprstvz]")
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
-from router.cache.entry import Entry, Vector
-from router.cache.vectors import EXACT, Vectors, require_graph
+from triton_router.cache.entry import Entry, Vector
+from triton_router.cache.vectors import EXACT, Vectors, require_graph
 
 Eviction = Literal["fifo", "lru", "lfu"]
 

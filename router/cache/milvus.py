@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from router.cache.entry import Entry, StoreUnavailable, Vector
+from triton_router.cache.entry import Entry, StoreUnavailable, Vector
 
 # Connecting, and each step of making the collection.
 OPEN_SECONDS = 10.0

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from router.cache.entry import Entry, Reason, StoreUnavailable, Vector
+from triton_router.cache.entry import Entry, Reason, StoreUnavailable, Vector
 
 # Connections of one worker; further calls wait for one within their deadline.
 CONNECTIONS = 32

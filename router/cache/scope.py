@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
-from router.config.schema import Identity as IdentitySettings
-from router.identity import identify
+from triton_router.config.services import Identity as IdentitySettings
+from triton_router.identity import identify
 
 CREDENTIALS = (
     "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key", "proxy-authorization",

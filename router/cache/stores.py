@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from router.cache.entry import Store
-from router.cache.memory import MemoryStore
-from router.config.schema import CacheSettings
+from triton_router.cache.entry import Store
+from triton_router.cache.memory import MemoryStore
+from triton_router.config.services import CacheSettings
 
 
 def open_store(settings: CacheSettings, dimension: int) -> Store:
@@ -15,13 +15,13 @@ def open_store(settings: CacheSettings, dimension: int) -> Store:
     """
     match settings.backend_type:
         case "redis":
-            from router.cache.redis import RedisStore
+            from triton_router.cache.redis import RedisStore
 
             own = settings.redis
             password = own.password.get_secret_value() if own.password else None
             return RedisStore(own.url, dimension, own.deadline_ms / 1000, own.prefix, own.username, password)
         case "milvus":
-            from router.cache.milvus import MilvusStore
+            from triton_router.cache.milvus import MilvusStore
 
             other = settings.milvus
             token = other.token.get_secret_value() if other.token else ""

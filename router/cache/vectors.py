@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from router.cache.entry import Vector
+from triton_router.cache.entry import Vector
 
 if TYPE_CHECKING:
     from usearch.index import Index

@@ -18,8 +18,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from router.config.document import Loader, Path
-from router.config.schema import DomainClassifier, KeywordSignal, Name, Section
+from triton_router.config.document import Loader, Path
+from triton_router.config.section import Name, Section
+from triton_router.config.services import DomainClassifier
+from triton_router.config.signals import KeywordSignal
 
 # Priorities of the decisions that a category becomes, by what tells the category.
 KEYWORD, EMBEDDING, MCP, DOMAIN = 40, 30, 20, 10

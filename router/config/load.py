@@ -15,19 +15,12 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from router.config import expressions, flat
-from router.config.document import Document, Path, parse
-from router.config.schema import (
-    INACTIVE_TYPES,
-    SIGNAL_LISTS,
-    Config,
-    Decision,
-    Identity,
-    RouterSettings,
-    Rule,
-    Section,
-    SemanticCachePlugin,
-)
+from triton_router.config import expressions, flat
+from triton_router.config.document import Document, Path, parse
+from triton_router.config.schema import Config, Decision, Rule, SemanticCachePlugin
+from triton_router.config.section import Section
+from triton_router.config.services import Identity, RouterSettings
+from triton_router.config.signals import INACTIVE_TYPES, SIGNAL_LISTS
 
 Form = TypeVar("Form", bound=BaseModel)
 

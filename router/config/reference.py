@@ -1,6 +1,6 @@
 """The configuration reference, written from the schema.
 
-``python -m router.config.reference > docs/configuration.md``
+``python -m triton_router.config.reference > docs/configuration.md``
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from router.config.schema import Config, Section
+from triton_router.config.schema import Config
+from triton_router.config.section import Section
 
 EXAMPLE = """\
 version: v0.3
@@ -70,7 +71,7 @@ global:
 _HEAD = f"""\
 # Configuration
 
-Every key of the v0.3 form that this version reads; made from the schema by `python -m router.config.reference`.
+Every key of the v0.3 form that this version reads; made from the schema by `python -m triton_router.config.reference`.
 `triton-router check --config FILE` reports every mistake at once; `triton-router config-schema` prints a JSON Schema
 for editors. A key that is not listed is an error, except those marked "known, not active": they belong to vLLM Semantic
 Router's form, are accepted with a warning, and do nothing here.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from router.config.schema import Rule
-from router.signals import UNKNOWN, Evaluation, Evaluations
+from triton_router.config.schema import Rule
+from triton_router.signals import UNKNOWN, Evaluation, Evaluations
 
 
 class Verdict(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from router.config.schema import Decision
-from router.decisions.rules import Verdict, evaluate
-from router.signals import Evaluations
+from triton_router.config.schema import Decision
+from triton_router.decisions.rules import Verdict, evaluate
+from triton_router.signals import Evaluations
 
 
 @dataclass(frozen=True, slots=True)

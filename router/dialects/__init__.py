@@ -1,11 +1,11 @@
 """Dialects: the APIs through which a model is asked. Each module is one: how it is read, rewritten and answered."""
 
-from router.dialects import chat, completions, messages, responses
-from router.dialects.chat import ChatRequest
-from router.dialects.completions import CompletionsRequest
-from router.dialects.messages import MessagesRequest
-from router.dialects.request import ModelRequest, Turn
-from router.dialects.responses import ResponsesRequest
+from triton_router.dialects import chat, completions, messages, responses
+from triton_router.dialects.chat import ChatRequest
+from triton_router.dialects.completions import CompletionsRequest
+from triton_router.dialects.messages import MessagesRequest
+from triton_router.dialects.request import ModelRequest, Turn
+from triton_router.dialects.responses import ResponsesRequest
 
 DIALECTS: dict[str, type[ModelRequest]] = {
     chat.PATH: ChatRequest,

@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Self
 
-from router.answers import Answer, count, first, inside
-from router.completion import DONE, Completion, event, streamed, whole
-from router.dialects.request import (
+from triton_router.answers import Answer, count, first, inside
+from triton_router.completion import DONE, Completion, event, streamed, whole
+from triton_router.dialects.request import (
     SYSTEM_ROLES,
     Mode,
     ModelRequest,

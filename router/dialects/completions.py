@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from router.body import MalformedRequest
-from router.completion import Completion, streamed, whole
-from router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage
-from router.dialects.request import Mode, ModelRequest, Turn, names
+from triton_router.body import MalformedRequest
+from triton_router.completion import Completion, streamed, whole
+from triton_router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage
+from triton_router.dialects.request import Mode, ModelRequest, Turn, names
 
 PATH = "/v1/completions"
 

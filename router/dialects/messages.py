@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from router.answers import Answer, count, inside
-from router.body import MalformedRequest
-from router.completion import Completion, event, streamed, whole
-from router.dialects.request import (
+from triton_router.answers import Answer, count, inside
+from triton_router.body import MalformedRequest
+from triton_router.completion import Completion, event, streamed, whole
+from triton_router.dialects.request import (
     SYSTEM_ROLES,
     Mode,
     ModelRequest,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from router.answers import Answer, inside
-from router.body import Body, MalformedRequest, with_member
-from router.completion import Completion
+from triton_router.answers import Answer, inside
+from triton_router.body import Body, MalformedRequest, with_member
+from triton_router.completion import Completion
 
 Mode = Literal["replace", "prepend", "append", "insert"]
 """What becomes of the client's own system text; see :meth:`ModelRequest.tell`."""

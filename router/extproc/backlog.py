@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from router.telemetry import Seldom
+from triton_router.telemetry import RateLimitedLog
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Backlog:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._ask, self._busy, self._tell, self._clock = ask, busy, tell, clock
-        self._unknown = Seldom(log, "how long requests wait cannot be measured")
+        self._unknown = RateLimitedLog(log, "how long requests wait cannot be measured")
         self._last = self._before = 0.0
         self._asked: float | None = None
 

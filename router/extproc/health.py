@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from router.config.schema import ExtProcSettings
+from triton_router.config.services import ExtProcSettings
 
 
 def reachable(host: str) -> str:

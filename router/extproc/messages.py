@@ -9,8 +9,8 @@ from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import Proces
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from router.extproc import phases
-from router.extproc.phases import BodyMode, Command, Event, HeaderList
+from triton_router.extproc import phases
+from triton_router.extproc.phases import BodyMode, Command, Event, HeaderList
 
 
 # Only header replies may carry an override, and it replaces every mode: one left out would mean "none". Trailers are

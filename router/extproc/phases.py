@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from urllib.parse import quote_from_bytes
 
-from router.errors import refusal_body
-from router.pipeline import Forward, Outcome, Reply, Request
+from triton_router.errors import refusal_body
+from triton_router.pipeline import Forward, Outcome, Reply, Request
 
 HeaderList = tuple[tuple[str, str], ...]
 

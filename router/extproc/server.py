@@ -13,11 +13,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from router.config.schema import Global, ServerTls
-from router.errors import refusal_body
-from router.extproc import messages
-from router.extproc.backlog import Backlog
-from router.extproc.phases import (
+from triton_router.config.services import Global, ServerTls
+from triton_router.errors import refusal_body
+from triton_router.extproc import messages
+from triton_router.extproc.backlog import Backlog
+from triton_router.extproc.phases import (
     Abort,
     Command,
     Event,
@@ -30,10 +30,10 @@ from router.extproc.phases import (
     Route,
     Routed,
 )
-from router.extproc.tls import server_credentials
-from router.pipeline import Forward, Observer, Outcome, Reply, Request
-from router.scratch import own_directory
-from router.telemetry import Metrics
+from triton_router.extproc.tls import server_credentials
+from triton_router.pipeline import Forward, Observer, Outcome, Reply, Request
+from triton_router.scratch import own_directory
+from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 

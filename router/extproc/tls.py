@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from router.config.schema import ServerTls
+from triton_router.config.services import ServerTls
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """The encoders on Triton: one call a trunk, for its embedding and every head."""
 
-from router.inference.bundle import Bundle, BundleError, Trunk, load_bundle
-from router.inference.encoder import Encoder, Encoding, Unavailable
-from router.inference.encoders import Encoders
-from router.inference.prototypes import Prototypes
+from triton_router.inference.bundle import Bundle, BundleError, Trunk, load_bundle
+from triton_router.inference.encoder import Encoder, Encoding, Unavailable
+from triton_router.inference.encoders import Encoders
+from triton_router.inference.prototypes import Prototypes
 
 __all__ = [
     "Bundle",

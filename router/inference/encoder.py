@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as services
 
-from router.config.schema import InferenceSettings
-from router.inference.bundle import Trunk
-from router.inference.limit import Limit
-from router.inference.windows import Batch, Windows
-from router.telemetry import Metrics, Seldom
+from triton_router.config.services import InferenceSettings
+from triton_router.inference.bundle import Trunk
+from triton_router.inference.limit import Limit
+from triton_router.inference.windows import Batch, Windows
+from triton_router.telemetry import Metrics, RateLimitedLog
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Encoder:
         self._limit = Limit(settings.max_in_flight, settings.tolerated_slowdown if settings.adaptive_limit else None)
         self._limit_shown = metrics.encoder_limit.labels(trunk.name)
         self._limit_shown.set(self._limit.calls)
-        self._too_many = Seldom(log, "too many calls to the encoder; requests go on without")
+        self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
         self._wake = asyncio.Event()
         metrics.encoder_up.labels(trunk.name).set(0)
 

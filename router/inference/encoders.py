@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from router.config.schema import InferenceSettings
-from router.inference.bundle import Bundle, BundleError
-from router.inference.encoder import Encoder
-from router.inference.prototypes import Prototypes
-from router.telemetry import Metrics
+from triton_router.config.services import InferenceSettings
+from triton_router.inference.bundle import Bundle, BundleError
+from triton_router.inference.encoder import Encoder
+from triton_router.inference.prototypes import Prototypes
+from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from router.inference.encoder import Encoder, Encoding
+from triton_router.inference.encoder import Encoder, Encoding
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from router.inference.bundle import Trunk
+from triton_router.inference.bundle import Trunk
 
 Tokens = NDArray[np.int64]
 

@@ -1,7 +1,7 @@
 """A LiteLLM proxy asks the router which model or adapter a chat request goes to, before the call.
 
-LiteLLM's configuration names the hook: ``litellm_settings: {callbacks: router.integrations.litellm.hook}``. The file
-may also be copied beside that configuration, under a name such as ``triton_router_hook.py``. It needs what LiteLLM
+LiteLLM's configuration names the hook: ``litellm_settings: {callbacks: triton_router.integrations.litellm.hook}``. The
+file may also be copied beside that configuration, under a name such as ``triton_router_hook.py``. It needs what LiteLLM
 brings, and the address of the router's REST service.
 
 ===================== ========================= ======================================================================

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from router.completion import Completion
-from router.config.schema import (
+from triton_router.completion import Completion
+from triton_router.config.schema import (
     FastResponsePlugin,
     HeaderMutationPlugin,
     Plugin,
@@ -13,12 +13,12 @@ from router.config.schema import (
     SystemPromptPlugin,
     ToolsPlugin,
 )
-from router.dialects import ModelRequest
-from router.plugins.fast_response import fast_response
-from router.plugins.header_mutation import HeaderChanges, change_headers
-from router.plugins.request_params import limit_params
-from router.plugins.system_prompt import apply_system_prompt
-from router.plugins.tools import filter_tools
+from triton_router.dialects import ModelRequest
+from triton_router.plugins.fast_response import fast_response
+from triton_router.plugins.header_mutation import HeaderChanges, change_headers
+from triton_router.plugins.request_params import limit_params
+from triton_router.plugins.system_prompt import apply_system_prompt
+from triton_router.plugins.tools import filter_tools
 
 
 def apply(

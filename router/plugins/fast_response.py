@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from router.completion import Completion
-from router.config.schema import FastResponseSettings
-from router.dialects import ModelRequest
+from triton_router.completion import Completion
+from triton_router.config.schema import FastResponseSettings
+from triton_router.dialects import ModelRequest
 
 
 def fast_response(settings: FastResponseSettings, request: ModelRequest, model: str) -> Completion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from router.config.schema import HeaderMutationSettings
+from triton_router.config.schema import HeaderMutationSettings
 
 
 @dataclass(slots=True)

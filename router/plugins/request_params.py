@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from router.config.schema import RequestParamsSettings
-from router.dialects import ModelRequest
+from triton_router.config.schema import RequestParamsSettings
+from triton_router.dialects import ModelRequest
 
 # How many answers are generated, and of how many the best is sent.
 ANSWERS = ("n", "best_of")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from router.config.schema import SystemPromptSettings
-from router.dialects import ModelRequest
+from triton_router.config.schema import SystemPromptSettings
+from triton_router.dialects import ModelRequest
 
 
 def apply_system_prompt(settings: SystemPromptSettings, request: ModelRequest) -> None:

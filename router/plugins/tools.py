@@ -5,9 +5,9 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from router.config.schema import ToolsSettings
-from router.dialects import ModelRequest
-from router.dialects.request import named
+from triton_router.config.schema import ToolsSettings
+from triton_router.dialects import ModelRequest
+from triton_router.dialects.request import named
 
 # Mean nothing without tools, and some backends refuse them then.
 ONLY_WITH_TOOLS = ("tool_choice", "parallel_tool_calls")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from router.config.schema import Config, Decision, Hints, ModelRef, Pricing, ProviderModel, ReasoningFamily
-from router.selection.adapters import LoadedAdapters
+from triton_router.config.schema import Config, Decision, Hints, ModelRef, Pricing, ProviderModel, ReasoningFamily
+from triton_router.selection.adapters import LoadedAdapters
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedModel:
     """An entry of ``GET /v1/models``; ``parent`` is an adapter's base model."""
 
     name: str
@@ -56,7 +56,7 @@ NOTHING_KNOWN = LoadedAdapters()
 
 
 @dataclass(slots=True)
-class _Known:
+class KnownName:
     """Names of one configuration."""
 
     hidden: set[str] = field(default_factory=set)
@@ -77,8 +77,8 @@ class ModelCatalog:
         # What only an MCP server names belongs to tenants: no client sees it, listed by a backend or not.
         self._tenants = [pattern for decision in config.routing.decisions for pattern in decision.hints.adapters]
         self._known, self._listed = (
-            _Known(),
-            [Listed(name, None, "Chooses the model for each request") for name in sorted(self._auto)],
+            KnownName(),
+            [ListedModel(name, None, "Chooses the model for each request") for name in sorted(self._auto)],
         )
         self._read(config)
         first = config.providers.models[0].name
@@ -89,26 +89,26 @@ class ModelCatalog:
         self._known.hidden = {model.name for model in config.providers.models if model.hidden}
         for model in config.providers.models:
             card = cards.get(model.name)
-            self._list(Listed(model.name, None, card.description if card else None))
+            self._list(ListedModel(model.name, None, card.description if card else None))
             for lora in card.loras if card else ():
                 # Two bases may declare one adapter: to clients it is the first one's. A modelRef names its base.
                 self._known.bases.setdefault(lora.name, model.name)
                 if lora.hidden or model.hidden:
                     self._known.hidden.add(lora.name)
-                self._list(Listed(lora.name, model.name, lora.description))
+                self._list(ListedModel(lora.name, model.name, lora.description))
 
-    def _list(self, entry: Listed) -> None:
+    def _list(self, entry: ListedModel) -> None:
         if entry.name not in self._known.hidden and entry.name not in {known.name for known in self._listed}:
             self._listed.append(entry)
 
     # --- names -----------------------------------------------------------------------------------------------------
 
-    def listed(self, loaded: LoadedAdapters = NOTHING_KNOWN) -> list[Listed]:
+    def listed(self, loaded: LoadedAdapters = NOTHING_KNOWN) -> list[ListedModel]:
         """The entries of ``GET /v1/models``, virtual names first."""
         if not self._expose:
             return self._listed
         found = [
-            Listed(name, base)
+            ListedModel(name, base)
             for base, names in loaded.by_base.items()
             for name in sorted(names)
             if self._may_be_exposed(name) and base not in self._known.hidden

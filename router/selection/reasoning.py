@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from router.dialects import ModelRequest
-from router.selection.model import Selection
+from triton_router.dialects import ModelRequest
+from triton_router.selection.model import Selection
 
 # The families that take an effort have no "off"; this is the least that all of them accept.
 LEAST_EFFORT = "low"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from router.dialects import ModelRequest
+from triton_router.dialects import ModelRequest
 
 
 class Evaluation(NamedTuple):
@@ -31,7 +31,7 @@ UNKNOWN = Evaluation(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SignalInput:
     """What signals look at: what the user last said, the whole request, its headers (names in lower case).
 
     ``hurried`` requests do without encoders: there are more of them than can be served otherwise.

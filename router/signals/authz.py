@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from router.config.schema import Identity as IdentitySettings
-from router.config.schema import RoleBinding
-from router.identity import Identity, identify
-from router.signals import UNKNOWN, Evaluation, certain
+from triton_router.config.services import Identity as IdentitySettings
+from triton_router.config.signals import RoleBinding
+from triton_router.identity import Identity, identify
+from triton_router.signals import UNKNOWN, Evaluation, certain
 
 TYPE = "authz"
 

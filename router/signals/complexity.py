@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from router.config.schema import ComplexitySignal
-from router.signals import UNKNOWN, Evaluation
+from triton_router.config.signals import ComplexitySignal
+from triton_router.signals import UNKNOWN, Evaluation
 
 TYPE = "complexity"
 LEVELS = ("hard", "medium", "easy")

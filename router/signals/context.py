@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from time import perf_counter
 
-from router.config.schema import ContextSignal
-from router.dialects import ModelRequest, Turn
-from router.signals import Evaluation, certain
+from triton_router.config.signals import ContextSignal
+from triton_router.dialects import ModelRequest, Turn
+from triton_router.signals import Evaluation, certain
 
 TYPE = "context"
 # English text averages four characters a token in the tokenizers of current models; in Chinese, Japanese and Korean a

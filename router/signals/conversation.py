@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from router.config.schema import ConversationSignal, ConversationSource
-from router.dialects import ModelRequest
-from router.signals import Evaluation, certain
+from triton_router.config.signals import ConversationSignal, ConversationSource
+from triton_router.dialects import ModelRequest
+from triton_router.signals import Evaluation, certain
 
 TYPE = "conversation"
 

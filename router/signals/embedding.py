@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from router.config.schema import EmbeddingSignal
-from router.signals import UNKNOWN, Evaluation
+from triton_router.config.signals import EmbeddingSignal
+from triton_router.signals import UNKNOWN, Evaluation
 
 TYPE = "embedding"
 

@@ -12,20 +12,21 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from router.config import Config, leaves
-from router.config.schema import DomainSignal, SemanticCachePlugin
-from router.identity import believed
-from router.inference import BundleError, Encoder, Encoders, Encoding, Unavailable
-from router.signals import UNKNOWN, Asked, Evaluation, authz, complexity, domain, embedding, mcp, reask
-from router.signals import context as context_signal
-from router.signals import conversation as conversation_signal
-from router.signals import keyword as keyword_signal
-from router.signals import language as language_signal
-from router.signals import metadata as metadata_signal
-from router.signals import structure as structure_signal
-from router.signals.domain import DomainScorer, DomainScores, Prototype, TopicParameters, label_texts, unlabelled
-from router.signals.mcp import Classified, McpClassifier, McpUnavailable
-from router.telemetry import Metrics
+from triton_router.config import Config, leaves
+from triton_router.config.schema import SemanticCachePlugin
+from triton_router.config.signals import DomainSignal
+from triton_router.identity import believed
+from triton_router.inference import BundleError, Encoder, Encoders, Encoding, Unavailable
+from triton_router.signals import UNKNOWN, Evaluation, SignalInput, authz, complexity, domain, embedding, mcp, reask
+from triton_router.signals import context as context_signal
+from triton_router.signals import conversation as conversation_signal
+from triton_router.signals import keyword as keyword_signal
+from triton_router.signals import language as language_signal
+from triton_router.signals import metadata as metadata_signal
+from triton_router.signals import structure as structure_signal
+from triton_router.signals.domain import DomainScorer, DomainScores, Prototype, TopicParameters, label_texts, unlabelled
+from triton_router.signals.mcp import McpClassification, McpClassifier, McpUnavailable
+from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,12 @@ DOMAIN_HEAD = "domain"
 
 Vector = NDArray[np.float32]
 
-Found = dict[tuple[str, str], Evaluation]
+Evaluations = dict[tuple[str, str], Evaluation]
 Declared = TypeVar("Declared")
 
 
 @dataclass(slots=True)
-class Gathered:
+class SignalResults:
     """The evaluations of one request, and what could not be asked.
 
     ``degraded`` names the parts that were down, ``reasons`` says why. ``classified`` is what the MCP server said.
@@ -47,11 +48,11 @@ class Gathered:
     ``heads`` has the probabilities of every trunk that was asked.
     """
 
-    evaluations: Found
+    evaluations: Evaluations
     domains: DomainScores | None = None
     encoding: Encoding | None = None
     heads: dict[str, Vector] = field(default_factory=dict)
-    classified: Classified | None = None
+    classified: McpClassification | None = None
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     asked: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Gatherer:
         classifier: McpClassifier | None = None,
     ) -> None:
         signals, services = config.routing.signals, config.global_.services
-        used = _Used(config)
+        used = UsedSignals(config)
         self._encoders, self._topics, self._metrics = encoders, topics, metrics
         self._classifier = classifier if used.types & {mcp.TYPE} else None
         self._keywords = keyword_signal.KeywordMatcher(used.of(keyword_signal.TYPE, signals.keywords))
@@ -161,12 +162,12 @@ class Gatherer:
         if failure is not None:
             raise failure
 
-    async def gather(self, asked: Asked, *, everything: bool = False) -> Gathered:
+    async def gather(self, asked: SignalInput, *, everything: bool = False) -> SignalResults:
         """Evaluate every needed signal. Never fails: what cannot be asked is unknown and named.
 
         ``everything`` asks the encoder for the domain even if no decision needs it.
         """
-        gathered = Gathered(self._local(asked))
+        gathered = SignalResults(self._local(asked))
         judged = self._judged(asked, gathered, everything)
         if self._classifier is None:
             await judged
@@ -176,7 +177,7 @@ class Gatherer:
 
     # --- local signals ---------------------------------------------------------------------------------------------
 
-    def _local(self, asked: Asked) -> Found:
+    def _local(self, asked: SignalInput) -> Evaluations:
         found = self._keywords.evaluate(asked.prompt)
         found |= self._structure.evaluate(asked.prompt)
         found |= self._context.evaluate(asked.request)
@@ -189,7 +190,7 @@ class Gatherer:
 
     # --- the encoder -----------------------------------------------------------------------------------------------
 
-    async def _judged(self, asked: Asked, gathered: Gathered, everything: bool) -> None:
+    async def _judged(self, asked: SignalInput, gathered: SignalResults, everything: bool) -> None:
         if not (self._needs_embedding or self._needs_domains or everything):
             return
         if not asked.prompt.strip():
@@ -217,7 +218,7 @@ class Gatherer:
             wanted.append(self._judge)
         return list(dict.fromkeys(each for each in wanted if each is not None))
 
-    async def _encode(self, encoder: Encoder, asked: Asked, gathered: Gathered) -> None:
+    async def _encode(self, encoder: Encoder, asked: SignalInput, gathered: SignalResults) -> None:
         if encoder.trunk.latin_only and language_signal.foreign_script(asked.prompt):
             # The trunk would answer, and the answer would mean nothing.
             gathered.without("language", "script")
@@ -242,20 +243,20 @@ class Gatherer:
         if encoder is self._judge:
             gathered.heads[DOMAIN_HEAD] = encoding.heads[DOMAIN_HEAD]
 
-    def _score(self, gathered: Gathered) -> None:
+    def _score(self, gathered: SignalResults) -> None:
         probabilities, encoding = gathered.heads.get(DOMAIN_HEAD), gathered.encoding
         # Domains that the head knows need no embedding.
         if probabilities is not None and (encoding is not None or not self._topics_texts):
             embedding = encoding.embedding if encoding else np.empty(0, np.float32)
             gathered.domains = self._scorer.score(embedding, probabilities)
 
-    def _domain_evaluations(self, scores: DomainScores | None, ms: float) -> Found:
+    def _domain_evaluations(self, scores: DomainScores | None, ms: float) -> Evaluations:
         names = [signal.name for signal in self._domains]
         return {(domain.TYPE, name): _in_domain(name, scores, ms) if scores else UNKNOWN for name in names}
 
     # --- MCP -------------------------------------------------------------------------------------------------------
 
-    async def _classify(self, asked: Asked, gathered: Gathered) -> None:
+    async def _classify(self, asked: SignalInput, gathered: SignalResults) -> None:
         assert self._classifier is not None and self._mcp is not None
         started, called = perf_counter(), self._classifier.failure is None
         passed = {
@@ -357,7 +358,7 @@ def caches_meaning(config: Config) -> bool:
     return any(cache.enabled and cache.mode != "exact" for cache in caches)
 
 
-class _Used:
+class UsedSignals:
     """The names that the decisions' rules refer to, by type."""
 
     def __init__(self, config: Config) -> None:

@@ -17,9 +17,9 @@ import ahocorasick_rs
 import numpy as np
 import re2
 
-from router.config import expressions
-from router.config.schema import KeywordSignal
-from router.signals import Evaluation, certain
+from triton_router.config import expressions
+from triton_router.config.signals import KeywordSignal
+from triton_router.signals import Evaluation, certain
 
 TYPE = "keyword"
 # A word may not be changed beyond recognition: at most one edit for so many characters.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
-from router.config.schema import LanguageSignal
-from router.signals import Evaluation
+from triton_router.config.signals import LanguageSignal
+from triton_router.signals import Evaluation
 
 TYPE = "language"
 # What is looked at: more characters change no verdict, and cost time.

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from router.config.schema import McpSettings
+from triton_router.config.services import McpSettings
 
 if TYPE_CHECKING:
     import httpx2
@@ -56,7 +56,7 @@ class McpUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Classified:
+class McpClassification:
     """What the server said. ``confidence`` is in [0, 1]; hints that it did not give are ``None``."""
 
     category: str
@@ -106,7 +106,7 @@ class McpClassifier:
             for session in self._sessions:
                 tasks.create_task(session.run(http))
 
-    async def classify(self, text: str, headers: Mapping[str, str]) -> Classified:
+    async def classify(self, text: str, headers: Mapping[str, str]) -> McpClassification:
         """Ask for the class of ``text``; of the request's ``headers`` (lower case) those configured are passed on.
 
         Raises:
@@ -124,7 +124,7 @@ class McpClassifier:
         finally:
             self._in_flight -= 1
 
-    async def _ask(self, arguments: dict[str, Any]) -> Classified:
+    async def _ask(self, arguments: dict[str, Any]) -> McpClassification:
         failed = McpUnavailable(self.failure or "unreachable")
         deadline = asyncio.get_running_loop().time() + self.settings.timeout_seconds
         # A session may have lost its server without knowing; another one may live.
@@ -209,7 +209,7 @@ class _Session:
             if not self.lost and self.failure is not None:
                 self._up(client)
 
-    async def classify(self, arguments: dict[str, Any], deadline: float) -> Classified:
+    async def classify(self, arguments: dict[str, Any], deadline: float) -> McpClassification:
         client = self._client
         assert client is not None
         call = client.call_tool(self._settings.tool_name, arguments)
@@ -350,7 +350,7 @@ def _answers(result: CallToolResult) -> Iterator[Any]:
         yield json.loads(text)
 
 
-def _classified(result: CallToolResult) -> Classified:
+def _classified(result: CallToolResult) -> McpClassification:
     answer = next((found for found in _answers(result) if isinstance(found, dict) and "class" in found), {})
     category, confidence = answer.get("class"), answer.get("confidence")
     if not isinstance(category, str) or isinstance(confidence, bool) or not isinstance(confidence, int | float):
@@ -358,7 +358,7 @@ def _classified(result: CallToolResult) -> Classified:
     if not 0 <= confidence <= 1:  # nor is NaN
         raise McpUnavailable("malformed")
     reasoning = answer.get("use_reasoning")
-    return Classified(
+    return McpClassification(
         category,
         float(confidence),
         _name(answer.get("model")),

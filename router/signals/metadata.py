@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from router.config.schema import MetadataPredicate, MetadataSignal
-from router.dialects import ModelRequest
-from router.signals import Evaluation, certain
+from triton_router.config.signals import MetadataPredicate, MetadataSignal
+from triton_router.dialects import ModelRequest
+from triton_router.signals import Evaluation, certain
 
 TYPE = "metadata"
 

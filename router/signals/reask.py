@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from router.config.schema import ReaskSignal
-from router.dialects import ModelRequest
-from router.signals import UNKNOWN, Evaluation
+from triton_router.config.signals import ReaskSignal
+from triton_router.dialects import ModelRequest
+from triton_router.signals import UNKNOWN, Evaluation
 
 TYPE = "reask"
 

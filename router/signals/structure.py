@@ -8,10 +8,10 @@ from time import perf_counter
 import ahocorasick_rs
 import re2
 
-from router.config import expressions
-from router.config.schema import StructureSignal, StructureSource
-from router.signals import Evaluation, certain
-from router.signals.keyword import WORD, encodable, marked
+from triton_router.config import expressions
+from triton_router.config.signals import StructureSignal, StructureSource
+from triton_router.signals import Evaluation, certain
+from triton_router.signals.keyword import WORD, encodable, marked
 
 TYPE = "structure"
 

@@ -501,8 +501,10 @@ def _read_plan(path: Path) -> dict[int, list[Served]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m router.stack.demo_backend --port 8000 --model NAME --lora ADAPTER`` or ``--plan FILE``."""
-    parser = argparse.ArgumentParser(prog="python -m router.stack.demo_backend", description=__doc__.split("\n")[0])
+    """``python -m triton_router.stack.demo_backend --port 8000 --model NAME --lora ADAPTER`` or ``--plan FILE``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m triton_router.stack.demo_backend", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--host", default="127.0.0.1", help="listening address (default: %(default)s)")
     parser.add_argument("--port", type=int, help="listening port")
     parser.add_argument("--model", action="append", default=[], help="model name to serve; any name without it")

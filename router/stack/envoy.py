@@ -1,4 +1,4 @@
-"""Envoy's configuration for one :class:`~router.config.schema.Config`: pure functions, and one that writes the files.
+"""Envoy's configuration for one :class:`~.config.schema.Config`: pure functions, and one that writes the files.
 
 ``bootstrap.json`` holds what lives as long as the process (listener, filters, the router's own cluster); ``cds.json``
 and ``rds.json`` hold the backends and the routes, which Envoy reads again whenever a rename replaces them.
@@ -128,8 +128,9 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus, Percent, StatusCode
 from envoy_data_plane.google.protobuf import Any as Packed
 from envoy_data_plane.google.protobuf import Struct
 
-from router.config.schema import Config, EnvoySettings, ProviderModel, Reliability, RouterTls
-from router.errors import ANTHROPIC_PATH, refusal_body
+from triton_router.config.schema import Config, ProviderModel, Reliability
+from triton_router.config.services import EnvoySettings, RouterTls
+from triton_router.errors import ANTHROPIC_PATH, refusal_body
 
 # A host that refuses has the fewest requests, so `LEAST_REQUEST` draws it again and again: five draws for another one
 # were seen to be too few.

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from router.config import Config
-from router.extproc.health import worker_addresses
-from router.stack import demo_backend, envoy
-from router.stack.demo_backend import Served
+from triton_router.config import Config
+from triton_router.extproc.health import worker_addresses
+from triton_router.stack import demo_backend, envoy
+from triton_router.stack.demo_backend import Served
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from pathlib import Path
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from router.config import load
-from router.config.schema import Config
-from router.extproc.health import health_targets, is_serving, reachable, worker_addresses
-from router.stack import demo_backend, envoy, triton
-from router.stack.gateway import FileGateway, served_models, with_endpoints
-from router.stack.processes import Child, Port, supervise, taken
+from triton_router.config import load
+from triton_router.config.schema import Config
+from triton_router.extproc.health import health_targets, is_serving, reachable, worker_addresses
+from triton_router.stack import demo_backend, envoy, triton
+from triton_router.stack.gateway import FileGateway, served_models, with_endpoints
+from triton_router.stack.processes import Child, Port, supervise, taken
 
 # Below the range from which the kernel takes ports for outgoing connections.
 _FIRST_DEMO_PORT = 18000
@@ -61,7 +61,7 @@ def up(
     for warning in loaded.warnings:
         _say(str(warning))
     command = router_command or (
-        *(sys.executable, "-m", "router.cli", "serve"),
+        *(sys.executable, "-m", "triton_router.cli", "serve"),
         *("--config", str(config_path), "--repository", str(repository)),
     )
     try:
@@ -131,7 +131,7 @@ class _Stack:
         ports = sorted(self._demo.values())
         yield Child(
             name="demo-backends",
-            command=(sys.executable, "-m", "router.stack.demo_backend", "--plan", str(plan)),
+            command=(sys.executable, "-m", "triton_router.stack.demo_backend", "--plan", str(plan)),
             ready=_every(*(_http_ok(_LOOPBACK, port, "/health") for port in ports)),
             grace=3,
         )

@@ -1,7 +1,7 @@
 """Metrics, logs, audit, traces. No prompt text reaches them, but for the audit log where it is asked for."""
 
-from router.telemetry.audit import AuditLog
-from router.telemetry.logs import Seldom, configure_logging
-from router.telemetry.metrics import Metrics, share_metrics
+from triton_router.telemetry.audit import AuditLog
+from triton_router.telemetry.logs import RateLimitedLog, configure_logging
+from triton_router.telemetry.metrics import Metrics, share_metrics
 
-__all__ = ["AuditLog", "Metrics", "Seldom", "configure_logging", "share_metrics"]
+__all__ = ["AuditLog", "Metrics", "RateLimitedLog", "configure_logging", "share_metrics"]

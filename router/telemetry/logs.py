@@ -31,7 +31,7 @@ def configure_logging(level: str = "INFO") -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
-class Seldom:
+class RateLimitedLog:
     """A warning that stands for all of its kind: one line in so many ``seconds``, with how ``often`` it came."""
 
     def __init__(self, log: logging.Logger, event: str, seconds: float = 10.0) -> None:

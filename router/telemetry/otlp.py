@@ -33,7 +33,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, StatusCode
 
-from router import __version__
+from triton_router import __version__
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 # Seconds before the second attempt, doubled for each that follows; and of a pause that a collector asks for, at most.

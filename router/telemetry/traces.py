@@ -24,10 +24,10 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from router import __version__
-from router.config.schema import TraceExporter, TraceResource, TracingSettings
-from router.telemetry.metrics import Metrics
-from router.telemetry.otlp import Exporter, Lost, OverGrpc, OverHttp
+from triton_router import __version__
+from triton_router.config.services import TraceExporter, TraceResource, TracingSettings
+from triton_router.telemetry.metrics import Metrics
+from triton_router.telemetry.otlp import Exporter, Lost, OverGrpc, OverHttp
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from router.wording import near, synonyms
+from triton_router.wording import near, synonyms
 
 
 def _words(text: str) -> frozenset[str]:
@@ -530,7 +530,7 @@ UNIT_WORDS = (
 
 
 def token(phrase: str) -> str:
-    """The one word that a phrase of `router.wording.near` is read as."""
+    """The one word that a phrase of `triton_router.wording.near` is read as."""
     return "-".join(map(common, phrase.split()))
 
 
@@ -544,7 +544,7 @@ _TOKENS = {" ".join(map(common, phrase.split())): token(phrase) for phrase in _P
 
 
 def _becomes(phrase: str) -> str:
-    """``phrase`` in its common form, as one word if it is one of `router.wording.near`."""
+    """``phrase`` in its common form, as one word if it is one of `triton_router.wording.near`."""
     form = " ".join(map(common, phrase.split()))
     return _TOKENS.get(form, form)
 

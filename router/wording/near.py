@@ -1,6 +1,6 @@
 """Words that may stand for each other where everything else in two questions is equal.
 
-Unlike the groups of :mod:`router.wording.synonyms` these have other senses besides: to *get* is to receive, to become
+Unlike the groups of :mod:`.synonyms` these have other senses besides: to *get* is to receive, to become
 or to fetch. Beside the same words it is hardly ever two of them that are meant. So no word becomes another one here;
 two words of one group count as equal at one place of two questions, and only once or twice in them. A word may be in
 several groups. Left out are opposites, kinds and what they are kinds of (a vehicle, a car), steps of a scale (warm,

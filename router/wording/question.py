@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from router.wording import english
-from router.wording.sentence import Part, Sentence, courteous
-from router.wording.words import CASED, CODE, Word, words_of
+from triton_router.wording import english
+from triton_router.wording.sentence import Part, Sentence, courteous
+from triton_router.wording.words import CASED, CODE, Word, words_of
 
 # Over this, only the very same text is the same.
 _LONGEST_PLAIN = 20_000
@@ -52,7 +52,7 @@ def plain(text: str) -> str:
 
 
 def read(text: str) -> Wording | None:
-    """What an English question says; ``None`` where `router.wording.words.words_of` gives none."""
+    """What an English question says; ``None`` where `triton_router.wording.words.words_of` gives none."""
     found = words_of(text)
     if found is None:
         return None

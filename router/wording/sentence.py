@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from router.wording import english
-from router.wording.turns import DATIVE, turned
-from router.wording.words import Word
+from triton_router.wording import english
+from triton_router.wording.turns import DATIVE, turned
+from triton_router.wording.words import Word
 
 _WITH_DAY = english.JOINTS | english.SCOPES | {"this", "next", "last", "first", "a"}
 

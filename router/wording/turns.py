@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from router.wording import english
+from triton_router.wording import english
 
 Turned = tuple[str, list[str]]
 

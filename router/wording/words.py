@@ -12,8 +12,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
-from router.wording import english
-from router.wording.english import MONTHS, ORDINALS, POWERS, SMALL, TENS, UNITS, common, singular
+from triton_router.wording import english
+from triton_router.wording.english import MONTHS, ORDINALS, POWERS, SMALL, TENS, UNITS, common, singular
 
 # Longer prompts are hardly ever put in other words, and reading them would hold up the event loop.
 LONGEST, MOST_WORDS = 1000, 200

@@ -1,6 +1,6 @@
 """Words that set questions apart, by kind."""
 
-from router.wording import english
+from triton_router.wording import english
 
 KEPT_APART = {
     "negations": english.NEGATIONS,

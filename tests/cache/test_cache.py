@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.cache.cache import Memo, Question, SemanticCache
-from router.cache.entry import Entry, Reason, StoreUnavailable
-from router.cache.memory import MemoryStore
-from router.cache.scope import scope_of
-from router.config.schema import CacheSettings, Decision, Identity, SemanticCacheSettings
-from router.dialects import ChatRequest, CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest
-from router.dialects.chat import ChatAnswer
-from router.telemetry import Metrics
+from triton_router.cache.cache import Memo, Question, SemanticCache
+from triton_router.cache.entry import Entry, Reason, StoreUnavailable
+from triton_router.cache.memory import MemoryStore
+from triton_router.cache.scope import scope_of
+from triton_router.config.schema import Decision, SemanticCacheSettings
+from triton_router.config.services import CacheSettings, Identity
+from triton_router.dialects import ChatRequest, CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest
+from triton_router.dialects.chat import ChatAnswer
+from triton_router.telemetry import Metrics
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
 NEAR = np.array([0.99, np.sqrt(1 - 0.99**2)], np.float32)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from router.cache.guard import difference
-from router.wording import read
+from triton_router.cache.guard import difference
+from triton_router.wording import read
 
 APART = [
     ("Is aspirin safe for children?", "Is aspirin not safe for children?", "negation"),

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from perf.cache_quality import REPOSITORY, Embedder
-from router.cache.guard import difference
-from router.config.schema import CacheSettings
+from triton_router.cache.guard import difference
+from triton_router.config.services import CacheSettings
 
 HERE = Path(__file__).parent
 ROWS = [json.loads(line) for line in (HERE / "minimal_pairs.jsonl").read_text().splitlines()]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.cache import memory, vectors
-from router.cache.entry import Entry, Vector
-from router.cache.memory import Eviction, MemoryStore
-from router.cache.vectors import Vectors
+from triton_router.cache import memory, vectors
+from triton_router.cache.entry import Entry, Vector
+from triton_router.cache.memory import Eviction, MemoryStore
+from triton_router.cache.vectors import Vectors
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
 

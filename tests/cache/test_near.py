@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from kept_apart import KEPT_APART
 
-from router.cache.guard import difference
-from router.wording import near
+from triton_router.cache.guard import difference
+from triton_router.wording import near
 
 GROUPS = [group for text in (near.VERBS, near.NOUNS, near.ADJECTIVES, near.OTHERS) for group in near.groups(text)]
 # Of words that set questions apart, those that say the same, or that have another sense which is meant here.

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from servers import Server, Wire, milvus_server, redis_server
 
-from router.cache.entry import Entry, Store, StoreUnavailable, Vector
-from router.cache.memory import MemoryStore
-from router.cache.milvus import MilvusStore
-from router.cache.redis import RedisStore
+from triton_router.cache.entry import Entry, Store, StoreUnavailable, Vector
+from triton_router.cache.memory import MemoryStore
+from triton_router.cache.milvus import MilvusStore
+from triton_router.cache.redis import RedisStore
 
 DIMENSION = 8
 # Room for a busy machine; what a deadline is worth is tested with a short one.

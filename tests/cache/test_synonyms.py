@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from kept_apart import KEPT_APART
 
-from router.cache.guard import difference
-from router.wording import english, synonyms
+from triton_router.cache.guard import difference
+from triton_router.wording import english, synonyms
 
 TEXTS = (synonyms.VERBS, synonyms.NOUNS, synonyms.ADJECTIVES, synonyms.OTHERS)
 GROUPS = [group for text in TEXTS for group in synonyms.groups(text)]

@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.cli import main
-from router.config import Config, ConfigError, Problem, loads, migrate
-from router.config.document import parse
-from router.config.flat import is_flat
-from router.config.load import _dotted
+from triton_router.cli import main
+from triton_router.config import Config, ConfigError, Problem, loads, migrate
+from triton_router.config.document import parse
+from triton_router.config.flat import is_flat
+from triton_router.config.load import _dotted
 
 FLAT = """\
 vllm_endpoints:

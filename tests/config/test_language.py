@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from router.config import ConfigError, Problem, loads
-from router.config.document import parse
+from triton_router.config import ConfigError, Problem, loads
+from triton_router.config.document import parse
 
 MODELS = """
 providers:

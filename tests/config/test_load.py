@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.config import Config, ConfigError, Problem, load, loads
+from triton_router.config import Config, ConfigError, Problem, load, loads
 
 SAMPLES = Path(__file__).parents[2] / "config"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from router.config import Config, loads
-from router.config.reference import EXAMPLE, markdown
+from triton_router.config import Config, loads
+from triton_router.config.reference import EXAMPLE, markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def test_the_tracked_page_is_the_generated_one() -> None:
-    assert PAGE.read_text() == markdown(), "run: python -m router.config.reference > docs/configuration.md"
+    assert PAGE.read_text() == markdown(), "run: python -m triton_router.config.reference > docs/configuration.md"
 
 
 def test_the_example_loads_without_a_warning() -> None:

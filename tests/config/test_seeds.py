@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from router.config import Loaded, loads
+from triton_router.config import Loaded, loads
 
 
 def indented(lines: list[str]) -> str:

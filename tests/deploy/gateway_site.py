@@ -51,7 +51,7 @@ class Pods(Site):
         return httpx.get(f"http://127.0.0.1:{self.rest}/ready").json()["degraded"] == {}
 
     def start_router(self) -> None:
-        command = [str(BIN / "python"), "-m", "router.cli", "serve", "--config", str(self.config_file)]
+        command = [str(BIN / "python"), "-m", "triton_router.cli", "serve", "--config", str(self.config_file)]
         command += ["--repository", str(MODELS), "--state-directory", str(self.directory / "state")]
         self._spawn("router", command, self._environment)
 

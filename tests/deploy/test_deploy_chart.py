@@ -17,7 +17,7 @@ from test_observability import exposed, promtool
 
 from deploy.checks import fragments, helm, manifests
 from deploy.checks.helm import ChartFails, Manifest
-from router.config import Config, loads
+from triton_router.config import Config, loads
 
 pytestmark = pytest.mark.deploy
 

@@ -91,11 +91,11 @@ class Profile(Site):
         return words
 
     def start_router(self) -> None:
-        self._spawn("router", [sys.executable, "-m", "router.cli", *self._here(self.router["command"])])
+        self._spawn("router", [sys.executable, "-m", "triton_router.cli", *self._here(self.router["command"])])
 
     def start_envoy(self) -> None:
         # In the file this order is the health check's.
-        health = [sys.executable, "-m", "router.cli", "health", "--config", str(self.config_file)]
+        health = [sys.executable, "-m", "triton_router.cli", "health", "--config", str(self.config_file)]
         wait_for(lambda: subprocess.run(health, check=False, capture_output=True).returncode == 0, "the router")
         [program] = self.envoy["entrypoint"]
         self._spawn("envoy", [str(BIN / program), *self._here(self.envoy["command"]), "--concurrency", "1"])

@@ -25,7 +25,7 @@ import yaml
 from local_stack import REPOSITORY, free_port, wait_for
 
 from deploy.checks import helm, manifests
-from router.stack import triton
+from triton_router.stack import triton
 
 pytestmark = pytest.mark.deploy
 

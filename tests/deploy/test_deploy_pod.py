@@ -47,11 +47,11 @@ class Pod(Site):
 
     def start_router(self) -> None:
         words = [self._here(word) for word in self.router["args"]]
-        self._spawn("router", [sys.executable, "-m", "router.cli", *words])
+        self._spawn("router", [sys.executable, "-m", "triton_router.cli", *words])
 
     def start_envoy(self) -> None:
         # In the pod this order is the startup probe's.
-        health = [sys.executable, "-m", "router.cli", "health", "--config", str(self.config_file)]
+        health = [sys.executable, "-m", "triton_router.cli", "health", "--config", str(self.config_file)]
         wait_for(lambda: subprocess.run(health, check=False, capture_output=True).returncode == 0, "the router")
         words = [self._here(word) for word in self.envoy["args"]]
         self._spawn("envoy", [str(BIN / self.envoy["command"][0]), *words])

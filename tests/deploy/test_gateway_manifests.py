@@ -13,8 +13,8 @@ from local_stack import REPOSITORY
 from manifests import DEPLOY, Object, find, rendered
 
 from deploy.checks import fragments, manifests
-from router.config import load
-from router.stack import envoy
+from triton_router.config import load
+from triton_router.stack import envoy
 
 PLACES = sorted(
     path.parent.name

@@ -171,7 +171,7 @@ async def twenty(proxy: Proxy, model: str) -> list[httpx.Response]:
 
 async def test_the_hook_leaves_the_event_loop_while_it_waits(site: Site, tmp_path: Path) -> None:
     """Twenty requests at once. What its stretches on the loop take, `python -m perf hook` measures."""
-    callbacks = ["loop_watch.watch", "router.integrations.litellm.hook"]
+    callbacks = ["loop_watch.watch", "triton_router.integrations.litellm.hook"]
     patient = {"TRITON_ROUTER_WITHIN": "10000"}
     with running_proxy(Proxy(tmp_path / "proxy", site, callbacks, settings=patient)) as proxy:
 
@@ -304,7 +304,7 @@ def test_what_the_router_forbids_is_forbidden(site: Site, tmp_path: Path) -> Non
         "TRITON_ROUTER_HEADERS": "x-authz-user-id, x-authz-user-groups",
     }
     with (tmp_path / "router.log").open("wb") as log:
-        command = [sys.executable, "-m", "router.cli", "serve", "--config", config, "--repository", MODELS]
+        command = [sys.executable, "-m", "triton_router.cli", "serve", "--config", config, "--repository", MODELS]
         environment = {**os.environ, "STAFF_TOKEN": "s3cret"}
         router = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=REPOSITORY)
     try:

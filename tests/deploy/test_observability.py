@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from router.telemetry import Metrics
+from triton_router.telemetry import Metrics
 
 REPOSITORY = Path(__file__).parents[2]
 HERE = REPOSITORY / "deploy" / "observability"

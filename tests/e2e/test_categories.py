@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from whole_system import BIN, MODELS, Site, running
 
-from router.config import load, loads, migrate
+from triton_router.config import load, loads, migrate
 
 pytestmark = pytest.mark.e2e
 

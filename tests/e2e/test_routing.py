@@ -10,7 +10,7 @@ import pytest
 from local_stack import wait_for
 from whole_system import Site
 
-from router.stack.envoy import split_endpoint
+from triton_router.stack.envoy import split_endpoint
 
 pytestmark = pytest.mark.e2e
 

@@ -15,7 +15,7 @@ from collector import Collector, Span, collecting
 from local_stack import REPOSITORY, wait_for
 from whole_system import BIN, Site, running
 
-from router.stack import envoy
+from triton_router.stack import envoy
 
 pytestmark = pytest.mark.e2e
 

@@ -12,8 +12,8 @@ from local_stack import wait_for
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from whole_system import MODELS, Site
 
-from router.inference import Encoder, load_bundle
-from router.telemetry import Metrics
+from triton_router.inference import Encoder, load_bundle
+from triton_router.telemetry import Metrics
 
 pytestmark = pytest.mark.e2e
 

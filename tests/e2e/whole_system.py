@@ -19,8 +19,8 @@ import yaml
 from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 from openai import OpenAI
 
-from router.config import load
-from router.stack import envoy, triton
+from triton_router.config import load
+from triton_router.stack import envoy, triton
 
 MODELS = REPOSITORY / "model_repository"
 BIN = Path(sys.executable).parent
@@ -112,13 +112,20 @@ class Site:
         names = [] if self._any_adapter else ["--model", model]
         for lora in [] if self._any_adapter else cards.get(model, []) if loras is None else loras:
             names += ["--lora", lora]
-        command = [sys.executable, "-m", "router.stack.demo_backend", "--port", str(self.backends[model]), *names]
+        command = [
+            sys.executable,
+            "-m",
+            "triton_router.stack.demo_backend",
+            "--port",
+            str(self.backends[model]),
+            *names,
+        ]
         self._spawn(f"backend-{model}", command)
 
     def start_backend_of_anything(self, model: str) -> None:
         """Serve whatever is asked for under the address of ``model``, and list nothing."""
         port = str(self.backends[model])
-        self._spawn(f"backend-{model}", [sys.executable, "-m", "router.stack.demo_backend", "--port", port])
+        self._spawn(f"backend-{model}", [sys.executable, "-m", "triton_router.stack.demo_backend", "--port", port])
 
     def start_triton(self, repository: Path | None = None) -> None:
         self.repository = repository or self.repository
@@ -128,7 +135,7 @@ class Site:
         self._spawn("triton", server.command, server.environment)
 
     def start_router(self) -> None:
-        command = [sys.executable, "-m", "router.cli", "serve", "--config", str(self.config_file)]
+        command = [sys.executable, "-m", "triton_router.cli", "serve", "--config", str(self.config_file)]
         command += ["--repository", str(MODELS), "--envoy-directory", str(self.directory / "envoy")]
         self._spawn("router", [*command, "--state-directory", str(self.directory / "state")])
 

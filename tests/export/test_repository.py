@@ -12,8 +12,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export import head, manifest, repository
 from export.checksums import sha256
-from router.inference import load_bundle
-from router.inference.bundle import checksum
+from triton_router.inference import load_bundle
+from triton_router.inference.bundle import checksum
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACKED = ROOT / "model_repository"

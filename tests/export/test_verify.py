@@ -441,7 +441,9 @@ def test_engine_runs_on_little_more_than_the_standard_library() -> None:
     """In the serving image there is neither onnx nor pydantic."""
     import subprocess
 
-    block = "import sys; sys.modules.update(dict.fromkeys(['onnx','pydantic','yaml','numpy','router','torch'])); "
+    block = (
+        "import sys; sys.modules.update(dict.fromkeys(['onnx','pydantic','yaml','numpy','triton_router','torch'])); "
+    )
     code = block + "from export.__main__ import main; sys.exit(main(['engine', '--repository', '/nowhere']))"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert finished.returncode == 1

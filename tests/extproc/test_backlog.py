@@ -17,9 +17,9 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from serving import eventually, serving
 
-from router.extproc.backlog import Backlog
-from router.extproc.server import SERVICE
-from router.pipeline import Forward, Outcome, Request
+from triton_router.extproc.backlog import Backlog
+from triton_router.extproc.server import SERVICE
+from triton_router.pipeline import Forward, Outcome, Request
 
 
 @asynccontextmanager

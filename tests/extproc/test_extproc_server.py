@@ -17,8 +17,8 @@ from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import eventually, serving
 
-from router.extproc.server import SERVICE, ExtProcServer
-from router.pipeline import Forward, Outcome, Reply, Request
+from triton_router.extproc.server import SERVICE, ExtProcServer
+from triton_router.pipeline import Forward, Outcome, Reply, Request
 
 PROMPT = "my secret prompt"
 
@@ -205,7 +205,7 @@ async def _cancelled_inside(request: Request) -> Outcome:
 async def test_routing_failure_is_a_500_and_one_line_without_the_prompt(
     route: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, logger="router")
+    caplog.set_level(logging.DEBUG, logger="triton_router")
     async with serving(route) as server:
         message = headers(("x-request-id", b"r-1"))
         call = Client(server).process()
@@ -214,7 +214,7 @@ async def test_routing_failure_is_a_500_and_one_line_without_the_prompt(
         assert b'"router_error"' in answer.immediate_response.body
         assert await call.code() is grpc.StatusCode.OK
         await eventually(lambda: server.open_streams == 0)
-    (record,) = [record for record in caplog.records if record.name.startswith("router")]
+    (record,) = [record for record in caplog.records if record.name.startswith("triton_router")]
     line = record.getMessage()
     assert "r-1" in line and "/v1/chat/completions" in line and __name__ in line
     assert "secret" not in line and record.exc_info is None

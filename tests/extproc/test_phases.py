@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.extproc.phases import (
+from triton_router.extproc.phases import (
     Abort,
     BodyMode,
     Command,
@@ -36,7 +36,7 @@ from router.extproc.phases import (
     Wait,
     clean,
 )
-from router.pipeline import Forward, Reply, Request
+from triton_router.pipeline import Forward, Reply, Request
 
 LIMIT = 1000
 HEAD = ((":method", "POST"), (":path", "/v1/chat/completions"), (":authority", "gw"), (":scheme", "http"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from router.inference.limit import LEAST, Limit
+from triton_router.inference.limit import LEAST, Limit
 
 SHAPE, SERVICE = (1, 32), 0.004
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from router.inference import Encoding, Prototypes, Unavailable
+from triton_router.inference import Encoding, Prototypes, Unavailable
 
 
 class Counting:

@@ -10,10 +10,10 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from router.config.schema import InferenceSettings
-from router.inference import load_bundle
-from router.inference.encoder import Encoder
-from router.telemetry import Metrics
+from triton_router.config.services import InferenceSettings
+from triton_router.inference import load_bundle
+from triton_router.inference.encoder import Encoder
+from triton_router.telemetry import Metrics
 
 BUNDLE = Path(__file__).parents[2] / "model_repository" / "bundle.json"
 

@@ -18,12 +18,12 @@ from export.head import Head, Layer
 from export.manifest import Manifest
 from export.pipeline import Pipeline as Export
 from export.pipeline import Places
-from router.config import loads
-from router.dialects import ChatRequest
-from router.generations import Generations
-from router.inference import BundleError, Encoders, load_bundle
-from router.signals import Asked
-from router.telemetry import Metrics
+from triton_router.config import loads
+from triton_router.dialects import ChatRequest
+from triton_router.generations import Generations
+from triton_router.inference import BundleError, Encoders, load_bundle
+from triton_router.signals import SignalInput
+from triton_router.telemetry import Metrics
 
 LABELS = ("law", "sports", "other")
 PROMPT = "w1 w2 w3"
@@ -133,7 +133,7 @@ def executions(address: str) -> dict[str, int]:
 
 
 async def asked(generations: Generations) -> Any:
-    return (await generations.current.decide(Asked(PROMPT, ChatRequest.saying(PROMPT)))).gathered
+    return (await generations.current.decide(SignalInput(PROMPT, ChatRequest.saying(PROMPT)))).gathered
 
 
 async def test_each_trunk_is_asked_once_and_both_at_the_same_time(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from router.inference.bundle import Trunk
-from router.inference.windows import Windows
+from triton_router.inference.bundle import Trunk
+from triton_router.inference.windows import Windows
 
 WORDS = [f"w{n}" for n in range(5000)]
 PAD, CLS, SEP, UNK = 0, 1, 2, 3

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from router.config.schema import ComplexitySignal, EmbeddingSignal, ReaskSignal
-from router.dialects import ChatRequest
-from router.signals.complexity import ComplexityRules
-from router.signals.embedding import EmbeddingRules
-from router.signals.reask import ReaskRules
+from triton_router.config.signals import ComplexitySignal, EmbeddingSignal, ReaskSignal
+from triton_router.dialects import ChatRequest
+from triton_router.signals.complexity import ComplexityRules
+from triton_router.signals.embedding import EmbeddingRules
+from triton_router.signals.reask import ReaskRules
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from router.signals.domain import (
+from triton_router.signals.domain import (
     DomainScorer,
     Prototype,
     TopicParameters,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import expressions
-from router.config.schema import KeywordSignal
-from router.signals.keyword import KeywordMatcher, problems
+from triton_router.config import expressions
+from triton_router.config.signals import KeywordSignal
+from triton_router.signals.keyword import KeywordMatcher, problems
 
 WORDS = ["step by step", "Straße", "解释", "C++", "a.c", "İ", "été", "b解", "_", "한국", "かな"]
 MODES = ("substring", "word", "regex", "fuzzy")
@@ -222,8 +222,8 @@ def test_evaluations_say_what_was_found() -> None:
 def test_only_fuzzy_signals_load_what_they_need() -> None:
     program = """
 import sys
-from router.config.schema import KeywordSignal
-from router.signals.keyword import KeywordMatcher
+from triton_router.config.signals import KeywordSignal
+from triton_router.signals.keyword import KeywordMatcher
 for mode in ("word", "fuzzy"):
     KeywordMatcher([KeywordSignal(name="s", match=mode, keywords=("red",))])
     print("rapidfuzz" in sys.modules)

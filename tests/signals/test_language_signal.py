@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.schema import LanguageSignal
-from router.signals import Evaluation
-from router.signals.language import SCANNED, LanguageDetector, foreign_script
+from triton_router.config.signals import LanguageSignal
+from triton_router.signals import Evaluation
+from triton_router.signals.language import SCANNED, LanguageDetector, foreign_script
 
 SENTENCES = {
     "en": "Explain in simple terms how a vaccine trains the immune system.",

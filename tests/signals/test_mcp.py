@@ -21,8 +21,8 @@ import httpx
 import pytest
 from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
-from router.config.schema import McpSettings
-from router.signals.mcp import Classified, McpClassifier, McpUnavailable
+from triton_router.config.services import McpSettings
+from triton_router.signals.mcp import McpClassification, McpClassifier, McpUnavailable
 
 TENANTS = REPOSITORY / "config/tenants/server.py"
 
@@ -175,14 +175,14 @@ async def classifier(request: pytest.FixtureRequest, tenants: Server, directory:
 async def test_a_tenant_brings_its_model_and_adapter(classifier: McpClassifier) -> None:
     assert classifier.categories == ("tenant", "unknown_tenant")
     found = await classifier.classify("hello", {"x-tenant-id": "tenant-0001"})
-    assert found == Classified("tenant", 1.0, "base", "tenant-0001", None)
+    assert found == McpClassification("tenant", 1.0, "base", "tenant-0001", None)
     assert (await classifier.classify("hello", {"x-tenant-id": "tenant-0002"})).use_reasoning is True
     assert (await classifier.classify("hello", {"x-tenant-id": "tenant-0003"})).use_reasoning is False
 
 
 async def test_an_unknown_tenant_is_a_class_without_hints(classifier: McpClassifier) -> None:
     for headers in ({"x-tenant-id": "nobody"}, {}, {"x-other": "tenant-0001"}):
-        assert await classifier.classify("hello", headers) == Classified("unknown_tenant", 1.0)
+        assert await classifier.classify("hello", headers) == McpClassification("unknown_tenant", 1.0)
 
 
 async def test_a_text_that_utf_8_cannot_carry_is_classified(classifier: McpClassifier) -> None:
@@ -211,11 +211,14 @@ async def test_a_thousand_tenants_two_hundred_at_a_time(classifier: McpClassifie
 # --- the contract of the tools -------------------------------------------------------------------------------------
 
 GOOD = [
-    ({"class": "odd", "confidence": 0}, Classified("odd", 0.0)),
-    ({"class": "odd", "confidence": 1, "probabilities": [1, 0]}, Classified("odd", 1.0)),
-    ({"class": "odd", "confidence": 0.5, "lora_name": "a"}, Classified("odd", 0.5, adapter="a")),
-    ({"class": "odd", "confidence": 0.5, "adapter": "a", "lora_name": "b"}, Classified("odd", 0.5, adapter="a")),
-    ({"class": "odd", "confidence": 0.5, "model": 7, "adapter": "", "use_reasoning": "yes"}, Classified("odd", 0.5)),
+    ({"class": "odd", "confidence": 0}, McpClassification("odd", 0.0)),
+    ({"class": "odd", "confidence": 1, "probabilities": [1, 0]}, McpClassification("odd", 1.0)),
+    ({"class": "odd", "confidence": 0.5, "lora_name": "a"}, McpClassification("odd", 0.5, adapter="a")),
+    ({"class": "odd", "confidence": 0.5, "adapter": "a", "lora_name": "b"}, McpClassification("odd", 0.5, adapter="a")),
+    (
+        {"class": "odd", "confidence": 0.5, "model": 7, "adapter": "", "use_reasoning": "yes"},
+        McpClassification("odd", 0.5),
+    ),
 ]
 BAD = [
     "plain text", "", "null", "[]", '"odd"', '{"class": "odd"}', '{"confidence": 1}', '{"class": 1, "confidence": 1}',
@@ -233,7 +236,9 @@ async def asker(odd: Server) -> AsyncIterator[McpClassifier]:
 
 
 @pytest.mark.parametrize(("answer", "expected"), GOOD)
-async def test_an_answer_may_come_as_text(asker: McpClassifier, answer: dict[str, Any], expected: Classified) -> None:
+async def test_an_answer_may_come_as_text(
+    asker: McpClassifier, answer: dict[str, Any], expected: McpClassification
+) -> None:
     assert await asker.classify(json.dumps(answer), {}) == expected
 
 
@@ -260,7 +265,7 @@ async def test_answers_may_come_as_event_streams(directory: Path) -> None:
     server.start()
     try:
         async with running(over_http(server)) as classifier:
-            assert await classifier.classify('{"class": "odd", "confidence": 1}', {}) == Classified("odd", 1.0)
+            assert await classifier.classify('{"class": "odd", "confidence": 1}', {}) == McpClassification("odd", 1.0)
     finally:
         server.kill()
 

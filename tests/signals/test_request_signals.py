@@ -7,18 +7,13 @@ from typing import Any
 
 import pytest
 
-from router.config.schema import (
-    ContextSignal,
-    ConversationSignal,
-    Identity,
-    MetadataSignal,
-    RoleBinding,
-)
-from router.dialects import ChatRequest
-from router.signals.authz import Roles
-from router.signals.context import ContextRanges, estimated_tokens
-from router.signals.conversation import ConversationCounter
-from router.signals.metadata import MetadataReader
+from triton_router.config.services import Identity
+from triton_router.config.signals import ContextSignal, ConversationSignal, MetadataSignal, RoleBinding
+from triton_router.dialects import ChatRequest
+from triton_router.signals.authz import Roles
+from triton_router.signals.context import ContextRanges, estimated_tokens
+from triton_router.signals.conversation import ConversationCounter
+from triton_router.signals.metadata import MetadataReader
 
 CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.schema import StructureSignal
-from router.signals import Evaluation
-from router.signals.structure import StructureMeter
+from triton_router.config.signals import StructureSignal
+from triton_router.signals import Evaluation
+from triton_router.signals.structure import StructureMeter
 
 
 def measured(text: str, feature: str, predicate: dict[str, float] | None = None, **source: Any) -> Evaluation:

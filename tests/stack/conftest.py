@@ -12,7 +12,7 @@ import httpx
 import pytest
 from local_stack import REPOSITORY, Gateway, free_port, make_config, wait_for
 
-from router.stack import envoy
+from triton_router.stack import envoy
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def start_backend(stack: ExitStack, tmp_path: Path) -> Callable[..., str]:
 
     def start(*models: str, loras: tuple[str, ...] = ()) -> str:
         port = free_port()
-        command = [sys.executable, "-m", "router.stack.demo_backend", "--port", str(port)]
+        command = [sys.executable, "-m", "triton_router.stack.demo_backend", "--port", str(port)]
         command += [word for model in models for word in ("--model", model)]
         command += [word for lora in loras for word in ("--lora", lora)]
         log = stack.enter_context((tmp_path / f"backend-{port}.log").open("wb"))

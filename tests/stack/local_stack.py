@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from router.config import Config
-from router.stack import envoy
+from triton_router.config import Config
+from triton_router.stack import envoy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Seconds until what must happen is given up. Long: a machine may stand still for a minute, and no test is a stopwatch.

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from local_stack import REPOSITORY, free_port, make_config
 
-from router.cli import main
-from router.extproc.server import ExtProcServer
-from router.pipeline import Forward, Outcome, Request
-from router.stack.gateway import FileGateway
+from triton_router.cli import main
+from triton_router.extproc.server import ExtProcServer
+from triton_router.pipeline import Forward, Outcome, Request
+from triton_router.stack.gateway import FileGateway
 
 QUICKSTART = REPOSITORY / "config" / "quickstart.yaml"
 
@@ -80,7 +80,7 @@ def serving(port: int) -> Iterator[None]:
 
 
 def health(config: Path) -> int:
-    command = [sys.executable, "-m", "router.cli", "health", "--config", str(config)]
+    command = [sys.executable, "-m", "triton_router.cli", "health", "--config", str(config)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, timeout=60, check=False).returncode
 
 

@@ -11,7 +11,7 @@ import pytest
 from local_stack import chat
 from openai import NotFoundError, OpenAI
 
-from router.stack.demo_backend import Script, Served, application
+from triton_router.stack.demo_backend import Script, Served, application
 
 
 def client(*served: Served) -> httpx.AsyncClient:

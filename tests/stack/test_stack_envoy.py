@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from local_stack import make_config
 
-from router.config import Config
-from router.stack import envoy
+from triton_router.config import Config
+from triton_router.stack import envoy
 
 AWKWARD = ["org/model:tag", "Qwen/Qwen3-8B", "a b", "模型", 'quo"te', "100%", "a.b*c", "x" * 256, "extproc"]
 

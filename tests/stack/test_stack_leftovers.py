@@ -32,7 +32,7 @@ class Serve:
         config = directory / f"{first}.yaml"
         config.write_text(yaml.safe_dump(document))
         self.log = directory / f"{first}.log"
-        command = [sys.executable, "-m", "router.cli", "serve", "--config", str(config)]
+        command = [sys.executable, "-m", "triton_router.cli", "serve", "--config", str(config)]
         command += ["--repository", str(REPOSITORY / "model_repository")]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

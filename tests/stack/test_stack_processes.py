@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
-from router.stack.processes import Port, taken
+from triton_router.stack.processes import Port, taken
 
 # A supervisor over the children that the test names: each is Python code and a grace. A child is ready when the file
 # of its name exists. Pids are left in files too.
 SUPERVISOR = """
 import asyncio, json, sys
 from pathlib import Path
-from router.stack.processes import Child, supervise
+from triton_router.stack.processes import Child, supervise
 
 here = Path(sys.argv[1])
 

@@ -11,7 +11,7 @@ import pytest
 import tritonclient.grpc as client
 from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
-from router.stack import triton
+from triton_router.stack import triton
 
 CONFIGURATION = """
 name: "identity"
@@ -107,7 +107,7 @@ def test_the_backend_is_laid_out_once(repository: Path, tmp_path: Path) -> None:
 
 
 def test_without_the_wheel_it_says_how_to_get_it() -> None:
-    code = "from pathlib import Path; from router.stack import triton; triton.prepare(Path('m'), Path('r'))"
+    code = "from pathlib import Path; from triton_router.stack import triton; triton.prepare(Path('m'), Path('r'))"
     # -S: this Python without its site-packages.
     result = subprocess.run(
         [sys.executable, "-S", "-c", code],

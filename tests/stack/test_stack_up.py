@@ -17,9 +17,9 @@ import pytest
 import yaml
 from local_stack import PATIENCE, REPOSITORY, chat, free_port, wait_for
 
-from router.config import Config
-from router.stack.demo_backend import Served
-from router.stack.up import demo_endpoints, served_models, with_endpoints
+from triton_router.config import Config
+from triton_router.stack.demo_backend import Served
+from triton_router.stack.up import demo_endpoints, served_models, with_endpoints
 
 CONFIGURATION = """
 version: v0.3
@@ -64,7 +64,7 @@ class Up:
         self.output, self.run = directory / "output", directory / "run"
         path = directory / "config.yaml"
         path.write_text(yaml.safe_dump(document))
-        command = [sys.executable, "-m", "router.cli", "up", "--config", str(path), "--demo-backends"]
+        command = [sys.executable, "-m", "triton_router.cli", "up", "--config", str(path), "--demo-backends"]
         command += ["--repository", str(REPOSITORY / "model_repository"), "--run-directory", str(self.run)]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(

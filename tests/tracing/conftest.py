@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.telemetry import traces
+from triton_router.telemetry import traces
 
 
 @pytest.fixture(autouse=True)

@@ -32,10 +32,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from packaging.requirements import Requirement
 
-from router.config.schema import TracingSettings
-from router.telemetry import Metrics, traces
-from router.telemetry.otlp import encoded
-from router.telemetry.traces import Traces
+from triton_router.config.services import TracingSettings
+from triton_router.telemetry import Metrics, traces
+from triton_router.telemetry.otlp import encoded
+from triton_router.telemetry.traces import Traces
 
 KINDS = {"otlp": collecting, "otlp_http": collecting_over_http}
 

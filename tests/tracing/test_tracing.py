@@ -20,15 +20,15 @@ from collector import Span, collecting, collecting_over_http
 from local_stack import REPOSITORY, free_port, wait_for
 from serving import eventually
 
-from router.config import ConfigError, Problem, loads
-from router.config.schema import TracingSettings
-from router.dialects.chat import PATH as CHAT_PATH
-from router.pipeline import Forward, Outcome, Pipeline, Reply, Request
-from router.signals.domain import TopicParameters
-from router.signals.mcp import McpClassifier
-from router.spans import traced
-from router.telemetry import Metrics, traces
-from router.telemetry.traces import Traces
+from triton_router.config import ConfigError, Problem, loads
+from triton_router.config.services import TracingSettings
+from triton_router.dialects.chat import PATH as CHAT_PATH
+from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request
+from triton_router.signals.domain import TopicParameters
+from triton_router.signals.mcp import McpClassifier
+from triton_router.spans import traced
+from triton_router.telemetry import Metrics, traces
+from triton_router.telemetry.traces import Traces
 
 CONFIG = """
 providers:
@@ -464,7 +464,7 @@ async def test_without_a_collector_requests_go_on_and_one_line_says_what_is_lost
             answered(await route(asked()), completion())
             collector.whole()
             await eventually(lambda: counted(metrics, "sent") == 10)
-    (line,) = [record for record in caplog.records if record.name != "router.pipeline"]
+    (line,) = [record for record in caplog.records if record.name != "triton_router.pipeline"]
     assert line.getMessage() == "spans are lost"
     assert line.fields["reason"] == "collector" and "UNAVAILABLE" in line.fields["detail"]  # type: ignore[attr-defined]
     assert counted(metrics, "lost") == 20
@@ -543,12 +543,12 @@ OFF = """
 import asyncio, json, sys
 from pathlib import Path
 
-from router.config import loads
-from router.generations import Generations
-from router.inference import load_bundle
-from router.pipeline import Forward, Request
-from router.telemetry import Metrics
-import router.serve, router.worker, router.cli
+from triton_router.config import loads
+from triton_router.generations import Generations
+from triton_router.inference import load_bundle
+from triton_router.pipeline import Forward, Request
+from triton_router.telemetry import Metrics
+import triton_router.serve, triton_router.worker, triton_router.cli
 
 CONFIG, TRACING = sys.argv[1], sys.argv[2]
 

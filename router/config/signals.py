@@ -1,0 +1,290 @@
+"""Settings of the signals, one class a kind."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from triton_router.config.section import Name, Probability, Section, Similarity, TokenCount
+
+
+class DomainSignal(Section):
+    """A topic. One declared domain wins a prompt; a name that the classifier's head does not know works too."""
+
+    NOT_ACTIVE = frozenset({"model_scores"})
+    INSTEAD: ClassVar[dict[str, str]] = {"model_scores": "a decision's modelRefs say which model serves a domain"}
+
+    name: Name = Field(description="Topic name; any words, the classifier's labels or your own.")
+    description: str | None = Field(
+        None, description="What belongs to the topic; sharpens a name that the classifier's head does not know."
+    )
+    mmlu_categories: tuple[Name, ...] = Field(
+        (), description="Labels of the classifier's head that belong to this domain; it takes their probability."
+    )
+    examples: tuple[Name, ...] = Field(
+        (), description="Prompts about the topic; they sharpen a name that the classifier's head does not know."
+    )
+
+
+class KeywordSignal(Section):
+    """Words that decide by being there."""
+
+    NOT_ACTIVE = frozenset({"bm25_threshold", "ngram_threshold", "ngram_arity"})
+
+    name: Name = Field(description="Name that rules refer to.")
+    keywords: tuple[Name, ...] = Field(min_length=1, description="Words, phrases or expressions.")
+    operator: Literal["OR", "AND", "NOR"] = Field(
+        "OR", description="`OR`: any keyword; `AND`: all of them; `NOR`: none of them."
+    )
+    case_sensitive: bool = Field(False, description="Compare letters exactly.")
+    match: Literal["substring", "word", "regex", "fuzzy"] = Field(
+        "substring",
+        description="`substring`: anywhere; `word`: whole words; `regex`: RE2 expressions, which take linear time; "
+        "`fuzzy`: whole words with up to `fuzzy_threshold` edits.",
+    )
+    fuzzy_threshold: int = Field(2, ge=0, le=4, description="Most edits (insert, delete, replace) of a fuzzy match.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_method(cls, data: Any) -> Any:
+        """v0.3 says `method` and `fuzzy_match` for what is `match` here."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        method, fuzzy = data.pop("method", None), data.pop("fuzzy_match", False)
+        if method is not None and method not in ("regex", "fuzzy"):
+            raise ValueError(f"method `{method}` is not offered; `match` can be substring, word, regex or fuzzy")
+        if method or fuzzy:
+            data.setdefault("match", "fuzzy" if fuzzy else method)
+        return data
+
+
+class EmbeddingSignal(Section):
+    """Sentences; a prompt that means much the same matches."""
+
+    NOT_ACTIVE = frozenset({"query_modality"})
+
+    name: Name = Field(description="Name that rules refer to.")
+    threshold: Similarity = Field(0.5, description="Least cosine similarity, as the bundle's embedder measures it.")
+    candidates: tuple[Name, ...] = Field(min_length=1, description="Sentences to compare the prompt with.")
+    aggregation_method: Literal["max", "mean", "any"] = Field(
+        "max",
+        description="What must reach the threshold: the largest similarity (`max`), their mean (`mean`), or one of "
+        "them (`any`, which is `max` by another name).",
+    )
+    description: str | None = Field(None, description="For people.")
+
+
+class McpSignal(Section):
+    """A class that the MCP server of `global.model_catalog.modules.classifier.mcp` may answer."""
+
+    name: Name = Field(description="The class, as the server names it.")
+    description: str | None = Field(None, description="For people.")
+
+
+class LanguageSignal(Section):
+    """The language that the prompt is written in."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")] = Field(description="ISO 639 code, such as `en`.")
+    description: str | None = Field(None, description="For people.")
+    threshold: Probability = Field(0.3, description="Least probability of the detected language.")
+
+
+class Predicate(Section):
+    """Bounds on a number; all that are given must hold."""
+
+    gt: float | None = Field(None, description="Greater than.")
+    gte: float | None = Field(None, description="At least.")
+    lt: float | None = Field(None, description="Less than.")
+    lte: float | None = Field(None, description="At most.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Predicate:
+        if self.gt is None and self.gte is None and self.lt is None and self.lte is None:
+            raise ValueError("a predicate needs `gt`, `gte`, `lt` or `lte`")
+        return self
+
+    def holds(self, value: float) -> bool:
+        return (
+            (self.gt is None or value > self.gt)
+            and (self.gte is None or value >= self.gte)
+            and (self.lt is None or value < self.lt)
+            and (self.lte is None or value <= self.lte)
+        )
+
+
+class ContextSignal(Section):
+    """How long the whole conversation is, in estimated tokens."""
+
+    name: Name = Field(description="Name that rules refer to.")
+    description: str | None = Field(None, description="For people.")
+    min_tokens: TokenCount = Field(None, description="Least tokens, included; `K` and `M` are understood.")
+    max_tokens: TokenCount = Field(None, description="Most tokens, included; left out means no limit.")
+
+
+class StructureSource(Section):
+    type: Literal["regex", "keyword_set", "sequence", "text_bytes"] = Field(description="What is looked for.")
+    pattern: str | None = Field(None, description="RE2 expression, for `regex`.")
+    keywords: tuple[Name, ...] = Field((), description="Words, for `keyword_set`.")
+    case_sensitive: bool = Field(False, description="Compare letters exactly.")
+    sequences: tuple[tuple[Name, ...], ...] = Field(
+        (), description="Lists of words that must come in this order, for `sequence`."
+    )
+
+    @model_validator(mode="after")
+    def _has_what_it_looks_for(self) -> StructureSource:
+        needed = {"regex": self.pattern, "keyword_set": self.keywords, "sequence": self.sequences}
+        keys = {"regex": "pattern", "keyword_set": "keywords", "sequence": "sequences"}
+        if self.type in needed and not needed[self.type]:
+            raise ValueError(f"a source of type `{self.type}` needs `{keys[self.type]}`")
+        return self
+
+
+class StructureFeature(Section):
+    type: Literal["exists", "count", "density", "sequence"] = Field(
+        description="`exists` and `sequence`: 1 or 0; `count`: occurrences; `density`: occurrences a word."
+    )
+    source: StructureSource = Field(description="What is looked for.")
+
+
+class StructureSignal(Section):
+    """What the prompt's text looks like: code blocks, lists, question marks."""
+
+    NOT_ACTIVE = frozenset({"normalize_by"})
+
+    name: Name = Field(description="Name that rules refer to.")
+    description: str | None = Field(None, description="For people.")
+    feature: StructureFeature = Field(description="What is measured.")
+    predicate: Predicate | None = Field(None, description="When it matches; without one, when the number is not zero.")
+
+
+class ConversationSource(Section):
+    type: Literal[
+        "message", "tool_definition", "assistant_tool_call", "assistant_tool_cycle", "active_tool_loop",
+        "image_content",
+    ] = Field(description="What is counted.")  # fmt: skip
+    role: Literal["system", "developer", "user", "assistant", "tool"] | None = Field(
+        None, description="Only messages of this role, for `message`."
+    )
+
+
+class ConversationFeature(Section):
+    type: Literal["count", "exists"] = Field(description="How many there are, or whether there is one.")
+    source: ConversationSource = Field(description="What is counted.")
+
+
+class ConversationSignal(Section):
+    """What the message list looks like: turns, tools, images."""
+
+    name: Name = Field(description="Name that rules refer to.")
+    description: str | None = Field(None, description="For people.")
+    feature: ConversationFeature = Field(description="What is measured.")
+    predicate: Predicate | None = Field(None, description="When it matches; without one, when the number is not zero.")
+
+
+class MetadataPredicate(Section):
+    equals: str | None = Field(None, description="The value, exactly.")
+    in_: tuple[str, ...] | None = Field(None, alias="in", description="One of these values.")
+    exists: bool | None = Field(None, description="Whether the key is there at all.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> MetadataPredicate:
+        if (self.equals is not None) + (self.in_ is not None) + (self.exists is not None) != 1:
+            raise ValueError("a metadata predicate needs one of `equals`, `in` and `exists`")
+        return self
+
+
+class MetadataSignal(Section):
+    """A key of the request's `metadata` object."""
+
+    name: Name = Field(description="Name that rules refer to.")
+    description: str | None = Field(None, description="For people.")
+    key: Name = Field(description="Key of `metadata` in the request's body.")
+    predicate: MetadataPredicate = Field(description="What its value must be.")
+
+
+class ComplexityExamples(Section):
+    NOT_ACTIVE = frozenset({"image_candidates"})
+
+    candidates: tuple[Name, ...] = Field(min_length=1, description="Prompts of this kind.")
+
+
+class ComplexitySignal(Section):
+    """Whether a prompt is closer to hard examples or to easy ones. Rules name it as `NAME:hard`, `:medium`, `:easy`."""
+
+    NOT_ACTIVE = frozenset({"composer"})
+
+    name: Name = Field(description="Name that rules refer to, with the level after a colon.")
+    description: str | None = Field(None, description="For people.")
+    threshold: Similarity = Field(
+        0.1, description="How much closer (cosine) the nearer side must be; within it a prompt is `medium`."
+    )
+    hard: ComplexityExamples = Field(description="Hard prompts.")
+    easy: ComplexityExamples = Field(description="Easy prompts.")
+
+
+class Subject(Section):
+    kind: Literal["User", "Group"] = Field(description="What the name is.")
+    name: Name = Field(description="User id or group, as the identity headers carry it.")
+
+
+class RoleBinding(Section):
+    """Who has a role. Rules of `type: authz` name the binding or its role."""
+
+    name: Name = Field(description="Name that rules refer to.")
+    description: str | None = Field(None, description="For people.")
+    subjects: tuple[Subject, ...] = Field(min_length=1, description="Users and groups that have the role.")
+    role: Name = Field(description="The role.")
+
+
+class ReaskSignal(Section):
+    """The user asks again what was just asked: the last answer did not help."""
+
+    name: Name = Field(description="Name that rules refer to.")
+    description: str | None = Field(None, description="For people.")
+    threshold: Similarity = Field(0.8, description="Least cosine similarity of this turn to an earlier one.")
+    lookback_turns: int = Field(1, ge=1, le=4, description="How many turns in a row, counted back, must be alike.")
+
+
+class Signals(Section):
+    NOT_ACTIVE = frozenset(
+        {"fact_check", "user_feedbacks", "preferences", "modality", "jailbreak", "pii", "kb", "events", "classifiers"}
+    )
+
+    domains: tuple[DomainSignal, ...] = Field((), description="Topics that rules of `type: domain` refer to.")
+    keywords: tuple[KeywordSignal, ...] = Field((), description="Word lists that rules of `type: keyword` refer to.")
+    embeddings: tuple[EmbeddingSignal, ...] = Field((), description="Sentences, for rules of `type: embedding`.")
+    mcp: tuple[McpSignal, ...] = Field((), description="Classes of the MCP server, for rules of `type: mcp`.")
+    language: tuple[LanguageSignal, ...] = Field((), description="Languages, for rules of `type: language`.")
+    context: tuple[ContextSignal, ...] = Field((), description="Length ranges, for rules of `type: context`.")
+    structure: tuple[StructureSignal, ...] = Field((), description="Features of the text, for `type: structure`.")
+    conversation: tuple[ConversationSignal, ...] = Field(
+        (), description="Features of the message list, for `type: conversation`."
+    )
+    metadata: tuple[MetadataSignal, ...] = Field((), description="Request metadata, for rules of `type: metadata`.")
+    complexity: tuple[ComplexitySignal, ...] = Field((), description="Hard or easy, for rules of `type: complexity`.")
+    role_bindings: tuple[RoleBinding, ...] = Field((), description="Roles, for rules of `type: authz`.")
+    reasks: tuple[ReaskSignal, ...] = Field((), description="Repeated questions, for rules of `type: reask`.")
+
+
+# Where the signals of a rule's type are declared, under `routing.signals`.
+SIGNAL_LISTS = {
+    "domain": "domains",
+    "keyword": "keywords",
+    "embedding": "embeddings",
+    "mcp": "mcp",
+    "language": "language",
+    "context": "context",
+    "structure": "structure",
+    "conversation": "conversation",
+    "metadata": "metadata",
+    "complexity": "complexity",
+    "authz": "role_bindings",
+    "reask": "reasks",
+}
+# Types of v0.3 that are read and never evaluated: a rule that hangs on one of them is unknown.
+INACTIVE_TYPES = frozenset(
+    {"fact_check", "user_feedback", "preference", "modality", "jailbreak", "pii", "kb", "event", "classifier",
+     "projection"}
+)  # fmt: skip
