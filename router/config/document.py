@@ -16,6 +16,12 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = (None, "")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
+# Far above what a configuration needs (500 models are about 200 KB), far below what holds a process up: the library's
+# composer recurses in C, where a stack that overflows ends the process, and an alias costs nothing to write.
+MAX_BYTES = 8 * 1024 * 1024
+MAX_DEPTH = 64
+MAX_NODES = 500_000
+
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
@@ -48,11 +54,18 @@ _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?-)([^}]*))?\}|([A-Za-z_
 def parse(text: str, environment: Mapping[str, str] | None = None) -> Document:
     """Read one YAML document, with ``environment`` in the place of variables in its values (``None``: as written).
 
-    Syntax errors, repeated keys and variables that are not set are returned as flaws, never raised.
+    Syntax errors, repeated keys, variables that are not set and documents beyond this module's limits are returned as
+    flaws, never raised.
     """
     document = Document()
+    if len(text) > MAX_BYTES:
+        document.flaws.append(Flaw(1, (), f"longer than {MAX_BYTES} characters"))
+        return document
     loader = Loader(text)
     try:
+        if (excess := _excess(text)) is not None:
+            document.flaws.append(excess)
+            return document
         node = loader.get_single_node()
         if node is not None:
             document.data = _Builder(loader, document, environment).build(node, ())
@@ -65,6 +78,35 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Document:
     finally:
         loader.dispose()
     return document
+
+
+def _excess(text: str) -> Flaw | None:
+    """Where the document goes beyond a limit. Events come one by one and without recursion, unlike nodes.
+
+    A node counts as often as aliases repeat it.
+    """
+    sizes: dict[str, int] = {}
+    collections: list[tuple[str | None, int]] = []  # anchor, nodes before it
+    nodes = 0
+    for event in yaml.parse(text, Loader=Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = collections.pop()
+            if anchor is not None:
+                sizes[anchor] = nodes - before
+        elif isinstance(event, yaml.NodeEvent):
+            nodes += 1
+            if isinstance(event, yaml.AliasEvent):
+                if any(anchor == event.anchor for anchor, _ in collections):
+                    return Flaw(line, (), f"`*{event.anchor}` is recursive: it stands inside what it refers to")
+                nodes += sizes.get(event.anchor or "", 0)
+            elif isinstance(event, yaml.CollectionStartEvent):
+                collections.append((event.anchor, nodes))
+            if len(collections) > MAX_DEPTH:
+                return Flaw(line, (), f"nested deeper than {MAX_DEPTH} levels")
+            if nodes > MAX_NODES:
+                return Flaw(line, (), f"more than {MAX_NODES} values, each counted as often as an alias repeats it")
+    return None
 
 
 class _Builder:
