@@ -8,14 +8,14 @@ from typing import Any
 
 from export import engine, repository
 from export.checksums import sha256
+from export.exporter import Exporter, Platform
 from export.finding import Finding
-from export.manifest import Model
-from export.pipeline import Pipeline, Platform
+from export.manifest import ModelSpec
 from triton_router.inference import BundleError, load_bundle
 from triton_router.inference.bundle import Bundle, Trunk
 
 
-def check_files(root: Path, models: Sequence[Model], platforms: Sequence[Platform]) -> list[Finding]:
+def check_files(root: Path, models: Sequence[ModelSpec], platforms: Sequence[Platform]) -> list[Finding]:
     """What can be seen without running a model: checksums, labels, tokenizers, schema, signatures, shapes."""
     try:
         bundle, tokenizers = load_bundle(root / "bundle.json")
@@ -41,17 +41,17 @@ def check_files(root: Path, models: Sequence[Model], platforms: Sequence[Platfor
     return findings
 
 
-def check_current(pipeline: Pipeline, bundle: Bundle, platforms: Sequence[Platform]) -> Iterator[Finding]:
+def check_current(exporter: Exporter, bundle: Bundle, platforms: Sequence[Platform]) -> Iterator[Finding]:
     """Whether the repository holds what the manifest and its sources give now: files that fit each other may be old."""
-    trunks = [pipeline.trunk(model) for model in pipeline.models]
-    if bundle.checksum != repository.manifest(trunks, pipeline.topics())["checksum"]:
+    trunks = [exporter.trunk(model) for model in exporter.models]
+    if bundle.checksum != repository.manifest(trunks, exporter.topics())["checksum"]:
         yield Finding("", "bundle.json is not what the manifest gives now; run `python -m export repository`, and with "
                       "`--precision` give it here too")  # fmt: skip
-    for model in pipeline.models:
+    for model in exporter.models:
         for platform in platforms:
             flavour = getattr(model.precision, platform)
             name = repository.CPU_GRAPH if platform == "cpu" else repository.GPU_GRAPH
-            path, made = pipeline.places.repository / model.name / "1" / name, pipeline.flavour(model, flavour)
+            path, made = exporter.paths.repository / model.name / "1" / name, exporter.flavour(model, flavour)
             if not path.samefile(made) and sha256(path) != sha256(made):
                 yield Finding(model.name, f"{name} is not the graph in {flavour} that the manifest gives now; run "
                               f"`python -m export all --for {platform}`")  # fmt: skip
@@ -86,7 +86,7 @@ def _check_labels(root: Path, trunk: Trunk) -> Iterator[Finding]:
             yield Finding(trunk.name, f"labels file {path.name}: {where}, the bundle says {there}")
 
 
-def _check_configs(root: Path, trunk: Trunk, model: Model, bundle: Bundle) -> Iterator[Finding]:
+def _check_configs(root: Path, trunk: Trunk, model: ModelSpec, bundle: Bundle) -> Iterator[Finding]:
     from google.protobuf import text_format
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
@@ -127,7 +127,7 @@ def _tokenizer_config(config: Any, trunk: Trunk) -> Iterator[str]:
             yield f"{key} is {found or 'missing'}, the bundle says {value}"
 
 
-def _encoder_config(config: Any, trunk: Trunk, model: Model) -> Iterator[str]:
+def _encoder_config(config: Any, trunk: Trunk, model: ModelSpec) -> Iterator[str]:
     inputs = [item.name for item in config.input]
     if inputs != [trunk.inputs.ids, trunk.inputs.mask]:
         yield f"inputs are {inputs}, the bundle says {[trunk.inputs.ids, trunk.inputs.mask]}"
@@ -204,7 +204,7 @@ def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Fin
         )
 
 
-def _check_plans(directory: Path, trunk: Trunk, model: Model) -> Iterator[Finding]:
+def _check_plans(directory: Path, trunk: Trunk, model: ModelSpec) -> Iterator[Finding]:
     try:
         request = engine.read_request(directory / repository.GPU_PLAN)
     except engine.EngineError as error:

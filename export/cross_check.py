@@ -5,6 +5,7 @@ Optimum lives in an environment of its own, because it wants an older transforme
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,10 +17,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from export import bundle, parity
 from export import delta as low_rank
-from export import parity
-from export.manifest import Model
-from export.pipeline import ExportError, Pipeline
+from export.exporter import Exporter, ExportError
+from export.manifest import ModelSpec
 
 RESULTS = "cross-check.json"
 TOLERANCE = 1e-4
@@ -39,7 +40,7 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Largest absolute difference of a number of the embedding, and least cosine, by pooling."""
 
     model: str
@@ -50,7 +51,17 @@ class Compared:
     cosine: dict[str, float]
 
 
-def run(pipeline: Pipeline, python: Path) -> list[Compared]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    bundle.add_arguments(parser)
+    python = bundle.ROOT / ".cache" / "environments" / "optimum" / "bin" / "python"
+    parser.add_argument("--python", type=Path, default=python, help="of the environment with Optimum")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    cross_check(bundle.exporter(arguments), arguments.python)
+
+
+def cross_check(exporter: Exporter, python: Path) -> list[Comparison]:
     """Compare every embedder of a bundle with what Optimum makes of it; results beside the build's other files.
 
     python: of the environment that Optimum is installed in.
@@ -60,21 +71,21 @@ def run(pipeline: Pipeline, python: Path) -> list[Compared]:
     if not python.is_file():
         raise ExportError(f"no {python}; `make cross-check` makes Optimum's environment and comes back here")
     found = []
-    for model in pipeline.models:
+    for model in exporter.models:
         if model.task != "embedding" or model.layer is not None:
-            pipeline.progress(f"{model.name}: left out; whole embedders are compared")
+            exporter.progress(f"{model.name}: left out; whole embedders are comparison")
             continue
-        directory = pipeline.places.build / "cross-check" / model.name
-        write_source(pipeline, model, directory / "source")
-        pipeline.progress(f"{model.name}: exporting with Optimum")
+        directory = exporter.paths.build / "cross-check" / model.name
+        write_source(exporter, model, directory / "source")
+        exporter.progress(f"{model.name}: exporting with Optimum")
         versions = _export(python, directory / "source", directory / "optimum")
-        compared = compare(pipeline, model, directory / "optimum" / "model.onnx", versions)
-        largest, least = max(compared.difference.values()), min(compared.cosine.values())
-        pipeline.progress(
-            f"{model.name}: {compared.rows} rows, largest difference {largest:.2g}, least cosine {least:.6f}"
+        comparison = compare(exporter, model, directory / "optimum" / "model.onnx", versions)
+        largest, least = max(comparison.difference.values()), min(comparison.cosine.values())
+        exporter.progress(
+            f"{model.name}: {comparison.rows} rows, largest difference {largest:.2g}, least cosine {least:.6f}"
         )
-        found.append(compared)
-    target = pipeline.places.build / RESULTS
+        found.append(comparison)
+    target = exporter.paths.build / RESULTS
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps([asdict(entry) for entry in found], indent=1) + "\n")
     for entry in found:
@@ -83,11 +94,11 @@ def run(pipeline: Pipeline, python: Path) -> list[Compared]:
     return found
 
 
-def write_source(pipeline: Pipeline, model: Model, directory: Path) -> None:
+def write_source(exporter: Exporter, model: ModelSpec, directory: Path) -> None:
     """The published files as Optimum's transformers 4 reads them, a delta merged where it changes the embedding."""
     from safetensors.numpy import load_file, save_file
 
-    found = pipeline.source(model)
+    found = exporter.source(model)
     directory.mkdir(parents=True, exist_ok=True)
     config = json.loads(found.config.read_text())
     (directory / "config.json").write_text(json.dumps(older(config), indent=1))
@@ -110,17 +121,17 @@ def older(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("rope_parameters", "layer_types")} | said
 
 
-def compare(pipeline: Pipeline, model: Model, other: Path, versions: dict[str, str]) -> Compared:
+def compare(exporter: Exporter, model: ModelSpec, other: Path, versions: dict[str, str]) -> Comparison:
     """Our fp32 graph and ``other``, which gives `last_hidden_state`, in padded batches of unequal lengths."""
     # Heads read the same states; graphs of their own names, so that those that are served stay where they are.
     bare = model.model_copy(update={"heads": ()} | ({"delta": None, "fork": 0} if model.fork else {}))
     ours = {}
     for pooling in POOLINGS:
         asked = bare.model_copy(update={"name": f"{model.name}-{pooling}", "pooling": pooling})
-        ours[pooling] = _session(pipeline.flavour(asked, "fp32"))
+        ours[pooling] = _session(exporter.flavour(asked, "fp32"))
     theirs = _session(other)
     wanted = {item.name for item in theirs.get_inputs()}
-    probe = parity.Probe(pipeline, bare)
+    probe = parity.Probe(exporter, bare)
     difference, cosine = dict.fromkeys(POOLINGS, 0.0), dict.fromkeys(POOLINGS, 1.0)
     shapes, rows = [], 0
     for batch in parity.batches(probe):
@@ -140,7 +151,7 @@ def compare(pipeline: Pipeline, model: Model, other: Path, versions: dict[str, s
                     raise ExportError(f"{model.name}: {whose} has NaN or infinity in {shapes[-1]}, {pooling} pooling")
             difference[pooling] = max(difference[pooling], float(np.abs(actual - expected).max()))
             cosine[pooling] = min(cosine[pooling], float((actual * expected).sum(axis=1).min()))
-    return Compared(model.name, versions, rows, shapes, difference, cosine)
+    return Comparison(model.name, versions, rows, shapes, difference, cosine)
 
 
 def _pooled(kind: str, states: Vectors, mask: NDArray[np.int64]) -> Vectors:

@@ -28,7 +28,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ScoredPair:
     """Two texts, and how alike somebody found them: 0 or 1, or a grade."""
 
     first: str
@@ -49,15 +49,15 @@ def read_rows(path: Path) -> list[Row]:
     return _read(path, row)
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_pairs(path: Path) -> list[ScoredPair]:
     """Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
     texts `a`, `b`, number `label`."""
 
-    def pair(document: Any) -> Pair:
+    def pair(document: Any) -> ScoredPair:
         first, second, label = document["a"], document["b"], document["label"]
         if not (isinstance(first, str) and isinstance(second, str) and isinstance(label, int | float)):
             raise TypeError("`a` and `b` must be texts, `label` a number")
-        return Pair(first, second, float(label))
+        return ScoredPair(first, second, float(label))
 
     return _read(path, pair)
 
@@ -77,7 +77,7 @@ def _read(path: Path, made: Callable[[Any], Item]) -> list[Item]:
     return items
 
 
-class Encoder:
+class OnnxEncoder:
     """One ONNX file on ONNX Runtime, one thread, one text at a time as at low load."""
 
     def __init__(self, model: Path, described: Trunk | Mapping[str, Any], tokenizer: str) -> None:
@@ -94,7 +94,7 @@ class Encoder:
         self.windows = Windows(self.trunk, tokenizer.encode())
 
     @classmethod
-    def served(cls, repository: Path, name: str | None = None) -> Encoder:
+    def served(cls, repository: Path, name: str | None = None) -> OnnxEncoder:
         """A trunk of a repository, by default the first, as it is served on CPU.
 
         Raises FileNotFoundError where no model was exported.

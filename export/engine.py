@@ -36,7 +36,7 @@ SLACK_BYTES = 64 << 20
 RTX_TARGET = "8.9"
 
 
-class EngineError(Exception):
+class EngineError(ValueError):
     """A plan cannot be built, or is not what was asked for; the message says why."""
 
 
@@ -341,19 +341,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rtx-target", default=RTX_TARGET, help="its compute capability (default: %(default)s)")
 
 
-def run(options: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Raises EngineError; see `build`."""
-    cache: Path | None = options.timing_cache
-    if cache is not None and cache.resolve().is_relative_to(options.repository.resolve()):
+    cache: Path | None = arguments.timing_cache
+    if cache is not None and cache.resolve().is_relative_to(arguments.repository.resolve()):
         raise EngineError(
             f"{cache} lies in the model repository, where Triton takes every directory for a model and does not start; "
             "put it beside"
         )
-    if options.source is not None:
-        copy(options.source, options.repository, _say)
-    chosen = requests(options.repository, options.model)
-    if options.rtx:
-        compile_all(chosen, options.rtx_target, _say)
+    if arguments.source is not None:
+        copy(arguments.source, arguments.repository, _say)
+    chosen = requests(arguments.repository, arguments.model)
+    if arguments.rtx:
+        compile_all(chosen, arguments.rtx_target, _say)
         return
     gpus = find_gpus()
     if not gpus:
@@ -370,7 +370,7 @@ def run(options: argparse.Namespace) -> None:
     except ImportError as error:
         raise EngineError(f"TensorRT's Python package is not usable here: {error}") from error
     for path in chosen:
-        build(path, gpu, level=options.level, workspace_mib=options.workspace_mib, cache=cache,
+        build(path, gpu, level=arguments.level, workspace_mib=arguments.workspace_mib, cache=cache,
               progress=_say)  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export import delta as low_rank
 from export.delta import Delta
-from export.head import Head
+from export.head import HeadWeights
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask")
@@ -109,7 +109,7 @@ class _Graph:
 def build(
     weights: Weights,
     config: Mapping[str, Any],
-    heads: Sequence[Head],
+    heads: Sequence[HeadWeights],
     expose: Sequence[str] = (),
     *,
     pooling: str = "mean",
@@ -298,7 +298,7 @@ def _normalise(g: _Graph, name: str, x: str) -> str:
     return g.op("Div", name, x, g.op("Max", f"{name}.norm.floor", norm, g.floats("tiny", 1e-12)))
 
 
-def _head(g: _Graph, head: Head, pooled: _Pooling) -> str:
+def _head(g: _Graph, head: HeadWeights, pooled: _Pooling) -> str:
     """Linear layers with ReLU between them on the concatenated features, then softmax of logits / temperature."""
     features = [_normalise(g, f"{head.name}.{f}.unit", pooled.feature(f)) for f in head.features]
     x = features[0] if len(features) == 1 else g.op("Concat", f"{head.name}.features", *features, axis=-1)

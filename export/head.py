@@ -30,7 +30,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Head:
+class HeadWeights:
     """Probabilities = softmax(layers(features) / temperature), ReLU between layers."""
 
     name: str
@@ -51,7 +51,7 @@ class Head:
         return x
 
 
-def load(path: Path) -> Head:
+def load(path: Path) -> HeadWeights:
     """Raises ValueError when the file is not there, is no head of this format, its shapes do not fit together, or it
     holds NaN or infinity, which JSON files of Python can."""
     try:
@@ -78,7 +78,7 @@ def load(path: Path) -> Head:
             raise ValueError(f"{path}: layers of shapes {before.weight.shape} and {after.weight.shape} do not follow")
     if layers[-1].weight.shape[1] != len(labels):
         raise ValueError(f"{path}: {layers[-1].weight.shape[1]} outputs for {len(labels)} labels")
-    return Head(
+    return HeadWeights(
         name=document["name"],
         labels=labels,
         features=tuple(document["features"]),
@@ -88,7 +88,7 @@ def load(path: Path) -> Head:
     )
 
 
-def save(head: Head, path: Path) -> None:
+def save(head: HeadWeights, path: Path) -> None:
     """Writes one line a weight row, so that a retrained head gives a readable diff."""
     document = {
         "format": FORMAT,

@@ -13,11 +13,11 @@ import numpy as np
 
 from export import repository
 from export.consistency import shapes
-from export.encoder import Encoder
+from export.encoder import OnnxEncoder
+from export.exporter import ExportError
 from export.finding import Finding
-from export.manifest import Model
+from export.manifest import ModelSpec
 from export.parity import TEXTS, TOLERANCE, Reference
-from export.pipeline import ExportError
 from triton_router.inference import load_bundle
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.windows import Windows
@@ -27,7 +27,7 @@ SAME = 1e-2
 
 
 def check_triton(
-    address: str, root: Path, model: Model, reference: Reference | None
+    address: str, root: Path, model: ModelSpec, reference: Reference | None
 ) -> tuple[dict[str, Any], list[Finding]]:
     """The ensemble's answers against PyTorch, and whether requests of one bucket are batched.
 
@@ -55,7 +55,7 @@ def check_triton(
         largest, from_graph = 0.0, 0.0
         # Without a limit to PyTorch, the answer must at least be the graph's; other backends read the padding too.
         alone = flavour == "int8" and measured["backend"] == "python"
-        encoder = Encoder.served(root, trunk.name) if alone else None
+        encoder = OnnxEncoder.served(root, trunk.name) if alone else None
         for text in TEXTS:
             expected = reference.text(text) if reference else {}
             own = encoder.first(text) if encoder is not None else {}

@@ -21,7 +21,7 @@ Task = Literal["embedding", "sequence-classification", "token-classification"]
 Feature = Annotated[str, Field(pattern=r"^(mean|max|cls)\.\d+$")]
 
 
-class ManifestError(Exception):
+class ManifestError(ValueError):
     """The manifest cannot be used; ``str()`` lists every problem, each with its line."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -29,11 +29,11 @@ class ManifestError(Exception):
         super().__init__("\n".join(problems))
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(_Part):
+class SourceSpec(_Section):
     """Where `config.json`, `model.safetensors` and `tokenizer.json` come from: exactly one of three places."""
 
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
@@ -48,7 +48,7 @@ class Source(_Part):
     weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
-    def _one_place(self) -> Source:
+    def _one_place(self) -> SourceSpec:
         given = [name for name in ("hub", "directory", "package") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give one of `hub`, `directory`, `package`; {', '.join(given) or 'none'} given")
@@ -64,13 +64,13 @@ class Source(_Part):
         return f"pypi:{self.package}" if self.package is not None else str(self.directory)
 
 
-class Head(_Part):
+class HeadSpec(_Section):
     """A classifier on the trunk: either a file that `train-head` wrote, or a tuned model that shares lower layers."""
 
     name: Name
     file: Path | None = None
     """Relative to the manifest."""
-    source: Source | None = None
+    source: SourceSpec | None = None
     """A classifier tuned from the same trunk: the layers that are equal are computed once, those above forked."""
     task: Literal["sequence-classification", "token-classification"] = "sequence-classification"
     labels: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ class Head(_Part):
     """Divides the logits; a head file has its own."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Head:
+    def _one_origin(self) -> HeadSpec:
         if (self.file is None) == (self.source is None):
             raise ValueError("give one of `file`, `source`")
         if self.file is not None and (self.labels or self.temperature != 1.0 or self.task != "sequence-classification"):
@@ -87,17 +87,17 @@ class Head(_Part):
         return self
 
 
-class Precision(_Part):
+class Precision(_Section):
     cpu: Literal["fp32", "int8"] = "fp32"
     gpu: Literal["fp16", "bf16", "fp32"] = "fp16"
 
 
-class Instances(_Part):
+class Instances(_Section):
     cpu: Count = 1
     gpu: Count = 1
 
 
-class Profile(_Part):
+class Profile(_Section):
     """One TensorRT optimisation profile: [least, best, most] of the batch and of the padded length."""
 
     batch: tuple[Count, Count, Count]
@@ -114,12 +114,12 @@ class Profile(_Part):
         return self.batch[0] <= batch <= self.batch[2] and self.tokens[0] <= tokens <= self.tokens[2]
 
 
-class Model(_Part):
+class ModelSpec(_Section):
     """One Triton model: a trunk, its embedding and its heads, in one forward."""
 
     name: Name
     task: Task
-    source: Source
+    source: SourceSpec
     graph: Literal["torch", "bert"] = "torch"
     """`torch` exports with PyTorch; `bert` writes the graph of a BERT encoder from its weights, without PyTorch."""
     pooling: Literal["mean", "cls"] = "mean"
@@ -134,7 +134,7 @@ class Model(_Part):
     output: Name | None = None
     """Name of a classification task's output; default: the model's name."""
     temperature: float = Field(1.0, gt=0)
-    heads: tuple[Head, ...] = ()
+    heads: tuple[HeadSpec, ...] = ()
     delta: Path | None = None
     """A low-rank change of the trunk's dense layers that `train-head --method lora` wrote; relative to the manifest."""
     fork: int = Field(0, ge=0)
@@ -154,7 +154,7 @@ class Model(_Part):
     instances: Instances = Instances()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Model:
+    def _fits_together(self) -> ModelSpec:
         problems = []
         if list(self.buckets) != sorted(set(self.buckets)):
             problems.append("`buckets` must rise")
@@ -204,13 +204,13 @@ class Model(_Part):
         return self.output or self.name.replace("-", "_")
 
 
-class Manifest(_Part):
+class Manifest(_Section):
     format: Literal[1]
     bundles: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]]
     """Which models make a bundle; the first with an embedding serves rules and cache. `default` is the quickstart's."""
-    models: tuple[Model, ...]
+    models: tuple[ModelSpec, ...]
 
-    def bundle(self, name: str) -> list[Model]:
+    def bundle(self, name: str) -> list[ModelSpec]:
         """Raises ManifestError for a bundle that is not declared."""
         if name not in self.bundles:
             raise ManifestError([f"no bundle `{name}`; there are {', '.join(self.bundles)}"])
@@ -228,15 +228,15 @@ def load(path: Path) -> Manifest:
         document = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ManifestError([f"{path}: {error.strerror}"]) from error
-    report = _Report(path, document)
+    report = _Problems(path, document)
     if not isinstance(document.data, dict):
         report.add((), "the manifest must be a mapping with `format`, `bundles` and `models`")
         raise ManifestError(report.problems)
     try:
         manifest = Manifest.model_validate(document.data)
     except ValidationError as failure:
-        for error in failure.errors(include_url=False):
-            report.explain(error)
+        for problem in failure.errors(include_url=False):
+            report.explain(problem)
     _check_names(document.data, report)
     if report.problems:
         raise ManifestError(sorted(set(report.problems), key=_place))
@@ -249,13 +249,13 @@ def _place(problem: str) -> tuple[int, str]:
     return (int(line[1]) if line else 0, problem)
 
 
-def _placed(model: Model, root: Path) -> Model:
-    def source(given: Source) -> Source:
+def _placed(model: ModelSpec, root: Path) -> ModelSpec:
+    def source(given: SourceSpec) -> SourceSpec:
         if given.directory is None:
             return given
         return given.model_copy(update={"directory": root / given.directory})
 
-    def head(given: Head) -> Head:
+    def head(given: HeadSpec) -> HeadSpec:
         if given.source is not None:
             return given.model_copy(update={"source": source(given.source)})
         assert given.file is not None
@@ -266,7 +266,7 @@ def _placed(model: Model, root: Path) -> Model:
     return model.model_copy(update={"source": source(model.source), "heads": heads, "delta": delta})
 
 
-def _check_names(data: dict[str, Any], report: _Report) -> None:
+def _check_names(data: dict[str, Any], report: _Problems) -> None:
     """On the plain data, so that mistakes of shape do not hide mistakes of sense."""
     models = data.get("models")
     items = [
@@ -292,7 +292,7 @@ def _check_names(data: dict[str, Any], report: _Report) -> None:
                 report.add(("bundles", bundle, index), f"no model `{member}`", _nearest(str(member), seen))
 
 
-class _Report:
+class _Problems:
     def __init__(self, path: Path, document: Document) -> None:
         self.path, self.document = path, document
         self.problems: list[str] = []

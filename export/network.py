@@ -24,7 +24,7 @@ from export import delta as low_rank
 from export import head as head_file
 from export.checksums import sha256
 from export.delta import Delta
-from export.manifest import Model
+from export.manifest import ModelSpec
 from export.repository import Output
 
 Flavour = Literal["fp32", "fp16", "bf16"]
@@ -44,7 +44,7 @@ class NetworkError(ValueError):
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """A fetched model and the directories of the classifiers that were tuned from it, by head name."""
 
     directory: Path
@@ -104,7 +104,7 @@ class Network(nn.Module):
     [batch, length, labels].
     """
 
-    def __init__(self, model: Model, published: Published, flavour: Flavour = "fp32") -> None:
+    def __init__(self, model: ModelSpec, published: PublishedModel, flavour: Flavour = "fp32") -> None:
         super().__init__()
         self._attention = ATTENTION[flavour]
         self._pooling, self._layer, self._dimension = model.pooling, model.layer, model.dimension
@@ -178,7 +178,7 @@ class Network(nn.Module):
             state = self._exit_norm(state)
         return unit(pooled(self._pooling, state, mask)[:, : self._dimension])
 
-    def _final_norm(self, model: Model) -> nn.Module | None:
+    def _final_norm(self, model: ModelSpec) -> nn.Module | None:
         assert self.trunk is not None
         layers = len(layers_of(self.trunk))
         if (model.layer or 0) > layers:
@@ -217,7 +217,7 @@ class Network(nn.Module):
 class _FileHead(nn.Module):
     """The head of `export/head.py` on pooled states, in float32 whatever the trunk is."""
 
-    def __init__(self, trained: head_file.Head) -> None:
+    def __init__(self, trained: head_file.HeadWeights) -> None:
         super().__init__()
         self.features = trained.features
         self.temperature = trained.temperature
@@ -281,7 +281,7 @@ def layers_of(trunk: Any) -> nn.ModuleList:
     return found
 
 
-class _Recalled(nn.Module):
+class _SharedLayer(nn.Module):
     """Stands where a tuned classifier has a layer that is the trunk's: gives what the trunk's gave in this forward."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -316,10 +316,10 @@ def _share(trunk: Any, tuned: Any) -> int:
 
 def _recall(trunk: Any, other: Any, layers: int) -> None:
     """Let ``other`` take embeddings and so many lower ``layers`` from the trunk."""
-    other.embeddings = _Recalled(trunk.embeddings)
+    other.embeddings = _SharedLayer(trunk.embeddings)
     own, theirs = layers_of(trunk), layers_of(other)
     for index in range(layers):
-        theirs[index] = _Recalled(own[index])
+        theirs[index] = _SharedLayer(own[index])
 
 
 def _same(first: nn.Module, second: nn.Module) -> bool:
@@ -412,8 +412,10 @@ def _rename_outputs(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         for side in (node.input, node.output):
             side[:] = [names.get(name, name) for name in side]
-    for value in (*model.graph.output, *model.graph.initializer):
-        value.name = names.get(value.name, value.name)
+    for output in model.graph.output:
+        output.name = names.get(output.name, output.name)
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
 
 
 def merge(model: onnx.ModelProto) -> int:

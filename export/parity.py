@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import repository
+from export.exporter import Exporter, needs_torch
 from export.finding import Finding
-from export.manifest import Model
-from export.pipeline import Pipeline, needs_torch
+from export.manifest import ModelSpec
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.windows import Windows
 
@@ -55,25 +55,25 @@ class Parity:
 class Probe:
     """What a model's graphs are asked, and how its rows are made; needs no PyTorch."""
 
-    def __init__(self, pipeline: Pipeline, model: Model) -> None:
-        trunk = pipeline.trunk(model)
+    def __init__(self, exporter: Exporter, model: ModelSpec) -> None:
+        trunk = exporter.trunk(model)
         self.model = model
-        self.config = json.loads(pipeline.source(model).config.read_text())
+        self.config = json.loads(exporter.source(model).config.read_text())
         self.outputs = [output.name for output in trunk.outputs]
         self.per_token = {output.name for output in trunk.outputs if output.per_token}
         self.heads = {output.name for output in trunk.outputs if output.labels}
         described = repository.manifest([trunk], {})["trunks"][0]
-        self.windows = Windows(Trunk.model_validate(described), pipeline.tokenizer(model).encode())
+        self.windows = Windows(Trunk.model_validate(described), exporter.tokenizer(model).encode())
 
 
 class Reference:
     """The published model in PyTorch, fp32, one row at a time and without any padding, which so cannot leak in."""
 
-    def __init__(self, pipeline: Pipeline, probe: Probe) -> None:
+    def __init__(self, exporter: Exporter, probe: Probe) -> None:
         from export import network
 
         needs_torch(f"{probe.model.name} is compared", ("torch", "transformers"))
-        self._network = network.Network(probe.model, pipeline.published(probe.model))
+        self._network = network.Network(probe.model, exporter.published(probe.model))
         self._windows, self._outputs = probe.windows, probe.outputs
         self._rows: dict[tuple[int, ...], list[Vectors]] = {}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import rankdata, spearmanr
 
-Numbers = NDArray[np.floating]
+Numbers = NDArray[np.floating[Any]]
 
 # Of the square of a label's offset, beside the mean cross-entropy.
 OFFSET_PENALTY = 0.01
@@ -28,7 +29,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Point:
+class OperatingPoint:
     """Of the rows with at least ``threshold`` as their best probability: their share, and how many of them are right.
 
     ``accuracy`` is ``None`` where there is no such row.
@@ -114,13 +115,13 @@ def class_scores(probabilities: Numbers, truth: NDArray[np.int64], labels: Seque
 
 def operating_curve(
     probabilities: Numbers, truth: NDArray[np.int64], thresholds: Sequence[float] = THRESHOLDS
-) -> list[Point]:
+) -> list[OperatingPoint]:
     """What is left to the head, and how right it is there, where a caller trusts it from a probability on."""
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     points = []
     for threshold in thresholds:
         kept = confidence >= threshold
-        points.append(Point(threshold, float(kept.mean()), float(hit[kept].mean()) if kept.any() else None))
+        points.append(OperatingPoint(threshold, float(kept.mean()), float(hit[kept].mean()) if kept.any() else None))
     return points
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.manifest import Model
+from export.manifest import ModelSpec
 
 _CHARACTERS_A_TOKEN = 12
 # The tracked repository is where the code of the python backend's models is kept; other repositories get copies.
@@ -74,10 +74,10 @@ class Tokenizer:
 
 
 @dataclass(frozen=True)
-class Trunk:
+class TrunkText:
     """Everything that the text about one model depends on."""
 
-    model: Model
+    model: ModelSpec
     model_id: str
     weights_sha256: str
     outputs: tuple[Output, ...]
@@ -126,7 +126,7 @@ def same_tokens(one: str, other: str) -> bool:
     return all(first.encode(text).ids == second.encode(text).ids for text in _TEXTS)
 
 
-def manifest(trunks: Sequence[Trunk], topics: Mapping[str, Any]) -> dict[str, Any]:
+def manifest(trunks: Sequence[TrunkText], topics: Mapping[str, Any]) -> dict[str, Any]:
     """The bundle's manifest, checksum included."""
     document = {"format": 1, "trunks": [_described(trunk) for trunk in trunks], "topics": dict(topics)}
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
@@ -134,7 +134,7 @@ def manifest(trunks: Sequence[Trunk], topics: Mapping[str, Any]) -> dict[str, An
     return {"format": 1, "checksum": checksum, "trunks": document["trunks"], "topics": document["topics"]}
 
 
-def _described(trunk: Trunk) -> dict[str, Any]:
+def _described(trunk: TrunkText) -> dict[str, Any]:
     model, tokenizer = trunk.model, trunk.tokenizer
     described: dict[str, Any] = {
         "name": trunk.name,
@@ -167,7 +167,7 @@ def _described(trunk: Trunk) -> dict[str, Any]:
     }
 
 
-def texts(trunks: Sequence[Trunk], topics: Mapping[str, Any]) -> dict[str, str]:
+def texts(trunks: Sequence[TrunkText], topics: Mapping[str, Any]) -> dict[str, str]:
     """The tracked files by path inside the repository."""
     bundle = manifest(trunks, topics)
     files = {"bundle.json": json.dumps(bundle, indent=2, ensure_ascii=False) + "\n"}
@@ -189,7 +189,7 @@ def texts(trunks: Sequence[Trunk], topics: Mapping[str, Any]) -> dict[str, str]:
     return files
 
 
-def write(trunks: Sequence[Trunk], topics: Mapping[str, Any], tokenizers: Mapping[str, str], root: Path) -> None:
+def write(trunks: Sequence[TrunkText], topics: Mapping[str, Any], tokenizers: Mapping[str, str], root: Path) -> None:
     """Write the texts and each trunk's tokenizer under ``root``, with the code of the python backend's models.
 
     Files that say the same already are left alone: somebody may be serving them.
@@ -210,7 +210,7 @@ def write(trunks: Sequence[Trunk], topics: Mapping[str, Any], tokenizers: Mappin
             path.write_text(text, encoding="utf-8")
 
 
-def engine_request(trunk: Trunk, onnx_sha256: str, weights: int) -> dict[str, Any]:
+def engine_request(trunk: TrunkText, onnx_sha256: str, weights: int) -> dict[str, Any]:
     """What `export/engine.py` builds from: the graph beside it, its precision, its profiles, its count of weights."""
     return {
         "format": 1,
@@ -229,7 +229,7 @@ def plan_name(capability: str) -> str:
     return f"model_sm{capability.replace('.', '')}.plan"
 
 
-def _tensorrt(trunk: Trunk, checksum: str) -> str:
+def _tensorrt(trunk: TrunkText, checksum: str) -> str:
     model = trunk.model
     graphs = "\n".join(
         f"""      graph_spec {{
@@ -260,14 +260,14 @@ optimization {{
 {_warmup(trunk)}"""
 
 
-def _cpu(trunk: Trunk, checksum: str) -> str:
+def _cpu(trunk: TrunkText, checksum: str) -> str:
     return f"""# The encoder on CPU (`tritonserver --model-config-name=cpu`): ONNX Runtime in the python backend.
 {_encoder(trunk, checksum)}backend: "python"
 instance_group [ {{ count: {trunk.model.instances.cpu} kind: KIND_CPU }} ]
 {_warmup(trunk)}"""
 
 
-def _onnxruntime(trunk: Trunk, checksum: str) -> str:
+def _onnxruntime(trunk: TrunkText, checksum: str) -> str:
     return f"""# The encoder on CPU by Triton's own ONNX Runtime backend, as NVIDIA's containers have it
 # (`tritonserver --model-config-name=onnxruntime`). On a GPU: `kind: KIND_GPU`, and `{GPU_GRAPH}` as the file.
 # Checked against Triton's schema only: the server of the quickstart has no such backend.
@@ -279,7 +279,7 @@ instance_group [ {{ count: {max(ONNXRUNTIME_INSTANCES, trunk.model.instances.cpu
 {_parameter("intra_op_thread_count", "1")}{_parameter("inter_op_thread_count", "1")}{_warmup(trunk)}"""
 
 
-def _torch(trunk: Trunk, checksum: str) -> str:
+def _torch(trunk: TrunkText, checksum: str) -> str:
     model = trunk.model
     shapes = ",".join(f"{batch}x{bucket}" for bucket in model.buckets for batch in model.graph_batches)
     return f"""# Stand-in on GPUs without TensorRT's builder (`tritonserver --model-config-name=torch`): what PyTorch
@@ -290,7 +290,7 @@ instance_group [ {{ count: 1 kind: KIND_GPU }} ]
 {_parameter("shapes", shapes)}{_warmup(trunk)}"""
 
 
-def _encoder(trunk: Trunk, checksum: str) -> str:
+def _encoder(trunk: TrunkText, checksum: str) -> str:
     return f"""name: "{trunk.name}"
 max_batch_size: {trunk.model.max_batch}
 input [
@@ -305,7 +305,7 @@ dynamic_batching {{ }}
 {_parameter("bundle_checksum", checksum)}"""
 
 
-def _outputs(trunk: Trunk, *, labels: bool) -> str:
+def _outputs(trunk: TrunkText, *, labels: bool) -> str:
     parts = []
     for output in trunk.outputs:
         dims = f"-1, {output.width}" if output.per_token else f"{output.width}"
@@ -321,7 +321,7 @@ def _outputs(trunk: Trunk, *, labels: bool) -> str:
     return ",\n".join(parts)
 
 
-def _warmup(trunk: Trunk) -> str:
+def _warmup(trunk: TrunkText) -> str:
     return "".join(
         f"""model_warmup {{
   name: "length {length}"
@@ -334,7 +334,7 @@ def _warmup(trunk: Trunk) -> str:
     )
 
 
-def _tokenizer(trunk: Trunk, checksum: str) -> str:
+def _tokenizer(trunk: TrunkText, checksum: str) -> str:
     model = trunk.model
     settings = {
         "bundle_checksum": checksum,
@@ -358,7 +358,7 @@ instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 {"".join(_parameter(key, value) for key, value in settings.items())}"""
 
 
-def _ensemble(trunk: Trunk, checksum: str) -> str:
+def _ensemble(trunk: TrunkText, checksum: str) -> str:
     outputs = "\n".join(f'      output_map {{ key: "{o.name}" value: "{o.name}" }}' for o in trunk.outputs)
     return f"""# Text in, embedding and probabilities out: for perf_analyzer and for clients without a tokenizer.
 # Reads the first {trunk.model.max_tokens} tokens of a text. Ask for all outputs: Triton 2.51 answers

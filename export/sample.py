@@ -49,7 +49,8 @@ def gemma_style(directory: Path) -> dict[str, int]:
 def _trained(tokenizer: Tokenizer, special: list[str], around: tuple[str, str, str], directory: Path) -> dict[str, int]:
     trainer = trainers.BpeTrainer(vocab_size=403, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(SENTENCES * 3, trainer)
-    first, last, pad = (tokenizer.token_to_id(token) for token in around)
+    vocabulary = tokenizer.get_vocab()
+    first, last, pad = (vocabulary[token] for token in around)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{around[0]} $A {around[1]}", special_tokens=[(around[0], first), (around[1], last)]
     )

@@ -14,7 +14,7 @@ from export.checksums import sha256
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
-class SourceError(Exception):
+class SourceError(ValueError):
     """The model could not be had, or is not the one that was asked for."""
 
 
@@ -39,7 +39,7 @@ class Source:
         return self.directory / "tokenizer.json"
 
 
-def resolve(place: manifest.Source, cache: Path) -> Source:
+def resolve(place: manifest.SourceSpec, cache: Path) -> Source:
     """Fetch what ``place`` names into `cache` if it is not there yet, and check the weights.
 
     Raises SourceError when the files cannot be had or the weights are others than those named.

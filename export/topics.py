@@ -1,4 +1,4 @@
-"""Fitting and measuring how topics that the head does not know are scored (`router/signals/domain.py`)."""
+"""The command `fit-topics`: how topics are scored that the head does not know (`router/signals/domain.py`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.encoder import Encoder, read_rows
-from triton_router.inference import load_bundle
+from export import bundle
+from export.encoder import OnnxEncoder, read_rows
 from triton_router.signals.domain import (
     AFFINITY_FLOOR,
-    DomainScorer,
     Prototype,
-    TopicParameters,
     label_texts,
 )
 
@@ -45,74 +43,28 @@ class Rows:
     posteriors: Array
 
 
-def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    bundle.add_arguments(parser)
     parser.add_argument("--topics", type=Path, required=True, help="prompts of topics that the head does not know")
     parser.add_argument("--user", type=Path, required=True, help="users' prompts of the head's labels")
     parser.add_argument("--exam", type=Path, required=True, help="exam questions of the head's labels")
     parser.add_argument("--out", type=Path, default=Path("export/topics.json"))
 
 
-def run_fit(repository: Path, options: argparse.Namespace) -> None:
-    """Fit and write the parameters."""
-    encode, labels = local_encoder(repository)
-    sources = {"topics": options.topics, "user": options.user, "exam": options.exam}
-    topics, user, exam = (_encoded(path, encode, most=SAMPLE) for path in sources.values())
+def run(arguments: argparse.Namespace) -> None:
+    """Fit and write the parameters, then the repository with them."""
+    exporter = bundle.exporter(arguments)
+    encode, labels = local_encoder(arguments.repository)
+    sources = {"topics": arguments.topics, "user": arguments.user, "exam": arguments.exam}
+    topics, user, exam = (encode_rows(path, encode, most=SAMPLE) for path in sources.values())
     parameters = fit(topics, user, exam, labels, encode)
     parameters["fitted_on"] = {
         name: {"rows": len(rows.labels), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for (name, path), rows in zip(sources.items(), (topics, user, exam), strict=True)
     }
-    options.out.write_text(json.dumps(parameters, separators=(",", ":")) + "\n")
-    print(f"weights {parameters['weights']}, bias {parameters['bias']}: {options.out}")
-
-
-def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--topics", type=Path, required=True, help="prompts of topics that nothing was fitted on")
-    parser.add_argument("--own", type=Path, action="append", required=True, help="prompts of the head's labels")
-    parser.add_argument("--only", action="append", default=[], metavar="TOPIC=LABEL", help="also measure a table that "
-                        "declares these topics and no label; prompts of LABEL should reach TOPIC; repeat")  # fmt: skip
-
-
-def run_evaluate(repository: Path, options: argparse.Namespace) -> None:
-    """Print how many prompts reach a topic declared by name alone, and how many of others it takes."""
-    encode, labels = local_encoder(repository)
-    bundle, _ = load_bundle(repository / "bundle.json")
-    parameters = TopicParameters.model_validate(bundle.topics)
-    topics = _encoded(options.topics, encode)
-    own = {path.name: _encoded(path, encode) for path in options.own}
-    names = sorted(set(topics.labels))
-    prototypes = {name: prototype(name, encode) for name in names}
-    print("| topic added | reached | " + " | ".join(f"taken from {name}" for name in own) + " |")
-    print("| --- | ---: |" + " ---: |" * len(own))
-    total = np.zeros(1 + len(own))
-    for name in names:
-        scorer = DomainScorer([*labels, name], labels, parameters, {name: prototypes[name]})
-        figures = [_share(scorer, topics, {name}, of=name)] + [_share(scorer, rows, {name}) for rows in own.values()]
-        total += figures
-        print(f"| {name} | " + " | ".join(f"{figure:.1%}" for figure in figures) + " |")
-    print("| **mean** | " + " | ".join(f"{figure:.1%}" for figure in total / len(names)) + " |")
-    scorer = DomainScorer([*labels, *names], labels, parameters, prototypes)
-    reached = np.mean([_share(scorer, topics, {name}, of=name) for name in names])
-    taken = " | ".join(f"{_share(scorer, rows, set(names)):.1%}" for rows in own.values())
-    print(f"| all {len(names)} at once | {reached:.1%} | {taken} |")
-    if options.only:
-        _print_only(dict(item.split("=", 1) for item in options.only), own, parameters, labels, encode)
-
-
-def _print_only(
-    label_of: dict[str, str], own: dict[str, Rows], parameters: TopicParameters, labels: Sequence[str], encode: Encode
-) -> None:
-    """How many prompts of a label reach the topic that stands for it in a table without labels."""
-    prototypes = {topic: prototype(topic, encode) for topic in label_of}
-    scorer = DomainScorer(list(label_of), labels, parameters, prototypes)
-    print("\n| nothing else declared | " + " | ".join(f"reached, {name}" for name in own) + " |")
-    print("| --- |" + " ---: |" * len(own))
-    total = np.zeros(len(own))
-    for topic, label in label_of.items():
-        figures = [_share(scorer, rows, {topic}, of=label) for rows in own.values()]
-        total += figures
-        print(f"| {topic}: {label} | " + " | ".join(f"{figure:.1%}" for figure in figures) + " |")
-    print("| **mean** | " + " | ".join(f"{figure:.1%}" for figure in total / len(label_of)) + " |")
+    arguments.out.write_text(json.dumps(parameters, separators=(",", ":")) + "\n")
+    print(f"weights {parameters['weights']}, bias {parameters['bias']}: {arguments.out}")
+    exporter.write_repository()
 
 
 def fit(topics: Rows, user: Rows, exam: Rows, labels: Sequence[str], encode: Encode) -> dict[str, object]:
@@ -145,7 +97,7 @@ def fit(topics: Rows, user: Rows, exam: Rows, labels: Sequence[str], encode: Enc
     others = np.random.default_rng(0).random(positive.shape[:2]) < 0.1
     others[np.arange(len(own)), own] = False
 
-    def fitted(columns: Array) -> LogisticRegression:
+    def fitted(columns: NDArray[np.int64]) -> LogisticRegression:
         mine = np.isin(own, columns)
         right = positive[mine][np.arange(mine.sum()), own[mine]]
         keep = others[mine][:, columns]
@@ -182,7 +134,7 @@ def prototype(name: str, encode: Encode) -> Prototype:
 
 def local_encoder(repository: Path) -> tuple[Encode, tuple[str, ...]]:
     """The served graph run in this process, one text at a time; and the head's labels."""
-    encoder = Encoder.served(repository)
+    encoder = OnnxEncoder.served(repository)
     trunk = encoder.trunk
     head = trunk.head(HEAD)
     assert head is not None and trunk.embedding is not None
@@ -195,22 +147,12 @@ def local_encoder(repository: Path) -> tuple[Encode, tuple[str, ...]]:
     return encode, head.labels
 
 
-def _encoded(path: Path, encode: Encode, most: int | None = None) -> Rows:
+def encode_rows(path: Path, encode: Encode, most: int | None = None) -> Rows:
     rows = read_rows(path)
     if most is not None and len(rows) > most:
         rows = random.Random(0).sample(rows, most)
     print(f"encoding {len(rows)} rows of {path.name}", flush=True)
     return Rows([row.label for row in rows], *encode([row.text for row in rows]))
-
-
-def _share(scorer: DomainScorer, rows: Rows, wanted: set[str], of: str | None = None) -> float:
-    """Share of the rows (of those labelled ``of``) that a wanted topic wins."""
-    wins = [
-        scorer.score(embedding, posterior).winner in wanted
-        for label, embedding, posterior in zip(rows.labels, rows.embeddings, rows.posteriors, strict=True)
-        if of is None or label == of
-    ]
-    return float(np.mean(wins))
 
 
 def _centred(embeddings: Array, mean: Array, axis: Array) -> Array:

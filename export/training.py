@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 
 from export import quality
 from export.encoder import Vectors, read_rows
-from export.head import Head, Layer, rounded
+from export.head import HeadWeights, Layer, rounded
 from export.quality import Drift
 
 METHODS = {
@@ -91,7 +91,7 @@ class Data:
         texts = tuple(text for text, keep in zip(self.texts, kept, strict=True) if keep)
         return Data(self.files, self.labels, texts, self.truth[kept], self.origin[kept])
 
-    def described(self) -> list[dict[str, Any]]:
+    def facts(self) -> list[dict[str, Any]]:
         return [
             {
                 "file": file.path.name,
@@ -104,7 +104,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Settings:
+class HeadSettings:
     method: Literal["linear", "mlp"]
     features: tuple[str, ...]
     inverse_penalty: float
@@ -119,10 +119,10 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """A head, and what it is worth on rows that had no part in what they are scored by."""
 
-    head: Head
+    head: HeadWeights
     rows: Data
     logits: Floats
     """[rows, labels] before temperature"""
@@ -137,16 +137,17 @@ class Outcome:
 def train(
     name: str,
     data: Data,
-    settings: Settings,
+    settings: HeadSettings,
     features: Callable[[Sequence[str]], Vectors],
     delta: dict[str, Any],
     progress: Callable[[str], None],
-) -> Outcome:
+) -> TrainingResult:
     """Train a head on frozen features, then temperature and offsets on held-back logits.
 
     These come from cross-validation (each row scored by a model that has not seen it), so that every row
     also trains the final model. features: texts to unit-length, concatenated features [texts, width]. delta: of the
-    trunk that made them, as `Head.training` keeps it; it has seen nine tenths of the rows, so the others alone count.
+    trunk that made them, as `HeadWeights.training` keeps it; it has seen nine tenths of the rows, so the others alone
+    count.
 
     Raises ValueError when a label is missing from the folds.
     """
@@ -163,7 +164,7 @@ def train(
     splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
     for seen, unseen in splitter.split(x, data.origin * len(data.labels) + y):
         layers = _fit(x[seen], y[seen], weights[seen], settings, len(data.labels))
-        logits[unseen] = Head(name, data.labels, settings.features, layers, 1.0, {}).logits(x[unseen])
+        logits[unseen] = HeadWeights(name, data.labels, settings.features, layers, 1.0, {}).logits(x[unseen])
 
     progress(f"training on all {len(x)} rows")
     layers = tuple(map(rounded, _fit(x, y, weights, settings, len(data.labels))))
@@ -173,43 +174,45 @@ def train(
     facts |= {"seed": settings.seed, "flavour": settings.flavour, "scikit_learn": sklearn.__version__}
     if delta:
         facts["delta"] = delta
-    head = Head(name, data.labels, settings.features, layers, 1.0, {})
+    head = HeadWeights(name, data.labels, settings.features, layers, 1.0, {})
     unseen = data.held_back if delta else np.ones(len(x), np.bool_)
-    return finished(head, settings.method, facts, data.described(), data.of(unseen), logits[unseen])
+    return calibrate(head, settings.method, facts, data.facts(), data.of(unseen), logits[unseen])
 
 
-def finished(
-    head: Head,
+def calibrate(
+    head: HeadWeights,
     method: str,
     facts: dict[str, Any],
-    described: list[dict[str, Any]],
+    data: list[dict[str, Any]],
     rows: Data,
-    logits: Floats,
+    logits: Floats | Vectors,
     drift: Drift | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """``head`` with its temperature and each label's offset in the last layer, and how it was made.
 
-    described: the data, as `Data.described` has it. rows: those that had no part in what gave their logits.
+    data: its files, as `Data.facts` has them. rows: those that had no part in what gave their logits.
     """
     temperature, offsets = quality.fit_calibration(logits, rows.truth, rows.weights)
     # What the layers say is divided by the temperature afterwards.
     offsets = (offsets * temperature).astype(np.float32)
-    logits, last = logits + offsets, head.layers[-1]
+    calibrated, last = np.asarray(logits + offsets, np.float64), head.layers[-1]
     layers = (*head.layers[:-1], rounded(Layer(last.weight, last.bias + offsets)))
-    probabilities = quality.softmax(logits / temperature)
-    for index, entry in enumerate(described):
+    probabilities = quality.softmax(calibrated / temperature)
+    for index, entry in enumerate(data):
         part = rows.origin == index
         hit = probabilities[part].argmax(axis=1) == rows.truth[part]
         entry["held_back_accuracy"] = round(float(hit.mean()), 4) if part.any() else None
-    training = {"data": described, "method": METHODS[method], **facts}
-    return Outcome(replace(head, layers=layers, temperature=temperature, training=training), rows, logits, drift)
+    training = {"data": data, "method": METHODS[method], **facts}
+    return TrainingResult(
+        replace(head, layers=layers, temperature=temperature, training=training), rows, calibrated, drift
+    )
 
 
-def told(outcome: Outcome) -> str:
+def summary(result: TrainingResult) -> str:
     """What held-back rows say of a head, for a terminal."""
-    rows, head = outcome.rows, outcome.head
-    probabilities = outcome.probabilities
-    raw = quality.softmax(outcome.logits)
+    rows, head = result.rows, result.head
+    probabilities = result.probabilities
+    raw = quality.softmax(result.logits)
     lines = []
     for index, file in enumerate(rows.files):
         part = rows.origin == index
@@ -227,8 +230,8 @@ def told(outcome: Outcome) -> str:
     lines.append("\nprobability from  rows left  accuracy there")
     for point in quality.operating_curve(probabilities, rows.truth):
         lines.append(f"{point.threshold:16.2f}  {point.coverage:9.1%}  {_share(point.accuracy):>14}")
-    if outcome.drift is not None:
-        drift = outcome.drift
+    if result.drift is not None:
+        drift = result.drift
         lines.append(f"\nembedding before and after: cosine {drift.mean:.4f} on average, {drift.least:.4f} at least")
     return "\n".join(lines)
 
@@ -251,7 +254,7 @@ def fit_linear(x: Vectors, y: Indices, weights: Floats, inverse_penalty: float, 
     return _both(Layer(model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)))
 
 
-def _fit(x: Vectors, y: Indices, weights: Floats, settings: Settings, labels: int) -> tuple[Layer, ...]:
+def _fit(x: Vectors, y: Indices, weights: Floats, settings: HeadSettings, labels: int) -> tuple[Layer, ...]:
     if settings.method == "linear":
         return (fit_linear(x, y, weights, settings.inverse_penalty, labels, settings.seed),)
     # The regression's penalty: scikit-learn divides this one by the rows of a batch, and C multiplies a sum over rows.

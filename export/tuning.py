@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from export import network
-from export.delta import PLACES, Delta, LayerSlot
+from export.delta import PLACES, Delta, LayerSlot, Matrix
 from export.head import Layer, rounded
 from export.quality import Drift
 from export.training import Data, fit_linear
@@ -41,7 +42,7 @@ EVERY = 25
 
 
 @dataclass(frozen=True)
-class Settings:
+class DeltaSettings:
     features: tuple[str, ...]
     pooling: str
     """Of the embedding: `mean` or `cls`."""
@@ -61,7 +62,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class DeltaResult:
     delta: Delta
     layer: Layer
     drift: Drift
@@ -69,8 +70,8 @@ class Tuned:
 
 
 def train(
-    data: Data, settings: Settings, directory: Path, weights_sha256: str, progress: Callable[[str], None]
-) -> Tuned:
+    data: Data, settings: DeltaSettings, directory: Path, weights_sha256: str, progress: Callable[[str], None]
+) -> DeltaResult:
     """Train on the rows that are not held back (`Data.held_back`); no other is looked at until the end.
 
     directory: of the published trunk, with `config.json`, `model.safetensors` and `tokenizer.json`.
@@ -84,7 +85,7 @@ def train(
     seen, unseen = data.of(~held_back), data.of(held_back)
     if not len(unseen.texts):
         raise ValueError("none of the rows is held back for the temperature; give more than a handful")
-    trunk = _Trunk(directory, settings)
+    trunk = _TunableTrunk(directory, settings)
 
     progress(f"{len(seen.texts)} rows to train on, {len(unseen.texts)} held back; encoding them as published")
     published, features = trunk.encode(seen.texts)
@@ -106,12 +107,12 @@ def train(
     drift = Drift.of(before.numpy(), after.numpy()) if not settings.fork else Drift(1.0, 1.0)
     with torch.no_grad():
         layer = rounded(Layer(head.weight.T.cpu().numpy().copy(), head.bias.cpu().numpy().copy()))
-    facts = {"data": data.described(), **described(settings, drift)}
-    delta = Delta(weights_sha256, settings.rank, settings.fork, trunk.matrices(), data.labels, facts)
-    return Tuned(delta, layer, drift)
+    training = {"data": data.facts(), **facts(settings, drift)}
+    delta = Delta(weights_sha256, settings.rank, settings.fork, trunk.matrices(), data.labels, training)
+    return DeltaResult(delta, layer, drift)
 
 
-def described(settings: Settings, drift: Drift) -> dict[str, Any]:
+def facts(settings: DeltaSettings, drift: Drift) -> dict[str, Any]:
     """Settings, versions and what became of the embedding, for the files."""
     given = {name: value for name, value in asdict(settings).items() if name not in ("features", "pooling")}
     if settings.fork:
@@ -124,11 +125,11 @@ def described(settings: Settings, drift: Drift) -> dict[str, Any]:
 
 
 def _descend(
-    trunk: _Trunk,
+    trunk: _TunableTrunk,
     head: nn.Linear,
     data: Data,
     published: Tensor,
-    settings: Settings,
+    settings: DeltaSettings,
     generator: np.random.Generator,
     progress: Callable[[str], None],
 ) -> None:
@@ -184,7 +185,7 @@ def _descend(
                 sums[:] = 0
 
 
-def _batches(lengths: Sequence[int], generator: np.random.Generator) -> Iterator[np.ndarray]:
+def _batches(lengths: Sequence[int], generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Every row once, neighbours in length together, in random order."""
     order = generator.permutation(len(lengths))
     batches = []
@@ -216,10 +217,10 @@ class LowRank(nn.Module):
         return self.dense(x) + (kept @ self.a.T) @ self.b.T
 
 
-class _Trunk(nn.Module):
+class _TunableTrunk(nn.Module):
     """The encoder that is tuned: texts to embeddings and features, both of unit length."""
 
-    def __init__(self, directory: Path, settings: Settings) -> None:
+    def __init__(self, directory: Path, settings: DeltaSettings) -> None:
         super().__init__()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # Plain attention gives gradients everywhere. The trunk's own dropout stays off.
@@ -288,7 +289,7 @@ class _Trunk(nn.Module):
                 if parameter.requires_grad:
                     parameter.copy_(parameter.half().float())
 
-    def matrices(self) -> dict[LayerSlot, tuple[np.ndarray, np.ndarray]]:
+    def matrices(self) -> dict[LayerSlot, tuple[Matrix, Matrix]]:
         return {
             place: (changed.a.detach().cpu().numpy(), changed.b.detach().cpu().numpy())
             for place, changed in self.changed.items()

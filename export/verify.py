@@ -6,6 +6,7 @@ against PyTorch in single precision (`parity`), and the answers of a live Triton
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,21 +14,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from export import bundle as bundles
 from export import engine, repository
 from export.checksums import sha256
 from export.consistency import check_current, check_files
+from export.exporter import Exporter, ExportError, Platform
 from export.finding import Finding
 from export.live import check_triton, started
-from export.manifest import Model
+from export.manifest import ModelSpec
 from export.parity import Parity, Probe, Reference, check_graph
-from export.pipeline import ExportError, Pipeline, Platform
 from triton_router.inference import load_bundle
 
 RESULTS = "verify.json"
 
 
 @dataclass
-class Results:
+class VerifyResults:
     """What was checked and measured; written as JSON for the report."""
 
     versions: dict[str, str] = field(default_factory=dict)
@@ -42,91 +44,116 @@ class Results:
     """What is wrong, in words."""
 
 
-def run(
-    pipeline: Pipeline,
+PLATFORMS: dict[str, tuple[Platform, ...]] = {"cpu": ("cpu",), "gpu": ("gpu",), "both": ("cpu", "gpu")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    bundles.add_arguments(parser)
+    parser.add_argument("--for", dest="platforms", choices=tuple(PLATFORMS), default="cpu", help="whose flavours")
+    parser.add_argument("--no-reference", action="store_true", help="without PyTorch: files and configurations only")
+    parser.add_argument(
+        "--triton", help="host:port of a running Triton (gRPC); default: one is started for the check; `none`: no check"
+    )
+    parser.add_argument("--model-config-name", default="cpu", help="configuration of the Triton that is started")
+    parser.add_argument("--rtx", action="store_true", help="also compile the GPU graphs with TensorRT for RTX")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    verify(
+        bundles.exporter(arguments),
+        PLATFORMS[arguments.platforms],
+        reference=not arguments.no_reference,
+        triton=arguments.triton,
+        config_name=arguments.model_config_name,
+        rtx=arguments.rtx,
+    )
+
+
+def verify(
+    exporter: Exporter,
     platforms: Sequence[Platform],
     *,
     reference: bool,
     triton: str | None,
     config_name: str,
     rtx: bool,
-) -> Results:
+) -> VerifyResults:
     """All checks of a bundle, results beside the build's other files.
 
     Raises ExportError listing every finding.
     """
     from importlib.metadata import PackageNotFoundError, version
 
-    root = pipeline.places.repository
-    results = Results()
+    root = exporter.paths.repository
+    results = VerifyResults()
     for package in ("torch", "transformers", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "nvidia-pytriton"):
         try:
             results.versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    findings = check_files(root, pipeline.models, platforms)
-    pipeline.progress(f"verify: files and configurations, {len(findings)} findings")
+    findings = check_files(root, exporter.models, platforms)
+    exporter.progress(f"verify: files and configurations, {len(findings)} findings")
     if not findings:
         bundle, _ = load_bundle(root / "bundle.json")
         results.bundle = bundle.checksum
-        findings += check_current(pipeline, bundle, platforms)
+        findings += check_current(exporter, bundle, platforms)
         if "gpu" in platforms:
             results.plans = [
                 json.loads(path.read_text())
-                for model in pipeline.models
+                for model in exporter.models
                 for path in sorted((root / model.name / "1").glob("model_sm*.json"))
             ]
     judges: dict[str, Reference] = {}
-    for model in pipeline.models:
-        results.models.append(_described(pipeline, model))
-        probe = Probe(pipeline, model)
+    for model in exporter.models:
+        results.models.append(_described(exporter, model))
+        probe = Probe(exporter, model)
         if reference:
-            judges[model.name] = Reference(pipeline, probe)
+            judges[model.name] = Reference(exporter, probe)
         for flavour in _flavours(model, platforms, reference=reference):
             if flavour == "bf16":
                 results.notes.append(f"{model.name}: ONNX Runtime has no bf16 on CPU; parity was not measured")
                 continue
-            parity, found = check_graph(probe, flavour, pipeline.flavour(model, flavour), judges.get(model.name))
+            parity, found = check_graph(probe, flavour, exporter.flavour(model, flavour), judges.get(model.name))
             results.parity.append(parity)
             findings += found
-            pipeline.progress(f"verify: {model.name}, {flavour}: {_told(parity)}")
+            exporter.progress(f"verify: {model.name}, {flavour}: {_summary(parity)}")
     if not reference:
         results.notes.append("Parity with PyTorch was not measured in this run.")
     if rtx:
         try:
-            paths = engine.requests(root, [model.name for model in pipeline.models])
-            results.rtx = engine.compile_all(paths, engine.RTX_TARGET, pipeline.progress)
+            paths = engine.requests(root, [model.name for model in exporter.models])
+            results.rtx = engine.compile_all(paths, engine.RTX_TARGET, exporter.progress)
         except engine.EngineError as error:
             findings.append(Finding("", str(error)))
     if triton != "none" and not findings:
-        with _server(root, pipeline.places.build, triton, config_name, pipeline.progress) as address:
-            for model in pipeline.models:
+        with _server(root, exporter.paths.build, triton, config_name, exporter.progress) as address:
+            for model in exporter.models:
                 measured, found = check_triton(address, root, model, judges.get(model.name))
                 results.triton.append(measured)
                 findings += found
-                pipeline.progress(f"verify: {model.name} on Triton: {json.dumps(measured)}")
+                exporter.progress(f"verify: {model.name} on Triton: {json.dumps(measured)}")
     results.findings = [str(finding) for finding in findings]
-    target = pipeline.places.build / RESULTS
+    target = exporter.paths.build / RESULTS
     target.write_text(json.dumps(asdict(results), indent=1) + "\n")
     if findings:
         raise ExportError("verify found:\n" + "\n".join(f"  {finding}" for finding in results.findings))
-    pipeline.progress(f"verify: all well, {target}")
+    exporter.progress(f"verify: all well, {target}")
     return results
 
 
-def _flavours(model: Model, platforms: Sequence[Platform], *, reference: bool) -> list[str]:
+def _flavours(model: ModelSpec, platforms: Sequence[Platform], *, reference: bool) -> list[str]:
     found = ["fp32"] if reference else []
     found += [getattr(model.precision, platform) for platform in platforms]
     return list(dict.fromkeys(found))
 
 
-def _described(pipeline: Pipeline, model: Model) -> dict[str, Any]:
+def _described(exporter: Exporter, model: ModelSpec) -> dict[str, Any]:
     graphs = {}
     for name in (repository.CPU_GRAPH, repository.GPU_GRAPH):
-        path = pipeline.places.repository / model.name / "1" / name
+        path = exporter.paths.repository / model.name / "1" / name
         if path.is_file():
             graphs[name] = {"sha256": sha256(path), "mib": path.stat().st_size >> 20}
-    trunk = pipeline.trunk(model)
+    trunk = exporter.trunk(model)
     return {
         "name": model.name,
         "source": model.source.spec,
@@ -134,7 +161,7 @@ def _described(pipeline: Pipeline, model: Model) -> dict[str, Any]:
         "task": model.task,
         "outputs": {output.name: output.width for output in trunk.outputs},
         "weights_sha256": trunk.weights_sha256,
-        "delta": pipeline.delta(model),
+        "delta": exporter.delta(model),
         "tokenizer_sha256": trunk.tokenizer.sha256,
         "precision": model.precision.model_dump(),
         "buckets": list(model.buckets),
@@ -142,7 +169,7 @@ def _described(pipeline: Pipeline, model: Model) -> dict[str, Any]:
     }
 
 
-def _told(parity: Parity) -> str:
+def _summary(parity: Parity) -> str:
     if not parity.difference:
         return f"{parity.rows} rows, not compared with PyTorch"
     largest = max(parity.difference.values(), default=0.0)

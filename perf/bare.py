@@ -10,7 +10,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from perf.load import Samples
-from perf.site import REPOSITORY
+from perf.testbed import REPOSITORY
 from triton_router.inference import load_bundle
 from triton_router.inference.windows import Windows
 

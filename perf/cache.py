@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -18,7 +19,7 @@ from tritonclient.grpc import InferenceServerClient
 from perf.bare import BareTriton
 from perf.load import Samples, at, chat_bodies, closed_loop
 from perf.prompts import PROMPTS
-from perf.site import Site, command, machine, resident
+from perf.testbed import Testbed, command, machine, resident
 from triton_router.cache.entry import Entry
 from triton_router.cache.memory import MemoryStore
 
@@ -39,19 +40,29 @@ CACHED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def run(requests: int, rounds: int, entries: int, out: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=220, help="per rung and round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--entries", type=int, default=100_000)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(arguments.requests, arguments.rounds, arguments.entries, arguments.out)
+
+
+def measure(requests: int, rounds: int, entries: int, out: Path) -> None:
     """Measure hits and misses through the whole system, then a store of ``entries`` by itself."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Site(Path(directory), stack)
+        testbed = Testbed(Path(directory), stack)
         uncached = json.loads(json.dumps(CACHED))
         del uncached["global"]
         ports = {
-            ALONE: site.gateway("alone", CACHED, processor="nobody"),
-            "no cache": site.gateway("uncached", uncached),
-            "cache": site.gateway("cached", CACHED),
+            ALONE: testbed.gateway("alone", CACHED, processor="nobody"),
+            "no cache": testbed.gateway("uncached", uncached),
+            "cache": testbed.gateway("cached", CACHED),
         }
-        site.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
-        rows = asyncio.run(_through_envoy(site, ports, requests, rounds))
+        testbed.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
+        rows = asyncio.run(_through_envoy(testbed, ports, requests, rounds))
     store = asyncio.run(_store(entries))
     document = {"machine": machine(), "command": command(), "hits": rows, "store": store}
     out.mkdir(parents=True, exist_ok=True)
@@ -59,7 +70,7 @@ def run(requests: int, rounds: int, entries: int, out: Path) -> None:
     print(table(document))
 
 
-async def _through_envoy(site: Site, ports: dict[str, int], requests: int, rounds: int) -> list[dict[str, Any]]:
+async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int, rounds: int) -> list[dict[str, Any]]:
     bodies = chat_bodies(PROMPTS, "MoM")
     # Other words that say nothing, so that the guard lets them pass: alike, and not the same.
     alike = chat_bodies([f"Please, {prompt}" for prompt in PROMPTS], "MoM")
@@ -74,8 +85,8 @@ async def _through_envoy(site: Site, ports: dict[str, int], requests: int, round
     }
     for port in ports.values():
         await closed_loop(port, bodies, 1, len(bodies) * 2)
-    bare = await BareTriton.connect(site.triton_port, PROMPTS)
-    triton = InferenceServerClient(f"127.0.0.1:{site.triton_port}")
+    bare = await BareTriton.connect(testbed.triton_port, PROMPTS)
+    triton = InferenceServerClient(f"127.0.0.1:{testbed.triton_port}")
     collected = {name: Samples() for name in rungs}
     calls = dict.fromkeys(rungs, 0)
     for number in range(rounds):

@@ -6,6 +6,7 @@ its cosine reaches the threshold and, with the guard, `triton_router.cache.guard
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.encoder import Encoder
+from export.encoder import OnnxEncoder
 from triton_router.cache.guard import difference
 from triton_router.config.services import CacheSettings
 
@@ -28,7 +29,7 @@ THRESHOLDS = (0.75, 0.80, 0.85, 0.92, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class QuestionPair:
     """Two questions. ``hard``: they are not the same although most words are; ``same`` is the label."""
 
     earlier: str
@@ -38,10 +39,10 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class PairVerdict:
     """A pair with its cosine and what the guard says; ``seconds`` is how long that took."""
 
-    pair: Pair
+    pair: QuestionPair
     cosine: float
     difference: str | None
     seconds: float
@@ -52,7 +53,7 @@ class Embedder:
 
     def __init__(self, repository: Path) -> None:
         """Raises FileNotFoundError where no model was exported."""
-        self._encoder = Encoder.served(repository)
+        self._encoder = OnnxEncoder.served(repository)
         assert self._encoder.trunk.embedding is not None
         self._output = self._encoder.trunk.embedding.output
 
@@ -62,47 +63,56 @@ class Embedder:
         return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
-def read_pairs(path: Path) -> list[Pair]:
+def read_pairs(path: Path) -> list[QuestionPair]:
     """Raises ValueError, with the line's number, for a line that is no pair."""
     pairs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
         try:
             row = json.loads(line)
-            pairs.append(Pair(row["a"], row["b"], bool(row["label"]), "high-overlap" in row.get("source", "")))
+            pairs.append(QuestionPair(row["a"], row["b"], bool(row["label"]), "high-overlap" in row.get("source", "")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}:{number}: {error!r}") from error
     return pairs
 
 
-def judge(pairs: Sequence[Pair], embed: Embedder) -> list[Judged]:
+def judge(pairs: Sequence[QuestionPair], embed: Embedder) -> list[PairVerdict]:
     cosines = [float(embed(pair.earlier) @ embed(pair.now)) for pair in pairs]
-    judged = []
+    verdicts = []
     for pair, cosine in zip(pairs, cosines, strict=True):
         # Read once before, as words are that a service meets all the time.
         found = difference(pair.earlier, pair.now)
         started = time.process_time()
         difference(pair.earlier, pair.now)
-        judged.append(Judged(pair, cosine, found, time.process_time() - started))
-    return judged
+        verdicts.append(PairVerdict(pair, cosine, found, time.process_time() - started))
+    return verdicts
 
 
-def run(path: Path, out: Path, picture: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", type=Path, required=True, help="JSON lines of `a`, `b`, `label`, `source`")
+    parser.add_argument("--picture", type=Path, default=Path("docs/assets/cache-quality.png"), help="the curve")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(arguments.pairs, arguments.out, arguments.picture)
+
+
+def measure(path: Path, out: Path, picture: Path) -> None:
     """Measure, print the tables, write `cache-quality.json` and `.md` to ``out``, draw the curve as ``picture``."""
-    judged = judge(read_pairs(path), Embedder(REPOSITORY))
+    verdicts = judge(read_pairs(path), Embedder(REPOSITORY))
     default = CacheSettings().similarity_threshold
-    document = summary(judged, sorted({*THRESHOLDS, default}), default)
+    document = summary(verdicts, sorted({*THRESHOLDS, default}), default)
     text = table(document, f"python -m perf {' '.join(sys.argv[1:])}")
     out.mkdir(parents=True, exist_ok=True)
     (out / "cache-quality.json").write_text(json.dumps(document, indent=1))
     (out / "cache-quality.md").write_text(text)
-    draw(judged, default, picture)
+    draw(verdicts, default, picture)
     print(text)
 
 
-def summary(judged: Sequence[Judged], thresholds: Sequence[float], default: float) -> dict[str, Any]:
+def summary(verdicts: Sequence[PairVerdict], thresholds: Sequence[float], default: float) -> dict[str, Any]:
     """Counts by threshold; shares are of all duplicates, of all others, and of the hard ones among these."""
-    same = [one for one in judged if one.pair.same]
-    others = [one for one in judged if not one.pair.same]
+    same = [one for one in verdicts if one.pair.same]
+    others = [one for one in verdicts if not one.pair.same]
     hard = [one for one in others if one.pair.hard]
     rows = []
     for threshold in thresholds:
@@ -115,7 +125,7 @@ def summary(judged: Sequence[Judged], thresholds: Sequence[float], default: floa
                     "wrong_hard_share": wrong_hard / max(len(hard), 1),
                 }
             )  # fmt: skip
-    near = [one for one in judged if one.cosine >= default]
+    near = [one for one in verdicts if one.cosine >= default]
     return {
         "duplicates": len(same), "others": len(others), "hard": len(hard), "default": default, "rows": rows,
         "refused": {
@@ -123,13 +133,13 @@ def summary(judged: Sequence[Judged], thresholds: Sequence[float], default: floa
             for name, label in (("duplicates", True), ("others", False))
         },
         "guard_us": {
-            "p50": float(np.percentile([one.seconds for one in judged], 50)) * 1e6,
-            "p99": float(np.percentile([one.seconds for one in judged], 99)) * 1e6,
+            "p50": float(np.percentile([one.seconds for one in verdicts], 50)) * 1e6,
+            "p99": float(np.percentile([one.seconds for one in verdicts], 99)) * 1e6,
         },
     }  # fmt: skip
 
 
-def _hits(group: Sequence[Judged], threshold: float, guarded: bool) -> int:
+def _hits(group: Sequence[PairVerdict], threshold: float, guarded: bool) -> int:
     return sum(one.cosine >= threshold and not (guarded and one.difference) for one in group)
 
 
@@ -165,7 +175,7 @@ def table(document: dict[str, Any], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(judged: Sequence[Judged], default: float, picture: Path) -> None:
+def draw(verdicts: Sequence[PairVerdict], default: float, picture: Path) -> None:
     """Shares of hits by threshold, with and without the guard. Needs matplotlib (extra `train`)."""
     import matplotlib
 
@@ -173,9 +183,9 @@ def draw(judged: Sequence[Judged], default: float, picture: Path) -> None:
     from matplotlib import pyplot
 
     groups = {
-        "duplicates": [one for one in judged if one.pair.same],
-        "others": [one for one in judged if not one.pair.same],
-        "hard others": [one for one in judged if one.pair.hard and not one.pair.same],
+        "duplicates": [one for one in verdicts if one.pair.same],
+        "others": [one for one in verdicts if not one.pair.same],
+        "hard others": [one for one in verdicts if one.pair.hard and not one.pair.same],
     }
     grid = np.linspace(0.6, 1.0, 161)
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), sharex=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,22 @@ PLACES = {
 }
 
 
-def run(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--documents", type=Path, default=Path("docs"))
+    parser.add_argument("--requests", type=int, default=400, help="per figure and round of the ladder")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60, help="of each part of the overload")
+    parser.add_argument("--environment", type=Path, default=peers.ENVIRONMENT, help="with LiteLLM and semantic-router")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(
+        arguments.out, arguments.documents, requests=arguments.requests, rounds=arguments.rounds,
+        seconds=arguments.seconds, environment=arguments.environment,
+    )  # fmt: skip
+
+
+def measure(
     out: Path, documents: Path, *, requests: int, rounds: int, seconds: float, environment: Path = peers.ENVIRONMENT
 ) -> None:
     """Measure, then replace what stands between ``<!-- perf:NAME -->`` and ``<!-- /perf:NAME -->``.
@@ -27,10 +43,10 @@ def run(
     """
     pictures = documents / "assets"
     measurements: dict[str, Callable[[], object]] = {
-        "ladder": lambda: ladder.run(requests, rounds, out, pictures=pictures),
-        "peers": lambda: peers.run(requests // 4, rounds, out, pictures=pictures, environment=environment),
-        "overload": lambda: overload.run(seconds, 5 * requests, out, pictures=pictures),
-        "scale": lambda: scale.run(5 * requests // 2, out),
+        "ladder": lambda: ladder.measure(requests, rounds, out, pictures=pictures),
+        "peers": lambda: peers.measure(requests // 4, rounds, out, pictures=pictures, environment=environment),
+        "overload": lambda: overload.measure(seconds, 5 * requests, out, pictures=pictures),
+        "scale": lambda: scale.measure(5 * requests // 2, out),
     }
     for name, measure in measurements.items():
         measure()

@@ -7,6 +7,7 @@ margin in two tries.
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from collections.abc import Mapping
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from perf.bare import BareTriton
-from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, Ladder, part
+from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, LadderTestbed, part
 from perf.load import chat_bodies, closed_loop, run_precisely
 from perf.prompts import PROMPTS
 from perf.rounds import Rung, interleaved
-from perf.site import command, machine
+from perf.testbed import command, machine
 
 BASELINE = Path(__file__).with_name("baseline.json")
 REQUESTS, ROUNDS = 12, 9
@@ -27,16 +28,24 @@ REQUESTS, ROUNDS = 12, 9
 MARGINS = (2.0, 1.5)
 
 
-def run(out: Path, *, write: bool = False) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--write", action="store_true", help="make the baseline anew")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return measure(arguments.out, write=arguments.write)
+
+
+def measure(out: Path, *, write: bool = False) -> int:
     """Exit status: 0 where all ratios keep to the baseline, at the second try at latest. ``write`` makes it anew."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Ladder(Path(directory), stack, only=(ALONE, NOTHING, KEYWORDS, DOMAIN, HIT))
-        measured = run_precisely(_measure(site))
+        testbed = LadderTestbed(Path(directory), stack, only=(ALONE, NOTHING, KEYWORDS, DOMAIN, HIT))
+        measured = run_precisely(_measure(testbed))
         baseline = {} if write else json.loads(BASELINE.read_text())
         failures = _failures(measured, baseline)
         if failures:
             print("once more, as something may have been in the way: " + "; ".join(failures), flush=True)
-            again = run_precisely(_measure(site))
+            again = run_precisely(_measure(testbed))
             lower = {name: min(value, again["ratios"][name]) for name, value in measured["ratios"].items()}
             measured = {**again, "ratios": lower}
             failures = _failures(measured, baseline)
@@ -54,18 +63,18 @@ def run(out: Path, *, write: bool = False) -> int:
     return 1 if failures else 0
 
 
-async def _measure(site: Ladder) -> dict[str, Any]:
-    bare = await BareTriton.connect(site.triton_port, PROMPTS)
-    bodies = {rung: chat_bodies(PROMPTS, site.model(rung)) for rung in site.ports}
-    for rung, port in site.ports.items():
+async def _measure(testbed: LadderTestbed) -> dict[str, Any]:
+    bare = await BareTriton.connect(testbed.triton_port, PROMPTS)
+    bodies = {rung: chat_bodies(PROMPTS, testbed.model(rung)) for rung in testbed.ports}
+    for rung, port in testbed.ports.items():
         await closed_loop(port, bodies[rung], 1, len(PROMPTS) * 2)
     await bare.closed_loop(1, len(PROMPTS))
 
     def closed(rung: str) -> Rung:
-        return Rung(lambda _: closed_loop(site.ports[rung], bodies[rung], 1, REQUESTS), part(rung))
+        return Rung(lambda _: closed_loop(testbed.ports[rung], bodies[rung], 1, REQUESTS), part(rung))
 
-    rungs = {**{rung: closed(rung) for rung in site.ports}, BARE: Rung(lambda _: bare.closed_loop(1, REQUESTS))}
-    rows = {name: series.summary() for name, series in (await interleaved(site, rungs, ROUNDS)).items()}
+    rungs = {**{rung: closed(rung) for rung in testbed.ports}, BARE: Rung(lambda _: bare.closed_loop(1, REQUESTS))}
+    rows = {name: series.summary() for name, series in (await interleaved(testbed, rungs, ROUNDS)).items()}
     await bare.close()
     failed = {name: row["errors"] for name, row in rows.items() if row["errors"]}
     return {"rungs": rows, "errors": failed, "ratios": ratios(rows)}

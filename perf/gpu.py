@@ -8,6 +8,7 @@ share of the time that was given; what did not fit is named, never guessed.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import importlib.util
 import json
@@ -36,7 +37,7 @@ LABELS = {"domain": 14, "jailbreak": 2, "fact_check": 2, "user_feedback": 4}
 
 
 @dataclass
-class Report:
+class GpuReport:
     """What was found and measured; ``backend`` stands beside every figure."""
 
     host: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +63,23 @@ SETUPS = (
 )
 
 
-def run(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, help="for weights and graphs; default: `work` in the output's folder")
+    parser.add_argument("--seconds", type=float, default=540, help="what has not begun by then is left out")
+    parser.add_argument("--trunks", type=int, default=4, choices=range(1, 6), help="most models asked at once")
+    parser.add_argument("--length", type=int, default=512, help="tokens of the load")
+    parser.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled")
+    parser.add_argument("--tiny", action="store_true", help="small networks, to try the run itself")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return measure(
+        arguments.out, seconds=arguments.seconds, compiled=not arguments.no_compile, tiny=arguments.tiny,
+        trunks=arguments.trunks, length=arguments.length, work=arguments.work,
+    )  # fmt: skip
+
+
+def measure(
     out: Path, *, seconds: float = 540, compiled: bool = True, tiny: bool = False, trunks: int = 4,
     length: int = 512, work: Path | None = None,
 ) -> int:  # fmt: skip
@@ -76,7 +93,7 @@ def run(
     deadline = perf_counter() + seconds
     out.mkdir(parents=True, exist_ok=True)
     work = work or out / "work"
-    report = Report(host=_host())
+    report = GpuReport(host=_host())
     report.notes.append("Random weights: latency and throughput mean something, answers do not.")
     if tiny:
         report.notes.append("Small networks, to try the run itself: no figure here means anything.")
@@ -105,13 +122,13 @@ def run(
 # --- stages --------------------------------------------------------------------------------------------------------
 
 
-def _export(report: Report, state: dict[str, Any], deadline: float) -> str:
+def _export(report: GpuReport, state: dict[str, Any], deadline: float) -> str:
     """Random models, their graphs, PyTorch's programs and the repository."""
     from export import manifest, sample
-    from export.pipeline import Pipeline, Places
+    from export.exporter import Exporter, Paths
 
     work: Path = state["work"]
-    shape = {} if state["tiny"] else sample.BASE
+    shape: dict[str, Any] = {} if state["tiny"] else dict(sample.BASE)
     buckets = [bucket for bucket in BUCKETS if not state["tiny"] or bucket <= 64]
     common = {
         "buckets": buckets, "max_tokens": max(buckets), "max_batch": max(GRAPH_BATCHES),
@@ -139,19 +156,19 @@ def _export(report: Report, state: dict[str, Any], deadline: float) -> str:
         "models": [m | common for m in models],
     }
     bundle = manifest.Manifest.model_validate(document).bundle("default")
-    pipeline = Pipeline(Places(work / "repository", work / "build"), bundle)
-    state["pipeline"] = pipeline
-    pipeline.graphs("torch")
-    pipeline.write_repository()
+    exporter = Exporter(Paths(work / "repository", work / "build"), bundle)
+    state["exporter"] = exporter
+    exporter.graphs("torch")
+    exporter.write_repository()
     return f"{len(models)} models"
 
 
-def _in_process(report: Report, state: dict[str, Any], deadline: float) -> str:
+def _in_process(report: GpuReport, state: dict[str, Any], deadline: float) -> str:
     """The trunk with all heads without Triton: what the network costs, and what batching gives."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    program = torch.export.load(state["pipeline"].places.repository / "trunk" / "1" / "model.pt2")
+    program = torch.export.load(state["exporter"].paths.repository / "trunk" / "1" / "model.pt2")
     if device.type == "cuda":
         from torch.export.passes import move_to_device_pass
 
@@ -160,7 +177,7 @@ def _in_process(report: Report, state: dict[str, Any], deadline: float) -> str:
     forwards = [("PyTorch, in process", plain)]
     if state["compiled"] and device.type == "cuda":
         forwards.append(("PyTorch compiled, in process", torch.compile(plain, dynamic=True)))
-    buckets = state["pipeline"].models[0].buckets
+    buckets = state["exporter"].models[0].buckets
     for backend, forward in forwards:
         for bucket in buckets:
             for batch in GRAPH_BATCHES if bucket == max(buckets) else (1,):
@@ -176,16 +193,16 @@ def _in_process(report: Report, state: dict[str, Any], deadline: float) -> str:
     return f"{len(report.figures)} figures"
 
 
-def _plans(report: Report, state: dict[str, Any], deadline: float) -> str:
+def _plans(report: GpuReport, state: dict[str, Any], deadline: float) -> str:
     """TensorRT plans, where its builder is there."""
     from export import engine
 
     gpu = engine.find_gpu()
     if gpu is None or importlib.util.find_spec("tensorrt") is None:
         return "TensorRT's builder is not here; PyTorch stands in"
-    pipeline = state["pipeline"]
-    pipeline.graphs("gpu")
-    for path in engine.requests(pipeline.places.repository, []):
+    exporter = state["exporter"]
+    exporter.graphs("gpu")
+    for path in engine.requests(exporter.paths.repository, []):
         if perf_counter() > deadline - 120:
             return "stopped: the time was used up"
         engine.build(path, gpu, level=3, workspace_mib=4096, cache=state["work"] / "timing", progress=print)
@@ -193,28 +210,28 @@ def _plans(report: Report, state: dict[str, Any], deadline: float) -> str:
     return "built"
 
 
-def _served_plans(report: Report, state: dict[str, Any], deadline: float) -> str:
+def _served_plans(report: GpuReport, state: dict[str, Any], deadline: float) -> str:
     if not state.get("plans"):
         return "no plans"
     return _served(report, state, deadline, "default", "TensorRT plan through Triton")
 
 
-def _served_stand_in(report: Report, state: dict[str, Any], deadline: float) -> str:
+def _served_stand_in(report: GpuReport, state: dict[str, Any], deadline: float) -> str:
     if state.get("plans"):
         return "not needed: plans were measured"
     return _served(report, state, deadline, "torch", "PyTorch stand-in through Triton (python backend)")
 
 
-def _served(report: Report, state: dict[str, Any], deadline: float, config: str, backend: str) -> str:
+def _served(report: GpuReport, state: dict[str, Any], deadline: float, config: str, backend: str) -> str:
     """All set-ups at every concurrency; the server starts anew for each, so that only its models share the GPU."""
     from export.live import started
 
-    pipeline = state["pipeline"]
-    names = {model.name for model in pipeline.models}
+    exporter = state["exporter"]
+    names = {model.name for model in exporter.models}
     if not _on_gpu():
-        _to_cpu(pipeline.places.repository)
+        _to_cpu(exporter.paths.repository)
     backend += ", CUDA graphs" if _on_gpu() else ", on CPU"
-    length = min(state["length"], max(pipeline.models[0].buckets))
+    length = min(state["length"], max(exporter.models[0].buckets))
     done = 0
     for setup in SETUPS:
         if not set(setup.models) <= names:
@@ -224,10 +241,10 @@ def _served(report: Report, state: dict[str, Any], deadline: float, config: str,
             continue
         seconds = max(20.0, deadline - perf_counter() - 30)
         with started(
-            pipeline.places.repository, state["work"] / "triton", config, models=setup.models, seconds=seconds
+            exporter.paths.repository, state["work"] / "triton", config, models=setup.models, seconds=seconds
         ) as address:
             if done == 0:
-                for bucket in pipeline.models[0].buckets:
+                for bucket in exporter.models[0].buckets:
                     report.figures.append(_load(address, setup, bucket, 1, backend, 1.5))
             for concurrency in CONCURRENCY:
                 report.figures.append(_load(address, setup, length, concurrency, backend, SECONDS_EACH))
@@ -235,18 +252,18 @@ def _served(report: Report, state: dict[str, Any], deadline: float, config: str,
     return f"{done} set-ups"
 
 
-def _verify(report: Report, state: dict[str, Any], deadline: float) -> str:
+def _verify(report: GpuReport, state: dict[str, Any], deadline: float) -> str:
     """Files and configurations of what was served, plans included; parity of a plan with its graph through Triton."""
     from export import consistency, live
 
-    pipeline = state["pipeline"]
+    exporter = state["exporter"]
     platforms: tuple[Any, ...] = ("gpu",) if state.get("plans") else ()
-    findings = consistency.check_files(pipeline.places.repository, pipeline.models, platforms)
+    findings = consistency.check_files(exporter.paths.repository, exporter.models, platforms)
     if state.get("plans") and perf_counter() < deadline - 60:
         with live.started(
-            pipeline.places.repository, state["work"] / "triton", "default", models=["trunk"], seconds=60
+            exporter.paths.repository, state["work"] / "triton", "default", models=["trunk"], seconds=60
         ) as address:
-            report.notes.append(f"largest difference of plan and graph: {_difference(address, pipeline):.2g}")
+            report.notes.append(f"largest difference of plan and graph: {_difference(address, exporter):.2g}")
     report.notes += [f"finding: {finding}" for finding in findings]
     return f"{len(findings)} findings"
 
@@ -367,7 +384,7 @@ def _batches(address: str, model: str) -> tuple[int, int]:
     return int(found.inference_count), int(found.execution_count)
 
 
-def _difference(address: str, pipeline: Any) -> float:
+def _difference(address: str, exporter: Any) -> float:
     """Largest difference of Triton's answers from ONNX Runtime's on CPU, padded rows of unequal lengths."""
     import onnxruntime as ort
     from tritonclient.grpc import InferenceServerClient, InferInput
@@ -377,7 +394,7 @@ def _difference(address: str, pipeline: Any) -> float:
     mask = np.zeros_like(ids)
     for row, length in enumerate((2, 63, 65, 128)):
         mask[row, :length] = 1
-    session = ort.InferenceSession(pipeline.places.repository / "trunk" / "1" / "gpu.onnx")
+    session = ort.InferenceSession(exporter.paths.repository / "trunk" / "1" / "gpu.onnx")
     names = [output.name for output in session.get_outputs()]
     expected = session.run(names, {"input_ids": ids, "attention_mask": mask})
     client = InferenceServerClient(address)
@@ -423,7 +440,7 @@ def _to_cpu(repository: Path) -> None:
         path.write_text(path.read_text().replace("KIND_GPU", "KIND_CPU"))
 
 
-def _write(report: Report, out: Path) -> None:
+def _write(report: GpuReport, out: Path) -> None:
     (out / "gpu.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
     keys = ("backend", "what", "tokens", "load", "rate", "p50", "p99", "batch", "failures")
     lines = ["# GPU run", "", f"`{json.dumps(report.host)}`", "", "Rate in requests (rows) a second, times in ms.", ""]

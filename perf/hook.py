@@ -8,6 +8,7 @@ work on the machine, and LiteLLM's own, is on both sides.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import tempfile
@@ -23,7 +24,7 @@ import yaml
 from perf.load import Samples, at, chat_bodies, closed_loop, run_precisely
 from perf.peers import ENVIRONMENT, start_litellm, versions, wait_until_live
 from perf.rounds import QUANTILES
-from perf.site import FIRST_PORT, ROOT, Site, command, machine
+from perf.testbed import FIRST_PORT, ROOT, Testbed, command, machine
 
 BOUND_MS = 5.0
 PROMPTS = (
@@ -72,7 +73,7 @@ def _quantiles(values: Sequence[float]) -> dict[str, Any]:
 
 
 @dataclass
-class Measured:
+class LoopFigures:
     """Of all rounds: both kinds of stretches, and the loop's lateness in each round, without the hook and with it."""
 
     stretches: dict[str, Stretches] = field(default_factory=lambda: {HOOK: Stretches(), ARITHMETIC: Stretches()})
@@ -82,7 +83,22 @@ class Measured:
     degraded: int = 0
 
 
-def run(requests: int, rounds: int, connections: int, out: Path, *, environment: Path = ENVIRONMENT) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=100, help="that are routed, and that are not, per round")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--connections", type=int, default=20)
+    parser.add_argument("--environment", type=Path, default=ENVIRONMENT, help="virtual environment with LiteLLM")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(
+        arguments.requests, arguments.rounds, arguments.connections, arguments.out, environment=arguments.environment
+    )
+
+
+def measure(
+    requests: int, rounds: int, connections: int, out: Path, *, environment: Path = ENVIRONMENT
+) -> dict[str, Any]:
     """Measure, and write ``hook.json`` and ``hook.md``; ``requests`` are those of each kind and round.
 
     Raises FileNotFoundError without LiteLLM in ``environment``.
@@ -91,21 +107,21 @@ def run(requests: int, rounds: int, connections: int, out: Path, *, environment:
     if not program.is_file():
         raise FileNotFoundError(f"{program} is missing: `make perf-peers` installs it")
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Site(Path(directory), stack)
-        gateway = site.gateway("kickstart", yaml.safe_load((ROOT / "config" / "kickstart.yaml").read_text()))
+        testbed = Testbed(Path(directory), stack)
+        gateway = testbed.gateway("kickstart", yaml.safe_load((ROOT / "config" / "kickstart.yaml").read_text()))
         port = FIRST_PORT + 90
         start_litellm(
-            site, "litellm", program, port, MODELS,
+            testbed, "litellm", program, port, MODELS,
             callbacks=["loop_watch.watch", "triton_router.integrations.litellm.hook"],
             environment={
-                "TRITON_ROUTER_URL": f"http://127.0.0.1:{site.rest_port(gateway)}",
+                "TRITON_ROUTER_URL": f"http://127.0.0.1:{testbed.rest_port(gateway)}",
                 # Waiting costs the loop nothing; an answer that is given up would.
                 "TRITON_ROUTER_WITHIN": "10000",
                 "PYTHONPATH": str(ROOT),
             },
         )  # fmt: skip
         wait_until_live(port)
-        site.wait_until_routed({gateway: "MoM"})
+        testbed.wait_until_routed({gateway: "MoM"})
         measured = run_precisely(_measure(port, requests, rounds, connections))
     document = {
         "machine": machine(),
@@ -126,8 +142,8 @@ def run(requests: int, rounds: int, connections: int, out: Path, *, environment:
     return document
 
 
-async def _measure(port: int, requests: int, rounds: int, connections: int) -> Measured:
-    measured = Measured()
+async def _measure(port: int, requests: int, rounds: int, connections: int) -> LoopFigures:
+    measured = LoopFigures()
     named, routed = (chat_bodies(PROMPTS, model) for model in ("phi2", "auto"))
     for bodies in (named, routed):
         await closed_loop(port, bodies, connections, max(2 * connections, 20))

@@ -6,6 +6,7 @@ exact repeat from the cache, the first chunk of a stream; beside them the bare T
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from collections.abc import Sequence
@@ -15,15 +16,17 @@ from typing import Any
 
 import yaml
 
+from export import page
 from perf import curves, start
 from perf.bare import BareTriton
 from perf.cache import CACHED
 from perf.load import Samples, arrivals, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import PROMPTS, distinct
-from perf.rounds import CLIENT, Rung, Series, cells, interleaved
-from perf.site import ROOT, Processor, Site, command, machine
+from perf.rounds import CLIENT, Rung, Series, interleaved
 from perf.streams import first_chunks
+from perf.testbed import ROOT, Processor, Testbed, command, machine
 
+TEMPLATE = Path(__file__).parent / "templates" / "ladder.md.j2"
 ALONE, NOTHING, KEYWORDS, DOMAIN = "Envoy alone", "ext_proc that does nothing", "keywords only", "domain by Triton"
 ALL, HIT, BARE = "all of aibrix.yaml", "exact repeat, cached", "bare Triton call"
 FIRST_ALONE, FIRST_ROUTED = "first chunk, Envoy alone", "first chunk, domain by Triton"
@@ -31,20 +34,29 @@ SATURATED, WARM = 16, 100
 LOAD = 0.7
 
 
-def run(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=400, help="per rung, round and number of connections")
+    parser.add_argument("--rounds", type=int, default=5)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(arguments.requests, arguments.rounds, arguments.out)
+
+
+def measure(
     requests: int, rounds: int, out: Path, *, saturated: int = SATURATED, pictures: Path | None = None
 ) -> dict[str, Any]:
     """Measure every rung in turn, ``rounds`` times over, and write ``ladder.json``, a table and curves."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Ladder(Path(directory), stack)
+        testbed = LadderTestbed(Path(directory), stack)
         document = {
             "machine": machine(),
             "command": command(),
             "rounds": rounds,
             "saturated": saturated,
-            **run_precisely(_measure(site, requests, rounds, saturated)),
-            "router_mib": site.resident("router-domain"),
-            "start": start.measure(site, site.ports[DOMAIN], "domain"),
+            **run_precisely(_measure(testbed, requests, rounds, saturated)),
+            "router_mib": testbed.resident("router-domain"),
+            "start": start.measure(testbed, testbed.ports[DOMAIN], "domain"),
         }
     out.mkdir(parents=True, exist_ok=True)
     (out / "ladder.json").write_text(json.dumps(document, indent=1))
@@ -53,12 +65,12 @@ def run(
         (pictures or out) / "perf-router.png",
         f"inside the router, less its wait; {machine()}",
     )
-    (out / "ladder.md").write_text(table(document) + "\n")
-    print(table(document))
+    (out / "ladder.md").write_text(table(document))
+    print(table(document), end="")
     return document
 
 
-class Ladder(Site):
+class LadderTestbed(Testbed):
     """One Triton, one backend, and for each rung an Envoy with what stands behind it."""
 
     def __init__(self, directory: Path, stack: ExitStack, only: Sequence[str] = ()) -> None:
@@ -95,10 +107,10 @@ def aibrix() -> dict[str, Any]:
     return document
 
 
-async def _measure(site: Ladder, requests: int, rounds: int, saturated: int) -> dict[str, Any]:
-    bare = await BareTriton.connect(site.triton_port, PROMPTS)
-    asked = {rung: chat_bodies(PROMPTS, site.model(rung)) for rung in site.ports}
-    for rung, port in site.ports.items():
+async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated: int) -> dict[str, Any]:
+    bare = await BareTriton.connect(testbed.triton_port, PROMPTS)
+    asked = {rung: chat_bodies(PROMPTS, testbed.model(rung)) for rung in testbed.ports}
+    for rung, port in testbed.ports.items():
         await closed_loop(port, asked[rung], 1, WARM)
     await bare.closed_loop(2, WARM)
     used = 0
@@ -113,12 +125,12 @@ async def _measure(site: Ladder, requests: int, rounds: int, saturated: int) -> 
         def closed(rung: str) -> Rung:
             def ask(_: int) -> Any:
                 bodies = fresh(requests) if rung == ALL else asked[rung]
-                return closed_loop(site.ports[rung], bodies, connections, requests)
+                return closed_loop(testbed.ports[rung], bodies, connections, requests)
 
             return Rung(ask, part(rung))
 
         return {
-            **{rung: closed(rung) for rung in site.ports},
+            **{rung: closed(rung) for rung in testbed.ports},
             BARE: Rung(lambda _: bare.closed_loop(connections, requests), CLIENT),
         }
 
@@ -129,21 +141,24 @@ async def _measure(site: Ladder, requests: int, rounds: int, saturated: int) -> 
 
         return Rung(ask, part)
 
-    streams = {FIRST_ALONE: first(site.ports[ALONE], None), FIRST_ROUTED: first(site.ports[DOMAIN], "router-domain")}
+    streams = {
+        FIRST_ALONE: first(testbed.ports[ALONE], None),
+        FIRST_ROUTED: first(testbed.ports[DOMAIN], "router-domain"),
+    }
     print("one connection", flush=True)
-    single = await interleaved(site, {**rungs(1), **streams}, rounds)
+    single = await interleaved(testbed, {**rungs(1), **streams}, rounds)
     print(f"{saturated} connections", flush=True)
-    many = await interleaved(site, rungs(saturated), rounds)
+    many = await interleaved(testbed, rungs(saturated), rounds)
     rate = float(many[DOMAIN].summary()["per_second"]) * LOAD
     print(f"open loop, {rate:.0f} a second", flush=True)
 
     def offered(rung: str) -> Rung:
         def ask(number: int) -> Any:
-            return open_loop(site.ports[rung], asked[rung], arrivals(rate, requests, seed=number + 1))
+            return open_loop(testbed.ports[rung], asked[rung], arrivals(rate, requests, seed=number + 1))
 
         return Rung(ask, part(rung))
 
-    at_load = await interleaved(site, {rung: offered(rung) for rung in (ALONE, NOTHING, DOMAIN)}, rounds)
+    at_load = await interleaved(testbed, {rung: offered(rung) for rung in (ALONE, NOTHING, DOMAIN)}, rounds)
     await bare.close()
     return {"rate": rate, "single": _rows(single), "saturation": _rows(many), "load": _rows(at_load),
             "distribution": _distribution({"1 connection": single[DOMAIN], "70 % load": at_load[DOMAIN]})}  # fmt: skip
@@ -170,65 +185,8 @@ def _distribution(series: dict[str, Series]) -> dict[str, list[float]]:
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    single, many, load = document["single"], document["saturation"], document["load"]
-    alone, bare = single[ALONE], single[BARE]
-    lines = [
-        f"{document['machine']}; `{document['command']}`; median of {document['rounds']} interleaved rounds.",
-        "",
-        "One connection, closed loop:",
-        "",
-        "| | requests | errors | p50 ms | p90 | p99 | p99.9 | max | over Envoy alone | to bare Triton | CPU ms |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for rung, row in single.items():
-        over = row["p50"] - (single[FIRST_ALONE] if rung == FIRST_ROUTED else alone)["p50"]
-        lines.append(
-            f"| {rung} | {cells(row, ('requests', 'errors', 'p50', 'p90', 'p99', 'p999', 'max'))} | {over:+.2f} | "
-            f"{row['p50'] / bare['p50']:.2f} | {cells(row, ('cpu_ms',))} |"
-        )
-    lines += [
-        "",
-        f"Saturation, closed loop, {document['saturated']} connections:",
-        "",
-        "| | requests | errors | requests/s | to bare Triton | p50 ms | p99 | CPU ms a request |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for rung, row in many.items():
-        lines.append(
-            f"| {rung} | {cells(row, ('requests', 'errors'))} | {row['per_second']:.0f} | "
-            f"{row['per_second'] / many[BARE]['per_second']:.2f} | {cells(row, ('p50', 'p99', 'cpu_ms'))} |"
-        )
-    floor = many[NOTHING]["cpu_ms"] + many[BARE]["cpu_ms"]
-    lines += [
-        "",
-        f"gRPC alone, the messages with Envoy and the call to Triton, takes {floor:.2f} ms of CPU a request here: "
-        f"“{NOTHING}” and the client of “{BARE}”.",
-    ]
-    lines += [
-        "",
-        f"Open loop, Poisson arrivals, {document['rate']:.0f} a second (70 % of what “{DOMAIN}” can do); "
-        "latency from the intended start:",
-        "",
-        "| | requests | errors | p50 ms | p90 | p99 | p99.9 | max |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    names = ("requests", "errors", "p50", "p90", "p99", "p999", "max")
-    lines += [f"| {rung} | {cells(row, names)} |" for rung, row in load.items()]
-    lines += [
-        "",
-        f"Inside the router, “{DOMAIN}”, less its wait for Triton:",
-        "",
-        "| | p50 ms | p90 | p99 | wait for Triton p50 | p99 | CPU ms a request |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, row in (("1 connection", single[DOMAIN]), ("70 % load", load[DOMAIN]), ("saturation", many[DOMAIN])):
-        inside = ("router_p50", "router_p90", "router_p99", "encoder_p50", "encoder_p99", "cpu_ms")
-        lines.append(f"| {name} | {cells(row, inside)} |")
-    began = document["start"]
-    lines += [
-        "",
-        f"Start to ready {began['ready_seconds']:.2f} s; reload: prepared in {began['prepare_ms']:.0f} ms, swapped in "
-        f"{began['swap_ms']:.1f} ms, {began['seen_ms']:.0f} ms from signal to log; "
-        f"router {document['router_mib']:.0f} MiB.",
-    ]
-    return "\n".join(lines)
+    single = document["single"]
+    over = {
+        rung: row["p50"] - single[FIRST_ALONE if rung == FIRST_ROUTED else ALONE]["p50"] for rung, row in single.items()
+    }
+    return page.render(TEMPLATE, **document, over=over, NOTHING=NOTHING, DOMAIN=DOMAIN, BARE=BARE)

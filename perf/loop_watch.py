@@ -60,7 +60,7 @@ class Stopwatch:
             self._collected += time.thread_time() - self._collecting
 
 
-class Timed:
+class TimedCoroutine:
     """A coroutine, each of its stretches timed."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], watch: Stopwatch) -> None:
@@ -86,7 +86,7 @@ _hook = TritonRouter.async_pre_call_hook
 
 
 async def _timed(self: TritonRouter, *args: Any, **kwargs: Any) -> Any:
-    return await Timed(_hook(self, *args, **kwargs), watch.stopwatch())
+    return await TimedCoroutine(_hook(self, *args, **kwargs), watch.stopwatch())
 
 
 TritonRouter.async_pre_call_hook = _timed  # type: ignore[method-assign]
@@ -99,7 +99,7 @@ async def _sample() -> None:
         lags.append((time.perf_counter() - started - PERIOD) * 1000)
 
 
-class LoopWatch(CustomLogger):  # type: ignore[misc]
+class LoopWatch(CustomLogger):
     """LiteLLM's callback; it has to stand before our hook in the configuration."""
 
     def __init__(self) -> None:

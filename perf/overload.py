@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from export import page
 from perf import curves
 from perf.ladder import SATURATED, aibrix
 from perf.load import Samples, arrivals, at, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import PROMPTS
-from perf.rounds import cells
-from perf.site import Site, command, machine
+from perf.testbed import Testbed, command, machine
 
+TEMPLATE = Path(__file__).parent / "templates" / "overload.md.j2"
 BEFORE, DURING, AFTER = "80 % before", "200 %", "80 % after"
 SHARES = {BEFORE: 0.8, DURING: 2.0, AFTER: 0.8}
 CONNECTIONS = 800
@@ -22,24 +24,36 @@ CONNECTIONS = 800
 WINDOW, AS_BEFORE = 1.0, 1.5
 
 
-def run(seconds: float, requests: int, out: Path, *, workers: int = 1, pictures: Path | None = None) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=60, help="of each of three parts: 80 %%, 200 %%, 80 %% again")
+    parser.add_argument("--requests", type=int, default=2000, help="to find the saturation")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the router")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(arguments.seconds, arguments.requests, arguments.out, workers=arguments.workers)
+
+
+def measure(
+    seconds: float, requests: int, out: Path, *, workers: int = 1, pictures: Path | None = None
+) -> dict[str, Any]:
     """Find the saturation with ``requests``, then load it with 80 %, 200 % and 80 % of that rate, ``seconds`` each."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Site(Path(directory), stack)
-        port = site.gateway("overload", aibrix(), extproc={"workers": workers})
-        site.wait_until_routed({port: "MoM"})
+        testbed = Testbed(Path(directory), stack)
+        port = testbed.gateway("overload", aibrix(), extproc={"workers": workers})
+        testbed.wait_until_routed({port: "MoM"})
         rate, samples, parts = run_precisely(_measure(port, seconds, requests))
-        mib = site.resident("router-overload")
+        mib = testbed.resident("router-overload")
     document = {
         "machine": machine(), "command": command(), "seconds": seconds, "saturation": rate, "workers": workers,
         "connections": CONNECTIONS, "router_mib": mib, **judge(samples, parts),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     (out / "overload.json").write_text(json.dumps(document, indent=1))
-    (out / "overload.md").write_text(table(document) + "\n")
+    (out / "overload.md").write_text(table(document))
     curves.over_time(samples.at, samples.ms, (pictures or out) / "perf-overload.png", document["machine"],
                      {name: begins for name, (begins, _) in parts.items()})  # fmt: skip
-    print(table(document))
+    print(table(document), end="")
     return document
 
 
@@ -91,25 +105,4 @@ def recovered(moments: list[float], ms: list[float], ended: float, limit: float)
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    lines = [
-        f"{document['machine']}; `{document['command']}`; saturation {document['saturation']:.0f} requests a second; "
-        f"{document['seconds']:.0f} s each; at most {document['connections']} in flight; "
-        "latency from the intended start.",
-        "",
-        "| load | requests | p50 ms | p90 | p99 | max |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    names = ("requests", "p50", "p90", "p99", "max")
-    lines += [f"| {name} | {cells(row, names)} |" for name, row in document["parts"].items()]
-    ratio, recovery = document["p99_ratio"], document["recovery_seconds"]
-    answers = ", ".join(
-        f"{status if status != '0' else 'none'}: {count}" for status, count in document["statuses"].items()
-    )
-    slower = f"{ratio:.1f} times that before" if ratio is not None else "unknown"
-    over = f"after {recovery:.1f} s" if recovery is not None else "not seen"
-    lines += [
-        "",
-        f"Answers by status: {answers}; without some signal: {document['degraded']}. p99 under overload: {slower} "
-        f"(target ≤ 3). Recovery: {over} (target < 2 s). Router {document['router_mib']:.0f} MiB.",
-    ]
-    return "\n".join(lines)
+    return page.render(TEMPLATE, **document)

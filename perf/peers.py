@@ -6,6 +6,7 @@ they were published, on PyTorch. `make perf-peers` installs both in an environme
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -22,14 +23,16 @@ from typing import Any
 
 import yaml
 
+from export import page
 from perf import curves
 from perf.bare import BareTriton
 from perf.ladder import BARE, aibrix
 from perf.load import Samples, chat_bodies, closed_loop, run_precisely
 from perf.prompts import LONG, SHORT
-from perf.rounds import Rung, cells, interleaved
-from perf.site import FIRST_PORT, ROOT, Site, command, machine
+from perf.rounds import Rung, interleaved
+from perf.testbed import FIRST_PORT, ROOT, Testbed, command, machine
 
+TEMPLATE = Path(__file__).parent / "templates" / "peers.md.j2"
 OURS, NOTHING, ALONE = "triton-router", "ext_proc that does nothing", "Envoy alone"
 LITELLM, ROUTED = "LiteLLM alone", "LiteLLM + semantic-router"
 SYSTEMS = (ALONE, NOTHING, BARE, OURS, LITELLM, ROUTED)
@@ -44,7 +47,23 @@ ENVIRONMENT = ROOT / ".cache" / "environments" / "peers"
 SOURCES = ROOT / "build" / "export" / "source"
 
 
-def run(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=100, help="per system, kind of prompts, connections and round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1, help="processes of LiteLLM")
+    parser.add_argument(
+        "--environment", type=Path, default=ENVIRONMENT, help="virtual environment with LiteLLM and semantic-router"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(
+        arguments.requests, arguments.rounds, arguments.out,
+        workers=arguments.workers, environment=arguments.environment,
+    )  # fmt: skip
+
+
+def measure(
     requests: int, rounds: int, out: Path, *, connections: Sequence[int] = CONNECTIONS, workers: int = 1,
     environment: Path = ENVIRONMENT, encoder: Path | None = None, pictures: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -55,25 +74,25 @@ def run(
     """
     encoder = encoder or _exported()
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Peers(Path(directory), stack, environment, encoder, workers)
+        testbed = PeerTestbed(Path(directory), stack, environment, encoder, workers)
         document: dict[str, Any] = {
             "machine": machine(),
             "command": command(),
             "rounds": rounds,
             "versions": versions(environment),
             "workers": {"LiteLLM": workers, "triton-router": 1, "Envoy threads": 1},
-            "prompts": run_precisely(_measure(site, requests, rounds, connections)),
-            "mib": {name: site.resident(name) for name in site.parts},
+            "prompts": run_precisely(_measure(testbed, requests, rounds, connections)),
+            "mib": {name: testbed.resident(name) for name in testbed.parts},
         }
     out.mkdir(parents=True, exist_ok=True)
     (out / "peers.json").write_text(json.dumps(document, indent=1))
-    (out / "peers.md").write_text(table(document) + "\n")
+    (out / "peers.md").write_text(table(document))
     curves.by_load(document["prompts"], SYSTEMS, (pictures or out) / "perf-peers.png", document["machine"])
-    print(table(document))
+    print(table(document), end="")
     return document
 
 
-class Peers(Site):
+class PeerTestbed(Testbed):
     def __init__(self, directory: Path, stack: ExitStack, environment: Path, encoder: Path, workers: int) -> None:
         program = environment / "bin" / "litellm"
         if not program.is_file():
@@ -109,16 +128,16 @@ class Peers(Site):
 
 
 def start_litellm(
-    site: Site, name: str, program: Path, port: int, models: Sequence[str], *, callbacks: Sequence[str] = (),
+    testbed: Testbed, name: str, program: Path, port: int, models: Sequence[str], *, callbacks: Sequence[str] = (),
     environment: Mapping[str, str] | None = None, workers: int = 1,
 ) -> None:  # fmt: skip
-    """Start a LiteLLM proxy of ``site`` that has ``models``, all of them at the site's backend.
+    """Start a LiteLLM proxy of ``testbed`` that has ``models``, all of them at the testbed's backend.
 
     ``callbacks`` are LiteLLM's; their modules are looked for in this directory too.
     """
-    directory = site.directory / name
+    directory = testbed.directory / name
     directory.mkdir()
-    base = f"http://127.0.0.1:{site.backend_port}/v1"
+    base = f"http://127.0.0.1:{testbed.backend_port}/v1"
     config: dict[str, Any] = {
         "model_list": [
             {"model_name": model, "litellm_params": {"model": f"openai/{model}", "api_base": base, "api_key": "none"}}
@@ -143,24 +162,24 @@ def start_litellm(
     }
     address = ["--host", "127.0.0.1", "--port", str(port), "--num_workers", str(workers)]
     arguments = [str(program), "--config", str(directory / "config.yaml"), *address]
-    site.start(name, arguments, {**os.environ, **own_variables}, directory)
+    testbed.start(name, arguments, {**os.environ, **own_variables}, directory)
 
 
-async def _measure(site: Peers, requests: int, rounds: int, connections: Sequence[int]) -> dict[str, Any]:
+async def _measure(testbed: PeerTestbed, requests: int, rounds: int, connections: Sequence[int]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     parts = {OURS: "router-ours", NOTHING: "nothing-nothing", LITELLM: "litellm", ROUTED: "litellm-semantic-router"}
     for kind, prompts in PROMPTS.items():
-        bare = await BareTriton.connect(site.triton_port, prompts)
+        bare = await BareTriton.connect(testbed.triton_port, prompts)
         await bare.closed_loop(1, min(requests, 40))
-        bodies = {name: chat_bodies(prompts, site.model(name)) for name in site.ports}
-        for name in site.ports:
-            await closed_loop(site.ports[name], bodies[name], 1, min(requests, 40))
+        bodies = {name: chat_bodies(prompts, testbed.model(name)) for name in testbed.ports}
+        for name in testbed.ports:
+            await closed_loop(testbed.ports[name], bodies[name], 1, min(requests, 40))
         found[kind] = {}
         for count in connections:
 
             def rung(name: str, count: int = count, bodies: dict[str, list[bytes]] = bodies) -> Rung:
                 async def ask(_: int) -> Samples:
-                    return await closed_loop(site.ports[name], bodies[name], count, max(requests, count))
+                    return await closed_loop(testbed.ports[name], bodies[name], count, max(requests, count))
 
                 return Rung(ask, parts.get(name))
 
@@ -170,7 +189,7 @@ async def _measure(site: Peers, requests: int, rounds: int, connections: Sequenc
             print(f"{kind}, {count} connection(s)", flush=True)
             rungs = {name: rung(name) for name in SYSTEMS if name != BARE}
             rungs[BARE] = unrouted(count)
-            series = await interleaved(site, rungs, rounds)
+            series = await interleaved(testbed, rungs, rounds)
             found[kind][str(count)] = {name: each.summary() for name, each in series.items()}
         await bare.close()
     return found
@@ -210,39 +229,8 @@ def best(by_count: dict[str, Any], name: str) -> float:
 
 
 def table(document: dict[str, Any]) -> str:
-    """The results as Markdown, and our ratios to the peer beside what they should be."""
-    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
-    workers = ", ".join(f"{name} {count}" for name, count in document["workers"].items())
-    lines = [
-        f"{document['machine']}; `{document['command']}`; median of {document['rounds']} interleaved rounds; "
-        f"{versions}; "
-        f"workers: {workers}."
-    ]
-    for kind, by_count in document["prompts"].items():
-        lines += [
-            "",
-            f"Prompts of {kind}:",
-            "",
-            "| | connections | requests | errors | p50 ms | p90 | p99 | max | requests/s | CPU ms a request |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        ]
-        for count, rows in by_count.items():
-            for name, row in rows.items():
-                names = ("p50", "p90", "p99", "max")
-                lines.append(
-                    f"| {name} | {count} | {cells(row, ('requests', 'errors'))} | {cells(row, names)} | "
-                    f"{row['per_second']:.1f} | {cells(row, ('cpu_ms',))} |"
-                )
-        lines += [
-            "",
-            f"{OURS} against {ROUTED}:",
-            "",
-            "| figure | ratio | target | met |",
-            "| --- | ---: | ---: | --- |",
-        ]
-        lines += [f"| {name} | {value:.3f} | {sign} {goal:.3f} | {'yes' if met else 'no'} |"
-                  for name, value, sign, goal, met in ratios(kind, by_count)]  # fmt: skip
-    return "\n".join(lines)
+    """The results as Markdown, and our ratios to the peer next to what they should be."""
+    return page.render(TEMPLATE, **document, ratios=ratios, OURS=OURS, ROUTED=ROUTED)
 
 
 def ratios(kind: str, by_count: dict[str, Any]) -> list[tuple[str, float, str, float, bool]]:

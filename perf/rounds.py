@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from perf.load import Samples, at
-from perf.site import Site
+from perf.testbed import Testbed
 
 # As a rung's part: the process that measures, and asks.
 CLIENT = "client"
@@ -59,29 +59,21 @@ class Series:
         return row
 
 
-async def interleaved(site: Site, rungs: Mapping[str, Rung], rounds: int) -> dict[str, Series]:
+async def interleaved(testbed: Testbed, rungs: Mapping[str, Rung], rounds: int) -> dict[str, Series]:
     """Measure each rung once a round; every second round goes backwards."""
     series = {name: Series() for name in rungs}
     for number in range(rounds):
         for name in list(rungs) if number % 2 == 0 else reversed(list(rungs)):
             rung = rungs[name]
-            before = _cpu(site, rung.part)
+            before = _cpu(testbed, rung.part)
             series[name].rounds.append(await rung.ask(number))
             if rung.part:
-                series[name].cpu.append(_cpu(site, rung.part) - before)
+                series[name].cpu.append(_cpu(testbed, rung.part) - before)
         print(f"round {number + 1} of {rounds} done", flush=True)
     return series
 
 
-def _cpu(site: Site, part: str | None) -> float:
+def _cpu(testbed: Testbed, part: str | None) -> float:
     if part is None:
         return 0.0
-    return time.process_time() if part == CLIENT else site.cpu(part)
-
-
-def cells(row: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Cells of a Markdown table: milliseconds with two digits, rates and counts without."""
-    return " | ".join(
-        "-" if (value := row.get(name)) is None else f"{value:.2f}" if isinstance(value, float) else str(value)
-        for name in names
-    )
+    return time.process_time() if part == CLIENT else testbed.cpu(part)

@@ -11,6 +11,7 @@ part and how fast the whole is, and says how far off the model was.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -26,12 +27,14 @@ from typing import Any
 
 import simpy
 
+from export import page
 from perf.bare import BareTriton
 from perf.ladder import aibrix
 from perf.load import arrivals, at, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import PROMPTS
-from perf.site import Site, command, machine
+from perf.testbed import Testbed, command, machine
 
+TEMPLATE = Path(__file__).parent / "templates" / "scale.md.j2"
 # Turn of a core, in ms: about what Linux gives where several want it.
 TURN = 1.0
 # Share of the time that a replica or an instance may be busy in a plan.
@@ -51,7 +54,7 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Model:
+class CapacityModel:
     """What is simulated; times in milliseconds.
 
     ``lengths`` maps a padded length to its share of the requests and the encoder's time for it. ``router_before`` and
@@ -74,7 +77,7 @@ class Model:
 
 
 @dataclass
-class Outcome:
+class Simulation:
     """What a simulation gave; ``ms`` in order of departure, without the warm-up."""
 
     ms: list[float] = field(default_factory=list)
@@ -86,7 +89,7 @@ class Outcome:
         return at(self.ms, quantile) or 0.0
 
 
-def simulate(model: Model, rate: float, requests: int = 20_000, *, seed: int = 1) -> Outcome:
+def simulate(model: CapacityModel, rate: float, requests: int = 20_000, *, seed: int = 1) -> Simulation:
     """``requests`` at ``rate`` a second through ``model``; the first tenth only fills it."""
     world = _World(model, seed)
     moments = arrivals(rate, requests, seed=seed)
@@ -94,7 +97,7 @@ def simulate(model: Model, rate: float, requests: int = 20_000, *, seed: int = 1
 
 
 class _World:
-    def __init__(self, model: Model, seed: int) -> None:
+    def __init__(self, model: CapacityModel, seed: int) -> None:
         self._model = model
         # Not the numbers that arrivals are drawn from, or long prompts would come after long pauses.
         self._draw = random.Random(f"lengths {seed}")
@@ -104,9 +107,9 @@ class _World:
         self._waiting: deque[tuple[int, simpy.Event]] = deque()
         self._free = model.instances
         self._busy = 0.0
-        self._outcome = Outcome()
+        self._outcome = Simulation()
 
-    def run(self, moments: Sequence[float]) -> Outcome:
+    def run(self, moments: Sequence[float]) -> Simulation:
         warm = len(moments) // 10
         for number, (moment, length) in enumerate(zip(moments, self._lengths(len(moments)), strict=True)):
             self._clock.process(self._arrival(moment * 1000, length, number, number >= warm))
@@ -185,7 +188,7 @@ class _World:
             ms -= turn
 
 
-def saturation(model: Model, clients: int = 16, requests: int = 4000) -> float:
+def saturation(model: CapacityModel, clients: int = 16, requests: int = 4000) -> float:
     """Requests a second of a closed loop of ``clients``."""
     return _World(model, 1).run_closed(clients, requests)
 
@@ -194,8 +197,8 @@ def saturation(model: Model, clients: int = 16, requests: int = 4000) -> float:
 
 
 def plan(
-    model: Model, rate: float, p99: float, *, step: int = 1, most: int = 256, requests: int = 20_000
-) -> tuple[Model, Outcome] | None:
+    model: CapacityModel, rate: float, p99: float, *, step: int = 1, most: int = 256, requests: int = 20_000
+) -> tuple[CapacityModel, Simulation] | None:
     """The fewest instances, then the fewest replicas, that keep ``p99`` ms at ``rate``; ``None`` beyond ``most``.
 
     Instances come ``step`` at a time. Nothing is to be busy for more than BUSIEST of the time: beyond it waiting grows
@@ -207,7 +210,7 @@ def plan(
     fewest_instances = math.ceil(rate / 1000 * mean / BUSIEST / step)
     fewest_replicas = max(1, math.ceil(rate / 1000 * (model.router_before + model.router_after) / BUSIEST))
 
-    def holds(tried: Model) -> bool:
+    def holds(tried: CapacityModel) -> bool:
         outcome = simulate(tried, rate, requests)
         return outcome.quantile(0.99) <= p99 and outcome.busy <= BUSIEST
 
@@ -255,7 +258,7 @@ SHARE_CHECKED = 0.5
 
 
 @dataclass(frozen=True)
-class Measured:
+class Costs:
     """Milliseconds of CPU a request, part by part, and what the whole did in the same run."""
 
     service: dict[int, Service]
@@ -274,7 +277,28 @@ class Measured:
     errors: int
 
 
-def run(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=1000, help="of each measurement that it rests on")
+    parser.add_argument("--rate", type=float, action="append", help="requests a second to plan for; repeat")
+    parser.add_argument("--p99", type=float, help="milliseconds that 99 %% of requests must keep to, up to the backend")
+    parser.add_argument(
+        "--gpu",
+        type=gpu_time,
+        action="append",
+        default=[],
+        metavar="TOKENS:MS:MS",
+        help="the encoder's time on a GPU for one row, and for each further one of a batch; repeat for each length",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(
+        arguments.requests, arguments.out, rates=arguments.rate or RATES, p99=arguments.p99,
+        gpu={**ASSUMED_GPU, **dict(arguments.gpu)},
+    )  # fmt: skip
+
+
+def measure(
     requests: int, out: Path, *, rates: Sequence[float] = RATES, p99: float | None = None,
     gpu: Mapping[int, Service] = ASSUMED_GPU,
 ) -> dict[str, Any]:  # fmt: skip
@@ -283,10 +307,10 @@ def run(
     ``rates`` and ``p99`` are what is asked for (default: RATES and LIMITS), ``gpu`` the encoder's times on a GPU.
     """
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Site(Path(directory), stack)
-        port = site.gateway("scale", aibrix())
-        site.wait_until_routed({port: "MoM"})
-        measured = run_precisely(_measure(site, port, requests))
+        testbed = Testbed(Path(directory), stack)
+        port = testbed.gateway("scale", aibrix())
+        testbed.wait_until_routed({port: "MoM"})
+        measured = run_precisely(_measure(testbed, port, requests))
     small = one_machine(measured, os.cpu_count() or 1)
     predicted = simulate(small, measured.rate)
     checked = {
@@ -302,28 +326,28 @@ def run(
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     (out / "scale.json").write_text(json.dumps(document, indent=1))
-    (out / "scale.md").write_text(table(document) + "\n")
-    print(table(document))
+    (out / "scale.md").write_text(table(document))
+    print(table(document), end="")
     return document
 
 
-async def _measure(site: Site, port: int, requests: int) -> Measured:
-    bare, bodies = await BareTriton.connect(site.triton_port, PROMPTS), chat_bodies(PROMPTS, "MoM")
+async def _measure(testbed: Testbed, port: int, requests: int) -> Costs:
+    bare, bodies = await BareTriton.connect(testbed.triton_port, PROMPTS), chat_bodies(PROMPTS, "MoM")
     await closed_loop(port, bodies, 1, len(PROMPTS) * 2)
     shares = {length: bare.lengths.count(length) / len(bare.lengths) for length in sorted(set(bare.lengths))}
     service = {}
     for length in shares:
         await bare.closed_loop(1, 5, only=length)
-        before = site.cpu("triton")
+        before = testbed.cpu("triton")
         one = await bare.closed_loop(1, max(20, requests // 5), only=length)
-        first = (site.cpu("triton") - before) * 1000 / len(one.ms)
-        before = site.cpu("triton")
+        first = (testbed.cpu("triton") - before) * 1000 / len(one.ms)
+        before = testbed.cpu("triton")
         many = await bare.closed_loop(BATCH * 2, max(64, requests // 5), only=length)
         # A row of a batch costs what rows cost when so many are asked at once that batches form.
-        service[length] = Service(first, min(first, (site.cpu("triton") - before) * 1000 / len(many.ms)))
+        service[length] = Service(first, min(first, (testbed.cpu("triton") - before) * 1000 / len(many.ms)))
     names = ("router-scale", "envoy-scale", "backend", "triton")
     idle = await closed_loop(port, bodies, 1, requests)
-    meter = _Meter(site, names)
+    meter = _Meter(testbed, names)
     flood = await closed_loop(port, bodies, 16, requests)
     spent, speed = meter.read(len(flood.ms))
     beside = spent["envoy-scale"] + spent["backend"] + spent["client"]
@@ -331,7 +355,7 @@ async def _measure(site: Site, port: int, requests: int) -> Measured:
     real = await open_loop(port, bodies, arrivals(rate, requests * 2))
     await bare.close()
     p50, p90, p99 = (at(real.ms, quantile) or 0.0 for quantile in (0.5, 0.9, 0.99))
-    return Measured(
+    return Costs(
         service, shares, spent["router-scale"], beside, at(idle.ms, 0.5) or 0.0, rate, p50, p90, p99,
         flood.per_second, speed, idle.errors + flood.errors + real.errors,
     )  # fmt: skip
@@ -340,8 +364,8 @@ async def _measure(site: Site, port: int, requests: int) -> Measured:
 class _Meter:
     """CPU that parts and this process use from now on, and what everybody else on the machine takes."""
 
-    def __init__(self, site: Site, names: Sequence[str]) -> None:
-        self._site, self._names = site, names
+    def __init__(self, testbed: Testbed, names: Sequence[str]) -> None:
+        self._site, self._names = testbed, names
         self._began, self._all, self._ours = time.perf_counter(), _all_cpu(), self._own()
 
     def _own(self) -> dict[str, float]:
@@ -368,21 +392,21 @@ def gpu_time(text: str) -> tuple[int, Service]:
     return int(length), Service(float(first), float(more))
 
 
-def one_machine(measured: Measured, cores: int) -> Model:
+def one_machine(measured: Costs, cores: int) -> CapacityModel:
     """The machine that was measured: everything on its few cores."""
-    return Model(
+    return CapacityModel(
         lengths=_lengths(measured, measured.service), router_before=measured.router * 0.7,
         router_after=measured.router * 0.3, threads=min(cores, MOST_THREADS), largest_batch=BATCH,
         beside=measured.beside, cores=cores, speed=measured.speed,
     )  # fmt: skip
 
 
-def _lengths(measured: Measured, service: Mapping[int, Service]) -> dict[int, tuple[float, Service]]:
+def _lengths(measured: Costs, service: Mapping[int, Service]) -> dict[int, tuple[float, Service]]:
     return {length: (share, service[length]) for length, share in measured.shares.items()}
 
 
 def capacity(
-    measured: Measured, rates: Sequence[float], p99: float | None, gpu: Mapping[int, Service]
+    measured: Costs, rates: Sequence[float], p99: float | None, gpu: Mapping[int, Service]
 ) -> list[dict[str, Any]]:
     """For each rate and limit of p99: replicas and instances where each has a core or a GPU of its own.
 
@@ -390,7 +414,9 @@ def capacity(
     """
     rows = []
     for kind, service in (("cpu", measured.service), ("gpu", gpu)):
-        model = Model(_lengths(measured, service), measured.router * 0.7, measured.router * 0.3, largest_batch=BATCH)
+        model = CapacityModel(
+            _lengths(measured, service), measured.router * 0.7, measured.router * 0.3, largest_batch=BATCH
+        )
         for rate in rates:
             for limit in LIMITS[kind] if p99 is None else (p99,):
                 found = plan(model, rate, limit, step=INSTANCES_A_GPU if kind == "gpu" else 1,
@@ -411,42 +437,4 @@ def capacity(
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    measured = document["measured"]
-    lines = [
-        f"{document['machine']}; `{document['command']}`; {measured['errors']} errors.",
-        "",
-        f"Measured CPU a request: router {measured['router']:.2f} ms, Envoy, backend and client together "
-        f"{measured['beside']:.2f} ms. Encoder, by padded length (measured on CPU; for GPUs assumed, never measured):",
-        "",
-        "| tokens | share of prompts | CPU, one row | each further | GPU (assumed), one row | each further |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for length, share in measured["shares"].items():
-        one, gpu = measured["service"][length], document["assumed_gpu"][str(length)]
-        times = " | ".join(f"{ms:.2f} ms" for ms in (one["first"], one["more"], gpu["first"], gpu["more"]))
-        lines.append(f"| {length} | {share:.2f} | {times} |")
-    lines += [
-        "",
-        f"The model of this machine against the measurement, at {measured['rate']:.0f} requests a second (Poisson). "
-        f"Other processes left {measured['speed']:.0%} of the cores:",
-        "",
-        "| | model | measured | error |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for name, row in document["check"].items():
-        unit = "requests/s" if name == "saturation" else "ms"
-        lines.append(f"| {name}, {unit} | {row['model']:.1f} | {row['measured']:.1f} | {row['error']:+.0%} |")
-    lines += [
-        "",
-        "| encoder on | requests/s | p99 ≤ ms | replicas | encoder instances | GPUs | p50 | p99 | batch | busy |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in document["capacity"]:
-        kind = "CPU, measured" if row["kind"] == "cpu" else "GPU, assumed"
-        head = f"| {kind} | {row['rate']:g} | {row['p99_limit']:.0f} |"
-        if "replicas" not in row:
-            lines.append(head + " not with 256 of either | | | | | | |")
-            continue
-        lines.append(f"{head} {row['replicas']} | {row['instances']} | {row['gpus'] or '-'} | {row['p50']:.1f} | "
-                     f"{row['p99']:.1f} | {row['batch']:.1f} | {row['busy']:.0%} |")  # fmt: skip
-    return "\n".join(lines)
+    return page.render(TEMPLATE, **document)

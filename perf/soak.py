@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from perf.load import Samples, at, chat_bodies, closed_loop
-from perf.site import Site, command, machine, resident
+from perf.testbed import Testbed, command, machine, resident
 from triton_router.cache.entry import Entry
 from triton_router.cache.memory import MemoryStore
 
@@ -40,13 +41,21 @@ SLICE = 2000
 DIMENSION, STORED = 384, 5000
 
 
-def run(requests: int, out: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=100_000)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(arguments.requests, arguments.out)
+
+
+def measure(requests: int, out: Path) -> None:
     """``requests`` through Envoy, every second one a repeat; then as many puts and lookups by meaning in a store."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Site(Path(directory), stack, with_triton=False)
-        port = site.gateway("soak", DOCUMENT, usage={"answers": True})
-        site.wait_until_routed({port: "MoM"})
-        soak = asyncio.run(_through_envoy(site, port, requests))
+        testbed = Testbed(Path(directory), stack, with_triton=False)
+        port = testbed.gateway("soak", DOCUMENT, usage={"answers": True})
+        testbed.wait_until_routed({port: "MoM"})
+        soak = asyncio.run(_through_envoy(testbed, port, requests))
     store = asyncio.run(_store(requests))
     document = {"machine": machine(), "command": command(), "soak": soak, "store": store}
     out.mkdir(parents=True, exist_ok=True)
@@ -54,7 +63,7 @@ def run(requests: int, out: Path) -> None:
     print(table(document))
 
 
-async def _through_envoy(site: Site, port: int, requests: int) -> dict[str, Any]:
+async def _through_envoy(testbed: Testbed, port: int, requests: int) -> dict[str, Any]:
     drawn, total, memory, entries = random.Random(7), Samples(), [], []
     for begin in range(0, requests, SLICE):
         numbers = [drawn.randint(max(0, number - 400), number) if number % 2 else number
@@ -63,8 +72,8 @@ async def _through_envoy(site: Site, port: int, requests: int) -> dict[str, Any]
             f"Is {number} an {'even' if number % 3 else 'odd'} number? {'x' * (number % 700)}" for number in numbers
         ]
         total.add(await closed_loop(port, chat_bodies(prompts, "MoM"), 8, SLICE))
-        memory.append(site.resident("router-soak"))
-        entries.append(await asyncio.to_thread(_entries, site.metrics_url(port)))
+        memory.append(testbed.resident("router-soak"))
+        entries.append(await asyncio.to_thread(_entries, testbed.metrics_url(port)))
         print(f"{begin + SLICE} of {requests}: {memory[-1]:.1f} MiB, {entries[-1]:.0f} answers kept", flush=True)
     return {
         "requests": len(total.ms), "errors": total.errors, "hits": total.hits, "seconds": total.seconds,

@@ -13,26 +13,26 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from perf.site import Site
+from perf.testbed import Testbed
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 
-def measure(site: Site, gateway: int, name: str) -> dict[str, float]:
+def measure(testbed: Testbed, gateway: int, name: str) -> dict[str, float]:
     """Seconds to ready of the router ``name``, started again, then milliseconds of its reload; Triton is up."""
-    port = site.extproc_port(gateway)
-    site.end(f"router-{name}")
+    port = testbed.extproc_port(gateway)
+    testbed.end(f"router-{name}")
     began = time.perf_counter()
-    site.restart(f"router-{name}")
+    testbed.restart(f"router-{name}")
     _until(lambda: _serving(port))
     ready = time.perf_counter() - began
     # Texts of the first generation are encoded after it serves; a reload finds them there.
     time.sleep(3)
-    path = site.directory / f"{name}.yaml"
+    path = testbed.directory / f"{name}.yaml"
     path.write_text(path.read_text() + "\n# changed\n")
     began = time.perf_counter()
-    os.kill(site.pid(f"router-{name}"), signal.SIGHUP)
-    log = site.directory / f"router-{name}.log"
+    os.kill(testbed.pid(f"router-{name}"), signal.SIGHUP)
+    log = testbed.directory / f"router-{name}.log"
     _until(lambda: bool(_reloaded(log)))
     seen = (time.perf_counter() - began) * 1000
     fields = _reloaded(log)

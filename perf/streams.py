@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.load import at
-from perf.site import Site, command, machine
+from perf.testbed import Testbed, command, machine
 
 DOCUMENT: dict[str, Any] = {
     "version": "v0.3",
@@ -33,15 +34,27 @@ MODES: dict[str, dict[str, Any]] = {
 ALONE = "Envoy alone"
 
 
-def run(streams: int, chunks: int, seconds: float, requests: int, rounds: int, out: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--chunks", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=10, help="how long a stream takes")
+    parser.add_argument("--requests", type=int, default=150, help="first chunks per mode and round")
+    parser.add_argument("--rounds", type=int, default=3)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(arguments.streams, arguments.chunks, arguments.seconds, arguments.requests, arguments.rounds, arguments.out)
+
+
+def measure(streams: int, chunks: int, seconds: float, requests: int, rounds: int, out: Path) -> None:
     """First chunks of ``requests`` streams one after another, then ``streams`` at once of ``chunks`` each."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        site = Site(Path(directory), stack, with_triton=False)
-        ports = {ALONE: site.gateway("alone", DOCUMENT, processor="nobody")}
+        testbed = Testbed(Path(directory), stack, with_triton=False)
+        ports = {ALONE: testbed.gateway("alone", DOCUMENT, processor="nobody")}
         for number, (mode, services) in enumerate(MODES.items()):
-            ports[mode] = site.gateway(str(number), DOCUMENT, **services)
-        site.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
-        results = asyncio.run(_measure(site, ports, streams, chunks, seconds, requests, rounds))
+            ports[mode] = testbed.gateway(str(number), DOCUMENT, **services)
+        testbed.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
+        results = asyncio.run(_measure(testbed, ports, streams, chunks, seconds, requests, rounds))
     document = {"machine": machine(), "command": command(), "streams": streams, "chunks": chunks, "results": results}
     out.mkdir(parents=True, exist_ok=True)
     (out / "streams.json").write_text(json.dumps(document, indent=1))
@@ -49,7 +62,7 @@ def run(streams: int, chunks: int, seconds: float, requests: int, rounds: int, o
 
 
 async def _measure(
-    site: Site, ports: dict[str, int], streams: int, chunks: int, seconds: float, requests: int, rounds: int
+    testbed: Testbed, ports: dict[str, int], streams: int, chunks: int, seconds: float, requests: int, rounds: int
 ) -> list[dict[str, Any]]:
     firsts: dict[str, list[float]] = {mode: [] for mode in ports}
     for port in ports.values():
@@ -64,14 +77,14 @@ async def _measure(
         if mode == ALONE:
             continue
         router = f"router-{list(MODES).index(mode)}"
-        before, cpu = site.resident(router), site.cpu(router)
+        before, cpu = testbed.resident(router), testbed.cpu(router)
         running = asyncio.gather(*(_whole(port, chunks, seconds) for _ in range(streams)))
         peak = before
         while not running.done():
             await asyncio.sleep(0.2)
-            peak = max(peak, site.resident(router))
+            peak = max(peak, testbed.resident(router))
         received = sum(await running)
-        spent = site.cpu(router) - cpu
+        spent = testbed.cpu(router) - cpu
         row |= {"us_per_chunk": spent * 1e6 / (streams * chunks), "rss_before": before, "rss_peak": peak,
                 "chunks_received": received}  # fmt: skip
         print(f"{mode}: {received} chunks", flush=True)

@@ -6,6 +6,7 @@ alone shows the tail honestly), by model and bucket. Every CSV is kept; batch si
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import platform
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ TEXT = "How do I patch a vulnerable library without stopping the service that us
 
 
 @dataclass(frozen=True)
-class Point:
+class LoadPoint:
     """One measurement. Milliseconds; ``load`` is requests in flight or, in an open loop, requests a second."""
 
     model: str
@@ -56,10 +57,26 @@ class Point:
     failures: int
 
 
-def run(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--address", help="host:port of a running Triton (gRPC); default: one is started")
+    parser.add_argument("--model-config-name", default="cpu", help="configuration of the Triton that is started")
+    parser.add_argument("--concurrency", type=int, action="append", help="requests in flight; default: 1, 2, 4, 8")
+    parser.add_argument("--bucket", type=int, action="append", help="only this padded length; repeat")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each measurement")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(
+        arguments.repository, arguments.out, address=arguments.address, config_name=arguments.model_config_name,
+        concurrency=arguments.concurrency or CLOSED, buckets=arguments.bucket or (), requests=arguments.requests,
+    )  # fmt: skip
+
+
+def measure(
     repository: Path, out: Path, *, address: str | None = None, config_name: str = "cpu",
     concurrency: Sequence[int] = CLOSED, buckets: Sequence[int] = (), requests: int = REQUESTS, open_loop: bool = True,
-) -> list[Point]:  # fmt: skip
+) -> list[LoadPoint]:  # fmt: skip
     """Measure every trunk of the bundle in ``repository``; CSVs, `results.json` and a curve go to ``out``.
 
     address: gRPC of a running Triton that nobody else asks; without one a server is started on ``repository``.
@@ -68,7 +85,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     command = analyzer(ROOT / "build" / "perf_analyzer")
     bundle, tokenizers = load_bundle(repository / "bundle.json")
-    points: list[Point] = []
+    points: list[LoadPoint] = []
     with _server(repository, address, config_name) as server:
         for trunk in bundle.trunks:
             for bucket in trunk.buckets:
@@ -77,14 +94,14 @@ def run(
                 data = out / f"{trunk.name}-{bucket}.json"
                 data.write_text(json.dumps(_input(trunk, tokenizers[trunk.name], bucket)))
                 closed = [
-                    _measured(command, server, trunk, bucket, data, out, "closed", load, requests)
+                    _measure(command, server, trunk, bucket, data, out, "closed", load, requests)
                     for load in concurrency
                 ]
                 points += closed
                 best = max(point.rate for point in closed)
                 for share in OPEN if open_loop else ():
                     points.append(
-                        _measured(command, server, trunk, bucket, data, out, "open", round(best * share, 1), requests)
+                        _measure(command, server, trunk, bucket, data, out, "open", round(best * share, 1), requests)
                     )
     document = {
         "machine": _machine(config_name),
@@ -148,10 +165,10 @@ def _input(trunk: Trunk, tokenizer: bytes, bucket: int) -> dict[str, Any]:
     return {"data": [row]}
 
 
-def _measured(
+def _measure(
     command: tuple[list[str], dict[str, str]], server: str, trunk: Trunk, bucket: int, data: Path, out: Path,
     loop: str, load: float, requests: int,
-) -> Point:  # fmt: skip
+) -> LoadPoint:  # fmt: skip
     base, environment = command
     arguments = [*base, "-m", trunk.model, "-u", server, "-i", "grpc", "--input-data", str(data), "--percentile=99"]
     # In a window it waits for steadiness that a busy machine never shows, and then writes nothing.
@@ -177,15 +194,19 @@ def _measured(
     with target.open(newline="") as file:
         row = next(csv.DictReader(file))
     executions = after["executions"] - before["executions"]
-    point = Point(
-        trunk.name, bucket, loop, load, round(_rate(every), 1),
-        *(round(float(row[f"p{rank} latency"]) / 1000, 2) for rank in (50, 90, 99)),
+    point = LoadPoint(
+        trunk.name, bucket, loop, load, round(_rate(every), 1), _ms(row, 50), _ms(row, 90), _ms(row, 99),
         round((after["inferences"] - before["inferences"]) / max(executions, 1), 2),
         after["failures"] - before["failures"],
     )  # fmt: skip
     every.unlink()
     print(f"perf: {point}", flush=True)
     return point
+
+
+def _ms(row: Mapping[str, str], rank: int) -> float:
+    """A percentile of perf_analyzer's CSV, which has microseconds."""
+    return round(float(row[f"p{rank} latency"]) / 1000, 2)
 
 
 def _rate(every: Path) -> float:
@@ -215,7 +236,7 @@ def _statistics(server: str, model: str) -> dict[str, int]:
     }
 
 
-def draw(points: Sequence[Point], path: Path, title: str) -> None:
+def draw(points: Sequence[LoadPoint], path: Path, title: str) -> None:
     """Latency over throughput, one line a model and bucket: solid p50, dotted p99, open loops as crosses."""
     import matplotlib
 

@@ -6,6 +6,7 @@ would: on a CPU two encoders share the cores, and together take about as long as
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import tempfile
@@ -15,11 +16,11 @@ from time import perf_counter
 from typing import Any
 
 from export import manifest
+from export.exporter import Exporter, Paths
 from export.live import started
-from export.pipeline import Pipeline, Places
 from perf.load import at
 from perf.prompts import PROMPTS
-from perf.site import ROOT, command, machine
+from perf.testbed import ROOT, command, machine
 from triton_router.config import loads
 from triton_router.dialects import ChatRequest
 from triton_router.generations import Generations
@@ -61,7 +62,16 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def run(requests: int, rounds: int, out: Path) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=110, help="per rung and round")
+    parser.add_argument("--rounds", type=int, default=5)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measure(arguments.requests, arguments.rounds, arguments.out)
+
+
+def measure(requests: int, rounds: int, out: Path) -> None:
     """Time each trunk alone and a request that asks both, in turn; ``requests`` of each and round."""
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made)
@@ -78,9 +88,9 @@ def run(requests: int, rounds: int, out: Path) -> None:
 def _write_repository(repository: Path) -> None:
     (minilm,) = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
     models = [minilm.model_copy(update={"name": name}) for name in WAITS]
-    export = Pipeline(Places(repository, ROOT / "build" / "export"), models, "fp32")
-    export.graphs("cpu")
-    export.write_repository()
+    exporter = Exporter(Paths(repository, ROOT / "build" / "export"), models, "fp32")
+    exporter.graphs("cpu")
+    exporter.write_repository()
     for trunk in load_bundle(repository / "bundle.json")[0].trunks:
         assert trunk.embedding is not None
         # The embedding is of unit length, a head's probabilities add up to one.

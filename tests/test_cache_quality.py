@@ -19,7 +19,7 @@ PAIRS = [
 def test_it_counts_hits_with_and_without_the_guard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("\n".join(json.dumps(pair) for pair in PAIRS) + "\n")
-    cache_quality.run(pairs, tmp_path / "out", tmp_path / "curve.png")
+    cache_quality.measure(pairs, tmp_path / "out", tmp_path / "curve.png")
     document = json.loads((tmp_path / "out" / "cache-quality.json").read_text())
     rows = {(row["threshold"], row["guard"]): row for row in document["rows"]}
     assert {threshold for threshold, _ in rows} >= {0.75, 0.8, 0.85, 0.92, 0.95, document["default"]}

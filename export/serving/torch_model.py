@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
 
 INPUTS = ("input_ids", "attention_mask")
 WARM_RUNS = 3
+Floats = NDArray[np.float32]
 
 
 class TritonPythonModel:
@@ -54,7 +56,7 @@ class TritonPythonModel:
             self._response(request, parts) for request, parts in zip(requests, zip(*split, strict=True), strict=True)
         ]
 
-    def _run(self, ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> list[Floats]:
         batch, length = ids.shape
         size = min((b for b, n in self.graphs if n == length and b >= batch), default=None)
         with torch.inference_mode():
@@ -81,7 +83,7 @@ class TritonPythonModel:
                 found = self.forward(*given)
         return graph, given, list(found)
 
-    def _response(self, request: Any, parts: tuple[np.ndarray, ...]) -> Any:
+    def _response(self, request: Any, parts: tuple[Floats, ...]) -> Any:
         wanted = set(request.requested_output_names())
         tensors = [
             pb_utils.Tensor(name, np.ascontiguousarray(part))

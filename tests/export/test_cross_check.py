@@ -12,20 +12,20 @@ from test_delta import random_delta
 from tiny_bert import TinyBert
 
 from export import cross_check, delta
+from export.exporter import Exporter, ExportError, Paths
 from export.manifest import Manifest
-from export.pipeline import ExportError, Pipeline, Places
 
 
-def pipeline(bert: TinyBert, root: Path, **more: object) -> Pipeline:
+def exporter(bert: TinyBert, root: Path, **more: object) -> Exporter:
     described = {"name": "tiny", "task": "embedding", "graph": "bert", "source": {"directory": bert.directory},
                  "buckets": [8, 48], "max_tokens": 48, "max_batch": 4, "graph_batches": [1], **more}  # fmt: skip
     (model,) = Manifest.model_validate({"format": 1, "bundles": {}, "models": [described]}).models
-    return Pipeline(Places(root / "repository", root / "build"), [model])
+    return Exporter(Paths(root / "repository", root / "build"), [model])
 
 
 def test_an_environment_that_is_not_there_is_said_how_to_get(tiny_bert: TinyBert, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"no .*nowhere; `make cross-check` makes Optimum's environment"):
-        cross_check.run(pipeline(tiny_bert, tmp_path), tmp_path / "nowhere")
+        cross_check.cross_check(exporter(tiny_bert, tmp_path), tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("fork", [0, 1])
@@ -33,7 +33,7 @@ def test_the_other_exporter_gets_what_the_embedding_is_made_of(fork: int, tiny_b
     """With a delta its merged weights, with a fork the published ones."""
     change = random_delta(tiny_bert, fork=fork)
     delta.save(change, tmp_path / "delta.safetensors")
-    made = pipeline(tiny_bert, tmp_path)
+    made = exporter(tiny_bert, tmp_path)
     model = made.models[0].model_copy(update={"delta": tmp_path / "delta.safetensors", "fork": fork})
     cross_check.write_source(made, model, tmp_path / "source")
     expected = tiny_bert.weights if fork else delta.merged(tiny_bert.weights, change)
@@ -78,7 +78,7 @@ def test_a_graph_of_other_weights_is_seen(tiny_bert: TinyBert, tmp_path: Path) -
         )  # fmt: skip
         return tmp_path / "other.onnx"
 
-    made, states = pipeline(tiny_bert, tmp_path), States()
+    made, states = exporter(tiny_bert, tmp_path), States()
     same = cross_check.compare(made, made.models[0], written(states), {})
     assert max(same.difference.values()) <= 1e-5 and same.rows > 5
     with torch.no_grad():

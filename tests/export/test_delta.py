@@ -19,9 +19,9 @@ from tiny_bert import HIDDEN, INNER, LAYERS, TinyBert
 from export import delta, graph, head
 from export.checksums import sha256
 from export.delta import Delta, DeltaError
-from export.head import Head, Layer
+from export.exporter import Exporter, ExportError, Paths
+from export.head import HeadWeights, Layer
 from export.manifest import Manifest
-from export.pipeline import ExportError, Pipeline, Places
 
 RANK = 3
 SIZES = {
@@ -51,9 +51,11 @@ def random_delta(bert: TinyBert, *, fork: int = 0, seed: int = 1) -> Delta:
     return Delta(weights_sha256(bert), RANK, fork, matrices, ("a", "b"), {"seed": 0})
 
 
-def topic(seed: int = 5, training: dict[str, Any] | None = None) -> Head:
+def topic(seed: int = 5, training: dict[str, Any] | None = None) -> HeadWeights:
     layer = Layer(np.random.default_rng(seed).normal(size=(3 * HIDDEN, 3)).astype(np.float32), np.zeros(3, np.float32))
-    return Head("topic", ("law", "sports", "other"), ("mean.3", "cls.2", "mean.1"), (layer,), 1.0, training or {})
+    return HeadWeights(
+        "topic", ("law", "sports", "other"), ("mean.3", "cls.2", "mean.1"), (layer,), 1.0, training or {}
+    )
 
 
 def outputs(bert: TinyBert, change: Delta | None, *, half: bool = False) -> dict[str, Any]:
@@ -222,10 +224,10 @@ def test_a_delta_that_does_not_fit_the_trunk(change: dict[str, Any], cause: str,
 
 
 @pytest.fixture
-def make(tiny_bert: TinyBert, tmp_path: Path) -> Callable[..., Pipeline]:
-    """A pipeline with a delta and a head of its own, over the same build folder each time."""
+def make(tiny_bert: TinyBert, tmp_path: Path) -> Callable[..., Exporter]:
+    """A exporter with a delta and a head of its own, over the same build folder each time."""
 
-    def pipeline(seed: int = 1, fork: int = 0, *, head_fits: bool = True) -> Pipeline:
+    def exporter(seed: int = 1, fork: int = 0, *, head_fits: bool = True) -> Exporter:
         path = tmp_path / "topic.safetensors"
         delta.save(random_delta(tiny_bert, seed=seed, fork=fork), path)
         made_with = {"sha256": sha256(path)} if head_fits else {}
@@ -237,21 +239,21 @@ def make(tiny_bert: TinyBert, tmp_path: Path) -> Callable[..., Pipeline]:
         }  # fmt: skip
         document = {"format": 1, "bundles": {"default": ["tiny"]}, "models": [described]}
         models = Manifest.model_validate(document).bundle("default")
-        return Pipeline(Places(tmp_path / "repository", tmp_path / "build"), models)
+        return Exporter(Paths(tmp_path / "repository", tmp_path / "build"), models)
 
-    return pipeline
+    return exporter
 
 
-def exported(pipeline: Pipeline) -> tuple[bytes, dict[str, Any]]:
+def exported(exporter: Exporter) -> tuple[bytes, dict[str, Any]]:
     """The graph and the bundle's manifest."""
-    pipeline.graphs("cpu")
-    pipeline.write_repository()
-    root = pipeline.places.repository
+    exporter.graphs("cpu")
+    exporter.write_repository()
+    root = exporter.paths.repository
     return (root / "tiny" / "1" / "model.onnx").read_bytes(), json.loads((root / "bundle.json").read_text())
 
 
 def test_a_changed_delta_makes_graph_and_bundle_anew(
-    make: Callable[..., Pipeline], capsys: pytest.CaptureFixture[str]
+    make: Callable[..., Exporter], capsys: pytest.CaptureFixture[str]
 ) -> None:
     graph_1, bundle_1 = exported(make(seed=1))
     capsys.readouterr()
@@ -266,16 +268,16 @@ def test_a_changed_delta_makes_graph_and_bundle_anew(
     assert bundle_3["trunks"][0]["delta"]["sha256"] != bundle_2["trunks"][0]["delta"]["sha256"]
 
 
-def test_features_for_training_are_of_the_delta_that_is_there(make: Callable[..., Pipeline]) -> None:
+def test_features_for_training_are_of_the_delta_that_is_there(make: Callable[..., Exporter]) -> None:
     """No head's file is looked at here, so the delta alone must tell that the graph is stale."""
     found = []
     for seed in (1, 2):
-        pipeline = make(seed=seed)
-        found.append(pipeline.features(pipeline.models[0], ["mean.3"])(["w1 w2 w3"]))
+        exporter = make(seed=seed)
+        found.append(exporter.features(exporter.models[0], ["mean.3"])(["w1 w2 w3"]))
     assert np.abs(found[0] - found[1]).max() > 0.01
 
 
-def test_a_head_that_was_trained_without_the_delta_is_refused(make: Callable[..., Pipeline]) -> None:
+def test_a_head_that_was_trained_without_the_delta_is_refused(make: Callable[..., Exporter]) -> None:
     with pytest.raises(ExportError, match=r"head topic was trained with no delta, the manifest has delta [0-9a-f]{12}"):
         make(head_fits=False).graphs("cpu")
 
@@ -285,12 +287,12 @@ def test_a_head_that_was_trained_without_the_delta_is_refused(make: Callable[...
     [("topic.safetensors", r"tiny: delta .*topic\.safetensors"), ("topic.json", r"head .*topic\.json")],
 )
 def test_a_file_that_is_not_there_is_named(
-    file: str, named: str, make: Callable[..., Pipeline], tmp_path: Path
+    file: str, named: str, make: Callable[..., Exporter], tmp_path: Path
 ) -> None:
-    pipeline = make()
+    exporter = make()
     (tmp_path / file).unlink()
     with pytest.raises((ExportError, ValueError), match=named + ": No such file"):
-        pipeline.graphs("cpu")
+        exporter.graphs("cpu")
 
 
 # --- PyTorch --------------------------------------------------------------------------------------------------------

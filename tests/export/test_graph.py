@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tiny_bert import HEADS, HIDDEN, LAYERS, TinyBert
 
 from export import graph, precision
-from export.head import Head, Layer
+from export.head import HeadWeights, Layer
 
 Vector = NDArray[np.floating[Any]]
 LENGTHS = [5, 17, 1, 9]
@@ -59,18 +59,18 @@ def unit(x: Vector) -> Vector:
 
 
 @pytest.fixture(scope="module")
-def head() -> Head:
+def head() -> HeadWeights:
     generator = np.random.default_rng(3)
     shapes = [(3 * HIDDEN, 10), (10, 4)]
     layers = [
         Layer(generator.normal(size=s).astype(np.float32), generator.normal(size=s[1]).astype(np.float32))
         for s in shapes
     ]
-    return Head("topic", ("a", "b", "c", "d"), ("mean.3", "max.2", "cls.1"), tuple(layers), 1.7, {})
+    return HeadWeights("topic", ("a", "b", "c", "d"), ("mean.3", "max.2", "cls.1"), tuple(layers), 1.7, {})
 
 
 @pytest.fixture(scope="module")
-def session(tiny_bert: TinyBert, head: Head) -> ort.InferenceSession:
+def session(tiny_bert: TinyBert, head: HeadWeights) -> ort.InferenceSession:
     model = graph.build(tiny_bert.weights, tiny_bert.config, [head], expose=["mean.0"])
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -91,7 +91,7 @@ def run(session: ort.InferenceSession, ids: NDArray[np.int64], mask: NDArray[np.
 
 
 def test_padded_batch_of_unequal_lengths_equals_the_reference(
-    session: ort.InferenceSession, tiny_bert: TinyBert, head: Head
+    session: ort.InferenceSession, tiny_bert: TinyBert, head: HeadWeights
 ) -> None:
     ids, mask = batch(LENGTHS, 32)
     outputs = run(session, ids, mask)
@@ -118,7 +118,7 @@ def test_rows_without_tokens_give_numbers(session: ort.InferenceSession) -> None
         assert np.isfinite(value).all(), name
 
 
-def test_only_embedding_and_heads_are_given_out(tiny_bert: TinyBert, head: Head) -> None:
+def test_only_embedding_and_heads_are_given_out(tiny_bert: TinyBert, head: HeadWeights) -> None:
     model = graph.build(tiny_bert.weights, tiny_bert.config, [head])
     shapes = {
         value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
@@ -132,7 +132,7 @@ def test_only_embedding_and_heads_are_given_out(tiny_bert: TinyBert, head: Head)
     }
 
 
-def test_the_same_weights_give_the_same_bytes(tiny_bert: TinyBert, head: Head) -> None:
+def test_the_same_weights_give_the_same_bytes(tiny_bert: TinyBert, head: HeadWeights) -> None:
     first, second = (graph.build(tiny_bert.weights, tiny_bert.config, [head]).SerializeToString() for _ in range(2))
     assert first == second
 
@@ -152,7 +152,7 @@ def test_unknown_features_are_refused(tiny_bert: TinyBert, feature: str) -> None
 
 
 def test_int8_quantizes_the_encoder_and_leaves_the_head(
-    session: ort.InferenceSession, tiny_bert: TinyBert, head: Head, tmp_path: Any
+    session: ort.InferenceSession, tiny_bert: TinyBert, head: HeadWeights, tmp_path: Any
 ) -> None:
 
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"

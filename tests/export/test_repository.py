@@ -44,7 +44,7 @@ def test_tracked_files_are_what_the_sources_give(bundle: dict) -> None:
     """Everything but the tokenizer, whose checksum stands in the manifest, is made again from tracked files."""
     domain = head.load(HEAD)
     tokenizer = bundle["trunks"][0]["tokenizer"]
-    trunk = repository.Trunk(
+    trunk = repository.TrunkText(
         model=MINILM,
         model_id=MINILM.source.id,
         weights_sha256=MINILM.source.weights_sha256,
@@ -127,7 +127,7 @@ def test_served_tokenizer_neither_cuts_nor_pads(tiny_bert: TinyBert, tmp_path: P
 def test_router_loads_what_is_written(tiny_bert: TinyBert, tmp_path: Path) -> None:
     published = (tiny_bert.directory / "tokenizer.json").read_text()
     served = repository.served_tokenizer(published)
-    trunk = repository.Trunk(
+    trunk = repository.TrunkText(
         model=MINILM.model_copy(update={"name": "tiny"}),
         model_id="some/model",
         weights_sha256="0" * 64,

@@ -9,16 +9,16 @@ from pathlib import Path
 import onnx
 import pytest
 from tiny_bert import TinyBert
-from tiny_bundle import findings, made, pipeline
+from tiny_bundle import exporter, findings, made
 
-from export import report
+from export import evaluate
 from export.__main__ import main
-from export.pipeline import ExportError
+from export.exporter import ExportError
 
 
 def test_another_repository_is_filled_from_the_same_build(tiny_bert: TinyBert, tmp_path: Path) -> None:
-    made(pipeline(tiny_bert, tmp_path))
-    other = made(pipeline(tiny_bert, tmp_path, "other"))
+    made(exporter(tiny_bert, tmp_path))
+    other = made(exporter(tiny_bert, tmp_path, "other"))
     assert findings(other) == []
     for name in ("model.onnx", "gpu.onnx", "gpu.json"):
         assert (tmp_path / "other" / "tiny" / "1" / name).is_file()
@@ -26,8 +26,8 @@ def test_another_repository_is_filled_from_the_same_build(tiny_bert: TinyBert, t
 
 def test_a_head_is_called_what_the_manifest_calls_it(tiny_bert: TinyBert, tmp_path: Path) -> None:
     """Also when the graph was made under the name that the head was trained under."""
-    made(pipeline(tiny_bert, tmp_path))
-    renamed = made(pipeline(tiny_bert, tmp_path, heads=[{"name": "subject", "file": tmp_path / "topic.json"}]))
+    made(exporter(tiny_bert, tmp_path))
+    renamed = made(exporter(tiny_bert, tmp_path, heads=[{"name": "subject", "file": tmp_path / "topic.json"}]))
     assert findings(renamed) == []
     graph = onnx.load(tmp_path / "repository" / "tiny" / "1" / "model.onnx").graph
     assert [output.name for output in graph.output] == ["embedding", "subject"]
@@ -35,7 +35,7 @@ def test_a_head_is_called_what_the_manifest_calls_it(tiny_bert: TinyBert, tmp_pa
 
 def test_a_bucket_that_is_longer_than_the_model_reads_is_refused(tiny_bert: TinyBert, tmp_path: Path) -> None:
     """ONNX Runtime would fail on it when asked, and TensorRT read whatever lies behind the table."""
-    long = pipeline(tiny_bert, tmp_path, buckets=[8, 128], max_tokens=128)
+    long = exporter(tiny_bert, tmp_path, buckets=[8, 128], max_tokens=128)
     with pytest.raises(ExportError, match="tiny: a bucket has 128 tokens.*`max_position_embeddings` 64"):
         long.graphs("cpu")
 
@@ -46,14 +46,14 @@ def test_another_tokenizer_makes_int8_anew(
     """Its ranges are those of texts, which have other tokens then."""
     place = shutil.copytree(tiny_bert.directory, tmp_path / "bert")
     settings = {"source": {"directory": place}, "precision": {"cpu": "int8"}}
-    pipeline(tiny_bert, tmp_path, **settings).graphs("cpu")
+    exporter(tiny_bert, tmp_path, **settings).graphs("cpu")
     tokenizer = (place / "tokenizer.json").read_text()
     (place / "tokenizer.json").write_text(tokenizer.replace('"w1"', '"what"'))
     capsys.readouterr()
-    pipeline(tiny_bert, tmp_path, **settings).graphs("cpu")
+    exporter(tiny_bert, tmp_path, **settings).graphs("cpu")
     said = capsys.readouterr().out
     assert "tiny, fp32: unchanged" in said and "tiny, int8: unchanged" not in said
-    pipeline(tiny_bert, tmp_path, **settings).graphs("cpu")
+    exporter(tiny_bert, tmp_path, **settings).graphs("cpu")
     assert "tiny, int8: unchanged" in capsys.readouterr().out
 
 
@@ -65,24 +65,24 @@ def test_a_head_that_was_tuned_with_another_tokenizer_is_refused(tiny_bert: Tiny
     # Written otherwise, and with a token more that no text has: still the same tokens.
     tokenizer["model"]["vocab"]["another"] = 64
     (place / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1))
-    pipeline(tiny_bert, tmp_path, **settings).write_repository()
+    exporter(tiny_bert, tmp_path, **settings).write_repository()
     words = tokenizer["model"]["vocab"]
     words["w1"], words["w2"] = words["w2"], words["w1"]
     (place / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ExportError, match="head topic was tuned with another tokenizer than the trunk's"):
-        pipeline(tiny_bert, tmp_path, **settings).write_repository()
+        exporter(tiny_bert, tmp_path, **settings).write_repository()
 
 
 def test_a_renamed_head_is_evaluated(tiny_bert: TinyBert, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    renamed = pipeline(tiny_bert, tmp_path, heads=[{"name": "subject", "file": tmp_path / "topic.json"}])
+    renamed = exporter(tiny_bert, tmp_path, heads=[{"name": "subject", "file": tmp_path / "topic.json"}])
     (tmp_path / "rows.jsonl").write_text('{"text": "w1 w2", "label": "law"}\n' * 3)
-    report.evaluate(renamed, renamed.models[0], {"rows": tmp_path / "rows.jsonl"}, {}, None)
+    evaluate.evaluate(renamed, renamed.models[0], {"rows": tmp_path / "rows.jsonl"}, {})
     assert "fp32, rows: accuracy" in capsys.readouterr().out
 
 
 def test_pytorchs_program_of_a_graph_that_nothing_would_serve(tiny_bert: TinyBert, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="served for graph `torch` only, this is graph `bert`"):
-        pipeline(tiny_bert, tmp_path).graphs("torch")
+        exporter(tiny_bert, tmp_path).graphs("torch")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_pytorchs_program_of_a_graph_that_nothing_would_serve(tiny_bert: TinyBer
     ],
 )
 def test_a_broken_head_is_refused(change: dict[str, object], message: str, tiny_bert: TinyBert, tmp_path: Path) -> None:
-    made = pipeline(tiny_bert, tmp_path)
+    made = exporter(tiny_bert, tmp_path)
     document = json.loads((tmp_path / "topic.json").read_text()) | change
     kept = {key: value for key, value in document.items() if value is not None}
     (tmp_path / "topic.json").write_text(json.dumps(kept))
@@ -103,7 +103,7 @@ def test_a_broken_head_is_refused(change: dict[str, object], message: str, tiny_
 
 
 def test_a_head_that_is_called_what_the_graph_has_inside(tiny_bert: TinyBert, tmp_path: Path) -> None:
-    named = pipeline(tiny_bert, tmp_path, heads=[{"name": "length", "file": tmp_path / "topic.json"}])
+    named = exporter(tiny_bert, tmp_path, heads=[{"name": "length", "file": tmp_path / "topic.json"}])
     with pytest.raises(ExportError, match="'length' has been used.*a head may be called"):
         named.graphs("cpu")
 

@@ -81,6 +81,23 @@ def test_a_trained_head_is_served(
     assert main(["all", *workplace]) == 0
 
 
+def test_a_trained_head_has_a_report(workplace: list[str], tmp_path: Path) -> None:
+    train_head(tmp_path, workplace)
+    describe(tmp_path, declared(tmp_path) | {"heads": [{"name": "topic", "file": "topic.json"}]})
+    rows = f"own rows={tmp_path / 'rows.jsonl'}"
+    page = tmp_path / "report" / "model-report.md"
+    page.parent.mkdir()
+    assert main(["evaluate", *workplace, "--data", rows, "--report", str(page)]) == 0
+    text = page.read_text()
+    assert "gives `embedding`\n(24 numbers of unit length) and `topic` (3 probabilities)." in text
+    assert "\n| set | fp32 | int8 | same label in both |\n| --- | --- | --- | --- |\n| own rows | " in text
+    for label in LABELS:
+        assert f"\n| {label} | " in text
+    for picture in ("reliability", "operating", "confusion-own-rows"):
+        assert f"(assets/{picture}.png)" in text
+        assert (page.parent / "assets" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_two_labels_have_two_probabilities(workplace: list[str], tmp_path: Path) -> None:
     """scikit-learn gives one column for them."""
     rows = (tmp_path / "rows.jsonl").read_text().replace('"other"', '"law"')

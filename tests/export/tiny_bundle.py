@@ -8,16 +8,16 @@ import numpy as np
 from tiny_bert import TinyBert
 
 from export import consistency, head
-from export.head import Head, Layer
+from export.exporter import Exporter, Paths
+from export.head import HeadWeights, Layer
 from export.manifest import Manifest
-from export.pipeline import Pipeline, Places
 
 
-def pipeline(bert: TinyBert, root: Path, repository: str = "repository", **more: object) -> Pipeline:
+def exporter(bert: TinyBert, root: Path, repository: str = "repository", **more: object) -> Exporter:
     """With the head `topic`; builds under ``root`` share their cache. ``more`` are keys of the model's entry."""
     if not (root / "topic.json").is_file():
         layer = Layer(np.random.default_rng(5).normal(size=(24, 3)).astype(np.float32), np.zeros(3, np.float32))
-        head.save(Head("topic", ("law", "sports", "other"), ("mean.3",), (layer,), 1.0, {}), root / "topic.json")
+        head.save(HeadWeights("topic", ("law", "sports", "other"), ("mean.3",), (layer,), 1.0, {}), root / "topic.json")
     described = {
         "name": "tiny", "task": "embedding", "graph": "bert", "source": {"directory": bert.directory},
         "heads": [{"name": "topic", "file": root / "topic.json"}],
@@ -25,18 +25,18 @@ def pipeline(bert: TinyBert, root: Path, repository: str = "repository", **more:
     }  # fmt: skip
     document = {"format": 1, "bundles": {"default": ["tiny"]}, "models": [described]}
     models = Manifest.model_validate(document).bundle("default")
-    return Pipeline(Places(root / repository, root / "build"), models)
+    return Exporter(Paths(root / repository, root / "build"), models)
 
 
-def made(pipeline: Pipeline) -> Pipeline:
+def made(exporter: Exporter) -> Exporter:
     """All its files written."""
-    pipeline.graphs("cpu")
-    pipeline.graphs("gpu")
-    pipeline.write_repository()
-    return pipeline
+    exporter.graphs("cpu")
+    exporter.graphs("gpu")
+    exporter.write_repository()
+    return exporter
 
 
-def findings(pipeline: Pipeline) -> list[str]:
+def findings(exporter: Exporter) -> list[str]:
     """What is wrong with the files, in words."""
-    found = consistency.check_files(pipeline.places.repository, pipeline.models, ("cpu", "gpu"))
+    found = consistency.check_files(exporter.paths.repository, exporter.models, ("cpu", "gpu"))
     return [str(each) for each in found]

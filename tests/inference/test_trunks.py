@@ -14,10 +14,9 @@ import tiny_bert
 from tritonclient.grpc import InferenceServerClient
 
 from export import head, live
-from export.head import Head, Layer
+from export.exporter import Exporter, Paths
+from export.head import HeadWeights, Layer
 from export.manifest import Manifest
-from export.pipeline import Pipeline as Export
-from export.pipeline import Places
 from triton_router.config import loads
 from triton_router.dialects import ChatRequest
 from triton_router.generations import Generations
@@ -80,7 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     generator = np.random.default_rng(5)
     for name in ("domain", "mood"):
         layer = Layer(generator.normal(size=(24, 3)).astype(np.float32) * 3, np.zeros(3, np.float32))
-        head.save(Head(name, LABELS, ("mean.3",), (layer,), 1.0, {}), root / f"{name}.json")
+        head.save(HeadWeights(name, LABELS, ("mean.3",), (layer,), 1.0, {}), root / f"{name}.json")
     for name in ("plain", "judge"):
         (root / name).mkdir()
         tiny_bert.make(root / name, specials_last=name == "judge")
@@ -93,7 +92,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     ]  # fmt: skip
     document = {"format": 1, "bundles": {"default": ["plain", "judge"]}, "models": [each | common for each in models]}
     bundle = Manifest.model_validate(document).bundle("default")
-    made = Export(Places(root / "repository", root / "build"), bundle)
+    made = Exporter(Paths(root / "repository", root / "build"), bundle)
     made.graphs("cpu")
     made.write_repository()
     for name, other in (("plain", "judge"), ("judge", "plain")):

@@ -51,8 +51,8 @@ async def test_rounds_go_forth_and_back() -> None:
 
         return Rung(ask)
 
-    site: Any = None
-    await interleaved(site, {"a": rung("a"), "b": rung("b")}, 3)
+    testbed: Any = None
+    await interleaved(testbed, {"a": rung("a"), "b": rung("b")}, 3)
     assert order == ["a0", "b0", "b1", "a1", "a2", "b2"]
 
 

@@ -7,9 +7,9 @@ from statistics import fmean
 
 import pytest
 
-from perf.scale import Model, Service, plan, saturation, simulate
+from perf.scale import CapacityModel, Service, plan, saturation, simulate
 
-ALONE = Model(lengths={64: (1.0, Service(10.0, 10.0))}, router_before=0.0, router_after=0.0)
+ALONE = CapacityModel(lengths={64: (1.0, Service(10.0, 10.0))}, router_before=0.0, router_after=0.0)
 
 
 @pytest.mark.parametrize("busy", [0.3, 0.6, 0.8])
@@ -21,7 +21,7 @@ def test_one_instance_is_a_queue_of_one_server(busy: float) -> None:
 
 
 def test_the_router_s_thread_is_such_a_queue_too() -> None:
-    model = Model(lengths={64: (1.0, Service(0.0, 0.0))}, router_before=2.0, router_after=0.0)
+    model = CapacityModel(lengths={64: (1.0, Service(0.0, 0.0))}, router_before=2.0, router_after=0.0)
     assert fmean(simulate(model, 300, 20_000).ms) == pytest.approx(2 * (1 + 0.6 / 0.4 / 2), rel=0.05)
 
 
@@ -38,7 +38,7 @@ def test_two_instances_wait_less_than_one_of_half_the_load() -> None:
 
 def test_only_equal_lengths_batch() -> None:
     cheap = Service(10.0, 0.0)
-    same = Model({64: (1.0, cheap)}, 0.0, 0.0, largest_batch=8)
+    same = CapacityModel({64: (1.0, cheap)}, 0.0, 0.0, largest_batch=8)
     assert saturation(same, 64) == pytest.approx(800, rel=0.01)
     mixed = replace(same, lengths={64: (0.5, cheap), 128: (0.5, cheap)})
     # Of a random row of two kinds, equal ones stand two together on average.
@@ -47,7 +47,7 @@ def test_only_equal_lengths_batch() -> None:
 
 def test_shared_cores_bound_the_whole() -> None:
     """6 ms of work a request on two cores, whoever does it."""
-    model = Model({64: (1.0, Service(4.0, 4.0))}, 1.0, 0.5, instances=2, beside=0.5, cores=2)
+    model = CapacityModel({64: (1.0, Service(4.0, 4.0))}, 1.0, 0.5, instances=2, beside=0.5, cores=2)
     assert saturation(model) == pytest.approx(1000 * 2 / 6, rel=0.03)
     assert simulate(model, 10, 2000).quantile(0.1) == pytest.approx(6.0, abs=0.01)
     assert saturation(replace(model, speed=0.5)) == pytest.approx(saturation(model) / 2, rel=0.01)

@@ -38,7 +38,7 @@ def command() -> str:
     return " ".join(["python -m perf", *sys.argv[1:]])
 
 
-class Site:
+class Testbed:
     """Ends with ``stack`` all that it started. ``directory`` takes configurations and logs."""
 
     def __init__(self, directory: Path, stack: ExitStack, *, with_triton: bool = True) -> None:
@@ -151,7 +151,7 @@ class Site:
     def start(
         self, name: str, command: list[str], environment: dict[str, str] | None = None, directory: Path = ROOT
     ) -> None:
-        """Start a part that ends with this site; its log is ``NAME.log``."""
+        """Start a part that ends with this testbed; its log is ``NAME.log``."""
         self._commands[name] = (command, environment, directory)
         self._started[name] = self._stack.enter_context(self._process(name, command, environment, directory))
 

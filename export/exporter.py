@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from export import delta, repository, source
+from export import delta, repository
 from export.checksums import Steps, sha256
 from export.delta import Delta
-from export.manifest import Model
+from export.manifest import ModelSpec
+from export.source import Source, resolve
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.windows import Windows
 
 if TYPE_CHECKING:
-    from export.encoder import Encoder, Vectors
-    from export.head import Head
+    from export.encoder import OnnxEncoder, Vectors
+    from export.head import HeadWeights
 
 Platform = Literal["cpu", "gpu", "torch"]
 
@@ -34,26 +35,26 @@ _CODE = Path(__file__).parent
 ORDINARY, EVERY = _CODE / "prompts" / "user_train.jsonl", 10
 
 
-class ExportError(Exception):
+class ExportError(ValueError):
     """A step cannot be done; the message says what to do."""
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     repository: Path
     build: Path
     topics: Path | None = None
     """What `fit-topics` wrote; `None` or missing: nothing."""
 
 
-class Pipeline:
+class Exporter:
     """The export of one bundle. ``precision`` overrides what the manifest says of CPUs."""
 
-    def __init__(self, places: Places, models: Sequence[Model], precision: str | None = None) -> None:
-        self.places = places
+    def __init__(self, places: Paths, models: Sequence[ModelSpec], precision: str | None = None) -> None:
+        self.paths = places
         self.models = [_with_precision(model, precision) for model in models]
         self._steps = Steps(places.build / "steps.json")
-        self._sources: dict[str, source.Source] = {}
+        self._sources: dict[str, Source] = {}
 
     def progress(self, text: str) -> None:
         print(f"export: {text}", flush=True)
@@ -73,16 +74,16 @@ class Pipeline:
         trunks = [self.trunk(model) for model in self.models]
         topics = self.topics()
         tokenizers = {model.name: self.tokenizer(model) for model in self.models}
-        repository.write(trunks, topics, tokenizers, self.places.repository)
+        repository.write(trunks, topics, tokenizers, self.paths.repository)
         checksum = repository.manifest(trunks, topics)["checksum"]
-        self.progress(f"repository: {self.places.repository}, bundle {checksum[:12]}…")
+        self.progress(f"repository: {self.paths.repository}, bundle {checksum[:12]}…")
 
-    def served(self, model: Model, platform: Platform) -> Path:
+    def served(self, model: ModelSpec, platform: Platform) -> Path:
         """The chosen flavour in the repository; for GPUs with the request that `engine` builds from."""
         flavour = getattr(model.precision, platform)
         made = self.flavour(model, flavour)
         name = repository.CPU_GRAPH if platform == "cpu" else repository.GPU_GRAPH
-        target = self.places.repository / model.name / "1" / name
+        target = self.paths.repository / model.name / "1" / name
         status = made.stat()
         inputs: dict[str, Any] = {"flavour": flavour, "made": [status.st_size, status.st_mtime_ns]}
         if platform == "cpu":
@@ -102,7 +103,7 @@ class Pipeline:
 
         return self._step(f"{model.name}, served on GPUs", target, inputs, make, beside=[request])
 
-    def program(self, model: Model) -> Path:
+    def program(self, model: ModelSpec) -> Path:
         """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing.
 
         Raises ExportError for graph `bert`, which has no configuration that would serve it.
@@ -110,7 +111,7 @@ class Pipeline:
         if model.graph == "bert":
             raise ExportError(f"{model.name}: PyTorch's program is served for graph `torch` only, this is graph `bert`")
         flavour = model.precision.gpu
-        target = self.places.repository / model.name / "1" / repository.TORCH_PROGRAM
+        target = self.paths.repository / model.name / "1" / repository.TORCH_PROGRAM
 
         def make() -> None:
             from export import network
@@ -121,7 +122,7 @@ class Pipeline:
         inputs = self._torch_inputs(model) | {"flavour": flavour}
         return self._step(f"{model.name}, PyTorch's program", target, inputs, make)
 
-    def flavour(self, model: Model, flavour: str) -> Path:
+    def flavour(self, model: ModelSpec, flavour: str) -> Path:
         """The graph in `fp32`, `int8`, `fp16` or `bf16`."""
         if flavour == "int8":
             return self._quantized(model)
@@ -138,7 +139,7 @@ class Pipeline:
             make = lambda: self._exported(model, flavour, target)  # noqa: E731
         return self._step(f"{model.name}, {flavour}", target, inputs, make)
 
-    def trunk(self, model: Model) -> repository.Trunk:
+    def trunk(self, model: ModelSpec) -> repository.TrunkText:
         """What the repository says about a model.
 
         Raises ExportError where a head was tuned with another tokenizer than the trunk's, whose tokens it would get.
@@ -153,7 +154,7 @@ class Pipeline:
                     f"{model.name}: head {head.name} was tuned with another tokenizer than the trunk's; make "
                     f"{head.source.spec} a model of its own"
                 )
-        return repository.Trunk(
+        return repository.TrunkText(
             model=model,
             model_id=found.model_id,
             weights_sha256=found.weights_sha256,
@@ -162,7 +163,7 @@ class Pipeline:
             tokenizer=repository.Tokenizer.of(served, json.loads(found.config.read_text())),
         )
 
-    def outputs(self, model: Model) -> tuple[repository.Output, ...]:
+    def outputs(self, model: ModelSpec) -> tuple[repository.Output, ...]:
         """The outputs in order, read from `config.json` and the heads' files: no weights are loaded."""
         from export import head as head_file
 
@@ -182,12 +183,12 @@ class Pipeline:
         return tuple(found)
 
     def topics(self) -> dict[str, Any]:
-        path = self.places.topics
+        path = self.paths.topics
         return json.loads(path.read_text()) if path is not None and path.is_file() else {}
 
     # --- where models come from -------------------------------------------------------------------------------------
 
-    def source(self, model: Model) -> source.Source:
+    def source(self, model: ModelSpec) -> Source:
         """Raises ExportError where the published model reads no text as long as the longest bucket."""
         found = self._resolved(model.name, model.source)
         places = json.loads(found.config.read_text()).get("max_position_embeddings")
@@ -198,22 +199,22 @@ class Pipeline:
             )
         return found
 
-    def tokenizer(self, model: Model) -> str:
+    def tokenizer(self, model: ModelSpec) -> str:
         return repository.served_tokenizer(self.source(model).tokenizer.read_text(encoding="utf-8"))
 
-    def published(self, model: Model) -> Any:
+    def published(self, model: ModelSpec) -> Any:
         """What `export/network.py` loads."""
-        from export.network import Published
+        from export.network import PublishedModel
 
         tuned = {head.name: self._tuned(model, head.name).directory for head in model.heads if head.source}
-        return Published(self.source(model).directory, tuned)
+        return PublishedModel(self.source(model).directory, tuned)
 
-    def _tuned(self, model: Model, head: str) -> source.Source:
+    def _tuned(self, model: ModelSpec, head: str) -> Source:
         place = next(each.source for each in model.heads if each.name == head)
         assert place is not None
         return self._resolved(f"{model.name}.{head}", place)
 
-    def _resolved(self, name: str, place: Any) -> source.Source:
+    def _resolved(self, name: str, place: Any) -> Source:
         if name in self._sources:
             return self._sources[name]
         inputs = {"place": place.model_dump(mode="json")}
@@ -221,10 +222,10 @@ class Pipeline:
         if self._steps.fresh(step, inputs):
             directory, model_id, weights = self._steps.result(step)
             self.progress(f"{step}: {place.spec}, unchanged")
-            found = source.Source(Path(directory), model_id, weights)
+            found = Source(Path(directory), model_id, weights)
         else:
             self.progress(f"{step}: getting {place.spec}")
-            found = source.resolve(place, self.places.build / "source")
+            found = resolve(place, self.paths.build / "source")
             files = [found.config, found.weights, found.tokenizer]
             result = [str(found.directory.resolve()), found.model_id, found.weights_sha256]
             self._steps.done(step, inputs, files, result)
@@ -234,10 +235,10 @@ class Pipeline:
 
     # --- training and measuring -------------------------------------------------------------------------------------
 
-    def features(self, model: Model, names: Sequence[str]) -> Callable[[Sequence[str]], Vectors]:
+    def features(self, model: ModelSpec, names: Sequence[str]) -> Callable[[Sequence[str]], Vectors]:
         """Texts to what a head with these features reads, computed by the flavour that is served on CPU."""
         from export import precision
-        from export.encoder import Encoder
+        from export.encoder import OnnxEncoder
         from export.training import unit
 
         check_trainable(model)
@@ -251,7 +252,7 @@ class Pipeline:
             inputs |= self._quantizer_inputs(model)
             make = lambda: precision.quantize(plain, target, self._ordinary(model))  # noqa: E731
             made = self._step(f"{model.name}, features in int8", target, inputs, make)
-        encoder = Encoder(made, self._trunk_for_router(model), self.tokenizer(model))
+        encoder = OnnxEncoder(made, self._trunk_for_router(model), self.tokenizer(model))
 
         def features(texts: Sequence[str]) -> Vectors:
             encoded = encoder.encode(texts)
@@ -259,7 +260,7 @@ class Pipeline:
 
         return features
 
-    def delta(self, model: Model) -> dict[str, Any]:
+    def delta(self, model: ModelSpec) -> dict[str, Any]:
         """Of a model whose manifest names one, as a head that is trained on it keeps it; else nothing."""
         found = self._delta(model)
         if found is None:
@@ -268,19 +269,19 @@ class Pipeline:
         told = {"file": model.delta.name, "sha256": _delta_digest(model), "rank": found.rank, "fork": found.fork}
         return told | {"bytes": model.delta.stat().st_size}
 
-    def encoder(self, model: Model, flavour: str) -> Encoder:
-        from export.encoder import Encoder
+    def encoder(self, model: ModelSpec, flavour: str) -> OnnxEncoder:
+        from export.encoder import OnnxEncoder
 
-        return Encoder(self.flavour(model, flavour), self._trunk_for_router(model), self.tokenizer(model))
+        return OnnxEncoder(self.flavour(model, flavour), self._trunk_for_router(model), self.tokenizer(model))
 
-    def _trunk_for_router(self, model: Model) -> dict[str, Any]:
+    def _trunk_for_router(self, model: ModelSpec) -> dict[str, Any]:
         described: dict[str, Any] = repository.manifest([self.trunk(model)], {})["trunks"][0]
         return described
 
     # --- making -----------------------------------------------------------------------------------------------------
 
-    def _place(self, model: Model) -> Path:
-        return self.places.build / model.name
+    def _place(self, model: ModelSpec) -> Path:
+        return self.paths.build / model.name
 
     def _step(
         self, step: str, target: Path, inputs: dict[str, Any], make: Callable[[], Any], beside: Sequence[Path] = ()
@@ -297,7 +298,7 @@ class Pipeline:
         self.progress(f"{step}: {target.name}, {target.stat().st_size >> 20} MiB, {perf_counter() - started:.1f} s")
         return target
 
-    def _build(self, model: Model, target: Path, *, half: bool = False, expose: Sequence[str] = ()) -> None:
+    def _build(self, model: ModelSpec, target: Path, *, half: bool = False, expose: Sequence[str] = ()) -> None:
         import onnx
         from safetensors.numpy import load_file
 
@@ -314,7 +315,7 @@ class Pipeline:
             raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{said}") from error
         onnx.save(made, target)
 
-    def _heads(self, model: Model) -> list[Head]:
+    def _heads(self, model: ModelSpec) -> list[HeadWeights]:
         """Those with a file, under the manifest's names.
 
         Raises ExportError for one that was trained on other states than it will read.
@@ -332,12 +333,12 @@ class Pipeline:
                 )
         return heads
 
-    def _delta(self, model: Model) -> Delta | None:
+    def _delta(self, model: ModelSpec) -> Delta | None:
         if model.delta is None:
             return None
         return delta.load(model.delta, self.source(model).weights_sha256, model.fork)
 
-    def _exported(self, model: Model, flavour: Any, target: Path) -> None:
+    def _exported(self, model: ModelSpec, flavour: Any, target: Path) -> None:
         needs_torch(f"{model.name} is exported")
         from export import network
 
@@ -353,7 +354,7 @@ class Pipeline:
             raise ExportError(f"{model.name}: config.json promises outputs {expected}, the model has {said}")
         self.progress(f"{model.name}, {flavour}: {sum(counts.values())} operators")
 
-    def _quantized(self, model: Model) -> Path:
+    def _quantized(self, model: ModelSpec) -> Path:
         from export import precision
 
         plain = self.flavour(model, "fp32")
@@ -364,7 +365,7 @@ class Pipeline:
             f"{model.name}, int8", target, inputs, lambda: precision.quantize(plain, target, self._ordinary(model))
         )
 
-    def _bert_inputs(self, model: Model) -> dict[str, Any]:
+    def _bert_inputs(self, model: ModelSpec) -> dict[str, Any]:
         found = self.source(model)
         return {
             "weights": found.weights_sha256,
@@ -375,7 +376,7 @@ class Pipeline:
             "onnx": version("onnx"),
         }
 
-    def _torch_inputs(self, model: Model) -> dict[str, Any]:
+    def _torch_inputs(self, model: ModelSpec) -> dict[str, Any]:
         needs_torch(f"{model.name} is exported")
         found = [self.source(model)]
         found += [self._tuned(model, head.name) for head in model.heads if head.source]
@@ -391,7 +392,7 @@ class Pipeline:
             "versions": [version(name) for name in ("torch", "transformers", "onnx", "onnxscript")],
         }
 
-    def _quantizer_inputs(self, model: Model) -> dict[str, Any]:
+    def _quantizer_inputs(self, model: ModelSpec) -> dict[str, Any]:
         return {
             "precision": sha256(_CODE / "precision.py"),
             "texts": sha256(ORDINARY),
@@ -400,7 +401,7 @@ class Pipeline:
             "onnxruntime": version("onnxruntime"),
         }
 
-    def _ordinary(self, model: Model) -> Iterator[dict[str, Any]]:
+    def _ordinary(self, model: ModelSpec) -> Iterator[dict[str, Any]]:
         """Prompts as people type them, tokenized for ``model``, one at a time and without padding."""
         from export.encoder import read_rows
 
@@ -411,13 +412,13 @@ class Pipeline:
             yield {"input_ids": np.asarray([tokens], np.int64), "attention_mask": np.ones((1, len(tokens)), np.int64)}
 
 
-def _with_precision(model: Model, precision: str | None) -> Model:
+def _with_precision(model: ModelSpec, precision: str | None) -> ModelSpec:
     if precision is None:
         return model
     return model.model_copy(update={"precision": model.precision.model_copy(update={"cpu": precision})})
 
 
-def check_trainable(model: Model) -> None:
+def check_trainable(model: ModelSpec) -> None:
     """Raises ExportError for a model that `train-head` has no features of."""
     if model.task != "embedding" or model.graph != "bert":
         raise ExportError(f"{model.name}: heads are trained on models of task `embedding` with graph `bert`")
@@ -437,7 +438,7 @@ def needs_torch(what: str, packages: Sequence[str] = ("torch", "transformers", "
 
 
 def _classifier(
-    name: str, task: str, labels: Sequence[str], config: dict[str, Any], found: source.Source
+    name: str, task: str, labels: Sequence[str], config: dict[str, Any], found: Source
 ) -> repository.Output:
     given = config.get("id2label") or {
         str(index): f"LABEL_{index}" for index in range(int(config.get("num_labels", 2)))
@@ -446,16 +447,16 @@ def _classifier(
     return repository.Output(name, len(said), said, task == "token-classification", found.weights_sha256)
 
 
-def _head_names(model: Model) -> list[str]:
+def _head_names(model: ModelSpec) -> list[str]:
     """Of those with a file."""
     return [head.name for head in model.heads if head.file is not None]
 
 
-def _head_digests(model: Model) -> list[str]:
+def _head_digests(model: ModelSpec) -> list[str]:
     return [_digest(f"{model.name}: head", head.file) for head in model.heads if head.file is not None]
 
 
-def _delta_digest(model: Model) -> str:
+def _delta_digest(model: ModelSpec) -> str:
     return _digest(f"{model.name}: delta", model.delta) if model.delta is not None else ""
 
 

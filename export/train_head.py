@@ -1,0 +1,105 @@
+"""The command `train-head`: a head on labelled rows, and with `--method lora` a delta of the trunk with it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from export import bundle, delta, head, training
+from export.exporter import Exporter, check_trainable, needs_torch
+from export.manifest import ModelSpec
+from export.training import Data, DataFile, HeadSettings, TrainingResult
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    bundle.add_arguments(parser)
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="FILE[:WEIGHT]", help='JSON lines {"text", "label"}; repeat'
+    )
+    parser.add_argument("--out", type=Path, required=True, help="head file to write")
+    parser.add_argument(
+        "--method",
+        choices=("linear", "mlp", "lora"),
+        default="linear",
+        help="logistic regression or one hidden layer on frozen states; or a low-rank delta of the trunk with a linear "
+        "head, which needs PyTorch",
+    )
+    parser.add_argument("--name", default="domain", help="head and output name")
+    parser.add_argument("--features", default="mean.6,mean.4", help="pooled states, comma-separated")
+    parser.add_argument("--inverse-penalty", type=float, default=1.0, help="C of the regression")
+    parser.add_argument("--folds", type=int, default=5, help="of linear and mlp; lora holds a tenth of the rows back")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="default: 30 of mlp, 3 of lora")
+    parser.add_argument("--picture", type=Path, help="operating curve to draw: coverage over accuracy")
+    parser.add_argument("--hidden", type=int, default=64, help="mlp: width of its layer")
+    parser.add_argument("--delta", type=Path, help="lora: file to write; default: next to the head")
+    parser.add_argument("--rank", type=int, default=16, help="lora: of the matrices")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="lora: of the matrices, at its highest")
+    parser.add_argument("--hold", type=float, default=5.0, help="lora: weight of the term that keeps the embedding")
+    parser.add_argument("--fork", type=int, default=0, help="lora: change a copy of so many top layers, for the head")
+    parser.add_argument("--tokens", type=int, default=128, help="lora: longer texts are cut")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    exporter = bundle.exporter(arguments)
+    model = exporter.models[0]
+    check_trainable(model)
+    data = Data.read([DataFile.parse(text) for text in arguments.data])
+    train = train_delta if arguments.method == "lora" else train_on_frozen_states
+    result = train(exporter, model, data, arguments)
+    head.save(result.head, arguments.out)
+    print(training.summary(result))
+    print(f"\n{arguments.out}: {arguments.out.stat().st_size} bytes")
+    if arguments.picture is not None:
+        from export import pictures
+
+        pictures.draw_operating({"held-back rows": (result.probabilities, result.rows.truth)}, arguments.picture)
+
+
+def train_on_frozen_states(
+    exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.Namespace
+) -> TrainingResult:
+    settings = HeadSettings(
+        method=arguments.method,
+        features=tuple(arguments.features.split(",")),
+        inverse_penalty=arguments.inverse_penalty,
+        folds=arguments.folds,
+        seed=arguments.seed,
+        flavour=model.precision.cpu,
+        hidden=arguments.hidden,
+        epochs=arguments.epochs or 30,
+    )
+    features = exporter.features(model, settings.features)
+    return training.train(arguments.name, data, settings, features, exporter.delta(model), exporter.progress)
+
+
+def train_delta(exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.Namespace) -> TrainingResult:
+    """Write the delta; the head's temperature is of the flavour that is served, on the rows that were held back."""
+    needs_torch("a delta is trained", ("torch", "transformers"))
+    from export import tuning
+
+    settings = tuning.DeltaSettings(
+        features=tuple(arguments.features.split(",")),
+        pooling=model.pooling,
+        rank=arguments.rank,
+        epochs=arguments.epochs or 3,
+        learning_rate=arguments.learning_rate,
+        hold=arguments.hold,
+        fork=arguments.fork,
+        tokens=arguments.tokens,
+        inverse_penalty=arguments.inverse_penalty,
+        seed=arguments.seed,
+    )
+    source = exporter.source(model)
+    result = tuning.train(data, settings, source.directory, source.weights_sha256, exporter.progress)
+    path = arguments.delta or arguments.out.with_suffix(".safetensors")
+    delta.save(result.delta, path)
+    exporter.progress(f"delta: {path}, {path.stat().st_size} bytes")
+
+    changed = model.model_copy(update={"delta": path, "fork": arguments.fork})
+    rows = data.of(data.held_back)
+    bare = head.HeadWeights(arguments.name, data.labels, settings.features, (result.layer,), 1.0, {})
+    logits = bare.logits(exporter.features(changed, settings.features)(rows.texts))
+    facts = tuning.facts(settings, result.drift)
+    facts |= {"flavour": model.precision.cpu, "delta": exporter.delta(changed)}
+    return training.calibrate(bare, "lora", facts, data.facts(), rows, logits, result.drift)
