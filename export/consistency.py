@@ -75,13 +75,13 @@ def _check_labels(root: Path, trunk: Trunk) -> Iterator[Finding]:
     for head in trunk.heads:
         path = root / trunk.model / f"{head.name}_labels.txt"
         try:
-            found = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
             yield Finding(trunk.name, f"labels of {head.name}: {error}")
             continue
-        if found != list(head.labels):
-            place = next((i for i, (a, b) in enumerate(zip(found, head.labels, strict=False)) if a != b), None)
-            where = f"line {place + 1} is `{found[place]}`" if place is not None else f"{len(found)} lines"
+        if lines != list(head.labels):
+            place = next((i for i, (a, b) in enumerate(zip(lines, head.labels, strict=False)) if a != b), None)
+            where = f"line {place + 1} is `{lines[place]}`" if place is not None else f"{len(lines)} lines"
             there = f"`{head.labels[place]}`" if place is not None else str(len(head.labels))
             yield Finding(trunk.name, f"labels file {path.name}: {where}, the bundle says {there}")
 
@@ -106,9 +106,9 @@ def _check_configs(root: Path, trunk: Trunk, model: ModelSpec, bundle: Bundle) -
             for message in _encoder_config(config, trunk, model):
                 yield Finding(trunk.name, f"{where}: {message}")
         elif config.HasField("ensemble_scheduling"):
-            found = {item.name: list(item.dims) for item in config.output}
-            if found != shapes(trunk):
-                yield Finding(trunk.name, f"{where}: outputs are {found}, the bundle says {shapes(trunk)}")
+            outputs = {item.name: list(item.dims) for item in config.output}
+            if outputs != shapes(trunk):
+                yield Finding(trunk.name, f"{where}: outputs are {outputs}, the bundle says {shapes(trunk)}")
         else:
             for message in _tokenizer_config(config, trunk):
                 yield Finding(trunk.name, f"{where}: {message}")
@@ -123,8 +123,8 @@ def _tokenizer_config(config: Any, trunk: Trunk) -> Iterator[str]:
         "max_tokens": str(trunk.max_tokens),
     }
     for key, value in expected.items():
-        if (found := config.parameters[key].string_value) != value:
-            yield f"{key} is {found or 'missing'}, the bundle says {value}"
+        if (actual := config.parameters[key].string_value) != value:
+            yield f"{key} is {actual or 'missing'}, the bundle says {value}"
 
 
 def _encoder_config(config: Any, trunk: Trunk, model: ModelSpec) -> Iterator[str]:
@@ -132,9 +132,9 @@ def _encoder_config(config: Any, trunk: Trunk, model: ModelSpec) -> Iterator[str
     if inputs != [trunk.inputs.ids, trunk.inputs.mask]:
         yield f"inputs are {inputs}, the bundle says {[trunk.inputs.ids, trunk.inputs.mask]}"
     expected = shapes(trunk)
-    found = {item.name: list(item.dims) for item in config.output}
-    if found != expected:
-        yield f"outputs are {found}, the bundle says {expected}"
+    outputs = {item.name: list(item.dims) for item in config.output}
+    if outputs != expected:
+        yield f"outputs are {outputs}, the bundle says {expected}"
     for item in config.output:
         head = trunk.head(item.name)
         if head is not None and item.label_filename != f"{head.name}_labels.txt":
@@ -182,19 +182,21 @@ def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Fin
     wanted = dict.fromkeys((trunk.inputs.ids, trunk.inputs.mask), onnx.TensorProto.INT64)
     if inputs != wanted:
         yield Finding(trunk.name, f"{path.name}: inputs are {sorted(inputs)}, expected INT64 {sorted(wanted)}")
-    found = {}
+    outputs = {}
     for value in graph.output:
         dims = list(value.type.tensor_type.shape.dim)[1:]
-        found[value.name] = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
+        outputs[value.name] = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in dims]
         if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
             yield Finding(trunk.name, f"{path.name}: output {value.name} is not FLOAT")
     # An exporter may leave a width open that the graph fixes.
-    for name, said in shapes(trunk).items():
-        there = found.get(name)
-        if there is None:
-            yield Finding(trunk.name, f"{path.name}: has no output {name}, but {sorted(found)}")
-        elif len(there) != len(said) or any(a != b and -1 not in (a, b) for a, b in zip(there, said, strict=True)):
-            yield Finding(trunk.name, f"{path.name}: output {name} is {there} a row, the bundle says {said}")
+    for name, expected in shapes(trunk).items():
+        actual = outputs.get(name)
+        if actual is None:
+            yield Finding(trunk.name, f"{path.name}: has no output {name}, but {sorted(outputs)}")
+        elif len(actual) != len(expected) or any(
+            a != b and -1 not in (a, b) for a, b in zip(actual, expected, strict=True)
+        ):
+            yield Finding(trunk.name, f"{path.name}: output {name} is {actual} a row, the bundle says {expected}")
     rows = [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2]
     last = max(Tokenizer.from_buffer(tokenizer).get_vocab(with_added_tokens=True).values())
     if rows and max(rows) <= last:

@@ -70,7 +70,7 @@ def cross_check(exporter: Exporter, python: Path) -> list[Comparison]:
     """
     if not python.is_file():
         raise ExportError(f"no {python}; `make cross-check` makes Optimum's environment and comes back here")
-    found = []
+    comparisons = []
     for model in exporter.models:
         if model.task != "embedding" or model.layer is not None:
             exporter.progress(f"{model.name}: left out; whole embedders are comparison")
@@ -84,28 +84,28 @@ def cross_check(exporter: Exporter, python: Path) -> list[Comparison]:
         exporter.progress(
             f"{model.name}: {comparison.rows} rows, largest difference {largest:.2g}, least cosine {least:.6f}"
         )
-        found.append(comparison)
+        comparisons.append(comparison)
     target = exporter.paths.build / RESULTS
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps([asdict(entry) for entry in found], indent=1) + "\n")
-    for entry in found:
+    target.write_text(json.dumps([asdict(entry) for entry in comparisons], indent=1) + "\n")
+    for entry in comparisons:
         if max(entry.difference.values()) > TOLERANCE:
             raise ExportError(f"{entry.model}: Optimum's graph differs by {entry.difference}, {TOLERANCE:g} at most")
-    return found
+    return comparisons
 
 
 def write_source(exporter: Exporter, model: ModelSpec, directory: Path) -> None:
     """The published files as Optimum's transformers 4 reads them, a delta merged where it changes the embedding."""
     from safetensors.numpy import load_file, save_file
 
-    found = exporter.source(model)
+    source = exporter.source(model)
     directory.mkdir(parents=True, exist_ok=True)
-    config = json.loads(found.config.read_text())
+    config = json.loads(source.config.read_text())
     (directory / "config.json").write_text(json.dumps(older(config), indent=1))
-    (directory / "tokenizer.json").write_bytes(found.tokenizer.read_bytes())
-    weights = load_file(found.weights)
+    (directory / "tokenizer.json").write_bytes(source.tokenizer.read_bytes())
+    weights = load_file(source.weights)
     if model.delta is not None and not model.fork:
-        weights = low_rank.merged(weights, low_rank.load(model.delta, found.weights_sha256))
+        weights = low_rank.merged(weights, low_rank.load(model.delta, source.weights_sha256))
     save_file(weights, directory / "model.safetensors", {"format": "pt"})
 
 
@@ -114,11 +114,11 @@ def older(config: dict[str, Any]) -> dict[str, Any]:
     ignores those of version 5 without a word."""
     rope = config.get("rope_parameters") or {}
     names = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
-    said = {name: rope[kind]["rope_theta"] for kind, name in names.items() if kind in rope}
+    renamed = {name: rope[kind]["rope_theta"] for kind, name in names.items() if kind in rope}
     kinds = config.get("layer_types")
     if kinds and "full_attention" in kinds[1:]:
-        said["global_attn_every_n_layers"] = kinds.index("full_attention", 1)
-    return {key: value for key, value in config.items() if key not in ("rope_parameters", "layer_types")} | said
+        renamed["global_attn_every_n_layers"] = kinds.index("full_attention", 1)
+    return {key: value for key, value in config.items() if key not in ("rope_parameters", "layer_types")} | renamed
 
 
 def compare(exporter: Exporter, model: ModelSpec, other: Path, versions: dict[str, str]) -> Comparison:
@@ -127,8 +127,8 @@ def compare(exporter: Exporter, model: ModelSpec, other: Path, versions: dict[st
     bare = model.model_copy(update={"heads": ()} | ({"delta": None, "fork": 0} if model.fork else {}))
     ours = {}
     for pooling in POOLINGS:
-        asked = bare.model_copy(update={"name": f"{model.name}-{pooling}", "pooling": pooling})
-        ours[pooling] = _session(exporter.flavour(asked, "fp32"))
+        variant = bare.model_copy(update={"name": f"{model.name}-{pooling}", "pooling": pooling})
+        ours[pooling] = _session(exporter.flavour(variant, "fp32"))
     theirs = _session(other)
     wanted = {item.name for item in theirs.get_inputs()}
     probe = parity.Probe(exporter, bare)
@@ -136,13 +136,13 @@ def compare(exporter: Exporter, model: ModelSpec, other: Path, versions: dict[st
     shapes, rows = [], 0
     for batch in parity.batches(probe):
         padded = probe.windows.pad(batch)
-        given = {"input_ids": padded.ids, "attention_mask": padded.mask}
+        inputs = {"input_ids": padded.ids, "attention_mask": padded.mask}
         segments = {"token_type_ids": np.zeros_like(padded.ids)} if "token_type_ids" in wanted else {}
-        (states,) = theirs.run(["last_hidden_state"], given | segments)
+        (states,) = theirs.run(["last_hidden_state"], inputs | segments)
         shapes.append(f"{padded.ids.shape[0]}x{padded.ids.shape[1]}")
         rows += len(batch)
         for pooling, session in ours.items():
-            (actual,) = session.run(["embedding"], given)
+            (actual,) = session.run(["embedding"], inputs)
             expected = _pooled(pooling, states, padded.mask)[:, : model.dimension]
             expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
             # `max` and `min` would pass a NaN over.

@@ -163,11 +163,11 @@ def _paired(tensors: Mapping[str, NDArray[Any]]) -> dict[LayerSlot, tuple[Matrix
         if match is None or match[2] not in PLACES:
             raise ValueError(f"tensor `{name}`: expected layer.N.KIND.a or .b, KIND of {', '.join(PLACES)}")
         halves.setdefault((int(match[1]), match[2]), {})[match[3]] = tensor.astype(np.float32)
-    for (layer, kind), found in halves.items():
-        if len(found) < 2:
-            (other,) = {"a", "b"} - found.keys()
+    for (layer, kind), sides in halves.items():
+        if len(sides) < 2:
+            (other,) = {"a", "b"} - sides.keys()
             raise ValueError(f"layer.{layer}.{kind}.{other} is missing")
-    return {place: (found["a"], found["b"]) for place, found in halves.items()}
+    return {place: (sides["a"], sides["b"]) for place, sides in halves.items()}
 
 
 def _check(delta: Delta) -> None:

@@ -58,10 +58,10 @@ def find_gpus() -> list[Gpu]:
     """Those that the driver's own tool names; none where there is no driver."""
     query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
-        found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+        output = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return []
-    lines = ([part.strip() for part in line.rsplit(",", 2)] for line in found)
+    lines = ([part.strip() for part in line.rsplit(",", 2)] for line in output)
     return [Gpu(*parts) for parts in lines if len(parts) == 3]
 
 
@@ -163,10 +163,10 @@ def read_request(path: Path) -> dict[str, Any]:
     """Raises EngineError when the request cannot be read or its graph is not the one it was written for."""
     try:
         request: dict[str, Any] = json.loads(path.read_text())
-        found = sha256(path.with_name(request["onnx"]))
+        checksum = sha256(path.with_name(request["onnx"]))
     except (OSError, ValueError, KeyError) as error:
         raise EngineError(f"{path}: {error!r}; `python -m export all --for gpu` writes it") from error
-    if found != request["onnx_sha256"]:
+    if checksum != request["onnx_sha256"]:
         raise EngineError(f"{path.with_name(request['onnx'])} is not the graph that {path.name} was written for")
     return request
 
@@ -227,12 +227,12 @@ def load_timing(config: Any, path: Path) -> None:
 
 def save_timing(config: Any, path: Path) -> None:
     """Whole or not at all: a pod may be stopped while it writes."""
-    found = config.get_timing_cache()
-    if found is None:
+    cache = config.get_timing_cache()
+    if cache is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(bytes(found.serialize()))
+    partial.write_bytes(bytes(cache.serialize()))
     partial.replace(path)
 
 
@@ -254,17 +254,17 @@ def check_types(trt: Any, network: Any, request: dict[str, Any]) -> dict[str, An
     """
     wanted = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16, "fp32": trt.DataType.FLOAT}[request["precision"]]
     kinds = {trt.LayerType.MATRIX_MULTIPLY}
-    found: dict[str, int] = {}
+    products: dict[str, int] = {}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer.type in kinds:
             kind = str(layer.get_output(0).dtype).split(".")[-1]
-            found[kind] = found.get(kind, 0) + 1
-    right, total = found.get(str(wanted).split(".")[-1], 0), sum(found.values())
+            products[kind] = products.get(kind, 0) + 1
+    right, total = products.get(str(wanted).split(".")[-1], 0), sum(products.values())
     # Heads and pooling stay in single precision on purpose.
     if total and right < total / 2:
-        raise EngineError(f"{request['model']}: {request['precision']} was asked for, matrix products are {found}")
-    return {"matrix_products": found}
+        raise EngineError(f"{request['model']}: {request['precision']} was asked for, matrix products are {products}")
+    return {"matrix_products": products}
 
 
 def check_size(size: int, request: dict[str, Any]) -> dict[str, Any]:
@@ -314,10 +314,10 @@ def requests(repository: Path, models: list[str]) -> list[Path]:
 
     Raises EngineError when there is none.
     """
-    found = sorted(repository.glob(f"*/1/{REQUEST}"))
-    chosen = [path for path in found if not models or path.parent.parent.name in models]
+    paths = sorted(repository.glob(f"*/1/{REQUEST}"))
+    chosen = [path for path in paths if not models or path.parent.parent.name in models]
     if not chosen or (models and len(chosen) < len(models)):
-        there = ", ".join(path.parent.parent.name for path in found) or "none"
+        there = ", ".join(path.parent.parent.name for path in paths) or "none"
         raise EngineError(f"{repository}: GPU graphs of {there}; `python -m export all --for gpu` makes them")
     return chosen
 

@@ -157,8 +157,8 @@ def evaluate(exporter: Exporter, model: ModelSpec, data: Mapping[str, Path], pai
             )
     likeness = _likeness(exporter, model, encoders, scored)
     for entry in likeness:
-        said = ", ".join(f"{trunk} {flavour} {value:.3f}" for (trunk, flavour), value in entry.values.items())
-        exporter.progress(f"{entry.name}: {entry.measure} {said}")
+        scores = ", ".join(f"{trunk} {flavour} {value:.3f}" for (trunk, flavour), value in entry.values.items())
+        exporter.progress(f"{entry.name}: {entry.measure} {scores}")
     batch = _batch_dependence(encoders[precision], model, next(iter(rows.values())), head.name)
     exporter.progress(f"{precision}: same label in a batch of {BATCHMATES} as alone for {batch.agreement:.1%}")
     latency = _latency(encoders, model, json.loads(exporter.source(model).config.read_text())["vocab_size"])
@@ -190,7 +190,7 @@ def _likeness(
         bare = model.model_copy(update={"name": f"{model.name}-published", "delta": None, "fork": 0, "heads": ()})
         published = {flavour: exporter.encoder(bare, flavour) for flavour in encoders}
         trunks = {"published": published, "delta": encoders}
-    found = []
+    entries = []
     for name, pairs in scored.items():
         labels = np.asarray([pair.label for pair in pairs])
         alike = set(labels.tolist()) <= {0.0, 1.0}
@@ -202,8 +202,8 @@ def _likeness(
                 near = (first * second).sum(axis=1)
                 measured = quality.separation(near, labels == 1) if alike else quality.rank_correlation(near, labels)
                 values[trunk, flavour] = measured
-        found.append(Likeness(name, len(pairs), "area under ROC" if alike else "rank correlation", values))
-    return found
+        entries.append(Likeness(name, len(pairs), "area under ROC" if alike else "rank correlation", values))
+    return entries
 
 
 def _batch_dependence(encoder: OnnxEncoder, model: ModelSpec, rows: Sequence[Row], head: str) -> BatchDependence:

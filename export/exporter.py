@@ -144,7 +144,7 @@ class Exporter:
 
         Raises ExportError where a head was tuned with another tokenizer than the trunk's, whose tokens it would get.
         """
-        found, served = self.source(model), self.tokenizer(model)
+        source, served = self.source(model), self.tokenizer(model)
         for head in model.heads:
             if head.source is None:
                 continue
@@ -156,11 +156,11 @@ class Exporter:
                 )
         return repository.TrunkText(
             model=model,
-            model_id=found.model_id,
-            weights_sha256=found.weights_sha256,
+            model_id=source.model_id,
+            weights_sha256=source.weights_sha256,
             outputs=self.outputs(model),
             delta_sha256=_delta_digest(model),
-            tokenizer=repository.Tokenizer.of(served, json.loads(found.config.read_text())),
+            tokenizer=repository.Tokenizer.of(served, json.loads(source.config.read_text())),
         )
 
     def outputs(self, model: ModelSpec) -> tuple[repository.Output, ...]:
@@ -169,18 +169,18 @@ class Exporter:
 
         config = json.loads(self.source(model).config.read_text())
         if model.task == "embedding":
-            found = [repository.Output("embedding", model.dimension or int(config["hidden_size"]))]
+            outputs = [repository.Output("embedding", model.dimension or int(config["hidden_size"]))]
         else:
-            found = [_classifier(model.output_name, model.task, model.labels, config, self.source(model))]
+            outputs = [_classifier(model.output_name, model.task, model.labels, config, self.source(model))]
         for head in model.heads:
             if head.file is not None:
                 labels = head_file.load(head.file).labels
-                found.append(repository.Output(head.name, len(labels), labels, sha256=sha256(head.file)))
+                outputs.append(repository.Output(head.name, len(labels), labels, sha256=sha256(head.file)))
             else:
                 tuned = self._tuned(model, head.name)
                 described = json.loads(tuned.config.read_text())
-                found.append(_classifier(head.name, head.task, head.labels, described, tuned))
-        return tuple(found)
+                outputs.append(_classifier(head.name, head.task, head.labels, described, tuned))
+        return tuple(outputs)
 
     def topics(self) -> dict[str, Any]:
         path = self.paths.topics
@@ -190,14 +190,14 @@ class Exporter:
 
     def source(self, model: ModelSpec) -> Source:
         """Raises ExportError where the published model reads no text as long as the longest bucket."""
-        found = self._resolved(model.name, model.source)
-        places = json.loads(found.config.read_text()).get("max_position_embeddings")
+        source = self._resolved(model.name, model.source)
+        places = json.loads(source.config.read_text()).get("max_position_embeddings")
         if places is not None and max(model.buckets) > places:
             raise ExportError(
                 f"{model.name}: a bucket has {max(model.buckets)} tokens, and config.json says "
                 f"`max_position_embeddings` {places}: the model knows no positions beyond"
             )
-        return found
+        return source
 
     def tokenizer(self, model: ModelSpec) -> str:
         return repository.served_tokenizer(self.source(model).tokenizer.read_text(encoding="utf-8"))
@@ -222,16 +222,16 @@ class Exporter:
         if self._steps.fresh(step, inputs):
             directory, model_id, weights = self._steps.result(step)
             self.progress(f"{step}: {place.spec}, unchanged")
-            found = Source(Path(directory), model_id, weights)
+            source = Source(Path(directory), model_id, weights)
         else:
             self.progress(f"{step}: getting {place.spec}")
-            found = resolve(place, self.paths.build / "source")
-            files = [found.config, found.weights, found.tokenizer]
-            result = [str(found.directory.resolve()), found.model_id, found.weights_sha256]
+            source = resolve(place, self.paths.build / "source")
+            files = [source.config, source.weights, source.tokenizer]
+            result = [str(source.directory.resolve()), source.model_id, source.weights_sha256]
             self._steps.done(step, inputs, files, result)
-            self.progress(f"{step}: weights {found.weights_sha256[:12]}…, {perf_counter() - started:.1f} s")
-        self._sources[name] = found
-        return found
+            self.progress(f"{step}: weights {source.weights_sha256[:12]}…, {perf_counter() - started:.1f} s")
+        self._sources[name] = source
+        return source
 
     # --- training and measuring -------------------------------------------------------------------------------------
 
@@ -262,12 +262,12 @@ class Exporter:
 
     def delta(self, model: ModelSpec) -> dict[str, Any]:
         """Of a model whose manifest names one, as a head that is trained on it keeps it; else nothing."""
-        found = self._delta(model)
-        if found is None:
+        change = self._delta(model)
+        if change is None:
             return {}
         assert model.delta is not None
-        told = {"file": model.delta.name, "sha256": _delta_digest(model), "rank": found.rank, "fork": found.fork}
-        return told | {"bytes": model.delta.stat().st_size}
+        facts = {"file": model.delta.name, "sha256": _delta_digest(model), "rank": change.rank, "fork": change.fork}
+        return facts | {"bytes": model.delta.stat().st_size}
 
     def encoder(self, model: ModelSpec, flavour: str) -> OnnxEncoder:
         from export.encoder import OnnxEncoder
@@ -305,14 +305,14 @@ class Exporter:
         from export import graph
 
         heads = [] if expose else self._heads(model)
-        found = self.source(model)
-        config, weights = json.loads(found.config.read_text()), load_file(found.weights)
+        source = self.source(model)
+        config, weights = json.loads(source.config.read_text()), load_file(source.weights)
         change = self._delta(model)
         try:
             made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
         except onnx.checker.ValidationError as error:
-            said = "; a head may be called what something inside is called: rename it" if "SSA" in str(error) else ""
-            raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{said}") from error
+            hint = "; a head may be called what something inside is called: rename it" if "SSA" in str(error) else ""
+            raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{hint}") from error
         onnx.save(made, target)
 
     def _heads(self, model: ModelSpec) -> list[HeadWeights]:
@@ -348,10 +348,10 @@ class Exporter:
         for name, layers in made.shared.items():
             self.progress(f"{model.name}: head {name} shares {layers} layers with the trunk")
         counts = network.export(made, flavour, target)
-        said = [asdict(output) | {"sha256": ""} for output in made.outputs]
+        actual = [asdict(output) | {"sha256": ""} for output in made.outputs]
         expected = [asdict(output) | {"sha256": ""} for output in self.outputs(model)]
-        if said != expected:
-            raise ExportError(f"{model.name}: config.json promises outputs {expected}, the model has {said}")
+        if actual != expected:
+            raise ExportError(f"{model.name}: config.json promises outputs {expected}, the model has {actual}")
         self.progress(f"{model.name}, {flavour}: {sum(counts.values())} operators")
 
     def _quantized(self, model: ModelSpec) -> Path:
@@ -366,10 +366,10 @@ class Exporter:
         )
 
     def _bert_inputs(self, model: ModelSpec) -> dict[str, Any]:
-        found = self.source(model)
+        source = self.source(model)
         return {
-            "weights": found.weights_sha256,
-            "config": hashlib.sha256(found.config.read_bytes()).hexdigest(),
+            "weights": source.weights_sha256,
+            "config": hashlib.sha256(source.config.read_bytes()).hexdigest(),
             "pooling": model.pooling,
             "delta": [_delta_digest(model), model.fork],
             "graph": [sha256(_CODE / "graph.py"), sha256(_CODE / "delta.py")],
@@ -378,13 +378,13 @@ class Exporter:
 
     def _torch_inputs(self, model: ModelSpec) -> dict[str, Any]:
         needs_torch(f"{model.name} is exported")
-        found = [self.source(model)]
-        found += [self._tuned(model, head.name) for head in model.heads if head.source]
+        sources = [self.source(model)]
+        sources += [self._tuned(model, head.name) for head in model.heads if head.source]
         shape = model.model_dump(mode="json", include={"task", "pooling", "dimension", "layer", "exit_norm", "labels",
                                                        "output", "temperature", "heads"})  # fmt: skip
         return {
-            "weights": [each.weights_sha256 for each in found],
-            "configs": [hashlib.sha256(each.config.read_bytes()).hexdigest() for each in found],
+            "weights": [each.weights_sha256 for each in sources],
+            "configs": [hashlib.sha256(each.config.read_bytes()).hexdigest() for each in sources],
             "heads": _head_digests(model),
             "shape": json.dumps(shape, sort_keys=True),
             "delta": [_delta_digest(model), model.fork],
@@ -438,13 +438,13 @@ def needs_torch(what: str, packages: Sequence[str] = ("torch", "transformers", "
 
 
 def _classifier(
-    name: str, task: str, labels: Sequence[str], config: dict[str, Any], found: Source
+    name: str, task: str, labels: Sequence[str], config: dict[str, Any], source: Source
 ) -> repository.Output:
-    given = config.get("id2label") or {
+    names = config.get("id2label") or {
         str(index): f"LABEL_{index}" for index in range(int(config.get("num_labels", 2)))
     }
-    said = tuple(labels) or tuple(str(given[key]) for key in sorted(given, key=int))
-    return repository.Output(name, len(said), said, task == "token-classification", found.weights_sha256)
+    ordered = tuple(labels) or tuple(str(names[key]) for key in sorted(names, key=int))
+    return repository.Output(name, len(ordered), ordered, task == "token-classification", source.weights_sha256)
 
 
 def _head_names(model: ModelSpec) -> list[str]:

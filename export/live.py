@@ -59,11 +59,11 @@ def check_triton(
         for text in TEXTS:
             expected = reference.text(text) if reference else {}
             own = encoder.first(text) if encoder is not None else {}
-            given = InferInput("text", [1, 1], "BYTES")
-            given.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
+            tensor = InferInput("text", [1, 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
             answer = client.infer(
                 f"{model.name}_text",
-                [given],
+                [tensor],
                 outputs=[InferRequestedOutput(name) for name in outputs],
                 client_timeout=60,
             )

@@ -49,9 +49,9 @@ class SourceSpec(_Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> SourceSpec:
-        given = [name for name in ("hub", "directory", "package") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give one of `hub`, `directory`, `package`; {', '.join(given) or 'none'} given")
+        places = [name for name in ("hub", "directory", "package") if getattr(self, name) is not None]
+        if len(places) != 1:
+            raise ValueError(f"give one of `hub`, `directory`, `package`; {', '.join(places) or 'none'} given")
         if self.revision is not None and self.hub is None:
             raise ValueError("`revision` belongs to `hub`")
         return self
@@ -250,16 +250,16 @@ def _place(problem: str) -> tuple[int, str]:
 
 
 def _placed(model: ModelSpec, root: Path) -> ModelSpec:
-    def source(given: SourceSpec) -> SourceSpec:
-        if given.directory is None:
-            return given
-        return given.model_copy(update={"directory": root / given.directory})
+    def source(spec: SourceSpec) -> SourceSpec:
+        if spec.directory is None:
+            return spec
+        return spec.model_copy(update={"directory": root / spec.directory})
 
-    def head(given: HeadSpec) -> HeadSpec:
-        if given.source is not None:
-            return given.model_copy(update={"source": source(given.source)})
-        assert given.file is not None
-        return given.model_copy(update={"file": root / given.file})
+    def head(spec: HeadSpec) -> HeadSpec:
+        if spec.source is not None:
+            return spec.model_copy(update={"source": source(spec.source)})
+        assert spec.file is not None
+        return spec.model_copy(update={"file": root / spec.file})
 
     delta = root / model.delta if model.delta is not None else None
     heads = tuple(map(head, model.heads))

@@ -163,8 +163,8 @@ class Network(nn.Module):
         layers = len(layers_of(self.trunk))
         low_rank.check_fork(delta, layers)
         self._forked = delta.fork
-        given = {name: value.numpy() for name, value in self.trunk.state_dict().items()}
-        changed = {name: torch.from_numpy(value) for name, value in low_rank.merged(given, delta).items()}
+        weights = {name: value.numpy() for name, value in self.trunk.state_dict().items()}
+        changed = {name: torch.from_numpy(value) for name, value in low_rank.merged(weights, delta).items()}
         if delta.fork:
             self.fork = copy.deepcopy(self.trunk)
             self.fork.load_state_dict(changed)
@@ -204,14 +204,14 @@ class Network(nn.Module):
         check_versions(config)
         classifier = _loaded(kind, directory, self._attention)
         check_rope(config, classifier.config.to_dict())
-        said = tuple(str(classifier.config.id2label[index]) for index in range(classifier.config.num_labels))
-        if labels and len(labels) != len(said):
-            raise NetworkError(f"{name}: {len(labels)} labels given for {len(said)} logits")
+        names = tuple(str(classifier.config.id2label[index]) for index in range(classifier.config.num_labels))
+        if labels and len(labels) != len(names):
+            raise NetworkError(f"{name}: {len(labels)} labels given for {len(names)} logits")
         if self.trunk is not None:
             self.shared[name] = _share(self.trunk, classifier.base_model)
         classifier.temperature = temperature
         self.heads[name] = classifier
-        self.outputs.append(Output(name, len(said), tuple(labels) or said, per_token))
+        self.outputs.append(Output(name, len(names), tuple(labels) or names, per_token))
 
 
 class _FileHead(nn.Module):
@@ -235,8 +235,8 @@ class _FileHead(nn.Module):
 
 def states_of(trunk: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
     """[batch, length, hidden] after the embeddings and after each layer."""
-    found = trunk(**arguments, output_hidden_states=True)
-    return (*found.hidden_states[:-1], found.last_hidden_state)
+    output = trunk(**arguments, output_hidden_states=True)
+    return (*output.hidden_states[:-1], output.last_hidden_state)
 
 
 def features(names: Sequence[str], states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
@@ -265,20 +265,20 @@ def _loaded(kind: Any, directory: Path, attention: str) -> Any:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    model, found = kind.from_pretrained(
+    model, loading = kind.from_pretrained(
         directory, attn_implementation=attention, dtype=torch.float32, output_loading_info=True, local_files_only=True
     )
     # BERT's pooler, which many embedders come without, is read by nobody here; a classifier has it under `bert.`.
-    if missing := sorted(name for name in found["missing_keys"] if not name.startswith("pooler.")):
+    if missing := sorted(name for name in loading["missing_keys"] if not name.startswith("pooler.")):
         raise NetworkError(f"{directory}: the weights lack {', '.join(missing[:5])}; they are of another task")
     return model
 
 
 def layers_of(trunk: Any) -> nn.ModuleList:
-    found = getattr(trunk, "layers", None) or getattr(getattr(trunk, "encoder", None), "layer", None)
-    if not isinstance(found, nn.ModuleList):
+    layers = getattr(trunk, "layers", None) or getattr(getattr(trunk, "encoder", None), "layer", None)
+    if not isinstance(layers, nn.ModuleList):
         raise NetworkError(f"{type(trunk).__name__}: where its layers are is not known")
-    return found
+    return layers
 
 
 class _SharedLayer(nn.Module):
@@ -294,7 +294,7 @@ class _SharedLayer(nn.Module):
         self._given: list[Any] = []
         layer.register_forward_hook(self._remember)
 
-    def _remember(self, layer: nn.Module, given: Any, output: Any) -> None:
+    def _remember(self, layer: nn.Module, _inputs: Any, output: Any) -> None:
         self._given[:] = [output]
 
     def forward(self, *arguments: Any, **more: Any) -> Any:
@@ -422,7 +422,7 @@ def merge(model: onnx.ModelProto) -> int:
     """Merge nodes that compute the same from the same; returns how many went. Outputs keep their names."""
     same: dict[str, str] = {}
     values: dict[bytes, str] = {}
-    kept_values = []
+    initializers = []
     for tensor in model.graph.initializer:
         name, tensor.name = tensor.name, ""
         key = tensor.SerializeToString(deterministic=True)
@@ -431,10 +431,10 @@ def merge(model: onnx.ModelProto) -> int:
             same[name] = values[key]
         else:
             values[key] = name
-            kept_values.append(tensor)
+            initializers.append(tensor)
     outputs = {output.name for output in model.graph.output}
     known: dict[bytes, list[str]] = {}
-    kept, before = [], len(model.graph.node)
+    nodes, before = [], len(model.graph.node)
     for node in model.graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = same.get(name, name)
@@ -448,9 +448,9 @@ def merge(model: onnx.ModelProto) -> int:
             same.update(zip(node.output, first, strict=True))
         else:
             known.setdefault(key, list(node.output))
-            kept.append(node)
+            nodes.append(node)
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept_values)
-    return before - len(kept)
+    model.graph.initializer.extend(initializers)
+    return before - len(nodes)

@@ -83,9 +83,9 @@ class Reference:
 
         key = tuple(int(token) for token in ids)
         if key not in self._rows:
-            given = torch.tensor([key], dtype=torch.int64)
+            tokens = torch.tensor([key], dtype=torch.int64)
             with torch.inference_mode():
-                self._rows[key] = [output[0].numpy() for output in self._network(given, torch.ones_like(given))]
+                self._rows[key] = [output[0].numpy() for output in self._network(tokens, torch.ones_like(tokens))]
         return dict(zip(self._outputs, self._rows[key], strict=True))
 
     def text(self, text: str) -> dict[str, Vectors]:
@@ -100,7 +100,7 @@ def batches(probe: Probe) -> list[list[list[int]]]:
     vocabulary = int(probe.config["vocab_size"])
     window = int(probe.config.get("local_attention") or 0)
     generator = np.random.default_rng(0)
-    found: list[list[list[int]]] = []
+    groups: list[list[list[int]]] = []
     seen: set[int] = set()
     for low, bucket in zip((0, *model.buckets), model.buckets, strict=False):
         # The shortest row, padded by far more than the window, is where half precision turns to NaN.
@@ -114,10 +114,10 @@ def batches(probe: Probe) -> list[list[list[int]]]:
         seen |= set(left)
         room = max(model.max_batch - 2, 1)
         lengths += [[fitting[0], *left[at : at + room], fitting[-1]] for at in range(0, len(left), room)]
-        found += [[generator.integers(0, vocabulary, length).tolist() for length in batch] for batch in lengths]
+        groups += [[generator.integers(0, vocabulary, length).tolist() for length in batch] for batch in lengths]
     real = [probe.windows.rows(text)[0] for text in TEXTS]
-    found += [real[start : start + model.max_batch] for start in range(0, len(real), model.max_batch)]
-    return found
+    groups += [real[start : start + model.max_batch] for start in range(0, len(real), model.max_batch)]
+    return groups
 
 
 def check_graph(probe: Probe, flavour: str, path: Path, reference: Reference | None) -> tuple[Parity, list[Finding]]:

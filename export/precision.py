@@ -83,12 +83,12 @@ def _ranges(model: onnx.ModelProto, names: Sequence[str], texts: Iterable[Batch]
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found: dict[str, Any] = {}
+    ranges: dict[str, Any] = {}
     for batch in texts:
         for name, value in zip(names, session.run(list(names), dict(batch)), strict=True):
             largest = np.abs(value).reshape(-1, value.shape[-1]).max(axis=0)
-            found[name] = np.maximum(found.get(name, 0), largest)
-    return found
+            ranges[name] = np.maximum(ranges.get(name, 0), largest)
+    return ranges
 
 
 def _smooth(model: onnx.ModelProto, dense: Sequence[onnx.NodeProto], ranges: Mapping[str, NDArray[np.float32]]) -> None:

@@ -104,13 +104,15 @@ def _gaps(confidence: Numbers, hits: NDArray[np.bool_], bins: int) -> Numbers:
 
 
 def class_scores(probabilities: Numbers, truth: NDArray[np.int64], labels: Sequence[str]) -> list[ClassScore]:
-    said = probabilities.argmax(axis=1)
-    found = []
+    predicted = probabilities.argmax(axis=1)
+    scores = []
     for index, label in enumerate(labels):
-        hits = int(((said == index) & (truth == index)).sum())
-        rows, given = int((truth == index).sum()), int((said == index).sum())
-        found.append(ClassScore(label, rows, hits / given if given else None, hits / rows if rows else None))
-    return found
+        hits = int(((predicted == index) & (truth == index)).sum())
+        rows, predictions = int((truth == index).sum()), int((predicted == index).sum())
+        scores.append(
+            ClassScore(label, rows, hits / predictions if predictions else None, hits / rows if rows else None)
+        )
+    return scores
 
 
 def operating_curve(
@@ -120,8 +122,10 @@ def operating_curve(
     confidence, hit = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     points = []
     for threshold in thresholds:
-        kept = confidence >= threshold
-        points.append(OperatingPoint(threshold, float(kept.mean()), float(hit[kept].mean()) if kept.any() else None))
+        chosen = confidence >= threshold
+        points.append(
+            OperatingPoint(threshold, float(chosen.mean()), float(hit[chosen].mean()) if chosen.any() else None)
+        )
     return points
 
 

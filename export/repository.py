@@ -66,10 +66,10 @@ class Tokenizer:
         vocabulary = tokens.get_vocab_size(with_added_tokens=True)
         if vocabulary > int(config.get("vocab_size", vocabulary)):
             raise ValueError(f"tokenizer.json has {vocabulary} tokens, the model knows {config['vocab_size']}")
-        found = next((id for name in ("[PAD]", "<pad>") if (id := tokens.token_to_id(name)) is not None), None)
-        pad = config.get("pad_token_id", found)
-        if pad is None or (found is not None and pad != found):
-            raise ValueError(f"config.json pads with token {pad}, tokenizer.json with {found}")
+        token = next((id for name in ("[PAD]", "<pad>") if (id := tokens.token_to_id(name)) is not None), None)
+        pad = config.get("pad_token_id", token)
+        if pad is None or (token is not None and pad != token):
+            raise ValueError(f"config.json pads with token {pad}, tokenizer.json with {token}")
         return cls(hashlib.sha256(served.encode()).hexdigest(), int(pad), *around)
 
 

@@ -141,8 +141,8 @@ def local_encoder(repository: Path) -> tuple[Encode, tuple[str, ...]]:
     embedding, posterior = trunk.embedding.output, head.output
 
     def encode(texts: Sequence[str]) -> tuple[Array, Array]:
-        found = encoder.encode(texts)
-        return found[embedding] / np.linalg.norm(found[embedding], axis=1, keepdims=True), found[posterior]
+        outputs = encoder.encode(texts)
+        return outputs[embedding] / np.linalg.norm(outputs[embedding], axis=1, keepdims=True), outputs[posterior]
 
     return encode, head.labels
 

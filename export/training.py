@@ -87,9 +87,9 @@ class Data:
         """A tenth of the rows, by their text: the same text is held back in every file and every run."""
         return np.asarray([int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10 == 0 for text in self.texts])
 
-    def of(self, kept: NDArray[np.bool_]) -> Data:
-        texts = tuple(text for text, keep in zip(self.texts, kept, strict=True) if keep)
-        return Data(self.files, self.labels, texts, self.truth[kept], self.origin[kept])
+    def of(self, mask: NDArray[np.bool_]) -> Data:
+        texts = tuple(text for text, keep in zip(self.texts, mask, strict=True) if keep)
+        return Data(self.files, self.labels, texts, self.truth[mask], self.origin[mask])
 
     def facts(self) -> list[dict[str, Any]]:
         return [
@@ -219,8 +219,8 @@ def summary(result: TrainingResult) -> str:
         if part.any():
             hit = probabilities[part].argmax(axis=1) == rows.truth[part]
             error = quality.calibration_error(probabilities[part], rows.truth[part])
-            said = f"accuracy {hit.mean():.1%}, calibration error {error:.1%}"
-            lines.append(f"{file.path.name}: {part.sum()} held-back rows, {said}")
+            scores = f"accuracy {hit.mean():.1%}, calibration error {error:.1%}"
+            lines.append(f"{file.path.name}: {part.sum()} held-back rows, {scores}")
     before, after = (quality.calibration_error(p, rows.truth) for p in (raw, probabilities))
     lines.append(f"calibration error {before:.1%}, with temperature {head.temperature:.3f} {after:.1%}")
     width = max(len(label) for label in rows.labels)
@@ -273,9 +273,9 @@ def _fit(x: Vectors, y: Indices, weights: Floats, settings: HeadSettings, labels
     return (*layers[:-1], _both(layers[-1]))
 
 
-def _check_labels(found: int, expected: int) -> None:
-    if found != expected:
-        raise ValueError(f"{found} of {expected} labels in a fold; too few rows of some label")
+def _check_labels(count: int, expected: int) -> None:
+    if count != expected:
+        raise ValueError(f"{count} of {expected} labels in a fold; too few rows of some label")
 
 
 def _both(layer: Layer) -> Layer:

@@ -114,10 +114,10 @@ def train(
 
 def facts(settings: DeltaSettings, drift: Drift) -> dict[str, Any]:
     """Settings, versions and what became of the embedding, for the files."""
-    given = {name: value for name, value in asdict(settings).items() if name not in ("features", "pooling")}
+    document = {name: value for name, value in asdict(settings).items() if name not in ("features", "pooling")}
     if settings.fork:
-        del given["hold"]
-    return given | {
+        del document["hold"]
+    return document | {
         "embedding_cosine": {"mean": round(drift.mean, 4), "least": round(drift.least, 4)},
         "torch": version("torch"),
         "transformers": version("transformers"),
@@ -213,8 +213,8 @@ class LowRank(nn.Module):
         self.b = nn.Parameter(torch.zeros(dense.out_features, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = functional.dropout(x, LOW_RANK_DROPOUT, self.training)
-        return self.dense(x) + (kept @ self.a.T) @ self.b.T
+        dropped = functional.dropout(x, LOW_RANK_DROPOUT, self.training)
+        return self.dense(x) + (dropped @ self.a.T) @ self.b.T
 
 
 class _TunableTrunk(nn.Module):
@@ -256,7 +256,7 @@ class _TunableTrunk(nn.Module):
             raise ValueError(f"{type(self.encoder).__name__}: where its dense layers are is not known")
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        return [len(found.ids) for found in self.tokenizer.encode_batch(list(texts))]
+        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         rows = [found.ids for found in self.tokenizer.encode_batch(list(texts))]
@@ -276,8 +276,8 @@ class _TunableTrunk(nn.Module):
         parts = []
         with torch.inference_mode():
             for start in range(0, len(order), 2 * BATCH):
-                found = self([texts[row] for row in order[start : start + 2 * BATCH]])
-                parts.append(tuple(part.cpu() for part in found))
+                outputs = self([texts[row] for row in order[start : start + 2 * BATCH]])
+                parts.append(tuple(part.cpu() for part in outputs))
         back = torch.from_numpy(np.argsort(order))
         embeddings, features = (torch.cat(side)[back].clone() for side in zip(*parts, strict=True))
         return embeddings, features

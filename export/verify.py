@@ -113,9 +113,9 @@ def verify(
             if flavour == "bf16":
                 results.notes.append(f"{model.name}: ONNX Runtime has no bf16 on CPU; parity was not measured")
                 continue
-            parity, found = check_graph(probe, flavour, exporter.flavour(model, flavour), judges.get(model.name))
+            parity, problems = check_graph(probe, flavour, exporter.flavour(model, flavour), judges.get(model.name))
             results.parity.append(parity)
-            findings += found
+            findings += problems
             exporter.progress(f"verify: {model.name}, {flavour}: {_summary(parity)}")
     if not reference:
         results.notes.append("Parity with PyTorch was not measured in this run.")
@@ -128,9 +128,9 @@ def verify(
     if triton != "none" and not findings:
         with _server(root, exporter.paths.build, triton, config_name, exporter.progress) as address:
             for model in exporter.models:
-                measured, found = check_triton(address, root, model, judges.get(model.name))
+                measured, problems = check_triton(address, root, model, judges.get(model.name))
                 results.triton.append(measured)
-                findings += found
+                findings += problems
                 exporter.progress(f"verify: {model.name} on Triton: {json.dumps(measured)}")
     results.findings = [str(finding) for finding in findings]
     target = exporter.paths.build / RESULTS
@@ -142,9 +142,9 @@ def verify(
 
 
 def _flavours(model: ModelSpec, platforms: Sequence[Platform], *, reference: bool) -> list[str]:
-    found = ["fp32"] if reference else []
-    found += [getattr(model.precision, platform) for platform in platforms]
-    return list(dict.fromkeys(found))
+    flavours = ["fp32"] if reference else []
+    flavours += [getattr(model.precision, platform) for platform in platforms]
+    return list(dict.fromkeys(flavours))
 
 
 def _described(exporter: Exporter, model: ModelSpec) -> dict[str, Any]:
@@ -185,6 +185,6 @@ def _server(
     if address is not None:
         yield address
         return
-    with started(root, build / "triton", config_name) as found:
-        progress(f"verify: Triton is up at {found}")
-        yield found
+    with started(root, build / "triton", config_name) as grpc:
+        progress(f"verify: Triton is up at {grpc}")
+        yield grpc

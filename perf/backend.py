@@ -44,8 +44,8 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def _events(head: bytes, writer: asyncio.StreamWriter) -> None:
-    asked = _CHUNKS.search(head)
-    count, seconds = (int(asked[1]), float(asked[2])) if asked else (10, 0.0)
+    chunks = _CHUNKS.search(head)
+    count, seconds = (int(chunks[1]), float(chunks[2])) if chunks else (10, 0.0)
     began = time.monotonic()
     writer.write(_STREAM)
     for number in range(count):

@@ -47,14 +47,14 @@ class BareTriton:
     async def closed_loop(self, connections: int, requests: int, only: int | None = None) -> Samples:
         """``requests`` in all, ``connections`` at a time; ``only`` those that are padded to so many tokens."""
         samples, loop = Samples(), asyncio.get_running_loop()
-        inputs = [given for given, length in zip(self._inputs, self.lengths, strict=True) if only in (None, length)]
+        inputs = [tensors for tensors, length in zip(self._inputs, self.lengths, strict=True) if only in (None, length)]
         began = loop.time()
 
         async def one(offset: int) -> None:
             for number in range(requests // connections):
-                given = inputs[(offset * 7 + number) % len(inputs)]
+                tensors = inputs[(offset * 7 + number) % len(inputs)]
                 sent = loop.time()
-                await self._infer(given)
+                await self._infer(tensors)
                 samples.at.append(sent - began)
                 samples.ms.append((loop.time() - sent) * 1000)
                 samples.statuses[200] += 1
@@ -67,8 +67,8 @@ class BareTriton:
         """One call, with the prompt of that number."""
         await self._infer(self._inputs[number % len(self._inputs)])
 
-    async def _infer(self, given: list[Any]) -> None:
-        await self._client.infer(self._model, given, outputs=self._outputs, client_timeout=60)
+    async def _infer(self, inputs: list[Any]) -> None:
+        await self._client.infer(self._model, inputs, outputs=self._outputs, client_timeout=60)
 
     async def close(self) -> None:
         await self._client.close()

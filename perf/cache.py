@@ -90,9 +90,9 @@ async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int,
     collected = {name: Samples() for name in rungs}
     calls = dict.fromkeys(rungs, 0)
     for number in range(rounds):
-        for name, (port, asked) in rungs.items():
+        for name, (port, prompts) in rungs.items():
             before, behind = _calls(triton), name.endswith(BEHIND)
-            collected[name].add(await closed_loop(port, asked, 1, requests, bare.ask if behind else None))
+            collected[name].add(await closed_loop(port, prompts, 1, requests, bare.ask if behind else None))
             calls[name] += _calls(triton) - before - requests * behind
         print(f"round {number + 1} of {rounds} done", flush=True)
     triton.close()
@@ -135,9 +135,9 @@ async def _store(entries: int) -> dict[str, Any]:
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
     taken = []
     for _ in range(2000):
-        asked = vector()
+        question = vector()
         began = time.perf_counter()
-        await store.nearest("p" * 64, asked, 4, 0.0)
+        await store.nearest("p" * 64, question, 4, 0.0)
         taken.append((time.perf_counter() - began) * 1000)
     full = resident(os.getpid())
     await store.close()

@@ -80,10 +80,10 @@ def judge(pairs: Sequence[QuestionPair], embed: Embedder) -> list[PairVerdict]:
     verdicts = []
     for pair, cosine in zip(pairs, cosines, strict=True):
         # Read once before, as words are that a service meets all the time.
-        found = difference(pair.earlier, pair.now)
+        refusal = difference(pair.earlier, pair.now)
         started = time.process_time()
         difference(pair.earlier, pair.now)
-        verdicts.append(PairVerdict(pair, cosine, found, time.process_time() - started))
+        verdicts.append(PairVerdict(pair, cosine, refusal, time.process_time() - started))
     return verdicts
 
 

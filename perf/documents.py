@@ -63,4 +63,4 @@ def placed(text: str, name: str, table: str) -> str:
     marks = re.compile(rf"(<!-- perf:{name} -->\n).*?(<!-- /perf:{name} -->)", re.DOTALL)
     if len(marks.findall(text)) != 1:
         raise ValueError(f"there is not exactly one place for {name}")
-    return marks.sub(lambda found: f"{found[1]}\n{table.strip()}\n\n{found[2]}", text)
+    return marks.sub(lambda match: f"{match[1]}\n{table.strip()}\n\n{match[2]}", text)

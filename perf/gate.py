@@ -96,14 +96,14 @@ def ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 def exceeded(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, float]]) -> list[str]:
     """What is over its baseline by more than its margin, or was not measured."""
-    found = []
+    failures = []
     for name, limit in baseline.items():
         most = limit["ratio"] * limit["margin"]
         if name not in measured:
-            found.append(f"{name} was not measured")
+            failures.append(f"{name} was not measured")
         elif not measured[name] <= most:
-            found.append(f"{name} is {measured[name]:.2f}, at most {most:.2f} (baseline {limit['ratio']:.2f})")
-    return found
+            failures.append(f"{name} is {measured[name]:.2f}, at most {most:.2f} (baseline {limit['ratio']:.2f})")
+    return failures
 
 
 def table(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, float]]) -> str:

@@ -107,12 +107,12 @@ def measure(
             continue
         print(f"gpu: {name}, {left:.0f} s left", flush=True)
         try:
-            said = stage(report, state, deadline)
+            outcome = stage(report, state, deadline)
         except Exception as error:  # a stage that fails must not take the others' figures with it
-            said = f"failed: {error}"
+            outcome = f"failed: {error}"
             (out / f"{name.replace(' ', '-')}.txt").write_text(traceback.format_exc())
-        report.stages.append({"stage": name, "seconds": round(perf_counter() - started, 1), "said": said})
-        print(f"gpu: {name}: {said}", flush=True)
+        report.stages.append({"stage": name, "seconds": round(perf_counter() - started, 1), "outcome": outcome})
+        print(f"gpu: {name}: {outcome}", flush=True)
         _write(report, out)
     _write(report, out)
     print(f"gpu: {out / 'gpu.md'}", flush=True)
@@ -285,23 +285,23 @@ def _times(forward: Callable[..., Any], device: Any, batch: int, length: int) ->
                 forward(ids, mask)
                 times.append((perf_counter() - started) * 1000)
             return times
-        given = [ids.cuda(), mask.cuda()]
+        inputs = [ids.cuda(), mask.cuda()]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
-                forward(*given)
+                forward(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            found = forward(*given)
+            outputs = forward(*inputs)
         for run_number in range(RUNS + 10):
             torch.cuda.synchronize()
             started = perf_counter()
-            for tensor, value in zip(given, (ids, mask), strict=True):
+            for tensor, value in zip(inputs, (ids, mask), strict=True):
                 tensor.copy_(value)
             graph.replay()
-            for output in found:
+            for output in outputs:
                 output.cpu()
             if run_number >= 10:
                 times.append((perf_counter() - started) * 1000)
@@ -316,7 +316,7 @@ def _load(address: str, setup: Setup, length: int, concurrency: int, backend: st
     context = multiprocessing.get_context("spawn")
     with context.Pool(clients) as pool:
         results = pool.starmap(_client, [(address, setup.models, length, share, seconds) for share in shares])
-    times = sorted(value for found, _, _ in results for value in found)
+    times = sorted(value for latencies, _, _ in results for value in latencies)
     failures = sum(count for _, count, _ in results)
     elapsed = max(length for _, _, length in results)
     batch = 0.0
@@ -378,10 +378,10 @@ def _batches(address: str, model: str) -> tuple[int, int]:
     time.sleep(0.2)  # Triton counts an execution after it has answered.
     client = InferenceServerClient(address)
     try:
-        found = client.get_inference_statistics(model).model_stats[0]
+        stats = client.get_inference_statistics(model).model_stats[0]
     finally:
         client.close()
-    return int(found.inference_count), int(found.execution_count)
+    return int(stats.inference_count), int(stats.execution_count)
 
 
 def _difference(address: str, exporter: Any) -> float:
@@ -416,17 +416,17 @@ def _host() -> dict[str, Any]:
     from export import engine
 
     gpu = engine.find_gpu()
-    found: dict[str, Any] = {
+    host: dict[str, Any] = {
         "gpu": asdict(gpu) if gpu else None,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
     for package in ("torch", "transformers", "tensorrt", "nvidia-pytriton", "tritonclient", "onnxruntime", "numpy"):
         try:
-            found[package] = version(package)
+            host[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            host[package] = None
+    return host
 
 
 def _on_gpu() -> bool:
@@ -446,6 +446,6 @@ def _write(report: GpuReport, out: Path) -> None:
     lines = ["# GPU run", "", f"`{json.dumps(report.host)}`", "", "Rate in requests (rows) a second, times in ms.", ""]
     lines += ["| " + " | ".join(keys) + " |", "|" + " --- |" * len(keys)]
     lines += ["| " + " | ".join(str(figure.get(key, "-")) for key in keys) + " |" for figure in report.figures]
-    lines += ["", *(f"- {stage['stage']}: {stage['said']} ({stage['seconds']} s)" for stage in report.stages)]
+    lines += ["", *(f"- {stage['stage']}: {stage['outcome']} ({stage['seconds']} s)" for stage in report.stages)]
     lines += [f"- {note}" for note in report.notes]
     (out / "gpu.md").write_text("\n".join(lines) + "\n")

@@ -177,18 +177,18 @@ async def _read(port: int) -> dict[str, list[Any]]:
 def lateness(rounds: Sequence[tuple[Sequence[float], Sequence[float]]]) -> dict[str, dict[str, float]]:
     """Of each quantile of the loop's lateness in milliseconds: the median over the rounds without the hook, with it,
     and of the differences within a round, with the lowest and highest of these."""
-    found = {}
+    rows = {}
     for name, quantile in {**QUANTILES, "max": 1.0}.items():
         pairs = [(at(without, quantile) or 0.0, at(with_it, quantile) or 0.0) for without, with_it in rounds]
         differences = [with_it - without for without, with_it in pairs]
-        found[name] = {
+        rows[name] = {
             "without": statistics.median(without for without, _ in pairs),
             "with": statistics.median(with_it for _, with_it in pairs),
             "difference": statistics.median(differences),
             "lowest": min(differences),
             "highest": max(differences),
         }
-    return found
+    return rows
 
 
 def table(document: dict[str, Any]) -> str:

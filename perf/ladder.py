@@ -109,9 +109,9 @@ def aibrix() -> dict[str, Any]:
 
 async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated: int) -> dict[str, Any]:
     bare = await BareTriton.connect(testbed.triton_port, PROMPTS)
-    asked = {rung: chat_bodies(PROMPTS, testbed.model(rung)) for rung in testbed.ports}
+    prompts = {rung: chat_bodies(PROMPTS, testbed.model(rung)) for rung in testbed.ports}
     for rung, port in testbed.ports.items():
-        await closed_loop(port, asked[rung], 1, WARM)
+        await closed_loop(port, prompts[rung], 1, WARM)
     await bare.closed_loop(2, WARM)
     used = 0
 
@@ -124,7 +124,7 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
     def rungs(connections: int) -> dict[str, Rung]:
         def closed(rung: str) -> Rung:
             def ask(_: int) -> Any:
-                bodies = fresh(requests) if rung == ALL else asked[rung]
+                bodies = fresh(requests) if rung == ALL else prompts[rung]
                 return closed_loop(testbed.ports[rung], bodies, connections, requests)
 
             return Rung(ask, part(rung))
@@ -154,7 +154,7 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
 
     def offered(rung: str) -> Rung:
         def ask(number: int) -> Any:
-            return open_loop(testbed.ports[rung], asked[rung], arrivals(rate, requests, seed=number + 1))
+            return open_loop(testbed.ports[rung], prompts[rung], arrivals(rate, requests, seed=number + 1))
 
         return Rung(ask, part(rung))
 
@@ -176,11 +176,13 @@ def _rows(series: dict[str, Series]) -> dict[str, dict[str, Any]]:
 
 def _distribution(series: dict[str, Series]) -> dict[str, list[float]]:
     """Time inside the router less its wait for Triton, in ms: every thousandth of it, least to most."""
-    found = {}
+    thousandths = {}
     for name, each in series.items():
         values = sorted(ms for samples in each.rounds for ms in samples.router_ms)
-        found[name] = [values[min(len(values) - 1, len(values) * n // 1000)] for n in range(1001)] if values else []
-    return found
+        thousandths[name] = (
+            [values[min(len(values) - 1, len(values) * n // 1000)] for n in range(1001)] if values else []
+        )
+    return thousandths
 
 
 def table(document: dict[str, Any]) -> str:

@@ -67,19 +67,19 @@ class TimedCoroutine:
         self._coroutine, self._watch = coroutine, watch
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        step, given = self._coroutine.send, None
+        step, result = self._coroutine.send, None
         while True:
             started = self._watch.start()
             try:
-                awaited = step(given)
+                awaited = step(result)
             except StopIteration as end:
                 return end.value
             finally:
                 self._watch.stop(started, hook)
             try:
-                step, given = self._coroutine.send, (yield awaited)
+                step, result = self._coroutine.send, (yield awaited)
             except BaseException as thrown:
-                step, given = self._coroutine.throw, thrown
+                step, result = self._coroutine.throw, thrown
 
 
 _hook = TritonRouter.async_pre_call_hook

@@ -166,7 +166,7 @@ def start_litellm(
 
 
 async def _measure(testbed: PeerTestbed, requests: int, rounds: int, connections: Sequence[int]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     parts = {OURS: "router-ours", NOTHING: "nothing-nothing", LITELLM: "litellm", ROUTED: "litellm-semantic-router"}
     for kind, prompts in PROMPTS.items():
         bare = await BareTriton.connect(testbed.triton_port, prompts)
@@ -174,7 +174,7 @@ async def _measure(testbed: PeerTestbed, requests: int, rounds: int, connections
         bodies = {name: chat_bodies(prompts, testbed.model(name)) for name in testbed.ports}
         for name in testbed.ports:
             await closed_loop(testbed.ports[name], bodies[name], 1, min(requests, 40))
-        found[kind] = {}
+        results[kind] = {}
         for count in connections:
 
             def rung(name: str, count: int = count, bodies: dict[str, list[bytes]] = bodies) -> Rung:
@@ -190,16 +190,16 @@ async def _measure(testbed: PeerTestbed, requests: int, rounds: int, connections
             rungs = {name: rung(name) for name in SYSTEMS if name != BARE}
             rungs[BARE] = unrouted(count)
             series = await interleaved(testbed, rungs, rounds)
-            found[kind][str(count)] = {name: each.summary() for name, each in series.items()}
+            results[kind][str(count)] = {name: each.summary() for name, each in series.items()}
         await bare.close()
-    return found
+    return results
 
 
 def _exported() -> Path:
-    found = sorted(path.parent for path in SOURCES.glob("*/model.safetensors"))
-    if not found:
+    directories = sorted(path.parent for path in SOURCES.glob("*/model.safetensors"))
+    if not directories:
         raise FileNotFoundError(f"no published model under {SOURCES}: `python -m export all` fetches it")
-    return found[0]
+    return directories[0]
 
 
 def versions(environment: Path) -> dict[str, str]:
@@ -237,12 +237,12 @@ def ratios(kind: str, by_count: dict[str, Any]) -> list[tuple[str, float, str, f
     """Ours to the peer's: (figure, ratio, comparison, target, whether it is met)."""
     fewest = min(by_count, key=int)
     ours, theirs = by_count[fewest][OURS], by_count[fewest][ROUTED]
-    found = []
+    rows = []
     for figure, goal in TARGETS[kind].items():
         if figure == "per_second":
             value = best(by_count, OURS) / best(by_count, ROUTED)
-            found.append(("requests/s, each at its best", value, "≥", goal, value >= goal))
+            rows.append(("requests/s, each at its best", value, "≥", goal, value >= goal))
         else:
             value = ours[figure] / theirs[figure]
-            found.append((f"{figure}, {fewest} connection(s)", value, "≤", goal, value <= goal))
-    return found
+            rows.append((f"{figure}, {fewest} connection(s)", value, "≤", goal, value <= goal))
+    return rows

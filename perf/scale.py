@@ -222,8 +222,8 @@ def plan(
     replicas = _fewest(lambda n: holds(replace(fixed, replicas=n)), fewest_replicas, most)
     if replicas is None:
         return None
-    found = replace(fixed, replicas=replicas)
-    return found, simulate(found, rate, requests)
+    fewest = replace(fixed, replicas=replicas)
+    return fewest, simulate(fewest, rate, requests)
 
 
 def _fewest(holds: Callable[[int], bool], least: int, most: int) -> int | None:
@@ -419,11 +419,11 @@ def capacity(
         )
         for rate in rates:
             for limit in LIMITS[kind] if p99 is None else (p99,):
-                found = plan(model, rate, limit, step=INSTANCES_A_GPU if kind == "gpu" else 1,
+                fitting = plan(model, rate, limit, step=INSTANCES_A_GPU if kind == "gpu" else 1,
                              requests=int(max(6000, min(20_000, rate * 4))))  # fmt: skip
                 row: dict[str, Any] = {"kind": kind, "rate": rate, "p99_limit": limit}
-                if found is not None:
-                    fitted, outcome = found
+                if fitting is not None:
+                    fitted, outcome = fitting
                     row |= {
                         "replicas": fitted.replicas, "instances": fitted.instances,
                         "gpus": math.ceil(fitted.instances / INSTANCES_A_GPU) if kind == "gpu" else 0,

@@ -42,8 +42,8 @@ def measure(testbed: Testbed, gateway: int, name: str) -> dict[str, float]:
 def _serving(port: int) -> bool:
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
-            asked = health_pb2.HealthCheckRequest(service=SERVICE)
-            answer = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=1)
+            request = health_pb2.HealthCheckRequest(service=SERVICE)
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)
             return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
     except grpc.RpcError:
         return False
@@ -53,8 +53,8 @@ def _reloaded(log: Path) -> dict[str, Any]:
     """What the router has logged of its last reload; empty when there was none."""
     for line in reversed(log.read_text().splitlines()):
         if '"reloaded"' in line:
-            found: dict[str, Any] = json.loads(line)
-            return found
+            fields: dict[str, Any] = json.loads(line)
+            return fields
     return {}
 
 

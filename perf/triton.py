@@ -119,9 +119,9 @@ def analyzer(directory: Path) -> tuple[list[str], dict[str, str]]:
     """The command and environment of perf_analyzer: the one on PATH, else that of the client's wheel."""
     import os
 
-    found = shutil.which("perf_analyzer")
-    if found:
-        return [found], dict(os.environ)
+    program = shutil.which("perf_analyzer")
+    if program:
+        return [program], dict(os.environ)
     binary = directory / "perf_analyzer"
     if not binary.is_file():
         directory.mkdir(parents=True, exist_ok=True)
@@ -149,8 +149,8 @@ def _server(repository: Path, address: str | None, config_name: str) -> Iterator
     if address is not None:
         yield address
         return
-    with started(repository, ROOT / "build" / "perf-triton-server", config_name) as found:
-        yield found
+    with started(repository, ROOT / "build" / "perf-triton-server", config_name) as grpc:
+        yield grpc
 
 
 def _input(trunk: Trunk, tokenizer: bytes, bucket: int) -> dict[str, Any]:
@@ -226,13 +226,13 @@ def _statistics(server: str, model: str) -> dict[str, int]:
     time.sleep(0.3)  # Triton counts an execution after it has answered.
     client = InferenceServerClient(server)
     try:
-        found = client.get_inference_statistics(model).model_stats[0]
+        statistics = client.get_inference_statistics(model).model_stats[0]
     finally:
         client.close()
     return {
-        "inferences": int(found.inference_count),
-        "executions": int(found.execution_count),
-        "failures": int(found.inference_stats.fail.count),
+        "inferences": int(statistics.inference_count),
+        "executions": int(statistics.execution_count),
+        "failures": int(statistics.inference_stats.fail.count),
     }
 
 

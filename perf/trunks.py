@@ -113,27 +113,27 @@ async def _measure(repository: Path, address: str, requests: int, rounds: int) -
         await generations.settled(30)
         pipeline = generations.current
         assert pipeline.encoders is not None
-        asked = {encoder.trunk.name: encoder.encode for encoder in pipeline.encoders}
+        calls = {encoder.trunk.name: encoder.encode for encoder in pipeline.encoders}
 
         async def both(prompt: str) -> None:
             gathered = (await pipeline.decide(SignalInput(prompt, ChatRequest.saying(prompt)))).gathered
             if gathered.degraded:
                 raise RuntimeError(f"without {gathered.degraded}")
 
-        return await _in_turn({**asked, BOTH: both}, requests, rounds)
+        return await _in_turn({**calls, BOTH: both}, requests, rounds)
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
 
 
-async def _in_turn(asked: dict[str, Any], requests: int, rounds: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in asked}
+async def _in_turn(calls: dict[str, Any], requests: int, rounds: int) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
-        order: Sequence[str] = list(asked) if number % 2 == 0 else list(reversed(asked))
+        order: Sequence[str] = list(calls) if number % 2 == 0 else list(reversed(calls))
         for name in order:
             for index in range(requests):
                 began = perf_counter()
-                await asked[name](PROMPTS[index % len(PROMPTS)])
+                await calls[name](PROMPTS[index % len(PROMPTS)])
                 taken[name].append((perf_counter() - began) * 1000)
         print(f"round {number + 1} of {rounds} done", flush=True)
     return taken

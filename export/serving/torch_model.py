@@ -61,27 +61,27 @@ class TritonPythonModel:
         size = min((b for b, n in self.graphs if n == length and b >= batch), default=None)
         with torch.inference_mode():
             if size is None:
-                found = self.forward(torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device))
-                return [output.cpu().numpy() for output in found]
-            graph, given, found = self.graphs[size, length]
-            for tensor, value in zip(given, (ids, mask), strict=True):
+                outputs = self.forward(torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device))
+                return [output.cpu().numpy() for output in outputs]
+            graph, inputs, outputs = self.graphs[size, length]
+            for tensor, value in zip(inputs, (ids, mask), strict=True):
                 tensor[:batch].copy_(torch.from_numpy(value), non_blocking=True)
             graph.replay()
-            return [output[:batch].cpu().numpy() for output in found]
+            return [output[:batch].cpu().numpy() for output in outputs]
 
     def _captured(self, batch: int, length: int) -> tuple[Any, list[torch.Tensor], list[torch.Tensor]]:
-        given = [torch.ones((batch, length), dtype=torch.int64, device=self.device) for _ in INPUTS]
+        inputs = [torch.ones((batch, length), dtype=torch.int64, device=self.device) for _ in INPUTS]
         with torch.inference_mode():
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_RUNS):
-                    self.forward(*given)
+                    self.forward(*inputs)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                found = self.forward(*given)
-        return graph, given, list(found)
+                outputs = self.forward(*inputs)
+        return graph, inputs, list(outputs)
 
     def _response(self, request: Any, parts: tuple[Floats, ...]) -> Any:
         wanted = set(request.requested_output_names())
