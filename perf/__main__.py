@@ -31,8 +31,6 @@ COMMANDS = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    # So that what was started is ended too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     words = sys.argv[1:] if words is None else words
     return commands.run("python -m perf", __doc__, COMMANDS, words, shared=_add_out)
 
@@ -42,4 +40,6 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
+    # So that what was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

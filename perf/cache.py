@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import InferenceServerClient
 
+from export import page
 from perf.bare import BareTriton
 from perf.load import Samples, at, chat_bodies, closed_loop
 from perf.prompts import PROMPTS
@@ -23,6 +24,7 @@ from perf.testbed import Testbed, command, machine, resident
 from triton_router.cache.entry import Entry
 from triton_router.cache.memory import MemoryStore
 
+TEMPLATE = Path(__file__).parent / "templates" / "cache.md.j2"
 DIMENSION = 384
 ALONE, BEHIND = "Envoy alone", ", behind a Triton call"
 CACHED: dict[str, Any] = {
@@ -67,7 +69,7 @@ def measure(requests: int, rounds: int, entries: int, out: Path) -> None:
     document = {"machine": machine(), "command": command(), "hits": rows, "store": store}
     out.mkdir(parents=True, exist_ok=True)
     (out / "cache.json").write_text(json.dumps(document, indent=1))
-    print(table(document))
+    print(table(document), end="")
 
 
 async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int, rounds: int) -> list[dict[str, Any]]:
@@ -146,33 +148,5 @@ async def _store(entries: int) -> dict[str, Any]:
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    rows = {row["name"]: row for row in document["hits"]}
-    alone, behind = rows[ALONE]["p50"], rows[ALONE + BEHIND]["p50"]
-    lines = [
-        f"{document['machine']}; `{document['command']}`",
-        "",
-        "| | requests | hits | Triton calls each | p50 ms | p99 ms | p50 over Envoy alone | less its Triton call "
-        "| over Envoy behind a call |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in document["hits"]:
-        without = row["p50"] - alone - (row["encoder_p50"] or 0)
-        lines.append(
-            f"| {row['name']} | {row['requests']} | {row['hits']} | {row['calls']:.2f} | {row['p50']:.2f} | "
-            f"{row['p99']:.2f} | {row['p50'] - alone:+.2f} | {without:+.2f} | {_cold(row, behind)} |"
-        )
-    store = document["store"]
-    lines += [
-        "",
-        f"{store['entries']} answers of 800 characters in memory: lookup p50 {store['lookup_p50']:.2f} ms, "
-        f"p99 {store['lookup_p99']:.2f} ms; the process holds {store['empty_mib']:.0f} MiB empty, "
-        f"{store['mib_at_1000']:.0f} with 1,000 of them, {store['full_mib']:.0f} full.",
-    ]
-    return "\n".join(lines)
-
-
-def _cold(row: dict[str, Any], behind: float) -> str:
-    """What a row costs beside an Envoy whose caches a Triton call has emptied too; of rows without a call nothing."""
-    if not (row["encoder_p50"] or row["name"].endswith(BEHIND)):
-        return ""
-    return f"{row['p50'] - behind - (row['encoder_p50'] or 0):+.2f}"
+    rows = {row["name"]: row["p50"] for row in document["hits"]}
+    return page.render(TEMPLATE, **document, alone=rows[ALONE], behind=rows[ALONE + BEHIND], BEHIND=BEHIND)

@@ -21,11 +21,13 @@ from typing import Any
 import httpx
 import yaml
 
+from export import page
 from perf.load import Samples, at, chat_bodies, closed_loop, run_precisely
 from perf.peers import ENVIRONMENT, start_litellm, versions, wait_until_live
 from perf.rounds import QUANTILES
 from perf.testbed import FIRST_PORT, ROOT, Testbed, command, machine
 
+TEMPLATE = Path(__file__).parent / "templates" / "hook.md.j2"
 BOUND_MS = 5.0
 PROMPTS = (
     "Is there medication for my symptoms?",
@@ -137,8 +139,8 @@ def measure(
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "hook.json").write_text(json.dumps(document, indent=1))
-    (out / "hook.md").write_text(table(document) + "\n")
-    print(table(document))
+    (out / "hook.md").write_text(table(document))
+    print(table(document), end="")
     return document
 
 
@@ -193,35 +195,4 @@ def lateness(rounds: Sequence[tuple[Sequence[float], Sequence[float]]]) -> dict[
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    counted = (
-        f"{document['requests']} requests, {document['errors']} failed, {document['degraded']} without the encoder"
-    )
-    lines = [
-        f"{document['machine']}; `{document['command']}`; LiteLLM {document['versions']['litellm']}; "
-        f"{document['rounds']} rounds, {document['connections']} connections, {counted}.",
-        "",
-        f"| on the loop without a pause, ms | stretches | p50 | p99 | longest | over {BOUND_MS:g} ms |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    kinds = {
-        "clock": "by the clock",
-        "held": "less the kernel's queue",
-        "own": "less that and collecting garbage",
-        "cpu": "CPU, collecting included",
-    }
-    for name, summary in document["stretches"].items():
-        for kind, words in kinds.items():
-            row = summary[kind]
-            figures = " | ".join("" if row[key] is None else f"{row[key]:.2f}" for key in ("p50", "p99", "max"))
-            lines.append(f"| {name}, {words} | {summary['count']} | {figures} | {row['over']} |")
-    lines += [
-        "",
-        "| the loop was late, ms | without the hook | with it | difference | lowest and highest of a round |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for name, row in document["lags"].items():
-        lines.append(
-            f"| {name} | {row['without']:.2f} | {row['with']:.2f} | {row['difference']:+.2f} | "
-            f"{row['lowest']:+.2f} to {row['highest']:+.2f} |"
-        )
-    return "\n".join(lines)
+    return page.render(TEMPLATE, **document, bound=BOUND_MS)

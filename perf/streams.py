@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from export import page
 from perf.load import at
 from perf.testbed import Testbed, command, machine
 
+TEMPLATE = Path(__file__).parent / "templates" / "streams.md.j2"
 DOCUMENT: dict[str, Any] = {
     "version": "v0.3",
     "providers": {"models": [{"name": "m"}]},
@@ -58,7 +60,7 @@ def measure(streams: int, chunks: int, seconds: float, requests: int, rounds: in
     document = {"machine": machine(), "command": command(), "streams": streams, "chunks": chunks, "results": results}
     out.mkdir(parents=True, exist_ok=True)
     (out / "streams.json").write_text(json.dumps(document, indent=1))
-    print(table(document))
+    print(table(document), end="")
 
 
 async def _measure(
@@ -125,18 +127,4 @@ def _request(chunks: int, seconds: float) -> bytes:
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    alone = document["results"][0]["first_p50"]
-    lines = [
-        f"{document['machine']}; `{document['command']}`",
-        "",
-        "| | first chunk p50 ms | over Envoy alone | p99 ms | CPU a chunk, µs | MiB before "
-        f"| at {document['streams']} streams |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in document["results"]:
-        first = f"| {row['mode']} | {row['first_p50']:.2f} | {row['first_p50'] - alone:+.2f} | {row['first_p99']:.2f} |"
-        if "us_per_chunk" not in row:
-            lines.append(first + " | | |")
-            continue
-        lines.append(f"{first} {row['us_per_chunk']:.0f} | {row['rss_before']:.0f} | {row['rss_peak']:.0f} |")
-    return "\n".join(lines)
+    return page.render(TEMPLATE, **document)

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from export import manifest
+from export import manifest, page
 from export.exporter import Exporter, Paths
 from export.live import started
 from perf.load import at
@@ -28,6 +28,7 @@ from triton_router.inference import load_bundle
 from triton_router.signals import SignalInput
 from triton_router.telemetry import Metrics
 
+TEMPLATE = Path(__file__).parent / "templates" / "trunks.md.j2"
 WAITS = {"first": 0.010, "second": 0.015}
 BOTH = "both, every signal"
 STAND_IN = """
@@ -82,7 +83,7 @@ def measure(requests: int, rounds: int, out: Path) -> None:
     document = {"machine": machine(), "command": command(), "waits_ms": WAITS, "rows": rows}
     out.mkdir(parents=True, exist_ok=True)
     (out / "trunks.json").write_text(json.dumps(document, indent=1))
-    print(table(document))
+    print(table(document), end="")
 
 
 def _write_repository(repository: Path) -> None:
@@ -141,15 +142,5 @@ async def _in_turn(calls: dict[str, Any], requests: int, rounds: int) -> dict[st
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    rows = document["rows"]
-    slower = max(rows[name]["p50"] for name in WAITS)
-    lines = [f"{document['machine']}; `{document['command']}`", ""]
-    lines += [
-        "| asked | requests | p50 ms | p99 ms | p50 over the slower alone |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for name, row in rows.items():
-        waits = f", which waits {WAITS[name] * 1000:.0f} ms" if name in WAITS else ""
-        over = f"{row['p50'] - slower:+.2f}" if name == BOTH else ""
-        lines.append(f"| {name}{waits} | {row['requests']} | {row['p50']:.2f} | {row['p99']:.2f} | {over} |")
-    return "\n".join(lines)
+    slower = max(document["rows"][name]["p50"] for name in WAITS)
+    return page.render(TEMPLATE, **document, slower=slower, BOTH=BOTH)
