@@ -10,31 +10,32 @@ import sys
 from typing import Any
 
 import grpc
-from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
-from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
+
+from triton_router.extproc import wire
+from triton_router.extproc.phases import BodyMode
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 _ANSWERS = {
-    "request_headers": pb.ProcessingResponse(
-        request_headers=pb.HeadersResponse(),
-        mode_override=ProcessingMode(
-            response_header_mode=ProcessingMode.SEND,
-            request_body_mode=ProcessingMode.BUFFERED,
-            response_body_mode=ProcessingMode.NONE,
-            request_trailer_mode=ProcessingMode.SKIP,
-            response_trailer_mode=ProcessingMode.SKIP,
+    "request_headers": wire.ProcessingResponse(
+        request_headers=wire.HeadersResponse(),
+        mode_override=wire.ProcessingMode(
+            response_header_mode=wire.SEND,
+            request_body_mode=BodyMode.BUFFERED,
+            response_body_mode=BodyMode.NONE,
+            request_trailer_mode=wire.SKIP,
+            response_trailer_mode=wire.SKIP,
         ),
     ),
-    "request_body": pb.ProcessingResponse(request_body=pb.BodyResponse()),
-    "request_trailers": pb.ProcessingResponse(request_trailers=pb.TrailersResponse()),
-    "response_headers": pb.ProcessingResponse(response_headers=pb.HeadersResponse()),
+    "request_body": wire.ProcessingResponse(request_body=wire.BodyResponse()),
+    "request_trailers": wire.ProcessingResponse(request_trailers=wire.TrailersResponse()),
+    "response_headers": wire.ProcessingResponse(response_headers=wire.HeadersResponse()),
 }
 _SERIALIZED = {kind: answer.SerializeToString() for kind, answer in _ANSWERS.items()}
 
 
 async def _process(_: Any, context: Any) -> None:
     while (data := await context.read()) is not grpc.aio.EOF:
-        kind = pb.ProcessingRequest.FromString(data).WhichOneof("request")
+        kind = wire.ProcessingRequest.FromString(data).WhichOneof("request")
         await context.write(_SERIALIZED[kind])
         if kind == "response_headers":
             return

@@ -5,39 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
-from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from google.protobuf.message import DecodeError
 
-from triton_router.extproc import phases
+from triton_router.extproc import phases, wire
 from triton_router.extproc.phases import BodyMode, Command, Event, HeaderList
 
 
-# Only header replies may carry an override, and it replaces every mode: one left out would mean "none". Trailers are
-# asked for because a request of headers and trailers shows us no body message.
-# Serialized messages may be joined: their fields add up.
-def _override(response_body: int) -> bytes:
-    override: bytes = pb.ProcessingResponse(
-        mode_override=ProcessingMode(
-            response_header_mode=ProcessingMode.SEND,
-            request_body_mode=ProcessingMode.BUFFERED,
+def _override(response_body: BodyMode) -> bytes:
+    """A serialized message that sets the modes; serialized messages may be joined, for their fields add up.
+
+    Only header replies may carry an override, and it replaces every mode: one left out would mean "none". Trailers are
+    on because a request of headers and trailers has no body message.
+    """
+    override: bytes = wire.ProcessingResponse(
+        mode_override=wire.ProcessingMode(
+            response_header_mode=wire.SEND,
+            request_body_mode=BodyMode.BUFFERED,
             response_body_mode=response_body,
-            request_trailer_mode=ProcessingMode.SEND,
-            # Only one piece of a watched answer says that it is the last; with trailers these do.
-            response_trailer_mode=ProcessingMode.SEND if response_body else ProcessingMode.SKIP,
+            request_trailer_mode=wire.SEND,
+            # Only one piece of a watched response body is marked as the last; with trailers there is always a last.
+            response_trailer_mode=wire.SEND if response_body else wire.SKIP,
         )
     ).SerializeToString()
     return override
 
 
-_OVERRIDE = _override(ProcessingMode.NONE)
-_WATCH = _override(ProcessingMode.STREAMED)
+_OVERRIDE = _override(BodyMode.NONE)
+_WATCH = _override(BodyMode.STREAMED)
 # Envoy takes no larger piece of a FULL_DUPLEX_STREAMED body.
 _PIECE = 64 * 1024
-_CONTINUE_HEADERS: bytes = pb.ProcessingResponse(request_headers=pb.HeadersResponse()).SerializeToString() + _OVERRIDE
-_CONTINUE_RESPONSE_BODY: bytes = pb.ProcessingResponse(response_body=pb.BodyResponse()).SerializeToString()
-_CONTINUE_RESPONSE_TRAILERS: bytes = pb.ProcessingResponse(response_trailers=pb.TrailersResponse()).SerializeToString()
-_CONTINUE_TRAILERS: bytes = pb.ProcessingResponse(request_trailers=pb.TrailersResponse()).SerializeToString()
+
+
+def _continue(**kind: Any) -> bytes:
+    message: bytes = wire.ProcessingResponse(**kind).SerializeToString()
+    return message
+
+
+_CONTINUE_HEADERS = _continue(request_headers=wire.HeadersResponse()) + _OVERRIDE
+_CONTINUE_TRAILERS = _continue(request_trailers=wire.TrailersResponse())
+_CONTINUE_RESPONSE_BODY = _continue(response_body=wire.BodyResponse())
+_CONTINUE_RESPONSE_TRAILERS = _continue(response_trailers=wire.TrailersResponse())
 
 
 def decode(data: bytes) -> Event:
@@ -46,7 +53,7 @@ def decode(data: bytes) -> Event:
     Raises ``ValueError`` for bytes that are none, and for a kind of message that this version does not know.
     """
     try:
-        message = pb.ProcessingRequest.FromString(data)
+        message = wire.ProcessingRequest.FromString(data)
     except DecodeError as error:
         raise ValueError("not a ProcessingRequest") from error
     match message.WhichOneof("request"):
@@ -88,7 +95,7 @@ def encode(command: Command) -> list[bytes]:
 
 def _message(command: Command) -> bytes:
     # Messages are filled in place: with keyword constructors the same takes three times as long.
-    message = pb.ProcessingResponse()
+    message = wire.ProcessingResponse()
     match command:
         case phases.ContinueHeaders(remove=()):
             return _CONTINUE_HEADERS
@@ -102,7 +109,7 @@ def _message(command: Command) -> bytes:
             common.header_mutation.remove_headers.extend(remove)
             _set_headers(common.header_mutation, headers)
             if body is not None:
-                common.status = pb.CommonResponse.CONTINUE_AND_REPLACE
+                common.status = wire.CONTINUE_AND_REPLACE
                 common.body_mutation.body = body
             return _serialize(message) + _OVERRIDE
         case phases.ForwardBody(set=headers, body=body, remove=remove):
@@ -145,14 +152,14 @@ def _message(command: Command) -> bytes:
 
 
 def _streamed(command: phases.ForwardStreamed) -> Iterator[bytes]:
-    message = pb.ProcessingResponse()
+    message = wire.ProcessingResponse()
     common = message.request_headers.response
     common.clear_route_cache = True
     common.header_mutation.remove_headers.extend(command.remove)
     _set_headers(common.header_mutation, command.set)
     yield _serialize(message)
     for piece, last in _pieces(command.body):
-        message = pb.ProcessingResponse()
+        message = wire.ProcessingResponse()
         streamed = message.request_body.response.body_mutation.streamed_response
         streamed.body = piece
         streamed.end_of_stream = last and not command.trailers
@@ -169,7 +176,7 @@ def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
 
 
 def _response_piece(piece: bytes, last: bool) -> bytes:
-    message = pb.ProcessingResponse()
+    message = wire.ProcessingResponse()
     streamed = message.response_body.response.body_mutation.streamed_response
     streamed.body = piece
     streamed.end_of_stream = last

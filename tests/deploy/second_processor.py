@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
+
+from triton_router.extproc import wire
 
 METHOD = "envoy.service.ext_proc.v3.ExternalProcessor"
 
@@ -42,7 +43,7 @@ class SecondProcessor:
         self.health = HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(8))
         handler = grpc.stream_stream_rpc_method_handler(
-            self._process, pb.ProcessingRequest.FromString, pb.ProcessingResponse.SerializeToString
+            self._process, wire.ProcessingRequest.FromString, wire.ProcessingResponse.SerializeToString
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHOD, {"Process": handler}),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
@@ -78,7 +79,7 @@ class GatewayPlugin(SecondProcessor):
         seen = Seen({})
         for message in messages:
             kind = message.WhichOneof("request")
-            reply = pb.ProcessingResponse()
+            reply = wire.ProcessingResponse()
             if kind == "request_body":
                 seen.body = message.request_body.body
                 if (model := seen.document["model"]) not in self._pods:
@@ -109,7 +110,7 @@ class Passing(SecondProcessor):
             if message.WhichOneof("request") == "request_headers":
                 self._request(message)
             time.sleep(0.02)
-            reply = pb.ProcessingResponse()
+            reply = wire.ProcessingResponse()
             getattr(reply, message.WhichOneof("request")).SetInParent()
             yield reply
 
@@ -134,7 +135,7 @@ class EndpointPicker(SecondProcessor):
         seen = Seen({})
         for message in messages:
             kind = message.WhichOneof("request")
-            reply = pb.ProcessingResponse()
+            reply = wire.ProcessingResponse()
             if kind == "request_headers":
                 seen = self._request(message)
                 continue  # the choice of a pod waits for the body
@@ -153,13 +154,13 @@ class EndpointPicker(SecondProcessor):
             yield reply
 
     def _chosen(self, seen: Seen) -> Iterator[Any]:
-        reply = pb.ProcessingResponse()
+        reply = wire.ProcessingResponse()
         common = reply.request_headers.response
         common.clear_route_cache = True
         header = {"key": "x-gateway-destination-endpoint", "raw_value": self._pod}
         common.header_mutation.set_headers.add(header=header)
         yield reply
-        reply = pb.ProcessingResponse()
+        reply = wire.ProcessingResponse()
         streamed = reply.request_body.response.body_mutation.streamed_response
         streamed.body, streamed.end_of_stream = seen.body, True
         yield reply

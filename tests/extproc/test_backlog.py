@@ -13,10 +13,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from envoy.config.core.v3 import base_pb2
-from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from serving import eventually, serving
 
+from triton_router.extproc import wire
 from triton_router.extproc.backlog import Backlog
 from triton_router.extproc.server import SERVICE
 from triton_router.pipeline import Forward, Outcome, Request
@@ -96,10 +95,10 @@ async def test_a_call_that_fails_says_nothing() -> None:
 
 
 def request() -> list[bytes]:
-    head = pb.ProcessingRequest()
+    head = wire.ProcessingRequest()
     for name, value in ((":method", b"POST"), (":path", b"/v1/chat/completions")):
-        head.request_headers.headers.headers.append(base_pb2.HeaderValue(key=name, raw_value=value))
-    body = pb.ProcessingRequest(request_body=pb.HttpBody(body=b"{}", end_of_stream=True))
+        head.request_headers.headers.headers.add(key=name, raw_value=value)
+    body = wire.ProcessingRequest(request_body=wire.HttpBody(body=b"{}", end_of_stream=True))
     return [head.SerializeToString(), body.SerializeToString()]
 
 

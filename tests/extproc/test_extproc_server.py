@@ -11,12 +11,11 @@ from typing import Any
 
 import grpc
 import pytest
-from envoy.config.core.v3 import base_pb2
-from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
-from envoy.service.ext_proc.v3 import external_processor_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import eventually, serving
 
+from triton_router.extproc import wire
+from triton_router.extproc.phases import BodyMode
 from triton_router.extproc.server import SERVICE, ExtProcServer
 from triton_router.pipeline import Forward, Outcome, Reply, Request
 
@@ -27,20 +26,20 @@ async def forward(request: Request) -> Outcome:
     return Forward({"x-selected-model": "mathé"}, request.body + b"!", {"x-vsr-selected-model": "mathé"})
 
 
-def headers(*extra: tuple[str, bytes], end_of_stream: bool = False) -> pb.ProcessingRequest:
-    message = pb.ProcessingRequest()
+def headers(*extra: tuple[str, bytes], end_of_stream: bool = False) -> wire.ProcessingRequest:
+    message = wire.ProcessingRequest()
     message.request_headers.end_of_stream = end_of_stream
     for name, value in ((":method", b"POST"), (":path", b"/v1/chat/completions?k=secret"), *extra):
-        message.request_headers.headers.headers.append(base_pb2.HeaderValue(key=name, raw_value=value))
-    message.protocol_config.request_body_mode = ProcessingMode.BUFFERED
+        message.request_headers.headers.headers.add(key=name, raw_value=value)
+    message.protocol_config.request_body_mode = BodyMode.BUFFERED
     return message
 
 
-def body(data: bytes) -> pb.ProcessingRequest:
-    return pb.ProcessingRequest(request_body=pb.HttpBody(body=data, end_of_stream=True))
+def body(data: bytes) -> wire.ProcessingRequest:
+    return wire.ProcessingRequest(request_body=wire.HttpBody(body=data, end_of_stream=True))
 
 
-ANSWER = pb.ProcessingRequest(response_headers=pb.HttpHeaders())
+ANSWER = wire.ProcessingRequest(response_headers=wire.HttpHeaders())
 
 
 def values(mutation: Any) -> dict[str, bytes]:
@@ -57,17 +56,17 @@ class Client:
         return self.channel.stream_stream(f"/{SERVICE}/Process")()
 
 
-async def exchange(call: Any, *messages: pb.ProcessingRequest | bytes) -> list[pb.ProcessingResponse]:
+async def exchange(call: Any, *messages: wire.ProcessingRequest | bytes) -> list[wire.ProcessingResponse]:
     answers = []
     for message in messages:
         await call.write(message if isinstance(message, bytes) else message.SerializeToString())
         answer = await call.read()
         assert answer is not grpc.aio.EOF, await call.code()
-        answers.append(pb.ProcessingResponse.FromString(answer))
+        answers.append(wire.ProcessingResponse.FromString(answer))
     return answers
 
 
-async def ended(call: Any, *messages: pb.ProcessingRequest | bytes) -> tuple[grpc.StatusCode, str]:
+async def ended(call: Any, *messages: wire.ProcessingRequest | bytes) -> tuple[grpc.StatusCode, str]:
     """Send all, say no more, and return how the server ends the stream."""
     try:
         for message in messages:
@@ -98,9 +97,9 @@ async def test_one_request(client: Client) -> None:
 
     assert list(asked.request_headers.response.header_mutation.remove_headers) == ["x-vsr-selected-model"]
     for mode in (asked.mode_override, answered.mode_override):
-        assert mode.request_body_mode == ProcessingMode.BUFFERED
-        assert mode.response_header_mode == ProcessingMode.SEND
-        assert mode.response_body_mode == ProcessingMode.NONE
+        assert mode.request_body_mode == BodyMode.BUFFERED
+        assert mode.response_header_mode == wire.SEND
+        assert mode.response_body_mode == BodyMode.NONE
 
     common = routed.request_body.response
     assert common.body_mutation.body == b"abc!"
@@ -128,9 +127,9 @@ async def test_request_without_a_body() -> None:
 
 
 async def test_an_answer_that_is_all_there_is_to_see_is_sent_back(client: Client) -> None:
-    refused = pb.ProcessingRequest(response_headers=pb.HttpHeaders())
-    refused.protocol_config.response_body_mode = ProcessingMode.FULL_DUPLEX_STREAMED
-    text = pb.ProcessingRequest(response_body=pb.HttpBody(body=b"RBAC: access denied", end_of_stream=True))
+    refused = wire.ProcessingRequest(response_headers=wire.HttpHeaders())
+    refused.protocol_config.response_body_mode = BodyMode.FULL_DUPLEX_STREAMED
+    text = wire.ProcessingRequest(response_body=wire.HttpBody(body=b"RBAC: access denied", end_of_stream=True))
     call = client.process()
     _, sent_back = await exchange(call, refused, text)
     streamed = sent_back.response_body.response.body_mutation.streamed_response
@@ -167,7 +166,7 @@ async def test_emptied_body_is_taken_off() -> None:
     [
         [],
         [b"\xff\xff"],
-        [pb.ProcessingRequest()],
+        [wire.ProcessingRequest()],
         [headers()],
         [body(b"{}")],
         [headers(), headers()],
