@@ -577,12 +577,13 @@ def _answers_are_seen(data: Any, report: _Report) -> None:
 
 
 _TRACING = ("global", "services", "observability", "tracing")
+_OTLP = ("opentelemetry.exporter.otlp.proto.grpc", "opentelemetry.exporter.otlp.proto.http")
 
 
 def _tracing_can_run(data: Any, report: _Report) -> None:
     if _at(data, *_TRACING, "enabled") is not True:
         return
-    if not _installed("opentelemetry.sdk.trace"):
+    if not all(map(_installed, ("opentelemetry.sdk.trace", *_OTLP))):
         message = 'tracing needs: pip install "triton-router[tracing]"'
         report.error((*_TRACING, "enabled"), message)
     sampled, rate = _at(data, *_TRACING, "sampling", "type") or "always_on", _at(data, *_TRACING, "sampling", "rate")

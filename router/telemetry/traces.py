@@ -1,7 +1,7 @@
-"""Sending spans by OpenTelemetry. With `otlp` beside it the only module that imports it, and only where tracing is on.
+"""Sending spans by OpenTelemetry, which only this module and `otlp_http` import, and only where tracing is on.
 
-Spans are told of when they are over, with the times that they had: an exchange costs nothing extra while it is being
-routed, and what is not sampled is never built.
+A span is reported once it is over, with the times that it had: an exchange costs nothing extra while it is being
+routed, and a span that is not sampled is never built.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Thread
 from time import perf_counter
 from typing import Any, TextIO
 
+import grpc
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
@@ -27,15 +30,16 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from triton_router import __version__
 from triton_router.config.services import TraceExporter, TraceResource, TracingSettings
 from triton_router.telemetry.metrics import Metrics
-from triton_router.telemetry.otlp import Exporter, Lost, OverGrpc, OverHttp
 
 log = logging.getLogger(__name__)
 
 # Spans that wait to be sent; a collector that is down costs a few megabytes and no more.
 QUEUE = 8192
 BATCH = 512
-# Seconds between batches, for one batch with all its attempts, and between two complaints about lost spans.
-PAUSE, SEND_WITHIN, COMPLAIN_EVERY = 1.0, 5.0, 60.0
+# Seconds between batches, for one batch with all its attempts, and between two log lines about lost spans.
+PAUSE, SEND_WITHIN, LOG_EVERY = 1.0, 5.0, 60.0
+# Seconds for attempts that are given up at the end.
+GIVE_UP_WITHIN = 1.0
 LONGEST_TEXT, LONGEST_DETAIL = 256, 300
 
 # https://www.w3.org/TR/trace-context/: version, trace, span, flags; versions to come may say more after them.
@@ -90,9 +94,11 @@ class Traces:
         ending.start()
         ending.join(seconds)
         if ending.is_alive():
-            # Ends attempts in progress and the pauses between them.
+            # Ends the pauses between attempts, and over gRPC an attempt in progress.
             self._exporter.shutdown()
-            ending.join(1)
+            ending.join(GIVE_UP_WITHIN)
+        if ending.is_alive():
+            self._exporter.give_up(self._accepted - self._exporter.handled)
 
 
 class Trace:
@@ -171,71 +177,112 @@ class Trace:
 
 
 class _Counted(SpanExporter):
-    """An exporter that counts what becomes of spans and complains once a minute, instead of at each attempt."""
+    """An exporter that counts sent and lost spans, and logs at most one line a minute.
 
-    def __init__(self, exporter: SpanExporter, metrics: Metrics, endpoint: str) -> None:
-        self._inner, self._metrics, self._endpoint = exporter, metrics, endpoint
-        self._said = _LastWord()
-        self._complained = -COMPLAIN_EVERY
-        self._unsaid = 0
+    ``make`` builds the exporter when the first batch comes, and again for the next one if that raises.
+    """
+
+    def __init__(self, make: Callable[[], SpanExporter], metrics: Metrics, endpoint: str) -> None:
+        self._make, self._metrics, self._endpoint = make, metrics, endpoint
+        self._inner: SpanExporter | None = None
+        self._sdk_log = _SdkLog()
+        self._logged = -LOG_EVERY
+        self._unlogged = 0
+        self._over = False
         self.handled = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        lost = len(spans)
+        result = SpanExportResult.FAILURE
         try:
-            if self._inner.export(spans) is SpanExportResult.SUCCESS:
-                lost = 0
-        except Lost as error:
-            lost, self._said.text = error.spans, str(error)[:LONGEST_DETAIL]
+            self._inner = self._inner or self._make()
+            result = self._inner.export(spans)
+        except OSError as error:
+            self._sdk_log.texts.append(f"{type(error).__name__}: {error}")
         except Exception as error:
-            self._said.text = type(error).__name__
+            # Its text may quote the span.
+            self._sdk_log.texts.append(type(error).__name__)
         finally:
             self.handled += len(spans)
-        self._metrics.spans.labels("sent").inc(len(spans) - lost)
-        if lost:
-            self.lost(lost, "collector")
-        return SpanExportResult.FAILURE if lost else SpanExportResult.SUCCESS
+        if self._over:
+            return result
+        if result is SpanExportResult.SUCCESS:
+            self._metrics.spans.labels("sent").inc(len(spans))
+        else:
+            self.lost(len(spans), "collector")
+        return result
 
     def lost(self, count: int, reason: str) -> None:
         self._metrics.spans.labels("lost").inc(count)
-        self._unsaid += count
+        self._unlogged += count
         now = time.monotonic()
-        if now - self._complained >= COMPLAIN_EVERY:
-            fields = {"endpoint": self._endpoint, "reason": reason, "spans": self._unsaid, "detail": self._said.text}
+        if now - self._logged >= LOG_EVERY:
+            detail = "; ".join(self._sdk_log.texts)[:LONGEST_DETAIL]
+            fields = {"endpoint": self._endpoint, "reason": reason, "spans": self._unlogged, "detail": detail}
             log.warning("spans are lost", extra={"fields": fields})
-            self._complained, self._unsaid = now, 0
+            self._logged, self._unlogged = now, 0
+
+    def give_up(self, count: int) -> None:
+        """Count ``count`` spans as lost, and no more of what a batch in progress comes to."""
+        self._over = True
+        self._sdk_log.texts.append("given up at the end")
+        self.lost(count, "collector")
 
     def shutdown(self) -> None:
-        self._inner.shutdown()
+        if self._inner is not None:
+            self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._inner.force_flush(timeout_millis)
+        return self._inner is None or self._inner.force_flush(timeout_millis)
 
 
-class _LastWord(logging.Handler):
-    """Keeps what the SDK last logged, which is a line at every attempt, in the place of its log."""
+class _SdkLog(logging.Handler):
+    """Takes the place of the SDK's log, which has a line for every attempt, and keeps the last two messages."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.text = ""
+        self.texts: deque[str] = deque(maxlen=2)
         sdk = logging.getLogger("opentelemetry")
         sdk.handlers, sdk.propagate = [self], False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()[:LONGEST_DETAIL]
+        self.texts.append(record.getMessage())
 
 
-def _exporter(settings: TraceExporter, out: TextIO) -> SpanExporter:
+def _exporter(settings: TraceExporter, out: TextIO) -> Callable[[], SpanExporter]:
+    """A function that builds the exporter of ``settings``; it raises OSError where a certificate cannot be read."""
     headers = {name.lower(): value.get_secret_value() for name, value in settings.headers.items()}
+    scheme = "http" if settings.insecure else "https"
     match settings.type:
         case "otlp":
-            return Exporter(OverGrpc(settings.endpoint, headers, secure=not settings.insecure), SEND_WITHIN)
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+            return lambda: OTLPSpanExporter(
+                f"{scheme}://{settings.endpoint}",
+                insecure=settings.insecure,
+                credentials=None if settings.insecure else _credentials(),
+                headers=headers,
+                timeout=SEND_WITHIN,
+            )
         case "otlp_http":
-            where = settings.endpoint if "/" in settings.endpoint else f"{settings.endpoint}/v1/traces"
-            url = f"{'http' if settings.insecure else 'https'}://{where}"
-            return Exporter(OverHttp(url, headers), SEND_WITHIN)
+            from triton_router.telemetry import otlp_http
+
+            endpoint = settings.endpoint if "/" in settings.endpoint else f"{settings.endpoint}/v1/traces"
+            return lambda: otlp_http.exporter(f"{scheme}://{endpoint}", headers, SEND_WITHIN)
         case "stdout":
-            return ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
+            return lambda: ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
+
+
+def _credentials() -> grpc.ChannelCredentials:
+    """From the files of https://opentelemetry.io/docs/specs/otel/protocol/exporter/.
+
+    Where one is missing, the exporter itself would go on with the system's authorities, and without a certificate of
+    the router's.
+    """
+    files = []
+    for name in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
+        file = os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")
+        files.append(Path(file).read_bytes() if file else None)
+    return grpc.ssl_channel_credentials(*files)
 
 
 def _described(settings: TraceResource) -> dict[str, Any]:
@@ -249,7 +296,7 @@ def _described(settings: TraceResource) -> dict[str, Any]:
 
 
 def _sendable(value: Any) -> Any:
-    """Text that protobuf can carry, of bounded length: one span that it cannot would take its whole batch along."""
+    """Text of bounded length that protobuf can carry; a span's name that it cannot would cost the whole batch."""
     if isinstance(value, str):
         return value[:LONGEST_TEXT].encode("utf-8", "replace").decode()
     return [_sendable(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,16 +1,13 @@
-"""Spans in OTLP: what the bytes say, what is sent again, and what counts as lost."""
+"""Spans over OTLP, gRPC and HTTP: what is sent again, what counts as lost, and over which connections."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import logging
 import re
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import tomllib
@@ -21,20 +18,15 @@ from typing import Any
 
 import grpc
 import pytest
-import wire
 from authority import Authority
 from collector import Collector, collecting, collecting_over_http
-from environments import executables
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
 from local_stack import REPOSITORY, wait_for
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from packaging.requirements import Requirement
 
 from triton_router.config.services import TracingSettings
 from triton_router.telemetry import Metrics, traces
-from triton_router.telemetry.otlp import encoded
 from triton_router.telemetry.traces import Traces
 
 KINDS = {"otlp": collecting, "otlp_http": collecting_over_http}
@@ -43,8 +35,8 @@ KINDS = {"otlp": collecting, "otlp_http": collecting_over_http}
 class Sender:
     """Traces to a collector, with what became of its spans."""
 
-    def __init__(self, kind: str, endpoint: str, *, insecure: bool = True) -> None:
-        exporter = {"type": kind, "endpoint": endpoint, "insecure": insecure}
+    def __init__(self, kind: str, endpoint: str, **more: Any) -> None:
+        exporter = {"type": kind, "endpoint": endpoint, "insecure": True, **more}
         self.metrics = Metrics()
         self.traces = Traces(TracingSettings.model_validate({"enabled": True, "exporter": exporter}), self.metrics)
 
@@ -83,172 +75,29 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.fields["detail"] for record in caplog.records if record.getMessage() == "spans are lost"]  # type: ignore[attr-defined]
 
 
-# --- what the bytes say --------------------------------------------------------------------------------------------
-
-TRACE, BEGAN = 0x0AF7651916CD43DD8448EB211C80319C, 1_700_000_000_123_456_789
-VALUES = {
-    "text": "grüße", "empty": "", "no": False, "yes": True, "zero": 0, "below": -5, "far": -(2**63), "none": 0.0,
-    "half": 0.5, "many": ["a", "b"], "nothing": [], "raw": b"\x00\xff", "nested": {"a": [1, {"b": True}], "c": {}},
-}  # fmt: skip
-
-
-def span(name: str, **more: Any) -> ReadableSpan:
-    context = SpanContext(TRACE, 2, False, TraceFlags(1), TraceState([("vendor", "1"), ("other", "2")]))
-    resource = Resource({"service.name": "edge"}, "https://example.com/resource")
-    scope = InstrumentationScope("routing", "1.2", "https://example.com/scope", {"of": "scope"})
-    of = {"context": context, "resource": resource, "instrumentation_scope": scope}
-    return ReadableSpan(name, **of, start_time=BEGAN, end_time=BEGAN + 1000, **more)  # type: ignore[arg-type]
-
-
-def every_field() -> ReadableSpan:
-    return span(
-        "whole",
-        parent=SpanContext(TRACE, 1, True, TraceFlags(1)),
-        attributes=VALUES,
-        events=[Event("first_chunk", {"n": 1}, BEGAN + 1)],
-        links=[Link(SpanContext(TRACE + 1, 3, False, TraceFlags(0), TraceState([("v", "w")])), {"why": "retry"})],
-        kind=SpanKind.PRODUCER,
-        status=Status(StatusCode.ERROR, "broken"),
-    )
-
-
-def test_a_span_is_said_in_full() -> None:
-    (of_resource,) = wire.read(encoded([every_field()]))["resource_spans"]
-    (of_scope,) = of_resource["scope_spans"]
-    (said,) = of_scope["spans"]
-    assert wire.attributes(of_resource["resource"]["attributes"]) == {"service.name": "edge"}
-    assert of_scope["scope"] == {"name": "routing", "version": "1.2"}
-    assert (said["trace"], said["id"], said["parent"]) == (TRACE.to_bytes(16), b"\0" * 7 + b"\2", b"\0" * 7 + b"\1")
-    assert (said["state"], said["flags"]) == ("vendor=1,other=2", 0x301)
-    assert (said["name"], said["kind"], said["began"], said["ended"]) == ("whole", 4, BEGAN, BEGAN + 1000)
-    assert wire.attributes(said["attributes"]) == VALUES
-    # Otherwise 0 and 0.0, False and 0 would do for each other.
-    assert [type(each) for each in wire.attributes(said["attributes"]).values()] == [type(v) for v in VALUES.values()]
-    assert said["events"] == [{"at": BEGAN + 1, "name": "first_chunk", "attributes": said["events"][0]["attributes"]}]
-    assert wire.attributes(said["events"][0]["attributes"]) == {"n": 1}
-    assert said["status"] == {"message": "broken", "code": 2}
-
-
-def test_what_a_value_cannot_be_said_as_is_said_in_words() -> None:
-    attributes = {"number": 2**64, "half a character": "a\udc80", "moment": datetime.date(2026, 1, 2), "fine": 1}
-    (of_resource,) = wire.read(encoded([span("odd", attributes=attributes)]))["resource_spans"]
-    (said,) = of_resource["scope_spans"][0]["spans"]
-    assert wire.attributes(said["attributes"]) == {
-        "number": "18446744073709551616", "half a character": "a?", "moment": "2026-01-02", "fine": 1,
-    }  # fmt: skip
-
-
-PUBLISHED = """
-import json, sys
-from google.protobuf.json_format import MessageToDict
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
-
-request = service.ExportTraceServiceRequest.FromString(sys.stdin.buffer.read())
-answer = b""
-if hasattr(service, "ExportTracePartialSuccess"):
-    partial = service.ExportTracePartialSuccess(rejected_spans=2, error_message="too old")
-    answer = service.ExportTraceServiceResponse(partial_success=partial).SerializeToString()
-again = request.SerializeToString(deterministic=True)
-request.DiscardUnknownFields()
-read = MessageToDict(request, use_integers_for_enums=True)
-print(json.dumps({"read": read, "unknown": len(again) - request.ByteSize(), "answer": answer.hex()}))
-"""
-NUMBERS = [{"key": "n", "value": {"intValue": "1"}}]
-SAID = {"resourceSpans": [{
-    "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "edge"}}]},
-    "schemaUrl": "https://example.com/resource",
-    "scopeSpans": [{
-        "scope": {"name": "routing", "version": "1.2",
-                  "attributes": [{"key": "of", "value": {"stringValue": "scope"}}]},
-        "schemaUrl": "https://example.com/scope",
-        "spans": [{
-            "traceId": "CvdlGRbNQ92ESOshHIAxnA==", "spanId": "AAAAAAAAAAI=", "parentSpanId": "AAAAAAAAAAE=",
-            "traceState": "vendor=1,other=2", "flags": 0x301, "name": "whole", "kind": 4,
-            "startTimeUnixNano": str(BEGAN), "endTimeUnixNano": str(BEGAN + 1000),
-            "attributes": [
-                {"key": "text", "value": {"stringValue": "grüße"}}, {"key": "empty", "value": {"stringValue": ""}},
-                {"key": "no", "value": {"boolValue": False}}, {"key": "yes", "value": {"boolValue": True}},
-                {"key": "zero", "value": {"intValue": "0"}}, {"key": "below", "value": {"intValue": "-5"}},
-                {"key": "far", "value": {"intValue": str(-(2**63))}}, {"key": "none", "value": {"doubleValue": 0.0}},
-                {"key": "half", "value": {"doubleValue": 0.5}},
-                {"key": "many", "value": {"arrayValue": {"values": [{"stringValue": "a"}, {"stringValue": "b"}]}}},
-                {"key": "nothing", "value": {"arrayValue": {}}}, {"key": "raw", "value": {"bytesValue": "AP8="}},
-                {"key": "nested", "value": {"kvlistValue": {"values": [
-                    {"key": "a", "value": {"arrayValue": {"values": [{"intValue": "1"}, {"kvlistValue": {"values": [
-                        {"key": "b", "value": {"boolValue": True}}]}}]}}},
-                    {"key": "c", "value": {"kvlistValue": {}}}]}}},
-            ],
-            "events": [{"timeUnixNano": str(BEGAN + 1), "name": "first_chunk", "attributes": NUMBERS}],
-            "links": [{"traceId": "CvdlGRbNQ92ESOshHIAxnQ==", "spanId": "AAAAAAAAAAM=", "traceState": "v=w",
-                       "flags": 0x100, "attributes": [{"key": "why", "value": {"stringValue": "retry"}}]}],
-            "status": {"message": "broken", "code": 2},
-        }],
-    }],
-}]}  # fmt: skip
-
-
-def published(python: str | Path) -> dict[str, Any]:
-    """What the project's own messages, as ``python`` has them, read."""
-    done = subprocess.run([python, "-c", PUBLISHED], input=encoded([every_field()]), capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr.decode()
-    read: dict[str, Any] = json.loads(done.stdout)
-    return read
-
-
-def test_the_projects_first_messages_read_it_too() -> None:
-    """Those that come with `xds-protos` are of a time before flags, and before scopes were called so."""
-    names = {"instrumentationLibrarySpans": "scopeSpans", "instrumentationLibrary": "scope"}
-    text = json.dumps(published(sys.executable)["read"])
-    for old, new in names.items():
-        text = text.replace(f'"{old}"', f'"{new}"')
-
-    def without(said: Any) -> Any:
-        if isinstance(said, list):
-            return [without(each) for each in said]
-        if not isinstance(said, dict):
-            return said
-        kept = {key: without(value) for key, value in said.items() if key != "flags"}
-        return {**kept, "scope": {k: kept["scope"][k] for k in ("name", "version")}} if "scope" in kept else kept
-
-    assert without(json.loads(text)) == without(SAID)
-
-
-@pytest.mark.deploy
-def test_the_projects_own_messages_read_it() -> None:
-    found = published(executables("otlp") / "python")
-    assert found["read"] == SAID
-    assert found["unknown"] == 0
-    # And the other way.
-    with to_a_collector("otlp") as (collector, sender):
-        collector.answer = bytes.fromhex(found["answer"])
-        sender.send(3)
-        assert sender.settled(3) == (1, 2)
-
-
 # --- what is sent again --------------------------------------------------------------------------------------------
 
 Code = grpc.StatusCode
 
 
-def retry_info(seconds: int, nanos: int = 0) -> dict[str, bytes]:
-    """Trailers with a google.rpc.Status (3: details) of an Any (1: type, 2: value) with a RetryInfo (1: Duration)."""
+def retry_after(seconds: float) -> dict[str, bytes]:
+    """Trailers with which a collector says when to try again."""
+    delay = Duration()
+    delay.FromTimedelta(datetime.timedelta(seconds=seconds))
+    return {"google.rpc.retryinfo-bin": RetryInfo(retry_delay=delay).SerializeToString()}
 
-    def field(number: int, content: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(content)]) + content
 
-    assert nanos < 1 << 28
-    parts = [nanos & 0x7F | 0x80, nanos >> 7 & 0x7F | 0x80, nanos >> 14 & 0x7F | 0x80, nanos >> 21]
-    info = field(1, bytes([1 << 3, seconds, 2 << 3, *parts]))
-    detail = field(1, b"type.googleapis.com/google.rpc.RetryInfo") + field(2, info)
-    return {"grpc-status-details-bin": bytes([1 << 3, 8]) + field(3, detail)}
+SOON, SOON_HTTP = retry_after(0.001), {"retry-after": "0"}
 
 
 @pytest.mark.parametrize(("kind", "refusals", "requests"), [
-    ("otlp", [(Code.UNAVAILABLE, {}), (Code.ABORTED, {})], 3),
-    ("otlp", [(Code.CANCELLED, {}), (Code.DATA_LOSS, {}), (Code.OUT_OF_RANGE, {})], 4),
-    ("otlp", [(Code.RESOURCE_EXHAUSTED, retry_info(0, 1_000_000))], 2),
-    ("otlp_http", [(503, {}), (429, {})], 3),
-    ("otlp_http", [(502, {"retry-after": "0"}), (504, {"retry-after": "no number"})], 3),
+    ("otlp", [(Code.UNAVAILABLE, {})], 2),
+    ("otlp", [(Code.UNAVAILABLE, SOON), (Code.ABORTED, SOON)], 3),
+    ("otlp", [(Code.CANCELLED, SOON), (Code.DATA_LOSS, SOON), (Code.OUT_OF_RANGE, SOON)], 4),
+    ("otlp", [(Code.RESOURCE_EXHAUSTED, SOON), (Code.DEADLINE_EXCEEDED, SOON)], 3),
+    ("otlp_http", [(503, {})], 2),
+    ("otlp_http", [(503, SOON_HTTP), (429, SOON_HTTP)], 3),
+    ("otlp_http", [(502, SOON_HTTP), (504, {"retry-after": "no number"})], 3),
     ("otlp_http", [(None, {})], 2),
 ])  # fmt: skip
 def test_what_may_pass_is_tried_again(kind: str, refusals: list[Any], requests: int) -> None:
@@ -261,11 +110,10 @@ def test_what_may_pass_is_tried_again(kind: str, refusals: list[Any], requests: 
 
 
 @pytest.mark.parametrize(("kind", "refusal", "why"), [
-    ("otlp", (Code.INVALID_ARGUMENT, {}), "INVALID_ARGUMENT: refused"),
-    ("otlp", (Code.UNAUTHENTICATED, {}), "UNAUTHENTICATED: refused"),
-    ("otlp", (Code.RESOURCE_EXHAUSTED, {}), "RESOURCE_EXHAUSTED: refused"),
-    ("otlp", (Code.RESOURCE_EXHAUSTED, {"grpc-status-details-bin": b"\xff"}), "RESOURCE_EXHAUSTED: refused"),
-    ("otlp_http", (400, {}), "HTTP 400 Bad Request"), ("otlp_http", (500, {}), "HTTP 500 Internal Server Error"),
+    ("otlp", (Code.INVALID_ARGUMENT, {}), "INVALID_ARGUMENT, error details: refused"),
+    ("otlp", (Code.UNAUTHENTICATED, {}), "UNAUTHENTICATED, error details: refused"),
+    ("otlp_http", (400, {}), "code: 400, reason: Bad Request"),
+    ("otlp_http", (500, {}), "code: 500, reason: Internal Server Error"),
     ("otlp_http", (302, {"location": "/elsewhere"}), "HTTP 302 Found"),
 ])  # fmt: skip
 def test_what_will_not_pass_is_lost_at_once(
@@ -279,26 +127,22 @@ def test_what_will_not_pass_is_lost_at_once(
         # What comes next is another matter.
         sender.send()
         assert sender.settled(3) == (1, 2)
-    assert complaints(caplog) == [why]
+    (complaint,) = complaints(caplog)
+    assert why in complaint
 
 
 MUCH_LATER = "Fri, 01 Jan 2100 00:00:00 GMT"
 
 
 @pytest.mark.parametrize(("kind", "refusal"), [
-    ("otlp", (Code.UNAVAILABLE, retry_info(120))), ("otlp", (Code.RESOURCE_EXHAUSTED, retry_info(120))),
+    ("otlp", (Code.UNAVAILABLE, retry_after(120))), ("otlp", (Code.RESOURCE_EXHAUSTED, retry_after(120))),
     ("otlp_http", (429, {"retry-after": "120"})), ("otlp_http", (503, {"retry-after": MUCH_LATER})),
 ])  # fmt: skip
-def test_a_collector_that_asks_for_a_pause_is_left_alone(
-    kind: str, refusal: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(traces, "SEND_WITHIN", 0.3)
+def test_a_batch_is_lost_whose_collector_asks_for_a_longer_pause_than_it_has(kind: str, refusal: Any) -> None:
     with to_a_collector(kind) as (collector, sender):
         collector.refusals = [refusal]
         sender.send()
         assert sender.settled(1) == (0, 1)
-        sender.send()
-        assert sender.settled(2) == (0, 2)
         assert collector.requests == 1
 
 
@@ -306,31 +150,32 @@ def test_a_collector_that_asks_for_a_pause_is_left_alone(
 def test_trying_again_has_its_time(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(traces, "SEND_WITHIN", 3.0)
+    monkeypatch.setattr(traces, "SEND_WITHIN", 2.0)
     busy = {"otlp": (Code.UNAVAILABLE, {}), "otlp_http": (503, {})}[kind]
     with to_a_collector(kind) as (collector, sender):
         collector.refusals = [busy] * 50
         sender.send()
         assert sender.settled(1) == (0, 1)
-        # At once and behind pauses of 0.25, 0.5, 1 s and so on, 0.8 to 1.2 times that; a busy machine may do fewer.
-        assert 1 <= collector.requests <= 5
-    assert re.search("UNAVAILABLE|503", complaints(caplog)[0])
+        # At once and behind pauses of 1, 2 s and so on, 0.8 to 1.2 times that; a busy machine may do fewer.
+        assert 1 <= collector.requests <= 2
+    assert re.search("UNAVAILABLE|Service Unavailable", complaints(caplog)[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("answer", "counted"), [
-    (b"\x0a\x09\x08\x02\x12\x05dates", (3, 2)), (b"\x0a\x07\x12\x05dates", (5, 0)), (b"\x0a\x02\x08\x63", (0, 5)),
-    (b"no message", (5, 0)), (b"", (5, 0)),
-], ids=["two refused", "only a word", "more than there were", "nonsense", "nothing"])  # fmt: skip
-def test_what_a_collector_refuses_of_a_batch_is_lost_and_not_sent_again(
-    kind: str, answer: bytes, counted: tuple[int, int], caplog: pytest.LogCaptureFixture
+def test_headers_reach_the_collector_and_no_log(
+    kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with to_a_collector(kind) as (collector, sender):
-        collector.answer = answer
-        sender.send(5)
-        assert sender.settled(5) == counted
-        assert collector.requests == 1
-    assert complaints(caplog) == ([] if counted == (5, 0) else ["dates" if counted == (3, 2) else ""])
+    caplog.set_level(logging.DEBUG)
+    refusal = {"otlp": (Code.UNKNOWN, {}), "otlp_http": (401, {})}[kind]
+    with KINDS[kind]() as collector:  # type: ignore[operator]
+        with sending(kind, f"127.0.0.1:{collector.port}", headers={"Authorization": "Bearer s3cret"}) as sender:
+            collector.refusals = [refusal]
+            sender.send()
+            assert sender.settled(1) == (0, 1)
+            sender.send()
+            assert sender.settled(2) == (1, 1)
+        assert {name.lower(): value for name, value in collector.headers.items()}["authorization"] == "Bearer s3cret"
+    assert complaints(caplog) and "s3cret" not in caplog.text + str(complaints(caplog))
 
 
 # --- connections ---------------------------------------------------------------------------------------------------
@@ -374,6 +219,8 @@ def test_over_tls_by_certificates_of_ones_own(
     own, mine = authority.sign("collector", "localhost"), authority.sign("sender", "sender")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", str(mine[0]))
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_KEY", str(mine[1]))
+    # What other programs on the machine trust does not count.
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(stranger.file))
     monkeypatch.setattr(traces, "SEND_WITHIN", 3.0)
     with KINDS[kind](tls=tls(kind, *own, authority.file)) as collector:  # type: ignore[operator]
         endpoint = f"localhost:{collector.port}"
@@ -383,7 +230,7 @@ def test_over_tls_by_certificates_of_ones_own(
                 sender.send()
                 assert sender.settled(1) == counted
         assert len(collector.spans) == 1
-    assert "No such file" in complaints(caplog)[-1]
+    assert str(tmp_path / "missing") in complaints(caplog)[-1]
 
 
 @contextmanager
@@ -429,7 +276,9 @@ def test_https_goes_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             sender.send()
             assert sender.settled(1) == (1, 0)
         assert asked[0].startswith(b"CONNECT collector.invalid:4318 HTTP/1.")
-        assert b"\r\nproxy-authorization: Basic dXNlcjpwQHNz\r\n" in asked[0]
+        assert b"\r\nproxy-authorization: Basic dXNlcjpwQHNz\r\n" in asked[0].replace(
+            b"Proxy-Authorization", b"proxy-authorization"
+        )
         # The collector has no business with it.
         assert "proxy-authorization" not in collector.headers
         assert collector.headers["path"] == "/v1/traces"
@@ -471,25 +320,25 @@ def needed(first: list[str]) -> set[str]:
     return found
 
 
-def test_no_package_that_is_needed_overwrites_files_of_xds_protos() -> None:
+def test_no_package_that_is_needed_overwrites_files_of_another() -> None:
     """In what order packages are unpacked is nobody's promise."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     names = needed([*project["dependencies"], *(each for extra in extras.values() for each in extra)])
-    assert {"xds-protos", "opentelemetry-sdk", "protobuf"} <= names
-
-    def files(name: str) -> set[str]:
+    assert {"opentelemetry-proto", "googleapis-common-protos", "protobuf"} <= names
+    assert "xds-protos" not in names
+    owners: dict[str, set[str]] = {}
+    for name in names:
         try:
             listed = importlib.metadata.files(name) or []
         except importlib.metadata.PackageNotFoundError:
-            return set()
-        # Some have an empty `__init__.py` in common.
-        return {str(each) for each in listed if each.suffix in (".py", ".pyi", ".so") and each.name != "__init__.py"}
-
-    theirs = files("xds-protos")
-    assert theirs
-    assert {name: sorted(files(name) & theirs)[:3] for name in names - {"xds-protos"} if files(name) & theirs} == {}
-    assert not names & {"opentelemetry-proto", "googleapis-common-protos"}
+            continue
+        for file in listed:
+            # Some have an empty `__init__.py` in common.
+            if file.suffix in (".py", ".pyi", ".so") and file.name != "__init__.py":
+                owners.setdefault(str(file), set()).add(name)
+    assert len(owners) > 1000
+    assert {file: both for file, both in owners.items() if len(both) > 1} == {}
 
 
 def test_nothing_is_complained_of_where_all_is_well(caplog: pytest.LogCaptureFixture) -> None:
