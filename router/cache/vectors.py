@@ -1,26 +1,23 @@
 """Vector search in memory: exact while vectors are few, through a graph (HNSW) once they are many.
 
-The graph is usearch's: a wheel of 2 MB (faiss is ten times that, hnswlib comes as source), holding vectors as int8,
-with which adding takes a fifth of the time that float32 takes. It only proposes; the float32 rows here decide, so
-scores are exact in both regimes. What is removed stays in the graph as a waypoint: a removal there hands the place to
-the next vector, with stale links around it, and one near neighbour in twenty was lost after half of the vectors had
-been replaced. Once as many are dead as half of what lives, the graph is built anew, in a thread, while the old one
-answers.
+The graph is usearch's: a wheel of 2 MB (faiss is ten times that, hnswlib comes as source), over int8, with which adding
+takes a fifth of the time that float32 takes. It only proposes; the float32 rows here decide, so scores are exact in
+both regimes. A removed vector stays in the graph as a waypoint: a removal there hands the place to the next vector,
+with stale links around it, and one near neighbour in twenty was lost after half of the vectors had been replaced. Once
+the dead nodes are half as many as the living vectors, a thread builds a new graph, while the old one answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import KeysView, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triton_router.cache.entry import Vector
-
-if TYPE_CHECKING:
-    from usearch.index import Index
 
 # Up to here a scan is as fast as the graph: 4,096 x 384 take half a millisecond.
 EXACT = 4096
@@ -29,7 +26,7 @@ BLOCK = 1024
 # How many vectors a thread adds at once; a build that is cancelled waits for that.
 BATCH = 128
 # Candidates that the graph proposes for each answer asked, and at least: int8 blurs the order of near ones. More are
-# asked for, up to the most, while removed ones take their places (a question that was stored again and again).
+# asked for, up to the most, while dead nodes take their places.
 PROPOSED, LEAST_PROPOSED, MOST_PROPOSED = 4, 32, 1024
 
 Item = TypeVar("Item")
@@ -56,8 +53,7 @@ class Vectors(Generic[Item]):
         self._labels: list[int] = []
         self._rows: dict[int, int] = {}
         self._next = 0
-        self._graph: Index | None = None
-        self._dead = 0
+        self._graph: _Graph | None = None
         self._building: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -75,7 +71,7 @@ class Vectors(Generic[Item]):
         self._rows[label] = row
         self._next += 1
         if self._graph is not None:
-            self._graph.add(label, vector, threads=1)
+            self._graph.add([label], vector[np.newaxis])
         self._maintain()
         return label
 
@@ -96,14 +92,16 @@ class Vectors(Generic[Item]):
         self._labels.pop()
         if last % BLOCK == 0:
             self._blocks.pop()
-        self._dead += self._graph is not None
+        if self._graph is not None:
+            self._graph.remove(label)
         self._maintain()
 
     def nearest(self, vector: Vector, limit: int, least: float) -> list[tuple[float, Item]]:
         """Up to ``limit`` items with a cosine of ``least`` or more, best first; the newer of equal ones first."""
         if not self._items or limit < 1:
             return []
-        if self._graph is None:
+        rows = self._proposed(self._graph, vector, limit) if self._graph is not None else None
+        if rows is None:
             scores = np.concatenate([block @ vector for block in self._blocks])[: len(self._items)]
             rows = np.flatnonzero(scores >= least)
             scores = scores[rows]
@@ -111,23 +109,24 @@ class Vectors(Generic[Item]):
                 best = np.argpartition(-scores, limit - 1)[:limit]
                 rows, scores = rows[best], scores[best]
         else:
-            rows = self._proposed(self._graph, vector, limit)
             scores = np.array([self._blocks[row // BLOCK][row % BLOCK] @ vector for row in rows], dtype=np.float32)
-        found = sorted(
+        ranked = sorted(
             ((float(score), self._labels[row], row) for score, row in zip(scores, rows, strict=True) if score >= least),
             reverse=True,
         )
-        return [(score, self._items[row]) for score, _, row in found[:limit]]
+        return [(score, self._items[row]) for score, _, row in ranked[:limit]]
 
-    def _proposed(self, graph: Index, vector: Vector, limit: int) -> NDArray[np.intp]:
-        """Rows that may be among the nearest ``limit``."""
+    def _proposed(self, graph: _Graph, vector: Vector, limit: int) -> NDArray[np.intp] | None:
+        """Rows that may be among the nearest ``limit``; ``None`` where dead nodes hide them, until the next graph."""
         count = max(limit * PROPOSED, LEAST_PROPOSED)
         while True:
-            labels = graph.search(vector, count, threads=1).keys.tolist()
-            rows = [self._rows[label] for label in labels if label in self._rows]
-            if len(rows) >= min(limit * 2, len(self)) or len(labels) < count or count >= MOST_PROPOSED:
-                return np.array(rows, np.intp)
-            count *= 4
+            nodes, labels = graph.search(vector, count, limit * PROPOSED)
+            if len(labels) >= min(limit * 2, len(self)):
+                return np.array([self._rows[label] for label in labels], np.intp)
+            if nodes < count or count >= MOST_PROPOSED:
+                self._start_building()
+                return None
+            count = min(count * 4, MOST_PROPOSED)
 
     def close(self) -> None:
         """Stop building."""
@@ -144,41 +143,97 @@ class Vectors(Generic[Item]):
 
     def _maintain(self) -> None:
         if self._graph is not None and len(self) < EXACT // 2:
-            self._graph, self._dead = None, 0
-        if self._building is None and (
-            len(self) > EXACT if self._graph is None else self._dead > max(len(self), EXACT) // 2
-        ):
+            self._graph = None
+        if len(self) > EXACT if self._graph is None else self._graph.dead > max(len(self), EXACT) // 2:
+            self._start_building()
+
+    def _start_building(self) -> None:
+        if self._building is None:
             self._building = asyncio.get_running_loop().create_task(self._build())
 
     async def _build(self) -> None:
         """Make a graph of all that is held, in a thread, and of what is added meanwhile."""
         try:
-            graph, waiting, few = _graph(self._dimension), list(self._rows), 1
+            graph, waiting, few = _Graph(self._dimension), list(self._rows), 1
             while len(waiting) > few:
                 for start in range(0, len(waiting), BATCH):
                     labels = [label for label in waiting[start : start + BATCH] if label in self._rows]
                     if labels:
-                        await asyncio.to_thread(self._insert, graph, labels, [self.vector(label) for label in labels])
+                        await asyncio.to_thread(graph.add, labels, self._stacked(labels))
                 # Were puts faster than the thread, a fixed number would never be reached.
                 waiting, few = self._newer(waiting[-1]), few * 2
             # From here on nothing else runs, so nothing is missed.
             if waiting:
-                self._insert(graph, waiting, [self.vector(label) for label in waiting])
-            self._graph, self._dead = graph, len(graph) - len(self)
+                graph.add(waiting, self._stacked(waiting))
+            for label in graph.labels - self._rows.keys():
+                graph.remove(label)
+            self._graph = graph
         finally:
             self._building = None
+
+    def _stacked(self, labels: list[int]) -> Vector:
+        return np.stack([self.vector(label) for label in labels])
 
     def _newer(self, label: int) -> list[int]:
         return list(takewhile(lambda other: other > label, reversed(self._rows)))[::-1]
 
-    @staticmethod
-    def _insert(graph: Index, labels: list[int], vectors: list[Vector]) -> None:
-        graph.add(np.array(labels, np.uint64), np.stack(vectors), threads=1)
+
+class _Graph:
+    """The nearest of many vectors by their int8 codes; labels may be removed, nodes stay.
+
+    Vectors of one code share a node. A graph of equal vectors, living or removed, cannot be relied on: how soon one of
+    them cannot be reached any more depends on the CPU, for the links between them are chosen by rounding errors of
+    their distances. Between two codes the cosine differs by 3e-5 or more, which float32 can tell.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        from usearch.index import Index
+
+        self._index = Index(
+            ndim=dimension, metric="cos", dtype="i8", connectivity=16, expansion_add=48, expansion_search=48
+        )
+        # By the hash of its code, and by each living label; a node is named by the label that it was made for.
+        self._nodes: dict[int, int] = {}
+        self._node_of: dict[int, int] = {}
+        self._living: dict[int, list[int]] = {}
+        self.dead = 0
+
+    def __len__(self) -> int:
+        """The number of nodes, dead ones too."""
+        return len(self._living)
+
+    @property
+    def labels(self) -> KeysView[int]:
+        """The living ones."""
+        return self._node_of.keys()
+
+    def add(self, labels: Sequence[int], vectors: Vector) -> None:
+        """Add ``vectors``, ``[labels, dimension]``, under labels that were never here."""
+        codes, new = _codes(vectors), []
+        for row, label in enumerate(labels):
+            node = self._nodes.setdefault(hash(codes[row].tobytes()), label)
+            if node == label:
+                self._living[node] = []
+                new.append(row)
+            elif not self._living[node]:
+                self.dead -= 1
+            self._living[node].append(label)
+            self._node_of[label] = node
+        if new:
+            self._index.add(np.array([labels[row] for row in new], np.uint64), codes[new], threads=1)
+
+    def remove(self, label: int) -> None:
+        living = self._living[self._node_of.pop(label)]
+        living.remove(label)
+        if not living:
+            self.dead += 1
+
+    def search(self, vector: Vector, count: int, newest: int) -> tuple[int, list[int]]:
+        """How many of the nearest nodes, at most ``count``, there are, and the ``newest`` living labels of each."""
+        nodes = self._index.search(_codes(vector), count, threads=1).keys.tolist()
+        return len(nodes), [label for node in nodes for label in self._living[node][-newest:]]
 
 
-def _graph(dimension: int) -> Index:
-    from usearch.index import Index
-
-    return Index(
-        ndim=dimension, metric="cos", dtype="i8", connectivity=16, expansion_add=48, expansion_search=48, multi=False
-    )
+def _codes(vectors: Vector) -> NDArray[np.int8]:
+    codes: NDArray[np.int8] = np.rint(vectors * 127).astype(np.int8)
+    return codes

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import usearch.index
 
 from triton_router.cache import memory, vectors
 from triton_router.cache.entry import Entry, Vector
@@ -218,6 +219,70 @@ async def test_a_question_stored_again_and_again_does_not_hide_behind_its_former
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("precision", ["i8", "f32"])
+@pytest.mark.parametrize("noise", [0.0, 1e-6], ids=["equal", "all but equal"])
+async def test_copies_of_a_vector_take_no_more_of_the_graph_than_one(
+    precision: str, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other precisions run other kernels of the CPU; that no copy is in the graph holds for all of them."""
+    index = usearch.index.Index
+    monkeypatch.setattr(usearch.index, "Index", lambda **settings: index(**{**settings, "dtype": precision}))
+    data, random = rows(2000), np.random.default_rng(7)
+    store: Vectors[int] = Vectors(32)
+    for number in range(1, 2000):
+        store.add(data[number], number)
+    await built(store)
+    labels = [store.add(data[0], 0)]
+    for turn in range(10_000):
+        # Up to three live at a time.
+        if turn % 3:
+            store.remove(labels.pop(0))
+        labels.append(store.add(data[0] + noise * random.standard_normal(32).astype(np.float32), 0))
+        if len(labels) > 3:
+            store.remove(labels.pop(1))
+        if turn % 500 == 0:
+            assert {item for _, item in store.nearest(data[0], len(labels), 0.99)} == {0}
+            assert len(store.nearest(data[0], len(labels), 0.99)) == len(labels)
+    assert store._graph is not None and store._building is None
+    # Noise moves a number over the border between two codes now and then.
+    assert len(store._graph) <= (2000 if not noise else 2010)
+    for label in labels:
+        store.remove(label)
+    assert store.nearest(data[0], 1, 0.99) == []
+    store.add(data[0], 0)
+    assert [item for _, item in store.nearest(data[0], 1, 0.99)] == [0]
+
+
+@pytest.mark.usefixtures("small")
+async def test_many_removed_neighbours_hide_nothing_and_bring_a_new_graph() -> None:
+    """More of them than the graph ever proposes, each a vector of its own, and fewer than half of what lives."""
+    data, near = rows(4000), rows(1500, seed=5)
+    copies = data[0] + 0.02 * near
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    store: Vectors[int] = Vectors(32)
+    for number in range(1, 4000):
+        store.add(data[number], number)
+    await built(store)
+    far = store.add(0.8 * data[0] + 0.6 * perpendicular(data[0], data[1]), 0)
+    for label in [store.add(copy, -1) for copy in copies]:
+        store.remove(label)
+    old = store._graph
+    assert old is not None and old.dead == 1500 and store._building is None
+    assert [item for _, item in store.nearest(data[0], 1, 0.75)] == [0]
+    assert store._building is not None
+    await built(store)
+    assert store._graph is not old and store._graph is not None and store._graph.dead == 0
+    assert [item for _, item in store.nearest(data[0], 1, 0.75)] == [0]
+    assert store._building is None and far in store._graph.labels
+
+
+def perpendicular(to: Vector, other: Vector) -> Vector:
+    """The unit vector at right angles to ``to`` on the side of ``other``."""
+    rest = other - (other @ to) * to
+    return np.asarray(rest / np.linalg.norm(rest), np.float32)
+
+
+@pytest.mark.usefixtures("small")
 async def test_what_comes_and_goes_while_a_graph_is_built_is_in_it_or_not() -> None:
     data = rows(6000)
     store: Vectors[int] = Vectors(32)
@@ -233,8 +298,8 @@ async def test_what_comes_and_goes_while_a_graph_is_built_is_in_it_or_not() -> N
         # The thread that builds must get its turn: one that never does would outlast the data.
         await asyncio.sleep(0.001)
     assert store._graph is not None
-    assert all(label in store._graph for label in labels)
-    assert len(store._graph) - len(labels) == store._dead
+    assert store._graph.labels == set(labels)
+    assert len(store._graph) - len(labels) == store._graph.dead
     assert number > 3001
     while len(store) > 100:
         store.remove(labels.pop())
