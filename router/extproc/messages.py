@@ -1,4 +1,4 @@
-"""Envoy's wire messages to events, and commands to wire messages."""
+"""Translates Envoy's messages to events, and commands to messages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _CONTINUE_RESPONSE_TRAILERS = _continue(response_trailers=wire.TrailersResponse(
 def decode(data: bytes) -> Event:
     """Return the event in a serialized ``ProcessingRequest``.
 
-    Raises ``ValueError`` for bytes that are none, and for a kind of message that this version does not know.
+    Raises ``ValueError`` for other bytes, and for a kind of message that this version does not know.
     """
     try:
         message = wire.ProcessingRequest.FromString(data)
@@ -79,9 +79,9 @@ def decode(data: bytes) -> Event:
 
 
 def encode(command: Command) -> list[bytes]:
-    """Return the command as serialized ``ProcessingResponse`` messages; most are one.
+    """Return the command as serialized ``ProcessingResponse`` messages; most commands are one message.
 
-    Raises ``ValueError`` for commands that are no message (``Route``, ``Finish``, ``Abort``).
+    Raises ``ValueError`` for commands that have no message (``Route``, ``Finish``, ``Abort``).
     """
     match command:
         case phases.Wait():
@@ -94,7 +94,7 @@ def encode(command: Command) -> list[bytes]:
 
 
 def _message(command: Command) -> bytes:
-    # Messages are filled in place: with keyword constructors the same takes three times as long.
+    # Filled in place: keyword constructors take three times as long.
     message = wire.ProcessingResponse()
     match command:
         case phases.ContinueHeaders(remove=()):
@@ -105,7 +105,7 @@ def _message(command: Command) -> bytes:
         case phases.ForwardHeaders(set=headers, remove=remove, body=body):
             common = message.request_headers.response
             common.clear_route_cache = True
-            # Envoy removes before it sets, so a name may stand in both.
+            # Envoy removes before it sets, so one name may be in both.
             common.header_mutation.remove_headers.extend(remove)
             _set_headers(common.header_mutation, headers)
             if body is not None:
@@ -148,7 +148,7 @@ def _message(command: Command) -> bytes:
             return _response_piece(echo or b"", last)
         case phases.ContinueResponseTrailers():
             return _CONTINUE_RESPONSE_TRAILERS
-    raise ValueError(f"{type(command).__name__} is no message")
+    raise ValueError(f"{type(command).__name__} has no message")
 
 
 def _streamed(command: phases.ForwardStreamed) -> Iterator[bytes]:
@@ -215,7 +215,7 @@ def _set_headers(mutation: Any, headers: HeaderList) -> None:
     mutation.SetInParent()
     add = mutation.set_headers.add
     for name, value in headers:
-        # Envoy ignores `value` here, and every append_action: a set header replaces.
+        # Envoy ignores `value` and `append_action` here: a set header replaces.
         header = add().header
         header.key = name
         header.raw_value = value.encode()

@@ -1,4 +1,4 @@
-"""TLS for the ext_proc port, from files that may be replaced while they are in use."""
+"""TLS for the ext_proc port, from files that may change while they are in use."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ class TlsFiles(RuntimeError):
 
 
 def server_credentials(settings: ServerTls) -> Any:
-    """Credentials that follow ``settings``' files: new connections get what is there by then.
+    """Credentials that follow the files of ``settings``: each new connection uses their present content.
 
-    Files that do not fit together yet (a rotation half done) leave the last ones in force.
+    While files do not fit together (a rotation half done), the last ones stay in force.
 
     Raises:
         TlsFiles: they cannot be used now.
     """
-    follow = _Follower(settings)
-    return grpc.dynamic_ssl_server_credentials(follow.first, follow, settings.client_ca_file is not None)
+    follower = _Follower(settings)
+    return grpc.dynamic_ssl_server_credentials(follower.first, follower, settings.client_ca_file is not None)
 
 
 class _Follower:
     def __init__(self, settings: ServerTls) -> None:
         self._settings = settings
-        self._seen = _read(settings)
-        self.first = _configuration(self._seen)
+        self._files = _read(settings)
+        self.first = _configuration(self._files)
 
     def __call__(self) -> Any:
-        """What gRPC asks at each handshake: a new configuration, or ``None`` for the last one."""
+        """gRPC calls this at each handshake. Returns a new configuration, or ``None`` to keep the last one."""
         try:
-            now = _read(self._settings)
+            files = _read(self._settings)
         except TlsFiles as error:
             log.warning("TLS files are not usable, the last ones stay", extra={"fields": {"reason": str(error)}})
             return None
-        if now == self._seen:
+        if files == self._files:
             return None
-        self._seen = now
+        self._files = files
         log.info("TLS files changed", extra={"fields": {"certificate": self._settings.cert_file}})
-        return _configuration(now)
+        return _configuration(files)
 
 
 def _read(settings: ServerTls) -> tuple[bytes, bytes, bytes | None]:
     authority = settings.client_ca_file
     try:
         certificate, key = Path(settings.cert_file).read_bytes(), Path(settings.key_file).read_bytes()
-        callers = Path(authority).read_bytes() if authority else None
+        client_authority = Path(authority).read_bytes() if authority else None
     except OSError as error:
         raise TlsFiles(f"{_KEY}: {error}") from error
-    # gRPC would say nothing until somebody connects, and little then.
+    # gRPC itself reports nothing until somebody connects, and little then.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # Without the empty password OpenSSL would ask for one on the terminal.
@@ -71,9 +71,9 @@ def _read(settings: ServerTls) -> tuple[bytes, bytes, bytes | None]:
             context.load_verify_locations(authority)
     except (ssl.SSLError, OSError) as error:
         raise TlsFiles(f"{_KEY}.client_ca_file: {authority}: {error}") from error
-    return certificate, key, callers
+    return certificate, key, client_authority
 
 
 def _configuration(files: tuple[bytes, bytes, bytes | None]) -> Any:
-    certificate, key, callers = files
-    return grpc.ssl_server_certificate_configuration([(key, certificate)], callers)
+    certificate, key, client_authority = files
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], client_authority)

@@ -1,4 +1,4 @@
-"""Metrics, logs, audit, traces. No prompt text reaches them, but for the audit log where it is asked for."""
+"""Metrics, logs, audit, traces. Prompt text reaches none of them but the audit log, and that only if configured."""
 
 from triton_router.telemetry.audit import AuditLog
 from triton_router.telemetry.logs import RateLimitedLog, configure_logging

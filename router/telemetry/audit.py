@@ -1,4 +1,4 @@
-"""The audit log: one JSON object a line for each routed request, that says what was decided and why."""
+"""The audit log: one JSON object a line for each routed request, with the decision and its reasons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AuditLog:
         self._file = -1
 
     def write(self, record: dict[str, Any]) -> bool:
-        """Append ``record``; whether that worked. A failure is logged once, until it works again."""
+        """Append ``record``. Returns whether that worked; of failures in a row the first is logged."""
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE, default=str)
         try:
             if self._file < 0:

@@ -25,22 +25,22 @@ class _JsonLine(logging.Formatter):
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Send all logging to standard error in that form."""
+    """Send all logging to standard error, one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLine())
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 class RateLimitedLog:
-    """A warning that stands for all of its kind: one line in so many ``seconds``, with how ``often`` it came."""
+    """Logs one warning for all of a kind in so many ``seconds``; its field ``often`` counts them."""
 
     def __init__(self, log: logging.Logger, event: str, seconds: float = 10.0) -> None:
         self._log, self._event, self._seconds = log, event, seconds
-        self._often, self._said = 0, -math.inf
+        self._often, self._logged = 0, -math.inf
 
     def warn(self, **fields: object) -> None:
         self._often += 1
         now = monotonic()
-        if now - self._said >= self._seconds:
+        if now - self._logged >= self._seconds:
             self._log.warning(self._event, extra={"fields": fields | {"often": self._often}})
-            self._said, self._often = now, 0
+            self._logged, self._often = now, 0

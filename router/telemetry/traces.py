@@ -54,7 +54,7 @@ Value = str | bool | int | float | Sequence[str] | None
 
 
 class Traces:
-    """Makes traces and sends their spans in batches from a thread. Use it in one thread, and :meth:`close` it.
+    """Makes traces, and sends their spans in batches from a thread. Use it in one thread, and :meth:`close` it.
 
     ``out`` is where the exporter ``stdout`` writes.
     """
@@ -64,24 +64,24 @@ class Traces:
         self._processor = BatchSpanProcessor(self._exporter, QUEUE, PAUSE * 1000, BATCH)
         self._follows, self._bound = settings.sampling.follows_parent, round(settings.sampling.share * (_LOW_HALF + 1))
         self.ids = RandomIdGenerator()
-        self.resource = Resource.create(_described(settings.resource))
+        self.resource = Resource.create(_resource_attributes(settings.resource))
         self.scope = InstrumentationScope("triton-router", __version__)
-        # Only ever grows, as what the exporter has handled does, each in a thread of its own: no lock.
+        # No lock: this only grows, in the caller's thread, and `handled` of the exporter only grows in its thread.
         self._accepted = 0
 
     def begin(self, headers: Mapping[str, str]) -> Trace:
-        """A trace for a request with these ``headers`` (lower case): the caller's, or one of its own."""
+        """A trace for a request with these ``headers`` (lower case): the caller's trace, or a new one."""
         return Trace(self, headers)
 
     def samples(self, trace: int, followed: bool | None) -> bool:
-        """Whether a trace is wanted of which the caller has ``followed`` so far (``None``: there is no caller)."""
+        """Whether ``trace`` is sampled; ``followed`` is the caller's own decision (``None``: there is no caller)."""
         if self._follows and followed is not None:
             return followed
-        # The low half of the id against a bound, as everybody's sampler of ratios does, so that all agree on a trace.
+        # Like other samplers of ratios: the low half of the id against a bound, so that all agree on a trace.
         return trace & _LOW_HALF < self._bound
 
     def send(self, span: ReadableSpan) -> None:
-        """Take ``span`` over; one more than the queue holds is lost."""
+        """Queue ``span``; where the queue is full it is lost."""
         if self._accepted - self._exporter.handled >= QUEUE:
             self._exporter.lost(1, "queue")
             return
@@ -89,7 +89,7 @@ class Traces:
         self._processor.on_end(span)
 
     def close(self, seconds: float) -> None:
-        """Send what waits, for ``seconds`` at most, and stop."""
+        """Send the queued spans, for ``seconds`` at most, and stop."""
         ending = Thread(target=self._processor.shutdown, name="traces-end", daemon=True)
         ending.start()
         ending.join(seconds)
@@ -102,9 +102,9 @@ class Traces:
 
 
 class Trace:
-    """The spans of one exchange, of which ``root`` is the first; ``sampled`` says whether any are wanted.
+    """The spans of one exchange, of which ``root`` is the first; unless ``sampled``, none are sent.
 
-    ``joined`` says that the caller's trace goes on. Spans are named by their ids; times are those of
+    ``joined`` means that the trace is the caller's. Spans are identified by their ids; times are those of
     :func:`time.perf_counter`.
     """
 
@@ -112,16 +112,16 @@ class Trace:
 
     def __init__(self, traces: Traces, headers: Mapping[str, str]) -> None:
         self._traces, self._headers = traces, headers
-        found = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-        self.joined = found is not None
-        self._id = int(found[1], 16) if found else traces.ids.generate_trace_id()
-        self._caller = int(found[2], 16) if found else None
-        self.sampled = traces.samples(self._id, bool(int(found[3], 16) & 1) if found else None)
+        parent = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        self.joined = parent is not None
+        self._id = int(parent[1], 16) if parent else traces.ids.generate_trace_id()
+        self._caller = int(parent[2], 16) if parent else None
+        self.sampled = traces.samples(self._id, bool(int(parent[3], 16) & 1) if parent else None)
         self._offset = time.time_ns() - int(perf_counter() * 1e9)
         self.root = self.new()
 
     def new(self) -> int:
-        """The id of a span that others hang under before it is over."""
+        """The id for a span that has children before it is over."""
         return self._traces.ids.generate_span_id()
 
     def traceparent(self, span: int) -> str:
@@ -141,24 +141,23 @@ class Trace:
         events: Sequence[tuple[str, float]] = (),
         error: str | None = None,
     ) -> None:
-        """Send a span that is over. Attributes that are ``None`` are left out, events are names with their times.
+        """Send a span that is over. Attributes that are ``None`` are left out; events are names with their times.
 
-        ``identity`` is the span's own, if it has one already; it hangs below the root unless ``below`` says where.
-        ``error`` is a word for what went wrong.
+        ``identity`` is the span's id, if it has one already. Its parent is ``below``, or else the root. ``error``
+        becomes the attribute `error.type`.
         """
         identity = identity or self.new()
         parent = self._caller if identity == self.root else below or self.root
-        said = {key: _sendable(value) for key, value in attributes.items() if value is not None}
+        sendable = {key: _sendable(value) for key, value in attributes.items() if value is not None}
         if error is not None:
-            said["error.type"] = error
-        # Through `Tracer.start_span` the same costs ten times as much: locks, limits and callbacks for a span that
-        # others could still change.
+            sendable["error.type"] = error
+        # `Tracer.start_span` costs ten times as much: locks, limits and callbacks for a span that could still change.
         span = ReadableSpan(
             name=_sendable(name),
             context=self._context(identity),
             parent=self._context(parent, remote=parent == self._caller) if parent is not None else None,
             resource=self._traces.resource,
-            attributes=said,
+            attributes=sendable,
             events=[Event(event, timestamp=self._wall(at)) for event, at in events],
             kind=kind,
             status=Status(StatusCode.UNSET if error is None else StatusCode.ERROR),
@@ -285,14 +284,14 @@ def _credentials() -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(*files)
 
 
-def _described(settings: TraceResource) -> dict[str, Any]:
-    described = {
+def _resource_attributes(settings: TraceResource) -> dict[str, Any]:
+    attributes = {
         "service.name": settings.service_name,
         "service.version": settings.service_version or __version__,
         "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
         "deployment.environment.name": settings.deployment_environment,
     }
-    return {name: value for name, value in described.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _sendable(value: Any) -> Any:
