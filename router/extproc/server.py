@@ -39,20 +39,22 @@ log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
-# What a message holds beside the body: headers, and what a rewritten body may have gained.
+# Room in a message besides the body: for headers, and for what a rewritten body gains.
 _MESSAGE_MARGIN = 4 * 1024 * 1024
 
-# Seconds for streams that gRPC had accepted when draining began, but not yet handed to us.
+# Seconds for streams that gRPC had accepted when draining began, but had not handed to us.
 _LAST_CALL = 0.1
 
 
 class ExtProcServer:
     """Serve ``ExternalProcessor`` and the standard gRPC health service on one port.
 
-    ``route`` is asked once a request; what it raises becomes a 500 in the API's shape. ``max_body_bytes`` limits
+    ``route`` is called once a request; an exception of it becomes a 500 in the API's shape. ``max_body_bytes`` limits
     request bodies (413 beyond it) and gRPC messages. Port 0 takes a free one. With ``tls`` the port speaks TLS only;
-    ``health_port`` serves health alone, in the clear. ``join_gateway`` makes an Envoy that traces the caller: its call
-    says of which of its spans this is a part. ``waits`` hears for how many seconds requests wait to be taken up.
+    ``health_port`` serves health alone, in the clear. With ``join_gateway`` the spans of a request hang under the span
+    that Envoy names in its call. ``waits`` is called with the seconds that requests wait before they are taken up.
+
+    It has more attributes than others because gRPC needs two servers, a channel to itself and the state of draining.
     """
 
     def __init__(
@@ -78,8 +80,8 @@ class ExtProcServer:
         self._server: Any = None
         self._health_server: Any = None
         self._open = self._taken = 0
-        self._backlog = Backlog(self._ask_itself, lambda: self._taken, waits)
-        self._around = contextlib.AsyncExitStack()
+        self._backlog = Backlog(self._call_itself, lambda: self._taken, waits)
+        self._resources = contextlib.AsyncExitStack()
         self._itself: Any = None
         self._writing: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -90,7 +92,7 @@ class ExtProcServer:
     def of(
         cls, route: Callable[[Request], Awaitable[Outcome]], config: Global, index: int, metrics: Metrics
     ) -> ExtProcServer:
-        """The server of worker ``index``, counted from 0, as the configuration has it."""
+        """The server of worker ``index``, counted from 0, with the settings of ``config``."""
         settings = config.services.extproc
         return cls(
             route,
@@ -110,7 +112,7 @@ class ExtProcServer:
 
     @property
     def open_streams(self) -> int:
-        """Requests in the router's hands: from their headers to the headers of their answers."""
+        """Requests in progress here: from their headers to the headers of their responses."""
         return self._open
 
     async def start(self) -> None:
@@ -128,7 +130,7 @@ class ExtProcServer:
                 ("grpc.so_reuseport", 0),
             )
         )
-        # No deserializer: a message that cannot be read has to end in an abort of ours.
+        # No deserializer: the router itself aborts on a message that it cannot read.
         process = grpc.stream_stream_rpc_method_handler(self._process)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Process": process}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -147,22 +149,22 @@ class ExtProcServer:
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
 
     async def _listen_to_itself(self) -> None:
-        """A second address, for :class:`Backlog` alone: a directory that nobody else can enter, whatever TLS asks.
+        """Listen on a second address for :class:`Backlog` alone, without TLS, in a directory that only we can enter.
 
-        Where temporary files cannot be written, or their path is too long for a socket, nothing else is lost.
+        If temporary files cannot be written, or their path is too long for a socket, only this measure is lost.
         """
         try:
-            address = f"unix:{self._around.enter_context(own_directory())}/itself"
+            address = f"unix:{self._resources.enter_context(own_directory())}/itself"
             self._server.add_insecure_port(address)
         except (OSError, RuntimeError) as error:
             log.warning("how long requests wait is not measured: %s", error)
             return
-        channel = await self._around.enter_async_context(grpc.aio.insecure_channel(address))
+        channel = await self._resources.enter_async_context(grpc.aio.insecure_channel(address))
         self._itself = health_pb2_grpc.HealthStub(channel)
         measuring = asyncio.create_task(self._backlog.run())
-        self._around.callback(measuring.cancel)
+        self._resources.callback(measuring.cancel)
 
-    async def _ask_itself(self) -> None:
+    async def _call_itself(self) -> None:
         await self._itself.Check(health_pb2.HealthCheckRequest())
 
     async def drain(self, seconds: float) -> None:
@@ -171,15 +173,15 @@ class ExtProcServer:
         self._draining = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
-        # Health watchers never end by themselves. Once only: a second call beside the first crashes the process.
-        await self._around.aclose()
+        # Health watchers never end by themselves. Only once: a second call during the first crashes the process.
+        await self._resources.aclose()
         await self._server.stop(min(seconds, _LAST_CALL))
         if self._health_server is not None:
             await self._health_server.stop(0)
 
     async def _process(self, _: Any, context: Any) -> None:
         if self._draining:
-            # Envoy asks another worker on this status.
+            # On this status Envoy tries another worker.
             await context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
         self._open += 1
         self._taken += 1
@@ -197,7 +199,7 @@ class ExtProcServer:
             await context.abort(grpc.StatusCode.INTERNAL, reason)
 
     async def _converse(self, context: Any) -> str | None:
-        """Run one stream; return why it has to be aborted, if it has to be."""
+        """Run one stream. Returns the reason for an abort, or ``None``."""
         exchange = Exchange(max_body_bytes=self._max_body_bytes)
         observer: Observer | None = None
         spoken = False
