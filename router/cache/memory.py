@@ -1,4 +1,4 @@
-"""A store in this process: bounded, gone with it, and not shared between workers."""
+"""A store in the memory of this process: bounded, lost when it ends, and not shared between workers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Eviction = Literal["fifo", "lru", "lfu"]
 
 # Entries dropped before others get a turn: about half a millisecond.
 BATCH = 64
-# How long an expired entry may take up memory where nobody asks for anything.
+# How long an expired entry may take up memory while no request comes.
 SWEEP_SECONDS = 30.0
 
 
-class _Held:
-    """An entry without its embedding, which is kept among the vectors of its partition under ``label``."""
+class _Slot:
+    """An entry without its embedding; that is among the vectors of its partition under ``label``."""
 
     __slots__ = ("entry", "label", "rank")
 
@@ -35,49 +35,49 @@ class _Held:
 class MemoryStore:
     """At most ``max_entries`` entries; ``clock`` gives Unix seconds.
 
-    The first to go is the oldest (``fifo``), the one not used for the longest time (``lru``), or of those used least
-    often the one not used for the longest time (``lfu``); to be given out by `get` or `nearest` is use. Raises
-    RuntimeError if that many entries need a library that is not installed.
+    The first to go is the oldest (``fifo``), the one not used for the longest time (``lru``), or among those used
+    least often the one not used for the longest time (``lfu``). `get` and `nearest` use the entries that they return.
+    Raises RuntimeError if that many entries need a library that is not installed.
     """
 
     def __init__(self, max_entries: int, eviction: Eviction = "fifo", clock: Callable[[], float] = time.time) -> None:
         if max_entries < 1:
-            raise ValueError("a cache of no entries")
+            raise ValueError("max_entries: must be at least 1")
         if max_entries > EXACT:
             require_graph()
         self._max_entries, self._eviction, self._clock = max_entries, eviction, clock
-        self._held: dict[str, _Held] = {}
-        self._partitions: dict[str, Vectors[_Held]] = {}
-        # Ranks are numbers of uses for lfu, and else there is one; in each the first is the next to go.
+        self._slots: dict[str, _Slot] = {}
+        self._partitions: dict[str, Vectors[_Slot]] = {}
+        # For lfu a rank is a number of uses; fifo and lru have one rank. The first key of a rank is the next to go.
         self._ranks: dict[int, OrderedDict[str, None]] = {}
-        # When which key expires; what was replaced or dropped before stays until it is on top, or too much of it is.
+        # When each key expires. Those of replaced and dropped keys stay until they come up or are too many.
         self._due: list[tuple[float, str]] = []
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def get(self, key: str) -> Entry | None:
-        held = self._held.get(key)
-        if held is None:
+        slot = self._slots.get(key)
+        if slot is None:
             return None
-        if held.entry.expired(self._clock()):
+        if slot.entry.expired(self._clock()):
             self._drop(key)
             return None
-        self._use(held)
-        return self._whole(held)
+        self._use(slot)
+        return self._with_embedding(slot)
 
     async def nearest(self, partition: str, embedding: Vector, limit: int, least: float) -> list[tuple[float, Entry]]:
-        # Expired ones must not stand in the way of others. What a batch does not reach, the rounds below drop.
+        # Expired entries must not hide others. The rounds below drop those that this batch does not reach.
         self._sweep()
         now = self._clock()
         while (vectors := self._partitions.get(partition)) is not None:
-            found = vectors.nearest(embedding, limit, least)
-            expired = [held for _, held in found if held.entry.expired(now)]
+            candidates = vectors.nearest(embedding, limit, least)
+            expired = [slot for _, slot in candidates if slot.entry.expired(now)]
             if not expired:
-                for _, held in found:
-                    self._use(held)
-                return [(score, self._whole(held)) for score, held in found]
-            for held in expired:
-                self._drop(held.entry.key)
-            # Where many alike have expired together, a few a round would take as many searches.
+                for _, slot in candidates:
+                    self._use(slot)
+                return [(score, self._with_embedding(slot)) for score, slot in candidates]
+            for slot in expired:
+                self._drop(slot.entry.key)
+            # Where many similar entries have expired together, dropping a few a round would take many searches.
             self._sweep()
         return []
 
@@ -86,30 +86,30 @@ class MemoryStore:
         self._drop(entry.key)
         if entry.expired(self._clock()):
             return
-        held = _Held(replace(entry, embedding=None))
+        slot = _Slot(replace(entry, embedding=None))
         if entry.embedding is not None:
             vectors = self._partitions.get(entry.partition)
             if vectors is None:
                 vectors = self._partitions[entry.partition] = Vectors(len(entry.embedding))
-            held.label = vectors.add(entry.embedding, held)
-        while len(self._held) >= self._max_entries:
+            slot.label = vectors.add(entry.embedding, slot)
+        while len(self._slots) >= self._max_entries:
             self._drop(next(iter(self._ranks[min(self._ranks)])))
-        self._held[entry.key] = held
+        self._slots[entry.key] = slot
         self._ranks.setdefault(0, OrderedDict())[entry.key] = None
         heappush(self._due, (entry.expires_at, entry.key))
-        if len(self._due) > 2 * len(self._held) + BATCH:
-            self._due = [(held.entry.expires_at, key) for key, held in self._held.items()]
+        if len(self._due) > 2 * len(self._slots) + BATCH:
+            self._due = [(slot.entry.expires_at, key) for key, slot in self._slots.items()]
             heapify(self._due)
         if self._sweeping is None:
             self._sweep_later(SWEEP_SECONDS)
 
     async def purge(self, *, key: str | None = None, decision: str | None = None) -> int:
         if key is None and decision is None:
-            count = len(self._held)
+            count = len(self._slots)
             self._clear()
             return count
-        among = self._held if key is None else self._held.keys() & {key}
-        gone = [key for key in among if decision is None or self._held[key].entry.decision == decision]
+        among = self._slots if key is None else self._slots.keys() & {key}
+        gone = [key for key in among if decision is None or self._slots[key].entry.decision == decision]
         for each in gone:
             self._drop(each)
         return len(gone)
@@ -119,26 +119,26 @@ class MemoryStore:
         while more:
             await asyncio.sleep(0)
             more = self._sweep()
-        return len(self._held)
+        return len(self._slots)
 
     async def close(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._clear()
 
-    def _whole(self, held: _Held) -> Entry:
-        if held.label is None:
-            return held.entry
-        return replace(held.entry, embedding=self._partitions[held.entry.partition].vector(held.label))
+    def _with_embedding(self, slot: _Slot) -> Entry:
+        if slot.label is None:
+            return slot.entry
+        return replace(slot.entry, embedding=self._partitions[slot.entry.partition].vector(slot.label))
 
-    def _use(self, held: _Held) -> None:
+    def _use(self, slot: _Slot) -> None:
         if self._eviction == "fifo":
             return
-        key = held.entry.key
-        self._unrank(key, held.rank)
+        key = slot.entry.key
+        self._unrank(key, slot.rank)
         if self._eviction == "lfu":
-            held.rank += 1
-        self._ranks.setdefault(held.rank, OrderedDict())[key] = None
+            slot.rank += 1
+        self._ranks.setdefault(slot.rank, OrderedDict())[key] = None
 
     def _unrank(self, key: str, rank: int) -> None:
         keys = self._ranks[rank]
@@ -147,33 +147,33 @@ class MemoryStore:
             del self._ranks[rank]
 
     def _drop(self, key: str) -> bool:
-        held = self._held.pop(key, None)
-        if held is None:
+        slot = self._slots.pop(key, None)
+        if slot is None:
             return False
-        self._unrank(key, held.rank)
-        if held.label is not None:
-            vectors = self._partitions[held.entry.partition]
-            vectors.remove(held.label)
+        self._unrank(key, slot.rank)
+        if slot.label is not None:
+            vectors = self._partitions[slot.entry.partition]
+            vectors.remove(slot.label)
             if not vectors:
                 vectors.close()
-                del self._partitions[held.entry.partition]
+                del self._partitions[slot.entry.partition]
         return True
 
     def _clear(self) -> None:
         for vectors in self._partitions.values():
             vectors.close()
-        self._held, self._partitions, self._ranks, self._due = {}, {}, {}, []
+        self._slots, self._partitions, self._ranks, self._due = {}, {}, {}, []
 
     def _sweep(self) -> bool:
-        """Drop a batch of what has expired. Returns whether there may be more."""
+        """Drop a batch of expired entries. Returns whether there may be more."""
         now = self._clock()
         for _ in range(BATCH):
             if not self._due or self._due[0][0] > now:
                 return False
             _, key = heappop(self._due)
-            held = self._held.get(key)
-            # The key may stand for a later entry by now, which has a line of its own.
-            if held is not None and held.entry.expired(now):
+            slot = self._slots.get(key)
+            # The key may belong to a later entry by now, which has a time of its own.
+            if slot is not None and slot.entry.expired(now):
                 self._drop(key)
         return True
 
@@ -183,5 +183,5 @@ class MemoryStore:
     def _sweep_again(self) -> None:
         self._sweeping = None
         more = self._sweep()
-        if self._held:
+        if self._slots:
             self._sweep_later(0.0 if more else SWEEP_SECONDS)

@@ -65,7 +65,7 @@ async def test_which_entry_makes_room(eviction: Eviction, gone: str) -> None:
     for number, victim in zip((10, 11), gone, strict=True):
         await store.put(entry(number))
         left.remove(victim)
-        assert {key for key in store._held if key in "01234"} == left
+        assert {key for key in store._slots if key in "01234"} == left
         for _ in range(3):
             assert await store.get(f"{number:x}") is not None
     assert await store.size() == 5
@@ -94,11 +94,11 @@ async def test_the_bound_holds_at_every_moment(eviction: Eviction) -> None:
         await store.get(f"{random.integers(120):x}")
         found = await store.nearest(f"{number % 7:x}", EAST, 4, 0.5)
         assert all(each.partition == f"{number % 7:x}" and not each.expired(clock.now) for _, each in found)
-        assert len(store._held) <= 50
+        assert len(store._slots) <= 50
         # What the books say of an entry, all of them say.
-        assert sum(len(keys) for keys in store._ranks.values()) == len(store._held)
-        assert sum(map(len, store._partitions.values())) == sum(h.label is not None for h in store._held.values())
-        assert len(store._due) <= 2 * len(store._held) + memory.BATCH + 1
+        assert sum(len(keys) for keys in store._ranks.values()) == len(store._slots)
+        assert sum(map(len, store._partitions.values())) == sum(h.label is not None for h in store._slots.values())
+        assert len(store._due) <= 2 * len(store._slots) + memory.BATCH + 1
     await store.close()
 
 
@@ -133,10 +133,10 @@ async def test_expired_entries_leave_though_nobody_asks(monkeypatch: pytest.Monk
     clock.now = 1100.0
     await asyncio.sleep(0.1)
     for _ in range(100):
-        if not store._held:
+        if not store._slots:
             break
         await asyncio.sleep(0.02)
-    assert not store._held and not store._partitions and not store._due
+    assert not store._slots and not store._partitions and not store._due
     await asyncio.sleep(0.1)
     # Nothing held: nothing to wake up for.
     assert store._sweeping is None
