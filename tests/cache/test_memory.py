@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import usearch.index
 
 from triton_router.cache import memory, vectors
 from triton_router.cache.entry import Entry, Vector
@@ -225,8 +224,10 @@ async def test_copies_of_a_vector_take_no_more_of_the_graph_than_one(
     precision: str, noise: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other precisions run other kernels of the CPU; that no copy is in the graph holds for all of them."""
-    index = usearch.index.Index
-    monkeypatch.setattr(usearch.index, "Index", lambda **settings: index(**{**settings, "dtype": precision}))
+    # Not above: imported before onnxruntime, which other tests import, it crashes the process.
+    from usearch.index import Index
+
+    monkeypatch.setattr("usearch.index.Index", lambda **settings: Index(**{**settings, "dtype": precision}))
     data, random = rows(2000), np.random.default_rng(7)
     store: Vectors[int] = Vectors(32)
     for number in range(1, 2000):
