@@ -11,7 +11,8 @@ from export.checksums import sha256
 from export.exporter import Exporter, Platform
 from export.finding import Finding
 from export.manifest import ModelSpec
-from triton_router.inference import BundleError, load_bundle
+from triton_router.errors import BundleError
+from triton_router.inference import load_bundle
 from triton_router.inference.bundle import Bundle, Trunk
 
 

@@ -12,16 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from triton_router.errors import Refusal
+from triton_router.errors import MalformedRequest
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-
-
-class MalformedRequest(Refusal):
-    """The body is not what its path takes. ``param`` names the member at fault, if one is."""
-
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(400, message, param=param)
 
 
 def _integer(digits: str) -> int | str:

@@ -16,7 +16,8 @@ import triton_router.threads  # noqa: F401
 from triton_router import __version__
 from triton_router.config import Config, ConfigError, Loaded, load, migrate
 from triton_router.dialects import ChatRequest
-from triton_router.inference import BundleError, load_bundle
+from triton_router.errors import BundleError
+from triton_router.inference import load_bundle
 from triton_router.signals import SignalInput
 from triton_router.telemetry import Metrics, configure_logging
 
@@ -151,7 +152,7 @@ async def _explained(loaded: Loaded, repository: Path, asked: SignalInput) -> di
     watch = asyncio.create_task(generations.run())
     try:
         await generations.settled(EXPLAIN_WITHIN)
-        return explain(await generations.current.decide(asked), loaded.config)
+        return explain(await generations.current.decide(asked), loaded.config.routing.decisions)
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)

@@ -13,6 +13,7 @@ from typing import Any
 from triton_router.config import Config
 from triton_router.config.schema import ProviderModel
 from triton_router.config.services import AdapterDiscovery
+from triton_router.names import MODELS_PATH
 from triton_router.selection import LoadedAdapters
 from triton_router.selection.adapters import listed_adapters
 from triton_router.telemetry import Metrics
@@ -94,7 +95,7 @@ def _ask(address: str, names: list[str], timeout: float) -> frozenset[str] | Non
     host, _, port = address.rpartition(":")
     connection = HTTPConnection(host.strip("[]"), int(port), timeout=timeout)
     try:
-        connection.request("GET", "/v1/models")
+        connection.request("GET", MODELS_PATH)
         response = connection.getresponse()
         body = response.read(LARGEST_ANSWER)
         if response.status != 200:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from triton_router.config import Config
+from triton_router.config.schema import Decision
 from triton_router.decisions import Verdict
-from triton_router.pipeline import Route
+from triton_router.record import Record
 
 
-def explain(route: Route, config: Config) -> dict[str, Any]:
-    """``route`` as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated."""
-    gathered, selection, chosen = route.gathered, route.selection, route.choice.decision
+def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
+    """A decided request as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated."""
+    signals, choice, selection = record.routing()
+    chosen = choice.decision
     return {
         "signals": [
-            {"type": kind, "name": name, "matched": found.matched, "value": round(found.value, 4),
-             "threshold": found.threshold, "measure": found.measure, "ms": round(found.ms, 3)}
-            for (kind, name), found in gathered.evaluations.items()
+            {"type": kind, "name": name, "matched": signal.matched, "value": round(signal.value, 4),
+             "threshold": signal.threshold, "measure": signal.measure, "ms": round(signal.ms, 3)}
+            for (kind, name), signal in signals.evaluations.items()
         ],
         "decisions": [
             {"name": decision.name, "priority": decision.priority, "tier": decision.tier,
              "chosen": decision is chosen, **_node(verdict)}
-            for decision, verdict in zip(config.routing.decisions, route.choice.verdicts, strict=True)
+            for decision, verdict in zip(decisions, choice.verdicts, strict=True)
         ],
         "outcome": {
             "decision": chosen.name if chosen else None,
-            "confidence": round(route.choice.confidence, 4),
-            "category": gathered.domains.winner if gathered.domains else None,
+            "confidence": round(choice.confidence, 4),
+            "category": record.category,
             "model": selection.model,
             "base_model": selection.base,
             "adapter": selection.adapter,
@@ -36,9 +38,9 @@ def explain(route: Route, config: Config) -> dict[str, Any]:
             "reasoning_effort": selection.effort if selection.use_reasoning else None,
             "plugins": [plugin.model_dump(mode="json") for plugin in chosen.plugins] if chosen else [],
         },
-        "degraded": dict(zip(gathered.degraded, gathered.reasons, strict=True)),
-        "windows": gathered.encoding.windows if gathered.encoding else None,
-        "timings_ms": {stage: round(ms, 3) for stage, ms in route.timings.items()},
+        "degraded": dict(zip(signals.degraded, signals.reasons, strict=True)),
+        "windows": signals.encoding.windows if signals.encoding else None,
+        "timings_ms": record.milliseconds(),
     }  # fmt: skip
 
 

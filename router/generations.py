@@ -23,11 +23,13 @@ from pydantic import ValidationError
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.stores import open_store
 from triton_router.config import Loaded
-from triton_router.config.schema import SemanticCachePlugin
-from triton_router.config.services import McpSettings, ReplaySettings
-from triton_router.inference import Bundle, BundleError, Encoder, Encoders, Unavailable
-from triton_router.pipeline import Outcome, Pipeline, Request
-from triton_router.replay import Records
+from triton_router.config.services import McpSettings
+from triton_router.errors import BundleError, Unavailable
+from triton_router.exchange import Outcome, Request
+from triton_router.inference import Bundle, Encoder, Encoders
+from triton_router.pipeline import Pipeline
+from triton_router.replay import ReplayLog
+from triton_router.runtime import CacheRuntime, compile_runtime
 from triton_router.selection import LoadedAdapters
 from triton_router.signals.domain import TopicParameters
 from triton_router.signals.mcp import McpClassifier
@@ -45,6 +47,9 @@ PREPARE_AGAIN = 1.0
 class _Classifier:
     client: McpClassifier
     task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.task = asyncio.create_task(self.client.run())
 
 
 class Generations:
@@ -73,7 +78,7 @@ class Generations:
         self._checksum = bundle.checksum
         self._cache: SemanticCache | None = None
         self._retired: list[SemanticCache] = []
-        self._records: Records | None = None
+        self._replay: ReplayLog | None = None
         self._classifiers: list[_Classifier] = []
         self._running = False
         self._unprepared: Pipeline | None = None
@@ -120,9 +125,9 @@ class Generations:
 
         Spans go to ``out`` with the exporter ``stdout``. At the end those that wait are sent, for some seconds at most.
         """
-        _keep_what_is_here()
-        settings = self.current.config.global_.services.observability.tracing
-        if not settings.enabled:
+        _freeze_garbage()
+        settings = self.current.runtime.tracing
+        if settings is None:
             yield lambda request: self.current.route(request)
             return
         # OpenTelemetry is behind these, and not imported without need.
@@ -141,8 +146,8 @@ class Generations:
 
     async def replay(self, name: str) -> dict[str, Any] | None:
         """The record of a decision, by its id."""
-        records = self.current.records
-        return records.find(name) if records is not None else None
+        log = self.current.journal.replay
+        return log.find(name) if log is not None else None
 
     async def purge(self, key: str | None, decision: str | None) -> int:
         """Empty the cache, or a part of it; returns how many entries there were."""
@@ -154,7 +159,7 @@ class Generations:
         while self._retired:
             with contextlib.suppress(Exception):
                 await self._retired.pop().close()
-        wanted = _mcp(self.current)
+        wanted = self.current.runtime.mcp
         for each in [each for each in self._classifiers if each.client.settings != wanted]:
             self._classifiers.remove(each)
             if each.task is not None:
@@ -164,7 +169,7 @@ class Generations:
         """Wait until all that the signals ask is up, ``seconds`` at most. :meth:`run` must be running."""
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline:
-            if not self.current.failures and not any(each.client.failure for each in self._classifiers):
+            if not self._encoders.failures and not any(each.client.failure for each in self._classifiers):
                 return
             await asyncio.sleep(0.02)
 
@@ -172,9 +177,9 @@ class Generations:
         """Watch the encoders and keep MCP sessions open, until cancelled."""
         self._running = True
         for known in self._classifiers:
-            self._start(known)
+            known.start()
         try:
-            await asyncio.gather(*(each.run(partial(self._encoder_is_up, each)) for each in self._encoders))
+            await asyncio.gather(*(each.run(partial(self._prepare_for, each)) for each in self._encoders))
         finally:
             self._running = False
             tasks = [task for task in (self._late, *(each.task for each in self._classifiers)) if task is not None]
@@ -188,32 +193,29 @@ class Generations:
                 with contextlib.suppress(Exception):
                     await self._cache.close()
 
-    async def _encoder_is_up(self, encoder: Encoder) -> None:
+    async def _prepare_for(self, encoder: Encoder) -> None:
         await self.current.prepare(encoder)
 
     def _build(self, loaded: Loaded) -> Pipeline:
+        runtime = compile_runtime(loaded)
+        replay = runtime.journal.replay
+        if replay is not None and (self._replay is None or self._replay.settings != replay):
+            self._replay = ReplayLog(replay)
         return Pipeline(
-            loaded,
+            runtime,
             self._encoders,
             self._topics,
             self._metrics,
-            classifier=self._classifier(loaded.config.global_.model_catalog.modules.classifier.mcp),
-            cache=self._cache_for(loaded),
-            records=self._records_for(loaded.config.global_.services.router_replay),
+            classifier=self._classifier(runtime.mcp),
+            cache=self._cache_for(runtime.cache),
+            replay=self._replay if replay is not None else None,
         )
 
-    def _records_for(self, settings: ReplaySettings) -> Records | None:
-        if not settings.enabled:
-            return None
-        if self._records is None or self._records.settings != settings:
-            self._records = Records(settings)
-        return self._records
-
-    def _cache_for(self, loaded: Loaded) -> SemanticCache | None:
+    def _cache_for(self, runtime: CacheRuntime | None) -> SemanticCache | None:
         """The cache that the settings ask for: the current one, with all that it holds, while they stay the same."""
-        settings, identity = loaded.config.global_.stores.semantic_cache, loaded.config.global_.services.authz.identity
-        if not settings.enabled or not _caches(loaded):
+        if runtime is None:
             return None
+        settings, identity = runtime.settings, runtime.identity
         # Among the settings is the embedding's model: vectors of two models must never meet.
         if self._cache is not None and (self._cache.settings, self._cache.identity) == (settings, identity):
             return self._cache
@@ -226,31 +228,18 @@ class Generations:
         return SemanticCache(store, settings, identity, model, self._metrics, secret)
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
-        if settings is None or not settings.enabled:
+        if settings is None:
             return None
         known = next((each for each in self._classifiers if each.client.settings == settings), None)
         if known is None:
             known = _Classifier(McpClassifier(settings))
             self._classifiers.append(known)
             if self._running:
-                self._start(known)
+                known.start()
         return known.client
 
-    def _start(self, classifier: _Classifier) -> None:
-        classifier.task = asyncio.create_task(classifier.client.run())
 
-
-def _caches(loaded: Loaded) -> bool:
-    plugins = (plugin for decision in loaded.config.routing.decisions for plugin in decision.plugins)
-    return any(isinstance(plugin, SemanticCachePlugin) and plugin.configuration.enabled for plugin in plugins)
-
-
-def _mcp(pipeline: Pipeline) -> McpSettings | None:
-    settings = pipeline.config.global_.model_catalog.modules.classifier.mcp
-    return settings if settings is not None and settings.enabled else None
-
-
-def _keep_what_is_here() -> None:
+def _freeze_garbage() -> None:
     """Take what the process has loaded out of garbage collection: looking through it all holds requests up."""
     gc.collect()
     gc.freeze()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from triton_router.config import Config, ConfigError, Loaded, load
-from triton_router.inference import BundleError
+from triton_router.errors import BundleError, Rejected
 from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,6 @@ class ReloadParticipant(Protocol):
 
     async def drained(self) -> None:
         """Return when no request of an earlier generation is being routed any more."""
-
-
-class Rejected(Exception):
-    """A generation that some process cannot serve. ``str()`` says why."""
 
 
 class Reloader:

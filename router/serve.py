@@ -96,7 +96,9 @@ class _Service:
         ]
         local = _Local(self._generations)
         self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, place.gateway)
-        self._discovery = Discovery(lambda: self._generations.current.config, self._know, metrics, place.addresses)
+        self._discovery = Discovery(
+            lambda: self._generations.current.runtime.config, self._know, metrics, place.addresses
+        )
 
     def _know(self, adapters: LoadedAdapters) -> None:
         self._generations.know(adapters)
@@ -141,7 +143,7 @@ class _Service:
     def _described(self) -> dict[str, object]:
         current = self._generations.current
         extproc = self._config.services.extproc
-        return {"generation": current.generation, "extproc": extproc.port, "workers": extproc.workers,
+        return {"generation": current.runtime.generation, "extproc": extproc.port, "workers": extproc.workers,
                 "warnings": len(self._reloader.current.warnings)}  # fmt: skip
 
     @asynccontextmanager

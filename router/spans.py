@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from time import perf_counter
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from triton_router import names
 from triton_router.config.services import McpSettings
-from triton_router.dialects import completions, messages
-from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request, Route
+from triton_router.exchange import Forward, Outcome, Request
+from triton_router.pipeline import Pipeline
+from triton_router.record import Record
+from triton_router.runtime import Runtime
 from triton_router.signals import Evaluation, complexity, domain, embedding, reask
 from triton_router.telemetry.traces import CLIENT, SERVER, Trace, Traces, Value
-from triton_router.usage import AnswerSummary
+from triton_router.usage import AnswerSummary, UsageObserver
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +30,11 @@ R = TypeVar("R")
 Attributes = dict[str, Value]
 
 # Operations that the conventions tell from a chat, by path.
-_OPERATIONS = {completions.PATH: "text_completion", "/v1/embeddings": "embeddings"}
+_OPERATIONS = {names.COMPLETIONS_PATH: "text_completion", names.EMBEDDINGS_PATH: "embeddings"}
 _STAGES = ("parse", "signals", "decision", "selection", "rewrite", "cache")
 # Signals that are read out of the encoder's one answer.
 _ENCODED = frozenset({domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE})
+_INFER = "inference.GRPCInferenceService/ModelInfer"
 _CODES = {"deadline": "DEADLINE_EXCEEDED", "unreachable": "UNAVAILABLE", "no_model": "NOT_FOUND"}
 
 
@@ -43,120 +47,127 @@ def traced(current: Callable[[], Pipeline], traces: Traces) -> Callable[[Request
             return await pipeline.route(request)
         began = perf_counter()
         try:
-            outcome = await pipeline.route(request)
+            outcome, record = await pipeline.handle(request)
         except BaseException as error:
-            _failed(traces, request, began, type(error).__name__)
+            _trace_failure(traces, request, began, type(error).__name__)
             raise
-        return _told(traces, pipeline, request, outcome, began) or outcome
+        return _trace_outcome(traces, pipeline, request, outcome, record, began) or outcome
 
     return route
 
 
-def _quiet(tell: Callable[P, R]) -> Callable[P, R | None]:
-    """``tell``, whose mistakes are logged: they are no reason to fail a request."""
+def _never_raises(function: Callable[P, R]) -> Callable[P, R | None]:
+    """``function``, whose mistakes are logged: they are no reason to fail a request."""
 
-    @functools.wraps(tell)
-    def quietly(*args: P.args, **kwargs: P.kwargs) -> R | None:
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
-            return tell(*args, **kwargs)
+            return function(*args, **kwargs)
         except Exception as error:
             log.error("an exchange could not be traced", extra={"fields": {"reason": type(error).__name__}})
             return None
 
-    return quietly
+    return call
 
 
-@_quiet
-def _failed(traces: Traces, request: Request, began: float, error: str) -> None:
+@_never_raises
+def _trace_failure(traces: Traces, request: Request, began: float, error: str) -> None:
     trace = traces.begin(request.headers)
     if trace.sampled:
-        _root(trace, request, began, {}, error)
+        _root(trace, _request(request), began, {}, error)
 
 
-@_quiet
-def _told(traces: Traces, pipeline: Pipeline, request: Request, outcome: Outcome, began: float) -> Outcome:
-    """Send the spans that are over. Of a forwarded request two stay open until its answer has ended."""
+@_never_raises
+def _trace_outcome(
+    traces: Traces, pipeline: Pipeline, request: Request, outcome: Outcome, record: Record, began: float
+) -> Outcome:
+    """Send the spans that are over. Two spans of a forwarded request stay open until its response has ended."""
     trace = traces.begin(request.headers)
-    if trace.sampled and outcome.route is not None:
-        _stages(trace, pipeline, outcome.route, _answer_headers(outcome))
+    if trace.sampled and record.signals is not None and record.error is None:
+        _stages(trace, pipeline, record)
     if isinstance(outcome, Forward):
-        return _forwarded(trace, request, outcome, began)
+        return _trace_forward(trace, request, outcome, record, began)
     if trace.sampled:
         status: Attributes = {"http.response.status_code": outcome.status}
-        _root(trace, request, began, status | _found(outcome), str(outcome.status) if outcome.status >= 500 else None)
+        error = str(outcome.status) if outcome.status >= 500 else None
+        _root(trace, _request(request), began, status | _result(record), error)
     return outcome
 
 
-def _forwarded(trace: Trace, request: Request, outcome: Forward, began: float) -> Forward:
+def _trace_forward(trace: Trace, request: Request, outcome: Forward, record: Record, began: float) -> Forward:
     """``outcome`` with the header that makes the backend's spans children of ours."""
     upstream = trace.new()
-    if trace.sampled and outcome.observer is not None:
-        # Until the answer has ended, and then their bodies would be held as long.
-        asked, sent = replace(request, body=b""), replace(outcome, body=None, route=None)
-        outcome.observer.tell = functools.partial(_answered, trace, upstream, asked, sent, began, perf_counter())
+    if trace.sampled and isinstance(outcome.observer, UsageObserver):
+        # Only this stays until the response has ended: no body, no record of signals.
+        root, backend = _request(request) | _result(record), _backend(request, record)
+        outcome.observer.listener = functools.partial(
+            _trace_response, trace, upstream, root, backend, began, perf_counter()
+        )
     # To a trace that is not the caller's, the caller's state does not belong.
-    foreign = () if trace.joined or "tracestate" not in request.headers else ("tracestate",)
-    headers = {**outcome.headers, "traceparent": trace.traceparent(upstream)}
+    foreign = () if trace.joined or names.TRACESTATE not in request.headers else (names.TRACESTATE,)
+    headers = {**outcome.headers, names.TRACEPARENT: trace.traceparent(upstream)}
     return replace(outcome, headers=headers, remove=(*outcome.remove, *foreign))
 
 
 # --- the request ---------------------------------------------------------------------------------------------------
 
 
-def _root(trace: Trace, request: Request, began: float, found: Attributes, error: str | None) -> None:
-    asked: Attributes = {"http.request.method": request.method, "url.path": request.path.partition("?")[0]}
-    if "x-request-id" in request.headers:
-        asked["http.request.header.x-request-id"] = [request.headers["x-request-id"]]
-    trace.span("route", began, perf_counter(), asked | found, identity=trace.root, kind=SERVER, error=error)
+def _root(trace: Trace, request: Attributes, began: float, result: Attributes, error: str | None) -> None:
+    trace.span("route", began, perf_counter(), request | result, identity=trace.root, kind=SERVER, error=error)
 
 
-def _answer_headers(outcome: Outcome) -> Mapping[str, str]:
-    return outcome.headers if isinstance(outcome, Reply) else outcome.answer_headers
+def _request(request: Request) -> Attributes:
+    attributes: Attributes = {"http.request.method": request.method, "url.path": request.path.partition("?")[0]}
+    if names.REQUEST_ID in request.headers:
+        attributes["http.request.header.x-request-id"] = [request.headers[names.REQUEST_ID]]
+    return attributes
 
 
-def _found(outcome: Outcome) -> Attributes:
-    headers = _answer_headers(outcome)
-    degraded = headers.get("x-vsr-degraded")
-    return {
-        "router.response_path": headers.get("x-vsr-response-path"),
-        "router.decision": headers.get("x-vsr-selected-decision"),
-        "router.model": headers.get("x-vsr-selected-model"),
-        "router.cache.hit": headers.get("x-vsr-cache-hit"),
-        "router.degraded": degraded.split(",") if degraded else None,
-        "router.config.generation": headers.get("x-vsr-config-generation"),
+def _result(record: Record) -> Attributes:
+    result: Attributes = {
+        "router.response_path": record.response_path,
+        "router.config.generation": record.generation,
     }
+    if record.error is None and record.selection is not None:
+        result |= {
+            "router.decision": record.decision.name if record.decision else None,
+            "router.model": record.selection.model,
+            "router.cache.hit": record.cache_hit,
+            "router.degraded": list(record.degraded) or None,
+        }
+    return result
 
 
 # --- stages --------------------------------------------------------------------------------------------------------
 
 
-def _stages(trace: Trace, pipeline: Pipeline, route: Route, headers: Mapping[str, str]) -> None:
-    said: dict[str, Attributes] = {
-        "decision": _decision(pipeline, route),
-        "selection": _selection(route),
-        "rewrite": _rewriting(route),
-        "cache": _lookup(pipeline, headers),
+def _stages(trace: Trace, pipeline: Pipeline, record: Record) -> None:
+    attributes: dict[str, Attributes] = {
+        "decision": _decision(pipeline.runtime, record),
+        "selection": _selection(record),
+        "rewrite": _rewriting(record),
+        "cache": _lookup(pipeline.runtime, record),
     }
     for stage in _STAGES:
-        if stage in route.stages:
+        if stage in record.stages:
             identity = trace.new()
             if stage == "signals":
-                _signals(trace, pipeline, route, identity)
-            trace.span(stage, *route.stages[stage], said.get(stage, {}), identity=identity)
+                _signals(trace, pipeline, record, identity)
+            trace.span(stage, *record.stages[stage], attributes.get(stage, {}), identity=identity)
 
 
-def _decision(pipeline: Pipeline, route: Route) -> Attributes:
-    decisions, choice = pipeline.config.routing.decisions, route.choice
-    matched = [each.name for each, verdict in zip(decisions, choice.verdicts, strict=True) if verdict.matched]
+def _decision(runtime: Runtime, record: Record) -> Attributes:
+    _, choice, _ = record.routing()
+    verdicts = zip(runtime.decisions, choice.verdicts, strict=True)
     return {
         "router.decision": choice.decision.name if choice.decision else None,
         "router.decision.confidence": choice.confidence,
-        "router.decision.matched": matched,
+        "router.decision.matched": [decision.name for decision, verdict in verdicts if verdict.matched],
     }
 
 
-def _selection(route: Route) -> Attributes:
-    selection = route.selection
+def _selection(record: Record) -> Attributes:
+    _, _, selection = record.routing()
     return {
         "router.model": selection.model,
         "router.model.base": selection.base,
@@ -167,65 +178,70 @@ def _selection(route: Route) -> Attributes:
     }
 
 
-def _rewriting(route: Route) -> Attributes:
-    plugins = route.choice.decision.plugins if route.choice.decision else ()
+def _rewriting(record: Record) -> Attributes:
+    plugins = record.decision.plugins if record.decision else ()
     return {"router.plugins": [plugin.type for plugin in plugins if plugin.configuration.enabled]}
 
 
-def _lookup(pipeline: Pipeline, headers: Mapping[str, str]) -> Attributes:
-    similarity = headers.get("x-vsr-cache-similarity")
+def _lookup(runtime: Runtime, record: Record) -> Attributes:
     return {
-        "router.cache.backend": pipeline.config.global_.stores.semantic_cache.backend_type,
-        "router.cache.hit": headers.get("x-vsr-cache-hit"),
-        "router.cache.similarity": float(similarity) if similarity else None,
+        "router.cache.backend": runtime.cache.settings.backend_type if runtime.cache else None,
+        "router.cache.hit": record.cache_hit,
+        "router.cache.similarity": round(record.hit.similarity, 4) if record.hit else None,
     }
 
 
 # --- signals -------------------------------------------------------------------------------------------------------
 
 
-def _signals(trace: Trace, pipeline: Pipeline, route: Route, below: int) -> None:
-    reasons = dict(zip(route.gathered.degraded, route.gathered.reasons, strict=True))
-    if "encoder" in route.stages:
-        _encoder_call(trace, pipeline, route, below, reasons.get("triton"))
-    if "mcp" in route.stages:
-        _mcp_call(trace, pipeline, route, below, reasons.get("mcp"))
-    for (kind, name), found in route.gathered.evaluations.items():
-        trace.span(f"signal {kind}:{name}", *_evaluated(route, kind, found), _signal(kind, name, found), below=below)
+def _signals(trace: Trace, pipeline: Pipeline, record: Record, below: int) -> None:
+    signals, _, _ = record.routing()
+    reasons = dict(zip(signals.degraded, signals.reasons, strict=True))
+    if "encoder" in record.stages:
+        _encoder_call(trace, pipeline, record, below, reasons.get("triton"))
+    if "mcp" in record.stages:
+        _mcp_call(trace, pipeline.runtime, record, below, reasons.get("mcp"))
+    for (kind, name), signal in signals.evaluations.items():
+        trace.span(
+            f"signal {kind}:{name}", *_evaluation_time(record, kind, signal), _signal(kind, name, signal), below=below
+        )
 
 
-def _evaluated(route: Route, kind: str, found: Evaluation) -> tuple[float, float]:
+def _evaluation_time(record: Record, kind: str, signal: Evaluation) -> tuple[float, float]:
     """When a signal was evaluated. The encoder's answer and the MCP server's hold several, all of the same time."""
     call = "encoder" if kind in _ENCODED else kind
-    began, _ = route.stages["signals"]
-    return route.stages.get(call, (began, began + found.ms / 1000))
+    began, _ = record.stages["signals"]
+    return record.stages.get(call, (began, began + signal.ms / 1000))
 
 
-def _signal(kind: str, name: str, found: Evaluation) -> Attributes:
-    said: Attributes = {"router.signal.type": kind, "router.signal.name": name}
-    if found.matched is not None:
-        said |= {"router.signal.matched": found.matched, "router.signal.value": found.value,
-                 "router.signal.threshold": found.threshold, "router.signal.measure": found.measure}  # fmt: skip
-    return said
+def _signal(kind: str, name: str, signal: Evaluation) -> Attributes:
+    attributes: Attributes = {"router.signal.type": kind, "router.signal.name": name}
+    if signal.matched is not None:
+        attributes |= {
+            "router.signal.matched": signal.matched,
+            "router.signal.value": signal.value,
+            "router.signal.threshold": signal.threshold,
+            "router.signal.measure": signal.measure,
+        }
+    return attributes
 
 
-def _encoder_call(trace: Trace, pipeline: Pipeline, route: Route, below: int, failure: str | None) -> None:
-    encoding = route.gathered.encoding
-    said: Attributes = {
+def _encoder_call(trace: Trace, pipeline: Pipeline, record: Record, below: int, failure: str | None) -> None:
+    (signals, _, _), embedder = record.routing(), pipeline.gatherer.embedder
+    attributes: Attributes = {
         "rpc.system.name": "grpc",
-        "rpc.method": "inference.GRPCInferenceService/ModelInfer",
+        "rpc.method": _INFER,
         "rpc.response.status_code": _CODES.get(failure, "INTERNAL") if failure else "OK",
-        "router.encoder.trunk": pipeline.encoder.trunk.name if pipeline.encoder else None,
-        "router.encoder.windows": encoding.windows if encoding else None,
-        **_server(f"//{pipeline.config.global_.inference.endpoint}"),
+        "router.encoder.trunk": embedder.trunk.name if embedder else None,
+        "router.encoder.windows": signals.encoding.windows if signals.encoding else None,
+        **_server(f"//{pipeline.runtime.config.global_.inference.endpoint}"),
     }
-    name = "inference.GRPCInferenceService/ModelInfer"
-    trace.span(name, *route.stages["encoder"], said, below=below, kind=CLIENT, error=failure)
+    trace.span(_INFER, *record.stages["encoder"], attributes, below=below, kind=CLIENT, error=failure)
 
 
-def _mcp_call(trace: Trace, pipeline: Pipeline, route: Route, below: int, failure: str | None) -> None:
-    settings = pipeline.config.global_.model_catalog.modules.classifier.mcp or McpSettings(enabled=False, url="-")
-    said: Attributes = {
+def _mcp_call(trace: Trace, runtime: Runtime, record: Record, below: int, failure: str | None) -> None:
+    settings = runtime.mcp or McpSettings(enabled=False, url="-")
+    attributes: Attributes = {
         "mcp.method.name": "tools/call",
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": settings.tool_name,
@@ -233,7 +249,7 @@ def _mcp_call(trace: Trace, pipeline: Pipeline, route: Route, below: int, failur
         **(_server(settings.url) if settings.transport_type == "http" and settings.url else {}),
     }
     name = f"tools/call {settings.tool_name}"
-    trace.span(name, *route.stages["mcp"], said, below=below, kind=CLIENT, error=failure)
+    trace.span(name, *record.stages["mcp"], attributes, below=below, kind=CLIENT, error=failure)
 
 
 def _server(url: str) -> Attributes:
@@ -242,58 +258,63 @@ def _server(url: str) -> Attributes:
     return {"server.address": parts.hostname, "server.port": port}
 
 
-# --- the answer ----------------------------------------------------------------------------------------------------
+# --- the response --------------------------------------------------------------------------------------------------
 
 
-@_quiet
-def _answered(
-    trace: Trace, identity: int, request: Request, sent: Forward, began: float, forwarded: float, heard: AnswerSummary
-) -> None:
-    """Send the two spans that end with the answer: what the backend did, and the whole."""
+def _backend(request: Request, record: Record) -> Attributes:
     path = request.path.partition("?")[0]
-    operation = _OPERATIONS.get(path, "chat")
-    model = sent.headers["x-selected-model"]
-    said: Attributes = {
-        "gen_ai.operation.name": operation,
+    return {
+        "gen_ai.operation.name": _OPERATIONS.get(path, "chat"),
         # The API that is spoken, not who made the model, as the conventions want it.
-        "gen_ai.provider.name": "anthropic" if path == messages.PATH else "openai",
-        "gen_ai.request.model": model,
-        "router.model.base": sent.headers["x-gateway-base-model-name"],
-        "http.response.status_code": heard.status or None,
+        "gen_ai.provider.name": "anthropic" if path == names.MESSAGES_PATH else "openai",
+        "gen_ai.request.model": record.selection.model if record.selection else None,
+        "router.model.base": record.selection.base if record.selection else None,
     }
-    events = []
-    if heard.first:
-        said["gen_ai.response.time_to_first_chunk"] = heard.first - forwarded
-        events.append(("first_chunk", heard.first))
-    error = _went_wrong(heard)
+
+
+@_never_raises
+def _trace_response(
+    trace: Trace,
+    identity: int,
+    root: Attributes,
+    backend: Attributes,
+    began: float,
+    forwarded: float,
+    summary: AnswerSummary,
+) -> None:
+    """Send the two spans that end with the response: what the backend did, and the whole."""
+    status: Attributes = {"http.response.status_code": summary.status or None}
+    attributes, events, error = backend | status | _usage(summary), [], _error(summary)
+    if summary.first:
+        attributes["gen_ai.response.time_to_first_chunk"] = summary.first - forwarded
+        events.append(("first_chunk", summary.first))
     trace.span(
-        f"{operation} {model}", forwarded, perf_counter(), said | _usage(heard), identity=identity, kind=CLIENT,
-        events=events, error=error,
+        f"{backend['gen_ai.operation.name']} {backend['gen_ai.request.model']}", forwarded, perf_counter(), attributes,
+        identity=identity, kind=CLIENT, events=events, error=error,
     )  # fmt: skip
     # A mistake of the caller's is no failure of the server.
-    status: Attributes = {"http.response.status_code": heard.status or None}
-    _root(trace, request, began, status | _found(sent), None if 400 <= heard.status < 500 else error)
+    _root(trace, root, began, status, None if 400 <= summary.status < 500 else error)
 
 
-def _went_wrong(heard: AnswerSummary) -> str | None:
-    if heard.status == 0:
+def _error(summary: AnswerSummary) -> str | None:
+    if summary.status == 0:
         return "no_answer"
-    if heard.status >= 400:
-        return str(heard.status)
-    return "incomplete" if heard.answer is not None and not heard.whole else None
+    if summary.status >= 400:
+        return str(summary.status)
+    return "incomplete" if summary.answer is not None and not summary.whole else None
 
 
-def _usage(heard: AnswerSummary) -> Attributes:
-    answer = heard.answer
+def _usage(summary: AnswerSummary) -> Attributes:
+    answer = summary.answer
     if answer is None:
         return {}
     usage = answer.usage
-    said: Attributes = {
+    attributes: Attributes = {
         "gen_ai.request.stream": True if answer.streamed else None,
         "gen_ai.response.model": answer.model,
         "gen_ai.response.finish_reasons": [answer.finish_reason] if answer.finish_reason else None,
     }
     if usage is not None:
-        said |= {"gen_ai.usage.input_tokens": usage.prompt, "gen_ai.usage.output_tokens": usage.completion,
-                 "gen_ai.usage.cache_read.input_tokens": usage.cached or None}  # fmt: skip
-    return said
+        attributes |= {"gen_ai.usage.input_tokens": usage.prompt, "gen_ai.usage.output_tokens": usage.completion,
+                       "gen_ai.usage.cache_read.input_tokens": usage.cached or None}  # fmt: skip
+    return attributes

@@ -1,4 +1,4 @@
-"""What answers cost: tokens, money, time to the first token, time for each, and how they ended, by model or adapter."""
+"""What responses cost by model or adapter: tokens, money, time to the first token and for each, and how they end."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ class WithoutUsage:
     Whole events pass as they are; the beginning of one waits for its end.
     """
 
-    __slots__ = ("_held", "_seam", "_size")
+    __slots__ = ("_pieces", "_seam", "_size")
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._pieces: list[bytes] = []
         self._size = 0
         self._seam = b""
 
     def feed(self, piece: bytes, *, last: bool = False) -> bytes:
-        """What the client is to get of the stream so far that it has not got yet."""
-        self._held.append(piece)
+        """Returns what the client gets now."""
+        self._pieces.append(piece)
         self._size += len(piece)
         # The end of an event may begin in the piece before.
         seam = self._seam + piece
         if last or self._size > LONGEST_COUNT or _EVENT_END.search(seam):
-            return self._passed(b"".join(self._held), last)
+            return self._filter(b"".join(self._pieces), last)
         self._seam = seam[-3:]
         return b""
 
-    def _passed(self, held: bytes, last: bool) -> bytes:
-        passed, start = [], 0
-        for found in _EVENT_END.finditer(held):
-            event = held[start : found.end()]
+    def _filter(self, stream: bytes, last: bool) -> bytes:
+        events, start = [], 0
+        for end in _EVENT_END.finditer(stream):
+            event = stream[start : end.end()]
             if not _only_usage(event):
-                passed.append(event)
-            start = found.end()
-        rest = held[start:]
+                events.append(event)
+            start = end.end()
+        rest = stream[start:]
         if last or len(rest) > LONGEST_COUNT:
-            passed.append(rest)
+            events.append(rest)
             rest = b""
-        self._held, self._size, self._seam = [rest], len(rest), rest[-3:]
-        return b"".join(passed)
+        self._pieces, self._size, self._seam = [rest], len(rest), rest[-3:]
+        return b"".join(events)
 
 
 def _only_usage(event: bytes) -> bool:
@@ -84,9 +84,9 @@ def cost(usage: Usage, price: Pricing) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AnswerSummary:
-    """What came of one forwarded request.
+    """How the response to one forwarded request ended.
 
-    ``status`` is 0 if no answer came; ``first`` is when a stream's first text came (``perf_counter``), 0 without one.
+    ``status`` is 0 if no response came; ``first`` is when a stream's first text came (``perf_counter``), 0 without one.
     ``answer`` is there if its body was read, and ``whole`` if that was all of it.
     """
 
@@ -96,18 +96,20 @@ class AnswerSummary:
     whole: bool = False
 
 
-class Observer:
-    """Hears of the answer to one forwarded request. ``model`` is a metric's label.
+class UsageObserver:
+    """Counts what the response to one forwarded request costs; an :class:`triton_router.exchange.Observer`.
 
-    Bodies are asked for only where the settings want usage from such an answer, ``keep`` wants the answer itself, or
-    somebody has set ``tell``, which is called once at the end; ``read`` is what they are read with, ``None`` for those
-    that say nothing of this kind. ``keep`` is told once how it ended: the answer, or ``None`` where no whole one came.
-    ``conceal`` takes a count out of a stream that the client did not ask for.
+    ``model`` is a metric's label. It asks for a body only where the settings want usage from such a response, ``keep``
+    wants the answer itself, or there is a ``listener``. ``read`` is the answer's class, ``None`` for responses that
+    carry no text. The end calls ``keep`` once with the answer, or ``None`` where no whole one came, and ``listener``
+    with the summary. ``conceal`` takes a count out of a stream that the client did not ask for.
+
+    It has 14 attributes: six that say what to do, and eight for the state of a response that comes in pieces.
     """
 
     __slots__ = (
-        "_answer", "_concealed", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_settings",
-        "_started", "_status", "_whole", "tell",
+        "_answer", "_filter", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_settings",
+        "_started", "_status", "_whole", "listener",
     )  # fmt: skip
 
     def __init__(
@@ -123,14 +125,14 @@ class Observer:
     ) -> None:
         self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
-        self._concealed = WithoutUsage() if conceal else None
+        self._filter = WithoutUsage() if conceal else None
         self._started = perf_counter()
         self._answer: Answer | None = None
         self._first = self._last = 0.0
         self._status, self._whole = 0, False
-        self.tell: Callable[[AnswerSummary], None] | None = None
+        self.listener: Callable[[AnswerSummary], None] | None = None
 
-    def answered(self, status: int, headers: Mapping[str, str]) -> bool:
+    def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
         self._status = status
         seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
@@ -140,7 +142,7 @@ class Observer:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
         wanted = self._settings.streams if streamed else self._settings.answers
-        if not (wanted or self._keep or self.tell) or not (streamed or kind == "application/json"):
+        if not (wanted or self._keep or self.listener) or not (streamed or kind == "application/json"):
             return False
         self._answer = self._read(streamed)
         return True
@@ -148,9 +150,9 @@ class Observer:
     @property
     def shortens(self) -> bool:
         """Whether the client may get less than the backend sends."""
-        return self._concealed is not None and self._answer is not None and self._answer.streamed
+        return self._filter is not None and self._answer is not None and self._answer.streamed
 
-    def received(self, piece: bytes, *, last: bool = False) -> bytes | None:
+    def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
         """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""
         if self._answer is None:
             return None
@@ -159,26 +161,26 @@ class Observer:
             if not self._first:
                 self._first = self._last
                 self._metrics.first_token_seconds.labels(self._model).observe(self._first - self._started)
-        if self._concealed is None or not self._answer.streamed:
+        if self._filter is None or not self._answer.streamed:
             return None
-        passed = self._concealed.feed(piece, last=last)
-        return None if passed == piece else passed
+        rest = self._filter.feed(piece, last=last)
+        return None if rest == piece else rest
 
-    def completed(self) -> None:
+    def on_complete(self) -> None:
         """The whole body has been received."""
         if self._answer is not None:
             self._answer.finish()
             self._whole = True
 
-    def ended(self) -> None:
-        """The exchange is over, completed or not."""
+    def on_end(self) -> None:
+        """The exchange is over, complete or not."""
         answer, self._answer = self._answer, None
         keep, self._keep = self._keep, None
         whole = self._whole or (answer is not None and answer.complete)
-        # Who is told holds the outcome, and that holds this.
-        tell, self.tell = self.tell, None
-        if tell is not None:
-            tell(AnswerSummary(self._status, self._first, answer, whole))
+        # The listener may hold what holds this.
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener(AnswerSummary(self._status, self._first, answer, whole))
         if keep is not None:
             # Clients hang up once they have read a stream's last event; that was all of it.
             keep(answer if answer is not None and answer.complete else None)

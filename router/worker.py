@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import triton_router.threads  # noqa: F401
-from triton_router.cache.entry import StoreUnavailable
 from triton_router.config import ConfigError, Loaded, loads
+from triton_router.errors import BundleError, Rejected, Unavailable
 from triton_router.extproc.server import ExtProcServer
 from triton_router.generations import Generations
-from triton_router.inference import BundleError, load_bundle
+from triton_router.inference import load_bundle
 from triton_router.pipeline import Pipeline
-from triton_router.reload import Rejected
 from triton_router.selection import LoadedAdapters
 from triton_router.telemetry import Metrics, configure_logging, share_metrics
 
@@ -98,7 +97,7 @@ async def _obey(lines: asyncio.StreamReader, generations: Generations) -> None:
             case "purge":
                 try:
                     _answer({"done": "purge", "count": await generations.purge(message["key"], message["decision"])})
-                except StoreUnavailable as unavailable:
+                except Unavailable as unavailable:
                     _answer({"done": "purge", "unavailable": unavailable.reason})
             case "adapters":
                 generations.know(_adapters(message["adapters"]))
@@ -244,16 +243,16 @@ class Worker:
         """Empty the worker's cache, or a part of it; returns how many entries there were.
 
         Raises:
-            StoreUnavailable: its store did not do it, or it does not say so.
+            Unavailable: its store did not do it, or it does not say so.
         """
         if not self.ready.is_set():
             return 0
         try:
             answer = await self._ask({"do": "purge", "key": key, "decision": decision})
         except Rejected as rejected:
-            raise StoreUnavailable("deadline", str(rejected)) from rejected
+            raise Unavailable("deadline", str(rejected)) from rejected
         if "unavailable" in answer:
-            raise StoreUnavailable(answer["unavailable"])
+            raise Unavailable(answer["unavailable"])
         return int(answer.get("count", 0))
 
     async def drained(self) -> None:

@@ -15,7 +15,7 @@ from triton_router.config.schema import Pricing
 from triton_router.config.services import UsageSettings
 from triton_router.dialects.chat import ChatAnswer
 from triton_router.telemetry import Metrics
-from triton_router.usage import Observer, WithoutUsage, cost
+from triton_router.usage import UsageObserver, WithoutUsage, cost
 
 
 def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:
@@ -151,12 +151,12 @@ def counted(metrics: Metrics) -> dict[str, float]:
 
 def observed(headers: dict[str, str], pieces: list[bytes], status: int = 200, **settings: bool) -> dict[str, float]:
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(**settings), read=ChatAnswer)
-    if observer.answered(status, headers):
+    observer = UsageObserver(metrics, "m", UsageSettings(**settings), read=ChatAnswer)
+    if observer.on_headers(status, headers):
         for piece in pieces:
-            observer.received(piece)
-        observer.completed()
-    observer.ended()
+            observer.on_body(piece)
+        observer.on_complete()
+    observer.on_end()
     return counted(metrics)
 
 
@@ -186,10 +186,10 @@ def test_what_cannot_be_read_is_not_watched(headers: dict[str, str], status: int
 
 def test_an_answer_that_breaks_off_is_counted_as_that() -> None:
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(streams=True), read=ChatAnswer)
-    assert observer.answered(200, EVENTS)
-    observer.received(STREAM[:200])
-    observer.ended()
+    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), read=ChatAnswer)
+    assert observer.on_headers(200, EVENTS)
+    observer.on_body(STREAM[:200])
+    observer.on_end()
     assert counted(metrics)["router_answers_total m aborted"] == 1
 
 
@@ -243,13 +243,13 @@ def test_nothing_else_is_taken_out(pieces: list[bytes]) -> None:
 
 def test_a_stream_is_passed_on_changed_only_where_it_is_to_be() -> None:
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(streams=True), conceal=True, read=ChatAnswer)
-    assert observer.answered(200, EVENTS)
-    assert observer.received(chunk({"content": "a"}).encode()) is None
-    assert observer.received(COUNT) == b""
-    assert observer.received(b"data: [DONE]\n\n", last=True) is None
-    observer.completed()
-    observer.ended()
+    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), conceal=True, read=ChatAnswer)
+    assert observer.on_headers(200, EVENTS)
+    assert observer.on_body(chunk({"content": "a"}).encode()) is None
+    assert observer.on_body(COUNT) == b""
+    assert observer.on_body(b"data: [DONE]\n\n", last=True) is None
+    observer.on_complete()
+    observer.on_end()
     assert counted(metrics)["router_tokens_total m prompt"] == 7
 
 
@@ -258,21 +258,21 @@ def test_what_an_answer_cost() -> None:
     assert cost(Usage(prompt=1000, completion=300, cached=400), price) == pytest.approx(0.0012 + 0.0002 + 0.003)
     assert cost(Usage(prompt=10, completion=0, cached=99), Pricing(prompt_per_1m=1)) == pytest.approx(0.00001)
     metrics = Metrics()
-    observer = Observer(metrics, "m", UsageSettings(streams=True), price=price, read=ChatAnswer)
-    assert observer.answered(200, EVENTS)
-    observer.received(STREAM)
-    observer.ended()
+    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), price=price, read=ChatAnswer)
+    assert observer.on_headers(200, EVENTS)
+    observer.on_body(STREAM)
+    observer.on_end()
     assert counted(metrics)["router_cost_total m EUR"] == pytest.approx((2 * 2 + 5 * 0.5 + 3 * 10) / 1e6)
 
 
 def test_whoever_keeps_answers_is_told_once_how_it_ended() -> None:
     for pieces, whole in (([STREAM], True), ([STREAM[:200]], False), ([], False)):
         told: list[Answer | None] = []
-        observer = Observer(Metrics(), "m", UsageSettings(), told.append, read=ChatAnswer)
+        observer = UsageObserver(Metrics(), "m", UsageSettings(), told.append, read=ChatAnswer)
         if pieces:
-            assert observer.answered(200, EVENTS)
+            assert observer.on_headers(200, EVENTS)
         for piece in pieces:
-            observer.received(piece)
-        observer.ended()
-        observer.ended()
+            observer.on_body(piece)
+        observer.on_end()
+        observer.on_end()
         assert [answer is not None for answer in told] == [whole]

@@ -11,8 +11,9 @@ import pytest
 
 from triton_router.api import create_app
 from triton_router.config import loads
+from triton_router.errors import BundleError
 from triton_router.generations import Generations
-from triton_router.inference import BundleError, load_bundle
+from triton_router.inference import load_bundle
 from triton_router.pipeline import Pipeline
 from triton_router.telemetry import Metrics
 
@@ -26,10 +27,10 @@ async def pipeline() -> AsyncIterator[Pipeline]:
     config = (ROOT / "config" / "aibrix.yaml").read_text() + '\nglobal: {inference: {endpoint: "127.0.0.1:9"}}\n'
     bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
     pipeline = Generations(loads(config), bundle, tokenizers, Metrics()).current
-    assert pipeline.encoder is not None
-    await pipeline.encoder.probe(pipeline.prepare)
+    assert pipeline.gatherer.embedder is not None
+    await pipeline.gatherer.embedder.probe(pipeline.prepare)
     yield pipeline
-    await pipeline.encoder.close()
+    await pipeline.gatherer.embedder.close()
 
 
 def client(pipeline: Pipeline, token: str | None = None) -> httpx.AsyncClient:

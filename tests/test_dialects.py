@@ -14,10 +14,9 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from triton_router import plugins
-from triton_router.body import MalformedRequest
 from triton_router.config.schema import Plugin, ReasoningFamily
 from triton_router.dialects import CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest, Turn
-from triton_router.errors import refusal_body
+from triton_router.errors import MalformedRequest, refusal_body
 from triton_router.selection import Selection, apply_reasoning
 
 PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)
@@ -285,7 +284,7 @@ def test_usage_of_a_stream_is_asked_for_where_it_does_not_come_by_itself() -> No
     for dialect in ALL:
         request, silent = parsed(dialect, stream=True), parsed(dialect)
         asked = dialect is CompletionsRequest
-        assert (request.count_stream(), request.changed, silent.count_stream()) == (asked, asked, False)
+        assert (request.request_usage(), request.changed, silent.request_usage()) == (asked, asked, False)
 
 
 # --- limits and tools ----------------------------------------------------------------------------------------------

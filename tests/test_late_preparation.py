@@ -10,8 +10,9 @@ import pytest
 
 from triton_router import generations as module
 from triton_router.config import loads
+from triton_router.errors import Unavailable
 from triton_router.generations import Generations
-from triton_router.inference import Encoder, Unavailable, load_bundle
+from triton_router.inference import Encoder, load_bundle
 from triton_router.pipeline import Pipeline
 from triton_router.telemetry import Metrics
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from triton_router.config import loads
+from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.generations import Generations
 from triton_router.inference import Encoder, Encoding, load_bundle
-from triton_router.pipeline import Forward, Outcome, Reply, Request
 from triton_router.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +46,8 @@ async def routed(generations: Generations, waited: float, path: str = "/v1/chat/
 async def test_a_worker_that_is_behind_routes_by_keywords_alone(generations: Generations, metrics: Metrics) -> None:
     outcome = await routed(generations, 0.3)
     assert isinstance(outcome, Forward)
-    assert outcome.answer_headers["x-vsr-selected-decision"] == "thinking_decision"
-    assert outcome.answer_headers["x-vsr-degraded"] == "triton"
+    assert outcome.response_headers["x-vsr-selected-decision"] == "thinking_decision"
+    assert outcome.response_headers["x-vsr-degraded"] == "triton"
     shed = {"signal": "encoder", "reason": "behind"}
     assert metrics.registry.get_sample_value("router_signal_errors_total", shed) == 1
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triton_router.config import loads
-from triton_router.pipeline import Forward, Pipeline, Reply, Request
+from triton_router.exchange import Forward, Reply, Request
+from triton_router.pipeline import Pipeline
+from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
 
@@ -61,7 +63,7 @@ OURS = ("model", "messages", "chat_template_kwargs")
 
 
 def pipeline(text: str) -> Pipeline:
-    return Pipeline(loads(text), None, TopicParameters(), Metrics())
+    return Pipeline(compile_runtime(loads(text)), None, TopicParameters(), Metrics())
 
 
 def routed(text: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Forward | Reply:

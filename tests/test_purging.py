@@ -15,8 +15,8 @@ import pytest
 
 import triton_router.worker
 from triton_router.api import create_app
-from triton_router.cache.entry import StoreUnavailable
 from triton_router.config import loads
+from triton_router.errors import Unavailable
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
 from triton_router.telemetry import Metrics
@@ -68,7 +68,7 @@ async def running_worker(directory: Path, text: str = CONFIG) -> AsyncIterator[W
 async def test_in_a_worker(tmp_path: Path) -> None:
     async with running_worker(tmp_path) as worker:
         for _ in range(2):
-            with pytest.raises(StoreUnavailable, match="connection"):
+            with pytest.raises(Unavailable, match="connection"):
                 await worker.purge(None, None)
         # It still answers.
         assert await worker.replay("nothing") is None
@@ -81,7 +81,7 @@ async def test_in_a_worker_that_hangs(tmp_path: Path, monkeypatch: pytest.Monkey
         os.kill(worker._process.pid, signal.SIGSTOP)
         try:
             monkeypatch.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
-            with pytest.raises(StoreUnavailable, match="does not answer"):
+            with pytest.raises(Unavailable, match="does not answer"):
                 await worker.purge(None, None)
         finally:
             os.kill(worker._process.pid, signal.SIGCONT)
@@ -95,5 +95,5 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(tmp_path: Path, monke
             patched.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
             assert await worker.replay("nothing") is None
         os.kill(worker._process.pid, signal.SIGCONT)
-        with pytest.raises(StoreUnavailable, match="connection"):
+        with pytest.raises(Unavailable, match="connection"):
             await worker.purge(None, None)

@@ -10,8 +10,10 @@ from triton_router.cache.cache import SemanticCache
 from triton_router.cache.memory import MemoryStore
 from triton_router.config import loads
 from triton_router.config.services import ReplaySettings
-from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request
-from triton_router.replay import Records
+from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.pipeline import Pipeline
+from triton_router.replay import ReplayLog
+from triton_router.runtime import compile_runtime
 from triton_router.selection import LoadedAdapters
 from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
@@ -45,7 +47,7 @@ def pipeline(rules: str = KEYWORD, audit: Path | None = None, text: str = CONFIG
     settings = loaded.config.global_
     identity = settings.services.authz.identity
     cache = SemanticCache(MemoryStore(10), settings.stores.semantic_cache, identity, "sum", metrics)
-    return Pipeline(loaded, None, TopicParameters(), metrics, cache=cache)
+    return Pipeline(compile_runtime(loaded), None, TopicParameters(), metrics, cache=cache)
 
 
 async def asked(pipeline: Pipeline, headers: dict[str, str] | None = None) -> Outcome:
@@ -53,10 +55,10 @@ async def asked(pipeline: Pipeline, headers: dict[str, str] | None = None) -> Ou
     headers = {"authorization": "Bearer ada", **(headers or {})}
     outcome = await pipeline.route(Request("POST", "/v1/chat/completions", headers, BODY))
     if isinstance(outcome, Forward) and outcome.observer is not None:
-        outcome.observer.answered(200, {"content-type": "application/json"})
-        outcome.observer.received(json.dumps(ANSWER).encode(), last=True)
-        outcome.observer.completed()
-        outcome.observer.ended()
+        outcome.observer.on_headers(200, {"content-type": "application/json"})
+        outcome.observer.on_body(json.dumps(ANSWER).encode(), last=True)
+        outcome.observer.on_complete()
+        outcome.observer.on_end()
         await asyncio.sleep(0.01)
     return outcome
 
@@ -70,21 +72,23 @@ async def test_a_repeat_asks_no_signal() -> None:
     ours = pipeline()
     assert isinstance(await asked(ours), Forward)
     again = await asked(ours)
-    assert isinstance(again, Reply) and again.headers["x-vsr-cache-hit"] == "exact" and again.route is None
+    assert isinstance(again, Reply) and again.headers["x-vsr-cache-hit"] == "exact"
     assert repeats(ours) == 1
+    _, record = await ours.handle(Request("POST", "/v1/chat/completions", {"authorization": "Bearer ada"}, BODY))
+    assert record.hit is not None and record.signals is None
 
 
 async def test_headers_name_the_key_that_a_purge_takes() -> None:
     ours = pipeline()
     first = await asked(ours)
     assert isinstance(first, Forward) and ours.cache is not None
-    key = first.answer_headers["x-vsr-cache-key"]
+    key = first.response_headers["x-vsr-cache-key"]
     again = await asked(ours)
     assert isinstance(again, Reply) and again.headers["x-vsr-cache-key"] == key
     assert await ours.cache.purge(key, None) == 1
     assert isinstance(await asked(ours), Forward)
     unkept = await asked(pipeline(), {"cache-control": "no-store"})
-    assert isinstance(unkept, Forward) and "x-vsr-cache-key" not in unkept.answer_headers
+    assert isinstance(unkept, Forward) and "x-vsr-cache-key" not in unkept.response_headers
 
 
 async def test_what_the_base_answered_for_an_adapter_does_not_outlive_its_absence() -> None:
@@ -92,7 +96,7 @@ async def test_what_the_base_answered_for_an_adapter_does_not_outlive_its_absenc
     ours.adapters = LoadedAdapters({"base": frozenset()})
     for _ in range(2):
         outcome = await asked(ours)
-        headers = outcome.answer_headers if isinstance(outcome, Forward) else outcome.headers
+        headers = outcome.response_headers if isinstance(outcome, Forward) else outcome.headers
         assert headers["x-vsr-adapter-fallback"] == "law"
     ours.adapters = LoadedAdapters({"base": frozenset({"law"})})
     back = await asked(ours)
@@ -108,14 +112,14 @@ async def test_what_was_decided_without_knowing_a_signal_is_decided_again() -> N
 
 async def test_a_repeat_is_accounted_for_as_any_request(tmp_path: Path) -> None:
     ours = pipeline(audit=tmp_path / "audit.jsonl")
-    ours.records = Records(ReplaySettings())
+    ours.journal.replay = ReplayLog(ReplaySettings())
     await asked(ours)
     again = await asked(ours)
     first, second = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
     assert first["path"] == "routed" and second["path"] == "cache" and second["repeat"]
     assert all(first[name] == second[name] for name in ("generation", "decision", "model", "category", "request_id"))
     assert isinstance(again, Reply)
-    assert ours.records.find(again.headers["x-vsr-replay-id"])["decision"] == "cached"  # type: ignore[index]
+    assert ours.journal.replay.find(again.headers["x-vsr-replay-id"])["decision"] == "cached"  # type: ignore[index]
 
 
 TWO_BASES = """

@@ -96,7 +96,7 @@ def test_a_blocked_wish_for_usage_hides_no_stream_from_the_count() -> None:
     body = {"messages": [], "stream": True, "stream_options": {"include_usage": True}}
     request = ChatRequest.parse(json.dumps(body).encode())
     plugins.apply([blocked], request, {}, "a-model")
-    assert request.count_stream(), "the client is not to see what it may not ask for"
+    assert request.request_usage(), "the client is not to see what it may not ask for"
     assert json.loads(request.encode())["stream_options"] == {"include_usage": True}
 
 

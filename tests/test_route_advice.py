@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from triton_router.api import create_app
 from triton_router.config import loads
+from triton_router.exchange import Forward, Request
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
-from triton_router.pipeline import Forward, Pipeline, Request
+from triton_router.pipeline import Pipeline
 from triton_router.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
@@ -19,20 +20,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from triton_router.api.advice import advice, asked_about
+from triton_router import names
+from triton_router.api.advice import advice, request_of
 from triton_router.api.openapi import document, page
-from triton_router.body import MalformedRequest
-from triton_router.cache.entry import StoreUnavailable
 from triton_router.dialects import ChatRequest
-from triton_router.errors import error_body
+from triton_router.errors import MalformedRequest, Unavailable, error_body
+from triton_router.exchange import Reply
 from triton_router.explain import explain
-from triton_router.inference import Encoder, Unavailable
-from triton_router.pipeline import Pipeline, Reply
+from triton_router.inference import Encoder
+from triton_router.pipeline import Pipeline
 from triton_router.signals import SignalInput
 
 FALLBACK_CATEGORY = "other"
 # Needed without a token: probes have none.
-OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_PATHS = frozenset({names.HEALTH_PATH, names.READY_PATH})
 # Texts of one batch asked at once: enough for Triton to batch, too few to hold up routed requests.
 CONCURRENT = 8
 
@@ -75,7 +76,7 @@ class PurgeRequest(_Body):
     all: bool = False
 
     @model_validator(mode="after")
-    def _says_what(self) -> PurgeRequest:
+    def _one_of_them(self) -> PurgeRequest:
         if (self.key is not None) + (self.decision is not None) + self.all != 1:
             raise ValueError("one of `key`, `decision` and `all` is needed")
         return self
@@ -110,9 +111,9 @@ def create_app(
         Route("/api/v1/route", rest.route, methods=["POST"]),
         Route("/api/v1/cache/purge", rest.purge, methods=["POST"]),
         Route("/api/v1/replay/{id}", rest.replay),
-        Route("/v1/models", rest.models),
-        Route("/health", rest.health),
-        Route("/ready", rest.ready),
+        Route(names.MODELS_PATH, rest.models),
+        Route(names.HEALTH_PATH, rest.health),
+        Route(names.READY_PATH, rest.ready),
         Route("/info/models", rest.signal_models),
         Route("/config", rest.config),
         Route("/openapi.json", lambda _: _json(document(_BODIES))),
@@ -123,7 +124,6 @@ def create_app(
         MalformedRequest: _malformed,
         ValidationError: _invalid,
         Unavailable: _unavailable,
-        StoreUnavailable: _store_unavailable,
     }
     middleware = [Middleware(_BearerToken, token=token)] if token else []
     return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
@@ -159,8 +159,8 @@ Replay = Callable[[str], Awaitable[dict[str, Any] | None]]
 
 def _replay_of(current: Callable[[], Pipeline]) -> Replay:
     async def replay(name: str) -> dict[str, Any] | None:
-        records = current().records
-        return records.find(name) if records is not None else None
+        log = current().journal.replay
+        return log.find(name) if log is not None else None
 
     return replay
 
@@ -174,8 +174,9 @@ class _Rest:
     async def classify(self, request: Request) -> Response:
         body = ClassifyRequest.model_validate_json(await request.body())
         started = perf_counter()
-        route = await self._current().decide(_asked(body.text), everything=True)
-        domains, decision = route.gathered.domains, route.choice.decision
+        record = await self._current().decide(_signal_input(body.text), everything=True)
+        signals, choice, selection = record.routing()
+        domains = signals.domains
         winner = domains.winner if domains else None
         classification = {
             "category": winner or FALLBACK_CATEGORY,
@@ -185,10 +186,10 @@ class _Rest:
         return _json({
             "classification": classification,
             "probabilities": domains.probabilities if domains else {},
-            "routing_decision": decision.name if decision else None,
-            "recommended_model": route.selection.model,
-            "matched_signals": _matched(route.gathered.evaluations),
-            "degraded": route.gathered.degraded,
+            "routing_decision": choice.decision.name if choice.decision else None,
+            "recommended_model": selection.model,
+            "matched_signals": _matched(signals.evaluations),
+            "degraded": signals.degraded,
         })  # fmt: skip
 
     async def classify_batch(self, request: Request) -> Response:
@@ -196,12 +197,13 @@ class _Rest:
         started = perf_counter()
         pipeline = self._current()
         results = []
-        for route in await _few_at_a_time(lambda text: pipeline.decide(_asked(text), everything=True), body.texts):
-            gathered = route.gathered
-            if gathered.domains is None:
-                raise Unavailable(gathered.reasons[0] if gathered.reasons else "starting")
-            winner = gathered.domains.winner
-            confidence = gathered.domains.confidence if winner else 0.0
+        decide = partial(pipeline.decide, everything=True)
+        for record in await _few_at_a_time(lambda text: decide(_signal_input(text)), body.texts):
+            signals, _, _ = record.routing()
+            if signals.domains is None:
+                raise Unavailable(signals.reasons[0] if signals.reasons else "starting")
+            winner = signals.domains.winner
+            confidence = signals.domains.confidence if winner else 0.0
             results.append({"category": winner or FALLBACK_CATEGORY, "confidence": confidence})
         return _json({"results": results, "total_count": len(results), "processing_time_ms": _ms_since(started)})
 
@@ -231,22 +233,26 @@ class _Rest:
         body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
-        return _json(explain(await pipeline.decide(_asked(body.text, headers)), pipeline.config))
+        return _json(explain(await pipeline.decide(_signal_input(body.text, headers)), pipeline.runtime.decisions))
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""
         body, pipeline = await request.body(), self._current()
-        if len(body) > pipeline.config.global_.router.max_body_bytes:
+        if len(body) > pipeline.runtime.config.global_.router.max_body_bytes:
             raise HTTPException(413, "the request is larger than `global.router.max_body_bytes`")
-        asked = asked_about(body, request.headers)
-        outcome = await pipeline.route(asked)
+        chat = request_of(body, request.headers)
+        outcome, record = await pipeline.handle(chat)
         if isinstance(outcome, Reply) and outcome.status != 200:
             return Response(outcome.body, outcome.status, media_type="application/json")
-        return _json(advice(asked, outcome, pipeline.config))
+        return _json(advice(chat, outcome, record, pipeline.runtime.decisions))
 
     async def purge(self, request: Request) -> Response:
         body = PurgeRequest.model_validate_json(await request.body())
-        return _json({"removed": await self._purge(body.key, body.decision)})
+        try:
+            removed = await self._purge(body.key, body.decision)
+        except Unavailable as error:
+            return _error(503, f"the cache's store is not available: {error.reason}", "cache_unavailable")
+        return _json({"removed": removed})
 
     async def replay(self, request: Request) -> Response:
         record = await self._replay(request.path_params["id"])
@@ -262,9 +268,9 @@ class _Rest:
 
     async def ready(self, request: Request) -> Response:
         pipeline = self._current()
-        failures = pipeline.failures
+        failures = pipeline.encoders.failures if pipeline.encoders else {}
         degraded = {"triton": next(iter(failures.values()))} if failures else {}
-        state = {"ready": True, "generation": pipeline.generation, "degraded": degraded}
+        state = {"ready": True, "generation": pipeline.runtime.generation, "degraded": degraded}
         if rejected := self._rejected():
             state["rejected"] = rejected
         return _json(state)
@@ -274,11 +280,11 @@ class _Rest:
 
     async def config(self, request: Request) -> Response:
         pipeline = self._current()
-        masked = pipeline.config.model_dump(mode="json", by_alias=True)
-        return _json({"generation": pipeline.generation, "config": masked})
+        masked = pipeline.runtime.config.model_dump(mode="json", by_alias=True)
+        return _json({"generation": pipeline.runtime.generation, "config": masked})
 
     def _encoder(self) -> Encoder:
-        encoder = self._current().encoder
+        encoder = self._current().gatherer.embedder
         if encoder is None:
             raise HTTPException(503, "this configuration uses no encoder")
         return encoder
@@ -305,15 +311,15 @@ class _BearerToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not secrets.compare_digest(given, self._expected):
+            token = dict(scope["headers"]).get(b"authorization", b"")
+            if not secrets.compare_digest(token, self._expected):
                 refusal = _error(401, "a bearer token is needed", "invalid_api_key")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _asked(text: str, headers: Mapping[str, str] | None = None) -> SignalInput:
+def _signal_input(text: str, headers: Mapping[str, str] | None = None) -> SignalInput:
     return SignalInput(text, ChatRequest.saying(text), headers or {})
 
 
@@ -361,7 +367,3 @@ async def _malformed(request: Request, error: MalformedRequest) -> Response:
 
 async def _unavailable(request: Request, error: Unavailable) -> Response:
     return _error(503, f"the encoder is not available: {error.reason}", "encoder_unavailable")
-
-
-async def _store_unavailable(request: Request, error: StoreUnavailable) -> Response:
-    return _error(503, f"the cache's store is not available: {error.reason}", "cache_unavailable")

@@ -11,11 +11,9 @@ import json
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,15 +21,15 @@ import orjson
 from numpy.typing import NDArray
 
 from triton_router.answers import Answer
-from triton_router.cache.entry import Entry, Store, StoreUnavailable
+from triton_router.cache.entry import Entry, Store
 from triton_router.cache.flights import Flights
-from triton_router.cache.guard import comparing
 from triton_router.cache.scope import scope_of
 from triton_router.config.schema import Decision, SemanticCacheSettings
 from triton_router.config.services import CacheSettings, Identity
 from triton_router.dialects import ModelRequest
+from triton_router.errors import Unavailable
+from triton_router.names import CACHE_CONTROL
 from triton_router.telemetry import Metrics
-from triton_router.wording import LONGEST, Wording, read
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +45,6 @@ CANDIDATES = 4
 # How often a store that stays down is logged.
 REMIND_SECONDS = 30.0
 _NOT_USED, _NOT_KEPT = "cache is not used", "answer is not kept"
-# Questions that the guard need not read again, some 3 KB each.
-READINGS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +92,12 @@ class SemanticCache:
         self._secret = secret or secrets.token_bytes(32)
         self._flights = Flights()
         # Questions that a backend has, by identity: the same may be asked twice. Of these those purged meanwhile.
-        self._asked: dict[int, Question] = {}
+        self._open: dict[int, Question] = {}
         self._purged: set[int] = set()
-        self._known = lru_cache(READINGS)(read)
+        # Half a second and 18 MiB of English grammar, for those who have a cache.
+        from triton_router.cache.guard import Guard
+
+        self._guard = Guard()
         # By event: why, and when that was last logged.
         self._complaints: dict[str, tuple[str, float]] = {}
         self._closed = False
@@ -160,18 +159,14 @@ class SemanticCache:
         """Read a question that may be compared soon, while there is nothing else to do."""
         # What is wrong with it is said where it matters. To asyncio's log the prompt would go with it.
         with suppress(Exception):
-            self._reading(prompt)
-
-    def _reading(self, prompt: str) -> Wording | None:
-        """``wording.read``, remembered; not for texts that it reads nothing of, which may be megabytes."""
-        return self._known(prompt) if len(prompt) <= LONGEST else None
+            self._guard.reading(prompt)
 
     async def find(self, question: Question) -> Hit | None:
         """An answer that was given before. A store that is down is a miss."""
         result, hit = "bypassed", None
         if question.may_read:
             try:
-                result, hit = await self._found(question)
+                result, hit = await self._search(question)
             except Exception as error:
                 self._complain(_NOT_USED, error)
                 result = "unavailable"
@@ -195,7 +190,7 @@ class SemanticCache:
             self._metrics.cache.labels(entry.decision, result).inc()
         return hit
 
-    async def _found(self, question: Question) -> tuple[str, Hit | None]:
+    async def _search(self, question: Question) -> tuple[str, Hit | None]:
         entry = await self.store.get(question.exact)
         if entry is not None and entry.prompt == question.prompt:
             return "exact", self._hit("exact", 1.0, entry)
@@ -204,7 +199,7 @@ class SemanticCache:
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
         if not near:
             return "miss", None
-        difference_to = comparing(question.prompt, self._reading)
+        difference_to = self._guard.comparing(question.prompt)
         for similarity, candidate in near:
             if difference_to(candidate.prompt) is None:
                 return "semantic", self._hit("semantic", similarity, candidate)
@@ -213,7 +208,7 @@ class SemanticCache:
     def sent(self, question: Question) -> None:
         """``question`` goes to a backend; :meth:`keep` hears how that ended."""
         self._flights.start(question.exact)
-        self._asked[id(question)] = question
+        self._open[id(question)] = question
 
     async def coalesced(self, question: Question) -> Hit | None:
         """The answer to the same question if it is on its way already and comes within the configured wait."""
@@ -228,7 +223,7 @@ class SemanticCache:
             if answer is not None:
                 await self._store(question, answer)
         finally:
-            self._asked.pop(id(question), None)
+            self._open.pop(id(question), None)
             self._purged.discard(id(question))
             self._flights.land(question.exact)
 
@@ -238,12 +233,12 @@ class SemanticCache:
         Answers to it that are on their way are not kept either: they may be what was to go.
 
         Raises:
-            StoreUnavailable: the store could not.
+            Unavailable: the store could not.
         """
         self._purged.update(
             identity
-            for identity, asked in self._asked.items()
-            if key in (None, asked.exact) and decision in (None, asked.decision)
+            for identity, question in self._open.items()
+            if key in (None, question.exact) and decision in (None, question.decision)
         )
         try:
             removed = await self.store.purge(key=key, decision=decision)
@@ -251,7 +246,7 @@ class SemanticCache:
             return removed
         finally:
             # Nothing of a question that was removed must stay. Not before: a lookup meanwhile would read it again.
-            self._known.cache_clear()
+            self._guard.forget()
 
     async def close(self) -> None:
         """Let go of the store, and keep nothing more: answers may still be on their way to it."""
@@ -263,9 +258,9 @@ class SemanticCache:
             return
         if answer.tool_calls or not answer.text or id(question) in self._purged:
             return
-        kept = orjson.dumps({"text": answer.text, "usage": answer.written_usage})
+        content = orjson.dumps({"text": answer.text, "usage": answer.written_usage})
         entry = Entry(
-            question.exact, question.partition, question.decision, question.prompt, question.embedding, kept,
+            question.exact, question.partition, question.decision, question.prompt, question.embedding, content,
             self._clock(), question.ttl_seconds,
         )  # fmt: skip
         try:
@@ -289,58 +284,23 @@ class SemanticCache:
 
         A store that stays down says so once, and again every `REMIND_SECONDS`.
         """
-        reason = error.reason if isinstance(error, StoreUnavailable) else type(error).__name__
+        reason = error.reason if isinstance(error, Unavailable) else type(error).__name__
         now = time.monotonic()
-        said, when = self._complaints.get(event, ("", 0.0))
-        if reason != said or now - when >= REMIND_SECONDS:
+        last, when = self._complaints.get(event, ("", 0.0))
+        if reason != last or now - when >= REMIND_SECONDS:
             self._complaints[event] = reason, now
             log.warning(event, extra={"fields": {"reason": reason}})
 
     def _hit(self, kind: str, similarity: float, entry: Entry) -> Hit:
-        kept = orjson.loads(entry.answer)
-        return Hit(kind, entry.key, similarity, max(self._clock() - entry.stored_at, 0.0), kept["text"], kept["usage"])
-
-
-class Memo:
-    """Requests of one generation that were looked up before, so that a repeat needs no signal at all.
-
-    Only for configurations whose decisions depend on nothing but the body. Holds at most ``most`` requests.
-    """
-
-    def __init__(self, cache: SemanticCache, most: int) -> None:
-        self._cache, self._most = cache, most
-        self._known: OrderedDict[bytes, tuple[str, str, dict[str, str]]] = OrderedDict()
-
-    def key(self, request: ModelRequest, body: bytes, headers: Mapping[str, str]) -> bytes | None:
-        """Names a request of one caller; ``None`` if it must not be answered from memory."""
-        if not may_read(headers):
-            return None
-        scope = self._cache.scope("user", headers)
-        if scope is None:
-            return None
-        return hashlib.sha256(f"{request.NAME}\n{scope}\n".encode("utf-8", "replace") + body).digest()
-
-    def note(self, key: bytes, exact: str, model: str, headers: dict[str, str]) -> None:
-        """The request ``key`` is answered by the entry ``exact``, under these headers."""
-        self._known[key] = exact, model, headers
-        self._known.move_to_end(key)
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
-
-    async def recall(self, key: bytes) -> tuple[Hit, str, dict[str, str]] | None:
-        """The answer to a request that was looked up before, with its model and headers; ``None`` if it is gone."""
-        known = self._known.get(key)
-        if known is None:
-            return None
-        exact, model, headers = known
-        hit = await self._cache.recall(exact)
-        return None if hit is None else (hit, model, headers)
+        answer = orjson.loads(entry.answer)
+        age = max(self._clock() - entry.stored_at, 0.0)
+        return Hit(kind, entry.key, similarity, age, answer["text"], answer["usage"])
 
 
 def controls(headers: Mapping[str, str]) -> set[str]:
     """What the client asks of caches, in words such as `no-store`."""
-    said = f"{headers.get('cache-control', '')},{headers.get('x-vsr-cache-control', '')}"
-    return {word.strip() for word in said.lower().split(",")}
+    words = f"{headers.get('cache-control', '')},{headers.get(CACHE_CONTROL, '')}"
+    return {word.strip() for word in words.lower().split(",")}
 
 
 def may_read(headers: Mapping[str, str]) -> bool:

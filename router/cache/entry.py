@@ -40,16 +40,8 @@ class Entry:
         return now >= self.expires_at
 
 
-class StoreUnavailable(Exception):
-    """The store could not answer; ``reason`` is one of a fixed list of words, fit for a metric's label."""
-
-    def __init__(self, reason: Reason, message: str = "") -> None:
-        super().__init__(f"{reason}: {message}" if message else reason)
-        self.reason: Reason = reason
-
-
 class Store(Protocol):
-    """Where entries are. Every method may raise ``StoreUnavailable``."""
+    """Where entries are. Every method may raise ``Unavailable`` with one of :data:`Reason`."""
 
     async def get(self, key: str) -> Entry | None:
         """The entry of a key; never an expired one."""

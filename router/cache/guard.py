@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
-from triton_router.wording import Wording, english, plain, read
+from triton_router.wording import LONGEST, Wording, english, plain, read
 
 _CLIPPED = re.compile(r"[^aeiou]*[aeiou][bcdfgklmnprstvz]")
 
 # How many words may be others that stand for the same.
 MOST_NEAR = 2
+# Questions that the guard need not read again, some 3 KB each.
+READINGS = 1024
 
 
 def difference(earlier: str, now: str) -> str | None:
@@ -26,6 +29,25 @@ def difference(earlier: str, now: str) -> str | None:
     for languages other than English, code and long texts, of which only the same text is the same.
     """
     return comparing(now)(earlier)
+
+
+class Guard:
+    """:func:`difference`, which remembers how it read the last questions."""
+
+    def __init__(self) -> None:
+        self._read = lru_cache(READINGS)(read)
+
+    def reading(self, prompt: str) -> Wording | None:
+        """``wording.read``, remembered; not for texts that it reads nothing of, which may be megabytes."""
+        return self._read(prompt) if len(prompt) <= LONGEST else None
+
+    def comparing(self, now: str) -> Callable[[str], str | None]:
+        """See :func:`comparing`."""
+        return comparing(now, self.reading)
+
+    def forget(self) -> None:
+        """Nothing of a question stays."""
+        self._read.cache_clear()
 
 
 Reading = Callable[[str], Wording | None]

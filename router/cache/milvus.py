@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from triton_router.cache.entry import Entry, StoreUnavailable, Vector
+from triton_router.cache.entry import Entry, Vector
+from triton_router.errors import Unavailable
 
 # Connecting, and each step of making the collection.
 OPEN_SECONDS = 10.0
@@ -58,7 +59,7 @@ class MilvusStore:
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Connect, and make the collection if it is missing. Takes seconds; raises StoreUnavailable."""
+        """Connect, and make the collection if it is missing. Takes seconds; raises Unavailable."""
         async with self._translated():
             await asyncio.shield(self._start_opening())
 
@@ -128,7 +129,7 @@ class MilvusStore:
 
     async def _sweep(self) -> None:
         # What fails now is done by the next.
-        with suppress(StoreUnavailable):
+        with suppress(Unavailable):
             await self._ask("delete", filter=f"expires_at <= {self._clock()!r}")
 
     def _entry(self, row: dict[str, Any]) -> Entry | None:
@@ -162,7 +163,7 @@ class MilvusStore:
             opening = self._opening
             if opening is None:
                 if time.monotonic() < self._next_try:
-                    raise StoreUnavailable("connection", "Milvus could not be reached a moment ago")
+                    raise Unavailable("connection", "Milvus could not be reached a moment ago")
                 opening = self._start_opening()
             await asyncio.shield(opening)
         return self._client
@@ -233,24 +234,24 @@ class MilvusStore:
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
-        """Turns all that can go wrong with a server into StoreUnavailable."""
+        """Turns all that can go wrong with a server into Unavailable."""
         try:
             yield
         except TimeoutError as error:
-            raise StoreUnavailable("deadline", "Milvus did not answer in time") from error
+            raise Unavailable("deadline", "Milvus did not answer in time") from error
         except self._pymilvus.MilvusException as error:
             if _lost(error):
-                raise StoreUnavailable("connection", str(error)) from error
+                raise Unavailable("connection", str(error)) from error
             refused = any(word in str(error).lower() for word in ("unauthenticated", "permission", "auth check"))
-            raise StoreUnavailable("refused" if refused else "error", str(error)) from error
+            raise Unavailable("refused" if refused else "error", str(error)) from error
         except OSError as error:
-            raise StoreUnavailable("connection", str(error)) from error
+            raise Unavailable("connection", str(error)) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # Another call found the connection lost, and the client was closed under this one.
-            raise StoreUnavailable("connection", "the client was closed") from error
+            raise Unavailable("connection", "the client was closed") from error
 
 
 def _lost(error: Exception) -> bool:

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from triton_router.cache.entry import Entry, Reason, StoreUnavailable, Vector
+from triton_router.cache.entry import Entry, Reason, Vector
+from triton_router.errors import Unavailable
 
 # Connections of one worker; further calls wait for one within their deadline.
 CONNECTIONS = 32
@@ -51,7 +52,7 @@ class RedisStore:
         self._indexed = False
 
     async def open(self) -> None:
-        """Make the index now instead of at the first call. Raises StoreUnavailable, which says what is missing."""
+        """Make the index now instead of at the first call. Raises Unavailable, which says what is missing."""
         async with self._within_deadline():
             await self._make_index()
 
@@ -172,21 +173,21 @@ class RedisStore:
 
     @asynccontextmanager
     async def _within_deadline(self) -> AsyncIterator[None]:
-        """Turns all that can go wrong with a server into StoreUnavailable."""
+        """Turns all that can go wrong with a server into Unavailable."""
         errors = self._errors
         try:
             async with asyncio.timeout(self._deadline):
                 yield
         except (TimeoutError, errors.TimeoutError) as error:
-            raise StoreUnavailable("deadline", "Redis did not answer in time") from error
+            raise Unavailable("deadline", "Redis did not answer in time") from error
         except (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError) as error:
-            raise StoreUnavailable("refused", str(error)) from error
+            raise Unavailable("refused", str(error)) from error
         except (errors.ConnectionError, OSError) as error:
             # What comes back may have lost the index.
             self._indexed = False
-            raise StoreUnavailable("connection", str(error)) from error
+            raise Unavailable("connection", str(error)) from error
         except errors.RedisError as error:
-            raise StoreUnavailable(*_said(str(error))) from error
+            raise Unavailable(*_said(str(error))) from error
 
 
 def _said(message: str) -> tuple[Reason, str]:

@@ -21,6 +21,7 @@ from triton_router.config.schema import Config, Decision, Rule, SemanticCachePlu
 from triton_router.config.section import Section
 from triton_router.config.services import Identity, RouterSettings
 from triton_router.config.signals import INACTIVE_TYPES, SIGNAL_LISTS
+from triton_router.names import INTERNAL_HEADERS, INTERNAL_PREFIX, REQUEST_ID
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -448,13 +449,12 @@ def _headers_are_free(plugin: Any, path: Path, report: _Report) -> None:
 
 def _header_is_free(name: Any, path: Path, report: _Report) -> None:
     lowered = str(name).lower()
-    if lowered in _RESERVED_HEADERS or lowered.startswith(("x-vsr-", "x-envoy-", ":")):
+    if lowered in _RESERVED_HEADERS or lowered.startswith((INTERNAL_PREFIX, "x-envoy-", ":")):
         report.error(path, f"`{name}` belongs to the gateway; a plugin cannot change it")
 
 
 _RESERVED_HEADERS = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "x-selected-model",
-     "x-gateway-base-model-name", "x-request-id"}
+    {"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", REQUEST_ID, *INTERNAL_HEADERS}
 )  # fmt: skip
 
 

@@ -26,8 +26,9 @@ from triton_router.dialects.request import (
     role_of,
     text_of,
 )
+from triton_router.names import CHAT_PATH
 
-PATH = "/v1/chat/completions"
+PATH = CHAT_PATH
 
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 # Beside its text, in a message or a piece of one.
@@ -114,7 +115,7 @@ class ChatRequest(ModelRequest):
     def think_with(self, effort: str) -> None:
         self.set("reasoning_effort", effort)
 
-    def count_stream(self) -> bool:
+    def request_usage(self) -> bool:
         return include_usage(self)
 
     def text_suffices(self) -> bool:

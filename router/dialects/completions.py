@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from triton_router.body import MalformedRequest
 from triton_router.completion import Completion, streamed, whole
 from triton_router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage
 from triton_router.dialects.request import Mode, ModelRequest, Turn, names
+from triton_router.errors import MalformedRequest
+from triton_router.names import COMPLETIONS_PATH
 
-PATH = "/v1/completions"
+PATH = COMPLETIONS_PATH
 
 
 class CompletionsAnswer(ChatAnswer):
@@ -73,7 +74,7 @@ class CompletionsRequest(ModelRequest):
     def think_with(self, effort: str) -> None:
         self._ignore("reasoning")
 
-    def count_stream(self) -> bool:
+    def request_usage(self) -> bool:
         return include_usage(self)
 
     def text_suffices(self) -> bool:

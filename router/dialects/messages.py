@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from triton_router.answers import Answer, count, inside
-from triton_router.body import MalformedRequest
 from triton_router.completion import Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -27,8 +26,10 @@ from triton_router.dialects.request import (
     role_of,
     text_of,
 )
+from triton_router.errors import MalformedRequest
+from triton_router.names import MESSAGES_PATH
 
-PATH = "/v1/messages"
+PATH = MESSAGES_PATH
 
 # In the words of the chat API. A stop sequence is named in the answer, so it is not the same as an end.
 _REASONS = {"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from triton_router.answers import Answer, inside
-from triton_router.body import Body, MalformedRequest, with_member
+from triton_router.body import Body, with_member
 from triton_router.completion import Completion
+from triton_router.errors import MalformedRequest
 
 Mode = Literal["replace", "prepend", "append", "insert"]
 """What becomes of the client's own system text; see :meth:`ModelRequest.tell`."""
@@ -99,7 +100,7 @@ class ModelRequest(Body, ABC):
         if what not in self.ignored:
             self.ignored.append(what)
 
-    def count_stream(self) -> bool:
+    def request_usage(self) -> bool:
         """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
         return False  # it counts them anyway
 

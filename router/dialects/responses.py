@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from triton_router.answers import Answer, count, inside
-from triton_router.body import MalformedRequest
 from triton_router.completion import Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -28,8 +27,10 @@ from triton_router.dialects.request import (
     role_of,
     text_of,
 )
+from triton_router.errors import MalformedRequest
+from triton_router.names import RESPONSES_PATH
 
-PATH = "/v1/responses"
+PATH = RESPONSES_PATH
 
 # In the words of the chat API. A run that failed has no finish reason there.
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}

@@ -20,13 +20,10 @@ from enum import Enum, IntEnum
 from urllib.parse import quote_from_bytes
 
 from triton_router.errors import refusal_body
-from triton_router.pipeline import Forward, Outcome, Reply, Request
+from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.names import CLIENT_HEADERS, INTERNAL_HEADERS, INTERNAL_PREFIX
 
 HeaderList = tuple[tuple[str, str], ...]
-
-INTERNAL_HEADERS = frozenset({"x-selected-model", "x-gateway-base-model-name"})
-INTERNAL_PREFIX = "x-vsr-"
-CLIENT_HEADERS = frozenset({"x-vsr-cache-control", "x-vsr-debug"})
 
 # The framing of a message belongs to this module and to Envoy.
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
@@ -372,7 +369,7 @@ class Exchange:
         if isinstance(outcome, Reply):
             return _reply(outcome)
         self._phase = _Phase.DECIDED
-        self._answer_headers = _cleaned(outcome.answer_headers)
+        self._answer_headers = _cleaned(outcome.response_headers)
         headers = _cleaned(outcome.headers)
         if self._body_mode is BodyMode.FULL_DUPLEX_STREAMED and not self._whole:
             return self._streamed(headers, outcome)

@@ -15,6 +15,7 @@ from grpc_health.v1.health import aio as health
 
 from triton_router.config.services import Global, ServerTls
 from triton_router.errors import refusal_body
+from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.extproc import messages
 from triton_router.extproc.backlog import Backlog
 from triton_router.extproc.phases import (
@@ -31,7 +32,7 @@ from triton_router.extproc.phases import (
     Routed,
 )
 from triton_router.extproc.tls import server_credentials
-from triton_router.pipeline import Forward, Observer, Outcome, Reply, Request
+from triton_router.names import REQUEST_ID, TRACEPARENT, TRACESTATE
 from triton_router.scratch import own_directory
 from triton_router.telemetry import Metrics
 
@@ -230,7 +231,7 @@ class ExtProcServer:
             return None
         finally:
             if observer is not None:
-                observer.ended()
+                observer.on_end()
 
     async def _decided(self, exchange: Exchange, request: Request, context: Any) -> tuple[Command, Observer | None]:
         """What becomes of ``request``, and who wants to hear of the answer to it."""
@@ -267,7 +268,7 @@ class ExtProcServer:
             failure = error  # something inside was cancelled; the client is still there
         log.error(
             "routing failed: %s; %s, request %s",
-            _place(failure), request.path.partition("?")[0], request.headers.get("x-request-id", "-"),
+            _place(failure), request.path.partition("?")[0], request.headers.get(REQUEST_ID, "-"),
         )  # fmt: skip
         message = "The router failed to handle this request."
         return Reply(500, refusal_body(request.path, 500, message, code="router_error"))
@@ -277,23 +278,23 @@ def _observed(observer: Observer, event: Event) -> Event:
     """Tell ``observer`` of an answer's part; its wish to see the body goes into the event."""
     match event:
         case ResponseHeaders():
-            watched = observer.answered(event.status, dict(event.headers))
+            watched = observer.on_headers(event.status, dict(event.headers))
             return replace(event, watched=watched, shortened=observer.shortens)
         case ResponseBody():
-            event = replace(event, replaced=observer.received(event.body, last=event.end_of_stream))
+            event = replace(event, replaced=observer.on_body(event.body, last=event.end_of_stream))
             if event.end_of_stream:
-                observer.completed()
+                observer.on_complete()
         case ResponseTrailers():
-            observer.completed()
+            observer.on_complete()
     return event
 
 
 def _joined(request: Request, context: Any) -> Request:
     """``request`` as a part of the span that Envoy has opened for this call, if it has."""
     metadata = dict(context.invocation_metadata())
-    if "traceparent" not in metadata:
+    if TRACEPARENT not in metadata:
         return request
-    ours = {name: metadata[name] for name in ("traceparent", "tracestate") if name in metadata}
+    ours = {name: metadata[name] for name in (TRACEPARENT, TRACESTATE) if name in metadata}
     return replace(request, headers={**request.headers, **ours})
 
 

@@ -1,18 +1,16 @@
 """The encoders on Triton: one call a trunk, for its embedding and every head."""
 
-from triton_router.inference.bundle import Bundle, BundleError, Trunk, load_bundle
-from triton_router.inference.encoder import Encoder, Encoding, Unavailable
+from triton_router.inference.bundle import Bundle, Trunk, load_bundle
+from triton_router.inference.encoder import Encoder, Encoding
 from triton_router.inference.encoders import Encoders
 from triton_router.inference.prototypes import Prototypes
 
 __all__ = [
     "Bundle",
-    "BundleError",
     "Encoder",
     "Encoders",
     "Encoding",
     "Prototypes",
     "Trunk",
-    "Unavailable",
     "load_bundle",
 ]

@@ -9,9 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-
-class BundleError(Exception):
-    """The manifest cannot be used; the message says why and what to run."""
+from triton_router.errors import BundleError
 
 
 class _Part(BaseModel):

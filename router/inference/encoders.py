@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from triton_router.config.services import InferenceSettings
-from triton_router.inference.bundle import Bundle, BundleError
+from triton_router.errors import BundleError
+from triton_router.inference.bundle import Bundle
 from triton_router.inference.encoder import Encoder
 from triton_router.inference.prototypes import Prototypes
 from triton_router.telemetry import Metrics
@@ -43,6 +44,11 @@ class Encoders:
 
     def __iter__(self) -> Iterator[Encoder]:
         return iter(self._all)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why trunks are not used at the moment, by name."""
+        return {each.trunk.name: each.failure for each in self._all if each.failure}
 
     def prototypes(self, encoder: Encoder) -> Prototypes:
         """The texts that ``encoder`` has encoded."""

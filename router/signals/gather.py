@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from triton_router.config import Config, leaves
 from triton_router.config.schema import SemanticCachePlugin
 from triton_router.config.signals import DomainSignal
+from triton_router.errors import BundleError, Unavailable
 from triton_router.identity import believed
-from triton_router.inference import BundleError, Encoder, Encoders, Encoding, Unavailable
+from triton_router.inference import Encoder, Encoders, Encoding
 from triton_router.signals import UNKNOWN, Evaluation, SignalInput, authz, complexity, domain, embedding, mcp, reask
 from triton_router.signals import context as context_signal
 from triton_router.signals import conversation as conversation_signal
@@ -25,7 +26,7 @@ from triton_router.signals import language as language_signal
 from triton_router.signals import metadata as metadata_signal
 from triton_router.signals import structure as structure_signal
 from triton_router.signals.domain import DomainScorer, DomainScores, Prototype, TopicParameters, label_texts, unlabelled
-from triton_router.signals.mcp import McpClassification, McpClassifier, McpUnavailable
+from triton_router.signals.mcp import McpClassification, McpClassifier
 from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ class Gatherer:
         }
         try:
             classified = await self._classifier.classify(asked.prompt, passed)
-        except McpUnavailable as unavailable:
+        except Unavailable as unavailable:
             self._metrics.signal_errors.labels(mcp.TYPE, unavailable.reason).inc()
             gathered.without("mcp", unavailable.reason)
             gathered.evaluations |= {(mcp.TYPE, name): UNKNOWN for name in self._mcp_names}

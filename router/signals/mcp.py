@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from triton_router.config.services import McpSettings
+from triton_router.errors import Unavailable
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,18 +42,6 @@ IDLE_SECONDS = 4.0
 LONGEST_NAME = 256
 
 T = TypeVar("T")
-
-
-class McpUnavailable(Exception):
-    """The server could not answer.
-
-    ``reason`` is fit for a metric's label: ``starting``, ``unreachable``, ``deadline``, ``error`` (the tool failed or
-    is not there), ``malformed`` or ``overload``.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +99,10 @@ class McpClassifier:
         """Ask for the class of ``text``; of the request's ``headers`` (lower case) those configured are passed on.
 
         Raises:
-            McpUnavailable: no session lives, too many calls are in flight, or the call failed or took too long.
+            Unavailable: no session lives, too many calls are in flight, or the call failed or took too long.
         """
         if self._in_flight >= self.settings.max_in_flight:
-            raise McpUnavailable("overload")
+            raise Unavailable("overload")
         # Half a surrogate pair, which JSON can carry and UTF-8 cannot, must not break the call.
         arguments: dict[str, Any] = {"text": text.encode("utf-8", "replace").decode(), "with_probabilities": False}
         if self.settings.forward_headers:
@@ -125,7 +114,7 @@ class McpClassifier:
             self._in_flight -= 1
 
     async def _ask(self, arguments: dict[str, Any]) -> McpClassification:
-        failed = McpUnavailable(self.failure or "unreachable")
+        failed = Unavailable(self.failure or "unreachable")
         deadline = asyncio.get_running_loop().time() + self.settings.timeout_seconds
         # A session may have lost its server without knowing; another one may live.
         for _ in range(2):
@@ -134,7 +123,7 @@ class McpClassifier:
                 break
             try:
                 return await session.classify(arguments, deadline)
-            except McpUnavailable as unavailable:
+            except Unavailable as unavailable:
                 failed = unavailable
                 if unavailable.reason != "unreachable":
                     break
@@ -220,10 +209,10 @@ class _Session:
             # A call that began before a reconnect says nothing about what is there now.
             if client is self._client:
                 self._failed(reason, detail)
-            raise McpUnavailable(reason) from error
+            raise Unavailable(reason) from error
         self._timeouts, self._heard = 0, True
         if result.is_error:
-            raise McpUnavailable("error")
+            raise Unavailable("error")
         return _classified(result)
 
     def _failed(self, reason: str, detail: str) -> None:
@@ -354,9 +343,9 @@ def _classified(result: CallToolResult) -> McpClassification:
     answer = next((found for found in _answers(result) if isinstance(found, dict) and "class" in found), {})
     category, confidence = answer.get("class"), answer.get("confidence")
     if not isinstance(category, str) or isinstance(confidence, bool) or not isinstance(confidence, int | float):
-        raise McpUnavailable("malformed")
+        raise Unavailable("malformed")
     if not 0 <= confidence <= 1:  # nor is NaN
-        raise McpUnavailable("malformed")
+        raise Unavailable("malformed")
     reasoning = answer.get("use_reasoning")
     return McpClassification(
         category,

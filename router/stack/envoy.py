@@ -130,17 +130,26 @@ from envoy_data_plane.google.protobuf import Struct
 
 from triton_router.config.schema import Config, ProviderModel, Reliability
 from triton_router.config.services import EnvoySettings, RouterTls
-from triton_router.errors import ANTHROPIC_PATH, refusal_body
+from triton_router.errors import refusal_body
+from triton_router.names import (
+    BASE_MODEL,
+    CHAT_PATH,
+    CLIENT_HEADERS,
+    COMPLETIONS_PATH,
+    EMBEDDINGS_PATH,
+    HEALTH_PATH,
+    INTERNAL_PREFIX,
+    MESSAGES_PATH,
+    MODELS_PATH,
+    RESPONSES_PATH,
+    SELECTED_MODEL,
+)
 
 # A host that refuses has the fewest requests, so `LEAST_REQUEST` draws it again and again: five draws for another one
 # were seen to be too few.
 _DRAWS = 30
-BASE_MODEL_HEADER = "x-gateway-base-model-name"
-SELECTED_MODEL_HEADER = "x-selected-model"
-INTERNAL_PREFIX = "x-vsr-"
-CLIENT_CONTROLS = ("x-vsr-cache-control", "x-vsr-debug")
 
-MODEL_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings")
+MODEL_PATHS = (CHAT_PATH, COMPLETIONS_PATH, RESPONSES_PATH, MESSAGES_PATH, EMBEDDINGS_PATH)
 
 LISTENER_STATS = "gateway"
 _EXT_PROC = "envoy.filters.http.ext_proc"
@@ -425,11 +434,11 @@ def stripped_headers() -> EarlyHeaderMutation:
     ``x-envoy-*`` goes too: with it a client could make Envoy retry a generation that already ran.
     """
     remove = [
-        HeaderMutation(remove=SELECTED_MODEL_HEADER),
-        HeaderMutation(remove=BASE_MODEL_HEADER),
+        HeaderMutation(remove=SELECTED_MODEL),
+        HeaderMutation(remove=BASE_MODEL),
         _remove_matching(StringMatcher(prefix="x-envoy-", ignore_case=True)),
         _remove_matching(
-            StringMatcher(safe_regex=RegexMatcher(regex=all_but(INTERNAL_PREFIX, CLIENT_CONTROLS))),
+            StringMatcher(safe_regex=RegexMatcher(regex=all_but(INTERNAL_PREFIX, sorted(CLIENT_HEADERS)))),
         ),
     ]
     return EarlyHeaderMutation(mutations=remove)
@@ -583,9 +592,9 @@ def routes(config: Config) -> RouteConfiguration:
     table += _guards(config)
     # Answered by the router itself.
     table += [
-        _unavailable(RouteMatch(path="/v1/models", headers=[_method("GET")])),
-        _unavailable(RouteMatch(prefix="/v1/models/", headers=[_method("GET")])),
-        _unavailable(RouteMatch(path="/health", headers=[_method("GET")])),
+        _unavailable(RouteMatch(path=MODELS_PATH, headers=[_method("GET")])),
+        _unavailable(RouteMatch(prefix=MODELS_PATH + "/", headers=[_method("GET")])),
+        _unavailable(RouteMatch(path=HEALTH_PATH, headers=[_method("GET")])),
         _not_found(),
     ]
     return RouteConfiguration(name=_ROUTES, virtual_hosts=[VirtualHost(name="gateway", domains=["*"], routes=table)])
@@ -636,8 +645,8 @@ def _guards(config: Config) -> list[Route]:
     model = default_base_model(config)
     if config.global_.services.envoy.failure_mode_allow and model is not None:
         return [_forward(config, model, [])]
-    anthropic = RouteMatch(path=ANTHROPIC_PATH, headers=[_method("POST")])
-    return [_unavailable(anthropic, ANTHROPIC_PATH), _unavailable(_model_path([]))]
+    anthropic = RouteMatch(path=MESSAGES_PATH, headers=[_method("POST")])
+    return [_unavailable(anthropic, MESSAGES_PATH), _unavailable(_model_path([]))]
 
 
 def _model_path(headers: Sequence[HeaderMatcher]) -> RouteMatch:
@@ -677,7 +686,7 @@ def _base_model_is(model: str) -> HeaderMatcher:
         matcher = StringMatcher(exact=model)
     else:
         matcher = StringMatcher(safe_regex=RegexMatcher(regex=f"{re.escape(model)}|{re.escape(encoded)}"))
-    return HeaderMatcher(name=BASE_MODEL_HEADER, string_match=matcher)
+    return HeaderMatcher(name=BASE_MODEL, string_match=matcher)
 
 
 def _method(method: str) -> HeaderMatcher:
@@ -700,7 +709,7 @@ _ERRORS = (
 
 def _error_mappers() -> list[ResponseMapper]:
     # The first that fits is used.
-    return [*_mappers_for(ANTHROPIC_PATH), *_mappers_for("")]
+    return [*_mappers_for(MESSAGES_PATH), *_mappers_for("")]
 
 
 def _mappers_for(path: str) -> list[ResponseMapper]:

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triton_router.cache.cache import Memo, Question, SemanticCache
-from triton_router.cache.entry import Entry, Reason, StoreUnavailable
+from triton_router.cache.cache import Question, SemanticCache
+from triton_router.cache.entry import Entry, Reason
+from triton_router.cache.lookup import Memo
 from triton_router.cache.memory import MemoryStore
 from triton_router.cache.scope import scope_of
 from triton_router.config.schema import Decision, SemanticCacheSettings
 from triton_router.config.services import CacheSettings, Identity
 from triton_router.dialects import ChatRequest, CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest
 from triton_router.dialects.chat import ChatAnswer
+from triton_router.errors import Unavailable
 from triton_router.telemetry import Metrics
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
@@ -309,7 +311,7 @@ async def test_one_body_means_another_thing_in_another_dialect(cache: SemanticCa
         asked_in(CompletionsRequest, cache, prompt="What is the capital of France?"),
     ):
         assert await hit(cache, other) is None
-    memo, body = Memo(cache, 10), json.dumps({"messages": SAID}).encode()
+    memo, body = Memo[str](cache, 10), json.dumps({"messages": SAID}).encode()
     keys = {memo.key(dialect.parse(body), body, ADA) for dialect in (ChatRequest, MessagesRequest)}
     assert len(keys) == 2 and None not in keys
 
@@ -386,7 +388,7 @@ async def test_a_store_that_stays_down_is_logged_once_for_each_reason(
 
     async def get(key: str) -> Entry | None:
         if (reason := reasons.pop(0)) is not None:
-            raise StoreUnavailable(reason)
+            raise Unavailable(reason)
         return None
 
     monkeypatch.setattr(cache.store, "get", get)
@@ -423,7 +425,7 @@ async def test_two_tenants_may_have_a_user_of_one_name(clock: Clock) -> None:
     assert len({scope("user", BELIEVED, headers) for headers in (acme, rival, {"x-authz-user-id": "ada"})}) == 3
     # The memo's keys are of users, also where answers are shared by tenant.
     cache = SemanticCache(MemoryStore(10, clock=clock), CacheSettings(), BELIEVED, "sum", Metrics(), b"key", clock)
-    memo, body = Memo(cache, 10), json.dumps({"messages": SAID}).encode()
+    memo, body = Memo[str](cache, 10), json.dumps({"messages": SAID}).encode()
     assert memo.key(ChatRequest.parse(body), body, acme) != memo.key(ChatRequest.parse(body), body, rival)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from servers import Server, Wire, milvus_server, redis_server
 
-from triton_router.cache.entry import Entry, Store, StoreUnavailable, Vector
+from triton_router.cache.entry import Entry, Store, Vector
 from triton_router.cache.memory import MemoryStore
 from triton_router.cache.milvus import MilvusStore
 from triton_router.cache.redis import RedisStore
+from triton_router.errors import Unavailable
 
 DIMENSION = 8
 # Room for a busy machine; what a deadline is worth is tested with a short one.
@@ -65,7 +66,7 @@ async def until(question: Callable[[], Awaitable[bool]], seconds: float = 120.0)
         try:
             if await question():
                 return
-        except StoreUnavailable:
+        except Unavailable:
             pass
         await asyncio.sleep(0.05)
     raise AssertionError(f"not so after {seconds} s")
@@ -266,7 +267,7 @@ async def refused(store: Store, *reasons: str) -> None:
         lambda: store.size(),
     ]
     for call in calls:
-        with pytest.raises(StoreUnavailable) as refusal:
+        with pytest.raises(Unavailable) as refusal:
             async with asyncio.timeout(30):
                 await call()
         assert refusal.value.reason in reasons
@@ -307,7 +308,7 @@ async def test_redis_that_does_not_answer(own_redis: tuple[Server, RedisStore]) 
     prompts: list[str] = []
     async with asyncio.timeout(120):
         while len(prompts) < 20:
-            with contextlib.suppress(StoreUnavailable):
+            with contextlib.suppress(Unavailable):
                 await store.put(entry(3))
                 prompts.append((await store.get(f"{3:064x}") or entry()).prompt)
     assert set(prompts) == {"question 3"}
@@ -334,7 +335,7 @@ async def test_redis_without_vector_search_says_so(tmp_path: Path) -> None:
     server = redis_server(tmp_path, search=False)
     store = RedisStore(f"redis://127.0.0.1:{server.port}", DIMENSION, DEADLINE)
     try:
-        with pytest.raises(StoreUnavailable, match="no search module") as refusal:
+        with pytest.raises(Unavailable, match="no search module") as refusal:
             await store.open()
         assert refusal.value.reason == "unsupported"
     finally:
@@ -358,7 +359,7 @@ async def test_redis_that_wants_a_password(tmp_path: Path) -> None:
 async def test_redis_without_room(tmp_path: Path) -> None:
     server = redis_server(tmp_path, "--maxmemory", "16mb", "--maxmemory-policy", "noeviction")
     store = RedisStore(f"redis://127.0.0.1:{server.port}", DIMENSION, DEADLINE)
-    with pytest.raises(StoreUnavailable) as refusal:
+    with pytest.raises(Unavailable) as refusal:
         for number in range(100):
             await store.put(entry(number, answer=b"x" * 1_000_000))
     assert refusal.value.reason == "full"
@@ -396,7 +397,7 @@ async def test_milvus_closed_under_a_call(milvus: Server) -> None:
     call = asyncio.create_task(store.get(f"{1:064x}"))
     await asyncio.sleep(0.2)
     await store.close()
-    with pytest.raises(StoreUnavailable) as refusal:
+    with pytest.raises(Unavailable) as refusal:
         await call
     assert refusal.value.reason == "connection"
     await wire.cut()

@@ -13,6 +13,7 @@ from local_stack import REPOSITORY
 from manifests import DEPLOY, Object, find, rendered
 
 from deploy.checks import fragments, manifests
+from triton_router import names
 from triton_router.config import load
 from triton_router.stack import envoy
 
@@ -101,7 +102,7 @@ def test_routes_are_the_allow_list() -> None:
         [rule] = find(objects, "HTTPRoute", model.name)["spec"]["rules"]
         assert tuple(match["path"]["value"] for match in rule["matches"]) == envoy.MODEL_PATHS
         headers = [match["headers"] for match in rule["matches"]]
-        assert headers == [[{"name": envoy.BASE_MODEL_HEADER, "value": model.name}]] * len(headers)
+        assert headers == [[{"name": names.BASE_MODEL, "value": model.name}]] * len(headers)
         [ref], [backend] = rule["backendRefs"], model.backend_refs
         assert f"{ref['name']}.{ref['namespace']}.svc.cluster.local:{ref['port']}" == backend.endpoint
         assert rule["timeouts"] == {"request": "0s"}, "a stream may take minutes"

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from triton_router.exchange import Outcome, Request
 from triton_router.extproc.server import ExtProcServer
-from triton_router.pipeline import Outcome, Request
 
 
 @asynccontextmanager

@@ -15,10 +15,10 @@ import grpc
 import pytest
 from serving import eventually, serving
 
+from triton_router.exchange import Forward, Outcome, Request
 from triton_router.extproc import wire
 from triton_router.extproc.backlog import Backlog
 from triton_router.extproc.server import SERVICE
-from triton_router.pipeline import Forward, Outcome, Request
 
 
 @asynccontextmanager

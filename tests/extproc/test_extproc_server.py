@@ -14,10 +14,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import eventually, serving
 
+from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc import wire
 from triton_router.extproc.phases import BodyMode
 from triton_router.extproc.server import SERVICE, ExtProcServer
-from triton_router.pipeline import Forward, Outcome, Reply, Request
 
 PROMPT = "my secret prompt"
 

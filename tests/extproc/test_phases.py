@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triton_router.exchange import Forward, Reply, Request
 from triton_router.extproc.phases import (
     Abort,
     BodyMode,
@@ -36,7 +37,6 @@ from triton_router.extproc.phases import (
     Wait,
     clean,
 )
-from triton_router.pipeline import Forward, Reply, Request
 
 LIMIT = 1000
 HEAD = ((":method", "POST"), (":path", "/v1/chat/completions"), (":authority", "gw"), (":scheme", "http"))

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from triton_router.inference import Encoding, Prototypes, Unavailable
+from triton_router.errors import Unavailable
+from triton_router.inference import Encoding, Prototypes
 
 
 class Counting:

@@ -19,8 +19,9 @@ from export.head import HeadWeights, Layer
 from export.manifest import Manifest
 from triton_router.config import loads
 from triton_router.dialects import ChatRequest
+from triton_router.errors import BundleError
 from triton_router.generations import Generations
-from triton_router.inference import BundleError, Encoders, load_bundle
+from triton_router.inference import Encoders, load_bundle
 from triton_router.signals import SignalInput
 from triton_router.telemetry import Metrics
 
@@ -115,7 +116,7 @@ async def generations(site: tuple[Path, str], request: pytest.FixtureRequest) ->
     generations = Generations(loads(text), bundle, tokenizers, Metrics())
     watch = asyncio.create_task(generations.run())
     await generations.settled(30)
-    assert generations.current.failures == {}
+    assert generations.current.encoders is not None and generations.current.encoders.failures == {}
     yield generations
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
@@ -132,7 +133,7 @@ def executions(address: str) -> dict[str, int]:
 
 
 async def asked(generations: Generations) -> Any:
-    return (await generations.current.decide(SignalInput(PROMPT, ChatRequest.saying(PROMPT)))).gathered
+    return (await generations.current.decide(SignalInput(PROMPT, ChatRequest.saying(PROMPT)))).routing()[0]
 
 
 async def test_each_trunk_is_asked_once_and_both_at_the_same_time(
@@ -174,7 +175,8 @@ async def test_embedding_and_heads_of_one_trunk_come_in_one_call(
     site: tuple[Path, str], generations: Generations
 ) -> None:
     _, address = site
-    assert generations.current.encoder is not None and generations.current.encoder.trunk.name == "judge"
+    embedder = generations.current.gatherer.embedder
+    assert embedder is not None and embedder.trunk.name == "judge"
     await asyncio.sleep(0.3)
     before = executions(address)
     gathered = await asked(generations)
@@ -191,7 +193,7 @@ async def test_one_trunk_that_is_down_leaves_the_others_signals(
     assert gathered.degraded == ["triton"]
     assert gathered.evaluations["domain", "law"].matched is None
     assert gathered.evaluations["embedding", "near"].matched is True
-    assert generations.current.failures == {"judge": "error"}
+    assert generations.current.encoders is not None and generations.current.encoders.failures == {"judge": "error"}
 
 
 async def test_a_name_that_the_bundle_does_not_have_is_said(

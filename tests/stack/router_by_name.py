@@ -10,8 +10,8 @@ import json
 import signal
 import sys
 
+from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc.server import ExtProcServer
-from triton_router.pipeline import Forward, Outcome, Reply, Request
 
 REFUSAL = b'{"error":{"message":"ours","type":"t","param":null,"code":"c"}}'
 

@@ -16,8 +16,8 @@ import yaml
 from local_stack import REPOSITORY, free_port, make_config
 
 from triton_router.cli import main
+from triton_router.exchange import Forward, Outcome, Request
 from triton_router.extproc.server import ExtProcServer
-from triton_router.pipeline import Forward, Outcome, Request
 from triton_router.stack.gateway import FileGateway
 
 QUICKSTART = REPOSITORY / "config" / "quickstart.yaml"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from local_stack import make_config
 
 from triton_router.config import Config
+from triton_router.names import CLIENT_HEADERS
 from triton_router.stack import envoy
 
 AWKWARD = ["org/model:tag", "Qwen/Qwen3-8B", "a b", "模型", 'quo"te', "100%", "a.b*c", "x" * 256, "extproc"]
@@ -59,13 +60,13 @@ def validate(path: Path) -> subprocess.CompletedProcess[str]:
 
 @given(st.one_of(st.text("cdaehbugontrl-x", max_size=16), st.sampled_from(["debug", "cache-control", "debu", ""])))
 def test_all_but_spares_exactly_the_named(tail: str) -> None:
-    expression = re.compile(envoy.all_but("x-vsr-", envoy.CLIENT_CONTROLS), re.DOTALL)
+    expression = re.compile(envoy.all_but("x-vsr-", CLIENT_HEADERS), re.DOTALL)
     name = f"x-vsr-{tail}"
-    assert bool(expression.fullmatch(name)) is (name not in envoy.CLIENT_CONTROLS)
+    assert bool(expression.fullmatch(name)) is (name not in CLIENT_HEADERS)
 
 
 def test_all_but_leaves_other_prefixes_alone() -> None:
-    expression = re.compile(envoy.all_but("x-vsr-", envoy.CLIENT_CONTROLS))
+    expression = re.compile(envoy.all_but("x-vsr-", CLIENT_HEADERS))
     assert not expression.fullmatch("x-other-selected-model")
     assert not expression.fullmatch("ax-vsr-selected-model")
 

@@ -20,9 +20,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from local_stack import PATIENCE, chat, free_port, make_config, wait_for
 
 from triton_router.config.services import ServerTls
+from triton_router.exchange import Forward, Outcome, Request
 from triton_router.extproc.server import ExtProcServer
 from triton_router.extproc.tls import TlsFiles
-from triton_router.pipeline import Forward, Outcome, Request
 from triton_router.stack import envoy
 
 NAME = "router.example"

@@ -23,7 +23,9 @@ from serving import eventually
 from triton_router.config import ConfigError, Problem, loads
 from triton_router.config.services import TracingSettings
 from triton_router.dialects.chat import PATH as CHAT_PATH
-from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request
+from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.pipeline import Pipeline
+from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
 from triton_router.signals.mcp import McpClassifier
 from triton_router.spans import traced
@@ -68,7 +70,7 @@ def settings(port: int, **changes: Any) -> TracingSettings:
 
 
 def pipeline(text: str = CONFIG, classifier: McpClassifier | None = None) -> Pipeline:
-    return Pipeline(loads(text), None, TopicParameters(), Metrics(), classifier=classifier)
+    return Pipeline(compile_runtime(loads(text)), None, TopicParameters(), Metrics(), classifier=classifier)
 
 
 def asked(prompt: str = PROMPT, headers: dict[str, str] | None = None, path: str = CHAT_PATH, **body: Any) -> Request:
@@ -80,13 +82,13 @@ def answered(outcome: Outcome, *pieces: bytes, status: int = 200, headers: dict[
     """Let the backend answer as Envoy would show it."""
     assert isinstance(outcome, Forward) and outcome.observer is not None
     if status:
-        watched = outcome.observer.answered(status, headers)
+        watched = outcome.observer.on_headers(status, headers)
         assert watched == (bool(pieces) and status == 200)
     for piece in pieces:
-        outcome.observer.received(piece)
+        outcome.observer.on_body(piece)
     if pieces:
-        outcome.observer.completed()
-    outcome.observer.ended()
+        outcome.observer.on_complete()
+    outcome.observer.on_end()
 
 
 def completion(**members: Any) -> bytes:
@@ -209,9 +211,9 @@ async def test_an_answer_that_breaks_off_is_incomplete() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
         outcome = await traced(pipeline, made)(asked(stream=True))
         assert isinstance(outcome, Forward) and outcome.observer is not None
-        assert outcome.observer.answered(200, SSE)
-        outcome.observer.received(b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n')
-        outcome.observer.ended()
+        assert outcome.observer.on_headers(200, SSE)
+        outcome.observer.on_body(b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n')
+        outcome.observer.on_end()
         assert one(collector.whole(), "chat big").attributes["error.type"] == "incomplete"
 
 
@@ -258,7 +260,7 @@ async def test_what_no_span_can_carry_is_made_carriable() -> None:
 
 async def test_a_failure_of_the_router_is_told_and_passed_on() -> None:
     class Broken:
-        async def route(self, request: Request) -> Outcome:
+        async def handle(self, request: Request) -> Outcome:
             raise ZeroDivisionError("secret")
 
     with collecting() as collector, sending(settings(collector.port)) as made:
@@ -386,7 +388,7 @@ async def test_a_request_that_is_not_sampled_asks_for_no_more_of_the_answer() ->
     with sending(settings(free_port(), sampling={"type": "always_off"})) as made:
         outcome = await traced(pipeline, made)(asked(stream=True))
         assert isinstance(outcome, Forward) and outcome.observer is not None
-        assert not outcome.observer.answered(200, SSE)
+        assert not outcome.observer.on_headers(200, SSE)
 
 
 # --- where spans go ------------------------------------------------------------------------------------------------
@@ -546,7 +548,7 @@ from pathlib import Path
 from triton_router.config import loads
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
-from triton_router.pipeline import Forward, Request
+from triton_router.exchange import Forward, Request
 from triton_router.telemetry import Metrics
 import triton_router.serve, triton_router.worker, triton_router.cli
 

@@ -1,0 +1,104 @@
+"""The semantic cache as one generation's requests use it: question, find, keep, and the memo of exact repeats."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Generic, TypeVar
+
+from triton_router.answers import Answer
+from triton_router.cache.cache import Hit, Question, SemanticCache, Vector, may_read
+from triton_router.config.schema import Decision
+from triton_router.dialects import ModelRequest
+from triton_router.runtime import CacheRuntime
+
+# Requests whose exact repeats need no signals.
+MEMO = 10_000
+# Seconds after which a call to the encoder is on its way.
+READ_AHEAD = 0.0005
+
+T = TypeVar("T")
+
+
+class Memo(Generic[T]):
+    """Requests of one generation that were looked up before, so that a repeat needs no signal at all.
+
+    Only for configurations whose decisions depend on nothing but the body. Holds a value each for ``most`` requests.
+    """
+
+    def __init__(self, cache: SemanticCache, most: int) -> None:
+        self._cache, self._most = cache, most
+        self._values: OrderedDict[bytes, tuple[str, T]] = OrderedDict()
+
+    def key(self, request: ModelRequest, body: bytes, headers: Mapping[str, str]) -> bytes | None:
+        """Names a request of one caller; ``None`` if it must not be answered from memory."""
+        if not may_read(headers):
+            return None
+        scope = self._cache.scope("user", headers)
+        if scope is None:
+            return None
+        return hashlib.sha256(f"{request.NAME}\n{scope}\n".encode("utf-8", "replace") + body).digest()
+
+    def note(self, key: bytes, exact: str, value: T) -> None:
+        """The entry ``exact`` answers the request ``key``; ``value`` comes back with it."""
+        self._values[key] = exact, value
+        self._values.move_to_end(key)
+        if len(self._values) > self._most:
+            self._values.popitem(last=False)
+
+    async def recall(self, key: bytes) -> tuple[Hit, T] | None:
+        """The answer to a request that was looked up before, and its value; ``None`` if it is gone."""
+        if (entry := self._values.get(key)) is None:
+            return None
+        exact, value = entry
+        hit = await self._cache.recall(exact)
+        return None if hit is None else (hit, value)
+
+
+class Lookup(Generic[T]):
+    """``memo`` is ``None`` where more than the body decides where a request goes."""
+
+    def __init__(self, cache: SemanticCache, runtime: CacheRuntime) -> None:
+        self._cache, self._runtime = cache, runtime
+        self.memo: Memo[T] | None = Memo(cache, MEMO) if runtime.repeats else None
+        self._writes: set[asyncio.Task[None]] = set()
+
+    def read_ahead(self, prompt: str, headers: Mapping[str, str]) -> None:
+        """Read a question while the encoder works on it."""
+        if self._runtime.compares and may_read(headers):
+            asyncio.get_running_loop().call_later(READ_AHEAD, self._cache.read_ahead, prompt)
+
+    def question(
+        self,
+        decision: Decision | None,
+        request: ModelRequest,
+        body: bytes,
+        headers: Mapping[str, str],
+        embedding: Vector | None,
+        model: tuple[str, str],
+    ) -> Question | None:
+        """What to ask the cache, if the decision uses it; see :meth:`.cache.SemanticCache.question`."""
+        settings = self._runtime.decisions.get(decision.name) if decision is not None else None
+        if decision is None or settings is None:
+            return None
+        return self._cache.question(settings, decision, request, body, headers, embedding, model=model)
+
+    async def find(self, question: Question, *, wait: bool) -> Hit | None:
+        """An answer that was given before. ``wait`` also for one that is on its way, as long as is configured."""
+        hit = await self._cache.find(question)
+        return await self._cache.coalesced(question) if hit is None and wait else hit
+
+    def expect(self, question: Question | None) -> Callable[[Answer | None], None] | None:
+        """A backend gets ``question``. Returns what has to be called with its answer, ``None`` if nothing does."""
+        if question is None or not question.may_store:
+            return None
+        self._cache.sent(question)
+        return partial(self._keep, question)
+
+    def _keep(self, question: Question, answer: Answer | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._cache.keep(question, answer))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)

@@ -1,0 +1,81 @@
+"""What a request leaves behind: counts, a log line, an audit line, a record to look up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from triton_router.record import Record
+from triton_router.replay import ReplayLog
+from triton_router.runtime import JournalRuntime
+from triton_router.telemetry import AuditLog, Metrics
+
+log = logging.getLogger(__name__)
+
+# In labels of metrics, for adapters that the configuration does not name: tenants may have thousands.
+UNDECLARED = "(undeclared)"
+
+
+class Journal:
+    """Use it inside one event loop. ``declared`` says whether the configuration names a model or adapter."""
+
+    def __init__(
+        self,
+        runtime: JournalRuntime,
+        metrics: Metrics,
+        declared: Callable[[str], bool],
+        replay: ReplayLog | None = None,
+    ) -> None:
+        self.replay = replay
+        self._runtime, self._metrics, self._declared = runtime, metrics, declared
+        self._audit = AuditLog(Path(runtime.audit.path)) if runtime.audit else None
+        # Looking a label up costs more than counting.
+        self._stage_seconds = lru_cache(metrics.stage_seconds.labels)
+
+    def label(self, model: str) -> str:
+        """A model's or adapter's name in labels of metrics."""
+        return model if self._declared(model) else UNDECLARED
+
+    def count(self, record: Record) -> None:
+        """Count a request by how it got its response."""
+        if record.error is not None or record.selection is None:
+            self._metrics.requests.labels("", "", "error").inc()
+            return
+        decision = record.decision.name if record.decision else ""
+        self._metrics.requests.labels(decision, self.label(record.selection.model), record.path).inc()
+
+    def write(self, record: Record, prompt: str) -> None:
+        """Count and log a routed request, and keep what is to be kept; ``record`` learns its id, if it can be found."""
+        if self._audit is None and self.replay is None:
+            # A timer comes after all that is ready, so the response goes out first: this takes as long as deciding.
+            asyncio.get_running_loop().call_later(0, self._log, record)
+            return
+        self._log(record)
+        fields = record.audit_fields(self._runtime.decisions)
+        quote = {"prompt": prompt.encode("utf-8", "replace").decode()}
+        if self._audit is not None and self._runtime.audit is not None:
+            line = fields | quote if self._runtime.audit.include_prompt else fields
+            if not self._audit.write(line):
+                self._metrics.audit_errors.inc()
+        if self.replay is not None:
+            record.replay_id = self.replay.keep(fields | quote if self.replay.settings.include_prompt else fields)
+
+    def _log(self, record: Record) -> None:
+        self.count(record)
+        for stage, (began, ended) in record.stages.items():
+            self._stage_seconds(stage).observe(ended - began)
+        degraded = record.degraded
+        for part in degraded:
+            self._metrics.degraded.labels(part).inc()
+        if (selection := record.selection) is not None:
+            for kind in selection.refused_hints:
+                self._metrics.refused_hints.labels(kind).inc()
+            if selection.missing is not None:
+                self._metrics.adapter_fallbacks.labels(self.label(selection.missing)).inc()
+        fields = record.log_fields()
+        if self._runtime.scores and record.signals is not None:
+            fields["scores"] = record.scores(self._runtime.decisions)
+        log.log(logging.WARNING if degraded else logging.INFO, "routed", extra={"fields": fields})

@@ -1,0 +1,56 @@
+"""Names that clients, Envoy and backends know the router by: headers and paths. Every other module reads them here."""
+
+from __future__ import annotations
+
+# --- request headers that the router sets for Envoy and backends ---------------------------------------------------
+
+SELECTED_MODEL = "x-selected-model"
+# Envoy chooses the cluster by it.
+BASE_MODEL = "x-gateway-base-model-name"
+
+INTERNAL_HEADERS = frozenset({SELECTED_MODEL, BASE_MODEL})
+INTERNAL_PREFIX = "x-vsr-"
+
+# --- request headers with that prefix that a client may send -------------------------------------------------------
+
+CACHE_CONTROL = "x-vsr-cache-control"
+DEBUG = "x-vsr-debug"
+
+CLIENT_HEADERS = frozenset({CACHE_CONTROL, DEBUG})
+
+# --- response headers ----------------------------------------------------------------------------------------------
+
+RESPONSE_MODEL = "x-vsr-selected-model"
+RESPONSE_PATH = "x-vsr-response-path"
+DECISION = "x-vsr-selected-decision"
+CONFIDENCE = "x-vsr-selected-confidence"
+CATEGORY = "x-vsr-selected-category"
+REASONING = "x-vsr-selected-reasoning"
+ADAPTER_FALLBACK = "x-vsr-adapter-fallback"
+DEGRADED = "x-vsr-degraded"
+IGNORED = "x-vsr-ignored"
+GENERATION = "x-vsr-config-generation"
+CACHE_HIT = "x-vsr-cache-hit"
+CACHE_KEY = "x-vsr-cache-key"
+CACHE_SIMILARITY = "x-vsr-cache-similarity"
+REPLAY_ID = "x-vsr-replay-id"
+AGE = "age"
+SERVER_TIMING = "server-timing"
+
+# --- headers of others ---------------------------------------------------------------------------------------------
+
+REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+
+# --- paths ---------------------------------------------------------------------------------------------------------
+
+CHAT_PATH = "/v1/chat/completions"
+COMPLETIONS_PATH = "/v1/completions"
+RESPONSES_PATH = "/v1/responses"
+# The one path whose clients expect Anthropic's errors.
+MESSAGES_PATH = "/v1/messages"
+EMBEDDINGS_PATH = "/v1/embeddings"
+MODELS_PATH = "/v1/models"
+HEALTH_PATH = "/health"
+READY_PATH = "/ready"

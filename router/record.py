@@ -1,0 +1,177 @@
+"""One request on record. Headers, log and audit lines, spans, explanations and route advice all derive from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from triton_router import names
+from triton_router.cache.cache import Hit, Question
+from triton_router.config.schema import Decision
+from triton_router.decisions import Choice, nearness
+from triton_router.errors import Refusal
+from triton_router.selection import Selection
+from triton_router.signals.gather import SignalResults
+
+# How a request got its response: in metrics and audit lines by these words.
+ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "error"]
+
+
+@dataclass(slots=True)
+class Record:
+    """What the router did with one request. Its stages fill it in, each what it knows.
+
+    ``path`` is ``None`` for paths that the router answers itself. ``signals``, ``choice`` and ``category`` are there
+    where the router has chosen, ``question`` where the cache was asked, ``error`` where the request was refused.
+    ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
+
+    It has 13 attributes, because everything that is said of a request is derived from here.
+    """
+
+    generation: str
+    request_id: str | None = None
+    path: ResponsePath | None = None
+    signals: SignalResults | None = None
+    choice: Choice | None = None
+    category: str | None = None
+    selection: Selection | None = None
+    ignored: Sequence[str] = ()
+    question: Question | None = None
+    hit: Hit | None = None
+    replay_id: str | None = None
+    error: Refusal | None = None
+    stages: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def decision(self) -> Decision | None:
+        """The decision that won."""
+        return self.choice.decision if self.choice is not None else None
+
+    @property
+    def degraded(self) -> dict[str, str]:
+        """Why the request went without a part, by the part's name."""
+        parts = dict(zip(self.signals.degraded, self.signals.reasons, strict=True)) if self.signals else {}
+        if self.selection is not None and self.selection.missing is not None:
+            parts["adapter"] = self.selection.missing
+        return parts
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same request, sent again, would go the same way: nothing was missing or unknown."""
+        if self.signals is None or self.degraded:
+            return False
+        return all(evaluation.matched is not None for evaluation in self.signals.evaluations.values())
+
+    def routing(self) -> tuple[SignalResults, Choice, Selection]:
+        """Signals, choice and selection of a request for which the router has chosen."""
+        assert self.signals is not None and self.choice is not None and self.selection is not None
+        return self.signals, self.choice, self.selection
+
+    def repeat(self, earlier: Record, hit: Hit) -> None:
+        """``hit`` answers this request, as it did ``earlier`` when the same one came."""
+        self.choice, self.category, self.selection = earlier.choice, earlier.category, earlier.selection
+        self.ignored, self.hit = earlier.ignored, hit
+
+    def essence(self) -> Record:
+        """What a repeat needs of it, and nothing that quotes the prompt."""
+        choice = replace(self.choice, verdicts=()) if self.choice is not None else None
+        return Record(
+            self.generation, choice=choice, category=self.category, selection=self.selection, ignored=self.ignored
+        )
+
+    def milliseconds(self) -> dict[str, float]:
+        """How long each stage took."""
+        return {stage: round((ended - began) * 1000, 3) for stage, (began, ended) in self.stages.items()}
+
+    def scores(self, decisions: Sequence[Decision]) -> dict[str, float | None]:
+        """How near each of the configuration's ``decisions`` came, by name; see :func:`.decisions.nearness`."""
+        verdicts = self.choice.verdicts if self.choice is not None else ()
+        nearest = {decision.name: nearness(verdict) for decision, verdict in zip(decisions, verdicts, strict=False)}
+        return {name: None if near is None else round(near, 4) for name, near in nearest.items()}
+
+    # --- response headers ------------------------------------------------------------------------------------------
+
+    @property
+    def response_path(self) -> str | None:
+        """The ``path`` as clients see it."""
+        return "upstream" if self.path in ("routed", "passthrough") else self.path
+
+    @property
+    def cache_hit(self) -> str | None:
+        """`exact`, `semantic`, `coalesced` or `miss`; ``None`` where the cache was not asked."""
+        if self.hit is not None:
+            return self.hit.kind
+        return "miss" if self.question is not None else None
+
+    def headers(self) -> dict[str, str]:
+        """What the response's headers say of the request."""
+        headers: dict[str, str | None] = {names.GENERATION: self.generation, names.RESPONSE_PATH: self.response_path}
+        if self.error is None and self.selection is not None:
+            headers[names.RESPONSE_MODEL] = self.selection.model
+            if self.choice is not None:
+                headers |= self._choice_headers(self.choice, self.selection)
+        return {name: value for name, value in headers.items() if value}
+
+    def _choice_headers(self, choice: Choice, selection: Selection) -> Mapping[str, str | None]:
+        headers = {
+            names.CATEGORY: self.category,
+            names.REASONING: "on" if selection.use_reasoning else "off",
+            names.ADAPTER_FALLBACK: selection.missing,
+            names.DEGRADED: ",".join(self.degraded),
+            names.IGNORED: ",".join(self.ignored),
+            names.REPLAY_ID: self.replay_id,
+            names.CACHE_HIT: self.cache_hit,
+            names.SERVER_TIMING: ", ".join(
+                f"{stage};dur={(ended - began) * 1000:.3f}" for stage, (began, ended) in self.stages.items()
+            ),
+        }
+        if choice.decision is not None:
+            headers[names.DECISION] = choice.decision.name
+            headers[names.CONFIDENCE] = f"{choice.confidence:.4f}"
+        if self.hit is not None:
+            headers[names.CACHE_KEY] = self.hit.key
+            headers[names.CACHE_SIMILARITY] = f"{self.hit.similarity:.4f}"
+            headers[names.AGE] = str(int(self.hit.age))
+        elif self.question is not None and self.question.may_store:
+            headers[names.CACHE_KEY] = self.question.exact
+        return headers
+
+    # --- lines -----------------------------------------------------------------------------------------------------
+
+    def log_fields(self) -> dict[str, Any]:
+        """What the log line of a routed request says."""
+        selection, decision = self.selection, self.decision
+        assert self.choice is not None and selection is not None
+        fields = {"request_id": self.request_id, "decision": decision.name if decision else None,
+                  "category": self.category, "model": selection.model}  # fmt: skip
+        if self.signals is None:
+            return fields | {"repeat": True}
+        return fields | {
+            "confidence": round(self.choice.confidence, 4),
+            "base": selection.base,
+            "reasoning": selection.use_reasoning,
+            "degraded": self.degraded,
+            "ignored": self.ignored,
+            "ms": self.milliseconds(),
+        }
+
+    def audit_fields(self, decisions: Sequence[Decision]) -> dict[str, Any]:
+        """Why the request went where it went, for whoever has to account for it."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        fields = {"time": now, "generation": self.generation, "path": self.path, **self.log_fields()}
+        if self.signals is None or self.choice is None or self.selection is None:
+            return fields
+        del fields["ms"]
+        verdicts = zip(decisions, self.choice.verdicts, strict=True)
+        return fields | {
+            "adapter": self.selection.adapter,
+            "matched_signals": [
+                {"type": kind, "name": name, "value": round(signal.value, 4), "threshold": signal.threshold}
+                for (kind, name), signal in self.signals.evaluations.items()
+                if signal.matched
+            ],
+            "matched_decisions": [decision.name for decision, verdict in verdicts if verdict.matched],
+            "refused_hints": self.selection.refused_hints,
+        }
