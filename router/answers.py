@@ -57,11 +57,13 @@ class Usage:
 
 @dataclass(slots=True)
 class Answer(ABC):
-    """What one answer came to, read with :meth:`feed` and :meth:`finish`. Each dialect has a subclass.
+    """The content of one response, read with :meth:`feed` and :meth:`finish`. Each dialect has a subclass.
 
     ``complete`` says that the end was seen and understood; ``chunks`` counts the pieces of a stream that carried text.
     ``finish_reason`` is in the chat API's words, ``written_usage`` in the backend's. ``tool_calls`` is set by whatever
     the text alone does not say: a call, its result, a citation.
+
+    It has 13 attributes: nine results, and four for the state of a body that comes in pieces.
     """
 
     # Whether a line behind the last event says that a stream is whole; newer APIs say it in an event.
@@ -102,26 +104,26 @@ class Answer(ABC):
         answer = _object(bytes(self._body))
         self._body.clear()
         if answer is not None:
-            self._named(answer)
+            self._read_model(answer)
             self._read_whole(answer)
             self.complete = self.finish_reason is not None
 
     def _event(self, data: bytes) -> None:
         if data == b"[DONE]":
             if self.DONE_LINE:
-                self._ended()
+                self._complete()
             return
         event = _object(data)
         if event is None or event.get("error") is not None or event.get("type") == "error":
             self._broken = True
         else:
             if self.model is None:
-                self._named(event)
+                self._read_model(event)
             self._read_event(event)
 
-    def _named(self, said: dict[str, Any]) -> None:
+    def _read_model(self, message: dict[str, Any]) -> None:
         """The model's name, which newer APIs put into an event's ``message`` or ``response``."""
-        for holder in (said, said.get("message"), said.get("response")):
+        for holder in (message, message.get("message"), message.get("response")):
             if isinstance(name := inside(holder, "model"), str):
                 self.model = name
                 return
@@ -132,12 +134,12 @@ class Answer(ABC):
     @abstractmethod
     def _read_event(self, event: dict[str, Any]) -> None: ...
 
-    # --- what dialects say of what they read -----------------------------------------------------------------------
+    # --- for the dialects that read -----------------------------------------------------------------------
 
-    def _ended(self) -> None:
+    def _complete(self) -> None:
         self.complete = not self._broken
 
-    def _heard(self, text: Any) -> None:
+    def _add_text(self, text: Any) -> None:
         """A piece of the answer's text."""
         if isinstance(text, str) and text:
             self.chunks += 1
@@ -146,11 +148,11 @@ class Answer(ABC):
             else:
                 self._broken = True
 
-    def _more_than_text(self) -> None:
+    def _add_more_than_text(self) -> None:
         self.chunks += 1
         self.tool_calls = True
 
-    def _counted(self, written: Any, prompt: str, completion: str, cached: int, beside: int = 0) -> None:
+    def _set_usage(self, written: Any, prompt: str, completion: str, cached: int, beside: int = 0) -> None:
         """Usage as written, with the names of its two counts; ``beside`` are tokens of the prompt not in the first."""
         if isinstance(written, dict):
             self.usage = Usage(count(written.get(prompt)) + beside, count(written.get(completion)), cached)
@@ -174,7 +176,7 @@ def first(value: Any) -> Any:
 
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

@@ -121,6 +121,8 @@ class Worker:
     """A worker as its supervisor sees it: started again whenever it ends by itself.
 
     ``metrics_directory`` is shared by all workers; see :func:`triton_router.telemetry.share_metrics`.
+
+    It has 13 attributes: what the process starts with, and where the talk with it stands.
     """
 
     def __init__(

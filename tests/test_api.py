@@ -114,7 +114,7 @@ async def test_models_configuration_and_documentation(rest: httpx.AsyncClient, p
     listed = (await rest.get("/v1/models")).json()
     assert [entry["id"] for entry in listed["data"]] == ["MoM", "auto", "qwen3-8b", "llama3-8b-instruct"]
     shown = (await rest.get("/config")).json()
-    assert shown["generation"] == pipeline.generation
+    assert shown["generation"] == pipeline.runtime.generation
     assert shown["config"]["global"]["inference"]["endpoint"] == "127.0.0.1:9"
     described = (await rest.get("/openapi.json")).json()
     page = (await rest.get("/docs")).text

@@ -91,15 +91,13 @@ class SemanticCache:
         self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
         self._secret = secret or secrets.token_bytes(32)
         self._flights = Flights()
-        # Questions that a backend has, by identity: the same may be asked twice. Of these those purged meanwhile.
-        self._open: dict[int, Question] = {}
-        self._purged: set[int] = set()
+        # Questions that a backend has, by identity: the same may be asked twice. ``None`` is one purged meanwhile.
+        self._open: dict[int, Question | None] = {}
         # Half a second and 18 MiB of English grammar, for those who have a cache.
         from triton_router.cache.guard import Guard
 
         self._guard = Guard()
-        # By event: why, and when that was last logged.
-        self._complaints: dict[str, tuple[str, float]] = {}
+        self._failures = _FailureLog()
         self._closed = False
 
     def question(
@@ -127,7 +125,7 @@ class SemanticCache:
         if not prompt.strip():
             return None
         try:
-            partition = self._partition([request.NAME, scope, decision.name, *model], request, rewritten)
+            partition = _partition([request.NAME, scope, decision.name, *model, self._checksum], request, rewritten)
         except (ValueError, RecursionError):
             # Numbers of thousands of digits, or nesting as deep as it can be read at all.
             return None
@@ -148,16 +146,9 @@ class SemanticCache:
         """See :func:`triton_router.cache.scope.scope_of`."""
         return scope_of(kind, self.identity, headers, self._secret, anonymous=self.settings.anonymous)
 
-    def _partition(self, names: list[str], request: ModelRequest, rewritten: bytes) -> str:
-        """Everything that shapes the answer, but the words of the last user turn."""
-        body = {name: value for name, value in json.loads(rewritten).items() if name not in NOT_THE_ANSWER}
-        # Among the names is the dialect's: one body may mean two things, and usage is in the backend's own words.
-        whole = json.dumps([*names, self._checksum, request.shape(body)], sort_keys=True)
-        return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
-
     def read_ahead(self, prompt: str) -> None:
         """Read a question that may be compared soon, while there is nothing else to do."""
-        # What is wrong with it is said where it matters. To asyncio's log the prompt would go with it.
+        # What is wrong with it shows where it matters. To asyncio's log the prompt would go with it.
         with suppress(Exception):
             self._guard.reading(prompt)
 
@@ -168,23 +159,20 @@ class SemanticCache:
             try:
                 result, hit = await self._search(question)
             except Exception as error:
-                self._complain(_NOT_USED, error)
+                self._failures.warn(_NOT_USED, error)
                 result = "unavailable"
             else:
-                self._complaints.pop(_NOT_USED, None)
+                self._failures.over(_NOT_USED)
         self._metrics.cache.labels(question.decision, result).inc()
         return hit
 
-    async def recall(self, exact: str) -> Hit | None:
-        """The answer under an exact key, for a request that was looked up before."""
-        return await self._under(exact, "exact", "repeat")
-
-    async def _under(self, exact: str, kind: str, result: str) -> Hit | None:
+    async def recall(self, exact: str, kind: str = "exact", result: str = "repeat") -> Hit | None:
+        """The answer under an exact key, for a request that was looked up before. ``result`` is what is counted."""
         try:
             entry = await self.store.get(exact)
-            hit = None if entry is None else self._hit(kind, 1.0, entry)
+            hit = None if entry is None else _hit(kind, 1.0, entry, self._clock())
         except Exception as error:
-            self._complain(_NOT_USED, error)
+            self._failures.warn(_NOT_USED, error)
             return None
         if entry is not None:
             self._metrics.cache.labels(entry.decision, result).inc()
@@ -193,7 +181,7 @@ class SemanticCache:
     async def _search(self, question: Question) -> tuple[str, Hit | None]:
         entry = await self.store.get(question.exact)
         if entry is not None and entry.prompt == question.prompt:
-            return "exact", self._hit("exact", 1.0, entry)
+            return "exact", _hit("exact", 1.0, entry, self._clock())
         if question.embedding is None:
             return "miss", None
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
@@ -202,7 +190,7 @@ class SemanticCache:
         difference_to = self._guard.comparing(question.prompt)
         for similarity, candidate in near:
             if difference_to(candidate.prompt) is None:
-                return "semantic", self._hit("semantic", similarity, candidate)
+                return "semantic", _hit("semantic", similarity, candidate, self._clock())
         return "guarded", None
 
     def sent(self, question: Question) -> None:
@@ -215,7 +203,7 @@ class SemanticCache:
         seconds = self.settings.coalesce_ms / 1000
         if not (seconds and question.may_read and await self._flights.wait(question.exact, seconds)):
             return None
-        return await self._under(question.exact, "coalesced", "coalesced")
+        return await self.recall(question.exact, "coalesced", "coalesced")
 
     async def keep(self, question: Question, answer: Answer | None) -> None:
         """Store a complete answer; anything else is let go."""
@@ -224,7 +212,6 @@ class SemanticCache:
                 await self._store(question, answer)
         finally:
             self._open.pop(id(question), None)
-            self._purged.discard(id(question))
             self._flights.land(question.exact)
 
     async def purge(self, key: str | None, decision: str | None) -> int:
@@ -235,11 +222,9 @@ class SemanticCache:
         Raises:
             Unavailable: the store could not.
         """
-        self._purged.update(
-            identity
-            for identity, question in self._open.items()
-            if key in (None, question.exact) and decision in (None, question.decision)
-        )
+        for identity, question in self._open.items():
+            if question and key in (None, question.exact) and decision in (None, question.decision):
+                self._open[identity] = None
         try:
             removed = await self.store.purge(key=key, decision=decision)
             await self._count_entries()
@@ -256,7 +241,7 @@ class SemanticCache:
     async def _store(self, question: Question, answer: Answer) -> None:
         if self._closed or not question.may_store or not answer.complete or answer.finish_reason != "stop":
             return
-        if answer.tool_calls or not answer.text or id(question) in self._purged:
+        if answer.tool_calls or not answer.text or self._is_purged(question):
             return
         content = orjson.dumps({"text": answer.text, "usage": answer.written_usage})
         entry = Entry(
@@ -265,36 +250,56 @@ class SemanticCache:
         )  # fmt: skip
         try:
             await self.store.put(entry)
-            if id(question) in self._purged:
+            if self._is_purged(question):
                 # The purge may have looked before this was there.
                 await self.store.purge(key=entry.key)
             await self._count_entries()
         except Exception as error:
-            self._complain(_NOT_KEPT, error)
+            self._failures.warn(_NOT_KEPT, error)
             self._metrics.cache.labels(question.decision, "not_kept").inc()
         else:
-            self._complaints.pop(_NOT_KEPT, None)
+            self._failures.over(_NOT_KEPT)
+
+    def _is_purged(self, question: Question) -> bool:
+        return self._open.get(id(question), question) is None
 
     async def _count_entries(self) -> None:
         if self.settings.backend_type == "memory":
             self._metrics.cache_entries.set(await self.store.size())
 
-    def _complain(self, event: str, error: Exception) -> None:
-        """Whatever a store does, requests go on. The text of an error may quote what was stored.
 
-        A store that stays down says so once, and again every `REMIND_SECONDS`.
-        """
+def _partition(names: list[str], request: ModelRequest, rewritten: bytes) -> str:
+    """Everything that shapes the answer, but the words of the last user turn."""
+    body = {name: value for name, value in json.loads(rewritten).items() if name not in NOT_THE_ANSWER}
+    # Among the names is the dialect's: one body may mean two things, and usage is in the backend's own words.
+    whole = json.dumps([*names, request.shape(body)], sort_keys=True)
+    return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
+
+
+class _FailureLog:
+    """Whatever a store does, requests go on: one that stays down says so once, and again every `REMIND_SECONDS`."""
+
+    def __init__(self) -> None:
+        # By event: why, and when that was last logged.
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def warn(self, event: str, error: Exception) -> None:
+        """Log it without the error's text, which may quote what was stored."""
         reason = error.reason if isinstance(error, Unavailable) else type(error).__name__
         now = time.monotonic()
-        last, when = self._complaints.get(event, ("", 0.0))
+        last, when = self._last.get(event, ("", 0.0))
         if reason != last or now - when >= REMIND_SECONDS:
-            self._complaints[event] = reason, now
+            self._last[event] = reason, now
             log.warning(event, extra={"fields": {"reason": reason}})
 
-    def _hit(self, kind: str, similarity: float, entry: Entry) -> Hit:
-        answer = orjson.loads(entry.answer)
-        age = max(self._clock() - entry.stored_at, 0.0)
-        return Hit(kind, entry.key, similarity, age, answer["text"], answer["usage"])
+    def over(self, event: str) -> None:
+        """The store has done it again."""
+        self._last.pop(event, None)
+
+
+def _hit(kind: str, similarity: float, entry: Entry, now: float) -> Hit:
+    answer = orjson.loads(entry.answer)
+    return Hit(kind, entry.key, similarity, max(now - entry.stored_at, 0.0), answer["text"], answer["usage"])
 
 
 def controls(headers: Mapping[str, str]) -> set[str]:

@@ -38,6 +38,8 @@ class MilvusStore:
 
     Every call ends within ``deadline_seconds``. What this process wrote it finds at once; what others wrote, as the
     collection's consistency allows. Raises RuntimeError if the package ``pymilvus`` is not installed.
+
+    It has 19 methods: the six of every store, and a short one for each call of the client.
     """
 
     def __init__(

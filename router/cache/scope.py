@@ -17,7 +17,7 @@ from triton_router.identity import identify
 CREDENTIALS = (
     "authorization", "x-api-key", "api-key", "x-goog-api-key", "ocp-apim-subscription-key", "proxy-authorization",
 )  # fmt: skip
-# What tells callers apart that bring none of them. Beside a key, cookies may as well be a load balancer's.
+# These tell callers apart that bring none of them. Next to a key, cookies may as well be a load balancer's.
 SESSIONS = ("cookie", "x-forwarded-client-cert")
 
 
@@ -37,11 +37,11 @@ def scope_of(
     if caller is not None:
         # Two tenants may each have an "alice".
         return f"member:{json.dumps([caller.tenant, caller.user])}" if caller.tenant else f"user:{caller.user}"
-    given = _given(CREDENTIALS, headers) or _given(SESSIONS, headers)
-    if given:
-        return "credential:" + hmac.new(secret, "\n".join(given).encode("utf-8", "replace"), sha256).hexdigest()
+    credentials = _present(CREDENTIALS, headers) or _present(SESSIONS, headers)
+    if credentials:
+        return "credential:" + hmac.new(secret, "\n".join(credentials).encode("utf-8", "replace"), sha256).hexdigest()
     return "anonymous" if anonymous else None
 
 
-def _given(names: Iterable[str], headers: Mapping[str, str]) -> list[str]:
+def _present(names: Iterable[str], headers: Mapping[str, str]) -> list[str]:
     return [f"{name}:{headers[name]}" for name in names if headers.get(name)]

@@ -50,7 +50,7 @@ class ChatAnswer(Answer):
     def _take(self, answer: dict[str, Any], part: str) -> None:
         usage, choice = answer.get("usage"), first(answer.get("choices"))
         cached = count(inside(inside(usage, "prompt_tokens_details"), "cached_tokens"))
-        self._counted(usage, "prompt_tokens", "completion_tokens", cached)
+        self._set_usage(usage, "prompt_tokens", "completion_tokens", cached)
         self._listen(inside(choice, part))
         if isinstance(reason := inside(choice, "finish_reason"), str):
             self.finish_reason = reason
@@ -60,13 +60,13 @@ class ChatAnswer(Answer):
             content = said.get("content")
             if content and not isinstance(content, str):
                 # Some backends answer in parts: thoughts, references, and text between them that is not read here.
-                self._more_than_text()
+                self._add_more_than_text()
             elif content:
-                self._heard(content)
+                self._add_text(content)
             elif said.get("reasoning_content") or said.get("reasoning"):
                 self.chunks += 1
             if any(said.get(name) for name in _MORE_THAN_TEXT):
-                self._more_than_text()
+                self._add_more_than_text()
 
 
 class ChatRequest(ModelRequest):

@@ -31,7 +31,7 @@ class CompletionsAnswer(ChatAnswer):
         self._take(event, "text")
 
     def _listen(self, said: Any) -> None:
-        self._heard(said)
+        self._add_text(said)
 
 
 class CompletionsRequest(ModelRequest):

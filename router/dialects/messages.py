@@ -48,7 +48,7 @@ class MessagesAnswer(Answer):
     def _read_whole(self, answer: dict[str, Any]) -> None:
         for block in parts_of(answer.get("content")):
             self._block(block)
-            self._heard(inside(block, "text"))
+            self._add_text(inside(block, "text"))
         self._count(answer.get("usage"))
         self._stop(answer.get("stop_reason"))
 
@@ -59,27 +59,27 @@ class MessagesAnswer(Answer):
             case "content_block_start":
                 block = event.get("content_block")
                 self._block(block)
-                self._heard(inside(block, "text"))
+                self._add_text(inside(block, "text"))
             case "content_block_delta":
                 self._delta(event.get("delta"))
             case "message_delta":
                 self._stop(inside(event.get("delta"), "stop_reason"))
                 self._count(event.get("usage"))
             case "message_stop":
-                self._ended()
+                self._complete()
 
     def _delta(self, delta: Any) -> None:
         match inside(delta, "type"):
             case "text_delta":
-                self._heard(delta.get("text"))
+                self._add_text(delta.get("text"))
             case kind if kind in _DELTAS_OF_THOUGHT:
                 self.chunks += 1
             case _:
-                self._more_than_text()
+                self._add_more_than_text()
 
     def _block(self, block: Any) -> None:
         if inside(block, "type") not in _TEXT_OR_THOUGHT or inside(block, "citations"):
-            self._more_than_text()
+            self._add_more_than_text()
 
     def _count(self, usage: Any) -> None:
         """A stream counts twice: the prompt at its start, all of it at its end."""
@@ -88,7 +88,7 @@ class MessagesAnswer(Answer):
             cached = count(known.get("cache_read_input_tokens"))
             beside = cached + count(known.get("cache_creation_input_tokens"))
             # `input_tokens` are only those that were neither read from the backend's cache nor written to it.
-            self._counted(known, "input_tokens", "output_tokens", cached, beside)
+            self._set_usage(known, "input_tokens", "output_tokens", cached, beside)
 
     def _stop(self, reason: Any) -> None:
         if isinstance(reason, str):

@@ -66,19 +66,19 @@ class ResponsesAnswer(Answer):
     def _read_event(self, event: dict[str, Any]) -> None:
         match event.get("type"):
             case "response.output_text.delta":
-                self._heard(event.get("delta"))
+                self._add_text(event.get("delta"))
             case kind if kind in _THOUGHTS:
                 self.chunks += 1
             case "response.function_call_arguments.delta" | "response.output_text.annotation.added":
-                self._more_than_text()
+                self._add_more_than_text()
             case "response.refusal.delta":
-                self._more_than_text()
+                self._add_more_than_text()
             case "response.output_item.added":
                 if inside(event.get("item"), "type") not in ("message", "reasoning"):
-                    self._more_than_text()
+                    self._add_more_than_text()
             case "response.completed" | "response.incomplete" | "response.failed":
                 self._end(event.get("response"))
-                self._ended()
+                self._complete()
 
     def _item(self, item: Any) -> None:
         kind = inside(item, "type")
@@ -87,7 +87,7 @@ class ResponsesAnswer(Answer):
             return
         for part in parts_of(item.get("content")):
             if inside(part, "type") == "output_text":
-                self._heard(part.get("text"))
+                self._add_text(part.get("text"))
                 self.tool_calls |= bool(part.get("annotations"))
             else:
                 self.tool_calls = True
@@ -95,7 +95,7 @@ class ResponsesAnswer(Answer):
     def _end(self, response: Any) -> None:
         usage = inside(response, "usage")
         cached = count(inside(inside(usage, "input_tokens_details"), "cached_tokens"))
-        self._counted(usage, "input_tokens", "output_tokens", cached)
+        self._set_usage(usage, "input_tokens", "output_tokens", cached)
         match inside(response, "status"):
             case "completed":
                 self.finish_reason = "tool_calls" if self.tool_calls else "stop"

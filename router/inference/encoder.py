@@ -66,7 +66,10 @@ class Encoding:
 
 
 class Encoder:
-    """A client of one trunk. Create and use it inside one event loop; :meth:`run` keeps watch until cancelled."""
+    """A client of one trunk. Create and use it inside one event loop; :meth:`run` keeps watch until cancelled.
+
+    It has 15 attributes, because connection, breaker and watch change together.
+    """
 
     def __init__(
         self, trunk: Trunk, tokenizer_json: bytes, checksum: str, settings: InferenceSettings, metrics: Metrics

@@ -30,6 +30,8 @@ class Limit:
 
     ``most`` is never exceeded. ``tolerance`` is how many times their unloaded time calls may take on average; ``None``
     keeps the limit at ``most``. ``clock`` gives seconds. Without a lock: for one event loop.
+
+    It has 15 attributes: the terms of one control loop, which have no use apart.
     """
 
     def __init__(self, most: int, tolerance: float | None, clock: Callable[[], float] = perf_counter) -> None:

@@ -64,7 +64,10 @@ class KnownName:
 
 
 class ModelCatalog:
-    """The models and adapters of a configuration: looking names up, and choosing among candidates."""
+    """The models and adapters of a configuration: looking names up, and choosing among candidates.
+
+    It has 17 methods, because both work on the same tables of names.
+    """
 
     def __init__(self, config: Config, draw: Callable[[], float] = random.random) -> None:
         defaults, router = config.providers.defaults, config.global_.router

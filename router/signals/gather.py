@@ -77,7 +77,10 @@ class SignalResults:
 
 
 class Gatherer:
-    """Holds what signals need between requests. Immutable but for :meth:`prepare`."""
+    """Holds what signals need between requests, in attributes and methods for each kind.
+
+    Immutable but for :meth:`prepare`.
+    """
 
     def __init__(
         self,

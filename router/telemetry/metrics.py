@@ -26,7 +26,7 @@ def share_metrics(directory: Path) -> CollectorRegistry:
 
 
 class Metrics:
-    """The router's metrics, in a registry of their own (``registry``)."""
+    """The router's metrics, in a registry of their own (``registry``). Its attributes are one for each metric."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
