@@ -49,7 +49,9 @@ TokenCount = Annotated[
 class Section(BaseModel):
     """A mapping of the configuration file: closed, frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=False)
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=False
+    )
 
     NOT_ACTIVE: ClassVar[frozenset[str]] = frozenset()
     # What holds in the place of a key that is not active, for the warning.
