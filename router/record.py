@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -107,36 +107,46 @@ class Record:
 
     def headers(self) -> dict[str, str]:
         """What the response's headers say of the request."""
-        headers: dict[str, str | None] = {names.GENERATION: self.generation, names.RESPONSE_PATH: self.response_path}
+        headers = {names.GENERATION: self.generation}
+        if (path := self.response_path) is not None:
+            headers[names.RESPONSE_PATH] = path
         if self.error is None and self.selection is not None:
             headers[names.RESPONSE_MODEL] = self.selection.model
             if self.choice is not None:
-                headers |= self._choice_headers(self.choice, self.selection)
-        return {name: value for name, value in headers.items() if value}
+                self._add_choice(headers, self.choice, self.selection)
+                self._add_cache(headers)
+        return headers
 
-    def _choice_headers(self, choice: Choice, selection: Selection) -> Mapping[str, str | None]:
-        headers = {
-            names.CATEGORY: self.category,
-            names.REASONING: "on" if selection.use_reasoning else "off",
-            names.ADAPTER_FALLBACK: selection.missing,
-            names.DEGRADED: ",".join(self.degraded),
-            names.IGNORED: ",".join(self.ignored),
-            names.REPLAY_ID: self.replay_id,
-            names.CACHE_HIT: self.cache_hit,
-            names.SERVER_TIMING: ", ".join(
-                f"{stage};dur={(ended - began) * 1000:.3f}" for stage, (began, ended) in self.stages.items()
-            ),
-        }
+    def _add_choice(self, headers: dict[str, str], choice: Choice, selection: Selection) -> None:
         if choice.decision is not None:
             headers[names.DECISION] = choice.decision.name
             headers[names.CONFIDENCE] = f"{choice.confidence:.4f}"
+        if self.category is not None:
+            headers[names.CATEGORY] = self.category
+        headers[names.REASONING] = "on" if selection.use_reasoning else "off"
+        if selection.missing is not None:
+            headers[names.ADAPTER_FALLBACK] = selection.missing
+        if degraded := self.degraded:
+            headers[names.DEGRADED] = ",".join(degraded)
+        if self.ignored:
+            headers[names.IGNORED] = ",".join(self.ignored)
+        if self.replay_id is not None:
+            headers[names.REPLAY_ID] = self.replay_id
+        if self.stages:
+            headers[names.SERVER_TIMING] = ", ".join(
+                f"{stage};dur={(ended - began) * 1000:.3f}" for stage, (began, ended) in self.stages.items()
+            )
+
+    def _add_cache(self, headers: dict[str, str]) -> None:
         if self.hit is not None:
+            headers[names.CACHE_HIT] = self.hit.kind
             headers[names.CACHE_KEY] = self.hit.key
             headers[names.CACHE_SIMILARITY] = f"{self.hit.similarity:.4f}"
             headers[names.AGE] = str(int(self.hit.age))
-        elif self.question is not None and self.question.may_store:
-            headers[names.CACHE_KEY] = self.question.exact
-        return headers
+        elif self.question is not None:
+            headers[names.CACHE_HIT] = "miss"
+            if self.question.may_store:
+                headers[names.CACHE_KEY] = self.question.exact
 
     # --- lines -----------------------------------------------------------------------------------------------------
 
