@@ -466,7 +466,7 @@ async def test_without_a_collector_requests_go_on_and_one_line_says_what_is_lost
             answered(await route(asked()), completion())
             collector.whole()
             await eventually(lambda: counted(metrics, "sent") == 10)
-    (line,) = [record for record in caplog.records if record.name != "triton_router.pipeline"]
+    (line,) = [record for record in caplog.records if record.name != "triton_router.journal"]
     assert line.getMessage() == "spans are lost"
     assert line.fields["reason"] == "collector" and "UNAVAILABLE" in line.fields["detail"]  # type: ignore[attr-defined]
     assert counted(metrics, "lost") == 20
