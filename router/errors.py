@@ -29,6 +29,17 @@ class Refusal(Exception):
         self.status, self.code, self.param = status, code, param
 
 
+class Unavailable(Exception):
+    """A part that a request can do without could not answer.
+
+    ``reason`` is one of a fixed list of words, fit for a metric's label; ``detail`` is for the log.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+
+
 def error_body(message: str, *, type: str, code: str | None = None, param: str | None = None) -> bytes:
     """Return ``{"error": {"message", "type", "param", "code"}}`` as JSON; what does not apply is null.
 

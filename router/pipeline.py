@@ -23,18 +23,18 @@ from triton_router.answers import Answer
 from triton_router.body import Body
 from triton_router.cache.cache import Hit, Memo, Question, SemanticCache, may_read
 from triton_router.completion import Completion
-from triton_router.config import Loaded, leaves
+from triton_router.config import Loaded
 from triton_router.config.schema import Decision, SemanticCachePlugin
 from triton_router.config.services import McpSettings
-from triton_router.decisions import Choice, Verdict, choose, nearness
+from triton_router.decisions import Choice, Verdict, choose, hangs_on, nearness
 from triton_router.dialects import DIALECTS, ModelRequest
 from triton_router.errors import Refusal, refusal_body
 from triton_router.inference import Encoder, Encoders, Unavailable
 from triton_router.replay import Records
 from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
-from triton_router.signals import SignalInput
+from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.domain import TopicParameters
-from triton_router.signals.gather import Gatherer, SignalResults, caches_meaning
+from triton_router.signals.gather import Gatherer, caches_meaning
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import AuditLog, Metrics, RateLimitedLog
 from triton_router.usage import Observer
@@ -147,6 +147,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._routing = loaded.config.routing
+        self._hangs_on = partial(hangs_on, self._routing.decisions, self._routing.strategy)
         self._gatherer = Gatherer(loaded.config, encoders, topics, metrics, classifier=classifier)
         self.encoder = self._gatherer.embedder
         self._metrics = metrics
@@ -161,7 +162,7 @@ class Pipeline:
         self._behind = RateLimitedLog(log, "requests wait too long for this worker")
         self.cache = cache
         self.records = records
-        self._memo = Memo(cache, MEMO) if cache is not None and _by_body_alone(loaded) else None
+        self._memo = Memo(cache, MEMO) if cache is not None and self._by_body_alone() else None
         self._reads_ahead = caches_meaning(loaded.config)
         self._keeping: set[asyncio.Task[None]] = set()
         audit = services.observability.audit
@@ -217,7 +218,7 @@ class Pipeline:
     async def decide(self, asked: SignalInput, *, everything: bool = False) -> Route:
         """Gather signals, choose a decision, select a model. ``everything`` scores domains that nothing needs too."""
         started = perf_counter()
-        gathered = await self._gatherer.gather(asked, everything=everything)
+        gathered = await self._gatherer.gather(asked, everything=everything, hangs_on=self._hangs_on)
         signalled = perf_counter()
         choice = choose(self._routing.decisions, gathered.evaluations, self._routing.strategy)
         chosen = perf_counter()
@@ -392,6 +393,10 @@ class Pipeline:
         read = sent.ANSWER if isinstance(sent, ModelRequest) else None
         return Observer(self._metrics, label, self._usage, keep, read=read, price=price, conceal=conceal)
 
+    def _by_body_alone(self) -> bool:
+        """Whether a request's body decides where it goes: no header, no server's word, no conversation's header."""
+        return self._gatherer.by_body_alone and all(len(each.modelRefs) < 2 for each in self._routing.decisions)
+
     def _needs_identity(self, route: Route) -> bool:
         """Whether a decision depends on the caller's role, and nobody vouches for the caller."""
         if self._anybody or not self._gatherer.roles_needed:
@@ -545,12 +550,6 @@ def _cache_headers(hit: Hit) -> dict[str, str]:
         "x-vsr-cache-similarity": f"{hit.similarity:.4f}",
         "age": str(int(hit.age)),
     }
-
-
-def _by_body_alone(loaded: Loaded) -> bool:
-    """Whether a request's body decides where it goes: no caller's role, no server's word, no conversation's header."""
-    kinds = {rule.type for decision in loaded.config.routing.decisions for rule in leaves(decision)}
-    return not kinds & {"authz", "mcp"} and all(len(each.modelRefs) < 2 for each in loaded.config.routing.decisions)
 
 
 def _matched(verdict: Verdict) -> bool:

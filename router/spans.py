@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from triton_router.config.services import McpSettings
 from triton_router.dialects import completions, messages
 from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request, Route
-from triton_router.signals import Evaluation, complexity, domain, embedding, reask
+from triton_router.signals import Evaluation
 from triton_router.telemetry.traces import CLIENT, SERVER, Trace, Traces, Value
 from triton_router.usage import AnswerSummary
 
@@ -29,8 +29,6 @@ Attributes = dict[str, Value]
 # Operations that the conventions tell from a chat, by path.
 _OPERATIONS = {completions.PATH: "text_completion", "/v1/embeddings": "embeddings"}
 _STAGES = ("parse", "signals", "decision", "selection", "rewrite", "cache")
-# Signals that are read out of the encoder's one answer.
-_ENCODED = frozenset({domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE})
 _CODES = {"deadline": "DEADLINE_EXCEEDED", "unreachable": "UNAVAILABLE", "no_model": "NOT_FOUND"}
 
 
@@ -196,7 +194,7 @@ def _signals(trace: Trace, pipeline: Pipeline, route: Route, below: int) -> None
 
 def _evaluated(route: Route, kind: str, found: Evaluation) -> tuple[float, float]:
     """When a signal was evaluated. The encoder's answer and the MCP server's hold several, all of the same time."""
-    call = "encoder" if kind in _ENCODED else kind
+    call = route.gathered.parts.get(kind, kind)
     began, _ = route.stages["signals"]
     return route.stages.get(call, (began, began + found.ms / 1000))
 

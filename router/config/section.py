@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
@@ -54,3 +65,23 @@ class Section(BaseModel):
     NOT_ACTIVE: ClassVar[frozenset[str]] = frozenset()
     # What holds in the place of a key that is not active, for the warning.
     INSTEAD: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # Around the section's own validators, which copy what was written.
+        return core_schema.with_info_before_validator_function(cls._as_written, handler(source))
+
+    @classmethod
+    def _as_written(cls, data: Any, info: ValidationInfo) -> Any:
+        """Let the validation context see which mapping of the file is this section."""
+        reader: Reader | None = info.context
+        if reader is not None and isinstance(data, dict):
+            reader.read(cls, data)
+        return data
+
+
+class Reader(Protocol):
+    """Who reads a file: pydantic's validation context."""
+
+    def read(self, section: type[Section], data: dict[str, Any]) -> None:
+        """``data`` is ``section``. May take keys out of it."""

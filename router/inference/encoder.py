@@ -22,6 +22,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as services
 
 from triton_router.config.services import InferenceSettings
+from triton_router.errors import Unavailable
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.limit import Limit
 from triton_router.inference.windows import Batch, Windows
@@ -46,14 +47,6 @@ _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1),
             ("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 1000)]  # fmt: skip
-
-
-class Unavailable(Exception):
-    """The encoder could not answer; ``reason`` is one of a fixed list of words, fit for a metric's label."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(detail or reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

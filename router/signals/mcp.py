@@ -10,11 +10,18 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triton_router.config.services import McpSettings
+from triton_router.config.plain import at, rules
+from triton_router.config.report import Report
+from triton_router.config.services import Identity, McpSettings
+from triton_router.config.signals import McpSignal
+from triton_router.errors import Unavailable
+from triton_router.identity import believed
+from triton_router.signals.contract import Evaluation, Evaluations, Needs, Setup, SignalInput, SignalKind, SignalResults
 
 if TYPE_CHECKING:
     import httpx2
@@ -23,8 +30,6 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
 log = logging.getLogger(__name__)
-
-TYPE = "mcp"
 
 # Seconds between attempts to reach a server: the first, and what doubling ends at.
 FIRST_PAUSE = 0.1
@@ -43,18 +48,6 @@ LONGEST_NAME = 256
 T = TypeVar("T")
 
 
-class McpUnavailable(Exception):
-    """The server could not answer.
-
-    ``reason`` is fit for a metric's label: ``starting``, ``unreachable``, ``deadline``, ``error`` (the tool failed or
-    is not there), ``malformed`` or ``overload``.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
 class McpClassification:
     """What the server said. ``confidence`` is in [0, 1]; hints that it did not give are ``None``."""
@@ -64,6 +57,77 @@ class McpClassification:
     model: str | None = None
     adapter: str | None = None
     use_reasoning: bool | None = None
+
+
+class McpClasses(SignalKind[McpSignal]):
+    """The classes that rules name. Unknown where no server is configured, or it cannot answer."""
+
+    SETTINGS = McpSignal
+
+    def __init__(self, signals: Sequence[McpSignal], setup: Setup) -> None:
+        super().__init__([signal for signal in signals if signal.name in setup.used], setup)
+        self._settings = setup.config.global_.model_catalog.modules.classifier.mcp
+        self._classifier = setup.classifier if self._settings is not None else None
+        self._identity = setup.config.global_.services.authz.identity
+        if self._classifier is not None:
+            self.needs = Needs(headers=True, service=McpSignal.TYPE)
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        settings = at(data, *McpSignal.MODULE)
+        asked = [path for path, rule in rules(data) if rule.get("type") == McpSignal.TYPE]
+        if asked and not isinstance(settings, dict):
+            report.error(asked[0], f"rules of type `mcp` need a server: {'.'.join(McpSignal.MODULE)}")
+        elif asked and settings.get("enabled") is False:
+            report.warning(asked[0], "the MCP server is switched off: what hangs on it never matches")
+        if not isinstance(settings, dict):
+            return
+        url = settings.get("url")
+        if isinstance(url, str) and "@" in url.partition("//")[2].partition("/")[0]:
+            path = (*McpSignal.MODULE, "url")
+            report.error(path, "credentials belong into `http_headers`, where they are never shown")
+        _check_headers(data, settings.get("forward_headers"), report)
+
+    async def ask(self, asked: SignalInput, seen: SignalResults) -> None:
+        assert self._classifier is not None
+        started, called = perf_counter(), self._classifier.failure is None
+        passed = {
+            name: asked.headers[name]
+            for name in self._classifier.settings.forward_headers
+            if name in asked.headers and believed(self._identity, name)
+        }
+        try:
+            seen.classified = await self._classifier.classify(asked.text(), passed)
+        finally:
+            if called:
+                seen.note(McpSignal.TYPE, started, perf_counter())
+
+    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
+        classified = seen.classified
+        if classified is None or self._settings is None:
+            return {}
+        threshold, ms = self._settings.threshold, seen.took(McpSignal.TYPE)
+        return {key: _evaluated(key[1], classified, threshold, ms) for key in self.keys}
+
+
+def _evaluated(name: str, classified: McpClassification, threshold: float, ms: float) -> Evaluation:
+    value = classified.confidence if name == classified.category else 0.0
+    return Evaluation(name == classified.category and value >= threshold, value, threshold, ms)
+
+
+def _check_headers(data: Any, forwarded: Any, report: Report) -> None:
+    """An identity header that nobody vouches for is not passed on."""
+    identity = at(data, "global", "services", "authz", "identity") or {}
+    if not isinstance(identity, dict) or identity.get("set_by", "nobody") != "nobody":
+        return
+    claims = {
+        str(identity.get(key, field.default)).lower() for key, field in Identity.model_fields.items() if key != "set_by"
+    }
+    for index, name in enumerate(forwarded if isinstance(forwarded, list) else []):
+        if str(name).lower() in claims:
+            message = f"`{name}` is not passed on: it says who is calling, and no filter is named that sets it; "
+            message += "set `global.services.authz.identity.set_by`"
+            report.warning((*McpSignal.MODULE, "forward_headers", index), message)
 
 
 class McpClassifier:
@@ -110,10 +174,12 @@ class McpClassifier:
         """Ask for the class of ``text``; of the request's ``headers`` (lower case) those configured are passed on.
 
         Raises:
-            McpUnavailable: no session lives, too many calls are in flight, or the call failed or took too long.
+            Unavailable: no session lives, too many calls are in flight, or the call failed or took too long. The reason
+                is ``starting``, ``unreachable``, ``deadline``, ``error`` (the tool failed or is not there),
+                ``malformed`` or ``overload``.
         """
         if self._in_flight >= self.settings.max_in_flight:
-            raise McpUnavailable("overload")
+            raise Unavailable("overload")
         # Half a surrogate pair, which JSON can carry and UTF-8 cannot, must not break the call.
         arguments: dict[str, Any] = {"text": text.encode("utf-8", "replace").decode(), "with_probabilities": False}
         if self.settings.forward_headers:
@@ -125,7 +191,7 @@ class McpClassifier:
             self._in_flight -= 1
 
     async def _ask(self, arguments: dict[str, Any]) -> McpClassification:
-        failed = McpUnavailable(self.failure or "unreachable")
+        failed = Unavailable(self.failure or "unreachable")
         deadline = asyncio.get_running_loop().time() + self.settings.timeout_seconds
         # A session may have lost its server without knowing; another one may live.
         for _ in range(2):
@@ -134,7 +200,7 @@ class McpClassifier:
                 break
             try:
                 return await session.classify(arguments, deadline)
-            except McpUnavailable as unavailable:
+            except Unavailable as unavailable:
                 failed = unavailable
                 if unavailable.reason != "unreachable":
                     break
@@ -220,10 +286,10 @@ class _Session:
             # A call that began before a reconnect says nothing about what is there now.
             if client is self._client:
                 self._failed(reason, detail)
-            raise McpUnavailable(reason) from error
+            raise Unavailable(reason) from error
         self._timeouts, self._heard = 0, True
         if result.is_error:
-            raise McpUnavailable("error")
+            raise Unavailable("error")
         return _classified(result)
 
     def _failed(self, reason: str, detail: str) -> None:
@@ -354,9 +420,9 @@ def _classified(result: CallToolResult) -> McpClassification:
     answer = next((found for found in _answers(result) if isinstance(found, dict) and "class" in found), {})
     category, confidence = answer.get("class"), answer.get("confidence")
     if not isinstance(category, str) or isinstance(confidence, bool) or not isinstance(confidence, int | float):
-        raise McpUnavailable("malformed")
+        raise Unavailable("malformed")
     if not 0 <= confidence <= 1:  # nor is NaN
-        raise McpUnavailable("malformed")
+        raise Unavailable("malformed")
     reasoning = answer.get("use_reasoning")
     return McpClassification(
         category,
