@@ -231,7 +231,7 @@ class _Rest:
         body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
-        return _json(explain(await pipeline.decide(_asked(body.text, headers)), pipeline.config))
+        return _json(explain(await pipeline.decide(_asked(body.text, headers), everything=True), pipeline.config))
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""

@@ -22,7 +22,8 @@ import pytest
 from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
 from triton_router.config.services import McpSettings
-from triton_router.signals.mcp import McpClassification, McpClassifier, McpUnavailable
+from triton_router.errors import Unavailable
+from triton_router.signals.mcp import McpClassification, McpClassifier
 
 TENANTS = REPOSITORY / "config/tenants/server.py"
 
@@ -145,7 +146,7 @@ async def at_once(coroutine: Coroutine[Any, Any, str]) -> str:
 
 
 async def reason(classifier: McpClassifier, text: str = "hello") -> str:
-    with pytest.raises(McpUnavailable) as raised:
+    with pytest.raises(Unavailable) as raised:
         await classifier.classify(text, {})
     return raised.value.reason
 
