@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 
 from triton_router import plugins
 from triton_router.body import MalformedRequest
-from triton_router.config.schema import Plugin, ReasoningFamily
+from triton_router.config.plugins import Plugin
+from triton_router.config.schema import ReasoningFamily
 from triton_router.dialects import CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest, Turn
 from triton_router.errors import refusal_body
 from triton_router.selection import Selection, apply_reasoning

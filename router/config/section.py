@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import (
     AfterValidator,
@@ -10,12 +10,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
+    ModelWrapValidatorHandler,
     StringConstraints,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
@@ -66,18 +66,14 @@ class Section(BaseModel):
     # What holds in the place of a key that is not active, for the warning.
     INSTEAD: ClassVar[dict[str, str]] = {}
 
+    @model_validator(mode="wrap")
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # Around the section's own validators, which copy what was written.
-        return core_schema.with_info_before_validator_function(cls._as_written, handler(source))
-
-    @classmethod
-    def _as_written(cls, data: Any, info: ValidationInfo) -> Any:
-        """Let the validation context see which mapping of the file is this section."""
+    def _as_written(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Let the validation context see which mapping of the file is this section, before any validator copies it."""
         reader: Reader | None = info.context
         if reader is not None and isinstance(data, dict):
             reader.read(cls, data)
-        return data
+        return handler(data)
 
 
 class Reader(Protocol):

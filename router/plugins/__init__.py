@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from triton_router.completion import Completion
-from triton_router.config.plugins import Plugin
-from triton_router.dialects import ModelRequest
 from triton_router.plugins.contract import HeaderChanges, PluginInput, PluginKind
+
+if TYPE_CHECKING:
+    from triton_router.config.plugins import Plugin
+    from triton_router.dialects import ModelRequest
 
 
 def apply(
@@ -19,6 +22,7 @@ def apply(
     """
     if not plugins:
         return HeaderChanges()
+    # Late: the registry needs the schema, which needs this package where another one brings plugins.
     from triton_router.plugins.registry import kinds
 
     given = PluginInput(request, headers, model)

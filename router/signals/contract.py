@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from triton_router.config.kinds import Key, SignalSettings
+from triton_router.config.kinds import Key
+from triton_router.config.kinds import SignalSettings as SignalSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,20 @@ class Setup:
     def judge(self, head: str, name: str | None = None) -> Encoder | None:
         """The trunk whose ``head`` judges."""
         return self.encoders.judge(head, name) if self.encoders else None
+
+    def labels(self, head: str, name: str | None = None) -> tuple[str, ...]:
+        """The labels of ``head``; none without encoders.
+
+        Raises:
+            BundleError: no trunk of the bundle has that head.
+        """
+        from triton_router.inference.bundle import BundleError
+
+        judge = self.judge(head, name)
+        described = judge.trunk.head(head) if judge else None
+        if described is None and self.encoders is not None:
+            raise BundleError(f"the signal bundle has no head `{head}`; export one that has, or remove its signals")
+        return described.labels if described else ()
 
 
 @dataclass(slots=True)
