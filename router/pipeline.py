@@ -230,7 +230,7 @@ class Pipeline:
         )
         stages = {"signals": (started, signalled), "decision": (signalled, chosen),
                   "selection": (chosen, perf_counter())}  # fmt: skip
-        return Route(gathered, choice, selection, stages | gathered.asked)
+        return Route(gathered, choice, selection, stages | gathered.calls)
 
     def _hint(self, gathered: SignalResults) -> Hint | None:
         said = gathered.classified

@@ -180,10 +180,10 @@ def _chosen(
         if isinstance(wanted, str) and wanted not in endpoints:
             where = (*source, "preferred_endpoints", index)
             converted.problems.append(Mistake(where, f"no endpoint named `{wanted}`", wanted, tuple(endpoints)))
-    found = [endpoints[wanted] for wanted in dict.fromkeys(_texts(preferred)) if wanted in endpoints]
+    choices = [endpoints[wanted] for wanted in dict.fromkeys(_texts(preferred)) if wanted in endpoints]
     naming = [place for place in endpoints.values() if name in _texts(place[1].get("models"))]
     # One that it prefers and nobody knows is reported; that nobody serves the model then need not be.
-    return found or naming or list(endpoints.values())
+    return choices or naming or list(endpoints.values())
 
 
 def _backend(endpoint: dict[str, Any], source: Path, at: Path, converted: Converted) -> None:
@@ -205,14 +205,14 @@ def _endpoint(address: Any, port: Any) -> str:
 
 def _health_check(name: str, chosen: list[tuple[Path, dict[str, Any]]], at: Path, converted: Converted) -> None:
     """The flat form says for each endpoint what holds for a model's endpoints together."""
-    checked = [((*path, "health_check_path"), entry.get("health_check_path")) for path, entry in chosen]
-    given = [(path, value) for path, value in checked if value is not None]
-    for path, value in given:
-        if value != given[0][1]:
-            message = f"the endpoints of model `{name}` need one `health_check_path`, another has `{given[0][1]}`"
+    checks = [((*path, "health_check_path"), entry.get("health_check_path")) for path, entry in chosen]
+    declared = [(path, value) for path, value in checks if value is not None]
+    for path, value in declared:
+        if value != declared[0][1]:
+            message = f"the endpoints of model `{name}` need one `health_check_path`, another has `{declared[0][1]}`"
             converted.problems.append(Mistake(path, message))
-    if given:
-        path, value = given[0]
+    if declared:
+        path, value = declared[0]
         converted.put((*at, "reliability", "health_check_path"), value, path)
 
 
@@ -266,8 +266,8 @@ def _carry(entries: list[Any], source: Path, to: Path, converted: Converted) -> 
 def _signals_and_decisions(data: dict[str, Any], models: dict[str, Path], converted: Converted) -> None:
     categories = list(_named(data, "categories"))
     for name, path, category in categories:
-        kept = ("name", "description", "mmlu_categories", "examples")
-        _signal("domains", name, (*path, "name"), category, path, kept, converted)
+        keys = ("name", "description", "mmlu_categories", "examples")
+        _signal("domains", name, (*path, "name"), category, path, keys, converted)
     criteria: dict[str, list[_Criterion]] = {name: [] for name, _, _ in categories}
     _criteria_of_rules(data, "keyword", KEYWORD, criteria, converted)
     _criteria_of_rules(data, "embedding", EMBEDDING, criteria, converted)
@@ -285,12 +285,12 @@ def _signals_and_decisions(data: dict[str, Any], models: dict[str, Path], conver
 
 
 def _signal(
-    key: str, name: str, named: Path, entry: dict[str, Any], source: Path, kept: Iterable[str], converted: Converted
+    key: str, name: str, named: Path, entry: dict[str, Any], source: Path, keys: Iterable[str], converted: Converted
 ) -> Path:
     at = converted.next(("routing", "signals", key))
     converted.put(at, {}, source)
     converted.put((*at, "name"), name, named)
-    converted.put_each(at, entry, source, (key for key in kept if key != "name"))
+    converted.put_each(at, entry, source, (key for key in keys if key != "name"))
     return at
 
 
@@ -298,9 +298,9 @@ def _criteria_of_rules(
     data: dict[str, Any], kind: str, priority: int, criteria: dict[str, list[_Criterion]], converted: Converted
 ) -> None:
     fields = KeywordRule.model_fields if kind == "keyword" else EmbeddingRule.model_fields
-    kept = [key for key in fields if key not in ("name", "category", "candidates", "keywords")]
+    keys = [key for key in fields if key not in ("name", "category", "candidates", "keywords")]
     words = "keywords" if kind == "keyword" else "candidates"
-    known, found = tuple(criteria), dict[str, list[tuple[str, Path]]]()
+    known, groups = tuple(criteria), dict[str, list[tuple[str, Path]]]()
     taken = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
     for path, rule in _entries(data, f"{kind}_rules"):
         key = "name" if rule.get("category") is None else "category"
@@ -313,12 +313,12 @@ def _criteria_of_rules(
         named = "name" if isinstance(own, str) and own else key
         name = str(own) if key == "category" and named == "name" else _free(category, taken)
         taken.add(name)
-        at = _signal(f"{kind}s", name, (*path, named), rule, path, kept, converted)
+        at = _signal(f"{kind}s", name, (*path, named), rule, path, keys, converted)
         for written in ("keywords", "candidates"):
             if written in fields and rule.get(written) is not None:
                 converted.put((*at, words), rule[written], (*path, written))
-        found.setdefault(category, []).append((name, (*path, named)))
-    for category, signals in found.items():
+        groups.setdefault(category, []).append((name, (*path, named)))
+    for category, signals in groups.items():
         criteria.setdefault(category, []).append(_Criterion(kind, f"_{kind}", priority, signals))
 
 

@@ -172,8 +172,8 @@ def _explain(error: Any, sections: _Sections, document: Document, report: Report
         choices = [choice.strip(" '") for choice in expected.replace(" or ", ", ").split(",")]
         if kind == "union_tag_invalid":
             path = (*path, "type")
-        given = str(context.get("tag", error["input"]))
-        report.error(path, f"`{given}` is not one of {', '.join(choices)}", nearest(given, choices))
+        value = str(context.get("tag", error["input"]))
+        report.error(path, f"`{value}` is not one of {', '.join(choices)}", nearest(value, choices))
     elif kind == "string_pattern_mismatch" and path[-1] == "endpoint":
         report.error(path, f"`{error['input']}` is not a `host:port`")
     elif kind == "union_tag_not_found":

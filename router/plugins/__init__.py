@@ -25,13 +25,13 @@ def apply(
     # Late: the registry needs the schema, which needs this package where another one brings plugins.
     from triton_router.plugins.registry import kinds
 
-    given = PluginInput(request, headers, model)
+    target = PluginInput(request, headers, model)
     for plugin in plugins:
         if plugin.configuration.enabled:
-            completion = kinds()[type(plugin)].apply(plugin.configuration, given)
+            completion = kinds()[type(plugin)].apply(plugin.configuration, target)
             if completion is not None:
                 return completion
-    return given.changes
+    return target.changes
 
 
 __all__ = ["Completion", "HeaderChanges", "PluginInput", "PluginKind", "apply"]

@@ -46,6 +46,6 @@ class PluginKind:
         """Report what is wrong with ``plugin``, plain data at ``path`` of the configuration ``data``."""
 
     @classmethod
-    def apply(cls, settings: Any, given: PluginInput) -> Completion | None:
+    def apply(cls, settings: Any, target: PluginInput) -> Completion | None:
         """Change the request as ``settings``, the plugin's `configuration`, say. A completion answers it at once."""
         raise NotImplementedError

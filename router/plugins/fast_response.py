@@ -11,6 +11,6 @@ class FastResponse(PluginKind):
     SETTINGS = FastResponsePlugin
 
     @classmethod
-    def apply(cls, settings: FastResponseSettings, given: PluginInput) -> Completion:
+    def apply(cls, settings: FastResponseSettings, target: PluginInput) -> Completion:
         """The answer, under the name of the model that was selected."""
-        return given.request.answer(settings.message, given.model)
+        return target.request.answer(settings.message, target.model)

@@ -35,12 +35,12 @@ class HeaderMutation(PluginKind):
                 report.error(where, f"`{name}` belongs to the gateway; a plugin cannot change it")
 
     @classmethod
-    def apply(cls, settings: HeaderMutationSettings, given: PluginInput) -> None:
-        changes = given.changes
+    def apply(cls, settings: HeaderMutationSettings, target: PluginInput) -> None:
+        changes = target.changes
         for header in settings.add:
             name = header.name.lower()
-            gone = name in changes.remove
-            if gone or (name not in given.headers and name not in changes.set):
+            absent = name in changes.remove
+            if absent or (name not in target.headers and name not in changes.set):
                 _set(changes, name, header.value.get_secret_value())
         for header in settings.update:
             _set(changes, header.name.lower(), header.value.get_secret_value())

@@ -14,8 +14,8 @@ class RequestParams(PluginKind):
     SETTINGS = RequestParamsPlugin
 
     @classmethod
-    def apply(cls, settings: RequestParamsSettings, given: PluginInput) -> None:
-        _limit(settings, given.request)
+    def apply(cls, settings: RequestParamsSettings, target: PluginInput) -> None:
+        _limit(settings, target.request)
 
 
 def _limit(settings: RequestParamsSettings, request: ModelRequest) -> None:

@@ -22,5 +22,5 @@ class SemanticCache(PluginKind):
             report.warning((*path, "type"), "global.stores.semantic_cache is switched off: nothing is cached")
 
     @classmethod
-    def apply(cls, settings: Any, given: PluginInput) -> None:
+    def apply(cls, settings: Any, target: PluginInput) -> None:
         """Nothing: whether a response is cached depends on the whole request, once all plugins are done."""

@@ -10,6 +10,6 @@ class SystemPrompt(PluginKind):
     SETTINGS = SystemPromptPlugin
 
     @classmethod
-    def apply(cls, settings: SystemPromptSettings, given: PluginInput) -> None:
+    def apply(cls, settings: SystemPromptSettings, target: PluginInput) -> None:
         """Give the model the text in the way of ``settings.mode``; what others said keeps its exact text."""
-        given.request.tell(settings.system_prompt, settings.mode)
+        target.request.tell(settings.system_prompt, settings.mode)

@@ -18,8 +18,8 @@ class Tools(PluginKind):
     SETTINGS = ToolsPlugin
 
     @classmethod
-    def apply(cls, settings: ToolsSettings, given: PluginInput) -> None:
-        _filter(settings, given.request)
+    def apply(cls, settings: ToolsSettings, target: PluginInput) -> None:
+        _filter(settings, target.request)
 
 
 def _filter(settings: ToolsSettings, request: ModelRequest) -> None:

@@ -43,8 +43,8 @@ class Roles(SignalKind[RoleBinding]):
             message += "`global.services.authz.identity.set_by` to the filter that sets them, or remove the rule"
             report.error(paths[0], message)
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        caller = identify(self._identity, asked.headers)
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        caller = identify(self._identity, query.headers)
         if caller is None:
             return {}
         evaluations: dict[tuple[str, str], Evaluation] = {}

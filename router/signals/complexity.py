@@ -46,14 +46,14 @@ class Complexities(SignalKind[ComplexitySignal]):
             if all(text in texts.embeddings for text in _texts(signal))
         }
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        if seen.encoding is None:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        if results.encoding is None:
             return {}
         evaluations: dict[tuple[str, str], Evaluation] = {}
         for signal in self.signals:
             if signal.name in self._sides:
-                hard, easy = (float((side @ seen.encoding.embedding).max()) for side in self._sides[signal.name])
-                evaluations |= _levels(signal, hard - easy, seen.took(ENCODER))
+                hard, easy = (float((side @ results.encoding.embedding).max()) for side in self._sides[signal.name])
+                evaluations |= _levels(signal, hard - easy, results.took(ENCODER))
         return evaluations
 
 

@@ -24,9 +24,9 @@ class ContextLengths(SignalKind[ContextSignal]):
 
     SETTINGS = ContextSignal
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        tokens = estimated_tokens(asked.request.turns())
+        tokens = estimated_tokens(query.request.turns())
         ms = (perf_counter() - started) * 1000
         ranges = zip(self.keys, self.signals, strict=True)
         return {key: certain(_within(signal, tokens), tokens, ms) for key, signal in ranges}

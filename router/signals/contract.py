@@ -75,8 +75,8 @@ class SignalInput:
         """What the user said before the last turn, newest first, ``turns`` at most."""
         if not turns:
             return []
-        said = [turn.text for turn in self.request.turns() if turn.role == "user"]
-        return [text for text in reversed(said[:-1]) if text.strip()][:turns]
+        texts = [turn.text for turn in self.request.turns() if turn.role == "user"]
+        return [text for text in reversed(texts[:-1]) if text.strip()][:turns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class SignalResults:
     """The evaluations of one request, and what could not be asked.
 
     ``degraded`` names the parts that were down, ``reasons`` says why. ``classified`` is what the MCP server said.
-    ``asked`` holds when the ``encoder`` (tokenising, the calls, pooling; of several trunks from the first to the last)
+    ``calls`` holds when the ``encoder`` (tokenising, the calls, pooling; of several trunks from the first to the last)
     and a service such as ``mcp`` were asked and when they were done (``perf_counter``); ``parts`` which of these a type
     of signals came from. ``encoding`` is the embedder's, ``heads`` and ``tokens`` (see :class:`Encoding`) are those
     that some kind needs. Signals that could not change the outcome are in none of these.
@@ -163,17 +163,17 @@ class SignalResults:
     classified: McpClassification | None = None
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    asked: dict[str, tuple[float, float]] = field(default_factory=dict)
+    calls: dict[str, tuple[float, float]] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def note(self, part: str, began: float, ended: float) -> None:
         """``part`` was asked from ``began`` to ``ended``."""
-        earlier = self.asked.get(part, (began, ended))
-        self.asked[part] = min(began, earlier[0]), max(ended, earlier[1])
+        earlier = self.calls.get(part, (began, ended))
+        self.calls[part] = min(began, earlier[0]), max(ended, earlier[1])
 
     def took(self, part: str) -> float:
         """Milliseconds that were spent on ``part``."""
-        began, ended = self.asked.get(part, (0.0, 0.0))
+        began, ended = self.calls.get(part, (0.0, 0.0))
         return (ended - began) * 1000
 
     def without(self, part: str, reason: str) -> None:
@@ -220,17 +220,17 @@ class SignalKind(Generic[Settings]):
     def prepare(self, texts: EncodedTexts) -> None:
         """Take in what ``needs.texts`` came to; again when more of them are known."""
 
-    async def ask(self, asked: SignalInput, seen: SignalResults) -> None:
+    async def ask(self, query: SignalInput, results: SignalResults) -> None:
         """Ask ``needs.service``, before :meth:`evaluate`.
 
         Raises:
             Unavailable: it could not answer; all of this kind is unknown then.
         """
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         """The evaluations by type and name; what is left out is unknown.
 
-        ``seen`` has what was needed as far as it could be had, and the evaluations of the signals that
+        ``results`` has what was needed as far as it could be had, and the evaluations of the signals that
         ``SETTINGS.reads`` names.
         """
         raise NotImplementedError

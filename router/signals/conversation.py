@@ -14,8 +14,8 @@ class Conversations(SignalKind[ConversationSignal]):
 
     SETTINGS = ConversationSignal
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        return {key: _evaluated(signal, asked.request) for key, signal in zip(self.keys, self.signals, strict=True)}
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        return {key: _evaluated(signal, query.request) for key, signal in zip(self.keys, self.signals, strict=True)}
 
 
 def _evaluated(signal: ConversationSignal, request: ModelRequest) -> Evaluation:

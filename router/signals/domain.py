@@ -295,9 +295,9 @@ class Domains(SignalKind[DomainSignal]):
     def prepare(self, texts: EncodedTexts) -> None:
         posteriors = texts.heads.get(HEAD, {})
         prototypes = {
-            name: Prototype.of([texts.embeddings[text] for text in said], [posteriors[text] for text in said])
-            for name, said in self._texts.items()
-            if all(text in texts.embeddings and text in posteriors for text in said)
+            name: Prototype.of([texts.embeddings[text] for text in sources], [posteriors[text] for text in sources])
+            for name, sources in self._texts.items()
+            if all(text in texts.embeddings and text in posteriors for text in sources)
         }
         self._scorer = DomainScorer(
             [signal.name for signal in self.signals],
@@ -310,17 +310,17 @@ class Domains(SignalKind[DomainSignal]):
             multi_label=self._judging.multi_label,
         )
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        seen.domains = self._scores(asked, seen)
-        if seen.domains is None:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        results.domains = self._scores(query, results)
+        if results.domains is None:
             return {}
-        ms = seen.took(ENCODER)
-        return {key: _in_domain(key[1], seen.domains, ms) for key in self.keys}
+        ms = results.took(ENCODER)
+        return {key: _in_domain(key[1], results.domains, ms) for key in self.keys}
 
-    def _scores(self, asked: SignalInput, seen: SignalResults) -> DomainScores | None:
-        if not asked.text().strip():
+    def _scores(self, query: SignalInput, results: SignalResults) -> DomainScores | None:
+        if not query.text().strip():
             return self._scorer.nothing_said()
-        probabilities, encoding = seen.heads.get(HEAD), seen.encoding
+        probabilities, encoding = results.heads.get(HEAD), results.encoding
         if probabilities is None or (encoding is None and self._texts):
             return None
         # Domains that the head knows need no embedding.

@@ -41,10 +41,10 @@ class Embeddings(SignalKind[EmbeddingSignal]):
             if all(text in texts.embeddings for text in signal.candidates)
         }
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        if seen.encoding is None:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        if results.encoding is None:
             return {}
-        embedding, ms = seen.encoding.embedding, seen.took(ENCODER)
+        embedding, ms = results.encoding.embedding, results.took(ENCODER)
         signals = zip(self.keys, self.signals, strict=True)
         return {key: self._evaluated(signal, embedding, ms) for key, signal in signals}
 

@@ -105,7 +105,7 @@ class Gatherer:
             raise failure
 
     async def gather(
-        self, asked: SignalInput, *, everything: bool = False, hangs_on: HangsOn | None = None
+        self, query: SignalInput, *, everything: bool = False, hangs_on: HangsOn | None = None
     ) -> SignalResults:
         """Evaluate what is free, and of the rest what ``hangs_on`` says; without it, all that decisions use.
 
@@ -113,7 +113,7 @@ class Gatherer:
         though no decision needs them.
         """
         results = SignalResults(parts=self._parts)
-        self._evaluate(self._free.values(), asked, results)
+        self._evaluate(self._free.values(), query, results)
         if everything:
             rest, embedding = frozenset(self._kinds), True
         elif hangs_on is None or (not self._parts and not self._caches):
@@ -121,8 +121,8 @@ class Gatherer:
         else:
             rest, embedding = self._open(hangs_on, results.evaluations)
         kinds = [kind for of, kind in self._kinds.items() if of in rest and of not in self._free]
-        await self._ask(kinds, embedding, asked, results)
-        self._evaluate(kinds, asked, results)
+        await self._ask(kinds, embedding, query, results)
+        self._evaluate(kinds, query, results)
         return results
 
     def _open(self, hangs_on: HangsOn, evaluations: Evaluations) -> tuple[frozenset[str], bool]:
@@ -138,10 +138,10 @@ class Gatherer:
                 types |= _made_of(self._kinds[of])
         return frozenset(types), still.embedding
 
-    def _evaluate(self, kinds: Iterable[Kind], asked: SignalInput, results: SignalResults) -> None:
+    def _evaluate(self, kinds: Iterable[Kind], query: SignalInput, results: SignalResults) -> None:
         for kind in kinds:
             try:
-                evaluations = kind.evaluate(asked, results)
+                evaluations = kind.evaluate(query, results)
             except Exception as error:  # another package's, perhaps: no signal may fail a request
                 of = kind.SETTINGS.TYPE
                 self._failing.warn(type=of, error=type(error).__name__)
@@ -153,11 +153,11 @@ class Gatherer:
                 for key in kind.keys:
                     results.evaluations.setdefault(key, UNKNOWN)
 
-    async def _ask(self, kinds: list[Kind], embedding: bool, asked: SignalInput, results: SignalResults) -> None:
+    async def _ask(self, kinds: list[Kind], embedding: bool, query: SignalInput, results: SignalResults) -> None:
         """Call each trunk that ``kinds`` need once, and each of their services, all at once."""
-        trunks = self._trunks(kinds, embedding=embedding) if asked.text().strip() else []
-        calls = [self._encode(trunk, kinds, asked, results) for trunk in trunks]
-        calls += [self._consult(kind, asked, results) for kind in kinds if kind.needs.service]
+        trunks = self._trunks(kinds, embedding=embedding) if query.text().strip() else []
+        calls = [self._encode(trunk, kinds, query, results) for trunk in trunks]
+        calls += [self._consult(kind, query, results) for kind in kinds if kind.needs.service]
         if len(calls) == 1:
             await calls[0]
         elif calls:
@@ -170,13 +170,13 @@ class Gatherer:
         wanted += [self._judges[head] for need in needs for head in need.heads]
         return list(dict.fromkeys(each for each in wanted if each is not None))
 
-    async def _encode(self, encoder: Encoder, kinds: list[Kind], asked: SignalInput, results: SignalResults) -> None:
-        text = asked.text()
+    async def _encode(self, encoder: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:
+        text = query.text()
         if encoder.trunk.latin_only and foreign_script(text):
             # The trunk would answer, and the answer would mean nothing.
             results.without("language", "script")
             return
-        if asked.hurried:
+        if query.hurried:
             self._metrics.signal_errors.labels(ENCODER, "behind").inc()
             results.without("triton", "behind")
             return
@@ -184,7 +184,7 @@ class Gatherer:
         turns = max((kind.needs.earlier for kind in kinds), default=0) if embeds else 0
         started, called = perf_counter(), encoder.failure is None
         try:
-            encoding = await encoder.encode(text, asked.earlier(turns))
+            encoding = await encoder.encode(text, query.earlier(turns))
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels(ENCODER, unavailable.reason).inc()
             results.without("triton", unavailable.reason)
@@ -198,10 +198,10 @@ class Gatherer:
         results.heads |= {head: encoding.heads[head] for head in judged & encoding.heads.keys()}
         results.tokens |= {head: encoding.tokens[head] for head in judged & encoding.tokens.keys()}
 
-    async def _consult(self, kind: Kind, asked: SignalInput, results: SignalResults) -> None:
+    async def _consult(self, kind: Kind, query: SignalInput, results: SignalResults) -> None:
         assert kind.needs.service is not None
         try:
-            await kind.ask(asked, results)
+            await kind.ask(query, results)
         except Exception as error:  # another package's, perhaps: no signal may fail a request
             reason = error.reason if isinstance(error, Unavailable) else "error"
             if reason == "error":

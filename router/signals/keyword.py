@@ -79,9 +79,9 @@ class Keywords(SignalKind[KeywordSignal]):
                     if isinstance(word, str) and (why := expressions.refused(word)):
                         report.error((*path, "keywords", index), f"not an RE2 expression: {why}")
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        text = encodable(asked.text())
+        text = encodable(query.text())
         counts: Counter[int] = Counter()
         for finder in self._finders:
             counts.update(finder.find(text))

@@ -39,9 +39,9 @@ class Languages(SignalKind[LanguageSignal]):
             raise RuntimeError('language signals need: pip install "triton-router[language]"') from error
         self._identifier: Any = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        text = asked.text()[:SCANNED]
+        text = query.text()[:SCANNED]
         signals = list(zip(self.keys, self.signals, strict=True))
         if _letters(text) < LEAST_LETTERS:
             return {key: Evaluation(False, 0.0, signal.threshold) for key, signal in signals}

@@ -75,11 +75,11 @@ class McpClasses(SignalKind[McpSignal]):
     @classmethod
     def check(cls, data: Any, report: Report) -> None:
         settings = at(data, *McpSignal.MODULE)
-        asked = [path for path, rule in rules(data) if rule.get("type") == McpSignal.TYPE]
-        if asked and not isinstance(settings, dict):
-            report.error(asked[0], f"rules of type `mcp` need a server: {'.'.join(McpSignal.MODULE)}")
-        elif asked and settings.get("enabled") is False:
-            report.warning(asked[0], "the MCP server is switched off: what hangs on it never matches")
+        named = [path for path, rule in rules(data) if rule.get("type") == McpSignal.TYPE]
+        if named and not isinstance(settings, dict):
+            report.error(named[0], f"rules of type `mcp` need a server: {'.'.join(McpSignal.MODULE)}")
+        elif named and settings.get("enabled") is False:
+            report.warning(named[0], "the MCP server is switched off: what hangs on it never matches")
         if not isinstance(settings, dict):
             return
         url = settings.get("url")
@@ -88,25 +88,25 @@ class McpClasses(SignalKind[McpSignal]):
             report.error(path, "credentials belong into `http_headers`, where they are never shown")
         _check_headers(data, settings.get("forward_headers"), report)
 
-    async def ask(self, asked: SignalInput, seen: SignalResults) -> None:
+    async def ask(self, query: SignalInput, results: SignalResults) -> None:
         assert self._classifier is not None
         started, called = perf_counter(), self._classifier.failure is None
-        passed = {
-            name: asked.headers[name]
+        headers = {
+            name: query.headers[name]
             for name in self._classifier.settings.forward_headers
-            if name in asked.headers and believed(self._identity, name)
+            if name in query.headers and believed(self._identity, name)
         }
         try:
-            seen.classified = await self._classifier.classify(asked.text(), passed)
+            results.classified = await self._classifier.classify(query.text(), headers)
         finally:
             if called:
-                seen.note(McpSignal.TYPE, started, perf_counter())
+                results.note(McpSignal.TYPE, started, perf_counter())
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        classified = seen.classified
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        classified = results.classified
         if classified is None or self._settings is None:
             return {}
-        threshold, ms = self._settings.threshold, seen.took(McpSignal.TYPE)
+        threshold, ms = self._settings.threshold, results.took(McpSignal.TYPE)
         return {key: _evaluated(key[1], classified, threshold, ms) for key in self.keys}
 
 
@@ -223,7 +223,7 @@ class _Session:
         self._settings = settings
         self._client: Client | None = None
         self._timeouts = 0
-        self._heard = False
+        self._alive = False
         self._wake = asyncio.Event()
         self.lost = False
         self.failure: str | None = "starting"
@@ -247,7 +247,7 @@ class _Session:
                     pause = FIRST_PAUSE
                     await self._watch(client)
             except Exception as error:
-                self._down(*_told(error))
+                self._down(*_reason(error))
             finally:
                 self._client, self.failure = None, self.failure or "unreachable"
             if (task := asyncio.current_task()) and task.cancelling():
@@ -259,11 +259,11 @@ class _Session:
     async def _watch(self, client: Client) -> None:
         """Return or raise when the server is gone."""
         while not self.lost:
-            self._heard = False
+            self._alive = False
             try:
                 await asyncio.wait_for(self._wake.wait(), PROBE_EVERY)
             except TimeoutError:
-                if self._heard:
+                if self._alive:
                     continue
             self._wake.clear()
             if self.lost:
@@ -282,12 +282,12 @@ class _Session:
         try:
             result = await _within(deadline - asyncio.get_running_loop().time(), call)
         except Exception as error:
-            reason, detail = _told(error)
+            reason, detail = _reason(error)
             # A call that began before a reconnect says nothing about what is there now.
             if client is self._client:
                 self._failed(reason, detail)
             raise Unavailable(reason) from error
-        self._timeouts, self._heard = 0, True
+        self._timeouts, self._alive = 0, True
         if result.is_error:
             raise Unavailable("error")
         return _classified(result)
@@ -325,7 +325,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task}, timeout=seconds)
     finally:
         if not task.done():
-            _given_up.add(task)
+            _abandoned.add(task)
             task.add_done_callback(_forget)
             task.cancel()
     if not task.done():
@@ -333,11 +333,11 @@ async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-_given_up: set[asyncio.Task[Any]] = set()
+_abandoned: set[asyncio.Task[Any]] = set()
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
-    _given_up.discard(task)
+    _abandoned.discard(task)
     if not task.cancelled():
         # Whatever came of it, nobody is waiting; unread it would be reported as lost.
         task.exception()
@@ -393,7 +393,7 @@ async def _categories(client: Client, tool: str) -> tuple[str, ...]:
     try:
         result = await _within(PROBE_WITHIN, client.call_tool(tool, {}))
     except Exception as error:
-        if _told(error)[0] == "unreachable":
+        if _reason(error)[0] == "unreachable":
             raise
         return ()
     for answer in () if result.is_error else _answers(result):
@@ -417,7 +417,7 @@ def _answers(result: CallToolResult) -> Iterator[Any]:
 
 
 def _classified(result: CallToolResult) -> McpClassification:
-    answer = next((found for found in _answers(result) if isinstance(found, dict) and "class" in found), {})
+    answer = next((each for each in _answers(result) if isinstance(each, dict) and "class" in each), {})
     category, confidence = answer.get("class"), answer.get("confidence")
     if not isinstance(category, str) or isinstance(confidence, bool) or not isinstance(confidence, int | float):
         raise Unavailable("malformed")
@@ -437,7 +437,7 @@ def _name(value: Any) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME else None
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def _reason(error: BaseException) -> tuple[str, str]:
     """The reason behind an error, and its type for the log: its text may quote what was asked."""
     from mcp import MCPError
     from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT

@@ -13,9 +13,9 @@ class MetadataValues(SignalKind[MetadataSignal]):
 
     SETTINGS = MetadataSignal
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        sent = asked.request.get("metadata")
-        metadata: dict[str, Any] = sent if isinstance(sent, dict) else {}
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        value = query.request.get("metadata")
+        metadata: dict[str, Any] = value if isinstance(value, dict) else {}
         holding = ((key, _holds(signal.predicate, metadata, signal.key))
                    for key, signal in zip(self.keys, self.signals, strict=True))  # fmt: skip
         return {key: certain(holds) for key, holds in holding}

@@ -26,11 +26,11 @@ class Reasks(SignalKind[ReaskSignal]):
         super().__init__(signals, setup)
         self.needs = Needs(embedding=True, earlier=max((signal.lookback_turns for signal in signals), default=0))
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        if seen.encoding is None:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        if results.encoding is None:
             return {}
-        similarities = [float(turn @ seen.encoding.embedding) for turn in seen.encoding.beside]
-        ms = seen.took(ENCODER)
+        similarities = [float(turn @ results.encoding.embedding) for turn in results.encoding.beside]
+        ms = results.took(ENCODER)
         return {key: _evaluated(signal, similarities, ms) for key, signal in zip(self.keys, self.signals, strict=True)}
 
 

@@ -39,8 +39,8 @@ def kind(of: str) -> type[SignalKind[Any]]:
     """The kind of type ``of``. Raises ``KeyError``."""
     if of not in _KINDS:
         return _others()[of]
-    found: type[SignalKind[Any]] = getattr(import_module(f"{__package__}.{of}"), _KINDS[of])
-    return found
+    implementation: type[SignalKind[Any]] = getattr(import_module(f"{__package__}.{of}"), _KINDS[of])
+    return implementation
 
 
 def check(data: Any, report: Report) -> None:

@@ -47,8 +47,8 @@ class Structures(SignalKind[StructureSignal]):
             if isinstance(pattern, str) and (why := expressions.refused(pattern)):
                 report.error((*path, "feature", "source", "pattern"), f"not an RE2 expression: {why}")
 
-    def evaluate(self, asked: SignalInput, seen: SignalResults) -> Evaluations:
-        text = encodable(asked.text())
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        text = encodable(query.text())
         counted = zip(self.keys, self.signals, self._counters, strict=True)
         return {key: _evaluated(signal, count, text) for key, signal, count in counted}
 
