@@ -26,7 +26,7 @@ from triton_router.completion import Completion
 from triton_router.config import Loaded
 from triton_router.config.schema import Decision, SemanticCachePlugin
 from triton_router.config.services import McpSettings
-from triton_router.decisions import Choice, Verdict, choose, hangs_on, nearness
+from triton_router.decisions import Choice, Settling, Verdict, choose, nearness
 from triton_router.dialects import DIALECTS, ModelRequest
 from triton_router.errors import Refusal, refusal_body
 from triton_router.inference import Encoder, Encoders, Unavailable
@@ -147,7 +147,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._routing = loaded.config.routing
-        self._hangs_on = partial(hangs_on, self._routing.decisions, self._routing.strategy)
+        self._hangs_on = Settling(self._routing.decisions, self._routing.strategy)
         self._gatherer = Gatherer(loaded.config, encoders, topics, metrics, classifier=classifier)
         self.encoder = self._gatherer.embedder
         self._metrics = metrics

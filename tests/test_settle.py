@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_router.config import Config, loads
-from triton_router.decisions import choose, hangs_on
+from triton_router.decisions import Settling, choose
 from triton_router.generations import Generations
 from triton_router.inference import Encoder, Encoding, load_bundle
 from triton_router.pipeline import Forward, Request
@@ -62,7 +62,7 @@ def test_what_is_not_asked_cannot_change_the_decision(
     routing = configured(tables, strategy).routing
     evaluations = {("keyword", name): certainly(value) for name, value in known.items()}
     pending = {("keyword", name) for name in NAMES if name not in known}
-    still = hangs_on(routing.decisions, strategy, evaluations, pending)
+    still = Settling(routing.decisions, strategy)(evaluations, pending)
     assert set(still.signals) <= pending
     asked = {key: certainly(data.draw(values)) for key in sorted(still.signals)}
     left = sorted(pending - set(still.signals))

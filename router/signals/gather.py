@@ -58,11 +58,12 @@ class Gatherer:
         setup = Setup(config, frozenset(), encoders, topics, classifier)
         self._kinds = _in_order(_made(setup, used))
         self._used = frozenset(used)
-        self._caches = caches_meaning(config)
         self._embedder = setup.embedder()
         wanted = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.heads.items()}
         self._judges = {head: setup.judge(head, trunk) for head, trunk in wanted.items()}
         self._free = _free(self._kinds, self._used)
+        self._made_of = {of: parts for of in reversed(self._kinds) if (parts := _made_of(self._kinds[of]))}
+        self._pending = frozenset(key for of in self._used - self._free.keys() for key in self._kinds[of].keys)
         self._parts = {of: kind.needs.service or ENCODER for of, kind in self._kinds.items()
                        if kind.needs.service or kind.needs.encoder}  # fmt: skip
         self._encoded: dict[str, dict[str, Encoding]] = {}
@@ -116,8 +117,8 @@ class Gatherer:
         self._evaluate(self._free.values(), query, results)
         if everything:
             rest, embedding = frozenset(self._kinds), True
-        elif hangs_on is None or (not self._parts and not self._caches):
-            rest, embedding = self._used, self._caches
+        elif hangs_on is None:
+            rest, embedding = self._used, False
         else:
             rest, embedding = self._open(hangs_on, results.evaluations)
         kinds = [kind for of, kind in self._kinds.items() if of in rest and of not in self._free]
@@ -127,15 +128,13 @@ class Gatherer:
 
     def _open(self, hangs_on: HangsOn, evaluations: Evaluations) -> tuple[frozenset[str], bool]:
         """The types that decisions hang on, with those that these are made of, and whether the embedding is wanted."""
-        pending = {key for of, kind in self._kinds.items() if of in self._used and of not in self._free
-                   for key in kind.keys}  # fmt: skip
-        still = hangs_on(evaluations, pending)
+        still = hangs_on(evaluations, self._pending)
         types = {of for of, _ in still.signals}
         if still.hints:
             types |= {of for of in self._used if self._kinds[of].needs.service}
-        for of in reversed(self._kinds):
+        for of, parts in self._made_of.items():
             if of in types:
-                types |= _made_of(self._kinds[of])
+                types |= parts
         return frozenset(types), still.embedding
 
     def _evaluate(self, kinds: Iterable[Kind], query: SignalInput, results: SignalResults) -> None:
