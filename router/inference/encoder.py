@@ -66,7 +66,10 @@ class Encoding:
 
 
 class Encoder:
-    """A client of one trunk. Create and use it inside one event loop; :meth:`run` keeps watch until cancelled."""
+    """A client of one trunk. Create and use it inside one event loop; :meth:`run` keeps watch until cancelled.
+
+    It has many attributes, as the breaker's state, the limit and the connection change together.
+    """
 
     def __init__(
         self, trunk: Trunk, tokenizer_json: bytes, checksum: str, settings: InferenceSettings, metrics: Metrics
