@@ -152,7 +152,7 @@ async def _explained(loaded: Loaded, repository: Path, asked: SignalInput) -> di
     watch = asyncio.create_task(generations.run())
     try:
         await generations.settled(EXPLAIN_WITHIN)
-        return explain(await generations.current.decide(asked), loaded.config.routing.decisions)
+        return explain(await generations.current.decide(asked, everything=True), loaded.config.routing.decisions)
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)

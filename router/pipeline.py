@@ -32,9 +32,9 @@ from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
 from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
-from triton_router.signals import SignalInput, authz
+from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.domain import TopicParameters
-from triton_router.signals.gather import Gatherer, SignalResults
+from triton_router.signals.gather import Gatherer
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
 from triton_router.usage import UsageObserver
@@ -64,7 +64,9 @@ class Pipeline:
         self.adapters = LoadedAdapters()
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay)
         self.gatherer = Gatherer(runtime.config, encoders, topics, metrics, classifier=classifier)
-        self._lookup: Lookup[Record] | None = Lookup(cache, runtime.cache) if cache and runtime.cache else None
+        self._lookup: Lookup[Record] | None = None
+        if cache is not None and runtime.cache is not None:
+            self._lookup = Lookup(cache, runtime.cache, self.gatherer.by_body_alone)
         self._metrics = metrics
         self._open = 0
         self._idle = asyncio.Event()
@@ -203,7 +205,9 @@ class Pipeline:
         """
         runtime, record = self.runtime, record or Record(self.runtime.generation)
         began = perf_counter()
-        signals = record.signals = await self.gatherer.gather(signal_input, everything=everything)
+        signals = record.signals = await self.gatherer.gather(
+            signal_input, everything=everything, hangs_on=runtime.settling
+        )
         record.category = signals.domains.winner if signals.domains is not None else None
         gathered = perf_counter()
         choice = record.choice = choose(runtime.decisions, signals.evaluations, runtime.strategy)
@@ -211,7 +215,7 @@ class Pipeline:
         session, hint = signal_input.headers.get(runtime.session_header), _hint(signals, runtime.hint_threshold)
         record.selection = self.catalog.select(choice.decision, self.adapters, session=session, hint=hint)
         record.stages |= {"signals": (began, gathered), "decision": (gathered, chosen),
-                          "selection": (chosen, perf_counter()), **signals.asked}  # fmt: skip
+                          "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record
 
     def _get(self, path: str, record: Record) -> Reply:
@@ -273,7 +277,7 @@ def _hurried(request: Request, overload: OverloadSettings) -> bool:
 def _unknown_caller(record: Record) -> bool:
     """Whether the caller's role could not be evaluated."""
     evaluations = record.signals.evaluations if record.signals is not None else {}
-    return any(kind == authz.TYPE and evaluation.matched is None for (kind, _), evaluation in evaluations.items())
+    return any(kind == "authz" and evaluation.matched is None for (kind, _), evaluation in evaluations.items())
 
 
 def _hint(signals: SignalResults, threshold: float) -> Hint | None:

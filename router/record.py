@@ -13,7 +13,7 @@ from triton_router.config.schema import Decision
 from triton_router.decisions import Choice, nearness
 from triton_router.errors import Refusal
 from triton_router.selection import Selection
-from triton_router.signals.gather import SignalResults
+from triton_router.signals import SignalResults
 
 # How a request got its response: in metrics and audit lines by these words.
 ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "error"]

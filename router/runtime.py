@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from triton_router.config import Config, Loaded, leaves
-from triton_router.config.schema import Decision, SemanticCachePlugin, SemanticCacheSettings
+from triton_router.config.plugins import SemanticCachePlugin, SemanticCacheSettings
+from triton_router.config.schema import Decision
 from triton_router.config.services import (
     AuditSettings,
     CacheSettings,
@@ -17,6 +18,7 @@ from triton_router.config.services import (
     TracingSettings,
     UsageSettings,
 )
+from triton_router.decisions import Settling
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +26,14 @@ class CacheRuntime:
     """How requests use the semantic cache.
 
     ``decisions`` has the settings of the decisions that use it, by name. ``compares``: some of them look for questions
-    that mean the same. ``repeats``: a request's body alone decides where it goes, so an exact repeat needs no signal.
+    that mean the same. ``one_candidate``: no decision chooses among models by chance or by conversation.
     """
 
     settings: CacheSettings
     identity: Identity
     decisions: Mapping[str, SemanticCacheSettings]
     compares: bool
-    repeats: bool
+    one_candidate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,16 @@ class Runtime:
 
     ``generation`` is the first twelve digits of the file's SHA-256. ``hint_threshold`` is the least confidence with
     which an MCP server's hints count. ``needs_identity``: a request is refused where a decision asks for the caller's
-    role and nobody vouches for the caller.
+    role and nobody vouches for the caller. ``settling`` has the decisions' rules compiled.
 
-    It has 13 attributes: one for each part that reads it.
+    It has 14 attributes: one for each part that reads it.
     """
 
     generation: str
     config: Config
     decisions: tuple[Decision, ...]
     strategy: str
+    settling: Settling
     session_header: str
     hint_threshold: float
     needs_identity: bool
@@ -82,6 +85,7 @@ def compile_runtime(loaded: Loaded) -> Runtime:
         config=config,
         decisions=decisions,
         strategy=config.routing.strategy,
+        settling=Settling(decisions, config.routing.strategy),
         session_header=config.global_.router.session_header,
         hint_threshold=mcp.threshold if mcp else 0.0,
         needs_identity="authz" in kinds and not services.authz.fail_open,
@@ -94,12 +98,12 @@ def compile_runtime(loaded: Loaded) -> Runtime:
             services.router_replay if services.router_replay.enabled else None,
         ),
         tracing=observability.tracing if observability.tracing.enabled else None,
-        cache=_cache(config, kinds),
+        cache=_cache(config),
         mcp=mcp if mcp is not None and mcp.enabled else None,
     )
 
 
-def _cache(config: Config, kinds: set[str]) -> CacheRuntime | None:
+def _cache(config: Config) -> CacheRuntime | None:
     settings, decisions = config.global_.stores.semantic_cache, config.routing.decisions
     users = {name: plugin for name, plugin in ((each.name, _cache_plugin(each)) for each in decisions) if plugin}
     if not settings.enabled or not users:
@@ -109,8 +113,7 @@ def _cache(config: Config, kinds: set[str]) -> CacheRuntime | None:
         config.global_.services.authz.identity,
         users,
         compares=any(plugin.mode != "exact" for plugin in users.values()),
-        # A caller's role, a server's word and a conversation's header decide with the body.
-        repeats=not kinds & {"authz", "mcp"} and all(len(each.modelRefs) < 2 for each in decisions),
+        one_candidate=all(len(each.modelRefs) < 2 for each in decisions),
     )
 
 

@@ -19,7 +19,7 @@ from triton_router.exchange import Forward, Outcome, Request
 from triton_router.pipeline import Pipeline
 from triton_router.record import Record
 from triton_router.runtime import Runtime
-from triton_router.signals import Evaluation, complexity, domain, embedding, reask
+from triton_router.signals import Evaluation
 from triton_router.telemetry.traces import CLIENT, SERVER, Trace, Traces, Value
 from triton_router.usage import AnswerSummary, UsageObserver
 
@@ -32,8 +32,6 @@ Attributes = dict[str, Value]
 # Operations that the conventions tell from a chat, by path.
 _OPERATIONS = {names.COMPLETIONS_PATH: "text_completion", names.EMBEDDINGS_PATH: "embeddings"}
 _STAGES = ("parse", "signals", "decision", "selection", "rewrite", "cache")
-# Signals that are read out of the encoder's one answer.
-_ENCODED = frozenset({domain.TYPE, embedding.TYPE, complexity.TYPE, reask.TYPE})
 _INFER = "inference.GRPCInferenceService/ModelInfer"
 _CODES = {"deadline": "DEADLINE_EXCEEDED", "unreachable": "UNAVAILABLE", "no_model": "NOT_FOUND"}
 
@@ -209,7 +207,8 @@ def _signals(trace: Trace, pipeline: Pipeline, record: Record, below: int) -> No
 
 def _evaluation_time(record: Record, kind: str, signal: Evaluation) -> tuple[float, float]:
     """When a signal was evaluated. The encoder's answer and the MCP server's hold several, all of the same time."""
-    call = "encoder" if kind in _ENCODED else kind
+    signals, _, _ = record.routing()
+    call = signals.parts.get(kind, kind)
     began, _ = record.stages["signals"]
     return record.stages.get(call, (began, began + signal.ms / 1000))
 

@@ -14,7 +14,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from triton_router import plugins
-from triton_router.config.schema import Plugin, ReasoningFamily
+from triton_router.config.plugins import Plugin
+from triton_router.config.schema import ReasoningFamily
 from triton_router.dialects import CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest, Turn
 from triton_router.errors import MalformedRequest, refusal_body
 from triton_router.selection import Selection, apply_reasoning

@@ -38,8 +38,10 @@ async def generations(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Gene
     return Generations(loads(CONFIG), *load_bundle(ROOT / "model_repository" / "bundle.json"), metrics)
 
 
-async def routed(generations: Generations, waited: float, path: str = "/v1/chat/completions") -> Outcome:
-    body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": PROMPT}]}).encode()
+async def routed(
+    generations: Generations, waited: float, path: str = "/v1/chat/completions", prompt: str = PROMPT
+) -> Outcome:
+    body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": prompt}]}).encode()
     return await generations.current.route(Request("POST", path, {}, body, waited=waited))
 
 
@@ -47,6 +49,10 @@ async def test_a_worker_that_is_behind_routes_by_keywords_alone(generations: Gen
     outcome = await routed(generations, 0.3)
     assert isinstance(outcome, Forward)
     assert outcome.response_headers["x-vsr-selected-decision"] == "thinking_decision"
+    # Nothing else could have won, so nothing is missing.
+    assert "x-vsr-degraded" not in outcome.response_headers
+    outcome = await routed(generations, 0.3, prompt="What is the derivative of a sum?")
+    assert isinstance(outcome, Forward)
     assert outcome.response_headers["x-vsr-degraded"] == "triton"
     shed = {"signal": "encoder", "reason": "behind"}
     assert metrics.registry.get_sample_value("router_signal_errors_total", shed) == 1

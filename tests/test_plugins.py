@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triton_router import plugins
-from triton_router.config.schema import ReasoningFamily, SystemPromptPlugin, SystemPromptSettings
+from triton_router.config.plugins import SystemPromptPlugin, SystemPromptSettings
+from triton_router.config.schema import ReasoningFamily
 from triton_router.dialects import ChatRequest
 from triton_router.selection import Selection, apply_reasoning
 

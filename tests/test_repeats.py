@@ -103,11 +103,23 @@ async def test_what_the_base_answered_for_an_adapter_does_not_outlive_its_absenc
     assert isinstance(back, Forward) and back.headers["x-selected-model"] == "law"
 
 
+GREETED = """  decisions:
+    - {name: greeted, priority: 1, rules: {type: embedding, name: greeting}, modelRefs: [{model: base}]}
+"""
+
+
 async def test_what_was_decided_without_knowing_a_signal_is_decided_again() -> None:
-    ours = pipeline(OR_GREETING)
+    ours = pipeline(text=CONFIG.replace("  decisions:\n", GREETED))
     for _ in range(3):
         await asked(ours)
     assert repeats(ours) == 0
+
+
+async def test_a_signal_that_could_not_change_the_decision_is_not_missed() -> None:
+    ours = pipeline(OR_GREETING)
+    for _ in range(3):
+        await asked(ours)
+    assert repeats(ours) == 2
 
 
 async def test_a_repeat_is_accounted_for_as_any_request(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
 
 from triton_router import plugins
-from triton_router.config.schema import Plugin
+from triton_router.config.plugins import Plugin
 from triton_router.dialects import ChatRequest
 
 PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)

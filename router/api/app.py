@@ -233,7 +233,11 @@ class _Rest:
         body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
-        return _json(explain(await pipeline.decide(_signal_input(body.text, headers)), pipeline.runtime.decisions))
+        return _json(
+            explain(
+                await pipeline.decide(_signal_input(body.text, headers), everything=True), pipeline.runtime.decisions
+            )
+        )
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""

@@ -59,11 +59,14 @@ class Memo(Generic[T]):
 
 
 class Lookup(Generic[T]):
-    """``memo`` is ``None`` where more than the body decides where a request goes."""
+    """``memo`` is ``None`` where more than the body decides where a request goes.
 
-    def __init__(self, cache: SemanticCache, runtime: CacheRuntime) -> None:
+    ``by_body_alone``: all signals depend on nothing else.
+    """
+
+    def __init__(self, cache: SemanticCache, runtime: CacheRuntime, by_body_alone: bool) -> None:
         self._cache, self._runtime = cache, runtime
-        self.memo: Memo[T] | None = Memo(cache, MEMO) if runtime.repeats else None
+        self.memo: Memo[T] | None = Memo(cache, MEMO) if by_body_alone and runtime.one_candidate else None
         self._writes: set[asyncio.Task[None]] = set()
 
     def read_ahead(self, prompt: str, headers: Mapping[str, str]) -> None:

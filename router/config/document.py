@@ -130,9 +130,9 @@ class _Builder:
             dollar, name, dash, default, bare = match.groups()
             if dollar:
                 return "$"
-            found = environment.get(name or bare)
-            if found or (found is not None and dash != ":-"):
-                return found
+            variable = environment.get(name or bare)
+            if variable or (variable is not None and dash != ":-"):
+                return variable
             if dash:
                 return str(default)
             if bare:

@@ -8,299 +8,29 @@ from __future__ import annotations
 
 import copy
 import difflib
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
 
+from triton_router.config.converted import Converted, Mistake
 from triton_router.config.document import Loader, Path
-from triton_router.config.section import Name, Section
-from triton_router.config.services import DomainClassifier
-from triton_router.config.signals import KeywordSignal
+from triton_router.config.flat_form import (
+    CategoryModel,
+    EmbeddingRule,
+    KeywordRule,
+    McpModel,
+    Score,
+    bracketed,
+)
+from triton_router.config.flat_form import FlatConfig as FlatConfig
+from triton_router.config.flat_form import is_flat as is_flat
+from triton_router.config.kinds import SIGNALS
 
 # Priorities of the decisions that a category becomes, by what tells the category.
 KEYWORD, EMBEDDING, MCP, DOMAIN = 40, 30, 20, 10
-
-
-# --- shape: which keys there are; values that are `Any` are checked where they end up ------------------------------
-
-
-def bracketed(address: str) -> str:
-    """A host as it stands before a port: IPv6 in brackets.
-
-    Raises:
-        ValueError: ``address`` is neither a host name nor an IP address.
-    """
-    bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
-    if ":" in bare:
-        try:
-            return f"[{ipaddress.IPv6Address(bare)}]"
-        except ValueError:
-            pass
-    elif re.fullmatch(r"[A-Za-z0-9._-]+", address):
-        return address
-    raise ValueError(f"`{address}` is not a host name or an IP address (the port has a key of its own)")
-
-
-def _is_address(address: str) -> str:
-    bracketed(address)
-    return address
-
-
-Effort = Literal["minimal", "low", "medium", "high"]
-
-
-class Endpoint(Section):
-    NOT_ACTIVE = frozenset({"type", "api_key", "provider_profile"})
-
-    name: Name | None = None
-    address: Annotated[str, AfterValidator(_is_address)]
-    port: int = Field(ge=1, le=65535)
-    weight: Any = None
-    models: tuple[Name, ...] | None = None
-    protocol: Any = None
-    health_check_path: Any = None
-
-
-class Adapter(Section):
-    name: Name
-    description: Any = None
-    hidden: Any = None
-
-
-class Model(Section):
-    NOT_ACTIVE = frozenset(
-        {"pii_policy", "access_key", "api_format", "external_model_ids", "param_size", "capabilities",
-         "quality_score", "context_window_size", "tags", "modality"}
-    )  # fmt: skip
-
-    reasoning_family: Any = None
-    reasoning_effort: Effort | None = None
-    preferred_endpoints: tuple[Name, ...] | None = None
-    loras: tuple[Adapter, ...] | None = None
-    description: Any = None
-    hidden: Any = None
-    pricing: Any = None
-
-
-class Score(Section):
-    NOT_ACTIVE = frozenset({"reasoning_description"})
-
-    model: Name
-    lora_name: Any = None
-    score: Any = None
-    weight: Any = None
-    use_reasoning: Any = None
-    reasoning_effort: Any = None
-
-
-class Category(Section):
-    NOT_ACTIVE = frozenset(
-        {"jailbreak_enabled", "jailbreak_threshold", "pii_enabled", "pii_threshold", "reasoning_description"}
-    )
-
-    name: Name
-    description: str | None = None
-    mmlu_categories: Any = None
-    examples: Any = None
-    system_prompt: str | None = None
-    system_prompt_enabled: bool | None = None
-    system_prompt_mode: Literal["replace", "prepend", "append", "insert"] | None = None
-    semantic_cache_enabled: bool | None = None
-    semantic_cache_similarity_threshold: float | None = Field(None, ge=0, le=1)
-    use_reasoning: bool | None = None
-    reasoning_effort: Effort | None = None
-    model_scores: tuple[Score, ...] | None = None
-
-
-class Rule(Section):
-    """A rule names the category that it tells: as ``category``, and may have a name too, or as ``name``."""
-
-    name: Name | None = None
-    category: Name | None = None
-
-    @model_validator(mode="after")
-    def _tells_a_category(self) -> Rule:
-        if self.name is None and self.category is None:
-            raise ValueError("a rule needs the `category` that it tells")
-        return self
-
-
-class KeywordRule(Rule):
-    NOT_ACTIVE = KeywordSignal.NOT_ACTIVE
-
-    operator: Any = None
-    keywords: Any = None
-    case_sensitive: Any = None
-    match: Any = None
-    method: Any = None
-    fuzzy_match: Any = None
-    fuzzy_threshold: Any = None
-
-
-class EmbeddingRule(Rule):
-    NOT_ACTIVE = frozenset({"model", "dimension", "query_modality"})
-    INSTEAD: ClassVar[dict[str, str]] = {"model": "the signal bundle's embedder is used"}
-
-    threshold: Any = None
-    candidates: Any = None
-    keywords: Any = None
-    aggregation_method: Any = None
-    description: Any = None
-
-    @model_validator(mode="after")
-    def _says_it_once(self) -> EmbeddingRule:
-        if self.candidates is not None and self.keywords is not None:
-            raise ValueError("`candidates` and `keywords` are two names of one thing; write one of them")
-        return self
-
-
-class CategoryModel(Section):
-    NOT_ACTIVE = DomainClassifier.NOT_ACTIVE
-    INSTEAD: ClassVar[dict[str, str]] = DomainClassifier.INSTEAD
-
-    model_id: Any = None
-    threshold: Any = None
-    fallback_category: Any = None
-    multi_label: Any = None
-
-
-class McpModel(Section):
-    enabled: bool | None = None
-    transport_type: Any = None
-    command: Any = None
-    args: Any = None
-    env: Any = None
-    url: Any = None
-    http_headers: Any = None
-    tool_name: Any = None
-    list_tool_name: Any = None
-    threshold: Any = None
-    timeout_seconds: Any = None
-    forward_headers: Any = None
-    sessions: Any = None
-    max_in_flight: Any = None
-
-
-class Classifier(Section):
-    NOT_ACTIVE = frozenset({"pii_model", "preference_model"})
-
-    category_model: CategoryModel | None = None
-    mcp_category_model: McpModel | None = None
-
-
-class FlatConfig(Section):
-    """The keys of the flat form."""
-
-    NOT_ACTIVE = frozenset(
-        {"bert_model", "embedding_models", "tools", "prompt_guard", "hallucination_mitigation", "response_api",
-         "router_replay", "looper", "include_config_models_in_list", "clear_route_cache", "config_source",
-         "fact_check_rules", "user_feedback_rules", "preference_rules", "modality_rules", "jailbreak", "pii",
-         "listeners", "ratelimit", "memory", "vector_store", "model_selection", "image_gen_backends",
-         "streamed_body_mode", "max_streamed_body_bytes", "streamed_body_timeout_sec", "batch_classification",
-         "provider_profiles", "model_targets", "backends", "auth_profiles", "external_models", "gpu_config",
-         "max_workers", "skip_processing", "feedback_detector", "modality_detector", "prompt_compression"}
-    )  # fmt: skip
-
-    version: Any = None
-    classifier: Classifier | None = None
-    vllm_endpoints: tuple[Endpoint, ...] | None = None
-    models: dict[str, Model | None] | None = Field(None, alias="model_config")
-    default_model: Any = None
-    default_reasoning_effort: Any = None
-    reasoning_families: Any = None
-    categories: tuple[Category, ...] | None = None
-    keyword_rules: tuple[KeywordRule, ...] | None = None
-    embedding_rules: tuple[EmbeddingRule, ...] | None = None
-    strategy: Any = None
-    auto_model_name: Any = None
-    auto_model_names: Any = None
-    semantic_cache: Any = None
-    api: Any = None
-    observability: Any = None
-    authz: Any = None
-    language_rules: list[Any] | None = None
-    context_rules: list[Any] | None = None
-    structure_rules: list[Any] | None = None
-    complexity_rules: list[Any] | None = None
-    reask_rules: list[Any] | None = None
-    role_bindings: list[Any] | None = None
-    signals: dict[str, Any] | None = None
-    decisions: list[Any] | None = None
-
-
-def is_flat(data: Any) -> bool:
-    """Whether ``data`` is written in the flat form."""
-    if not isinstance(data, dict) or data.keys() & {"providers", "routing", "global"}:
-        return False
-    known = {entry.alias or name for name, entry in FlatConfig.model_fields.items()} | FlatConfig.NOT_ACTIVE
-    return bool(data.keys() & known - {"version"})
-
-
-# --- conversion ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """What only the flat form can have wrong; ``path`` as written, ``known`` the names that ``name`` may have meant."""
-
-    path: Path
-    message: str
-    name: str = ""
-    known: tuple[str, ...] = ()
-    harmless: bool = False
-
-
-@dataclass(slots=True)
-class Converted:
-    """``data`` in the canonical form; ``origin`` is where each part of it stood."""
-
-    data: dict[str, Any] = field(default_factory=dict)
-    origin: dict[Path, Path] = field(default_factory=dict)
-    problems: list[Mistake] = field(default_factory=list)
-
-    def put(self, path: Path, value: Any, source: Path) -> None:
-        """Write ``value`` at ``path``; a list grows by one where the next place is named."""
-        at: Any = self.data
-        for step, following in pairwise(path):
-            empty: Any = [] if isinstance(following, int) else {}
-            if isinstance(at, list):
-                if step == len(at):
-                    at.append(empty)
-                at = at[step]  # type: ignore[index]  # steps into lists are numbers
-            else:
-                at = at.setdefault(step, empty)
-        if isinstance(at, list):
-            at.append(value)
-        else:
-            at[path[-1]] = value
-        self.origin[path] = source
-
-    def put_each(self, path: Path, entry: dict[str, Any], source: Path, keys: Iterable[str]) -> None:
-        """Write those of ``keys`` that ``entry`` has below ``path``."""
-        for key in keys:
-            if entry.get(key) is not None:
-                self.put((*path, key), entry[key], (*source, key))
-
-    def next(self, path: Path) -> Path:
-        """The place after the last one of the list at ``path``."""
-        at: Any = self.data
-        for step in path:
-            at = at.get(step, {}) if isinstance(at, dict) else at[step]
-        return (*path, len(at))
-
-    def written(self, path: Path) -> Path:
-        """Where the user wrote what stands at ``path``."""
-        for end in range(len(path), -1, -1):
-            if path[:end] in self.origin:
-                return (*self.origin[path[:end]], *path[end:])
-        # A section that only its parts were written for.
-        return next((source for below, source in self.origin.items() if below[: len(path)] == path), path)
 
 
 def convert(data: dict[str, Any]) -> Converted:
@@ -450,10 +180,10 @@ def _chosen(
         if isinstance(wanted, str) and wanted not in endpoints:
             where = (*source, "preferred_endpoints", index)
             converted.problems.append(Mistake(where, f"no endpoint named `{wanted}`", wanted, tuple(endpoints)))
-    found = [endpoints[wanted] for wanted in dict.fromkeys(_texts(preferred)) if wanted in endpoints]
+    choices = [endpoints[wanted] for wanted in dict.fromkeys(_texts(preferred)) if wanted in endpoints]
     naming = [place for place in endpoints.values() if name in _texts(place[1].get("models"))]
     # One that it prefers and nobody knows is reported; that nobody serves the model then need not be.
-    return found or naming or list(endpoints.values())
+    return choices or naming or list(endpoints.values())
 
 
 def _backend(endpoint: dict[str, Any], source: Path, at: Path, converted: Converted) -> None:
@@ -475,14 +205,14 @@ def _endpoint(address: Any, port: Any) -> str:
 
 def _health_check(name: str, chosen: list[tuple[Path, dict[str, Any]]], at: Path, converted: Converted) -> None:
     """The flat form says for each endpoint what holds for a model's endpoints together."""
-    checked = [((*path, "health_check_path"), entry.get("health_check_path")) for path, entry in chosen]
-    given = [(path, value) for path, value in checked if value is not None]
-    for path, value in given:
-        if value != given[0][1]:
-            message = f"the endpoints of model `{name}` need one `health_check_path`, another has `{given[0][1]}`"
+    checks = [((*path, "health_check_path"), entry.get("health_check_path")) for path, entry in chosen]
+    declared = [(path, value) for path, value in checks if value is not None]
+    for path, value in declared:
+        if value != declared[0][1]:
+            message = f"the endpoints of model `{name}` need one `health_check_path`, another has `{declared[0][1]}`"
             converted.problems.append(Mistake(path, message))
-    if given:
-        path, value = given[0]
+    if declared:
+        path, value = declared[0]
         converted.put((*at, "reliability", "health_check_path"), value, path)
 
 
@@ -501,8 +231,8 @@ def _cards(data: dict[str, Any], models: dict[str, Path], converted: Converted) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """A way of telling a category: ``signals`` of ``kind`` make a decision with this suffix and priority."""
+class _Criterion:
+    """One way to a category: ``signals`` of ``kind`` make a decision with this suffix and priority."""
 
     kind: str
     suffix: str
@@ -518,7 +248,7 @@ def _signals_as_they_are(data: dict[str, Any], converted: Converted) -> None:
         at = ("routing", "signals", key)
         if isinstance(declared, list):
             _carry(declared, ("signals", key), at, converted)
-        elif key in ("domains", "keywords", "embeddings", "mcp", *_RULES.values()):
+        elif any(key == kind.LIST for kind in SIGNALS.values()):
             converted.problems.append(Mistake(("signals", key), "Input should be a list"))
         else:
             converted.put(at, declared, ("signals", key))
@@ -536,41 +266,41 @@ def _carry(entries: list[Any], source: Path, to: Path, converted: Converted) -> 
 def _signals_and_decisions(data: dict[str, Any], models: dict[str, Path], converted: Converted) -> None:
     categories = list(_named(data, "categories"))
     for name, path, category in categories:
-        kept = ("name", "description", "mmlu_categories", "examples")
-        _signal("domains", name, (*path, "name"), category, path, kept, converted)
-    told: dict[str, list[_Told]] = {name: [] for name, _, _ in categories}
-    _told_by_rules(data, "keyword", KEYWORD, told, converted)
-    _told_by_rules(data, "embedding", EMBEDDING, told, converted)
+        keys = ("name", "description", "mmlu_categories", "examples")
+        _signal("domains", name, (*path, "name"), category, path, keys, converted)
+    criteria: dict[str, list[_Criterion]] = {name: [] for name, _, _ in categories}
+    _criteria_of_rules(data, "keyword", KEYWORD, criteria, converted)
+    _criteria_of_rules(data, "embedding", EMBEDDING, criteria, converted)
     if _is_on(_mapping(_mapping(data.get("classifier")).get("mcp_category_model")).get("enabled")):
         for name, path, _ in categories:
             _signal("mcp", name, (*path, "name"), {}, path, (), converted)
-            told[name].append(_Told("mcp", "_mcp", MCP, [(name, (*path, "name"))]))
+            criteria[name].append(_Criterion("mcp", "_mcp", MCP, [(name, (*path, "name"))]))
     for name, path, category in categories:
         candidates = list(_candidates(data, category, path, models))
-        for way in [*told.pop(name, ()), _Told("domain", "", DOMAIN, [(name, (*path, "name"))])]:
+        for way in [*criteria.pop(name, ()), _Criterion("domain", "", DOMAIN, [(name, (*path, "name"))])]:
             _decision(name, path, category, way, candidates, converted)
-    for name, ways in told.items():
+    for name, ways in criteria.items():
         for way in ways:  # of a category that there is not: reported, and its rules are looked at all the same
             _decision(name, way.signals[0][1][:-1], {}, way, [], converted)
 
 
 def _signal(
-    key: str, name: str, named: Path, entry: dict[str, Any], source: Path, kept: Iterable[str], converted: Converted
+    key: str, name: str, named: Path, entry: dict[str, Any], source: Path, keys: Iterable[str], converted: Converted
 ) -> Path:
     at = converted.next(("routing", "signals", key))
     converted.put(at, {}, source)
     converted.put((*at, "name"), name, named)
-    converted.put_each(at, entry, source, (key for key in kept if key != "name"))
+    converted.put_each(at, entry, source, (key for key in keys if key != "name"))
     return at
 
 
-def _told_by_rules(
-    data: dict[str, Any], kind: str, priority: int, told: dict[str, list[_Told]], converted: Converted
+def _criteria_of_rules(
+    data: dict[str, Any], kind: str, priority: int, criteria: dict[str, list[_Criterion]], converted: Converted
 ) -> None:
     fields = KeywordRule.model_fields if kind == "keyword" else EmbeddingRule.model_fields
-    kept = [key for key in fields if key not in ("name", "category", "candidates", "keywords")]
+    keys = [key for key in fields if key not in ("name", "category", "candidates", "keywords")]
     words = "keywords" if kind == "keyword" else "candidates"
-    known, found = tuple(told), dict[str, list[tuple[str, Path]]]()
+    known, groups = tuple(criteria), dict[str, list[tuple[str, Path]]]()
     taken = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
     for path, rule in _entries(data, f"{kind}_rules"):
         key = "name" if rule.get("category") is None else "category"
@@ -583,13 +313,13 @@ def _told_by_rules(
         named = "name" if isinstance(own, str) and own else key
         name = str(own) if key == "category" and named == "name" else _free(category, taken)
         taken.add(name)
-        at = _signal(f"{kind}s", name, (*path, named), rule, path, kept, converted)
+        at = _signal(f"{kind}s", name, (*path, named), rule, path, keys, converted)
         for written in ("keywords", "candidates"):
             if written in fields and rule.get(written) is not None:
                 converted.put((*at, words), rule[written], (*path, written))
-        found.setdefault(category, []).append((name, (*path, named)))
-    for category, signals in found.items():
-        told.setdefault(category, []).append(_Told(kind, f"_{kind}", priority, signals))
+        groups.setdefault(category, []).append((name, (*path, named)))
+    for category, signals in groups.items():
+        criteria.setdefault(category, []).append(_Criterion(kind, f"_{kind}", priority, signals))
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -637,7 +367,12 @@ def _served_by_default(data: dict[str, Any], models: dict[str, Path]) -> dict[st
 
 
 def _decision(
-    name: str, source: Path, category: dict[str, Any], way: _Told, candidates: list[_Candidate], converted: Converted
+    name: str,
+    source: Path,
+    category: dict[str, Any],
+    way: _Criterion,
+    candidates: list[_Candidate],
+    converted: Converted,
 ) -> None:
     at = converted.next(("routing", "decisions"))
     converted.put(at, {}, source)

@@ -91,10 +91,10 @@ def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[Bas
     yield path, model
     for name, field in model.model_fields.items():
         below = f"{path}.{field.alias or name}".removeprefix(".")
-        for found, suffix in _models_in(field.annotation):
+        for section, suffix in _models_in(field.annotation):
             # A rule holds rules: one table says it all.
-            if found is not model:
-                yield from _sections(f"{below}{suffix}", found)
+            if section is not model:
+                yield from _sections(f"{below}{suffix}", section)
 
 
 def _models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]]:

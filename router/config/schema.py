@@ -6,13 +6,17 @@ vLLM Semantic Router's v0.3 form, are accepted, and are reported as having no ef
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from triton_router.config.section import HOST_AND_PORT, CacheScope, HeaderName, Name, Probability, Section
+from triton_router.config.plugins import Plugin
+from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
+from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
+from triton_router.config.section import HOST_AND_PORT, Name, Section
 from triton_router.config.services import Global
-from triton_router.config.signals import Predicate, Signals
+from triton_router.config.signals import Predicate, Signals, SignalType
 
 
 class ReasoningFamily(Section):
@@ -128,14 +132,7 @@ class Rule(Section):
 
     NOT_ACTIVE = frozenset({"label", "on_error"})
 
-    type: (
-        Literal[
-            "domain", "keyword", "embedding", "mcp", "language", "context", "structure", "conversation", "metadata",
-            "complexity", "authz", "reask", "fact_check", "user_feedback", "preference", "modality", "jailbreak",
-            "pii", "kb", "event", "classifier", "projection",
-        ]
-        | None
-    ) = Field(None, description="Leaf: kind of signal.")  # fmt: skip
+    type: SignalType | None = Field(None, description="Leaf: kind of signal.")
     name: Name | None = Field(None, description="Leaf: name of the signal under `routing.signals`.")
     predicate: Predicate | None = Field(
         None,
@@ -176,109 +173,6 @@ class ModelRef(Section):
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
         None, description="Effort for families of type `reasoning_effort`."
     )
-
-
-class SystemPromptSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
-    mode: Literal["replace", "prepend", "append", "insert"] = Field(
-        "replace",
-        description="`replace` removes the client's system messages; `prepend` and `append` add one before or after "
-        "them; `insert` puts the text at the start of the first one.",
-    )
-    system_prompt: str = Field(min_length=1, description="The text.")
-
-
-class SystemPromptPlugin(Section):
-    type: Literal["system_prompt"]
-    configuration: SystemPromptSettings = Field(description="What to say, and how it joins what the client says.")
-
-
-class SemanticCacheSettings(Section):
-    NOT_ACTIVE = frozenset({"request_controls", "personalized", "revision"})
-
-    enabled: bool = Field(True, description="Switch for this decision.")
-    mode: Literal["semantic", "exact"] = Field("semantic", description="Alike questions too, or the same one only.")
-    similarity_threshold: Probability | None = Field(None, description="Least cosine; overrides the global one.")
-    ttl_seconds: float | None = Field(None, gt=0, description="How long answers are kept; overrides the global one.")
-    scope: CacheScope | None = Field(None, description="Who shares answers; overrides the global one.")
-
-
-class SemanticCachePlugin(Section):
-    """Answers that were given before; see docs/cache.md."""
-
-    type: Literal["semantic-cache", "semantic_cache", "response_cache", "response-cache"]
-    configuration: SemanticCacheSettings = Field(
-        default_factory=SemanticCacheSettings, description="Cache settings of this decision."
-    )
-
-
-class Header(Section):
-    name: HeaderName = Field(description="Header name; letters are compared without case.")
-    value: SecretStr = Field(description="Its value; never shown again.")
-
-
-class HeaderMutationSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
-    add: tuple[Header, ...] = Field((), description="Set where the request has no such header.")
-    update: tuple[Header, ...] = Field((), description="Set, whatever the request has.")
-    delete: tuple[HeaderName, ...] = Field((), description="Removed.")
-
-
-class HeaderMutationPlugin(Section):
-    type: Literal["header_mutation"]
-    configuration: HeaderMutationSettings = Field(description="Changes to the request's headers, for the backend.")
-
-
-class FastResponseSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
-    message: str = Field(min_length=1, description="The assistant's answer; no backend is asked.")
-
-
-class FastResponsePlugin(Section):
-    type: Literal["fast_response"]
-    configuration: FastResponseSettings = Field(description="What is answered at once, as JSON or as a stream.")
-
-
-class RequestParamsSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
-    blocked_params: tuple[Name, ...] = Field((), description="Members of the request that are taken out.")
-    max_tokens_limit: int | None = Field(
-        None, ge=1, description="Cap on `max_tokens` and `max_completion_tokens`; set where the client gives neither."
-    )
-    max_n: int | None = Field(None, ge=1, description="Cap on `n`.")
-    strip_unknown: bool = Field(False, description="Take out members that no OpenAI or vLLM chat request has.")
-
-
-class RequestParamsPlugin(Section):
-    type: Literal["request_params"]
-    configuration: RequestParamsSettings = Field(description="Limits on what a client may ask for.")
-
-
-class ToolsSettings(Section):
-    NOT_ACTIVE = frozenset({"semantic_selection", "strip_tool_history", "strategy", "dynamic_retrieval"})
-
-    enabled: bool = Field(True, description="Switch for this decision.")
-    mode: Literal["none", "passthrough", "filtered"] = Field(
-        "filtered", description="`none` takes all tools away, `passthrough` leaves them, `filtered` applies the lists."
-    )
-    allow_tools: tuple[Name, ...] | None = Field(None, description="Names (shell patterns) that stay; default all.")
-    block_tools: tuple[Name, ...] = Field((), description="Names (shell patterns) that go, allowed or not.")
-
-
-class ToolsPlugin(Section):
-    type: Literal["tools"]
-    configuration: ToolsSettings = Field(description="Which of the client's tools the model gets to see.")
-
-
-Plugin = Annotated[
-    SystemPromptPlugin
-    | HeaderMutationPlugin
-    | FastResponsePlugin
-    | RequestParamsPlugin
-    | ToolsPlugin
-    | SemanticCachePlugin,
-    Field(discriminator="type"),
-]
 
 
 class Hints(Section):
@@ -328,3 +222,16 @@ class Config(Section):
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")
     routing: Routing = Field(default_factory=Routing, description="Signals and decisions.")
     global_: Global = Field(default_factory=Global, alias="global", description="Everything that is not routing.")
+
+
+def leaves(decision: Decision) -> Iterator[Rule]:
+    """The leaves of a decision's rule tree, left to right."""
+
+    def walk(rule: Rule) -> Iterator[Rule]:
+        if rule.operator is None:
+            yield rule
+        for condition in rule.conditions:
+            yield from walk(condition)
+
+    if decision.rules is not None:
+        yield from walk(decision.rules)

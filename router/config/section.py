@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
@@ -56,3 +67,19 @@ class Section(BaseModel):
     NOT_ACTIVE: ClassVar[frozenset[str]] = frozenset()
     # What holds in the place of a key that is not active, for the warning.
     INSTEAD: ClassVar[dict[str, str]] = {}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_written(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        """Let the validation context see which mapping of the file is this section, before any validator copies it."""
+        reader: Reader | None = info.context
+        if reader is not None and isinstance(data, dict):
+            reader.read(cls, data)
+        return handler(data)
+
+
+class Reader(Protocol):
+    """Who reads a file: pydantic's validation context."""
+
+    def read(self, section: type[Section], data: dict[str, Any]) -> None:
+        """``data`` is ``section``. May take keys out of it."""

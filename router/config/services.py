@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.section import (
     HOST_AND_PORT,
-    CacheScope,
     LowerHeaderName,
     Milliseconds,
     Name,
     Probability,
     Section,
 )
+from triton_router.config.stores import CacheSettings as CacheSettings
+from triton_router.config.stores import Stores
 
 
 class ReloadSettings(Section):
@@ -419,83 +420,6 @@ class ModelCatalogSettings(Section):
     }
 
     modules: Modules = Field(default_factory=Modules, description="What judges prompts.")
-
-
-class RedisSettings(Section):
-    """Redis 8 (or Redis Stack) with vector search, shared by all replicas."""
-
-    NOT_ACTIVE = frozenset({"connection", "index", "search", "development", "logging"})
-
-    url: Name = Field("redis://127.0.0.1:6379", description="`redis://` or `rediss://` address.")
-    username: Name | None = Field(None, description="User name.")
-    password: SecretStr | None = Field(None, description="Password; name a variable: `${REDIS_PASSWORD}`.")
-    prefix: Name = Field("triton-router:cache", description="What keys begin with.")
-    deadline_ms: Milliseconds = Field(50, description="Longest that one call may take; beyond it is a miss.")
-
-
-class MilvusSettings(Section):
-    """Milvus, shared by all replicas."""
-
-    NOT_ACTIVE = frozenset({"connection", "search", "development", "logging"})
-
-    uri: Name = Field("http://127.0.0.1:19530", description="Address of the server.")
-    token: SecretStr | None = Field(None, description="`user:password` or a key; name a variable: `${MILVUS_TOKEN}`.")
-    collection: Name = Field("triton_router_cache", description="Collection, made if it is missing.")
-    deadline_ms: Milliseconds = Field(100, description="Longest that one call may take; beyond it is a miss.")
-
-
-class CacheSettings(Section):
-    """The semantic cache. Nothing is cached until a decision carries the plugin."""
-
-    enabled: bool = Field(True, description="Use it.")
-    embedding_model: Name | None = Field(
-        None,
-        description="Model of the signal bundle whose embedding the cache and all embedding rules compare, by its name "
-        "or the published model's id; default, also for a name that the bundle does not have: its first embedder.",
-    )
-    backend_type: Literal["memory", "redis", "milvus"] = Field(
-        "memory", description="Where answers are kept: in each worker's memory, or in a server that all replicas share."
-    )
-    redis: RedisSettings = Field(default_factory=RedisSettings, description="For `backend_type: redis`.")
-    milvus: MilvusSettings = Field(default_factory=MilvusSettings, description="For `backend_type: milvus`.")
-    secret: SecretStr | None = Field(
-        None,
-        description="Key of the HMAC that tells callers apart by their credential. Replicas that share a store need "
-        "the same one to share a caller's answers; without it each process makes its own.",
-    )
-    similarity_threshold: Probability = Field(0.9, description="Least cosine of a question that means the same.")
-    ttl_seconds: float = Field(3600, gt=0, description="How long answers are kept.")
-    max_entries: int = Field(1000, ge=1, le=1_000_000, description="Most answers kept in memory.")
-    eviction_policy: Literal["fifo", "lru", "lfu"] = Field(
-        "fifo", description="Which answer in memory makes room for another."
-    )
-    scope: CacheScope = Field(
-        "user",
-        description="`user`: nobody gets another's answer; `tenant`: those of one trusted tenant share; `global`: all.",
-    )
-    anonymous: bool = Field(True, description="Let callers without any credential share one scope of their own.")
-    coalesce_ms: int = Field(
-        0,
-        ge=0,
-        le=60_000,
-        description="Longest wait, in ms, of a request that is not streamed for the answer to the same one, already on "
-        "its way in this worker for the same scope. 0: each goes to the backend.",
-    )
-
-
-class Stores(Section):
-    NOT_ACTIVE = frozenset({"memory", "vector_store"})
-
-    semantic_cache: CacheSettings = Field(default_factory=CacheSettings, description="Answers given before.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_either_name(cls, data: Any) -> Any:
-        """v0.3 also calls it `response_cache`."""
-        if isinstance(data, dict) and "response_cache" in data and "semantic_cache" not in data:
-            data = {**data, "semantic_cache": data["response_cache"]}
-            del data["response_cache"]
-        return data
 
 
 class Global(Section):

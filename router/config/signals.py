@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, create_model, model_validator
 
+from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, installed
 from triton_router.config.section import Name, Probability, Section, Similarity, TokenCount
 
+_CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
+# Types and lists of v0.3 that this version may lack.
+_FOREIGN = ("fact_check", "user_feedback", "preference", "modality", "jailbreak", "pii", "kb", "event", "classifier",
+            "projection")  # fmt: skip
+_FOREIGN_LISTS = frozenset(
+    {"fact_check", "user_feedbacks", "preferences", "modality", "jailbreak", "pii", "kb", "events", "classifiers"}
+)
 
-class DomainSignal(Section):
+
+class DomainSignal(SignalSettings):
     """A topic. One declared domain wins a prompt; a name that the classifier's head does not know works too."""
+
+    TYPE, LIST = "domain", "domains"
+    MODULE = (*_CLASSIFIERS, "domain")
+    EXPLAINED = True
+    PURPOSE = "Topics that rules of `type: domain` refer to."
+    COMPETE = True
 
     NOT_ACTIVE = frozenset({"model_scores"})
     INSTEAD: ClassVar[dict[str, str]] = {"model_scores": "a decision's modelRefs say which model serves a domain"}
@@ -27,8 +43,11 @@ class DomainSignal(Section):
     )
 
 
-class KeywordSignal(Section):
+class KeywordSignal(SignalSettings):
     """Words that decide by being there."""
+
+    TYPE, LIST = "keyword", "keywords"
+    PURPOSE = "Word lists that rules of `type: keyword` refer to."
 
     NOT_ACTIVE = frozenset({"bm25_threshold", "ngram_threshold", "ngram_arity"})
 
@@ -60,8 +79,11 @@ class KeywordSignal(Section):
         return data
 
 
-class EmbeddingSignal(Section):
+class EmbeddingSignal(SignalSettings):
     """Sentences; a prompt that means much the same matches."""
+
+    TYPE, LIST = "embedding", "embeddings"
+    PURPOSE = "Sentences, for rules of `type: embedding`."
 
     NOT_ACTIVE = frozenset({"query_modality"})
 
@@ -76,15 +98,23 @@ class EmbeddingSignal(Section):
     description: str | None = Field(None, description="For people.")
 
 
-class McpSignal(Section):
+class McpSignal(SignalSettings):
     """A class that the MCP server of `global.model_catalog.modules.classifier.mcp` may answer."""
+
+    TYPE, LIST = "mcp", "mcp"
+    MODULE = (*_CLASSIFIERS, "mcp")
+    PURPOSE = "Classes of the MCP server, for rules of `type: mcp`."
+    COMPETE = True
 
     name: Name = Field(description="The class, as the server names it.")
     description: str | None = Field(None, description="For people.")
 
 
-class LanguageSignal(Section):
+class LanguageSignal(SignalSettings):
     """The language that the prompt is written in."""
+
+    TYPE, LIST = "language", "language"
+    PURPOSE = "Languages, for rules of `type: language`."
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")] = Field(description="ISO 639 code, such as `en`.")
     description: str | None = Field(None, description="For people.")
@@ -114,11 +144,12 @@ class Predicate(Section):
         )
 
 
-class ContextSignal(Section):
+class ContextSignal(SignalSettings):
     """How long the whole conversation is, in estimated tokens."""
 
-    name: Name = Field(description="Name that rules refer to.")
-    description: str | None = Field(None, description="For people.")
+    TYPE, LIST = "context", "context"
+    PURPOSE = "Length ranges, for rules of `type: context`."
+
     min_tokens: TokenCount = Field(None, description="Least tokens, included; `K` and `M` are understood.")
     max_tokens: TokenCount = Field(None, description="Most tokens, included; left out means no limit.")
 
@@ -148,13 +179,14 @@ class StructureFeature(Section):
     source: StructureSource = Field(description="What is looked for.")
 
 
-class StructureSignal(Section):
+class StructureSignal(SignalSettings):
     """What the prompt's text looks like: code blocks, lists, question marks."""
+
+    TYPE, LIST = "structure", "structure"
+    PURPOSE = "Features of the text, for `type: structure`."
 
     NOT_ACTIVE = frozenset({"normalize_by"})
 
-    name: Name = Field(description="Name that rules refer to.")
-    description: str | None = Field(None, description="For people.")
     feature: StructureFeature = Field(description="What is measured.")
     predicate: Predicate | None = Field(None, description="When it matches; without one, when the number is not zero.")
 
@@ -174,11 +206,12 @@ class ConversationFeature(Section):
     source: ConversationSource = Field(description="What is counted.")
 
 
-class ConversationSignal(Section):
+class ConversationSignal(SignalSettings):
     """What the message list looks like: turns, tools, images."""
 
-    name: Name = Field(description="Name that rules refer to.")
-    description: str | None = Field(None, description="For people.")
+    TYPE, LIST = "conversation", "conversation"
+    PURPOSE = "Features of the message list, for `type: conversation`."
+
     feature: ConversationFeature = Field(description="What is measured.")
     predicate: Predicate | None = Field(None, description="When it matches; without one, when the number is not zero.")
 
@@ -195,11 +228,12 @@ class MetadataPredicate(Section):
         return self
 
 
-class MetadataSignal(Section):
+class MetadataSignal(SignalSettings):
     """A key of the request's `metadata` object."""
 
-    name: Name = Field(description="Name that rules refer to.")
-    description: str | None = Field(None, description="For people.")
+    TYPE, LIST = "metadata", "metadata"
+    PURPOSE = "Request metadata, for rules of `type: metadata`."
+
     key: Name = Field(description="Key of `metadata` in the request's body.")
     predicate: MetadataPredicate = Field(description="What its value must be.")
 
@@ -210,10 +244,14 @@ class ComplexityExamples(Section):
     candidates: tuple[Name, ...] = Field(min_length=1, description="Prompts of this kind.")
 
 
-class ComplexitySignal(Section):
+class ComplexitySignal(SignalSettings):
     """Whether a prompt is closer to hard examples or to easy ones. Rules name it as `NAME:hard`, `:medium`, `:easy`."""
 
+    TYPE, LIST = "complexity", "complexity"
+    PURPOSE = "Hard or easy, for rules of `type: complexity`."
+
     NOT_ACTIVE = frozenset({"composer"})
+    LEVELS: ClassVar[tuple[str, ...]] = ("hard", "medium", "easy")
 
     name: Name = Field(description="Name that rules refer to, with the level after a colon.")
     description: str | None = Field(None, description="For people.")
@@ -223,68 +261,64 @@ class ComplexitySignal(Section):
     hard: ComplexityExamples = Field(description="Hard prompts.")
     easy: ComplexityExamples = Field(description="Easy prompts.")
 
+    @classmethod
+    def rule_names(cls, entry: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(f"{name}:{level}" for name in super().rule_names(entry) for level in cls.LEVELS)
+
 
 class Subject(Section):
     kind: Literal["User", "Group"] = Field(description="What the name is.")
     name: Name = Field(description="User id or group, as the identity headers carry it.")
 
 
-class RoleBinding(Section):
+class RoleBinding(SignalSettings):
     """Who has a role. Rules of `type: authz` name the binding or its role."""
 
-    name: Name = Field(description="Name that rules refer to.")
-    description: str | None = Field(None, description="For people.")
+    TYPE, LIST = "authz", "role_bindings"
+    PURPOSE = "Roles, for rules of `type: authz`."
+
     subjects: tuple[Subject, ...] = Field(min_length=1, description="Users and groups that have the role.")
     role: Name = Field(description="The role.")
 
+    @classmethod
+    def rule_names(cls, entry: Mapping[str, Any]) -> tuple[str, ...]:
+        role = entry.get("role")
+        return (*super().rule_names(entry), *([role] if isinstance(role, str) else []))
 
-class ReaskSignal(Section):
+
+class ReaskSignal(SignalSettings):
     """The user asks again what was just asked: the last answer did not help."""
 
-    name: Name = Field(description="Name that rules refer to.")
-    description: str | None = Field(None, description="For people.")
+    TYPE, LIST = "reask", "reasks"
+    PURPOSE = "Repeated questions, for rules of `type: reask`."
+
     threshold: Similarity = Field(0.8, description="Least cosine similarity of this turn to an earlier one.")
     lookback_turns: int = Field(1, ge=1, le=4, description="How many turns in a row, counted back, must be alike.")
 
 
-class Signals(Section):
-    NOT_ACTIVE = frozenset(
-        {"fact_check", "user_feedbacks", "preferences", "modality", "jailbreak", "pii", "kb", "events", "classifiers"}
+class DeclaredSignals(Section):
+    """The signals of a configuration, a list a kind."""
+
+    def of(self, kind: str) -> tuple[SignalSettings, ...]:
+        """The declared signals of type ``kind``."""
+        declared: tuple[SignalSettings, ...] = getattr(self, SIGNALS[kind].LIST)
+        return declared
+
+
+installed(SIGNAL_GROUP)
+
+if TYPE_CHECKING:
+    Signals = DeclaredSignals
+    SignalType = str
+else:
+    Signals = create_model(
+        "Signals",
+        __base__=DeclaredSignals,
+        __module__=__name__,
+        **{kind.LIST: (tuple[kind, ...], Field((), description=kind.PURPOSE)) for kind in SIGNALS.values()},
     )
+    Signals.NOT_ACTIVE = _FOREIGN_LISTS - {kind.LIST for kind in SIGNALS.values()}
+    SignalType = Literal[(*SIGNALS, *(kind for kind in _FOREIGN if kind not in SIGNALS))]
 
-    domains: tuple[DomainSignal, ...] = Field((), description="Topics that rules of `type: domain` refer to.")
-    keywords: tuple[KeywordSignal, ...] = Field((), description="Word lists that rules of `type: keyword` refer to.")
-    embeddings: tuple[EmbeddingSignal, ...] = Field((), description="Sentences, for rules of `type: embedding`.")
-    mcp: tuple[McpSignal, ...] = Field((), description="Classes of the MCP server, for rules of `type: mcp`.")
-    language: tuple[LanguageSignal, ...] = Field((), description="Languages, for rules of `type: language`.")
-    context: tuple[ContextSignal, ...] = Field((), description="Length ranges, for rules of `type: context`.")
-    structure: tuple[StructureSignal, ...] = Field((), description="Features of the text, for `type: structure`.")
-    conversation: tuple[ConversationSignal, ...] = Field(
-        (), description="Features of the message list, for `type: conversation`."
-    )
-    metadata: tuple[MetadataSignal, ...] = Field((), description="Request metadata, for rules of `type: metadata`.")
-    complexity: tuple[ComplexitySignal, ...] = Field((), description="Hard or easy, for rules of `type: complexity`.")
-    role_bindings: tuple[RoleBinding, ...] = Field((), description="Roles, for rules of `type: authz`.")
-    reasks: tuple[ReaskSignal, ...] = Field((), description="Repeated questions, for rules of `type: reask`.")
-
-
-# Where the signals of a rule's type are declared, under `routing.signals`.
-SIGNAL_LISTS = {
-    "domain": "domains",
-    "keyword": "keywords",
-    "embedding": "embeddings",
-    "mcp": "mcp",
-    "language": "language",
-    "context": "context",
-    "structure": "structure",
-    "conversation": "conversation",
-    "metadata": "metadata",
-    "complexity": "complexity",
-    "authz": "role_bindings",
-    "reask": "reasks",
-}
-# Types of v0.3 that are read and never evaluated: a rule that hangs on one of them is unknown.
-INACTIVE_TYPES = frozenset(
-    {"fact_check", "user_feedback", "preference", "modality", "jailbreak", "pii", "kb", "event", "classifier",
-     "projection"}
-)  # fmt: skip
+# Read and never evaluated: a rule that hangs on one of them is unknown.
+INACTIVE_TYPES = frozenset(_FOREIGN) - SIGNALS.keys()

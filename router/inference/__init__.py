@@ -1,6 +1,6 @@
 """The encoders on Triton: one call a trunk, for its embedding and every head."""
 
-from triton_router.inference.bundle import Bundle, Trunk, load_bundle
+from triton_router.inference.bundle import Bundle, TopicParameters, Trunk, load_bundle
 from triton_router.inference.encoder import Encoder, Encoding
 from triton_router.inference.encoders import Encoders
 from triton_router.inference.prototypes import Prototypes
@@ -11,6 +11,7 @@ __all__ = [
     "Encoders",
     "Encoding",
     "Prototypes",
+    "TopicParameters",
     "Trunk",
     "load_bundle",
 ]

@@ -88,6 +88,23 @@ class Trunk(_Part):
         return next((head for head in self.heads if head.name == name), None)
 
 
+class TopicParameters(BaseModel):
+    """What ``export/topics.py`` fitted; part of the bundle's manifest. Empty if the bundle only knows its labels.
+
+    ``mean`` and ``axis`` [dimension] describe ordinary prompts, ``label_embeddings`` [labels][dimension] the head's own
+    labels; ``weights`` belong to likeness, rival and affinity.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: tuple[float, ...] = ()
+    axis: tuple[float, ...] = ()
+    label_embeddings: tuple[tuple[float, ...], ...] = ()
+    weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    bias: float = 0.0
+    fitted_on: dict[str, Any] = {}
+
+
 class Bundle(_Part):
     format: int
     checksum: str

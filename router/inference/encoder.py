@@ -68,7 +68,7 @@ class Encoding:
 class Encoder:
     """A client of one trunk. Create and use it inside one event loop; :meth:`run` keeps watch until cancelled.
 
-    It has 15 attributes, because connection, breaker and watch change together.
+    It has many attributes, as the breaker's state, the limit and the connection change together.
     """
 
     def __init__(
@@ -225,9 +225,9 @@ class Encoder:
         for name in self._outputs:
             request.outputs.add().name = name
         for name, tensor in ((self.trunk.inputs.ids, batch.ids), (self.trunk.inputs.mask, batch.mask)):
-            given = request.inputs.add()
-            given.name, given.datatype = name, "INT64"
-            given.shape.extend(tensor.shape)
+            described = request.inputs.add()
+            described.name, described.datatype = name, "INT64"
+            described.shape.extend(tensor.shape)
             request.raw_input_contents.append(tensor.tobytes())
         try:
             response: Any = await self._triton.ModelInfer(request, timeout=self._deadline)
@@ -247,8 +247,8 @@ class Encoder:
 
     def _pooled(self, outputs: dict[str, Vector], batch: Batch, windows: int, ms: float) -> Encoding:
         """The first ``windows`` rows as one text, the rows after them as texts of their own."""
-        found = self.trunk.embedding
-        embeddings = outputs[found.output] if found else np.empty((batch.windows, 0), np.float32)
+        output = self.trunk.embedding
+        embeddings = outputs[output.output] if output else np.empty((batch.windows, 0), np.float32)
         if windows == 1:
             embedding = embeddings[0]
         else:
@@ -275,11 +275,7 @@ class Encoder:
         if self._failure is None:
             self._wake.set()
         if self._failure != unavailable.reason:
-            fields = {
-                "trunk": self.trunk.name,
-                "reason": unavailable.reason,
-                "detail": str(unavailable)[:300],
-            }
+            fields = {"trunk": self.trunk.name, "reason": unavailable.reason, "detail": str(unavailable)[:300]}
             log.warning("encoder is not used", extra={"fields": fields})
         self._failure = unavailable.reason
         self._metrics.encoder_up.labels(self.trunk.name).set(0)
@@ -295,8 +291,8 @@ def _tensor(name: str, answered: tuple[Any, bytes] | None, shape: tuple[int, ...
         raise Unavailable("shape", f"output {name} is nothing, not FP32 {shape}")
     described, raw = answered
     if described.datatype != "FP32" or tuple(described.shape) != shape or len(raw) != 4 * math.prod(shape):
-        found = f"{described.datatype} {tuple(described.shape)}"
-        raise Unavailable("shape", f"output {name} is {found}, not FP32 {shape}")
+        actual = f"{described.datatype} {tuple(described.shape)}"
+        raise Unavailable("shape", f"output {name} is {actual}, not FP32 {shape}")
     output: Vector = np.frombuffer(raw, np.float32).reshape(shape)
     if not np.isfinite(output).all():
         raise Unavailable("not_finite", f"output {name} holds NaN or infinity")

@@ -30,8 +30,7 @@ class Limit:
 
     ``most`` is never exceeded. ``tolerance`` is how many times their unloaded time calls may take on average; ``None``
     keeps the limit at ``most``. ``clock`` gives seconds. Without a lock: for one event loop.
-
-    It has 15 attributes: the terms of one control loop, which have no use apart.
+    It has many attributes, as the measurement is all state.
     """
 
     def __init__(self, most: int, tolerance: float | None, clock: Callable[[], float] = perf_counter) -> None:

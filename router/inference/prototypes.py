@@ -24,7 +24,7 @@ class Prototypes:
     def __init__(self, encoder: Encoder, checksum: str, directory: Path | None = None) -> None:
         self._encoder = encoder
         self._file = directory / f"prototypes-{checksum[:16]}-{encoder.trunk.name}.npz" if directory else None
-        self._kept: dict[str, Encoding] = self._read()
+        self._encodings: dict[str, Encoding] = self._read()
 
     async def encode(self, texts: Iterable[str]) -> dict[str, Encoding]:
         """The encoding of each text; those of no other text are kept.
@@ -33,17 +33,17 @@ class Prototypes:
             Unavailable: a text is new, and the encoder could not answer.
         """
         wanted = dict.fromkeys(texts)
-        new = [text for text in wanted if text not in self._kept]
+        new = [text for text in wanted if text not in self._encodings]
         # Another process may have asked for them since.
-        found = self._read() if new else {}
-        missing = [text for text in new if text not in found]
-        asked = dict(zip(missing, await self._encoder.encode_each(missing), strict=True)) if missing else {}
-        known = self._kept | found | asked
-        stale = self._kept.keys() != wanted.keys()
-        self._kept = {text: known[text] for text in wanted}
+        stored_texts = self._read() if new else {}
+        missing = [text for text in new if text not in stored_texts]
+        fresh_texts = dict(zip(missing, await self._encoder.encode_each(missing), strict=True)) if missing else {}
+        known = self._encodings | stored_texts | fresh_texts
+        stale = self._encodings.keys() != wanted.keys()
+        self._encodings = {text: known[text] for text in wanted}
         if missing or stale:
             self._write()
-        return dict(self._kept)
+        return dict(self._encodings)
 
     def _read(self) -> dict[str, Encoding]:
         if self._file is None:
@@ -66,12 +66,12 @@ class Prototypes:
             return {}
 
     def _write(self) -> None:
-        if self._file is None or not self._kept:
+        if self._file is None or not self._encodings:
             return
-        encodings = list(self._kept.values())
+        encodings = list(self._encodings.values())
         arrays = {f"head.{name}": np.stack([each.heads[name] for each in encodings]) for name in encodings[0].heads}
         arrays["embeddings"] = np.stack([each.embedding for each in encodings])
-        arrays["texts"] = np.asarray(json.dumps(list(self._kept)))
+        arrays["texts"] = np.asarray(json.dumps(list(self._encodings)))
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             fresh = self._file.with_suffix(".new.npz")

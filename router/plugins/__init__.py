@@ -1,24 +1,16 @@
-"""Plugins of a decision, applied in the order written; each is a module."""
+"""Plugins of a decision, applied in the order written; each kind is a module."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from triton_router.completion import Completion
-from triton_router.config.schema import (
-    FastResponsePlugin,
-    HeaderMutationPlugin,
-    Plugin,
-    RequestParamsPlugin,
-    SystemPromptPlugin,
-    ToolsPlugin,
-)
-from triton_router.dialects import ModelRequest
-from triton_router.plugins.fast_response import fast_response
-from triton_router.plugins.header_mutation import HeaderChanges, change_headers
-from triton_router.plugins.request_params import limit_params
-from triton_router.plugins.system_prompt import apply_system_prompt
-from triton_router.plugins.tools import filter_tools
+from triton_router.plugins.contract import HeaderChanges, PluginInput, PluginKind
+
+if TYPE_CHECKING:
+    from triton_router.config.plugins import Plugin
+    from triton_router.dialects import ModelRequest
 
 
 def apply(
@@ -28,22 +20,18 @@ def apply(
 
     ``headers`` are the request's, in lower case; ``model`` is the name that an answer carries.
     """
-    changes = HeaderChanges()
+    if not plugins:
+        return HeaderChanges()
+    # Late: the registry needs the schema, which needs this package where another one brings plugins.
+    from triton_router.plugins.registry import kinds
+
+    target = PluginInput(request, headers, model)
     for plugin in plugins:
-        if not plugin.configuration.enabled:
-            continue
-        match plugin:
-            case SystemPromptPlugin():
-                apply_system_prompt(plugin.configuration, request)
-            case RequestParamsPlugin():
-                limit_params(plugin.configuration, request)
-            case ToolsPlugin():
-                filter_tools(plugin.configuration, request)
-            case HeaderMutationPlugin():
-                change_headers(plugin.configuration, headers, changes)
-            case FastResponsePlugin():
-                return fast_response(plugin.configuration, request, model)
-    return changes
+        if plugin.configuration.enabled:
+            completion = kinds()[type(plugin)].apply(plugin.configuration, target)
+            if completion is not None:
+                return completion
+    return target.changes
 
 
-__all__ = ["Completion", "HeaderChanges", "apply"]
+__all__ = ["Completion", "HeaderChanges", "PluginInput", "PluginKind", "apply"]

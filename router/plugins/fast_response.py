@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from triton_router.completion import Completion
-from triton_router.config.schema import FastResponseSettings
-from triton_router.dialects import ModelRequest
+from triton_router.config.plugins import FastResponsePlugin, FastResponseSettings
+from triton_router.plugins.contract import PluginInput, PluginKind
 
 
-def fast_response(settings: FastResponseSettings, request: ModelRequest, model: str) -> Completion:
-    """The answer to ``request``, under the name of ``model``."""
-    return request.answer(settings.message, model)
+class FastResponse(PluginKind):
+    SETTINGS = FastResponsePlugin
+
+    @classmethod
+    def apply(cls, settings: FastResponseSettings, target: PluginInput) -> Completion:
+        """The answer, under the name of the model that was selected."""
+        return target.request.answer(settings.message, target.model)

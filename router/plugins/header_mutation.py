@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from triton_router.config.schema import HeaderMutationSettings
+from triton_router.config.plain import at, items
+from triton_router.config.plugins import HeaderMutationPlugin, HeaderMutationSettings
+from triton_router.names import INTERNAL_HEADERS, INTERNAL_PREFIX, REQUEST_ID
+from triton_router.plugins.contract import HeaderChanges, PluginInput, PluginKind
+
+if TYPE_CHECKING:
+    from triton_router.config.document import Path
+    from triton_router.config.report import Report
+
+_RESERVED = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", REQUEST_ID, *INTERNAL_HEADERS}
+)
+_RESERVED_PREFIXES = (INTERNAL_PREFIX, "x-envoy-", ":")
 
 
-@dataclass(slots=True)
-class HeaderChanges:
-    """Headers to set and to remove, in lower case; a later change of one name takes the place of an earlier one."""
+class HeaderMutation(PluginKind):
+    SETTINGS = HeaderMutationPlugin
 
-    set: dict[str, str] = field(default_factory=dict)
-    remove: list[str] = field(default_factory=list)
+    @classmethod
+    def check(cls, plugin: dict[str, Any], path: Path, data: Any, report: Report) -> None:
+        headers = (each for key in ("add", "update") for each in items(plugin, ("configuration", key), below=path))
+        named: list[tuple[Path, Any]] = [((*where, "name"), header.get("name")) for where, header in headers]
+        deleted = at(plugin, "configuration", "delete")
+        for index, name in enumerate(deleted if isinstance(deleted, list) else []):
+            named.append(((*path, "configuration", "delete", index), name))
+        for where, name in named:
+            lowered = str(name).lower()
+            if lowered in _RESERVED or lowered.startswith(_RESERVED_PREFIXES):
+                report.error(where, f"`{name}` belongs to the gateway; a plugin cannot change it")
 
-
-def change_headers(settings: HeaderMutationSettings, headers: Mapping[str, str], changes: HeaderChanges) -> None:
-    """Add what ``settings`` ask for to ``changes``; ``headers`` are those of the request."""
-    for header in settings.add:
-        name = header.name.lower()
-        gone = name in changes.remove
-        if gone or (name not in headers and name not in changes.set):
-            _set(changes, name, header.value.get_secret_value())
-    for header in settings.update:
-        _set(changes, header.name.lower(), header.value.get_secret_value())
-    for name in map(str.lower, settings.delete):
-        changes.set.pop(name, None)
-        if name not in changes.remove:
-            changes.remove.append(name)
+    @classmethod
+    def apply(cls, settings: HeaderMutationSettings, target: PluginInput) -> None:
+        changes = target.changes
+        for header in settings.add:
+            name = header.name.lower()
+            absent = name in changes.remove
+            if absent or (name not in target.headers and name not in changes.set):
+                _set(changes, name, header.value.get_secret_value())
+        for header in settings.update:
+            _set(changes, header.name.lower(), header.value.get_secret_value())
+        for name in map(str.lower, settings.delete):
+            changes.set.pop(name, None)
+            if name not in changes.remove:
+                changes.remove.append(name)
 
 
 def _set(changes: HeaderChanges, name: str, value: str) -> None:

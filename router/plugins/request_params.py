@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from triton_router.config.schema import RequestParamsSettings
+from triton_router.config.plugins import RequestParamsPlugin, RequestParamsSettings
 from triton_router.dialects import ModelRequest
+from triton_router.plugins.contract import PluginInput, PluginKind
 
 # How many answers are generated, and of how many the best is sent.
 ANSWERS = ("n", "best_of")
 
 
-def limit_params(settings: RequestParamsSettings, request: ModelRequest) -> None:
+class RequestParams(PluginKind):
+    SETTINGS = RequestParamsPlugin
+
+    @classmethod
+    def apply(cls, settings: RequestParamsSettings, target: PluginInput) -> None:
+        _limit(settings, target.request)
+
+
+def _limit(settings: RequestParamsSettings, request: ModelRequest) -> None:
     """Take out what is blocked, cap what is limited. What the router itself sets comes later and stays."""
     blocked = set(settings.blocked_params)
     if settings.strip_unknown:
@@ -26,11 +35,11 @@ def limit_params(settings: RequestParamsSettings, request: ModelRequest) -> None
 
 def _cap_tokens(request: ModelRequest, limit: int) -> None:
     # A cap that forgets one of them is none.
-    given = [name for name in request.TOKEN_LIMITS if request.get(name) is not None]
-    for name in given:
+    named = [name for name in request.TOKEN_LIMITS if request.get(name) is not None]
+    for name in named:
         if _exceeds(request.get(name), limit):
             request.set(name, limit)
-    if not given:
+    if not named:
         # Saying nothing would ask for as much as the model's context holds.
         request.set(request.TOKEN_LIMITS[0], limit)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from triton_router.config.schema import SystemPromptSettings
-from triton_router.dialects import ModelRequest
+from triton_router.config.plugins import SystemPromptPlugin, SystemPromptSettings
+from triton_router.plugins.contract import PluginInput, PluginKind
 
 
-def apply_system_prompt(settings: SystemPromptSettings, request: ModelRequest) -> None:
-    """Give the model the text in the way of ``settings.mode``; what others said keeps its exact text."""
-    request.tell(settings.system_prompt, settings.mode)
+class SystemPrompt(PluginKind):
+    SETTINGS = SystemPromptPlugin
+
+    @classmethod
+    def apply(cls, settings: SystemPromptSettings, target: PluginInput) -> None:
+        """Give the model the text in the way of ``settings.mode``; what others said keeps its exact text."""
+        target.request.tell(settings.system_prompt, settings.mode)

@@ -5,28 +5,37 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from triton_router.config.schema import ToolsSettings
+from triton_router.config.plugins import ToolsPlugin, ToolsSettings
 from triton_router.dialects import ModelRequest
 from triton_router.dialects.request import named
+from triton_router.plugins.contract import PluginInput, PluginKind
 
 # Mean nothing without tools, and some backends refuse them then.
 ONLY_WITH_TOOLS = ("tool_choice", "parallel_tool_calls")
 
 
-def filter_tools(settings: ToolsSettings, request: ModelRequest) -> None:
+class Tools(PluginKind):
+    SETTINGS = ToolsPlugin
+
+    @classmethod
+    def apply(cls, settings: ToolsSettings, target: PluginInput) -> None:
+        _filter(settings, target.request)
+
+
+def _filter(settings: ToolsSettings, request: ModelRequest) -> None:
     """Keep the allowed tools, each as it is written; without any left, take out what speaks of tools."""
     tools = request.get("tools")
     if settings.mode == "passthrough" or not isinstance(tools, list) or not tools:
         return
-    kept = {index for index, tool in enumerate(tools) if settings.mode != "none" and _allowed(settings, _name(tool))}
-    if len(kept) == len(tools):
+    allowed = {index for index, tool in enumerate(tools) if settings.mode != "none" and _allowed(settings, _name(tool))}
+    if len(allowed) == len(tools):
         return
-    if not kept:
+    if not allowed:
         for member in ("tools", *ONLY_WITH_TOOLS):
             request.remove(member)
         return
-    request.keep_elements("tools", kept)
-    left = {_name(tools[index]) for index in kept}
+    request.keep_elements("tools", allowed)
+    left = {_name(tools[index]) for index in allowed}
     if not left.issuperset(_chosen(request.get("tool_choice"))):
         request.remove("tool_choice")
 

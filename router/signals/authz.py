@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
+from typing import Any
 
-from triton_router.config.services import Identity as IdentitySettings
+from triton_router.config.plain import at, rules
+from triton_router.config.report import Report
 from triton_router.config.signals import RoleBinding
 from triton_router.identity import Identity, identify
-from triton_router.signals import UNKNOWN, Evaluation, certain
+from triton_router.signals.contract import (
+    Evaluation,
+    Evaluations,
+    Needs,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+    certain,
+)
 
-TYPE = "authz"
 
+class Roles(SignalKind[RoleBinding]):
+    """A binding is known under its own name, and under its role's."""
 
-class Roles:
-    """Evaluates role bindings. Each is found under its own name, and under its role's."""
+    SETTINGS = RoleBinding
 
-    def __init__(self, bindings: Iterable[RoleBinding], settings: IdentitySettings) -> None:
-        self._bindings = tuple(bindings)
-        self._settings = settings
+    def __init__(self, signals: Sequence[RoleBinding], setup: Setup) -> None:
+        super().__init__(signals, setup)
+        self.needs = Needs(headers=True)
+        self._identity = setup.config.global_.services.authz.identity
 
-    @property
-    def needed(self) -> bool:
-        return bool(self._bindings)
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        authz = at(data, "global", "services", "authz") or {}
+        identity = at(authz, "identity") or {}
+        if not isinstance(identity, dict) or identity.get("set_by", "nobody") != "nobody":
+            return
+        paths = [path for path, rule in rules(data) if rule.get("type") == RoleBinding.TYPE]
+        if paths and at(authz, "fail_open") is not True:
+            message = "this rule needs identity headers, so every request would be refused: set "
+            message += "`global.services.authz.identity.set_by` to the filter that sets them, or remove the rule"
+            report.error(paths[0], message)
 
-    def evaluate(self, headers: Mapping[str, str]) -> dict[tuple[str, str], Evaluation]:
-        if not self._bindings:
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        caller = identify(self._identity, query.headers)
+        if caller is None:
             return {}
-        caller = identify(self._settings, headers)
-        found: dict[tuple[str, str], Evaluation] = {}
-        for binding in self._bindings:
-            evaluation = UNKNOWN if caller is None else certain(_has(caller, binding))
-            found[TYPE, binding.name] = evaluation
+        evaluations: dict[tuple[str, str], Evaluation] = {}
+        for binding in self.signals:
+            evaluation = certain(_has(caller, binding))
+            evaluations[binding.TYPE, binding.name] = evaluation
             # Several bindings may give one role; any of them is enough.
-            if (TYPE, binding.role) not in found or evaluation.matched:
-                found[TYPE, binding.role] = evaluation
-        return found
+            role = binding.TYPE, binding.role
+            if role not in evaluations or evaluation.matched:
+                evaluations[role] = evaluation
+        return evaluations
 
 
 def _has(caller: Identity, binding: RoleBinding) -> bool:

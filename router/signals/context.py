@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from time import perf_counter
 
 from triton_router.config.signals import ContextSignal
-from triton_router.dialects import ModelRequest, Turn
-from triton_router.signals import Evaluation, certain
+from triton_router.dialects import Turn
+from triton_router.signals.contract import Evaluations, SignalInput, SignalKind, SignalResults, certain
 
-TYPE = "context"
 # English text averages four characters a token in the tokenizers of current models; in Chinese, Japanese and Korean a
 # character is about a token.
 CHARACTERS_A_TOKEN = 4
@@ -20,19 +19,17 @@ TOKENS_A_TURN = 4
 _DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
 
-class ContextRanges:
-    """Evaluates context signals; never unknown. ``measure`` is the estimate."""
+class ContextLengths(SignalKind[ContextSignal]):
+    """Never unknown; ``measure`` is the estimate."""
 
-    def __init__(self, signals: Iterable[ContextSignal]) -> None:
-        self._signals = tuple(signals)
+    SETTINGS = ContextSignal
 
-    def evaluate(self, request: ModelRequest) -> dict[tuple[str, str], Evaluation]:
-        if not self._signals:
-            return {}
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        tokens = estimated_tokens(request.turns())
+        tokens = estimated_tokens(query.request.turns())
         ms = (perf_counter() - started) * 1000
-        return {(TYPE, signal.name): certain(_within(signal, tokens), tokens, ms) for signal in self._signals}
+        ranges = zip(self.keys, self.signals, strict=True)
+        return {key: certain(_within(signal, tokens), tokens, ms) for key, signal in ranges}
 
 
 def estimated_tokens(turns: Iterable[Turn]) -> int:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from triton_router.config.signals import ConversationSignal, ConversationSource
 from triton_router.dialects import ModelRequest
-from triton_router.signals import Evaluation, certain
-
-TYPE = "conversation"
+from triton_router.signals.contract import Evaluation, Evaluations, SignalInput, SignalKind, SignalResults, certain
 
 
-class ConversationCounter:
-    """Evaluates conversation signals; never unknown. ``measure`` is the count."""
+class Conversations(SignalKind[ConversationSignal]):
+    """Never unknown; ``measure`` is the count."""
 
-    def __init__(self, signals: Iterable[ConversationSignal]) -> None:
-        self._signals = tuple(signals)
+    SETTINGS = ConversationSignal
 
-    def evaluate(self, request: ModelRequest) -> dict[tuple[str, str], Evaluation]:
-        return {(TYPE, signal.name): _evaluated(signal, request) for signal in self._signals}
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        return {key: _evaluated(signal, query.request) for key, signal in zip(self.keys, self.signals, strict=True)}
 
 
 def _evaluated(signal: ConversationSignal, request: ModelRequest) -> Evaluation:

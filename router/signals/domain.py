@@ -14,18 +14,39 @@ A label of the head that nobody declared leaves its probability to the declared 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+
+from triton_router.config.plain import SIGNALS, at, names
+from triton_router.config.report import Report, nearest
+from triton_router.config.signals import DomainSignal
+from triton_router.errors import BundleError
+from triton_router.inference.bundle import TopicParameters as TopicParameters
+from triton_router.signals.contract import (
+    ENCODER,
+    UNKNOWN,
+    EncodedTexts,
+    Evaluation,
+    Evaluations,
+    Needs,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+)
+from triton_router.signals.language import foreign_script
+
+log = logging.getLogger(__name__)
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
 
-TYPE = "domain"
+HEAD = "domain"
 OTHER = "other"
 # What tables call the domain that takes the rest. The first of these that is declared is read as the head's `other`.
 FALLBACKS = (OTHER, "general", "miscellaneous", "misc")
@@ -94,23 +115,6 @@ class Prototype:
     def of(cls, embeddings: Sequence[Vector], posteriors: Sequence[Vector]) -> Prototype:
         """From the encodings of :func:`label_texts`."""
         return cls(_unit(np.mean(embeddings, axis=0)), np.mean(posteriors, axis=0))
-
-
-class TopicParameters(BaseModel):
-    """What ``export/topics.py`` fitted; part of the bundle's manifest. Empty if the bundle only knows its labels.
-
-    ``mean`` and ``axis`` [dimension] describe ordinary prompts, ``label_embeddings`` [labels][dimension] the head's own
-    labels; ``weights`` belong to likeness, rival and affinity.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mean: tuple[float, ...] = ()
-    axis: tuple[float, ...] = ()
-    label_embeddings: tuple[tuple[float, ...], ...] = ()
-    weights: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    bias: float = 0.0
-    fitted_on: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,3 +251,98 @@ class _Contrast:
 def _unit(vector: Any) -> Vector:
     scaled: Vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
     return scaled
+
+
+class Domains(SignalKind[DomainSignal]):
+    """Scores all declared domains, used or not: they compete, so each has a say in who wins.
+
+    Raises:
+        BundleError: the bundle cannot score a domain that its head does not know.
+    """
+
+    SETTINGS = DomainSignal
+
+    def __init__(self, signals: Sequence[DomainSignal], setup: Setup) -> None:
+        super().__init__(signals, setup)
+        self._judging = setup.config.global_.model_catalog.modules.classifier.domain
+        self._parameters = setup.topics
+        judge = setup.judge(HEAD, self._judging.model_id)
+        head = judge.trunk.head(HEAD) if judge else None
+        self._labels = head.labels if head else ()
+        self._members = {signal.name: signal.mmlu_categories for signal in signals}
+        fallback = self._judging.fallback_category
+        new = unlabelled([signal.name for signal in signals], self._labels, self._members, fallback)
+        if judge is not None and new and not setup.topics.label_embeddings:
+            raise BundleError(f"the signal bundle cannot score domains that its head does not know: {', '.join(new)}")
+        trunks = [each.trunk for each in (setup.embedder(), judge) if each is not None]
+        latin_only = next((trunk.name for trunk in trunks if trunk.latin_only), None)
+        self._texts = {signal.name: _readable(signal, latin_only) for signal in signals if signal.name in new}
+        # A topic without a label of the head is compared by the embedding too.
+        self.needs = Needs(
+            embedding=bool(self._texts),
+            heads={HEAD: self._judging.model_id},
+            texts=tuple(text for texts in self._texts.values() for text in texts),
+        )
+        self.prepare(EncodedTexts())
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        where = (*DomainSignal.MODULE, "fallback_category")
+        fallback, declared = at(data, *where), names(data, *SIGNALS, DomainSignal.LIST)
+        if isinstance(fallback, str) and fallback not in declared:
+            report.error(where, f"no domain named `{fallback}`", nearest(fallback, declared))
+
+    def prepare(self, texts: EncodedTexts) -> None:
+        posteriors = texts.heads.get(HEAD, {})
+        prototypes = {
+            name: Prototype.of([texts.embeddings[text] for text in sources], [posteriors[text] for text in sources])
+            for name, sources in self._texts.items()
+            if all(text in texts.embeddings and text in posteriors for text in sources)
+        }
+        self._scorer = DomainScorer(
+            [signal.name for signal in self.signals],
+            self._labels,
+            self._parameters,
+            prototypes,
+            self._judging.threshold,
+            members=self._members,
+            fallback=self._judging.fallback_category,
+            multi_label=self._judging.multi_label,
+        )
+
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        results.domains = self._scores(query, results)
+        if results.domains is None:
+            return {}
+        ms = results.took(ENCODER)
+        return {key: _in_domain(key[1], results.domains, ms) for key in self.keys}
+
+    def _scores(self, query: SignalInput, results: SignalResults) -> DomainScores | None:
+        if not query.text().strip():
+            return self._scorer.nothing_said()
+        probabilities, encoding = results.heads.get(HEAD), results.encoding
+        if probabilities is None or (encoding is None and self._texts):
+            return None
+        # Domains that the head knows need no embedding.
+        return self._scorer.score(encoding.embedding if encoding else np.empty(0, np.float32), probabilities)
+
+
+def _readable(signal: DomainSignal, latin_only: str | None) -> list[str]:
+    """What stands for a topic, without what the trunk called ``latin_only`` cannot read."""
+    description, examples = signal.description, list(signal.examples)
+    if latin_only is not None:
+        written = (signal.name, *([description] if description else []), *examples)
+        if unread := [text for text in written if foreign_script(text)]:
+            fields = {"domain": signal.name, "trunk": latin_only}
+            log.warning("the encoder does not read the script of a domain's words", extra={"fields": fields})
+            description = None if description in unread else description
+            examples = [text for text in examples if text not in unread]
+    return label_texts(signal.name, description, examples)
+
+
+def _in_domain(name: str, scores: DomainScores, ms: float) -> Evaluation:
+    if name == scores.winner:
+        return Evaluation(True, scores.confidence, scores.threshold, ms)
+    if name in scores.probabilities:
+        return Evaluation(name in scores.matched, scores.probabilities[name], scores.threshold, ms)
+    return UNKNOWN

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triton_router.config.signals import EmbeddingSignal
-from triton_router.signals import UNKNOWN, Evaluation
-
-TYPE = "embedding"
+from triton_router.signals.contract import (
+    ENCODER,
+    UNKNOWN,
+    EncodedTexts,
+    Evaluation,
+    Evaluations,
+    Needs,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+)
 
 Vector = NDArray[np.float32]
 
 
-class EmbeddingRules:
-    """Evaluates embedding signals against ``embeddings``: FP32 [dimension] of unit length by candidate's text.
+class Embeddings(SignalKind[EmbeddingSignal]):
+    """Compares the prompt with sentences. A signal with a sentence that is not encoded (yet) is unknown."""
 
-    A signal with a candidate that has no embedding (yet) is unknown.
-    """
+    SETTINGS = EmbeddingSignal
 
-    def __init__(self, signals: Sequence[EmbeddingSignal], embeddings: Mapping[str, Vector]) -> None:
-        self._signals = tuple(signals)
+    def __init__(self, signals: Sequence[EmbeddingSignal], setup: Setup) -> None:
+        super().__init__(signals, setup)
+        self.needs = Needs(embedding=True, texts=tuple(text for signal in signals for text in signal.candidates))
+        self._candidates: dict[str, Vector] = {}
+
+    def prepare(self, texts: EncodedTexts) -> None:
         self._candidates = {
-            signal.name: np.stack([embeddings[text] for text in signal.candidates])
-            for signal in signals
-            if all(text in embeddings for text in signal.candidates)
+            signal.name: np.stack([texts.embeddings[text] for text in signal.candidates])
+            for signal in self.signals
+            if all(text in texts.embeddings for text in signal.candidates)
         }
 
-    def evaluate(self, embedding: Vector | None, ms: float = 0.0) -> dict[tuple[str, str], Evaluation]:
-        """``embedding`` of the prompt, FP32 [dimension] of unit length; ``None`` if there is none."""
-        return {(TYPE, signal.name): self._evaluated(signal, embedding, ms) for signal in self._signals}
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        if results.encoding is None:
+            return {}
+        embedding, ms = results.encoding.embedding, results.took(ENCODER)
+        signals = zip(self.keys, self.signals, strict=True)
+        return {key: self._evaluated(signal, embedding, ms) for key, signal in signals}
 
-    def _evaluated(self, signal: EmbeddingSignal, embedding: Vector | None, ms: float) -> Evaluation:
+    def _evaluated(self, signal: EmbeddingSignal, embedding: Vector, ms: float) -> Evaluation:
         candidates = self._candidates.get(signal.name)
-        if embedding is None or candidates is None:
+        if candidates is None:
             return UNKNOWN
         similarities = candidates @ embedding
         number = similarities.mean() if signal.aggregation_method == "mean" else similarities.max()

@@ -12,16 +12,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from time import perf_counter
+from typing import Any
 
 import ahocorasick_rs
 import numpy as np
 import re2
 
 from triton_router.config import expressions
+from triton_router.config.plain import SIGNALS, items
+from triton_router.config.report import Report
 from triton_router.config.signals import KeywordSignal
-from triton_router.signals import Evaluation, certain
+from triton_router.signals.contract import (
+    Evaluation,
+    Evaluations,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+    certain,
+)
 
-TYPE = "keyword"
 # A word may not be changed beyond recognition: at most one edit for so many characters.
 CHARACTERS_AN_EDIT = 3
 
@@ -38,42 +48,53 @@ Keyword = tuple[int, str]
 """The place of a signal, and one of its keywords."""
 
 
-class KeywordMatcher:
-    """Evaluates keyword signals on a text. Raises ``ValueError`` for expressions that RE2 does not take."""
+class Keywords(SignalKind[KeywordSignal]):
+    """Never unknown; ``measure`` is the number of different keywords that the text has.
 
-    def __init__(self, signals: Iterable[KeywordSignal]) -> None:
-        self._signals = tuple(signals)
-        if found := [problem for signal in self._signals for problem in problems(signal)]:
-            raise ValueError("; ".join(found))
-        self._keys = [(TYPE, signal.name) for signal in self._signals]
-        self._nor = [(TYPE, signal.name) for signal in self._signals if signal.operator == "NOR"]
-        self._rules = [(signal.operator, len(_compared(signal))) for signal in self._signals]
+    Raises:
+        ValueError: an expression that RE2 does not take.
+    """
+
+    SETTINGS = KeywordSignal
+
+    def __init__(self, signals: Sequence[KeywordSignal], setup: Setup) -> None:
+        super().__init__(signals, setup)
+        if refused := [problem for signal in self.signals for problem in problems(signal)]:
+            raise ValueError("; ".join(refused))
+        self._nor = [signal.keys[0] for signal in self.signals if signal.operator == "NOR"]
+        self._rules = [(signal.operator, len(_compared(signal))) for signal in self.signals]
         self._finders = [
-            _finder(match, self._signals, keywords, case_sensitive)
+            _finder(match, self.signals, keywords, case_sensitive)
             for match in ("substring", "word", "regex", "fuzzy")
             for case_sensitive in (False, True)
-            if (keywords := list(_keywords(self._signals, match, case_sensitive)))
+            if (keywords := list(_keywords(self.signals, match, case_sensitive)))
         ]
 
-    def evaluate(self, text: str) -> dict[tuple[str, str], Evaluation]:
-        """One evaluation for each signal; never unknown. ``measure`` is the number of different keywords found."""
-        if not self._signals:
-            return {}
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        for path, signal in items(data, (*SIGNALS, KeywordSignal.LIST)):
+            words = signal.get("keywords")
+            if "regex" in (signal.get("match"), signal.get("method")) and isinstance(words, list):
+                for index, word in enumerate(words):
+                    if isinstance(word, str) and (why := expressions.refused(word)):
+                        report.error((*path, "keywords", index), f"not an RE2 expression: {why}")
+
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        text = encodable(text)
+        text = encodable(query.text())
         counts: Counter[int] = Counter()
         for finder in self._finders:
             counts.update(finder.find(text))
         ms = (perf_counter() - started) * 1000
         # Most of many signals find nothing, and the others much the same: they share a few evaluations.
-        evaluations = dict.fromkeys(self._keys, certain(False, 0, ms)) | dict.fromkeys(self._nor, certain(True, 0, ms))
+        evaluations = dict.fromkeys(self.keys, certain(False, 0, ms)) | dict.fromkeys(self._nor, certain(True, 0, ms))
         shared: dict[tuple[bool, int], Evaluation] = {}
         for place, count in counts.items():
             operator, keywords = self._rules[place]
             outcome = (count == keywords if operator == "AND" else operator == "OR", count)
             if outcome not in shared:
                 shared[outcome] = certain(*outcome, ms)
-            evaluations[self._keys[place]] = shared[outcome]
+            evaluations[self.keys[place]] = shared[outcome]
         return evaluations
 
 

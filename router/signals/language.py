@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 from triton_router.config.signals import LanguageSignal
-from triton_router.signals import Evaluation
+from triton_router.signals.contract import Evaluation, Evaluations, Setup, SignalInput, SignalKind, SignalResults
 
-TYPE = "language"
 # What is looked at: more characters change no verdict, and cost time.
 SCANNED = 2000
 # With fewer letters anything could be any language.
@@ -22,34 +21,34 @@ _LATIN = re.compile(
 )
 
 
-class LanguageDetector:
-    """Evaluates language signals among all the languages that the detector knows, not only those declared.
+class Languages(SignalKind[LanguageSignal]):
+    """Detects among all the languages that the detector knows, not only those declared. A text without letters is in
+    no language.
 
     Raises:
         RuntimeError: the detector is not installed.
     """
 
-    def __init__(self, signals: Iterable[LanguageSignal]) -> None:
-        self._signals = tuple(signals)
+    SETTINGS = LanguageSignal
+
+    def __init__(self, signals: Sequence[LanguageSignal], setup: Setup) -> None:
+        super().__init__(signals, setup)
         try:
             from py3langid.langid import MODEL_FILE, LanguageIdentifier
         except ImportError as error:
             raise RuntimeError('language signals need: pip install "triton-router[language]"') from error
         self._identifier: Any = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
 
-    def evaluate(self, text: str) -> dict[tuple[str, str], Evaluation]:
-        """One evaluation for each signal; a text without letters is in no language."""
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        text = text[:SCANNED]
+        text = query.text()[:SCANNED]
+        signals = list(zip(self.keys, self.signals, strict=True))
         if _letters(text) < LEAST_LETTERS:
-            return {(TYPE, signal.name): Evaluation(False, 0.0, signal.threshold) for signal in self._signals}
+            return {key: Evaluation(False, 0.0, signal.threshold) for key, signal in signals}
         ranked = dict(self._identifier.rank(text.encode("utf-8", "replace").decode()))
         detected = next(iter(ranked))
         ms = (perf_counter() - started) * 1000
-        return {
-            (TYPE, signal.name): _evaluated(signal, detected, float(ranked.get(signal.name, 0.0)), ms)
-            for signal in self._signals
-        }
+        return {key: _evaluated(signal, detected, float(ranked.get(signal.name, 0.0)), ms) for key, signal in signals}
 
 
 def _evaluated(signal: LanguageSignal, detected: str, probability: float, ms: float) -> Evaluation:

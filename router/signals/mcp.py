@@ -10,12 +10,18 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triton_router.config.services import McpSettings
+from triton_router.config.plain import at, rules
+from triton_router.config.report import Report
+from triton_router.config.services import Identity, McpSettings
+from triton_router.config.signals import McpSignal
 from triton_router.errors import Unavailable
+from triton_router.identity import believed
+from triton_router.signals.contract import Evaluation, Evaluations, Needs, Setup, SignalInput, SignalKind, SignalResults
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,8 +30,6 @@ if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
 log = logging.getLogger(__name__)
-
-TYPE = "mcp"
 
 # Seconds between attempts to reach a server: the first, and what doubling ends at.
 FIRST_PAUSE = 0.1
@@ -53,6 +57,77 @@ class McpClassification:
     model: str | None = None
     adapter: str | None = None
     use_reasoning: bool | None = None
+
+
+class McpClasses(SignalKind[McpSignal]):
+    """The classes that rules name. Unknown where no server is configured, or it cannot answer."""
+
+    SETTINGS = McpSignal
+
+    def __init__(self, signals: Sequence[McpSignal], setup: Setup) -> None:
+        super().__init__([signal for signal in signals if signal.name in setup.used], setup)
+        self._settings = setup.config.global_.model_catalog.modules.classifier.mcp
+        self._classifier = setup.classifier if self._settings is not None else None
+        self._identity = setup.config.global_.services.authz.identity
+        if self._classifier is not None:
+            self.needs = Needs(headers=True, service=McpSignal.TYPE)
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        settings = at(data, *McpSignal.MODULE)
+        named = [path for path, rule in rules(data) if rule.get("type") == McpSignal.TYPE]
+        if named and not isinstance(settings, dict):
+            report.error(named[0], f"rules of type `mcp` need a server: {'.'.join(McpSignal.MODULE)}")
+        elif named and settings.get("enabled") is False:
+            report.warning(named[0], "the MCP server is switched off: what hangs on it never matches")
+        if not isinstance(settings, dict):
+            return
+        url = settings.get("url")
+        if isinstance(url, str) and "@" in url.partition("//")[2].partition("/")[0]:
+            path = (*McpSignal.MODULE, "url")
+            report.error(path, "credentials belong into `http_headers`, where they are never shown")
+        _check_headers(data, settings.get("forward_headers"), report)
+
+    async def ask(self, query: SignalInput, results: SignalResults) -> None:
+        assert self._classifier is not None
+        started, called = perf_counter(), self._classifier.failure is None
+        headers = {
+            name: query.headers[name]
+            for name in self._classifier.settings.forward_headers
+            if name in query.headers and believed(self._identity, name)
+        }
+        try:
+            results.classified = await self._classifier.classify(query.text(), headers)
+        finally:
+            if called:
+                results.note(McpSignal.TYPE, started, perf_counter())
+
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        classified = results.classified
+        if classified is None or self._settings is None:
+            return {}
+        threshold, ms = self._settings.threshold, results.took(McpSignal.TYPE)
+        return {key: _evaluated(key[1], classified, threshold, ms) for key in self.keys}
+
+
+def _evaluated(name: str, classified: McpClassification, threshold: float, ms: float) -> Evaluation:
+    value = classified.confidence if name == classified.category else 0.0
+    return Evaluation(name == classified.category and value >= threshold, value, threshold, ms)
+
+
+def _check_headers(data: Any, forwarded: Any, report: Report) -> None:
+    """An identity header that nobody vouches for is not passed on."""
+    identity = at(data, "global", "services", "authz", "identity") or {}
+    if not isinstance(identity, dict) or identity.get("set_by", "nobody") != "nobody":
+        return
+    claims = {
+        str(identity.get(key, field.default)).lower() for key, field in Identity.model_fields.items() if key != "set_by"
+    }
+    for index, name in enumerate(forwarded if isinstance(forwarded, list) else []):
+        if str(name).lower() in claims:
+            message = f"`{name}` is not passed on: it says who is calling, and no filter is named that sets it; "
+            message += "set `global.services.authz.identity.set_by`"
+            report.warning((*McpSignal.MODULE, "forward_headers", index), message)
 
 
 class McpClassifier:
@@ -99,7 +174,9 @@ class McpClassifier:
         """Ask for the class of ``text``; of the request's ``headers`` (lower case) those configured are passed on.
 
         Raises:
-            Unavailable: no session lives, too many calls are in flight, or the call failed or took too long.
+            Unavailable: no session lives, too many calls are in flight, or the call failed or took too long. The reason
+                is ``starting``, ``unreachable``, ``deadline``, ``error`` (the tool failed or is not there),
+                ``malformed`` or ``overload``.
         """
         if self._in_flight >= self.settings.max_in_flight:
             raise Unavailable("overload")
@@ -146,7 +223,7 @@ class _Session:
         self._settings = settings
         self._client: Client | None = None
         self._timeouts = 0
-        self._heard = False
+        self._alive = False
         self._wake = asyncio.Event()
         self.lost = False
         self.failure: str | None = "starting"
@@ -170,7 +247,7 @@ class _Session:
                     pause = FIRST_PAUSE
                     await self._watch(client)
             except Exception as error:
-                self._down(*_told(error))
+                self._down(*_reason(error))
             finally:
                 self._client, self.failure = None, self.failure or "unreachable"
             if (task := asyncio.current_task()) and task.cancelling():
@@ -182,11 +259,11 @@ class _Session:
     async def _watch(self, client: Client) -> None:
         """Return or raise when the server is gone."""
         while not self.lost:
-            self._heard = False
+            self._alive = False
             try:
                 await asyncio.wait_for(self._wake.wait(), PROBE_EVERY)
             except TimeoutError:
-                if self._heard:
+                if self._alive:
                     continue
             self._wake.clear()
             if self.lost:
@@ -205,12 +282,12 @@ class _Session:
         try:
             result = await _within(deadline - asyncio.get_running_loop().time(), call)
         except Exception as error:
-            reason, detail = _told(error)
+            reason, detail = _reason(error)
             # A call that began before a reconnect says nothing about what is there now.
             if client is self._client:
                 self._failed(reason, detail)
             raise Unavailable(reason) from error
-        self._timeouts, self._heard = 0, True
+        self._timeouts, self._alive = 0, True
         if result.is_error:
             raise Unavailable("error")
         return _classified(result)
@@ -248,7 +325,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task}, timeout=seconds)
     finally:
         if not task.done():
-            _given_up.add(task)
+            _abandoned.add(task)
             task.add_done_callback(_forget)
             task.cancel()
     if not task.done():
@@ -256,11 +333,11 @@ async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-_given_up: set[asyncio.Task[Any]] = set()
+_abandoned: set[asyncio.Task[Any]] = set()
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
-    _given_up.discard(task)
+    _abandoned.discard(task)
     if not task.cancelled():
         # Whatever came of it, nobody is waiting; unread it would be reported as lost.
         task.exception()
@@ -316,7 +393,7 @@ async def _categories(client: Client, tool: str) -> tuple[str, ...]:
     try:
         result = await _within(PROBE_WITHIN, client.call_tool(tool, {}))
     except Exception as error:
-        if _told(error)[0] == "unreachable":
+        if _reason(error)[0] == "unreachable":
             raise
         return ()
     for answer in () if result.is_error else _answers(result):
@@ -340,7 +417,7 @@ def _answers(result: CallToolResult) -> Iterator[Any]:
 
 
 def _classified(result: CallToolResult) -> McpClassification:
-    answer = next((found for found in _answers(result) if isinstance(found, dict) and "class" in found), {})
+    answer = next((each for each in _answers(result) if isinstance(each, dict) and "class" in each), {})
     category, confidence = answer.get("class"), answer.get("confidence")
     if not isinstance(category, str) or isinstance(confidence, bool) or not isinstance(confidence, int | float):
         raise Unavailable("malformed")
@@ -360,7 +437,7 @@ def _name(value: Any) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME else None
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def _reason(error: BaseException) -> tuple[str, str]:
     """The reason behind an error, and its type for the log: its text may quote what was asked."""
     from mcp import MCPError
     from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from triton_router.config.signals import MetadataPredicate, MetadataSignal
-from triton_router.dialects import ModelRequest
-from triton_router.signals import Evaluation, certain
-
-TYPE = "metadata"
+from triton_router.signals.contract import Evaluations, SignalInput, SignalKind, SignalResults, certain
 
 
-class MetadataReader:
-    """Evaluates metadata signals; never unknown. A request without `metadata` has no keys."""
+class MetadataValues(SignalKind[MetadataSignal]):
+    """Never unknown. A request without `metadata` has no keys."""
 
-    def __init__(self, signals: Iterable[MetadataSignal]) -> None:
-        self._signals = tuple(signals)
+    SETTINGS = MetadataSignal
 
-    def evaluate(self, request: ModelRequest) -> dict[tuple[str, str], Evaluation]:
-        metadata = request.get("metadata") if self._signals else None
-        found: dict[str, Any] = metadata if isinstance(metadata, dict) else {}
-        return {(TYPE, signal.name): certain(_holds(signal.predicate, found, signal.key)) for signal in self._signals}
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        value = query.request.get("metadata")
+        metadata: dict[str, Any] = value if isinstance(value, dict) else {}
+        holding = ((key, _holds(signal.predicate, metadata, signal.key))
+                   for key, signal in zip(self.keys, self.signals, strict=True))  # fmt: skip
+        return {key: certain(holds) for key, holds in holding}
 
 
 def _holds(predicate: MetadataPredicate, metadata: dict[str, Any], key: str) -> bool:

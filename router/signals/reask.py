@@ -4,43 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from triton_router.config.signals import ReaskSignal
-from triton_router.dialects import ModelRequest
-from triton_router.signals import UNKNOWN, Evaluation
+from triton_router.signals.contract import (
+    ENCODER,
+    Evaluation,
+    Evaluations,
+    Needs,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+)
 
-TYPE = "reask"
 
-Vector = NDArray[np.float32]
+class Reasks(SignalKind[ReaskSignal]):
+    """Compares this turn with those before. A conversation with fewer turns than a signal looks back does not match."""
 
+    SETTINGS = ReaskSignal
 
-class ReaskRules:
-    """Evaluates reask signals on the embeddings of this turn and of those before it."""
+    def __init__(self, signals: Sequence[ReaskSignal], setup: Setup) -> None:
+        super().__init__(signals, setup)
+        self.needs = Needs(embedding=True, earlier=max((signal.lookback_turns for signal in signals), default=0))
 
-    def __init__(self, signals: Sequence[ReaskSignal]) -> None:
-        self._signals = tuple(signals)
-        self._turns = max((signal.lookback_turns for signal in signals), default=0)
-
-    def earlier(self, request: ModelRequest) -> list[str]:
-        """What the user said before the last turn, newest first: as many turns as the signals look back."""
-        if not self._turns:
-            return []
-        said = [turn.text for turn in request.turns() if turn.role == "user"]
-        return [text for text in reversed(said[:-1]) if text.strip()][: self._turns]
-
-    def evaluate(
-        self, embedding: Vector | None, earlier: Sequence[Vector] | None, ms: float = 0.0
-    ) -> dict[tuple[str, str], Evaluation]:
-        """``embedding`` FP32 [dimension] of this turn, ``earlier`` of those before, newest first, all of unit length.
-
-        A conversation with fewer turns than a signal looks back does not match it.
-        """
-        if embedding is None or earlier is None:
-            return {(TYPE, signal.name): UNKNOWN for signal in self._signals}
-        similarities = [float(turn @ embedding) for turn in earlier]
-        return {(TYPE, signal.name): _evaluated(signal, similarities, ms) for signal in self._signals}
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        if results.encoding is None:
+            return {}
+        similarities = [float(turn @ results.encoding.embedding) for turn in results.encoding.beside]
+        ms = results.took(ENCODER)
+        return {key: _evaluated(signal, similarities, ms) for key, signal in zip(self.keys, self.signals, strict=True)}
 
 
 def _evaluated(signal: ReaskSignal, similarities: list[float], ms: float) -> Evaluation:

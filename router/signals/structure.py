@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
+from typing import Any
 
 import ahocorasick_rs
 import re2
 
 from triton_router.config import expressions
+from triton_router.config.plain import SIGNALS, at, items
+from triton_router.config.report import Report
 from triton_router.config.signals import StructureSignal, StructureSource
-from triton_router.signals import Evaluation, certain
+from triton_router.signals.contract import (
+    Evaluation,
+    Evaluations,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+    certain,
+)
 from triton_router.signals.keyword import WORD, encodable, marked
-
-TYPE = "structure"
 
 Count = Callable[[str], int]
 
 
-class StructureMeter:
-    """Evaluates structure signals; never unknown. ``measure`` is the number. Raises ``ValueError`` for an expression
-    that RE2 does not take."""
+class Structures(SignalKind[StructureSignal]):
+    """Never unknown; ``measure`` is the number.
 
-    def __init__(self, signals: Iterable[StructureSignal]) -> None:
-        self._signals = tuple((signal, _counter(signal)) for signal in signals)
+    Raises:
+        ValueError: an expression that RE2 does not take.
+    """
 
-    def evaluate(self, text: str) -> dict[tuple[str, str], Evaluation]:
-        text = encodable(text)
-        return {(TYPE, signal.name): _evaluated(signal, count, text) for signal, count in self._signals}
+    SETTINGS = StructureSignal
+
+    def __init__(self, signals: Sequence[StructureSignal], setup: Setup) -> None:
+        super().__init__(signals, setup)
+        self._counters = [_counter(signal) for signal in self.signals]
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        for path, signal in items(data, (*SIGNALS, StructureSignal.LIST)):
+            pattern = at(signal, "feature", "source", "pattern")
+            if isinstance(pattern, str) and (why := expressions.refused(pattern)):
+                report.error((*path, "feature", "source", "pattern"), f"not an RE2 expression: {why}")
+
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        text = encodable(query.text())
+        counted = zip(self.keys, self.signals, self._counters, strict=True)
+        return {key: _evaluated(signal, count, text) for key, signal, count in counted}
 
 
 def _evaluated(signal: StructureSignal, count: Count, text: str) -> Evaluation:

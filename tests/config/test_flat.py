@@ -16,7 +16,7 @@ from triton_router.cli import main
 from triton_router.config import Config, ConfigError, Problem, loads, migrate
 from triton_router.config.document import parse
 from triton_router.config.flat import is_flat
-from triton_router.config.load import _dotted
+from triton_router.config.report import dotted as _dotted
 
 FLAT = """\
 vllm_endpoints:

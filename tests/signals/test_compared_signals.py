@@ -6,12 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from kinds import evaluate, made
 
 from triton_router.config.signals import ComplexitySignal, EmbeddingSignal, ReaskSignal
 from triton_router.dialects import ChatRequest
-from triton_router.signals.complexity import ComplexityRules
-from triton_router.signals.embedding import EmbeddingRules
-from triton_router.signals.reask import ReaskRules
+from triton_router.signals import SignalInput
+from triton_router.signals.complexity import Complexities
+from triton_router.signals.embedding import Embeddings
+from triton_router.signals.reask import Reasks
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
 
@@ -35,15 +37,15 @@ def toward(degrees: float) -> np.ndarray:
 def test_aggregation_means_what_it_says(method: str, threshold: float, matched: bool, value: float) -> None:
     """Similarities are 0.866 and 0.5: the largest, or their mean, and nothing under the threshold."""
     signal = EmbeddingSignal(name="e", threshold=threshold, candidates=["a", "b"], aggregation_method=method)
-    found = EmbeddingRules([signal], {"a": EAST, "b": NORTH}).evaluate(toward(30))["embedding", "e"]
+    found = evaluate(made(Embeddings, [signal]), embedding=toward(30), texts={"a": EAST, "b": NORTH})["embedding", "e"]
     assert found.matched is matched
     assert found.value == pytest.approx(value, abs=1e-3)
 
 
 def test_without_an_embedding_nothing_is_known() -> None:
     signal = EmbeddingSignal(name="e", candidates=["a", "b"])
-    assert EmbeddingRules([signal], {"a": EAST, "b": NORTH}).evaluate(None)["embedding", "e"].matched is None
-    assert EmbeddingRules([signal], {"a": EAST}).evaluate(EAST)["embedding", "e"].matched is None
+    assert evaluate(made(Embeddings, [signal]), texts={"a": EAST, "b": NORTH})["embedding", "e"].matched is None
+    assert evaluate(made(Embeddings, [signal]), embedding=EAST, texts={"a": EAST})["embedding", "e"].matched is None
 
 
 @pytest.mark.parametrize(("degrees", "level"), [(80, "hard"), (45, "medium"), (10, "easy")])
@@ -51,10 +53,11 @@ def test_complexity_is_the_nearer_side(degrees: float, level: str) -> None:
     signal = ComplexitySignal(
         name="task", threshold=0.2, hard={"candidates": ["proof"]}, easy={"candidates": ["spelling"]}
     )
-    rules = ComplexityRules([signal], {"proof": NORTH, "spelling": EAST})
-    found = rules.evaluate(toward(degrees))
+    rules = made(Complexities, [signal])
+    texts = {"proof": NORTH, "spelling": EAST}
+    found = evaluate(rules, embedding=toward(degrees), texts=texts)
     assert [name for (_, name), evaluation in found.items() if evaluation.matched] == [f"task:{level}"]
-    assert {evaluation.matched for evaluation in rules.evaluate(None).values()} == {None}
+    assert {evaluation.matched for evaluation in evaluate(rules, texts=texts).values()} == {None}
 
 
 def asked(*turns: str) -> ChatRequest:
@@ -65,12 +68,12 @@ def asked(*turns: str) -> ChatRequest:
 
 
 def test_a_repeated_question_is_seen_in_a_streak() -> None:
-    rules = ReaskRules([ReaskSignal(name="once"), ReaskSignal(name="twice", lookback_turns=2)])
-    assert rules.earlier(asked("one", "two", "three", "four")) == ["three", "two"]
-    assert rules.earlier(asked("one")) == []
+    rules = made(Reasks, [ReaskSignal(name="once"), ReaskSignal(name="twice", lookback_turns=2)])
+    assert SignalInput("", asked("one", "two", "three", "four")).earlier(rules.needs.earlier) == ["three", "two"]
+    assert SignalInput("", asked("one")).earlier(rules.needs.earlier) == []
 
     def matched(*earlier: np.ndarray) -> list[bool | None]:
-        found = rules.evaluate(EAST, earlier)
+        found = evaluate(rules, embedding=EAST, beside=earlier)
         return [found["reask", "once"].matched, found["reask", "twice"].matched]
 
     assert matched(toward(5), toward(10)) == [True, True]
@@ -78,4 +81,4 @@ def test_a_repeated_question_is_seen_in_a_streak() -> None:
     assert matched(toward(80), toward(5)) == [False, False]
     assert matched(toward(5)) == [True, False]
     assert matched() == [False, False]
-    assert {evaluation.matched for evaluation in rules.evaluate(None, None).values()} == {None}
+    assert {evaluation.matched for evaluation in evaluate(rules).values()} == {None}

@@ -6,15 +6,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import evaluate, made
 
 from triton_router.config import expressions
 from triton_router.config.signals import KeywordSignal
-from triton_router.signals.keyword import KeywordMatcher, problems
+from triton_router.signals.keyword import Keywords, problems
 
 WORDS = ["step by step", "Straße", "解释", "C++", "a.c", "İ", "été", "b解", "_", "한국", "かな"]
 MODES = ("substring", "word", "regex", "fuzzy")
@@ -33,7 +35,7 @@ patterns = st.sampled_from([r"a+b", r"\bab\b", "^a", r"[ab]\d", "a|解", "b.a", 
 
 def match(text: str, **settings: Any) -> bool | None:
     signal = KeywordSignal(name="s", **settings)
-    return KeywordMatcher([signal]).evaluate(text)["keyword", "s"].matched
+    return evaluate(made(Keywords, [signal]), text)["keyword", "s"].matched
 
 
 def folded(text: str, case_sensitive: bool) -> str:
@@ -175,7 +177,7 @@ def test_expressions_that_re2_does_not_take_are_named() -> None:
     assert "`mail`" in first and "`(?=no)`" in first
     assert "`(open`" in second
     with pytest.raises(ValueError, match="mail"):
-        KeywordMatcher([signal])
+        made(Keywords, [signal])
     assert problems(KeywordSignal(name="text", keywords=("(open",))) == []
 
 
@@ -184,7 +186,7 @@ def test_expressions_that_are_too_many_for_re2_are_refused_not_unheard(monkeypat
     signal = KeywordSignal(name="s", match="regex", keywords=tuple(rf"\pL{{1,5}} {n}" for n in range(40)))
     assert problems(signal) == []
     with pytest.raises(ValueError, match="too large"):
-        KeywordMatcher([signal])
+        made(Keywords, [signal])
 
 
 def test_expressions_take_time_in_proportion_to_the_text() -> None:
@@ -204,7 +206,7 @@ def test_signals_with_the_same_keyword_all_hear_of_it() -> None:
         for mode in MODES
         for operator in OPERATORS
     ]  # fmt: skip
-    found = KeywordMatcher(signals).evaluate("red")
+    found = evaluate(made(Keywords, signals), "red")
     assert {name for (_, name), evaluation in found.items() if evaluation.matched} == {f"{mode}-OR" for mode in MODES}
     # Keywords that differ only in what is not compared are one; expressions are compared as they are written.
     assert {name: evaluation.measure for (_, name), evaluation in found.items()} == {
@@ -213,22 +215,24 @@ def test_signals_with_the_same_keyword_all_hear_of_it() -> None:
 
 
 def test_evaluations_say_what_was_found() -> None:
-    (evaluation,) = KeywordMatcher([KeywordSignal(name="s", keywords=("a", "b", "c"))]).evaluate("a b").values()
+    (evaluation,) = evaluate(made(Keywords, [KeywordSignal(name="s", keywords=("a", "b", "c"))]), "a b").values()
     assert (evaluation.matched, evaluation.value, evaluation.threshold, evaluation.measure) == (True, 1.0, None, 2)
     assert evaluation.ms > 0
-    assert KeywordMatcher([]).evaluate("a") == {}
+    assert evaluate(made(Keywords, []), "a") == {}
 
 
 def test_only_fuzzy_signals_load_what_they_need() -> None:
     program = """
 import sys
 from triton_router.config.signals import KeywordSignal
-from triton_router.signals.keyword import KeywordMatcher
+from kinds import made
+from triton_router.signals.keyword import Keywords
 for mode in ("word", "fuzzy"):
-    KeywordMatcher([KeywordSignal(name="s", match=mode, keywords=("red",))])
+    made(Keywords, [KeywordSignal(name="s", match=mode, keywords=("red",))])
     print("rapidfuzz" in sys.modules)
 """
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    command, here = [sys.executable, "-c", program], Path(__file__).parent
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=here)
     assert ran.stdout.split() == ["False", "True"]
 
 

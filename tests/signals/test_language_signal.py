@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import evaluate, made
 
 from triton_router.config.signals import LanguageSignal
 from triton_router.signals import Evaluation
-from triton_router.signals.language import SCANNED, LanguageDetector, foreign_script
+from triton_router.signals.language import SCANNED, Languages, foreign_script
 
 SENTENCES = {
     "en": "Explain in simple terms how a vaccine trains the immune system.",
@@ -27,7 +28,7 @@ SENTENCES = {
 
 def detected(text: str, *names: str, **settings: Any) -> dict[str, Evaluation]:
     signals = [LanguageSignal(name=name, **settings) for name in names]
-    return {name: evaluation for (_, name), evaluation in LanguageDetector(signals).evaluate(text).items()}
+    return {name: evaluation for (_, name), evaluation in evaluate(made(Languages, signals), text).items()}
 
 
 @pytest.mark.parametrize("language", SENTENCES)
@@ -71,18 +72,18 @@ def test_only_the_beginning_is_read() -> None:
 
 @given(st.text(st.characters(), max_size=60))
 def test_every_text_can_be_read(text: str) -> None:
-    for evaluation in detector.evaluate(text).values():
+    for evaluation in evaluate(detector, text).values():
         assert 0 <= evaluation.value <= 1 + 1e-9
     assert foreign_script(text) in (True, False)
 
 
-detector = LanguageDetector([LanguageSignal(name=name) for name in SENTENCES])
+detector = made(Languages, [LanguageSignal(name=name) for name in SENTENCES])
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(RuntimeError, match=r"triton-router\[language\]"):
-        LanguageDetector([])
+        made(Languages, [])
 
 
 @pytest.mark.parametrize(

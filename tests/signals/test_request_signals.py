@@ -6,14 +6,15 @@ import json
 from typing import Any
 
 import pytest
+from kinds import evaluate, made
 
-from triton_router.config.services import Identity
+from triton_router.config import Config
 from triton_router.config.signals import ContextSignal, ConversationSignal, MetadataSignal, RoleBinding
 from triton_router.dialects import ChatRequest
 from triton_router.signals.authz import Roles
-from triton_router.signals.context import ContextRanges, estimated_tokens
-from triton_router.signals.conversation import ConversationCounter
-from triton_router.signals.metadata import MetadataReader
+from triton_router.signals.context import ContextLengths, estimated_tokens
+from triton_router.signals.conversation import Conversations
+from triton_router.signals.metadata import MetadataValues
 
 CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
@@ -43,8 +44,8 @@ def said(role: str, content: Any = "x", **members: Any) -> dict[str, Any]:
 )
 def test_a_range_of_tokens_may_be_open(bounds: dict[str, Any], characters: int, matched: bool) -> None:
     """A range without an upper end has none, rather than one of zero."""
-    ranges = ContextRanges([ContextSignal(name="long", **bounds)])
-    found = ranges.evaluate(chat(said("user", "x" * characters)))["context", "long"]
+    ranges = made(ContextLengths, [ContextSignal(name="long", **bounds)])
+    found = evaluate(ranges, request=chat(said("user", "x" * characters)))["context", "long"]
     assert found.matched is matched
     assert found.measure == pytest.approx(characters / 4, abs=5)
 
@@ -85,29 +86,30 @@ TALK = chat(
 )
 def test_parts_of_a_conversation_are_counted(source: dict[str, str], count: int) -> None:
     signal = ConversationSignal(name="n", feature={"type": "count", "source": source})
-    found = ConversationCounter([signal]).evaluate(TALK)["conversation", "n"]
+    found = evaluate(made(Conversations, [signal]), request=TALK)["conversation", "n"]
     assert (found.matched, found.measure) == (True, count)
-    none = ConversationCounter([signal]).evaluate(chat())["conversation", "n"]
+    none = evaluate(made(Conversations, [signal]), request=chat())["conversation", "n"]
     assert (none.matched, none.measure) == (False, 0)
 
 
 def test_a_predicate_decides_over_the_count() -> None:
     feature = {"type": "count", "source": {"type": "message", "role": "user"}}
-    counter = ConversationCounter(
+    counter = made(
+        Conversations,
         [ConversationSignal(name="many", feature=feature, predicate={"gte": 2, "lt": 5}),
          ConversationSignal(name="any", feature={**feature, "type": "exists"})]
     )  # fmt: skip
-    found = counter.evaluate(TALK)
+    found = evaluate(counter, request=TALK)
     assert found["conversation", "many"].matched is True
     assert (found["conversation", "any"].measure, found["conversation", "any"].matched) == (1.0, True)
-    assert counter.evaluate(chat(said("user")))["conversation", "many"].matched is False
+    assert evaluate(counter, request=chat(said("user")))["conversation", "many"].matched is False
 
 
 @pytest.mark.parametrize("tools", [None, 7, "x", {}])
 def test_a_member_of_another_shape_counts_nothing(tools: Any) -> None:
     signal = ConversationSignal(name="n", feature={"type": "count", "source": {"type": "tool_definition"}})
     request = chat(said("assistant", tool_calls=tools), said("user", 3), tools=tools)
-    assert ConversationCounter([signal]).evaluate(request)["conversation", "n"].measure == 0
+    assert evaluate(made(Conversations, [signal]), request=request)["conversation", "n"].measure == 0
 
 
 # --- metadata ------------------------------------------------------------------------------------------------------
@@ -128,11 +130,16 @@ def test_a_member_of_another_shape_counts_nothing(tools: Any) -> None:
     ],
 )
 def test_metadata(predicate: dict[str, Any], metadata: Any, matched: bool) -> None:
-    reader = MetadataReader([MetadataSignal(name="m", key="plan", predicate=predicate)])
-    assert reader.evaluate(chat(metadata=metadata))["metadata", "m"].matched is matched
+    reader = made(MetadataValues, [MetadataSignal(name="m", key="plan", predicate=predicate)])
+    assert evaluate(reader, request=chat(metadata=metadata))["metadata", "m"].matched is matched
 
 
 # --- authz ---------------------------------------------------------------------------------------------------------
+
+
+def identified(set_by: str) -> Config:
+    return Config.model_validate({"global": {"services": {"authz": {"identity": {"set_by": set_by}}}}})
+
 
 BINDINGS = [
     RoleBinding(name="staff", role="premium", subjects=[{"kind": "Group", "name": "staff"}]),
@@ -151,12 +158,12 @@ BINDINGS = [
     ],
 )
 def test_roles(headers: dict[str, str], staff: bool | None, friends: bool | None, premium: bool | None) -> None:
-    found = Roles(BINDINGS, Identity(set_by="gateway")).evaluate(headers)
+    found = evaluate(made(Roles, BINDINGS, identified("gateway")), headers=headers)
     assert found["authz", "staff"].matched is staff
     assert found["authz", "friends"].matched is friends
     assert found["authz", "premium"].matched is premium
 
 
 def test_identity_that_nobody_vouches_for_is_none() -> None:
-    found = Roles(BINDINGS, Identity()).evaluate({"x-authz-user-id": "ada"})
+    found = evaluate(made(Roles, BINDINGS, identified("nobody")), headers={"x-authz-user-id": "ada"})
     assert {evaluation.matched for evaluation in found.values()} == {None}

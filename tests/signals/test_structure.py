@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import evaluate, made
 
 from triton_router.config.signals import StructureSignal
 from triton_router.signals import Evaluation
-from triton_router.signals.structure import StructureMeter
+from triton_router.signals.structure import Structures
 
 
 def measured(text: str, feature: str, predicate: dict[str, float] | None = None, **source: Any) -> Evaluation:
     signal = StructureSignal.model_validate(
         {"name": "s", "feature": {"type": feature, "source": source}, "predicate": predicate}
     )
-    return StructureMeter([signal]).evaluate(text)["structure", "s"]
+    return evaluate(made(Structures, [signal]), text)["structure", "s"]
 
 
 def number(text: str, feature: str, **source: Any) -> float | None:

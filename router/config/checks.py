@@ -1,0 +1,194 @@
+"""What makes sense in a configuration: names that exist, names that are told apart, settings that fit each other.
+
+On plain data. The checks of one part stand where that part does: each kind of signal's and plugin's, Envoy's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from triton_router.config.document import Path
+from triton_router.config.kinds import SIGNALS, SignalSettings
+from triton_router.config.plain import CARDS, DECISIONS, MODELS, at, items, names, rules
+from triton_router.config.report import Report, nearest
+from triton_router.config.services import RouterSettings
+from triton_router.config.signals import INACTIVE_TYPES
+
+
+def check(data: Any, report: Report) -> None:
+    """Report what does not make sense in ``data``, the plain data of a canonical configuration."""
+    for each in _CHECKS:
+        each(data, report)
+
+
+def _adapters(data: Any) -> dict[str, list[str]]:
+    return {str(card.get("name")): names(card, "loras") for _, card in items(data, CARDS)}
+
+
+def _unique_names(data: Any, report: Report) -> None:
+    lists = (("routing", "signals", kind.LIST) for kind in SIGNALS.values())
+    for where in (MODELS, CARDS, DECISIONS, *lists):
+        seen: set[str] = set()
+        for path, item in items(data, where):
+            name = str(item.get("name"))
+            if name in seen:
+                report.error((*path, "name"), f"`{name}` is declared twice")
+            seen.add(name)
+
+
+def _adapters_are_told_apart(data: Any, report: Report) -> None:
+    models, owners = names(data, *MODELS), dict[str, Any]()
+    for path, card in items(data, CARDS):
+        for where, lora in items(card, ("loras",), below=path):
+            name, owner = lora.get("name"), card.get("name")
+            if name in models:
+                report.error((*where, "name"), f"`{name}` is the name of a model; an adapter needs one of its own")
+            elif isinstance(name, str) and owners.setdefault(name, owner) != owner:
+                message = f"`{owners[name]}` declares `{name}` too; clients who name it get that one, modelRefs say"
+                report.warning((*where, "name"), f"{message} which they mean")
+
+
+def _models_exist(data: Any, report: Report) -> None:
+    models, adapters = names(data, *MODELS), _adapters(data)
+    if not models:
+        report.error(MODELS, "at least one model is needed")
+    where = ("providers", "defaults", "default_model")
+    default = at(data, *where)
+    known = [*models, *(name for names in adapters.values() for name in names)]
+    if isinstance(default, str) and default not in known:
+        report.error(where, f"no model or adapter named `{default}`", nearest(default, known))
+    for path, card in items(data, CARDS):
+        if isinstance(card.get("name"), str) and card["name"] not in models:
+            message = f"no model named `{card['name']}` in providers.models"
+            report.error((*path, "name"), message, nearest(card["name"], models))
+
+
+def _models_are_served(data: Any, report: Report) -> None:
+    named = at(data, "global", "router", "auto_model_names") or RouterSettings().auto_model_names
+    virtual = [*(named if isinstance(named, list | tuple) else ()), at(data, "global", "router", "auto_model_name")]
+    for path, model in items(data, MODELS):
+        if not model.get("backend_refs"):
+            report.error(path, f"model `{model.get('name')}` has no backend_refs")
+        if model.get("name") is not None and model["name"] in virtual:
+            report.error((*path, "name"), f"`{model['name']}` is the name that asks the router to choose")
+
+
+def _families_exist(data: Any, report: Report) -> None:
+    families = at(data, "providers", "defaults", "reasoning_families")
+    known = list(families) if isinstance(families, dict) else []
+    for path, model in items(data, MODELS):
+        family = model.get("reasoning_family")
+        if isinstance(family, str) and family not in known:
+            message = f"no reasoning family named `{family}`; reasoning is never switched"
+            report.warning((*path, "reasoning_family"), message, nearest(family, known))
+
+
+def _references_exist(data: Any, report: Report) -> None:
+    models, adapters = names(data, *MODELS), _adapters(data)
+    for path, decision in items(data, DECISIONS):
+        for where, ref in items(decision, ("modelRefs",), below=path):
+            model, adapter = ref.get("model"), ref.get("lora_name")
+            if isinstance(model, str) and model not in models:
+                report.error((*where, "model"), f"no model named `{model}`", nearest(model, models))
+            elif isinstance(adapter, str) and adapter not in adapters.get(str(model), []):
+                message = f"model `{model}` has no adapter named `{adapter}`"
+                report.error((*where, "lora_name"), message, nearest(adapter, adapters.get(str(model), [])))
+        _rule_references_exist(data, decision.get("rules"), (*path, "rules"), report)
+
+
+def _rule_references_exist(data: Any, rule: Any, path: Path, report: Report) -> None:
+    if not isinstance(rule, dict):
+        return
+    kind, name = str(rule.get("type")), rule.get("name")
+    if kind in INACTIVE_TYPES:
+        message = f"signals of type `{kind}` are not active in this version: what hangs on one never matches"
+        report.warning((*path, "type"), message)
+    elif kind in SIGNALS:
+        _signal_exists(data, (kind, name), (*path, "name"), report)
+    for where, condition in items(rule, ("conditions",), below=path):
+        _rule_references_exist(data, condition, where, report)
+
+
+def _signal_exists(data: Any, key: tuple[str, Any], path: Path, report: Report) -> None:
+    kind, name = key
+    settings = SIGNALS[kind]
+    known = [each for _, signal in _signals(data, settings) for each in settings.rule_names(signal)]
+    if isinstance(name, str) and name not in known:
+        report.error(path, f"no {kind} named `{name}` in routing.signals.{settings.LIST}", nearest(name, known))
+
+
+def _signals(data: Any, settings: type[SignalSettings]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    yield from items(data, ("routing", "signals", settings.LIST))
+
+
+def _signals_are_used(data: Any, report: Report) -> None:
+    used = {(rule.get("type"), str(rule.get("name"))) for _, rule in rules(data)}
+    for settings in SIGNALS.values():
+        for path, signal in _signals(data, settings):
+            for kind, name in settings.reads(signal):
+                used.add((kind, name))
+                if kind in SIGNALS:
+                    _signal_exists(data, (kind, name), path, report)
+    for kind, settings in SIGNALS.items():
+        for path, signal in () if settings.COMPETE else _signals(data, settings):
+            names_in_rules = settings.rule_names(signal)
+            if names_in_rules and not any((kind, name) in used for name in names_in_rules):
+                report.warning(path, f"no decision uses the {kind} signal `{signal['name']}`; it is not evaluated")
+
+
+def _hints_exist(data: Any, report: Report) -> None:
+    models = names(data, *MODELS)
+    for path, decision in items(data, DECISIONS):
+        named = at(decision, "hints", "models")
+        for index, name in enumerate(named if isinstance(named, list) else []):
+            if name not in models:
+                where = (*path, "hints", "models", index)
+                report.error(where, f"no model named `{name}`", nearest(str(name), models))
+
+
+def _api_is_guarded(data: Any, report: Report) -> None:
+    api = at(data, "global", "services", "api")
+    if not isinstance(api, dict) or api.get("token_env") is not None:
+        return
+    if api.get("host", "127.0.0.1") not in ("127.0.0.1", "::1", "localhost"):
+        path = ("global", "services", "api", "host")
+        report.error(path, "beyond loopback the REST service needs `token_env`")
+
+
+_TRACING = ("global", "services", "observability", "tracing")
+_OTLP = ("opentelemetry.exporter.otlp.proto.grpc", "opentelemetry.exporter.otlp.proto.http")
+
+
+def _tracing_can_run(data: Any, report: Report) -> None:
+    if at(data, *_TRACING, "enabled") is not True:
+        return
+    if not all(map(_installed, ("opentelemetry.sdk.trace", *_OTLP))):
+        message = 'tracing needs: pip install "triton-router[tracing]"'
+        report.error((*_TRACING, "enabled"), message)
+    sampled, rate = at(data, *_TRACING, "sampling", "type") or "always_on", at(data, *_TRACING, "sampling", "rate")
+    if rate not in (None, 1) and str(sampled).endswith(("always_on", "always_off")):
+        report.warning((*_TRACING, "sampling", "rate"), f"`{sampled}` knows no rate; `traceidratio` does")
+
+
+def _installed(module: str) -> bool:
+    """Whether ``module`` could be imported, without doing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+_CHECKS: tuple[Callable[[Any, Report], None], ...] = (
+    _unique_names,
+    _adapters_are_told_apart,
+    _models_exist,
+    _models_are_served,
+    _families_exist,
+    _references_exist,
+    _signals_are_used,
+    _hints_exist,
+    _api_is_guarded,
+    _tracing_can_run,
+)

@@ -1,0 +1,68 @@
+"""A canonical configuration in the making: each of its parts knows where it was written in another form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from triton_router.config.document import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What only the flat form can have wrong; ``path`` as written, ``known`` the names that ``name`` may have meant."""
+
+    path: Path
+    message: str
+    name: str = ""
+    known: tuple[str, ...] = ()
+    harmless: bool = False
+
+
+@dataclass(slots=True)
+class Converted:
+    """``data`` in the canonical form; ``origin`` is where each part of it stood."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origin: dict[Path, Path] = field(default_factory=dict)
+    problems: list[Mistake] = field(default_factory=list)
+
+    def put(self, path: Path, value: Any, source: Path) -> None:
+        """Write ``value`` at ``path``; a list grows by one where the next place is named."""
+        at: Any = self.data
+        for step, following in pairwise(path):
+            empty: Any = [] if isinstance(following, int) else {}
+            if isinstance(at, list):
+                if step == len(at):
+                    at.append(empty)
+                at = at[step]  # type: ignore[index]  # steps into lists are numbers
+            else:
+                at = at.setdefault(step, empty)
+        if isinstance(at, list):
+            at.append(value)
+        else:
+            at[path[-1]] = value
+        self.origin[path] = source
+
+    def put_each(self, path: Path, entry: dict[str, Any], source: Path, keys: Iterable[str]) -> None:
+        """Write those of ``keys`` that ``entry`` has below ``path``."""
+        for key in keys:
+            if entry.get(key) is not None:
+                self.put((*path, key), entry[key], (*source, key))
+
+    def next(self, path: Path) -> Path:
+        """The place after the last one of the list at ``path``."""
+        at: Any = self.data
+        for step in path:
+            at = at.get(step, {}) if isinstance(at, dict) else at[step]
+        return (*path, len(at))
+
+    def written(self, path: Path) -> Path:
+        """Where the user wrote what stands at ``path``."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.origin:
+                return (*self.origin[path[:end]], *path[end:])
+        # A section that only its parts were written for.
+        return next((source for below, source in self.origin.items() if below[: len(path)] == path), path)

@@ -1,0 +1,47 @@
+"""Reading a configuration's plain data, whose shape nobody has checked yet: what has another shape is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from triton_router.config.document import Path
+
+MODELS = ("providers", "models")
+CARDS = ("routing", "modelCards")
+DECISIONS = ("routing", "decisions")
+SIGNALS = ("routing", "signals")
+
+
+def at(data: Any, *path: str | int) -> Any:
+    """What stands at ``path``, or ``None``."""
+    for step in path:
+        data = data.get(step) if isinstance(data, dict) else None
+    return data
+
+
+def items(data: Any, path: tuple[str, ...], *, below: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The mappings in the list at ``path``, each with its whole path."""
+    listed = at(data, *path)
+    for index, item in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(item, dict):
+            yield (*below, *path, index), item
+
+
+def names(data: Any, *path: str) -> list[str]:
+    """The names of the mappings in the list at ``path``."""
+    return [item["name"] for _, item in items(data, path) if isinstance(item.get("name"), str)]
+
+
+def rules(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The leaves of all decisions' rules, each with its path."""
+
+    def walk(rule: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+        if isinstance(rule, dict):
+            if isinstance(rule.get("type"), str):
+                yield path, rule
+            for where, condition in items(rule, ("conditions",), below=path):
+                yield from walk(condition, where)
+
+    for path, decision in items(data, DECISIONS):
+        yield from walk(decision.get("rules"), (*path, "rules"))

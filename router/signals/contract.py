@@ -1,0 +1,236 @@
+"""What a kind of signal is: its settings, what it needs, how it is evaluated.
+
+docs/signals/writing-one.md writes one. Imports little: kinds of other packages are read while the schema is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+
+from triton_router.config.kinds import Key
+from triton_router.config.kinds import SignalSettings as SignalSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from triton_router.config import Config
+    from triton_router.config.report import Report
+    from triton_router.dialects import ModelRequest
+    from triton_router.inference import Encoder, Encoders, Encoding
+    from triton_router.inference.bundle import TopicParameters
+    from triton_router.signals.domain import DomainScores
+    from triton_router.signals.mcp import McpClassification, McpClassifier
+
+    Vector = NDArray[np.float32]
+
+ENCODER = "encoder"
+
+
+class Evaluation(NamedTuple):
+    """One signal on one request.
+
+    ``matched`` is ``None`` when the signal could not be evaluated. ``value`` in [0, 1] is how surely the signal holds
+    (a probability, a similarity), ``threshold`` what it had to reach, ``ms`` the milliseconds spent (a shared forward
+    pass counts for each signal that it served). ``measure`` is the number that the signal counts, where it counts one.
+    """
+
+    matched: bool | None
+    value: float = 0.0
+    threshold: float | None = None
+    ms: float = 0.0
+    measure: float | None = None
+
+
+Evaluations = Mapping[Key, Evaluation]
+"""Evaluations by signal type and name."""
+
+UNKNOWN = Evaluation(None)
+
+
+def certain(matched: bool, measure: float | None = None, ms: float = 0.0) -> Evaluation:
+    """An evaluation about which there is no doubt."""
+    return Evaluation(matched, float(matched), None, ms, measure)
+
+
+@dataclass(frozen=True, slots=True)
+class SignalInput:
+    """What signals look at: what the user last said, the whole request, its headers (names in lower case).
+
+    ``hurried`` requests do without encoders: there are more of them than can be served otherwise.
+    """
+
+    prompt: str
+    request: ModelRequest
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hurried: bool = False
+
+    def text(self, signal: SignalSettings | None = None) -> str:
+        """The text that ``signal`` judges; without one, the text that is encoded."""
+        return self.prompt
+
+    def earlier(self, turns: int) -> list[str]:
+        """What the user said before the last turn, newest first, ``turns`` at most."""
+        if not turns:
+            return []
+        texts = [turn.text for turn in self.request.turns() if turn.role == "user"]
+        return [text for text in reversed(texts[:-1]) if text.strip()][:turns]
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a kind looks at beyond the request's body, collected for one call a trunk.
+
+    ``headers`` of the request; the prompt's ``embedding``; the probabilities of ``heads``, each with the name of the
+    trunk that is preferred for it (``None``: the first that has it). ``texts`` are encoded once, for the embedding and
+    for each of the heads. Of ``earlier`` turns of the user the embeddings ride in the prompt's call. ``service`` names
+    what the kind asks by itself, as `x-vsr-degraded` shows it.
+    """
+
+    headers: bool = False
+    embedding: bool = False
+    heads: Mapping[str, str | None] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+    earlier: int = 0
+    service: str | None = None
+
+    @property
+    def encoder(self) -> bool:
+        """Whether a call to Triton is needed."""
+        return self.embedding or bool(self.heads)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTexts:
+    """``embeddings`` FP32 [dimension] of unit length by text; ``heads`` FP32 [labels] by head and text."""
+
+    embeddings: Mapping[str, Vector] = field(default_factory=dict)
+    heads: Mapping[str, Mapping[str, Vector]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What kinds are made from: the configuration, the ``used`` names of this kind in rules, and what can be asked."""
+
+    config: Config
+    used: frozenset[str]
+    encoders: Encoders | None
+    topics: TopicParameters
+    classifier: McpClassifier | None = None
+
+    def embedder(self) -> Encoder | None:
+        """The trunk whose embedding is compared."""
+        named = self.config.global_.stores.semantic_cache.embedding_model
+        return self.encoders.embedder(named) if self.encoders else None
+
+    def judge(self, head: str, name: str | None = None) -> Encoder | None:
+        """The trunk whose ``head`` judges."""
+        return self.encoders.judge(head, name) if self.encoders else None
+
+    def labels(self, head: str, name: str | None = None) -> tuple[str, ...]:
+        """The labels of ``head``; none without encoders.
+
+        Raises:
+            BundleError: no trunk of the bundle has that head.
+        """
+        from triton_router.errors import BundleError
+
+        judge = self.judge(head, name)
+        described = judge.trunk.head(head) if judge else None
+        if described is None and self.encoders is not None:
+            raise BundleError(f"the signal bundle has no head `{head}`; export one that has, or remove its signals")
+        return described.labels if described else ()
+
+
+@dataclass(slots=True)
+class SignalResults:
+    """The evaluations of one request, and what could not be asked.
+
+    ``degraded`` names the parts that were down, ``reasons`` says why. ``classified`` is what the MCP server said.
+    ``calls`` holds when the ``encoder`` (tokenising, the calls, pooling; of several trunks from the first to the last)
+    and a service such as ``mcp`` were asked and when they were done (``perf_counter``); ``parts`` which of these a type
+    of signals came from. ``encoding`` is the embedder's, ``heads`` and ``tokens`` (see :class:`Encoding`) are those
+    that some kind needs. Signals that could not change the outcome are in none of these.
+    """
+
+    evaluations: dict[Key, Evaluation] = field(default_factory=dict)
+    domains: DomainScores | None = None
+    encoding: Encoding | None = None
+    heads: dict[str, Vector] = field(default_factory=dict)
+    tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
+    classified: McpClassification | None = None
+    degraded: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    calls: dict[str, tuple[float, float]] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def note(self, part: str, began: float, ended: float) -> None:
+        """``part`` was asked from ``began`` to ``ended``."""
+        earlier = self.calls.get(part, (began, ended))
+        self.calls[part] = min(began, earlier[0]), max(ended, earlier[1])
+
+    def took(self, part: str) -> float:
+        """Milliseconds that were spent on ``part``."""
+        began, ended = self.calls.get(part, (0.0, 0.0))
+        return (ended - began) * 1000
+
+    def without(self, part: str, reason: str) -> None:
+        """Note that ``part`` could not be asked; once is enough."""
+        if part in self.degraded:
+            return
+        self.degraded.append(part)
+        self.reasons.append(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What decisions that could still win hang on: ``signals``, the prompt's ``embedding``, a service's ``hints``."""
+
+    signals: Collection[Key] = ()
+    embedding: bool = False
+    hints: bool = False
+
+
+HangsOn = Callable[[Evaluations, Collection[Key]], Open]
+"""What the decisions still hang on, by the evaluations so far and the keys that could be asked."""
+
+
+Settings = TypeVar("Settings", bound=SignalSettings)
+
+
+class SignalKind(Generic[Settings]):
+    """The signals of one type that a configuration's decisions use; made once a generation.
+
+    ``SETTINGS`` is the class of one declared signal.
+    """
+
+    SETTINGS: ClassVar[type[SignalSettings]]
+
+    def __init__(self, signals: Sequence[Settings], setup: Setup) -> None:
+        self.signals = tuple(signals)
+        self.keys: tuple[Key, ...] = tuple(key for signal in self.signals for key in signal.keys)
+        self.needs = Needs()
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        """Report what this kind finds wrong in ``data``, a canonical configuration whose shape is not checked."""
+
+    def prepare(self, texts: EncodedTexts) -> None:
+        """Take in what ``needs.texts`` came to; again when more of them are known."""
+
+    async def ask(self, query: SignalInput, results: SignalResults) -> None:
+        """Ask ``needs.service``, before :meth:`evaluate`.
+
+        Raises:
+            Unavailable: it could not answer; all of this kind is unknown then.
+        """
+
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        """The evaluations by type and name; what is left out is unknown.
+
+        ``results`` has what was needed as far as it could be had, and the evaluations of the signals that
+        ``SETTINGS.reads`` names.
+        """
+        raise NotImplementedError

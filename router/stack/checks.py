@@ -1,0 +1,21 @@
+"""What makes sense in the settings of Envoy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triton_router.config.plain import at
+from triton_router.config.report import Report
+
+_ENVOY = ("global", "services", "envoy")
+
+
+def check(data: Any, report: Report) -> None:
+    """Responses must be visible where something reads them."""
+    settings = at(data, *_ENVOY)
+    if not isinstance(settings, dict) or settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":
+        return
+    if settings.get("response_body_mode", "NONE") == "NONE":
+        message = "beside FULL_DUPLEX_STREAMED requests Envoy shows no answer with NONE, whoever asks for it: "
+        message += "nothing is cached and no tokens are counted; STREAMED shows them"
+        report.warning((*_ENVOY, "request_body_mode"), message)
