@@ -18,6 +18,7 @@ from triton_router.dialects.request import (
     Mode,
     ModelRequest,
     Turn,
+    blocks_of,
     images_in,
     named,
     names,
@@ -106,7 +107,7 @@ class ChatRequest(ModelRequest):
             calls = message.get("tool_calls") if role == "assistant" else None
             ids = [named(call, "id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else ()
             answers = named(message, "tool_call_id") if role == "tool" else ""
-            yield Turn(role, text_of(content), images_in(content), tuple(ids), answers)
+            yield Turn(role, text_of(content), images_in(content), tuple(ids), answers, blocks_of(content))
 
     def tell(self, prompt: str, mode: Mode) -> None:
         message = {"role": "system", "content": prompt}

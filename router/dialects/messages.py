@@ -17,6 +17,7 @@ from triton_router.dialects.request import (
     Mode,
     ModelRequest,
     Turn,
+    blocks_of,
     images_in,
     joined,
     named,
@@ -187,7 +188,7 @@ def _turns(message: dict[str, Any]) -> Iterator[Turn]:
         yield Turn("tool", text_of(found), images_in(found), answers=named(result, "tool_use_id"))
     calls = tuple(named(block, "id") for block in blocks if block.get("type") == "tool_use")
     if len(results) < len(parts_of(content)) or not results:
-        yield Turn(role, text_of(content), images_in(content), calls)
+        yield Turn(role, text_of(content), images_in(content), calls, blocks=blocks_of(content))
 
 
 def _json_block(text: str) -> str:

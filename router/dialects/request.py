@@ -26,7 +26,8 @@ class Turn(NamedTuple):
     """One turn of a conversation, whatever API it came through.
 
     ``role`` is `system`, `developer`, `user`, `assistant` or `tool` (or what the client made up). ``calls`` are the ids
-    of the tool calls in it, ``answers`` the id of the call whose result it is.
+    of the tool calls in it, ``answers`` the id of the call whose result it is. ``blocks`` are the texts that ``text``
+    joins, where the client sent several.
     """
 
     role: str
@@ -34,6 +35,7 @@ class Turn(NamedTuple):
     images: int = 0
     calls: tuple[str, ...] = ()
     answers: str = ""
+    blocks: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -191,8 +193,18 @@ def text_of(content: Any) -> str:
     """The words of a message: its string, or its text parts joined by newlines; images and the like are left out."""
     if isinstance(content, str):
         return content
+    return "\n".join(_texts(content))
+
+
+def blocks_of(content: Any) -> tuple[str, ...]:
+    """The texts of a message that has several, else none."""
+    blocks = () if isinstance(content, str) else _texts(content)
+    return blocks if len(blocks) > 1 else ()
+
+
+def _texts(content: Any) -> tuple[str, ...]:
     texts = (part if isinstance(part, str) else _text(part) for part in parts_of(content))
-    return "\n".join(text for text in texts if text)
+    return tuple(text for text in texts if text)
 
 
 def images_in(content: Any) -> int:

@@ -17,6 +17,7 @@ from triton_router.dialects.request import (
     Mode,
     ModelRequest,
     Turn,
+    blocks_of,
     images_in,
     joined,
     named,
@@ -219,7 +220,7 @@ def _turns(items: list[dict[str, Any]]) -> Iterator[Turn]:
             calls = []
         if kind == "message":
             content = item.get("content")
-            yield Turn(role_of(item), text_of(content), images_in(content))
+            yield Turn(role_of(item), text_of(content), images_in(content), blocks=blocks_of(content))
         elif isinstance(kind, str) and kind.endswith("_output"):
             output = item.get("output")
             yield Turn("tool", text_of(output), images_in(output), answers=named(item, "call_id"))

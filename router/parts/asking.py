@@ -1,0 +1,51 @@
+"""Whether a piece of text asks or instructs, by its first words and its marks."""
+
+from __future__ import annotations
+
+import re
+
+from triton_router.dialects.request import names
+
+_FIRST = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+# Verbs whose object is a text: what that text is about does not say what is asked for.
+_ON_TEXT = names(
+    """translate summarise summarize proofread rewrite rephrase paraphrase shorten condense edit correct polish reformat
+    format classify extract transcribe spellcheck outline reword simplify punctuate übersetze übersetz fasse korrigiere
+    traduis traduisez résume résumez corrige traduce traducir resume resumir traduci riassumi traduza resuma переведи
+    переведите сократи"""
+)
+_ASKING = _ON_TEXT | names(
+    """what why how who whom whose when where which can could would will should shall do does did is are was were am may
+    might has have explain describe write give tell list show compare analyse analyze calculate compute find solve prove
+    derive evaluate discuss define create make generate design implement fix debug review refactor improve convert help
+    please suggest recommend draft plan identify name state determine estimate answer based using given read think
+    continue add remove change replace check test convert optimise optimize let's i we let provide complete was warum
+    wie wer wann wo welche welcher erkläre schreibe nenne bitte kannst können que qué pourquoi por cómo comment quand
+    cuándo quién qui où dónde explique explica expliquez écris escribe dime cosa perché come quando chi spiega scrivi
+    porque quem escreva что почему как кто когда где объясни напиши"""
+)
+_ASKING_CJK = re.compile(
+    r"[?？]|^(?:请|請|帮|幫|什么|什麼|为什么|為什麼|怎么|怎麼|如何|谁|誰|哪|解释|翻译|总结|写|给|列出|比较|计算|证明|分析)"
+    r"|(?:吗|呢|嗎|ですか|ますか|か。|ください|주세요|까요|나요)[。.!]?$"
+)
+
+
+def asks(text: str) -> bool:
+    """Whether ``text`` has a question mark at an end of a sentence, or begins with a word that asks or instructs."""
+    stripped = text.strip()
+    if not stripped:
+        return False
+    if not stripped.isascii() and _ASKING_CJK.search(stripped[:600]):
+        return True
+    if stripped.endswith("?") or "? " in stripped or "?\n" in stripped:
+        return True
+    first = _FIRST.search(stripped[:80])
+    return bool(first) and first[0].casefold() in _ASKING  # type: ignore[index]
+
+
+def works_on_text(text: str) -> bool:
+    """Whether ``text`` instructs to do something to a text."""
+    words = [word.casefold() for word in _FIRST.findall(text[:200])[:8]]
+    return any(word in _ON_TEXT for word in words) or text.lstrip().startswith(
+        ("翻译", "请翻译", "总结", "请总结", "润色")
+    )

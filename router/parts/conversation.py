@@ -1,0 +1,194 @@
+"""A conversation, from messages to the words that are judged. Stateless: the same body gives the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
+from typing import Literal
+
+from triton_router.dialects import ModelRequest, Turn
+from triton_router.dialects.request import SYSTEM_ROLES
+from triton_router.parts.follow import elliptical, says_nothing
+from triton_router.parts.message import LONGEST, Kind, Part, partition
+from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
+from triton_router.parts.task import Task, spoken, task_of
+
+Conversation = Literal["follow", "last_turn"]
+"""Whether a turn that says nothing by itself is judged with the person's earlier words, or each turn alone."""
+
+# A chain of such turns is followed back so far.
+MOST_TURNS = 12
+# What repeats over turns is a program's from so many characters on; people repeat a short word themselves.
+REPEATED = 40
+# So much material counts where the person's own words say nothing ("what is wrong here?").
+MATERIAL = 2_000
+# A system text that gives directions for one task is short; an agent's has pages.
+DIRECTIONS = 4_000
+
+_SHIPPED = ShapeTable(SHAPES)
+
+
+class Parts:
+    """The parts of one request.
+
+    ``judged`` are the parts of the turn that counts, ``earlier`` what the person said in the turns that it goes on
+    from, oldest first. ``task`` names what a program asks for itself. ``words`` are the person's, earlier ones first;
+    material stands in for words that say nothing by themselves. ``topic`` is ``words`` without a last turn that adds
+    nothing ("yes", "why?").
+    """
+
+    __slots__ = ("_shapes", "earlier", "judged", "task", "topic", "turns", "words")
+
+    def __init__(
+        self,
+        turns: Sequence[Turn],
+        judged: Sequence[Part] = (),
+        earlier: Sequence[str] = (),
+        task: Task | None = None,
+        shapes: ShapeTable = _SHIPPED,
+    ) -> None:
+        self.turns, self.judged, self.earlier, self.task, self._shapes = turns, judged, earlier, task, shapes
+        said, material = self.own, self.material
+        if material and (not said or says_nothing(said)):
+            said = f"{said}\n{material[:MATERIAL]}".strip()
+        self.words = "\n".join([*earlier, said]) if earlier else said
+        self.topic = "\n".join(earlier) if earlier and says_nothing(said) else self.words
+
+    @property
+    def own(self) -> str:
+        """The person's words in the turn that counts, without material."""
+        return _joined(self.judged, "words")
+
+    @property
+    def material(self) -> str:
+        """What the person gave to work on in that turn."""
+        return _joined(self.judged, "material")
+
+    def all(self) -> Iterator[Part]:
+        """Every part of the conversation, in order."""
+        kinds: dict[str, Kind] = {"assistant": "assistant", "tool": "tool", "system": "system", "developer": "system"}
+        judged = {part.turn for part in self.judged}
+        for number, turn in enumerate(self.turns):
+            if turn.role in kinds:
+                if turn.text:
+                    yield Part(kinds[turn.role], turn.text, "role", number)
+            elif number in judged:
+                yield from (part for part in self.judged if part.turn == number)
+            else:
+                yield from _parts_of(turn, number, self._shapes)
+
+
+class PartReader:
+    """Reads conversations. ``shapes`` are known besides those that are shipped."""
+
+    __slots__ = ("_follow", "_shapes")
+
+    def __init__(self, shapes: Iterable[Shape] = (), conversation: Conversation = "follow") -> None:
+        self._shapes = ShapeTable([*SHAPES, *shapes])
+        self._follow = conversation == "follow"
+
+    def read(self, request: ModelRequest) -> Parts:
+        """The parts of ``request``.
+
+        Raises:
+            MalformedRequest: the conversation has another shape.
+        """
+        return self.read_turns(request.turns())
+
+    def read_turns(self, turns: Sequence[Turn]) -> Parts:
+        """The parts of a conversation in the order of its ``turns``, system text first."""
+        numbers = [number for number, turn in enumerate(turns) if turn.role == "user" and turn.text]
+        if not numbers:
+            # No person speaks; the last turn says what there is.
+            last = turns[-1].text if turns else ""
+            return Parts(turns, [Part("words", last, "role", len(turns) - 1)] if last else [], (), None, self._shapes)
+        judged, before, spoke = self._last_words(turns, numbers)
+        earlier: list[str] = []
+        history = _joined(judged, "history")
+        task = task_of(turns[spoke].text, _directions(turns, judged), bool(history))
+        if task and history and (said := spoken(history)):
+            judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
+            judged += [part._replace(turn=spoke) for part in partition(said[-1:], self._shapes)]
+            if self._follow:
+                earlier = _followed(reversed(said[:-1]), said[-1])
+        elif task is None and self._follow:
+            words = (_joined(self._parts(turns, number), "words") for number in _within(turns, before))
+            earlier = _followed(words, _joined(judged, "words"))
+        return Parts(turns, judged, earlier, task, self._shapes)
+
+    def _last_words(self, turns: Sequence[Turn], numbers: Sequence[int]) -> tuple[list[Part], list[int], int]:
+        """The parts of the last turn in which a person speaks, the turns of a person before it, and its number.
+
+        Turns behind it have only what a program put there: a reminder behind a tool's result, an environment.
+        """
+        for place in range(len(numbers) - 1, -1, -1):
+            before = numbers[:place]
+            parts = _parts_of(turns[numbers[place]], numbers[place], self._shapes, _paragraphs(turns, before))
+            if any(part.kind in ("words", "history") for part in parts):
+                return parts, list(before), numbers[place]
+        last = numbers[-1]
+        return [Part("words", turns[last].text, "role", last)], [], last
+
+    def _parts(self, turns: Sequence[Turn], number: int) -> list[Part]:
+        return _parts_of(turns[number], number, self._shapes)
+
+
+def _parts_of(turn: Turn, number: int, shapes: ShapeTable, seen: frozenset[str] = frozenset()) -> list[Part]:
+    """The parts of a turn; of paragraphs that it shares with ``seen`` only if it says nothing else."""
+    blocks = turn.blocks or (turn.text,)
+    if seen:
+        fresh = [_fresh(block, seen) for block in blocks]
+        parts = partition([text for text, _ in fresh], shapes)
+        if any(part.kind == "words" for part in parts):
+            parts += [Part("context", text, "repeated") for _, text in fresh if text]
+            return [part._replace(turn=number) for part in parts]
+    return [part._replace(turn=number) for part in partition(blocks, shapes)]
+
+
+def _paragraphs(turns: Sequence[Turn], numbers: Iterable[int]) -> frozenset[str]:
+    """Those of some turns that are long enough to be a program's where they repeat."""
+    return frozenset(
+        text for number in numbers for text in map(str.strip, turns[number].text.split("\n\n")) if len(text) >= REPEATED
+    )
+
+
+def _fresh(block: str, seen: frozenset[str]) -> tuple[str, str]:
+    """``block`` without the paragraphs that were ``seen``, and these. What is in tags or fences stays whole."""
+    if len(block) < REPEATED:
+        return block, ""
+    paragraphs = block.split("\n\n")
+    repeats = [text.strip() in seen and "<" not in text and "```" not in text for text in paragraphs]
+    old = "\n\n".join(compress(paragraphs, repeats))
+    return ("\n\n".join(text for text, repeat in zip(paragraphs, repeats, strict=True) if not repeat), old)
+
+
+def _within(turns: Sequence[Turn], numbers: Sequence[int]) -> Iterator[int]:
+    """``numbers`` of turns, the newest first, as long as they are not too long to be read."""
+    room = LONGEST
+    for number in reversed(numbers):
+        room -= len(turns[number].text)
+        if room < 0:
+            return
+        yield number
+
+
+def _followed(before: Iterable[str], last: str) -> list[str]:
+    """What the person said in the turns that ``last`` goes on from, oldest first. ``before`` has the newest first."""
+    chain: list[str] = []
+    said = last
+    for earlier, _ in zip(before, range(MOST_TURNS), strict=False):
+        if not elliptical(said):
+            break
+        if earlier:
+            chain.append(earlier)
+            said = earlier
+    return chain[::-1]
+
+
+def _directions(turns: Sequence[Turn], judged: Sequence[Part]) -> str:
+    system = [turn.text for turn in turns if turn.role in SYSTEM_ROLES and len(turn.text) <= DIRECTIONS]
+    return "\n".join([*(part.text for part in judged if part.kind in ("words", "template")), *system])
+
+
+def _joined(parts: Iterable[Part], kind: Kind) -> str:
+    return "\n".join(part.text.strip() for part in parts if part.kind == kind)

@@ -1,0 +1,158 @@
+"""Turns that say nothing by themselves: confirmations, corrections, "why?", "now make it stable".
+
+By closed classes of words only: what a language says with pronouns, conjunctions and the like, and how people talk
+about an answer (shorter, an example, step two). No list of subjects is needed, and none could be complete.
+"""
+
+from __future__ import annotations
+
+import re
+
+from triton_router.dialects.request import names
+
+# A longer turn says something by itself, whatever words it begins with.
+LONGEST, MOST_WORDS = 160, 14
+# So many words of its own has a turn that begins like the continuation of another, and one that points back.
+GOING_ON, POINTING_BACK = 3, 2
+
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W\d_]+)?")
+_SENTENCE = re.compile(r"[.!?]\s+")
+_FORMULA = re.compile(r"[=^%*/+\u221a\u222b]|\d[^\w.,]+\d")
+_CONDITIONS = (["what", "about"], ["how", "about"], ["what", "if"])
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+
+
+# Point back at something.
+_BACK = names(
+    """it its it's that that's those these this they them their theirs he him his she her hers itself same other others
+    former latter previous above earlier before instead dies diese dieses dieser davon damit dafür daran daraus
+    dazu es ihn ihm ihr ihnen sie ça cela celui celle ceux lui leur eso esa esto esta este ello questo quello ciò isso
+    isto ele ela это этот эта то его её их hier"""
+)
+# Begin a turn that goes on from the last.
+_GOING_ON = names(
+    """y e и а and but or so then now also ok okay yes yeah yep sure no nope not wait hmm hm well right correct wrong
+    actually plus except only just again next because still even too great good perfect nice thanks thank cool
+    alright und aber oder dann jetzt nun ja nein doch gut danke noch et mais ou alors maintenant oui non donc merci
+    encore pero entonces ahora sí si gracias ma allora adesso grazie mas então agora sim não но или тогда теперь да
+    нет спасибо ещё evet hayır ve peki şimdi why's"""
+)
+# Fragments: what an answer should be changed in, for, or with.
+_FRAGMENT = names(
+    """in with without for as using to from like at by on under over per mit ohne für als auf zu bei avec sans pour
+    comme sur con sin para por como sem com senza per в на с без для"""
+)
+_GRAMMAR = names(
+    """last a an the of off up down out about into than i i'm me my mine you your yours we us our who what what's which
+    how when where whom whose is isn't are aren't was wasn't were be been being am do does don't did didn't doesn't
+    done have has had can can't could couldn't will won't would wouldn't should shall may might must there here any
+    some all both each every more most less least much many few one ones two three first second third very really
+    quite please if while let let's get got go going want need know think mean means meant say said see try use used
+    der die den dem des ein eine einen einem kein keine nicht ich du mir mich wie wer wo wann ist sind war kann
+    kannst mach machen mehr weniger bitte un une je tu moi il elle nous vous est sont peux peut fais faire plus moins
+    que qui quoi comment una el de del al yo te se es son puedes puede haz hacer más menos qué cómo cuál uno gli di
+    che non è sono puoi fai fare più meno cosa como o os as um uma mais fazer faça é я ты мне что как кто где когда
+    не ли можно можешь сделай больше меньше пожалуйста why warum wieso pourquoi perché почему neden le la les lo en y
+    los las das e и а take takes took dame welche welcher welches geht gibt besides also"""
+)
+# Talk about an answer and its form.
+_ANSWER = names(
+    """make made give show tell explain elaborate expand continue proceed go stop repeat redo retry rewrite rephrase
+    change fix improve simplify shorten try again answer answers response reply question example examples instance
+    detail details detailed step steps part parts point points bullet bullets list table line lines word words
+    sentence paragraph paragraphs summary version option options way ways reason reasons source sources proof link
+    thing things case cases difference simple simpler simply short shorter long longer brief briefly formal casual
+    concise clear clearer easy easier better worse fast faster slow slower stable big bigger small smaller different
+    differently exactly sense sure true false right wrong correct incorrect mistake error work works working finish
+    finished end start begin possible impossible enough kind sort number numbers result results idea lost understand
+    understood follow got confused unclear wondering happens happen happened next rest whole full half beispiel
+    beispiele kürzer länger einfacher genauer erklär erkläre weiter nochmal anders falsch richtig exemple exemples
+    court longue explique encore ejemplo ejemplos corto largo sencillo continúa sigue explica esempio esempi breve
+    continua spiega exemplo exemplos curto пример примеры короче проще подробнее дальше продолжай объясни everywhere
+    anywhere important common wirklich really funny funnier cheaper"""
+)
+_NOTHING = _GRAMMAR | _GOING_ON | _ANSWER | _BACK | _FRAGMENT
+_OTHER_SUBJECT = re.compile(
+    r"\b(?:new|different|another|unrelated|other|separate)\s+(?:topic|subject|question|thing|matter|note)\b|\bunrelated\b"
+    r"|\bsomething (?:else|different)\b|\b(?:chang|switch)(?:e|ing) (?:of )?(?:the )?(?:topics?|subjects?|gears)\b"
+    r"|\bby the way\b|\bbtw\b|\bandere[rs]? (?:frage|thema)\b|\bübrigens\b|\bautre (?:question|sujet)\b|\bau fait\b"
+    r"|\botr[ao] (?:pregunta|tema|cosa)\b|\bcambiando de tema\b|\bдругой вопрос\b|\bкстати\b"
+    r"|换个?(?:话题|问题)|另(?:一个|外一个)?问题|顺便(?:问|说)|話題を変え|別の質問|ところで",
+    re.IGNORECASE,
+)
+_CJK_BACK = re.compile(
+    r"它|这(?!么)|那(?!么)|他|她|其中|上面|前面|刚才|刚刚|之前|第[一二三四五六七八九十\d]+(?:个|步|点|行|段)?|这样|这里|那里"
+    r"|それ|これ|あれ|その|この|さっき|그것|그거|이것|그럼"
+)
+_CJK_GOING_ON = re.compile(
+    r"^(?:好|行|可以|嗯|对|是|不|没|错|谢|继续|再|还|然后|那|但|而且|所以|现在|为什么|为何|为啥|怎么会|真的|换成|改成|改"
+    r"|用|换|能?(?:再)?(?:详细|具体|简单|简短)|请?(?:继续|再|详细|具体|简单|简短|举)|如果|除了|更|也|只|能不能|可以再|はい|いいえ|なぜ|どうして|もっと|続けて"
+    r"|ありがとう|네|아니|왜|계속|더)"
+)
+_CJK_HOW = re.compile(r"^(?:怎么|如何|多少|多久|哪|在哪|谁)")
+_CJK_NEW = re.compile(r"什么是|是什么|谁是|是谁|介绍|解释一下|计算|求|证明|翻译|写一|哪一?年|とは|について|무엇")
+
+
+def elliptical(text: str) -> bool:
+    """Whether a turn says what it is about only together with those before it."""
+    text = text.strip()
+    if not text or len(text) > LONGEST:
+        return not text
+    goes_on = _elliptical_cjk if _is_cjk(text) else _goes_on
+    return goes_on(text) and not _OTHER_SUBJECT.search(text)
+
+
+def _goes_on(text: str) -> bool:
+    words = _words(text)
+    if not words or len(words) > MOST_WORDS:
+        return not words and not _FORMULA.search(text)
+    own = _own(text, words)
+    if own == 0:
+        return True
+    if words[0] in _GOING_ON or words[:2] in _CONDITIONS:
+        return own <= GOING_ON
+    first, *others = _SENTENCE.split(text)
+    if others and _own(first, _words(first)) and not elliptical(first):
+        return False  # it points back at its own beginning
+    if any(word in _BACK for word in words) or (words[0] == "which" and _says_nothing(words[1])):
+        return own <= POINTING_BACK
+    if words[0] in _FRAGMENT:
+        return own <= GOING_ON and len(words) <= 6
+    return own == 1 and len(words) <= 2 and not text.endswith("?")
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a turn adds nothing to those before it: "yes", "why?", "go on"."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return False
+    if _is_cjk(text):
+        return len(text) <= 6 and elliptical(text)
+    return _own(text, _words(text)) == 0
+
+
+def _is_cjk(text: str) -> bool:
+    return not text.isascii() and len(_CJK.findall(text)) * 2 > len(text.replace(" ", ""))
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold().replace("\u2019", "'") for word in _WORD.findall(text)]
+
+
+def _own(text: str, words: list[str]) -> int:
+    """The number of words that say something by themselves; a formula counts as two."""
+    return sum(not _says_nothing(word) for word in words) + 2 * bool(_FORMULA.search(text))
+
+
+def _says_nothing(word: str) -> bool:
+    return word in _NOTHING or len(word) == 1 or word[0].isdecimal()
+
+
+def _elliptical_cjk(text: str) -> bool:
+    if _CJK_NEW.search(text) and not _CJK_BACK.match(text):
+        return False
+    if len(text) <= 2 or (len(text) <= 5 and _CJK_HOW.search(text)):
+        return True
+    if _CJK_GOING_ON.search(text):
+        return len(text) <= 20
+    return (bool(_CJK_BACK.search(text)) and len(text) <= 20) or (text.rstrip("?？").endswith("呢") and len(text) <= 16)

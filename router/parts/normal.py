@@ -1,0 +1,32 @@
+"""One spelling for texts that are compared letter by letter."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# NFKC leaves these alone. It turns a no-break hyphen into U+2010, and no-break spaces into plain ones.
+_PLAIN = (
+    *((mark, "'") for mark in "\u2018\u2019\u201a\u201b\u2032\u02bc\u00b4"),
+    *((mark, '"') for mark in "\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb"),
+    *((mark, "-") for mark in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"),
+    # A soft hyphen, spaces without width and the mark of byte order are not seen.
+    *((mark, "") for mark in "\u00ad\u200b\u2060\ufeff"),
+)
+# The hyphen first: the engine looks for a literal at its own speed.
+_HYPHENATED = re.compile(r"-(?<=[^\W\d_]-)(?=[^\W\d_])")
+
+
+def normalised(text: str, *, hyphens: bool = True) -> str:
+    """``text`` in NFKC, with plain quotes and one space for each run of spaces and line ends.
+
+    ``hyphens`` between letters become spaces: "step-by-step" is "step by step". Spaces at both ends stay, as one.
+    """
+    if not text.isascii():
+        text = text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
+        for mark, plain in _PLAIN:
+            text = text.replace(mark, plain)
+    if hyphens and "-" in text:
+        text = _HYPHENATED.sub(" ", text)
+    inner = " ".join(text.split())
+    return f"{' ' * text[:1].isspace()}{inner}{' ' * (bool(inner) and text[-1:].isspace())}"

@@ -1,0 +1,105 @@
+"""What known clients put around a person's words: data, which an operator's configuration extends.
+
+Each shape was written after requests of its client, in our own words. Rules for shapes that nobody listed are in
+`message.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+Reading = Literal["words", "context", "history", "template"]
+"""What stands in a shape: the person's words, what a program added, a transcript, or directions of a program."""
+
+
+class Shape(NamedTuple):
+    """A mark of ``client``, and what stands in it. Names are compared without case, `-` and `_` alike.
+
+    ``tag``: all between `<tag>` and `</tag>`. ``label``: all behind a line that begins with the label and a colon, or a
+    heading of that name, until the next label. A number behind a label does not count.
+    """
+
+    client: str
+    reading: Reading
+    tag: str = ""
+    label: str = ""
+
+
+def _tags(client: str, reading: Reading, names: str) -> list[Shape]:
+    return [Shape(client, reading, tag=name) for name in names.split()]
+
+
+def _labels(client: str, reading: Reading, *names: str) -> list[Shape]:
+    return [Shape(client, reading, label=name) for name in names]
+
+
+SHAPES: tuple[Shape, ...] = (
+    *_tags("Claude Code", "context", "system-reminder command-message command-name command-args local-command-stdout"),
+    *_tags("Claude Code", "context", "local-command-stderr local-command-caveat task-notification bash-stdout"),
+    *_tags("Claude Code", "history", "session"),
+    *_tags("Codex", "context", "environment_context INSTRUCTIONS user_instructions skill user_shell_command"),
+    *_labels("Codex", "words", "My request for Codex"),
+    *_labels("Codex", "context", "Context from my IDE setup", "Active file", "Open tabs", "Active selection"),
+    *_tags("Cline, Roo Code", "words", "task feedback user_message answer"),
+    *_tags("Cline, Roo Code", "context", "environment_details file_content folder_content explicit_instructions"),
+    *_tags("Cursor", "words", "user_query"),
+    *_tags("Cursor", "context", "open_and_recently_viewed_files attached_files additional_data user_info rules"),
+    *_tags("Cursor", "context", "open_files selection current_file cursor_rules project_layout git_status"),
+    *_tags("GitHub Copilot", "words", "userRequest prompt"),
+    *_tags("GitHub Copilot", "context", "attachments editorContext reminderInstructions workspace_info context"),
+    *_tags("Gemini CLI", "context", "session_context state_snapshot"),
+    *_tags("Open WebUI", "history", "chat_history"),
+    *_labels("Open WebUI", "template", "Task", "Guidelines", "Output", "Examples", "Example", "Instruction"),
+    *_labels("Open WebUI", "history", "Chat History"),
+    *_labels("LibreChat", "history", "Conversation"),
+    *_tags("retrieval templates", "words", "question query user_question user_request user_input user request human"),
+    *_tags("retrieval templates", "words", "user_prompt"),
+    *_tags("retrieval templates", "context", "documents document sources source passages passage search_results"),
+    *_tags("retrieval templates", "context", "retrieved_documents knowledge background reference references"),
+    *_tags("retrieval templates", "history", "conversation history conversation_history transcript chat"),
+    *_labels("retrieval templates", "words", "Question", "User question", "User query", "Query", "User request"),
+    *_labels("retrieval templates", "words", "Request", "User", "Human", "Q", "My question", "User input"),
+    *_labels("retrieval templates", "words", "Frage", "Pregunta", "Domanda", "Pergunta", "Vraag", "Вопрос"),
+    *_labels("retrieval templates", "words", "问题", "用户问题", "提问", "質問", "질문"),
+    *_labels("retrieval templates", "context", "Context", "Contexts", "Context information", "Documents", "Document"),
+    *_labels("retrieval templates", "context", "Sources", "Source", "Passages", "Passage", "Search results", "Excerpt"),
+    *_labels("retrieval templates", "context", "Retrieved documents", "Background", "Knowledge", "Knowledge base"),
+    *_labels(
+        "retrieval templates", "context", "Reference", "References", "Retrieved context", "Doc", "Chunk", "Result"
+    ),
+    *_labels(
+        "retrieval templates", "context", "Kontext", "Contexte", "Contexto", "Contesto", "上下文", "背景", "参考资料"
+    ),
+    *_labels("retrieval templates", "history", "History", "Conversation history", "Previous conversation"),
+    *_labels("retrieval templates", "template", "Instructions", "Answer", "Helpful answer", "Response", "Assistant"),
+    *_labels("retrieval templates", "template", "A", "Antwort", "Respuesta", "Réponse", "答案", "回答"),
+)
+
+# One line each: a section of these ends where its line ends.
+DATES = frozenset(
+    {"date", "time", "today", "now", "current date", "current time", "current date and time", "today's date"}
+    | {"timezone", "time zone", "locale", "location", "user name", "username", "language", "platform"}
+    | {"日期", "当前时间", "当前日期"}
+)
+MAIL = frozenset({"from", "to", "cc", "bcc", "sent", "date", "subject", "reply-to", "von", "an", "betreff", "gesendet"})
+
+
+def name_of(text: str) -> str:
+    """The form in which names of tags and labels are compared."""
+    return text.strip().casefold().replace("-", "_")
+
+
+class ShapeTable:
+    """Shapes by the names of their tags and labels; later ones, an operator's, take the place of earlier ones."""
+
+    __slots__ = ("labels", "tags")
+
+    def __init__(self, shapes: Iterable[Shape]) -> None:
+        self.tags: dict[str, Shape] = {}
+        self.labels: dict[str, Shape] = {}
+        for shape in shapes:
+            if shape.tag:
+                self.tags[name_of(shape.tag)] = shape
+            if shape.label:
+                self.labels[name_of(shape.label)] = shape
