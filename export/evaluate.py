@@ -110,10 +110,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=FILE",
         help='JSON lines {"a", "b", "label"}, labels 0 and 1 or grades: what a delta did to the embedding; repeat',
     )
+    parser.add_argument(
+        "--wrapped",
+        action="store_true",
+        help="measure only whether prompts keep their words and domain inside of what clients put around them",
+    )
     parser.add_argument("--report", type=Path, help="Markdown report to write, pictures in assets/ next to it")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.wrapped:
+        from export import wrappers
+
+        wrappers.run(arguments.repository, _files(arguments.data))
+        return
     exporter = bundle.exporter(arguments)
     evaluation = evaluate(exporter, exporter.models[0], _files(arguments.data), _files(arguments.pairs))
     if arguments.report is not None:

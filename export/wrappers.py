@@ -1,36 +1,46 @@
 """Wrappers: what programs put around a prompt, and whether the router still judges the prompt's own words.
 
-Each wrapper is written in our own words after the shape of real clients' requests. ``known`` ones are those whose
-marks are in `router/parts/shapes.py`; the others test the general rules.
+Each wrapper is written in our own words after the shape of real clients' requests. ``known`` ones have marks that
+`router/parts/shapes.py` lists; the others test the general rules.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
+from export.encoder import read_rows
+from export.topics import local_encoder
 from triton_router.dialects import ChatRequest, MessagesRequest, ModelRequest, ResponsesRequest
 from triton_router.parts import PartReader
 
 Body = dict[str, Any]
+Domains = Callable[[Sequence[str]], Sequence[str]]
+"""The domain of each of some texts."""
+
+# Stands for the prompt in a wrapper's body.
+PROMPT = "@@prompt@@"
 
 
 class Wrapper(NamedTuple):
     name: str
     known: bool
     dialect: type[ModelRequest]
-    body: Callable[[str], Body]
+    body: Body
+
+    def around(self, prompt: str) -> ModelRequest:
+        """The request that has ``prompt`` in this wrapper."""
+        body = orjson.dumps(self.body).replace(PROMPT.encode(), orjson.dumps(prompt)[1:-1])
+        return self.dialect.parse(body)
 
 
 class Share(NamedTuple):
-    """How many of ``rows`` keep their words in a wrapper, and how many their domain (``None``: not asked)."""
+    """How many of ``rows`` keep their words in a wrapper, and how many their domain (``None``: not measured)."""
 
-    name: str
-    known: bool
+    wrapper: Wrapper
     rows: int
     same_words: int
     same_domain: int | None = None
@@ -39,12 +49,12 @@ class Share(NamedTuple):
 NOTE = """# Notes for this repository
 A web service in TypeScript with a PostgreSQL database. Run the linter and all tests before each commit.
 Work step by step and keep changes small; migrations live in `db/migrations`. Never edit generated code."""
-CLUSTER = """Kubernetes schedules containers onto nodes. A Deployment keeps a number of replicas of a pod alive, a Service
-gives them one address, and an Ingress lets traffic from outside reach them. Rolling updates replace pods in turns."""
-LEASE = """The tenant pays the rent on the third working day of each month. The landlord may end the lease with three
-months' notice if the tenant is in arrears with two payments. Deposits are returned within six months."""
-REEF = """Coral reefs cover less than one percent of the sea floor and shelter a quarter of all species in it. Warm water
-makes corals expel the algae that feed them, which leaves them white."""
+CLUSTER = """Kubernetes schedules containers onto nodes. A Deployment keeps a number of replicas of a pod alive, a
+Service gives them one address, and an Ingress lets traffic from outside reach them. Updates replace pods in turns."""
+LEASE = """The tenant pays the rent on the third working day of each month. The landlord may end the lease with
+three months' notice if the tenant is in arrears with two payments. Deposits are returned within six months."""
+REEF = """Coral reefs cover less than one percent of the sea floor and shelter a quarter of all species in it. Warm
+water makes corals expel the algae that feed them, which leaves them white."""
 CODE = """export async function createInvoice(request: Request) {
   const body = await request.json();
   return database.insert("invoices", body);
@@ -53,227 +63,161 @@ LOG = """2026-03-02T08:11:04Z INFO  scheduler started
 2026-03-02T08:11:06Z WARN  worker 3 did not answer in 2000 ms
 2026-03-02T08:11:09Z ERROR connection to 10.0.4.7:5432 refused
 2026-03-02T08:11:09Z INFO  trying again in 5 s"""
+HOUSE = "House rules of this workspace, which every bot in the channel has to keep in mind when it answers."
+THREAD = "\n".join(f"> {line}" for line in f"Hello all,\n{LEASE}\nBest wishes, Ines".split("\n"))
 
 
-def _chat(*texts: str) -> Body:
-    """Turns of a user and an assistant, beginning with the user's."""
-    return {
-        "messages": [
-            {"role": "assistant" if number % 2 else "user", "content": text} for number, text in enumerate(texts)
-        ]
-    }
+def _chat(name: str, *turns: str, known: bool = True) -> Wrapper:
+    """In a chat whose turns are a user's and an assistant's in turns."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[number % 2], "content": text} for number, text in enumerate(turns)]
+    return Wrapper(name, known, ChatRequest, {"messages": messages})
 
 
-def _blocks(*texts: str) -> Body:
-    return {"max_tokens": 100, "messages": [{"role": "user", "content": [_text(text) for text in texts]}]}
+def _blocks(name: str, *blocks: str, known: bool = True) -> Wrapper:
+    """In a message of several texts."""
+    content = [{"type": "text", "text": text} for text in blocks]
+    return Wrapper(name, known, MessagesRequest, {"messages": [{"role": "user", "content": content}]})
 
 
-def _text(text: str) -> Body:
-    return {"type": "text", "text": text}
+def _items(name: str, *items: Sequence[str], known: bool = True) -> Wrapper:
+    """In an input of several messages, each of some texts."""
+    messages = [
+        {"role": "user", "content": [{"type": "input_text", "text": text} for text in texts]} for texts in items
+    ]
+    return Wrapper(name, known, ResponsesRequest, {"input": messages})
 
 
-def _todo_behind_result(prompt: str) -> Body:
+def _front_end(name: str, task: str) -> Wrapper:
+    """In the history of a chat that a front end asks something about."""
+    template = (
+        f"### Task:\n{task}\n\n### Guidelines:\n- Use the language of the chat.\n- Be brief.\n\n### Output:\nJSON only."
+    )
+    history = f"<chat_history>\nUSER: {PROMPT}\nASSISTANT: Here is what I know about it.\n</chat_history>"
+    return _chat(name, f"{template}\n\n### Chat History:\n{history}")
+
+
+def _reminder(text: str) -> str:
+    return f"<system-reminder>\n{text}\n</system-reminder>"
+
+
+def _behind_a_result(name: str) -> Wrapper:
     call = {"type": "tool_use", "id": "call-1", "name": "list_files", "input": {"path": "."}}
     result = {"type": "tool_result", "tool_use_id": "call-1", "content": "src\ntests\npackage.json"}
-    reminder = _text(
-        "<system-reminder>\nYour list of things to do is empty. Begin one if the task has steps.\n</system-reminder>"
-    )
-    return {
-        "max_tokens": 100,
-        "messages": [
-            {"role": "user", "content": [_text(f"<system-reminder>\n{NOTE}\n</system-reminder>"), _text(prompt)]},
-            {"role": "assistant", "content": [_text("I look at the files first."), call]},
-            {"role": "user", "content": [result, reminder]},
-        ],
-    }
-
-
-def _agent_items(prompt: str) -> Body:
-    environment = "<environment_context>\n  <cwd>/srv/shop</cwd>\n  <shell>zsh</shell>\n</environment_context>"
-    note = f"# AGENTS.md instructions for /srv/shop\n\n<INSTRUCTIONS>\n{NOTE}\n</INSTRUCTIONS>"
-    return {
-        "input": [
-            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text} for text in texts]}
-            for texts in ([note, environment], [prompt])
-        ]
-    }
-
-
-def _front_end(kind: str) -> Callable[[str], Body]:
-    return lambda prompt: _chat(
-        f"### Task:\n{kind}\n\n### Guidelines:\n- Use the language of the chat.\n- Be brief.\n\n### Output:\n"
-        f"JSON only.\n\n### Chat History:\n<chat_history>\nUSER: {prompt}\nASSISTANT: Here is what I know about it.\n"
-        "</chat_history>"
-    )
-
-
-def _line_of_json(prompt: str) -> Body:
-    told = {"channel": "support", "sender": "u-1729", "sent": "2026-03-02T08:11:04Z", "locale": "en-GB"}
-    return _chat(f"{json.dumps(told)}\n{prompt}")
-
-
-def _quoted_thread(prompt: str) -> Body:
-    thread = "\n".join(f"> {line}" for line in f"Hello all,\n{LEASE}\nBest wishes, Ines".split("\n"))
-    return _chat(f"{prompt}\n\nOn Mon, 2 Mar 2026 at 09:14, Ines Roth <ines@example.org> wrote:\n{thread}")
+    todo = {"type": "text", "text": _reminder("Your list of things to do is empty. Begin one if the task has steps.")}
+    asked = [{"type": "text", "text": _reminder(NOTE)}, {"type": "text", "text": PROMPT}]
+    messages = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": [{"type": "text", "text": "I look at the files first."}, call]},
+        {"role": "user", "content": [result, todo]},
+    ]
+    return Wrapper(name, True, MessagesRequest, {"messages": messages})
 
 
 WRAPPERS: tuple[Wrapper, ...] = (
-    Wrapper(
-        "agent: reminder before",
-        True,
-        MessagesRequest,
-        lambda p: _blocks(
-            "<system-reminder>\nContext that may help:\n# currentDate\nIt is 2026-03-02.\n</system-reminder>", p
-        ),
+    _blocks("agent: reminder before", _reminder("Context that may help:\n# currentDate\nIt is 2026-03-02."), PROMPT),
+    _blocks("agent: project note", _reminder(f"Context that may help:\n# projectNote\n{NOTE}"), PROMPT),
+    _chat("agent: reminder in one text", f"{_reminder(NOTE)}\n\n{PROMPT}"),
+    _behind_a_result("agent: reminder behind a result"),
+    _items(
+        "agent: note and environment as items",
+        [
+            f"# AGENTS.md instructions for /srv/shop\n\n<INSTRUCTIONS>\n{NOTE}\n</INSTRUCTIONS>",
+            "<environment_context>\n  <cwd>/srv/shop</cwd>\n  <shell>zsh</shell>\n</environment_context>",
+        ],
+        [PROMPT],
     ),
-    Wrapper(
-        "agent: project note",
-        True,
-        MessagesRequest,
-        lambda p: _blocks(f"<system-reminder>\nContext that may help:\n# projectNote\n{NOTE}\n</system-reminder>\n", p),
-    ),
-    Wrapper(
-        "agent: reminder in one text",
-        True,
-        ChatRequest,
-        lambda p: _chat(f"<system-reminder>\n{NOTE}\n</system-reminder>\n\n{p}"),
-    ),
-    Wrapper("agent: reminder behind a result", True, MessagesRequest, _todo_behind_result),
-    Wrapper("agent: note and environment as items", True, ResponsesRequest, _agent_items),
-    Wrapper(
+    _chat(
         "agent: environment after the task",
-        True,
-        ChatRequest,
-        lambda p: _chat(
-            f"<task>\n{p}\n</task>\n\n<environment_details>\n# Visible files\nsrc/invoice.ts\n# Mode\nact\n</environment_details>"
-        ),
+        f"<task>\n{PROMPT}\n</task>\n\n<environment_details>\n# Visible\nsrc/invoice.ts\n</environment_details>",
     ),
-    Wrapper(
+    _chat(
         "editor: open files, query",
-        True,
-        ChatRequest,
-        lambda p: _chat(
-            f"<open_files>\nsrc/invoice.ts\n```ts\n{CODE}\n```\n</open_files>\n<user_query>\n{p}\n</user_query>"
-        ),
+        f"<open_files>\nsrc/invoice.ts\n```ts\n{CODE}\n```\n</open_files>\n<user_query>\n{PROMPT}\n</user_query>",
     ),
-    Wrapper(
+    _chat(
         "editor: attachments, request",
-        True,
-        ChatRequest,
-        lambda p: _chat(
-            f'<attachments>\n<attachment id="invoice.ts">\n{CODE}\n</attachment>\n</attachments>\n'
-            f"<reminderInstructions>\nDo not repeat code.\n</reminderInstructions>\n<userRequest>\n{p}\n</userRequest>"
-        ),
+        f'<attachments>\n<attachment id="invoice.ts">\n{CODE}\n</attachment>\n</attachments>\n'
+        f"<reminderInstructions>\nDo not repeat code.\n</reminderInstructions>\n<userRequest>\n{PROMPT}\n</userRequest>",
     ),
-    Wrapper(
+    _chat("editor: selection, query", f"<selection>\n{CODE}\n</selection>\n\n<user_query>{PROMPT}</user_query>"),
+    _chat(
         "editor: headings, request last",
-        True,
-        ChatRequest,
-        lambda p: _chat(
-            "# Context from my IDE setup:\n\n## Active file: src/invoice.ts\n\n## Open tabs:\n- invoice.ts: src/invoice.ts\n\n"
-            f"## My request for Codex:\n{p}"
-        ),
+        "# Context from my IDE setup:\n\n## Active file: src/invoice.ts\n\n## Open tabs:\n- invoice.ts: src/invoice.ts"
+        f"\n\n## My request for Codex:\n{PROMPT}",
     ),
-    Wrapper(
+    _chat(
         "retrieval: context first",
-        True,
-        ChatRequest,
-        lambda p: _chat(
-            f"Use the context to answer. If it does not help, say so.\n\nContext: {CLUSTER}\n\n{LEASE}\n\nQuestion: {p}\nAnswer:"
-        ),
+        f"Use the context to answer. If it does not help, say so.\n\nContext: {CLUSTER}\n\n{LEASE}\n\n"
+        f"Question: {PROMPT}\nAnswer:",
     ),
-    Wrapper(
-        "retrieval: question first", True, ChatRequest, lambda p: _chat(f"Question: {p}\n\nContext:\n{LEASE}\n\n{REEF}")
-    ),
-    Wrapper(
+    _chat("retrieval: question first", f"Question: {PROMPT}\n\nContext:\n{LEASE}\n\n{REEF}"),
+    _chat(
         "retrieval: numbered documents",
-        True,
-        ChatRequest,
-        lambda p: _chat(f"Document 1: {CLUSTER}\n\nDocument 2: {LEASE}\n\nDocument 3: {REEF}\n\nQuestion: {p}"),
+        f"Document 1: {CLUSTER}\n\nDocument 2: {LEASE}\n\nDocument 3: {REEF}\n\nQuestion: {PROMPT}",
     ),
-    Wrapper(
+    _chat(
         "retrieval: numbers in brackets",
-        True,
-        ChatRequest,
-        lambda p: _chat(f"Search results:\n\n[1] {CLUSTER}\n\n[2] {LEASE}\n\n[3] {REEF}\n\n{p}"),
+        f"Search results:\n\n[1] {CLUSTER}\n\n[2] {LEASE}\n\n[3] {REEF}\n\n{PROMPT}",
     ),
-    Wrapper(
+    _chat(
         "retrieval: XML",
-        True,
-        ChatRequest,
-        lambda p: _chat(
-            f'<documents>\n<document index="1">\n<title>Leases</title>\n{LEASE}\n</document>\n<document index="2">\n{CLUSTER}\n'
-            f"</document>\n</documents>\n\n{p}"
-        ),
+        f'<documents>\n<document index="1">\n<title>Leases</title>\n{LEASE}\n</document>\n<document index="2">\n'
+        f"{CLUSTER}\n</document>\n</documents>\n\n{PROMPT}",
     ),
-    Wrapper("front end: title", True, ChatRequest, _front_end("Write a title of three to five words for the chat.")),
-    Wrapper(
-        "front end: tags", True, ChatRequest, _front_end("Give one to three broad tags for the subjects of the chat.")
+    _front_end("front end: title", "Write a title of three to five words for the chat."),
+    _front_end("front end: tags", "Give one to three broad tags for the subjects of the chat."),
+    _front_end("front end: follow-ups", "Suggest three follow-up questions that the user could ask next."),
+    _chat("prefix: date in brackets", f"[Mon 2026-03-02 09:14 UTC] {PROMPT}"),
+    _chat("prefix: date as a line", f"Current date: Monday, 2 March 2026\n\n{PROMPT}"),
+    _chat("prefix: JSON", f'{{"channel": "support", "sender": "u-1729", "locale": "en-GB"}}\n{PROMPT}'),
+    _chat(
+        "mail: quoted thread below",
+        f"{PROMPT}\n\nOn Mon, 2 Mar 2026 at 09:14, Ines Roth <ines@example.org> wrote:\n{THREAD}",
     ),
-    Wrapper(
-        "front end: follow-ups",
-        True,
-        ChatRequest,
-        _front_end("Suggest three follow-up questions that the user could ask next."),
-    ),
-    Wrapper("prefix: date in brackets", True, ChatRequest, lambda p: _chat(f"[Mon 2026-03-02 09:14 UTC] {p}")),
-    Wrapper("prefix: date as a line", True, ChatRequest, lambda p: _chat(f"Current date: Monday, 2 March 2026\n\n{p}")),
-    Wrapper("prefix: JSON", True, ChatRequest, _line_of_json),
-    Wrapper("mail: quoted thread below", True, ChatRequest, _quoted_thread),
-    Wrapper("pasted: log below", True, ChatRequest, lambda p: _chat(f"{p}\n\n{LOG}")),
-    Wrapper(
+    _chat("pasted: log below", f"{PROMPT}\n\n{LOG}"),
+    _chat(
         "unlisted: bulletin in tags",
-        False,
-        ChatRequest,
-        lambda p: _chat(f'<tenant_bulletin version="3">\n{NOTE}\n</tenant_bulletin>\n\n{p}'),
+        f'<tenant_bulletin version="3">\n{NOTE}\n</tenant_bulletin>\n\n{PROMPT}',
+        known=False,
     ),
-    Wrapper(
-        "unlisted: envelope of tags",
-        False,
-        ChatRequest,
-        lambda p: _chat(
-            f'<retrieval_pack>\n<snippet rank="1">{LEASE}</snippet>\n<snippet rank="2">{REEF}</snippet>\n</retrieval_pack>\n{p}\n'
-            "<answer_policy>Cite snippets by rank.</answer_policy>"
-        ),
+    _chat(
+        "unlisted: blocks around",
+        f'<retrieval_pack>\n<snippet rank="1">{LEASE}</snippet>\n<snippet rank="2">{REEF}</snippet>'
+        f"\n</retrieval_pack>\n{PROMPT}\n<answer_policy>Cite snippets by rank.</answer_policy>",
+        known=False,
     ),
-    Wrapper(
-        "unlisted: block on each turn",
-        False,
-        ChatRequest,
-        lambda p: _chat(
-            "House rules of the workspace that every bot in this channel has to keep in mind.\n\nTell me how rolling updates work.",
-            "They replace pods one after the other.",
-            f"House rules of the workspace that every bot in this channel has to keep in mind.\n\n{p}",
-        ),
+    _chat(
+        "unlisted: paragraph on each turn",
+        f"{HOUSE}\n\nTell me how rolling updates work.",
+        "They replace pods one after the other.",
+        f"{HOUSE}\n\n{PROMPT}",
+        known=False,
     ),
-    Wrapper("unlisted: code behind the question", False, ChatRequest, lambda p: _chat(f"{p}\n\n```ts\n{CODE}\n```")),
-    Wrapper(
+    _chat("unlisted: code behind the question", f"{PROMPT}\n\n```ts\n{CODE}\n```", known=False),
+    _blocks(
         "unlisted: metadata in a fence",
-        False,
-        MessagesRequest,
-        lambda p: _blocks(
-            f'Sender information (not checked):\n```json\n{{"name": "Ines", "channel": "support"}}\n```\n\n{p}'
-        ),
+        f'Sender information (not checked):\n```json\n{{"name": "Ines", "channel": "support"}}\n```\n\n{PROMPT}',
+        known=False,
     ),
-    Wrapper(
-        "unlisted: block as a message part",
-        False,
-        MessagesRequest,
-        lambda p: _blocks(
-            f"<workspace-state>\n{NOTE}\n</workspace-state>", p, "<ui-hints>\nThe panel is narrow.\n</ui-hints>"
-        ),
+    _blocks(
+        "unlisted: blocks as texts of a message",
+        f"<workspace-state>\n{NOTE}\n</workspace-state>",
+        PROMPT,
+        "<ui-hints>\nThe panel is narrow.\n</ui-hints>",
+        known=False,
     ),
 )
 
 
-def shares(texts: Sequence[str], domains: Callable[[Sequence[str]], Sequence[str]] | None = None) -> list[Share]:
-    """How the words of ``texts`` fare in each wrapper. ``domains`` names the domain of each of some texts."""
+def shares(texts: Sequence[str], domains: Domains | None = None) -> list[Share]:
+    """How the words of ``texts`` fare in each wrapper. Words are those of ``Parts.topic``."""
     reader = PartReader()
     plain = [reader.read(ChatRequest.saying(text)).topic for text in texts]
     known = dict(zip(plain, domains(plain), strict=True)) if domains else {}
     measured = []
     for wrapper in WRAPPERS:
-        wrapped = [reader.read(wrapper.dialect.parse(orjson.dumps(wrapper.body(text)))).topic for text in texts]
+        wrapped = [reader.read(wrapper.around(text)).topic for text in texts]
         same = sum(a == b for a, b in zip(plain, wrapped, strict=True))
         agreed = None
         if domains:
@@ -281,24 +225,37 @@ def shares(texts: Sequence[str], domains: Callable[[Sequence[str]], Sequence[str
             new = list(dict.fromkeys(words for words in wrapped if words not in known))
             known |= dict(zip(new, domains(new), strict=True))
             agreed = sum(known[a] == known[b] for a, b in zip(plain, wrapped, strict=True))
-        measured.append(Share(wrapper.name, wrapper.known, len(texts), same, agreed))
+        measured.append(Share(wrapper, len(texts), same, agreed))
     return measured
 
 
-def read(path: Path) -> list[str]:
-    """The texts of labelled JSON lines. Raises ``ValueError`` where there is none."""
-    texts = [text for line in path.read_text().splitlines() if line and (text := json.loads(line)["text"].strip())]
-    if not texts:
-        raise ValueError(f"{path}: no row with a text")
-    return texts
+def run(repository: Path, files: Mapping[str, Path]) -> None:
+    """Print, for each set and wrapper, how many prompts keep their words and their domain.
+
+    Domains are those of the graph in ``repository``; without one only words are compared.
+    """
+    domains = _domains(repository) if (repository / "bundle.json").exists() else None
+    measured = {name: shares([row.text for row in read_rows(path)], domains) for name, path in files.items()}
+    print(table(measured))
+
+
+def _domains(repository: Path) -> Domains:
+    encode, labels = local_encoder(repository)
+
+    def domains(texts: Sequence[str]) -> list[str]:
+        if not texts:
+            return []
+        _, posteriors = encode(texts)
+        return [labels[index] for index in posteriors.argmax(axis=1)]
+
+    return domains
 
 
 def table(measured: Mapping[str, Sequence[Share]]) -> str:
-    """A Markdown table, one row a wrapper and set."""
+    """A Markdown table, one row a set and wrapper."""
     lines = ["| set | wrapper | known | rows | same words | same domain |", "| --- | --- | --- | ---: | ---: | ---: |"]
     for name, rows in measured.items():
-        for row in rows:
-            domain = "" if row.same_domain is None else f"{row.same_domain / row.rows:.1%}"
-            known = "yes" if row.known else "no"
-            lines.append(f"| {name} | {row.name} | {known} | {row.rows} | {row.same_words / row.rows:.1%} | {domain} |")
+        for wrapper, count, words, domain in rows:
+            known, agreed = "yes" if wrapper.known else "no", "" if domain is None else f"{domain / count:.1%}"
+            lines.append(f"| {name} | {wrapper.name} | {known} | {count} | {words / count:.1%} | {agreed} |")
     return "\n".join(lines)
