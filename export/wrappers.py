@@ -138,7 +138,7 @@ WRAPPERS: tuple[Wrapper, ...] = (
     _chat(
         "editor: attachments, request",
         f'<attachments>\n<attachment id="invoice.ts">\n{CODE}\n</attachment>\n</attachments>\n'
-        f"<reminderInstructions>\nDo not repeat code.\n</reminderInstructions>\n<userRequest>\n{PROMPT}\n</userRequest>",
+        f"<reminderInstructions>\nRepeat no code.\n</reminderInstructions>\n<userRequest>\n{PROMPT}\n</userRequest>",
     ),
     _chat("editor: selection, query", f"<selection>\n{CODE}\n</selection>\n\n<user_query>{PROMPT}</user_query>"),
     _chat(

@@ -12,10 +12,11 @@ from triton_router.config.section import CacheScope, HeaderName, Name, Probabili
 
 class SystemPromptSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
-    mode: Literal["replace", "prepend", "append", "insert"] = Field(
+    mode: Literal["replace", "prepend", "append", "insert", "auto"] = Field(
         "replace",
         description="`replace` removes the client's system messages; `prepend` and `append` add one before or after "
-        "them; `insert` puts the text at the start of the first one.",
+        "them; `insert` puts the text at the start of the first one; `auto` replaces where the client sent none or "
+        "one line, and inserts where it sent more, as agents do.",
     )
     system_prompt: str = Field(min_length=1, description="The text.")
 

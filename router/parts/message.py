@@ -9,7 +9,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise, zip_longest
+from itertools import chain, pairwise, zip_longest
 from typing import Literal, NamedTuple
 
 from triton_router.dialects.request import names
@@ -82,13 +82,10 @@ def partition(blocks: Sequence[str], shapes: ShapeTable) -> list[Part]:
 
 def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
     """The person's words in a message that seems to have none, or only those of a template, are looked for again."""
-    marked = [part for part in parts if part.kind == "words" and part.reason.startswith(("tag", "label"))]
+    marked = [number for number, part in enumerate(parts) if _is_marked(part)]
     if marked:
-        # Around marked words stand the program's own directions.
-        around = [
-            part._replace(kind="template") if part.kind == "words" and part not in marked else part for part in parts
-        ]
-        return [inner for part in around for inner in (_sections(part) if part in marked else [part])]
+        latest = _latest(parts, marked)
+        return [inner for number, part in enumerate(parts) for inner in _around(part, number in latest)]
     if any(part.kind == "words" for part in parts):
         return parts
     unlisted = [part for part in parts if part.reason.startswith("tag") and name_of(part.reason[4:]) not in shapes.tags]
@@ -98,6 +95,27 @@ def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
     if chosen is None:
         return [part._replace(kind="words") if part.kind == "template" else part for part in parts]
     return [part._replace(kind="words") if part is chosen else part for part in parts]
+
+
+def _is_marked(part: Part) -> bool:
+    return part.kind == "words" and part.reason.startswith(("tag", "label"))
+
+
+def _latest(parts: Sequence[Part], marked: Sequence[int]) -> frozenset[int]:
+    """Of the words that marks name, those behind the last answer: what comes before are examples or earlier turns."""
+    for before, after in zip(reversed(marked[:-1]), reversed(marked[1:]), strict=True):
+        if any(part.kind == "template" and part.reason.startswith("label") for part in parts[before + 1 : after]):
+            return frozenset(number for number in marked if number >= after)
+    return frozenset(marked)
+
+
+def _around(part: Part, latest: bool) -> list[Part]:
+    """Marked words that count are looked at once more; around them stand the program's own directions."""
+    if latest:
+        return _sections(part)
+    if _is_marked(part):
+        return [part._replace(kind="context")]
+    return [part._replace(kind="template") if part.kind == "words" else part]
 
 
 def _read(text: str, shapes: ShapeTable) -> list[Part]:
@@ -358,17 +376,16 @@ def _label(line: str, shapes: ShapeTable) -> tuple[Kind | Literal["line"], str, 
 
 def _captions_apart(parts: list[Part]) -> list[Part]:
     """A line that only announces what follows ("Metadata:") goes with it, where the person says more than that."""
-    words = [part for part in parts if part.kind == "words"]
-    if len(words) < 2:
-        return parts
-    announced = [
-        part
+    announces = [
+        part.kind == "words" and after.kind in ("material", "context") and _announces(part.text)
         for part, after in pairwise(parts)
-        if part.kind == "words" and after.kind in ("material", "context") and _announces(part.text)
     ]
-    if len(announced) == len(words):
+    if not any(announces) or sum(announces) == sum(part.kind == "words" for part in parts):
         return parts
-    return [part._replace(kind="context", reason="caption") if part in announced else part for part in parts]
+    caption = chain(announces, [False])
+    return [
+        Part("context", part.text, "caption") if is_one else part for part, is_one in zip(parts, caption, strict=True)
+    ]
 
 
 def _positions(part: Part) -> list[Part]:

@@ -14,19 +14,20 @@ _PLAIN = (
     *((mark, "") for mark in "\u00ad\u200b\u2060\ufeff"),
 )
 # The hyphen first: the engine looks for a literal at its own speed.
-_HYPHENATED = re.compile(r"-(?<=[^\W\d_]-)(?=[^\W\d_])")
+_HYPHENATED = re.compile(r"-(?<=[^\W\d_]{2}-)(?=[^\W\d_]{2})")
 
 
-def normalised(text: str, *, hyphens: bool = True) -> str:
+def normalised(text: str) -> str:
     """``text`` in NFKC, with plain quotes and one space for each run of spaces and line ends.
 
-    ``hyphens`` between letters become spaces: "step-by-step" is "step by step". Spaces at both ends stay, as one.
+    A hyphen between parts of two letters or more becomes a space: "step-by-step" is "step by step". In "e-mail" it
+    stays, or "the mail" would have it. Spaces at both ends stay, as one.
     """
     if not text.isascii():
         text = text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
         for mark, plain in _PLAIN:
             text = text.replace(mark, plain)
-    if hyphens and "-" in text:
+    if "-" in text:
         text = _HYPHENATED.sub(" ", text)
     inner = " ".join(text.split())
     return f"{' ' * text[:1].isspace()}{inner}{' ' * (bool(inner) and text[-1:].isspace())}"

@@ -35,10 +35,12 @@ def windows(text: str, characters: int, most: int = 8) -> list[Window]:
         else:
             current = f"{current} {sentence}" if current else sentence
     cut.append(current)
+    if len(cut) > most:
+        cut = cut[: most - most // 2] + cut[len(cut) - most // 2 :]
     asking = [index in (0, len(cut) - 1) and _sentence_asks(each, last=index > 0) for index, each in enumerate(cut)]
     if not any(asking):
         asking[-1] = True
-    return [Window(each, mark) for each, mark in zip(cut, asking, strict=True)][:most]
+    return [Window(each, mark) for each, mark in zip(cut, asking, strict=True)]
 
 
 def _sentences(text: str, characters: int) -> list[str]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from triton_router.config.plugins import SystemPromptPlugin, SystemPromptSettings
+from triton_router.dialects import ModelRequest
+from triton_router.dialects.request import SYSTEM_ROLES, Mode
 from triton_router.plugins.contract import PluginInput, PluginKind
+
+# What people write into a chat front end's box for it fits in here; an agent's directions never do.
+ONE_LINE = 200
 
 
 class SystemPrompt(PluginKind):
@@ -12,4 +17,11 @@ class SystemPrompt(PluginKind):
     @classmethod
     def apply(cls, settings: SystemPromptSettings, target: PluginInput) -> None:
         """Give the model the text in the way of ``settings.mode``; what others said keeps its exact text."""
-        target.request.tell(settings.system_prompt, settings.mode)
+        mode = settings.mode if settings.mode != "auto" else _mode_for(target.request)
+        target.request.tell(settings.system_prompt, mode)
+
+
+def _mode_for(request: ModelRequest) -> Mode:
+    """`replace` where the client's own system text is missing or one line, otherwise `insert`."""
+    own = "\n".join(turn.text for turn in request.turns() if turn.role in SYSTEM_ROLES).strip()
+    return "replace" if len(own) <= ONE_LINE and "\n" not in own else "insert"

@@ -22,6 +22,7 @@ from triton_router.config import expressions
 from triton_router.config.plain import SIGNALS, items
 from triton_router.config.report import Report
 from triton_router.config.signals import KeywordSignal
+from triton_router.parts import normalised
 from triton_router.signals.contract import (
     Evaluation,
     Evaluations,
@@ -82,9 +83,11 @@ class Keywords(SignalKind[KeywordSignal]):
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
         text = encodable(query.text())
+        plain = normalised(text)
         counts: Counter[int] = Counter()
         for finder in self._finders:
-            counts.update(finder.find(text))
+            # An expression says itself what spaces and marks it means.
+            counts.update(finder.find(text if isinstance(finder, _Expressions) else plain))
         ms = (perf_counter() - started) * 1000
         # Most of many signals find nothing, and the others much the same: they share a few evaluations.
         evaluations = dict.fromkeys(self.keys, certain(False, 0, ms)) | dict.fromkeys(self._nor, certain(True, 0, ms))
@@ -125,8 +128,10 @@ def marked(text: str) -> str:
 
 def _compared(signal: KeywordSignal) -> set[str]:
     """The different keywords of ``signal``, in the form that is compared."""
-    exact = signal.case_sensitive or signal.match == "regex"
-    return {word if exact else word.casefold() for word in signal.keywords}
+    if signal.match == "regex":
+        return set(signal.keywords)
+    words = (normalised(word) or word for word in signal.keywords)
+    return set(words) if signal.case_sensitive else {word.casefold() for word in words}
 
 
 def _keywords(signals: Sequence[KeywordSignal], match: str, case_sensitive: bool) -> Iterator[Keyword]:
