@@ -79,7 +79,7 @@ def test_responses_are_read(members: dict[str, Any], prompt: str, turns: list[Tu
         ({"messages": [user("hi")]}, "hi", [Turn("user", "hi")]),
         ({"messages": [user("hi")], "system": "S"}, "hi", [Turn("system", "S"), Turn("user", "hi")]),
         ({"messages": [user([text("text", "a"), IMAGE, text("text", "b")])], "system": [text("text", "S")]}, "a\nb",
-         [Turn("system", "S"), Turn("user", "a\nb", 1)]),
+         [Turn("system", "S"), Turn("user", "a\nb", 1, blocks=("a", "b"))]),
         ({"messages": [
             user("ask"),
             {"role": "assistant", "content": [

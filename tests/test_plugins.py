@@ -43,6 +43,12 @@ def rewritten(mode: str, messages: Any, **settings: Any) -> Any:
          [{"role": "system", "content": [{"type": "text", "text": "NEW"}, {"type": "text", "text": "own"}]}]),
         ("insert", [{"role": "system", "content": None}], [NEW]),
         ("insert", [USER], [NEW, USER]),
+        ("auto", [USER], [NEW, USER]),
+        ("auto", [OWN, USER], [NEW, USER]),
+        ("auto", [{"role": "system", "content": "own\nrules"}, USER],
+         [{"role": "system", "content": "NEW\n\nown\nrules"}, USER]),
+        ("auto", [{"role": "system", "content": "x" * 201}, USER],
+         [{"role": "system", "content": "NEW\n\n" + "x" * 201}, USER]),
     ],
 )  # fmt: skip
 def test_modes(mode: str, before: Any, after: Any) -> None:

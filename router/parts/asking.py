@@ -24,6 +24,11 @@ _ASKING = _ON_TEXT | names(
     cuándo quién qui où dónde explique explica expliquez écris escribe dime cosa perché come quando chi spiega scrivi
     porque quem escreva что почему как кто когда где объясни напиши"""
 )
+_POINTING = re.compile(
+    r"\b(?:passage|excerpt|quotation|extract)s?\b|\b(?:text|message|statement|treaty|document|speech|letter)s? above\b"
+    r"|\b(?:above|this|second|first) (?:text|statement|message|document|speech|letter|source|table)s?\b",
+    re.IGNORECASE,
+)
 _ASKING_CJK = re.compile(
     r"[?？]|^(?:请|請|帮|幫|什么|什麼|为什么|為什麼|怎么|怎麼|如何|谁|誰|哪|解释|翻译|总结|写|给|列出|比较|计算|证明|分析)"
     r"|(?:吗|呢|嗎|ですか|ますか|か。|ください|주세요|까요|나요)[。.!]?$"
@@ -49,3 +54,8 @@ def works_on_text(text: str) -> bool:
     return any(word in _ON_TEXT for word in words) or text.lstrip().startswith(
         ("翻译", "请翻译", "总结", "请总结", "润色")
     )
+
+
+def points_at_text(text: str) -> bool:
+    """Whether a question is about a text next to it: what that text says is then part of what is asked."""
+    return bool(_POINTING.search(text)) and not works_on_text(text)

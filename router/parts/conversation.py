@@ -8,6 +8,7 @@ from typing import Literal
 
 from triton_router.dialects import ModelRequest, Turn
 from triton_router.dialects.request import SYSTEM_ROLES
+from triton_router.parts.asking import points_at_text
 from triton_router.parts.follow import elliptical, says_nothing
 from triton_router.parts.message import LONGEST, Kind, Part, partition
 from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
@@ -20,7 +21,7 @@ Conversation = Literal["follow", "last_turn"]
 MOST_TURNS = 12
 # What repeats over turns is a program's from so many characters on; people repeat a short word themselves.
 REPEATED = 40
-# So much material counts where the person's own words say nothing ("what is wrong here?").
+# So much material counts where the person's own words say nothing without it ("what is wrong here?").
 MATERIAL = 2_000
 # A system text that gives directions for one task is short; an agent's has pages.
 DIRECTIONS = 4_000
@@ -49,7 +50,7 @@ class Parts:
     ) -> None:
         self.turns, self.judged, self.earlier, self.task, self._shapes = turns, judged, earlier, task, shapes
         said, material = self.own, self.material
-        if material and (not said or says_nothing(said)):
+        if material and (not said or says_nothing(said) or points_at_text(said)):
             said = f"{said}\n{material[:MATERIAL]}".strip()
         self.words = "\n".join([*earlier, said]) if earlier else said
         self.topic = "\n".join(earlier) if earlier and says_nothing(said) else self.words
@@ -108,7 +109,7 @@ class PartReader:
         task = task_of(turns[spoke].text, _directions(turns, judged), bool(history))
         if task and history and (said := spoken(history)):
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
-            judged += [part._replace(turn=spoke) for part in partition(said[-1:], self._shapes)]
+            judged += _numbered(partition(said[-1:], self._shapes), spoke)
             if self._follow:
                 earlier = _followed(reversed(said[:-1]), said[-1])
         elif task is None and self._follow:
@@ -141,8 +142,12 @@ def _parts_of(turn: Turn, number: int, shapes: ShapeTable, seen: frozenset[str] 
         parts = partition([text for text, _ in fresh], shapes)
         if any(part.kind == "words" for part in parts):
             parts += [Part("context", text, "repeated") for _, text in fresh if text]
-            return [part._replace(turn=number) for part in parts]
-    return [part._replace(turn=number) for part in partition(blocks, shapes)]
+            return _numbered(parts, number)
+    return _numbered(partition(blocks, shapes), number)
+
+
+def _numbered(parts: Iterable[Part], turn: int) -> list[Part]:
+    return [Part(kind, text, reason, turn) for kind, text, reason, _ in parts]
 
 
 def _paragraphs(turns: Sequence[Turn], numbers: Iterable[int]) -> frozenset[str]:
@@ -172,12 +177,12 @@ def _within(turns: Sequence[Turn], numbers: Sequence[int]) -> Iterator[int]:
         yield number
 
 
-def _followed(before: Iterable[str], last: str) -> list[str]:
+def _followed(before: Iterator[str], last: str) -> list[str]:
     """What the person said in the turns that ``last`` goes on from, oldest first. ``before`` has the newest first."""
     chain: list[str] = []
     said = last
-    for earlier, _ in zip(before, range(MOST_TURNS), strict=False):
-        if not elliptical(said):
+    while len(chain) < MOST_TURNS and elliptical(said):
+        if (earlier := next(before, None)) is None:
             break
         if earlier:
             chain.append(earlier)

@@ -59,7 +59,7 @@ _MAIL_HEAD = re.compile(
 _PASTED = re.compile(r'"[^"]{300,}"|\u201c[^\u201d]{300,}\u201d|\u300c[^\u300d]{150,}\u300d')
 
 
-_QUOTE_MARKS = frozenset('"\u201c\u300c')
+_QUOTE_MARKS = '"\u201c\u300c'
 
 
 class Part(NamedTuple):
@@ -207,26 +207,29 @@ def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
     opened: list[tuple[str, int, int]] = []
     counts: dict[str, int] = {}
     elements: list[_Element] = []
+    folded: dict[str, str] = {}
     words = -1
     for match in _TAG.finditer(text):
-        folded, start = name_of(match[2]), match.start()
+        closing, written = match.groups()
+        start, end = match.span()
         while fences and fences[0][1] < start:
             fences.popleft()
         if fences and fences[0][0] <= start:
             continue
-        if not match[1]:
-            if folded in shapes.tags or (folded not in _HTML and _begins_a_line(text, start)):
-                opened.append((folded, start, match.end()))
-                counts[folded] = counts.get(folded, 0) + 1
-        elif counts.get(folded):
-            name = ""
-            while name != folded:  # those in it that nobody closed go with it
-                name, begin, body = opened.pop()
-                counts[name] -= 1
+        name = folded.get(written) or folded.setdefault(written, name_of(written))
+        if not closing:
+            if name in shapes.tags or (name not in _HTML and _begins_a_line(text, start)):
+                opened.append((name, start, end))
+                counts[name] = counts.get(name, 0) + 1
+        elif counts.get(name):
+            inner = ""
+            while inner != name:  # those in it that nobody closed go with it
+                inner, begin, body = opened.pop()
+                counts[inner] -= 1
             while elements and elements[-1].start > begin:
                 elements.pop()
-            elements.append(_Element(begin, match.end(), (body, start), match[2], words > begin))
-            if (shape := shapes.tags.get(folded)) and shape.reading == "words":
+            elements.append(_Element(begin, end, (body, start), written, words > begin))
+            if (shape := shapes.tags.get(name)) and shape.reading == "words":
                 words = begin
     return elements
 
@@ -298,7 +301,11 @@ def _runs(lines: list[str], shapes: ShapeTable) -> list[_Run]:
             if paragraph and kind != "words":
                 kind, reason, paragraph = "words", "", False
             put(kind, reason, line)
-        elif first.isalpha() and line[:4] not in _LEVELS and not _has_colon(line):
+        elif (
+            first.isalpha()
+            and line[:4] not in _LEVELS
+            and ((":" not in line and line.isascii()) or not _has_colon(line))
+        ):
             if runs[-1][0] is kind and runs[-1][1] is reason:
                 current.append(line)  # most lines, and most of the time
             else:
@@ -399,7 +406,11 @@ def _positions(part: Part) -> list[Part]:
     words = part._replace(reason=part.reason or "position")
     if 0 < (colon := text.find(":", 0, 200)) < len(text) - SHORT and works_on_text(text[:colon]):
         return [words._replace(text=text[: colon + 1]), Part("material", text[colon + 1 :].strip(), "position")]
-    if not _QUOTE_MARKS.isdisjoint(text) and (pasted := _PASTED.search(text)) and len(pasted[0]) > len(text) / 2:
+    if (
+        any(mark in text for mark in _QUOTE_MARKS)
+        and (pasted := _PASTED.search(text))
+        and len(pasted[0]) > len(text) / 2
+    ):
         around = f"{text[: pasted.start()].strip()}\n{text[pasted.end() :].strip()}".strip()
         return [words._replace(text=around), Part("material", pasted[0], "quote marks")] if around else [part]
     paragraphs = [each for each in text.split("\n\n") if each.strip()]
