@@ -26,6 +26,8 @@ MATERIAL = 2_000
 # A system text that gives directions for one task is short; an agent's has pages.
 DIRECTIONS = 4_000
 
+# How long prose is told apart from the words next to it.
+_PROSE = frozenset({"position", "quote marks", "rules"})
 _SHIPPED = ShapeTable(SHAPES)
 
 
@@ -49,9 +51,11 @@ class Parts:
         shapes: ShapeTable = _SHIPPED,
     ) -> None:
         self.turns, self.judged, self.earlier, self.task, self._shapes = turns, judged, earlier, task, shapes
-        said, material = self.own, self.material
-        if material and (not said or says_nothing(said) or points_at_text(said)):
-            said = f"{said}\n{material[:MATERIAL]}".strip()
+        said = self.own
+        if not said or says_nothing(said):
+            said = f"{said}\n{self.material[:MATERIAL]}".strip()
+        elif (text := _joined((part for part in judged if part.reason in _PROSE), "material")) and points_at_text(said):
+            said = f"{said}\n{text[:MATERIAL]}"
         self.words = "\n".join([*earlier, said]) if earlier else said
         self.topic = "\n".join(earlier) if earlier and says_nothing(said) else self.words
 

@@ -9,12 +9,13 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, pairwise, zip_longest
 from typing import Literal, NamedTuple
 
 from triton_router.dialects.request import names
 from triton_router.parts.asking import asks, works_on_text
-from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of
+from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, reading_by_name
 
 Kind = Literal["words", "material", "context", "history", "template", "tool", "system", "assistant"]
 """`words` are the person's; `material` is what the person pasted to work on; a program added the next three."""
@@ -31,7 +32,20 @@ LABEL = 50
 # A line that only announces what follows is no longer than this.
 CAPTION = 80
 
+_BRACKET = re.compile(r"[<\[](/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>\[\]]{0,400})?(?<!/)[>\]]")
 _TAG = re.compile(r"<(/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?(?<!/)>")
+_TURN = re.compile(r"<\|(?:im_start|start_header_id|start)\|>[ \t]*(system|user|assistant)(?:<\|end_header_id\|>)?\s*")
+_TURN_END = re.compile(r"<\|(?:im_end|eot_id|end|begin_of_text|end_of_text)\|>")
+_FRONT_MATTER = re.compile(r"---\n(?:[\w -]{1,40}:[^\n]*\n)+---\n")
+_RULE = re.compile(r"^[ \t]*(?:-{3,}|={3,}|\*{3,}|_{3,})[ \t]*$", re.MULTILINE)
+_BEGIN = re.compile(r"[-=#*<>\[ _]{2,}[ \t]*(?:begin|start)\b", re.IGNORECASE)
+_END = re.compile(r"[-=#*<>\[ _]{2,}[ \t]*(?:/|end\b|stop\b|finish\b)", re.IGNORECASE)
+_ASKED = re.compile(
+    r"(?:the )?(?:user|customer|person|client)(?:'s)? (?:asks?|asked|writes|wrote|says|said|wants)$", re.I
+)
+_FENCES = ("```", '"""', "'''", "~~~")
+# A list or a fence: what ends with the next blank line behind it.
+_BLOCK = re.compile(r"[ \t]*(?:[-*\u2022][ \t]|\d{1,3}[.)][ \t]|```)")
 _HTML = names(
     """a abbr address article aside audio b base blockquote body br button canvas caption center cite code col colgroup
     dd del details div dl dt em embed fieldset figcaption figure font footer form frame h1 h2 h3 h4 h5 h6 head header hr
@@ -93,8 +107,25 @@ def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
     if chosen is None:
         chosen = next((part for part in reversed(parts) if part.kind == "material"), None)
     if chosen is None:
-        return [part._replace(kind="words") if part.kind == "template" else part for part in parts]
+        return _last_paragraph(parts) if any(part.kind == "context" for part in parts) else _directions(parts)
     return [part._replace(kind="words") if part is chosen else part for part in parts]
+
+
+def _directions(parts: list[Part]) -> list[Part]:
+    """The person's words, where all was taken for a program's directions."""
+    bare = all(part.reason == "heading" for part in parts)
+    shown = [part.kind == "template" and (bare or part.reason != "heading") for part in parts]
+    return [part._replace(kind="words") if show else part for part, show in zip(parts, shown, strict=True)]
+
+
+def _last_paragraph(parts: list[Part]) -> list[Part]:
+    """The person's words, where a label rules all of the text: its last paragraph, behind a blank line."""
+    for number in range(len(parts) - 1, -1, -1):
+        before, gap, last = parts[number].text.rstrip().rpartition("\n\n")
+        if gap and parts[number].kind == "context" and parts[number].reason.startswith("label"):
+            split = [parts[number]._replace(text=before), Part("words", last, "position")]
+            return [*parts[:number], *split, *parts[number + 1 :]]
+    return _directions(parts)
 
 
 def _is_marked(part: Part) -> bool:
@@ -128,9 +159,9 @@ def _read(text: str, shapes: ShapeTable) -> list[Part]:
 
 
 def _pieces(text: str, shapes: ShapeTable) -> list[Part]:
-    rest, data = _leading_json(text.replace("\r\n", "\n"))
+    rest, data = _data_apart(_turns_as_labels(text.replace("\r\n", "\n")))
     pieces = list(_elements(rest, shapes))
-    parts = [Part("context", data, "json")] if data else []
+    parts = [Part("context", each, "data") for each in data]
     alone = sum(piece.kind == "words" for piece in pieces) == 1
     for piece, after in zip_longest(pieces, pieces[1:]):
         if piece.kind != "words" or piece.reason:
@@ -149,16 +180,36 @@ def _announces(text: str, *, headings_only: bool = False) -> bool:
     return mark and len(line) <= CAPTION and "\n" not in line and not asks(line)
 
 
-def _leading_json(text: str) -> tuple[str, str]:
-    """What follows an object in JSON at the start of ``text``, and that object."""
-    if not text.startswith("{") or '"' not in text[:40]:
-        return text, ""
-    try:
-        _, end = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        return text, ""
-    rest = text[end:]
-    return (rest, text[:end]) if rest.strip() else (text, "")
+def _turns_as_labels(text: str) -> str:
+    """``text`` with the marks of models' chat templates as labels."""
+    if "<<SYS>>" in text:
+        text = text.replace("<<SYS>>", "<SYS>").replace("<</SYS>>", "</SYS>")
+    if "<|" not in text:
+        return text
+    return _TURN_END.sub("\n", _TURN.sub(lambda match: f"\n{match[1].capitalize()}:\n", text))
+
+
+def _data_apart(text: str) -> tuple[str, list[str]]:
+    """``text`` without data at its ends, and these: an object in JSON, lines of YAML between rules, a signature."""
+    data = []
+    rest = text
+    if rest.startswith("---\n") and (front := _FRONT_MATTER.match(rest)):
+        data.append(front[0])
+        rest = rest[front.end() :]
+    elif rest.startswith("{") and '"' in rest[:40]:
+        with suppress(ValueError, RecursionError):
+            end = json.JSONDecoder().raw_decode(rest)[1]
+            data.append(rest[:end])
+            rest = rest[end:]
+    if rest.endswith("}") and (start := rest.rfind("\n{")) > 0:
+        with suppress(ValueError, RecursionError):
+            json.loads(rest[start:])
+            data.append(rest[start:])
+            rest = rest[:start]
+    if (start := rest.rfind("\n-- \n")) > 0:
+        data.append(rest[start:])
+        rest = rest[:start]
+    return (rest, data) if rest.strip() else (text, [])
 
 
 # --- tags -------------------------------------------------------------------------------------------------------------
@@ -177,7 +228,7 @@ class _Element(NamedTuple):
 def _elements(text: str, shapes: ShapeTable, depth: int = 0) -> Iterator[Part]:
     """``text`` outside of tags as words, and each outermost block in tags."""
     at = 0
-    for element in _outermost(text, shapes) if "</" in text else ():
+    for element in _outermost(text, shapes) if "</" in text or "[/" in text else ():
         if text[at : element.start].strip():
             yield Part("words", text[at : element.start])
         at = element.end
@@ -189,8 +240,9 @@ def _elements(text: str, shapes: ShapeTable, depth: int = 0) -> Iterator[Part]:
 def _content(element: _Element, inner: str, shapes: ShapeTable, depth: int) -> Iterable[Part]:
     shape = shapes.tags.get(name_of(element.name))
     reason = f"tag {element.name}"
-    whole = [Part(shape.reading if shape else "context", inner, reason)]
-    if depth == DEEPEST or not (element.marked or shape) or "</" not in inner or (shape and shape.reading != "words"):
+    whole = [Part(shape.reading if shape else reading_by_name(element.name) or "context", inner, reason)]
+    nested = "</" in inner or "[/" in inner
+    if depth == DEEPEST or not (element.marked or shape) or not nested or (shape and shape.reading != "words"):
         return whole
     parts = [part._replace(reason=part.reason or reason) for part in _elements(inner, shapes, depth + 1)]
     if shape is not None:
@@ -209,7 +261,7 @@ def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
     elements: list[_Element] = []
     folded: dict[str, str] = {}
     words = -1
-    for match in _TAG.finditer(text):
+    for match in (_BRACKET if "[/" in text else _TAG).finditer(text):
         closing, written = match.groups()
         start, end = match.span()
         while fences and fences[0][1] < start:
@@ -229,7 +281,8 @@ def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
             while elements and elements[-1].start > begin:
                 elements.pop()
             elements.append(_Element(begin, end, (body, start), written, words > begin))
-            if (shape := shapes.tags.get(name)) and shape.reading == "words":
+            shape = shapes.tags.get(name)
+            if (shape.reading if shape else reading_by_name(written)) == "words":
                 words = begin
     return elements
 
@@ -303,6 +356,7 @@ def _runs(lines: list[str], shapes: ShapeTable) -> list[_Run]:
             put(kind, reason, line)
         elif (
             first.isalpha()
+            and not _in_log(runs[-1])
             and line[:4] not in _LEVELS
             and ((":" not in line and line.isascii()) or not _has_colon(line))
         ):
@@ -310,9 +364,13 @@ def _runs(lines: list[str], shapes: ShapeTable) -> list[_Run]:
                 current.append(line)  # most lines, and most of the time
             else:
                 put(kind, reason, line)
-        elif line.lstrip(" ").startswith("```"):
-            behind = next((at + 1 for at in range(number, end) if lines[at].lstrip(" ").startswith("```")), end)
+        elif (fence := line.lstrip(" ")[:3]) in _FENCES and (fence == "```" or line.strip() == fence):
+            behind = next((at + 1 for at in range(number, end) if lines[at].lstrip(" ").startswith(fence)), end)
             put(*(("material", "fence") if kind == "words" else (kind, reason)), line, *lines[number:behind])
+            number = behind
+        elif kind == "words" and not first.isalpha() and _BEGIN.match(line):
+            behind = next((at + 1 for at in range(number, end) if _END.match(lines[at])), number)
+            put("context", "marks", line, *lines[number:behind])
             number = behind
         elif first == ">":
             put("context", "quote", line)
@@ -327,21 +385,27 @@ def _runs(lines: list[str], shapes: ShapeTable) -> list[_Run]:
             else:
                 asked, given = asked or reading == "words", given or (reading == "context" and not asked)
                 kind, reason = reading, f"label {name}"
-                paragraph = bool(value) and reading in ("context", "history")
-                if reading == "words":
-                    put(*((kind, reason, value) if value else ("template", reason, line)))
+                block = number < end and bool(_BLOCK.match(lines[number]))
+                paragraph = (bool(value) or block) and reading in ("context", "history")
+                if not value and reading != "context":
+                    put("template", "heading", line)
                 else:
-                    put(kind, reason, line)
+                    put(kind, reason, value if reading == "words" else line)
         elif kind == "words" and len(line) < 200 and _MAIL_HEAD.match(line):
             quoted = any(each.startswith(">") for each in lines[number : number + 3])
             below = 0 if quoted and not line.startswith("-") else end - number
             put("context", "mail", line, *lines[number : number + below])
             number += below
-        elif kind == "words" and _LOG.match(line):
+        elif kind == "words" and (_LOG.match(line) or _in_log(runs[-1])):
             put("material", "log", line)
         else:
             put(kind, reason, line)
     return runs
+
+
+def _in_log(run: _Run) -> bool:
+    """Whether ``run`` is a log that no blank line has ended."""
+    return run[1] == "log" and bool(run[2][-1].strip())
 
 
 def _has_colon(line: str) -> bool:
@@ -375,7 +439,11 @@ def _label(line: str, shapes: ShapeTable) -> tuple[Kind | Literal["line"], str, 
         shape = shapes.labels.get(bare)
         if shape is None or shape.reading == "words":
             return None
-    return (shape.reading, name, value) if shape else None
+    if shape is not None:
+        return shape.reading, name, value
+    # An unlisted name has to stand out as one: a heading, alone on its line, or of an asking person.
+    reading = reading_by_name(name) if shapes.labels and (heading or not value or _ASKED.match(name)) else None
+    return (reading, name, value) if reading else None
 
 
 # --- position ---------------------------------------------------------------------------------------------------------
@@ -395,15 +463,23 @@ def _captions_apart(parts: list[Part]) -> list[Part]:
     ]
 
 
+def _ruled(text: str) -> bool:
+    return any(rule in text for rule in ("\n---", "\n===", "\n***", "\n___")) and bool(_RULE.search(text))
+
+
 def _positions(part: Part) -> list[Part]:
     """Long text with a short question before or behind it, or an instruction and a colon in front of it."""
     text = part.text
     if stamp := _STAMP.match(text):
         text = text[stamp.end() :]
         part = part._replace(text=text)
+    words = part._replace(reason=part.reason or "position")
+    if _ruled(text) and len(sections := [each.strip() for each in _RULE.split(text) if each.strip()]) > 1:
+        # Rules set the material apart from what is asked of it, before it or after it.
+        chosen = sections.pop(0 if asks(sections[0]) else -1)
+        return [*_positions(words._replace(text=chosen)), Part("material", "\n\n".join(sections), "rules")]
     if len(text) < SHORT:
         return [part]
-    words = part._replace(reason=part.reason or "position")
     if 0 < (colon := text.find(":", 0, 200)) < len(text) - SHORT and works_on_text(text[:colon]):
         return [words._replace(text=text[: colon + 1]), Part("material", text[colon + 1 :].strip(), "position")]
     if (

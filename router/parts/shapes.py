@@ -6,8 +6,11 @@ Each shape was written after requests of its client, in our own words. Rules for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
+
+from triton_router.dialects.request import names
 
 Reading = Literal["words", "context", "history", "template"]
 """What stands in a shape: the person's words, what a program added, a transcript, or directions of a program."""
@@ -50,7 +53,11 @@ SHAPES: tuple[Shape, ...] = (
     *_tags("GitHub Copilot", "context", "attachments editorContext reminderInstructions workspace_info context"),
     *_tags("Gemini CLI", "context", "session_context state_snapshot"),
     *_tags("Open WebUI", "history", "chat_history"),
-    *_labels("Open WebUI", "template", "Task", "Guidelines", "Output", "Examples", "Example", "Instruction"),
+    *_labels("Open WebUI", "template", "Task", "Guidelines", "Output", "Examples", "Example"),
+    *_tags("prompt templates of models", "words", "INST"),
+    *_tags("prompt templates of models", "template", "SYS"),
+    *_labels("prompt templates of models", "words", "Instruction"),
+    *_labels("prompt templates of models", "template", "System"),
     *_labels("Open WebUI", "history", "Chat History"),
     *_labels("LibreChat", "history", "Conversation"),
     *_tags("retrieval templates", "words", "question query user_question user_request user_input user request human"),
@@ -83,6 +90,24 @@ DATES = frozenset(
     | {"日期", "当前时间", "当前日期"}
 )
 MAIL = frozenset({"from", "to", "cc", "bcc", "sent", "date", "subject", "reply-to", "von", "an", "betreff", "gesendet"})
+
+
+# Words in the names of tags and labels that no shape lists.
+_PERSONS = names("question query request message msg user human customer client ask asks asked prompt task problem")
+_PROGRAMS = names(
+    """context document documents doc docs source sources memory memories remember history note notes reference
+    references result results information background knowledge file files metadata profile policy policies rules system
+    retrieved search snippet snippets attachment attachments environment settings state article articles"""
+)
+_NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def reading_by_name(name: str) -> Reading | None:
+    """What an unlisted tag or label says by the words in its name; ``None`` where they say nothing."""
+    words = {word.casefold() for word in _NAME_WORD.findall(name)}
+    if not words.isdisjoint(_PROGRAMS):
+        return "context"
+    return None if words.isdisjoint(_PERSONS) else "words"
 
 
 def name_of(text: str) -> str:
