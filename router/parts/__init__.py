@@ -1,8 +1,8 @@
 """Parts: whose words a request has. The person's, those that a client's program added, and the results of tools."""
 
 from triton_router.parts.conversation import Conversation, PartReader, Parts
-from triton_router.parts.message import Kind, Part
 from triton_router.parts.normal import normalised
+from triton_router.parts.part import Kind, Part
 from triton_router.parts.shapes import SHAPES, Shape
 from triton_router.parts.task import Task
 from triton_router.parts.windows import Window, windows

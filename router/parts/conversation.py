@@ -10,7 +10,8 @@ from triton_router.dialects import ModelRequest, Turn
 from triton_router.dialects.request import SYSTEM_ROLES
 from triton_router.parts.asking import points_at_text
 from triton_router.parts.follow import elliptical, says_nothing
-from triton_router.parts.message import LONGEST, Kind, Part, partition
+from triton_router.parts.message import LONGEST, partition
+from triton_router.parts.part import Kind, Part
 from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
 from triton_router.parts.task import Task, spoken, task_of
 

@@ -1,0 +1,148 @@
+"""Lines and what they belong to: labels, fences, quotations, heads of mails, logs, tables, dates."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from triton_router.parts.part import Kind
+from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, reading_by_name
+
+# Labels are no longer than this, colon included.
+LABEL = 50
+_FENCES = ("```", '"""', "'''", "~~~")
+_LEVELS = frozenset({"TRAC", "DEBU", "INFO", "NOTI", "WARN", "ERRO", "FATA", "CRIT", "Trac"})
+# A list or a fence: what ends with the next blank line behind it.
+_BLOCK = re.compile(r"[ \t]*(?:[-*\u2022][ \t]|\d{1,3}[.)][ \t]|```)")
+_BEGIN = re.compile(r"[-=#*<>\[ _]{2,}[ \t]*(?:begin|start)\b", re.IGNORECASE)
+_END = re.compile(r"[-=#*<>\[ _]{2,}[ \t]*(?:/|end\b|stop\b|finish\b)", re.IGNORECASE)
+_ASKED = re.compile(
+    r"(?:the )?(?:user|customer|person|client)(?:'s)? (?:asks?|asked|writes|wrote|says|said|wants)$", re.I
+)
+_NUMBERED = re.compile(r"[\[(#]?\d{1,3}[\])]?$")
+_LOG = re.compile(
+    r"\[?\d{2,4}[-/.]\d\d[-/.]\d{2,4}[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[\].,\s]|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b[\]:\s]|Traceback \(most|\s+at [\w$.<>]+\("
+    r'|\s+File "[^"]+", line \d|\s*\.\.\. \d+ more|Caused by: |\[\s*\d+\.\d+\] |[IWEF]\d{4} \d\d:\d\d'
+)
+_MAIL_HEAD = re.compile(
+    r"-{2,}\s*(?:original message|forwarded message|weitergeleitete nachricht|mensaje original|message d'origine)\b"
+    r"|(?:on|am|le|el|il|op|em)\b.{6,120}\b(?:wrote|schrieb|a écrit|escribió|ha scritto|schreef|escreveu)\b.{0,40}:$"
+    r"|在.{4,80}写道[:：]$",
+    re.IGNORECASE,
+)
+Run = tuple[Kind, str, list[str]]
+
+
+def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
+    """Lines that belong together, with their kind and the reason. A label rules until the next, or a blank line where
+    its text stands behind it on its line."""
+    kind: Kind = "words"
+    reason = ""
+    paragraph = asked = given = logged = False
+    current: list[str] = []
+    read: list[Run] = [(kind, reason, current)]
+    number, end = 0, len(lines)
+
+    def put(kind: Kind, reason: str, *lines: str) -> None:
+        nonlocal current
+        if read[-1][0] != kind or read[-1][1] != reason:
+            current = []
+            read.append((kind, reason, current))
+        current.extend(lines)
+
+    while number < end:
+        line = lines[number]
+        number += 1
+        first = line[:1]
+        if not line or line.isspace():
+            if paragraph and kind != "words":
+                kind, reason, paragraph = "words", "", False
+            logged = False
+            put(kind, reason, line)
+        elif (
+            first.isalpha()
+            and not logged
+            and line[:4] not in _LEVELS
+            and ((":" not in line and line.isascii()) or not _has_colon(line))
+        ):
+            if read[-1][0] is kind and read[-1][1] is reason:
+                current.append(line)  # most lines, and most of the time
+            else:
+                put(kind, reason, line)
+        elif (fence := line.lstrip(" ")[:3]) in _FENCES and (fence == "```" or line.strip() == fence):
+            behind = next((at + 1 for at in range(number, end) if lines[at].lstrip(" ").startswith(fence)), end)
+            put(*(("material", "fence") if kind == "words" else (kind, reason)), line, *lines[number:behind])
+            number = behind
+        elif kind == "words" and not first.isalpha() and _BEGIN.match(line):
+            behind = next((at + 1 for at in range(number, end) if _END.match(lines[at])), number)
+            put("context", "marks", line, *lines[number:behind])
+            number = behind
+        elif first == ">":
+            put("context", "quote", line)
+        elif kind == "words" and line.startswith("| "):
+            put("material", "table", line)
+        elif label := _label(line, shapes):
+            reading, name, value = label
+            if reading == "line":
+                put("context", f"label {name}", line)
+            elif asked and given and reading == "context":
+                put(kind, reason, line)  # the question itself speaks of its context
+            else:
+                asked, given = asked or reading == "words", given or (reading == "context" and not asked)
+                kind, reason = reading, f"label {name}"
+                block = number < end and bool(_BLOCK.match(lines[number]))
+                paragraph = (bool(value) or block) and reading in ("context", "history")
+                if not value and reading != "context":
+                    put("template", "heading", line)
+                else:
+                    put(kind, reason, value if reading == "words" else line)
+        elif kind == "words" and len(line) < 200 and _MAIL_HEAD.match(line):
+            quoted = any(each.startswith(">") for each in lines[number : number + 3])
+            below = 0 if quoted and not line.startswith("-") else end - number
+            put("context", "mail", line, *lines[number : number + below])
+            number += below
+        elif kind == "words" and (logged or _LOG.match(line)):
+            logged = True  # until a blank line
+            put("material", "log", line)
+        else:
+            put(kind, reason, line)
+    return read
+
+
+def _has_colon(line: str) -> bool:
+    """Whether ``line`` has a colon where a label or the head of a mail has one."""
+    return line.find(":", 0, LABEL) >= 0 or line[-1] in ":：" or (not line.isascii() and line.find("：", 0, LABEL) >= 0)
+
+
+def _label(line: str, shapes: ShapeTable) -> tuple[Kind | Literal["line"], str, str] | None:
+    """What a line's label says of its section, the label, and what follows it on the line."""
+    head = line[:LABEL].replace("：", ":") if not line.isascii() else line[:LABEL]
+    colon = head.find(":")
+    heading = head.startswith("#")
+    if colon < 0:
+        if heading:
+            name, value = line.strip("# *\t"), ""
+        elif head.startswith("[") and (match := re.match(r"\[(?:\w{3,9} ?)?\d{1,3}\][ .)]?", head)):
+            return "context", "number", line[match.end() :].strip()
+        else:
+            return None
+    elif head.startswith("[") and (match := re.match(r"\[(?:\w{3,9} ?)?\d{1,3}\][ .:)]?", head)):
+        return "context", "number", line[match.end() :].strip()
+    else:
+        name, value = head[:colon].strip("# *-\t"), line[colon + 1 :].strip("* \t")
+    if not name:
+        return None
+    folded = name_of(name)
+    if (folded in DATES and 0 < len(value) < 60) or (folded in MAIL and 0 < len(value) < 160):
+        return "line", name, value
+    shape = shapes.labels.get(folded)
+    if shape is None and (bare := _NUMBERED.sub("", folded).strip()) != folded:
+        shape = shapes.labels.get(bare)
+        if shape is None or shape.reading == "words":
+            return None
+    if shape is not None:
+        return shape.reading, name, value
+    # An unlisted name has to stand out as one: a heading, alone on its line, or of an asking person.
+    reading = reading_by_name(name) if shapes.labels and (heading or not value or _ASKED.match(name)) else None
+    return (reading, name, value) if reading else None
