@@ -64,7 +64,7 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
             first.isalpha()
             and not logged
             and line[:4] not in _LEVELS
-            and ((":" not in line and line.isascii()) or not _has_colon(line))
+            and ((line.isascii() and line.find(":", 0, LABEL) < 0 and line[-1] != ":") or not _has_colon(line))
         ):
             if read[-1][0] is kind and read[-1][1] is reason:
                 current.append(line)  # most lines, and most of the time
