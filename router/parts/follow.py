@@ -18,6 +18,10 @@ GOING_ON, POINTING_BACK = 3, 2
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W\d_]+)?")
 _SENTENCE = re.compile(r"[.!?]\s+")
 _FORMULA = re.compile(r"[=^%*/+\u221a\u222b]|\d[^\w.,]+\d")
+# Here the word stands for nothing.
+_EXPLETIVE = re.compile(
+    r"\b(?:time|day|date) is it\b|\bit (?:mean|like|feel) to\b|\bis it (?:\w+ )?(?:to|that)\b|\bit takes? to\b"
+)
 _CONDITIONS = (["what", "about"], ["how", "about"], ["what", "if"])
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
@@ -25,9 +29,9 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 # Point back at something.
 _BACK = names(
     """it its it's that that's those these this they them their theirs he him his she her hers itself same other others
-    former latter previous above earlier before instead dies diese dieses dieser davon damit dafür daran daraus
-    dazu es ihn ihm ihr ihnen sie ça cela celui celle ceux lui leur eso esa esto esta este ello questo quello ciò isso
-    isto ele ela это этот эта то его её их hier"""
+    former latter previous above earlier before instead dies diese dieses dieser davon damit dafür daran daraus dazu
+    ihn ihm ihr ihnen ça cela celui celle ceux lui leur eso esa esto esta este ello questo quello ciò isso isto ele
+    ela это этот эта то его её их hier"""
 )
 # Begin a turn that goes on from the last.
 _GOING_ON = names(
@@ -35,8 +39,10 @@ _GOING_ON = names(
     actually plus except only just again next because still even too great good perfect nice thanks thank cool
     alright und aber oder dann jetzt nun ja nein doch gut danke noch et mais ou alors maintenant oui non donc merci
     encore pero entonces ahora sí si gracias ma allora adesso grazie mas então agora sim não но или тогда теперь да
-    нет спасибо ещё evet hayır ve peki şimdi why's"""
+    нет спасибо ещё evet hayır ve peki şimdi why's nah lol haha sounds ah oh don't avoid"""
 )
+# Orders to change an answer.
+_CHANGE = names("add remove include drop skip use keep put turn apply replace leave fix try")
 # Fragments: what an answer should be changed in, for, or with.
 _FRAGMENT = names(
     """in with without for as using to from like at by on under over per mit ohne für als auf zu bei avec sans pour
@@ -53,7 +59,8 @@ _GRAMMAR = names(
     que qui quoi comment una el de del al yo te se es son puedes puede haz hacer más menos qué cómo cuál uno gli di
     che non è sono puoi fai fare più meno cosa como o os as um uma mais fazer faça é я ты мне что как кто где когда
     не ли можно можешь сделай больше меньше пожалуйста why warum wieso pourquoi perché почему neden le la les lo en y
-    los las das e и а take takes took dame welche welcher welches geht gibt besides also"""
+    los las das e и а take takes took dame welche welcher welches geht gibt besides also sie c'est four five six
+    seven eight nine ten otra vez pas ne так это"""
 )
 # Talk about an answer and its form.
 _ANSWER = names(
@@ -69,8 +76,14 @@ _ANSWER = names(
     beispiele kürzer länger einfacher genauer erklär erkläre weiter nochmal anders falsch richtig exemple exemples
     court longue explique encore ejemplo ejemplos corto largo sencillo continúa sigue explica esempio esempi breve
     continua spiega exemplo exemplos curto пример примеры короче проще подробнее дальше продолжай объясни everywhere
-    anywhere important common wirklich really funny funnier cheaper"""
+    anywhere important common wirklich really funny funnier cheaper approach method methods general check checks
+    double verify comment comments precise exact add remove include asked asking said put apply antwort antworten
+    différence vitesse despacio rápido lento respuesta réponse format formula logic code output input bedeutet
+    bedeuten heißt vereinfachen reformuler reformule explicarlo explicar mejor mieux détails detalhes names tone"""
 )
+# With one word of its own a turn that has one of these speaks of an answer: "could you be more precise?".
+_AGAIN = names("you your more less too instead if")
+_ASKING_WHAT = names("what who where when which define was qué que qu'est")
 _NOTHING = _GRAMMAR | _GOING_ON | _ANSWER | _BACK | _FRAGMENT
 _OTHER_SUBJECT = re.compile(
     r"\b(?:new|different|another|unrelated|other|separate)\s+(?:topic|subject|question|thing|matter|note)\b|\bunrelated\b"
@@ -86,7 +99,7 @@ _CJK_BACK = re.compile(
 )
 _CJK_GOING_ON = re.compile(
     r"^(?:好|行|可以|嗯|对|是|不|没|错|谢|继续|再|还|然后|那|但|而且|所以|现在|为什么|为何|为啥|怎么会|真的|换成|改成|改"
-    r"|用|换|能?(?:再)?(?:详细|具体|简单|简短)|请?(?:继续|再|详细|具体|简单|简短|举)|如果|除了|更|也|只|能不能|可以再|はい|いいえ|なぜ|どうして|もっと|続けて"
+    r"|用|换|太|有没有|能用|可以用|能不能|能?(?:再)?(?:详细|具体|简单|简短)|请?(?:继续|再|详细|具体|简单|简短|举)|如果|除了|更|也|只|能不能|可以再|はい|いいえ|なぜ|どうして|もっと|もう|続けて"
     r"|ありがとう|네|아니|왜|계속|더)"
 )
 _CJK_HOW = re.compile(r"^(?:怎么|如何|多少|多久|哪|在哪|谁)")
@@ -114,8 +127,15 @@ def _goes_on(text: str) -> bool:
     first, *others = _SENTENCE.split(text)
     if others and _own(first, _words(first)) and not elliptical(first):
         return False  # it points back at its own beginning
-    if any(word in _BACK for word in words) or (words[0] == "which" and _says_nothing(words[1])):
+    back = any(word in _BACK for word in words) and not _EXPLETIVE.search(text.casefold())
+    if back or (words[0] == "which" and _says_nothing(words[1])):
         return own <= POINTING_BACK
+    if words[0] in ("it", "they", "he", "she") or (words[0] == "the" and not text.endswith("?")):
+        return own <= GOING_ON and len(words) <= 8
+    if words[0] in ("make", *_CHANGE) and words[1:2] in (["the"], ["your"]):
+        return own <= GOING_ON
+    if own == 1 and (words[0] in _CHANGE or (_AGAIN.intersection(words) and words[0] not in _ASKING_WHAT)):
+        return True
     if words[0] in _FRAGMENT:
         return own <= GOING_ON and len(words) <= 6
     return own == 1 and len(words) <= 2 and not text.endswith("?")
