@@ -7,10 +7,11 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kinds import evaluate, made
 
 from triton_router.config.signals import KeywordSignal
 from triton_router.parts import normalised
-from triton_router.signals.keyword import KeywordMatcher
+from triton_router.signals.keyword import Keywords
 
 
 @pytest.mark.parametrize(
@@ -35,31 +36,31 @@ from triton_router.signals.keyword import KeywordMatcher
 @pytest.mark.parametrize("match", ["substring", "word"])
 def test_both_sides_are_spelt_alike(keyword: str, text: str, match: str) -> None:
     signal = KeywordSignal(name="s", keywords=[keyword], match=match)
-    assert KeywordMatcher([signal]).evaluate(text)["keyword", "s"].matched
+    assert evaluate(made(Keywords, [signal]), text)["keyword", "s"].matched
 
 
 def test_a_hyphen_behind_one_letter_stays() -> None:
     signal = KeywordSignal(name="s", keywords=["e-mail"])
-    assert not KeywordMatcher([signal]).evaluate("the mail is late")["keyword", "s"].matched
+    assert not evaluate(made(Keywords, [signal]), "the mail is late")["keyword", "s"].matched
 
 
 def test_case_counts_where_it_is_declared() -> None:
     signal = KeywordSignal(name="s", keywords=["Step-by-Step"], case_sensitive=True)
-    matcher = KeywordMatcher([signal])
-    assert matcher.evaluate("a Step by Step guide")["keyword", "s"].matched
-    assert not matcher.evaluate("a step by step guide")["keyword", "s"].matched
+    matcher = made(Keywords, [signal])
+    assert evaluate(matcher, "a Step by Step guide")["keyword", "s"].matched
+    assert not evaluate(matcher, "a step by step guide")["keyword", "s"].matched
 
 
 def test_an_expression_reads_the_text_as_it_is() -> None:
     signal = KeywordSignal(name="s", keywords=[r"a\nb"], match="regex")
-    assert KeywordMatcher([signal]).evaluate("a\nb")["keyword", "s"].matched
+    assert evaluate(made(Keywords, [signal]), "a\nb")["keyword", "s"].matched
 
 
 def test_spaces_around_a_keyword_count() -> None:
     signal = KeywordSignal(name="s", keywords=[" ai "])
-    matcher = KeywordMatcher([signal])
-    assert matcher.evaluate("what can\nai do")["keyword", "s"].matched
-    assert not matcher.evaluate("the train is late")["keyword", "s"].matched
+    matcher = made(Keywords, [signal])
+    assert evaluate(matcher, "what can\nai do")["keyword", "s"].matched
+    assert not evaluate(matcher, "the train is late")["keyword", "s"].matched
 
 
 @given(st.text())
