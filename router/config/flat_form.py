@@ -93,7 +93,7 @@ class Category(Section):
     examples: Any = None
     system_prompt: str | None = None
     system_prompt_enabled: bool | None = None
-    system_prompt_mode: Literal["replace", "prepend", "append", "insert"] | None = None
+    system_prompt_mode: Literal["replace", "prepend", "append", "insert", "auto"] | None = None
     semantic_cache_enabled: bool | None = None
     semantic_cache_similarity_threshold: float | None = Field(None, ge=0, le=1)
     use_reasoning: bool | None = None
