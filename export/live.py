@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from export.parity import TEXTS, TOLERANCE, Reference
 from triton_router.inference import load_bundle
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.windows import Windows
+from triton_router.processes import Process
 
 # Largest difference of int8 between two runs of one graph on one text: a step of an activation may fall to either side.
 SAME = 1e-2
@@ -160,29 +160,23 @@ def started(
     if models:
         command += ["--model-control-mode=explicit", *(f"--load-model={model}" for model in models)]
     log = directory / "triton.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=server.environment, stdout=output, stderr=subprocess.STDOUT)
+    process = Process(command, log, environment=server.environment)
     try:
         _wait_ready(process, f"127.0.0.1:{grpc_port}", log, seconds)
         yield f"127.0.0.1:{grpc_port}"
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.end(15)
         server.remove_shared_memory()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], address: str, log: Path, seconds: float) -> None:
+def _wait_ready(process: Process, address: str, log: Path, seconds: float) -> None:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
     client = InferenceServerClient(address)
     deadline = time.monotonic() + seconds
     try:
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and process.code is None:
             try:
                 if client.is_server_ready(client_timeout=2):
                     return

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import platform
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +18,14 @@ import yaml
 
 from perf.load import chat_bodies, closed_loop
 from triton_router.config import load
+from triton_router.processes import Process
 from triton_router.stack import envoy, triton
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
 FIRST_PORT, PORTS = 27100, 100
+# Seconds that a part may take to end.
+_GRACE = 10.0
 Processor = Literal["router", "nothing", "nobody"]
 
 
@@ -49,7 +48,7 @@ class Testbed:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
         self.backend_port, self.triton_port, self._next_port = FIRST_PORT, FIRST_PORT + 1, FIRST_PORT + 10
-        self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, Process] = {}
         self._commands: dict[str, tuple[list[str], dict[str, str] | None, Path]] = {}
         self.start("backend", [sys.executable, "-m", "perf.backend", str(self.backend_port)])
         if with_triton:
@@ -130,7 +129,7 @@ class Testbed:
         raise RuntimeError(f"the stack did not come up; parts that ended: {ended}; {json.dumps(logs, indent=1)}")
 
     def _ended(self) -> list[str]:
-        return [name for name, process in self._started.items() if process.poll() is not None]
+        return [name for name, process in self._started.items() if process.code is not None]
 
     def cpu(self, name: str) -> float:
         """Seconds of CPU that a part has used, in all its processes."""
@@ -153,10 +152,12 @@ class Testbed:
     ) -> None:
         """Start a part that ends with this testbed; its log is ``NAME.log``."""
         self._commands[name] = (command, environment, directory)
-        self._started[name] = self._stack.enter_context(self._process(name, command, environment, directory))
+        process = Process(command, self.directory / f"{name}.log", environment=environment, directory=directory)
+        self._stack.callback(process.end, _GRACE)
+        self._started[name] = process
 
     def end(self, name: str) -> None:
-        _end(self._started[name])
+        self._started[name].end(_GRACE)
 
     def restart(self, name: str) -> None:
         """Start a part again that was ended; its log begins anew."""
@@ -169,29 +170,6 @@ class Testbed:
             if entry.name.isdigit() and _session(int(entry.name)) == leader:
                 members.append(int(entry.name))
         return members
-
-    @contextmanager
-    def _process(
-        self, name: str, command: list[str], environment: dict[str, str] | None, directory: Path
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        with (self.directory / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=directory, env=environment, start_new_session=True
-            )
-        try:
-            yield process
-        finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def resident(pid: int) -> float:

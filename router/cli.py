@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +19,12 @@ from triton_router import __version__
 from triton_router.config import Config, ConfigError, Loaded, load, migrate
 from triton_router.dialects import ChatRequest
 from triton_router.errors import BundleError
-from triton_router.inference import load_bundle
+from triton_router.inference import bundle_path, load_bundle
 from triton_router.signals import SignalInput
 from triton_router.telemetry import Metrics, configure_logging
 
-DEFAULT_REPOSITORY = Path("model_repository")
+# Triton's model repository, next to the configuration, in a folder above it, or where this package's source is.
+REPOSITORY = "model_repository"
 # Seconds that `explain` waits for Triton and the MCP server before it explains without them.
 EXPLAIN_WITHIN = 3.0
 
@@ -29,12 +32,28 @@ EXPLAIN_WITHIN = 3.0
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; the result is the exit status."""
     arguments = _parser().parse_args(argv)
+    config: Path | None = getattr(arguments, "config", None)
+    if config is not None and not config.exists():
+        print(f"{config.absolute()}: there is no such file; --config names the configuration", file=sys.stderr)
+        return 1
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except (ConfigError, BundleError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        return _end_like_others()
     return status
+
+
+def _end_like_others() -> int:
+    """End as a program does whose reader has gone away (`… | head`): by SIGPIPE, without a word."""
+    # What is still buffered must not be tried again at the interpreter's end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGPIPE)
+    return 128 + signal.SIGPIPE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,13 +96,13 @@ def _command(
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
     command.add_argument("--config", type=Path, required=True, metavar="FILE")
-    command.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, help="Triton model repository")
+    command.add_argument("--repository", type=Path, help=f"Triton model repository; default: the nearest {REPOSITORY}")
     command.set_defaults(run=run)
     return command
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from triton_router.serve import ServeOptions, bundle_path, serve
+    from triton_router.serve import ServeOptions, serve
 
     configure_logging(arguments.log_level)
     loaded = _loaded(arguments.config)
@@ -94,14 +113,14 @@ def _serve(arguments: argparse.Namespace) -> int:
         gateway = FileGateway.of(arguments.envoy_directory, loaded.config)
         gateway.write()
         addresses = gateway.addresses
-    place = ServeOptions(
-        bundle=bundle_path(loaded.config, arguments.repository),
+    options = ServeOptions(
+        bundle=_bundle(loaded, arguments),
         directory=arguments.state_directory,
         gateway=gateway,
         addresses=addresses,
         log_level=arguments.log_level,
     )
-    asyncio.run(serve(arguments.config, loaded, place))
+    asyncio.run(serve(arguments.config, loaded, options))
     return 0
 
 
@@ -111,7 +130,7 @@ def _up(arguments: argparse.Namespace) -> int:
     return up(
         arguments.config,
         demo_backends=arguments.demo_backends,
-        repository=arguments.repository,
+        repository=_repository(arguments),
         run_directory=arguments.run_directory,
     )
 
@@ -130,36 +149,35 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments.config)
-    headers = dict(_header(written) for written in arguments.header)
-    asked = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
-    explained = asyncio.run(_explained(loaded, arguments.repository, asked))
+    headers = dict(_header(line) for line in arguments.header)
+    signal_input = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
+    decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), signal_input))
     if arguments.text:
         from triton_router.explain import as_text
 
-        print(as_text(explained))
+        print(as_text(decision))
     else:
-        print(orjson.dumps(explained, option=orjson.OPT_INDENT_2).decode())
+        print(orjson.dumps(decision, option=orjson.OPT_INDENT_2).decode())
     return 0
 
 
-async def _explained(loaded: Loaded, repository: Path, asked: SignalInput) -> dict[str, object]:
+async def _decision(loaded: Loaded, manifest: Path, signal_input: SignalInput) -> dict[str, object]:
     from triton_router.explain import explain
     from triton_router.generations import Generations
-    from triton_router.serve import bundle_path
 
-    bundle, tokenizers = load_bundle(bundle_path(loaded.config, repository))
+    bundle, tokenizers = load_bundle(manifest)
     generations = Generations(loaded, bundle, tokenizers, Metrics())
     watch = asyncio.create_task(generations.run())
     try:
         await generations.settled(EXPLAIN_WITHIN)
-        return explain(await generations.current.decide(asked, everything=True), loaded.config.routing.decisions)
+        return explain(await generations.current.decide(signal_input, everything=True), loaded.config.routing.decisions)
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
 
 
-def _header(written: str) -> tuple[str, str]:
-    name, _, value = written.partition(":")
+def _header(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
     return name.strip().lower(), value.strip()
 
 
@@ -168,8 +186,8 @@ def _envoy(arguments: argparse.Namespace) -> int:
     from triton_router.stack import envoy
 
     config = _loaded(arguments.config).config
-    given = [envoy.split_endpoint(each) for each in arguments.router]
-    workers = given or worker_addresses(config.global_.services.extproc)
+    routers = [envoy.split_endpoint(each) for each in arguments.router]
+    workers = routers or worker_addresses(config.global_.services.extproc)
     print(json.dumps(envoy.static(config, workers=workers, access_log=arguments.access_log), indent=1))
     return 0
 
@@ -201,6 +219,17 @@ def _migrate(arguments: argparse.Namespace) -> int:
 def _schema(arguments: argparse.Namespace) -> int:
     print(json.dumps(Config.model_json_schema(by_alias=True), indent=2))
     return 0
+
+
+def _repository(arguments: argparse.Namespace) -> Path:
+    if arguments.repository is not None:
+        return Path(arguments.repository)
+    folders = [Path(), *arguments.config.absolute().parents, Path(__file__).resolve().parent.parent]
+    return next((folder / REPOSITORY for folder in folders if (folder / REPOSITORY).is_dir()), Path(REPOSITORY))
+
+
+def _bundle(loaded: Loaded, arguments: argparse.Namespace) -> Path:
+    return bundle_path(loaded.config, _repository(arguments), arguments.config)
 
 
 def _loaded(path: Path) -> Loaded:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+from triton_router.jsontext import json_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class Completion:
 
 def whole(answer: dict[str, Any]) -> Completion:
     """``answer`` as JSON."""
-    return Completion("application/json", _json(answer))
+    return Completion("application/json", json_bytes(answer))
 
 
 def streamed(events: Iterable[bytes]) -> Completion:
@@ -31,14 +30,7 @@ def streamed(events: Iterable[bytes]) -> Completion:
 def event(data: dict[str, Any], name: str | None = None) -> bytes:
     """One server-sent event."""
     head = b"event: " + name.encode() + b"\n" if name else b""
-    return head + b"data: " + _json(data) + b"\n\n"
+    return head + b"data: " + json_bytes(data) + b"\n\n"
 
 
 DONE = b"data: [DONE]\n\n"
-
-
-def _json(data: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(data)
-    except orjson.JSONEncodeError:  # lone surrogates or huge integers, in what an answer repeats of its request
-        return json.dumps(data, separators=(",", ":")).encode()

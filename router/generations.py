@@ -33,6 +33,7 @@ from triton_router.runtime import CacheRuntime, compile_runtime
 from triton_router.selection import LoadedAdapters
 from triton_router.signals.domain import TopicParameters
 from triton_router.signals.mcp import McpClassifier
+from triton_router.supervision import Tasks
 from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -48,12 +49,15 @@ class _Classifier:
     client: McpClassifier
     task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self.task = asyncio.create_task(self.client.run())
+    def start(self, tasks: Tasks) -> None:
+        self.task = tasks.start("mcp", self.client.run)
 
 
 class Generations:
-    """Use it inside one event loop. ``directory`` is where encoded texts are kept; ``None`` keeps them in memory.
+    """Use it inside one event loop; ``tasks`` are its own and the service's.
+
+    ``directory`` is where encoded texts are kept; ``None`` keeps them in memory. It has 13 attributes: the current
+    generation, and all that outlives one.
 
     Raises:
         BundleError: the bundle's parameters for topics do not parse, or a configured domain needs them and they are
@@ -74,6 +78,7 @@ class Generations:
         except ValidationError as error:
             raise BundleError(f"signal bundle: topics: {error}") from error
         self._metrics = metrics
+        self.tasks = Tasks(metrics)
         self._encoders = Encoders(bundle, tokenizers, first.config.global_.inference, metrics, directory)
         self._checksum = bundle.checksum
         self._cache: SemanticCache | None = None
@@ -177,9 +182,14 @@ class Generations:
         """Watch the encoders and keep MCP sessions open, until cancelled."""
         self._running = True
         for known in self._classifiers:
-            known.start()
+            known.start(self.tasks)
         try:
-            await asyncio.gather(*(each.run(partial(self._prepare_for, each)) for each in self._encoders))
+            probes = {
+                f"encoder {each.trunk.name}": partial(each.run, partial(self._prepare_for, each))
+                for each in self._encoders
+            }
+            async with self.tasks.running(**probes):
+                await asyncio.Event().wait()
         finally:
             self._running = False
             tasks = [task for task in (self._late, *(each.task for each in self._classifiers)) if task is not None]
@@ -235,7 +245,7 @@ class Generations:
             known = _Classifier(McpClassifier(settings))
             self._classifiers.append(known)
             if self._running:
-                known.start()
+                known.start(self.tasks)
         return known.client
 
 

@@ -13,8 +13,6 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
 
-import orjson
-
 from triton_router import names, plugins
 from triton_router.body import Body
 from triton_router.cache.cache import Question, SemanticCache
@@ -28,6 +26,7 @@ from triton_router.errors import Refusal, refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.inference import Encoder, Encoders
 from triton_router.journal import Journal
+from triton_router.jsontext import json_bytes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
@@ -222,13 +221,13 @@ class Pipeline:
         if path == names.HEALTH_PATH:
             return _json_reply(200, b'{"status":"ok"}', record)
         if path == names.MODELS_PATH:
-            return _json_reply(200, orjson.dumps({"object": "list", "data": self.models()}), record)
+            return _json_reply(200, json_bytes({"object": "list", "data": self.models()}), record)
         if path.startswith(names.MODELS_PATH + "/"):
             name = unquote(path.removeprefix(names.MODELS_PATH + "/"))
             entry = next((entry for entry in self.models() if entry["id"] == name), None)
             if entry is None:
                 raise _unknown_model(name)
-            return _json_reply(200, orjson.dumps(entry), record)
+            return _json_reply(200, json_bytes(entry), record)
         raise Refusal(404, f"no such path: GET {path}")
 
     def _pass(self, request: Request, record: Record) -> Forward:

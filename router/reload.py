@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,8 @@ FIXED = ("inference", "services.envoy", "services.extproc", "services.api", "ser
          "services.observability.tracing")  # fmt: skip
 # How long requests that the last generation routed may take to reach their backend before its routes are taken away.
 SETTLE_SECONDS = 1.0
+# Seconds until a generation is tried again that failed for another reason than its own text.
+RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 60.0
 
 
 class Gateway(Protocol):
@@ -67,13 +70,15 @@ class Reloader:
         self.rejected: list[str] = []
         self.current = first
         self._path, self._shares, self._metrics, self._gateway = path, shares, metrics, gateway
-        self._seen = _fingerprint(path)
+        self._digest = _fingerprint(path)
         self._look = asyncio.Event()
         self._narrowing: asyncio.Task[None] | None = None
+        self._retry_at = math.inf
+        self._retry_pause = RETRY_SECONDS
 
     def look(self) -> None:
         """Look at the file now."""
-        self._seen = ""
+        self._digest = ""
         self._look.set()
 
     async def run(self) -> None:
@@ -83,10 +88,13 @@ class Reloader:
                 settings = self.current.config.global_.router.reload
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._look.wait(), settings.interval_seconds)
-                asked, seen = self._look.is_set(), await asyncio.to_thread(_fingerprint, self._path)
+                requested, digest = self._look.is_set(), await asyncio.to_thread(_fingerprint, self._path)
                 self._look.clear()
-                if asked or (settings.enabled and seen != self._seen):
-                    self._seen = seen
+                changed = settings.enabled and digest != self._digest
+                if requested or changed:
+                    self._retry_pause = RETRY_SECONDS
+                if requested or changed or time.monotonic() >= self._retry_at:
+                    self._digest, self._retry_at = digest, math.inf
                     await self._follow()
         finally:
             if self._narrowing is not None:
@@ -102,7 +110,10 @@ class Reloader:
         except ConfigError as error:
             self._reject([str(problem) for problem in error.problems if problem.severity == "error"])
         except (BundleError, RuntimeError, ValueError, Rejected) as error:
-            self._reject([str(error)])
+            self._reject_for_now(str(error))
+        except Exception as error:
+            log.exception("a reload failed")
+            self._reject_for_now(f"{type(error).__name__}: {error}")
 
     async def _swap(self, loaded: Loaded) -> None:
         started = time.perf_counter()
@@ -139,11 +150,21 @@ class Reloader:
         await asyncio.gather(*(share.drained() for share in shares))
         if self._gateway is not None:
             await asyncio.sleep(SETTLE_SECONDS)
-            await self._gateway.narrow(config)
+            try:
+                await self._gateway.narrow(config)
+            except Exception:
+                # They do no harm, and the next generation's end takes them away too.
+                log.exception("routes of an earlier generation stay")
 
     def _accept(self) -> None:
         self.rejected = []
         self._metrics.rejected.set(0)
+
+    def _reject_for_now(self, problem: str) -> None:
+        self._retry_at = time.monotonic() + self._retry_pause
+        self._retry_pause = min(2 * self._retry_pause, LONGEST_RETRY_SECONDS)
+        if self.rejected != [problem]:
+            self._reject([problem])
 
     def _reject(self, problems: list[str]) -> None:
         self.rejected = problems
@@ -163,9 +184,9 @@ def _fingerprint(path: Path) -> str:
 
 def _fixed_changes(before: Config, after: Config) -> list[str]:
     def at(config: Config, dotted: str) -> object:
-        found: object = config.global_
+        section: object = config.global_
         for name in dotted.split("."):
-            found = getattr(found, name)
-        return found
+            section = getattr(section, name)
+        return section
 
     return [f"global.{name}" for name in FIXED if at(before, name) != at(after, name)]

@@ -7,18 +7,19 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from starlette.applications import Starlette
 
 from triton_router.api import create_app
-from triton_router.config import Config, Loaded
+from triton_router.config import Loaded
 from triton_router.config.services import ApiSettings, MetricsSettings
 from triton_router.discovery import Discovery
 from triton_router.extproc.server import ExtProcServer
@@ -26,12 +27,19 @@ from triton_router.generations import Generations
 from triton_router.inference import load_bundle
 from triton_router.pipeline import Pipeline
 from triton_router.reload import Gateway, Reloader
-from triton_router.scratch import own_directory
 from triton_router.selection import LoadedAdapters
-from triton_router.telemetry import Metrics, share_metrics
-from triton_router.worker import Worker
+from triton_router.telemetry import Metrics, SummedMetrics
+from triton_router.worker import Spare, Worker
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+# Seconds that a scrape waits for the workers' metrics, and a liveness probe for the event loop.
+SCRAPE_WITHIN, LIVE_WITHIN = 1.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,7 @@ class ServeOptions:
     log_level: str = "INFO"
 
 
-def bundle_path(config: Config, repository: Path) -> Path:
-    """Where the bundle's manifest is: where the configuration says, else in the model repository."""
-    named = config.global_.inference.bundle
-    return Path(named) if named else repository / "bundle.json"
-
-
-async def serve(path: Path, loaded: Loaded, place: ServeOptions) -> None:
+async def serve(path: Path, loaded: Loaded, options: ServeOptions) -> None:
     """Serve until SIGTERM or SIGINT, then drain; follow changes of ``path`` meanwhile. Must run in the main thread.
 
     Raises:
@@ -66,39 +68,64 @@ async def serve(path: Path, loaded: Loaded, place: ServeOptions) -> None:
     # Before anything is begun that a signal must not cut off.
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    several = loaded.config.global_.services.extproc.workers > 1
-    with own_directory() if several else contextlib.nullcontext() as metrics_directory:
-        await _Service(path, loaded, place, metrics_directory).run(stop)
+    await _Service(path, loaded, options).run(stop)
     log.info("stopped")
 
 
 class _Service:
     """One process that serves it all, or the supervisor of several that serve ext_proc."""
 
-    def __init__(self, path: Path, loaded: Loaded, place: ServeOptions, metrics_directory: Path | None) -> None:
+    def __init__(self, path: Path, loaded: Loaded, options: ServeOptions) -> None:
         self._config = loaded.config.global_
-        shared = share_metrics(metrics_directory) if metrics_directory is not None else None
         metrics = self._metrics = Metrics()
-        self._exposed = shared or metrics.registry
-        bundle, tokenizers = load_bundle(place.bundle)
-        self._generations = Generations(loaded, bundle, tokenizers, metrics, place.directory)
-        self._workers = [
-            Worker(
-                self._config.services.extproc.port + index,
-                loaded,
-                bundle=place.bundle,
-                directory=place.directory,
-                metrics_directory=metrics_directory,
-                log_level=place.log_level,
-            )
-            for index in range(self._config.services.extproc.workers)
-            if metrics_directory is not None
-        ]
+        bundle, tokenizers = load_bundle(options.bundle)
+        self._loop = asyncio.get_running_loop()
+        self._generations = Generations(loaded, bundle, tokenizers, metrics, options.directory)
+        self._registry = metrics.registry
+        self._spare = Spare()
+        self._workers: list[Worker] = []
+        if self._config.services.extproc.workers > 1:
+            sums = SummedMetrics(metrics.registry, self._measure)
+            self._registry = CollectorRegistry()
+            self._registry.register(sums)
+            self._workers = [
+                Worker(
+                    self._config.services.extproc.port + index,
+                    loaded,
+                    bundle=options.bundle,
+                    directory=options.directory,
+                    metrics=metrics,
+                    sums=sums,
+                    spare=self._spare,
+                    log_level=options.log_level,
+                )
+                for index in range(self._config.services.extproc.workers)
+            ]
         local = _Local(self._generations)
-        self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, place.gateway)
+        self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, options.gateway)
         self._discovery = Discovery(
-            lambda: self._generations.current.runtime.config, self._know, metrics, place.addresses
+            lambda: self._generations.current.runtime.config, self._know, metrics, options.addresses
         )
+
+    def _measure(self) -> None:
+        """Get the workers' metrics, in the thread of a scrape; those of one that does not give them are older."""
+
+        async def measure() -> None:
+            await asyncio.gather(*(worker.measure() for worker in self._workers))
+
+        _in_loop(self._loop, measure, SCRAPE_WITHIN)
+
+    def _alive(self) -> bool:
+        """Whether the event loop runs and a worker serves, asked in a thread."""
+
+        async def serves() -> bool:
+            return not self._workers or any(worker.ready.is_set() for worker in self._workers)
+
+        return bool(_in_loop(self._loop, serves, LIVE_WITHIN))
+
+    def _troubles(self) -> dict[str, str]:
+        tasks = {f"task {name}": reason for name, reason in self._generations.tasks.failures.items()}
+        return tasks | {f"worker {worker.port}": worker.failure for worker in self._workers if worker.failure}
 
     def _know(self, adapters: LoadedAdapters) -> None:
         self._generations.know(adapters)
@@ -115,12 +142,13 @@ class _Service:
             rejected=lambda: self._reloader.rejected,
             purge=self._purge,
             replay=self._replay,
+            troubles=self._troubles,
         )
 
     async def _replay(self, name: str) -> dict[str, Any] | None:
         here = self._generations.replay(name)
-        found = await asyncio.gather(here, *(worker.replay(name) for worker in self._workers))
-        return next((record for record in found if record is not None), None)
+        records = await asyncio.gather(here, *(worker.replay(name) for worker in self._workers))
+        return next((record for record in records if record is not None), None)
 
     async def _purge(self, key: str | None, decision: str | None) -> int:
         here = self._generations.purge(key, decision)
@@ -130,17 +158,19 @@ class _Service:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloader.look)
         services = self._config.services
         async with (
-            _metrics(services.observability.metrics, self._exposed),
+            _metrics(services.observability.metrics, self._registry, self._alive),
             _rest(services.api, self._app(services.api)),
-            _background(self._generations.run(), self._discovery.run(), self._reloader.run()),
+            self._generations.tasks.running(
+                generations=self._generations.run, discovery=self._discovery.run, reload=self._reloader.run
+            ),
             self._extproc(stop),
         ):
             if not stop.is_set():
-                log.info("serving", extra={"fields": self._described()})
+                log.info("serving", extra={"fields": self._description()})
             await stop.wait()
             log.info("draining")
 
-    def _described(self) -> dict[str, object]:
+    def _description(self) -> dict[str, object]:
         current = self._generations.current
         extproc = self._config.services.extproc
         return {"generation": current.runtime.generation, "extproc": extproc.port, "workers": extproc.workers,
@@ -149,9 +179,13 @@ class _Service:
     @asynccontextmanager
     async def _extproc(self, stop: asyncio.Event) -> AsyncIterator[None]:
         if self._workers:
-            async with _background(*(worker.run() for worker in self._workers)):
-                await _first(stop.wait(), asyncio.gather(*(worker.ready.wait() for worker in self._workers)))
-                yield
+            runs = {f"worker {worker.port}": worker.run for worker in self._workers}
+            try:
+                async with self._generations.tasks.running(**runs):
+                    await _first(stop.wait(), asyncio.gather(*(worker.ready.wait() for worker in self._workers)))
+                    yield
+            finally:
+                await self._spare.close()
             return
         async with self._generations.routing() as route:
             server = ExtProcServer.of(route, self._config, 0, self._metrics)
@@ -196,18 +230,19 @@ async def _first(*work: Awaitable[object]) -> None:
             task.cancel()
 
 
-@asynccontextmanager
-async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run ``work`` beside what is inside; all of it ends with it."""
-    tasks = [asyncio.create_task(each) for each in work]
+def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> T | None:
+    """What ``work`` returns in the loop of another thread; ``None`` after ``seconds``, or where that loop has ended."""
+    coroutine = work()
     try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(result, Exception):
-                log.error("failed in the background", exc_info=result)
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    except RuntimeError:
+        coroutine.close()
+        return None
+    try:
+        return future.result(seconds)
+    except (TimeoutError, CancelledError):
+        future.cancel()
+        return None
 
 
 @asynccontextmanager
@@ -236,7 +271,9 @@ class _QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _metrics(settings: MetricsSettings, registry: CollectorRegistry) -> AsyncIterator[None]:
+async def _metrics(
+    settings: MetricsSettings, registry: CollectorRegistry, alive: Callable[[], bool]
+) -> AsyncIterator[None]:
     if not settings.enabled:
         yield
         return
@@ -245,8 +282,22 @@ async def _metrics(settings: MetricsSettings, registry: CollectorRegistry) -> As
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
         raise RuntimeError(f"global.services.observability.metrics: cannot listen on {address}: {error}") from error
+    server.set_app(_with_liveness(make_wsgi_app(registry), alive))
     try:
         yield
     finally:
         server.shutdown()
         thread.join()
+
+
+def _with_liveness(metrics: WSGIApplication, alive: Callable[[], bool]) -> WSGIApplication:
+    """``/live`` next to the metrics: on a port that probes reach, in a thread that no hanging event loop holds up."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/live":
+            return metrics(environ, start_response)
+        status, body = ("200 OK", b"alive\n") if alive() else ("503 Service Unavailable", b"no worker serves\n")
+        start_response(status, [("content-type", "text/plain"), ("content-length", str(len(body)))])
+        return [body]
+
+    return answer

@@ -1,8 +1,8 @@
 """One of several processes that serve ext_proc, under a supervisor that owns everything else.
 
-They talk in JSON lines over the worker's standard input and output. The supervisor says ``start``, ``prepare``,
-``commit``, ``adapters``; the worker answers each but the last with ``{"done": …}`` or ``{"failed": why}``. When its
-standard input ends, so does the worker.
+They talk in JSON lines over the worker's standard input and output. The supervisor's first message is ``start``, then
+come ``prepare``, ``commit``, ``adapters`` and questions. All have an ``id``, and all but ``adapters`` are answered with
+it, in any order; an answer with ``failed`` says why. When its standard input ends, so does the worker.
 """
 
 from __future__ import annotations
@@ -10,29 +10,36 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import sys
-import time
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import triton_router.threads  # noqa: F401
-from triton_router.config import ConfigError, Loaded, loads
-from triton_router.errors import BundleError, Rejected, Unavailable
+from triton_router.config import Loaded, loads
+from triton_router.errors import Rejected, Unavailable
 from triton_router.extproc.server import ExtProcServer
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
 from triton_router.pipeline import Pipeline
+from triton_router.processes import Process
 from triton_router.selection import LoadedAdapters
-from triton_router.telemetry import Metrics, configure_logging, share_metrics
+from triton_router.supervision import keep_running
+from triton_router.telemetry import Metrics, SummedMetrics, configure_logging, samples
 
 log = logging.getLogger(__name__)
 
 # A message is a configuration file at most, and its name.
 LONGEST_LINE = 64 * 1024 * 1024
 ANSWER_WITHIN = 60.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+# Seconds between health checks. One that is not answered is looked for again and again: ten looks are two seconds, but
+# a machine that stands still meanwhile costs one of them only.
+HEALTH_SECONDS, LOOKS, LOOK_SECONDS = 0.5, 10, 0.2
+CHECKS_BETWEEN_METRICS = 10
+# Seconds beyond the draining that a worker may take to end.
+END_WITHIN = 5.0
 
 
 # --- the worker's side ---------------------------------------------------------------------------------------------
@@ -45,7 +52,15 @@ async def work() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     lines = asyncio.StreamReader(limit=LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    start = json.loads(await lines.readline())
+    # A spare waits here, its modules loaded, until it is needed or its supervisor ends.
+    first = asyncio.create_task(lines.readline())
+    done = asyncio.create_task(stop.wait())
+    await asyncio.wait({first, done}, return_when=asyncio.FIRST_COMPLETED)
+    if not first.done() or not first.result():
+        first.cancel()
+        done.cancel()
+        return
+    start = json.loads(first.result())
     configure_logging(start["log_level"])
     loaded = loads(start["text"], file=start["file"])
     bundle, tokenizers = load_bundle(Path(start["bundle"]))
@@ -54,58 +69,74 @@ async def work() -> None:
     generations = Generations(loaded, bundle, tokenizers, metrics, directory)
     generations.know(_adapters(start["adapters"]))
     config = loaded.config.global_
-    watch = asyncio.create_task(generations.run())
     # Standard output belongs to the talk with the supervisor.
-    async with generations.routing(out=sys.stderr) as route:
+    async with generations.tasks.running(generations=generations.run), generations.routing(out=sys.stderr) as route:
         server = ExtProcServer.of(route, config, start["port"] - config.services.extproc.port, metrics)
         await server.start()
-        _answer({"done": "start"})
-        talk = asyncio.create_task(_obey(lines, generations))
-        done = asyncio.create_task(stop.wait())
+        _write({"id": start["id"]})
+        talk = asyncio.create_task(_Work(generations, metrics).listen(lines))
         await asyncio.wait({talk, done}, return_when=asyncio.FIRST_COMPLETED)
         await server.drain(config.router.drain_seconds)
-    for task in (talk, done, watch):
-        task.cancel()
-    await asyncio.gather(talk, done, watch, return_exceptions=True)
+        talk.cancel()
+        done.cancel()
+        await asyncio.gather(talk, done, return_exceptions=True)
 
 
-async def _obey(lines: asyncio.StreamReader, generations: Generations) -> None:
-    prepared: Pipeline | None = None
-    before: Pipeline | None = None
-    while line := await lines.readline():
-        message: dict[str, Any] = json.loads(line)
+class _Work:
+    """What the supervisor asks of a worker."""
+
+    def __init__(self, generations: Generations, metrics: Metrics) -> None:
+        self._generations, self._metrics = generations, metrics
+        self._prepared: Pipeline | None = None
+        self._before: Pipeline | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def listen(self, lines: asyncio.StreamReader) -> None:
+        while line := await lines.readline():
+            message = json.loads(line)
+            if message["do"] == "adapters":
+                self._generations.know(_adapters(message["adapters"]))
+                continue
+            task = asyncio.create_task(self._answer(message))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, message: dict[str, Any]) -> None:
+        try:
+            answer = await self._do(message)
+        except Exception as error:
+            answer = {"failed": str(error) or type(error).__name__}
+        _write(answer | {"id": message["id"]})
+
+    async def _do(self, message: dict[str, Any]) -> dict[str, Any]:
         match message["do"]:
+            case "health":
+                return {"failures": self._generations.tasks.failures}
+            case "metrics":
+                return {"samples": samples(self._metrics.registry)}
             case "prepare":
-                try:
-                    prepared = await generations.prepare(loads(message["text"], file=message["file"]))
-                    _answer({"done": "prepare"})
-                except (ConfigError, BundleError, RuntimeError, ValueError) as error:
-                    _answer({"failed": str(error)})
-            case "commit" if prepared is not None:
-                before = generations.current
-                generations.commit(prepared)
-                prepared = None
-                _answer({"done": "commit"})
+                self._prepared = await self._generations.prepare(loads(message["text"], file=message["file"]))
+            case "commit":
+                if self._prepared is None:
+                    raise Rejected("nothing is prepared")
+                self._before, prepared, self._prepared = self._generations.current, self._prepared, None
+                self._generations.commit(prepared)
             case "drained":
+                before, self._before = self._before, None
                 if before is not None:
                     await before.drained()
-                before = None
-                await generations.forget_unused()
-                _answer({"done": "drained"})
+                await self._generations.forget_unused()
             case "replay":
-                _answer({"done": "replay", "record": await generations.replay(message["id"])})
+                return {"record": await self._generations.replay(message["name"])}
             case "purge":
                 try:
-                    _answer({"done": "purge", "count": await generations.purge(message["key"], message["decision"])})
+                    return {"count": await self._generations.purge(message["key"], message["decision"])}
                 except Unavailable as unavailable:
-                    _answer({"done": "purge", "unavailable": unavailable.reason})
-            case "adapters":
-                generations.know(_adapters(message["adapters"]))
-            case _:
-                _answer({"failed": "nothing is prepared"})
+                    return {"unavailable": unavailable.reason}
+        return {}
 
 
-def _answer(message: dict[str, Any]) -> None:
+def _write(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
@@ -117,12 +148,150 @@ def _adapters(by_base: dict[str, list[str]]) -> LoadedAdapters:
 # --- the supervisor's side -----------------------------------------------------------------------------------------
 
 
+Report = Callable[[int, dict[str, str]], Awaitable[None]]
+
+
+class WorkerGone(Rejected):
+    """The worker's process has ended."""
+
+
+class Talk:
+    """Questions to a process and its answers."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self._input: asyncio.WriteTransport | None = None
+        self._numbers = count()
+        self._questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._reading: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        loop, lines = asyncio.get_running_loop(), asyncio.StreamReader(limit=LONGEST_LINE)
+        into, out = self.process.pipes()
+        self._input, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, into)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), out)
+        self._reading = asyncio.create_task(self._read(lines))
+
+    def close(self) -> None:
+        """End the process's input, and all questions."""
+        if self._input is not None:
+            self._input.close()
+        if self._reading is not None:
+            self._reading.cancel()
+        self._give_up()
+
+    def tell(self, message: Mapping[str, Any]) -> int:
+        """Send a message; returns its number."""
+        number = next(self._numbers)
+        if self._input is not None:
+            self._input.write(json.dumps({**message, "id": number}).encode() + b"\n")
+        return number
+
+    async def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a message and return the answer.
+
+        Raises:
+            WorkerGone: the process ended.
+            Rejected: it says that it cannot, or nothing in time.
+        """
+        if self._reading is None or self._reading.done():
+            raise WorkerGone("the worker ended")
+        number = self.tell(message)
+        self._questions[number] = asyncio.get_running_loop().create_future()
+        try:
+            answer = await asyncio.wait_for(self._questions[number], ANSWER_WITHIN)
+        except TimeoutError:
+            raise Rejected("the worker does not answer") from None
+        finally:
+            del self._questions[number]
+        if "failed" in answer:
+            raise Rejected(str(answer["failed"]))
+        return answer
+
+    async def until_lost(self, report: Report) -> str:
+        """Return why the process has to be replaced: it has ``ended``, or is ``silent``.
+
+        ``report`` gets each health check's number, from 1, and the failures of the process's tasks.
+        """
+        end = asyncio.create_task(self.process.wait())
+        silence = asyncio.create_task(self._until_silent(report))
+        try:
+            await asyncio.wait({end, silence}, return_when=asyncio.FIRST_COMPLETED)
+            # A question to a process that has just ended fails.
+            return "silent" if not end.done() and silence.exception() is None else "ended"
+        finally:
+            for task in (end, silence):
+                task.cancel()
+            await asyncio.gather(end, silence, return_exceptions=True)
+
+    async def _until_silent(self, report: Report) -> None:
+        for number in count(1):
+            answer = asyncio.create_task(self.ask({"do": "health"}))
+            try:
+                for _ in range(LOOKS):
+                    await asyncio.wait({answer}, timeout=LOOK_SECONDS)
+                    if answer.done():
+                        break
+                else:
+                    return
+                await report(number, (await answer)["failures"])
+            finally:
+                answer.cancel()
+            await asyncio.sleep(HEALTH_SECONDS)
+
+    async def _read(self, lines: asyncio.StreamReader) -> None:
+        try:
+            while line := await lines.readline():
+                answer = json.loads(line)
+                question = self._questions.get(answer.pop("id"))
+                if question is not None and not question.done():
+                    question.set_result(answer)
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        for question in self._questions.values():
+            if not question.done():
+                question.set_exception(WorkerGone("the worker ended"))
+
+
+class Spare:
+    """A process that has loaded its modules and waits to become a worker: loading takes longer than all the rest."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+        self._starting = 0
+
+    def take(self) -> Process:
+        """The spare, or a new process; call :meth:`settled` once it serves or has failed."""
+        process, self._process = self._process, None
+        if process is None or process.code is not None:
+            process = self._start()
+        self._starting += 1
+        return process
+
+    def settled(self) -> None:
+        self._starting -= 1
+
+    def refill(self) -> None:
+        """Start the next spare if there is none, unless a worker that is starting needs the processor more."""
+        if not self._starting and (self._process is None or self._process.code is not None):
+            self._process = self._start()
+
+    async def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+
+    def _start(self) -> Process:
+        # In this process's group, and not killed with it: then the worker's input ends, and it drains.
+        return Process((sys.executable, "-m", "triton_router.worker"), None, own_group=False)
+
+
 class Worker:
-    """A worker as its supervisor sees it: started again whenever it ends by itself.
+    """A worker as its supervisor sees it: replaced whenever it ends by itself or answers no health check.
 
-    ``metrics_directory`` is shared by all workers; see :func:`triton_router.telemetry.share_metrics`.
-
-    It has 13 attributes: what the process starts with, and where the talk with it stands.
+    ``failure`` says why it does not serve, or which of its tasks do not run; ``None`` while all is well.
     """
 
     def __init__(
@@ -132,73 +301,85 @@ class Worker:
         *,
         bundle: Path,
         directory: Path | None,
-        metrics_directory: Path,
+        metrics: Metrics,
+        sums: SummedMetrics,
+        spare: Spare,
         log_level: str = "INFO",
     ) -> None:
         self.port = port
+        self.ready = asyncio.Event()
+        self.failure: str | None = "starting"
         self._loaded = loaded
         self._next: Loaded | None = None
-        self._offered: Loaded | None = None  # what the running process has prepared
+        self._preparation: Loaded | None = None  # what the running process has prepared
         self._fixed = {
+            "do": "start",
             "port": port,
             "bundle": str(bundle),
             "directory": str(directory) if directory else None,
             "log_level": log_level,
         }
-        self._environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory)}
-        self._metrics_directory = metrics_directory
+        self._metrics, self._sums, self._spare = metrics, sums, spare
         self._adapters: dict[str, list[str]] = {}
-        self._process: asyncio.subprocess.Process | None = None
-        self._one_question = asyncio.Lock()
-        # Answers that a process owes: those to questions that were given up come before that to the next one.
-        self._asked: asyncio.subprocess.Process | None = None
-        self._owed = 0
-        self.ready = asyncio.Event()
+        self._talk: Talk | None = None
 
     async def run(self) -> None:
         """Keep a worker process alive until cancelled; then let it drain."""
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                began = time.monotonic()
-                await self._start()
-                assert self._process is not None
-                code = await self._process.wait()
-                log.error("worker ended", extra={"fields": {"port": self.port, "code": code}})
-                pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(pause * 2, LONGEST_PAUSE)
-            except (Rejected, OSError) as error:
-                log.error("worker did not start", extra={"fields": {"port": self.port, "reason": str(error)[:300]}})
-                pause = min(pause * 2, LONGEST_PAUSE)
-            finally:
-                self.ready.clear()
-                await self._stop()
-            await asyncio.sleep(pause)
+        await keep_running(self._once, lambda failure, pause: None)
 
-    async def _start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "triton_router.worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=self._environment,
-            limit=LONGEST_LINE,
-        )
-        began_with = self._loaded
-        start = {**self._fixed, "text": began_with.text, "file": began_with.file, "adapters": self._adapters}
-        self._offered = None
-        await self._ask(start)
-        if self._loaded is not began_with:
+    async def _once(self) -> None:
+        talk = self._talk = Talk(self._spare.take())
+        reason = "start"
+        try:
+            try:
+                await talk.open()
+                await self._start(talk)
+            finally:
+                self._spare.settled()
+            reason = await talk.until_lost(self._report)
+            self.failure = "does not answer" if reason == "silent" else "ended"
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}"[:300]
+        except asyncio.CancelledError:
+            # A stopped process would not end at SIGTERM.
+            talk.process.send(signal.SIGTERM)
+            within = self._loaded.config.global_.router.drain_seconds + END_WITHIN
+            await asyncio.wait({asyncio.create_task(talk.process.wait())}, timeout=within)
+            raise
+        finally:
+            self.ready.clear()
+            talk.process.kill()
+            code = await talk.process.wait()
+            talk.close()
+            self._sums.forget(talk.process.pid)
+        self._metrics.worker_restarts.labels(reason).inc()
+        fields = {"port": self.port, "reason": reason, "code": code, "detail": self.failure}
+        log.error("a worker is replaced", extra={"fields": fields})
+
+    async def _start(self, talk: Talk) -> None:
+        first = self._loaded
+        self._preparation = None
+        await talk.ask({**self._fixed, "text": first.text, "file": first.file, "adapters": self._adapters})
+        if self._loaded is not first:
             # Another generation was committed while it started.
-            await self._change_over()
+            await self._change_over(talk)
+        self.failure = None
         self.ready.set()
 
-    async def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-        _forget_process(process.pid, self._metrics_directory)
+    async def _report(self, number: int, failures: dict[str, str]) -> None:
+        self.failure = "; ".join(f"{name}: {reason}" for name, reason in failures.items()) or None
+        self._spare.refill()
+        if number % CHECKS_BETWEEN_METRICS == 0:
+            # What a worker has counted since is lost if it dies.
+            await self.measure()
+
+    async def measure(self) -> None:
+        """Take the worker's metrics over into the sums, if it gives them."""
+        if (talk := self._talk) is not None and self.ready.is_set():
+            try:
+                self._sums.update(talk.process.pid, (await talk.ask({"do": "metrics"}))["samples"])
+            except Rejected:
+                return
 
     async def prepare(self, loaded: Loaded) -> None:
         """See :class:`.reload.ReloadParticipant`. A worker that is not there starts with what is committed then.
@@ -207,38 +388,47 @@ class Worker:
             Rejected: the worker cannot serve it.
         """
         self._next = loaded
-        if self.ready.is_set():
-            await self._offer(loaded)
+        if self._talk is not None and self.ready.is_set():
+            try:
+                await self._offer(self._talk, loaded)
+            except WorkerGone:
+                return
 
     async def commit(self) -> None:
         if self._next is not None:
             self._loaded, self._next = self._next, None
-        if self.ready.is_set():
+        if self._talk is not None and self.ready.is_set():
             try:
-                await self._change_over()
+                await self._change_over(self._talk)
+            except WorkerGone:
+                return
             except Rejected as rejected:
                 log.error("worker is ended", extra={"fields": {"port": self.port, "reason": str(rejected)[:300]}})
-                if self._process is not None:
-                    self._process.kill()
+                self._talk.process.kill()
 
-    async def _offer(self, loaded: Loaded) -> None:
-        await self._ask({"do": "prepare", "text": loaded.text, "file": loaded.file})
-        self._offered = loaded
+    async def _offer(self, talk: Talk, loaded: Loaded) -> None:
+        await talk.ask({"do": "prepare", "text": loaded.text, "file": loaded.file})
+        self._preparation = loaded
 
-    async def _change_over(self) -> None:
+    async def _change_over(self, talk: Talk) -> None:
         """Have the process serve what is committed; one that has come up since was not there to prepare it."""
-        if self._offered is not self._loaded:
-            await self._offer(self._loaded)
-        await self._ask({"do": "commit"})
+        if self._preparation is not self._loaded:
+            await self._offer(talk, self._loaded)
+        await talk.ask({"do": "commit"})
 
     async def replay(self, name: str) -> dict[str, Any] | None:
         """The record of a decision that the worker has made, by its id; ``None`` too of one that does not answer."""
-        if not self.ready.is_set():
-            return None
+        # Where this one fails, another may have it.
+        answer = await self._answer_or_none({"do": "replay", "name": name})
+        return answer.get("record") if answer is not None else None
+
+    async def drained(self) -> None:
+        await self._answer_or_none({"do": "drained"})
+
+    async def _answer_or_none(self, message: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            return (await self._ask({"do": "replay", "id": name})).get("record")
+            return await self._talk.ask(message) if self._talk is not None and self.ready.is_set() else None
         except Rejected:
-            # Another may have it.
             return None
 
     async def purge(self, key: str | None, decision: str | None) -> int:
@@ -247,22 +437,15 @@ class Worker:
         Raises:
             Unavailable: its store did not do it, or it does not say so.
         """
-        if not self.ready.is_set():
+        if self._talk is None or not self.ready.is_set():
             return 0
         try:
-            answer = await self._ask({"do": "purge", "key": key, "decision": decision})
+            answer = await self._talk.ask({"do": "purge", "key": key, "decision": decision})
         except Rejected as rejected:
             raise Unavailable("deadline", str(rejected)) from rejected
         if "unavailable" in answer:
             raise Unavailable(answer["unavailable"])
         return int(answer.get("count", 0))
-
-    async def drained(self) -> None:
-        if self.ready.is_set():
-            try:
-                await self._ask({"do": "drained"})
-            except Rejected:
-                return
 
     def know(self, adapters: LoadedAdapters) -> None:
         """Pass on what the backends have loaded."""
@@ -270,48 +453,11 @@ class Worker:
         if by_base == self._adapters:
             return
         self._adapters = by_base
-        if self.ready.is_set():
-            self._send({"do": "adapters", "adapters": by_base})
-
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-
-    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        async with self._one_question:
-            process = self._process
-            if process is None or process.stdout is None:
-                return {}
-            if process is not self._asked:
-                self._asked, self._owed = process, 0
-            self._send(message)
-            self._owed += 1
-            line = b""
-            try:
-                async with asyncio.timeout(ANSWER_WITHIN):
-                    while self._owed:
-                        line = await process.stdout.readline()
-                        self._owed -= 1
-            except TimeoutError:
-                raise Rejected(f"the worker on port {self.port} does not answer") from None
-            if not line:
-                raise Rejected(f"the worker on port {self.port} ended")
-            answer: dict[str, Any] = json.loads(line)
-        if "failed" in answer:
-            raise Rejected(str(answer["failed"]))
-        return answer
-
-
-def _forget_process(pid: int, directory: Path) -> None:
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+        if self._talk is not None and self.ready.is_set():
+            self._talk.tell({"do": "adapters", "adapters": by_base})
 
 
 def main() -> None:
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory:
-        share_metrics(Path(directory))
     asyncio.run(work())
 
 

@@ -19,8 +19,8 @@ from triton_router.config import loads
 from triton_router.errors import Unavailable
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
-from triton_router.telemetry import Metrics
-from triton_router.worker import Worker
+from triton_router.telemetry import Metrics, SummedMetrics
+from triton_router.worker import Spare, Worker
 
 BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
 
@@ -49,12 +49,14 @@ async def test_over_rest() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_worker(directory: Path, text: str = CONFIG) -> AsyncIterator[Worker]:
+async def running_worker(text: str = CONFIG) -> AsyncIterator[Worker]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     loaded = loads(text.replace("PORT", str(port)))
-    worker = Worker(port, loaded, bundle=BUNDLE, directory=None, metrics_directory=directory)
+    metrics, spare = Metrics(), Spare()
+    sums = SummedMetrics(metrics.registry, lambda: None)
+    worker = Worker(port, loaded, bundle=BUNDLE, directory=None, metrics=metrics, sums=sums, spare=spare)
     running = asyncio.create_task(worker.run())
     try:
         await asyncio.wait_for(worker.ready.wait(), 60)
@@ -63,10 +65,11 @@ async def running_worker(directory: Path, text: str = CONFIG) -> AsyncIterator[W
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        await spare.close()
 
 
-async def test_in_a_worker(tmp_path: Path) -> None:
-    async with running_worker(tmp_path) as worker:
+async def test_in_a_worker() -> None:
+    async with running_worker() as worker:
         for _ in range(2):
             with pytest.raises(Unavailable, match="connection"):
                 await worker.purge(None, None)
@@ -75,25 +78,25 @@ async def test_in_a_worker(tmp_path: Path) -> None:
         assert worker.ready.is_set()
 
 
-async def test_in_a_worker_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_worker(tmp_path) as worker:
-        assert worker._process is not None
-        os.kill(worker._process.pid, signal.SIGSTOP)
+async def test_in_a_worker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_worker() as worker:
+        assert worker._talk is not None
+        os.kill(worker._talk.process.pid, signal.SIGSTOP)
         try:
             monkeypatch.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
             with pytest.raises(Unavailable, match="does not answer"):
                 await worker.purge(None, None)
         finally:
-            os.kill(worker._process.pid, signal.SIGCONT)
+            os.kill(worker._talk.process.pid, signal.SIGCONT)
 
 
-async def test_a_late_answer_is_not_taken_for_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_worker(tmp_path) as worker:
-        assert worker._process is not None
-        os.kill(worker._process.pid, signal.SIGSTOP)
+async def test_a_late_answer_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_worker() as worker:
+        assert worker._talk is not None
+        os.kill(worker._talk.process.pid, signal.SIGSTOP)
         with monkeypatch.context() as patched:
             patched.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
             assert await worker.replay("nothing") is None
-        os.kill(worker._process.pid, signal.SIGCONT)
+        os.kill(worker._talk.process.pid, signal.SIGCONT)
         with pytest.raises(Unavailable, match="connection"):
             await worker.purge(None, None)

@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -28,6 +27,7 @@ from triton_router.errors import MalformedRequest, Unavailable, error_body
 from triton_router.exchange import Reply
 from triton_router.explain import explain
 from triton_router.inference import Encoder
+from triton_router.jsontext import json_bytes
 from triton_router.pipeline import Pipeline
 from triton_router.signals import SignalInput
 
@@ -93,14 +93,16 @@ def create_app(
     rejected: Callable[[], list[str]] = list,
     purge: Purge | None = None,
     replay: Replay | None = None,
+    troubles: Callable[[], dict[str, str]] = dict,
 ) -> Starlette:
     """The application.
 
     ``current`` returns the pipeline to ask, ``rejected`` what is wrong with a configuration file that is not served,
     ``purge`` empties the caches of all processes and ``replay`` looks decisions up in them (default: that of
-    ``current``). With ``token`` all but probes need it as bearer.
+    ``current``), ``troubles`` are parts of the service that do not run, each with the reason. With ``token`` all but
+    probes need it as bearer.
     """
-    rest = _Rest(current, rejected, purge or _purge_of(current), replay or _replay_of(current))
+    rest = _Rest(current, rejected, purge or _purge_of(current), replay or _replay_of(current), troubles)
     routes = [
         Route("/api/v1/classify/intent", rest.classify, methods=["POST"]),
         Route("/classify", rest.classify, methods=["POST"]),
@@ -167,9 +169,15 @@ def _replay_of(current: Callable[[], Pipeline]) -> Replay:
 
 class _Rest:
     def __init__(
-        self, current: Callable[[], Pipeline], rejected: Callable[[], list[str]], purge: Purge, replay: Replay
+        self,
+        current: Callable[[], Pipeline],
+        rejected: Callable[[], list[str]],
+        purge: Purge,
+        replay: Replay,
+        troubles: Callable[[], dict[str, str]],
     ) -> None:
         self._current, self._rejected, self._purge, self._replay = current, rejected, purge, replay
+        self._troubles = troubles
 
     async def classify(self, request: Request) -> Response:
         body = ClassifyRequest.model_validate_json(await request.body())
@@ -273,7 +281,7 @@ class _Rest:
     async def ready(self, request: Request) -> Response:
         pipeline = self._current()
         failures = pipeline.encoders.failures if pipeline.encoders else {}
-        degraded = {"triton": next(iter(failures.values()))} if failures else {}
+        degraded = ({"triton": next(iter(failures.values()))} if failures else {}) | self._troubles()
         state = {"ready": True, "generation": pipeline.runtime.generation, "degraded": degraded}
         if rejected := self._rejected():
             state["rejected"] = rejected
@@ -347,8 +355,7 @@ def _ms_since(started: float) -> float:
 
 
 def _json(content: Any, status: int = 200) -> Response:
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status_code=status, media_type="application/json")
+    return Response(json_bytes(content), status_code=status, media_type="application/json")
 
 
 def _error(status: int, message: str, code: str | None = None) -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from triton_router.config import Config
 from triton_router.errors import BundleError
 
 
@@ -112,6 +113,18 @@ class Bundle(_Part):
     topics: dict[str, Any] = Field(default_factory=dict)
 
 
+def bundle_path(config: Config, repository: Path, file: Path) -> Path:
+    """Where the bundle's manifest is: where the configuration in ``file`` says, else in the model repository.
+
+    A relative path counts from the configuration's folder; one that leads nowhere there, from the working directory.
+    """
+    named = config.global_.inference.bundle
+    if named is None:
+        return repository / "bundle.json"
+    beside = file.absolute().parent / named
+    return beside if beside.is_file() else Path(named)
+
+
 def load_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
     """Read and check a manifest.
 
@@ -125,7 +138,10 @@ def load_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
         document = json.loads(path.read_bytes())
         bundle = Bundle.model_validate(document)
     except FileNotFoundError as error:
-        raise BundleError(f"no signal bundle at {path}; `python -m export all` makes it") from error
+        raise BundleError(
+            f"no signal bundle at {path.absolute()}: name the model repository with --repository, or the manifest with "
+            "`global.inference.bundle`; `make model` makes both"
+        ) from error
     except (OSError, ValueError, ValidationError) as error:
         raise BundleError(f"signal bundle {path}: {error}") from error
     document.pop("checksum", None)
@@ -146,7 +162,7 @@ def _tokenizer(path: Path, trunk: Trunk) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"tokenizer of trunk {trunk.name}: {error}; `python -m export all` makes it") from error
+        raise BundleError(f"tokenizer of trunk {trunk.name}: {error}; `make model` makes it") from error
     if hashlib.sha256(content).hexdigest() != trunk.tokenizer.sha256:
         raise BundleError(f"tokenizer of trunk {trunk.name}: {path} is not the file that the bundle was made with")
     return content

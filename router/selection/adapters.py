@@ -40,4 +40,5 @@ def listed_adapters(answer: Any, base_names: Iterable[str]) -> frozenset[str]:
     if not any(entry["id"] in names for entry in models):
         raise ValueError("the model is not in the list")
     parents = names | {entry["root"] for entry in models if entry["id"] in names and isinstance(entry.get("root"), str)}
-    return frozenset(entry["id"] for entry in models if entry.get("parent") in parents and entry["id"] not in names)
+    adapters = (entry["id"] for entry in models if isinstance(entry.get("parent"), str) and entry["parent"] in parents)
+    return frozenset(adapters) - names

@@ -35,7 +35,7 @@ class FileGateway:
         self, directory: Path, first: Config, addresses: Mapping[str, str] | None = None, spare: str | None = None
     ) -> None:
         self.addresses = dict(addresses or {})
-        self._directory, self._served, self._spare = directory, first, spare
+        self._directory, self._current, self._spare = directory, first, spare
         self._first = served_models(first)
         self._admin_port = first.global_.services.envoy.admin_port
 
@@ -43,10 +43,10 @@ class FileGateway:
     def of(cls, directory: Path, first: Config) -> FileGateway:
         """The gateway whose demo backends, if any, ``up`` has noted in ``directory``."""
         try:
-            noted = json.loads((directory / _DEMO).read_text())
+            note = json.loads((directory / _DEMO).read_text())
         except FileNotFoundError:
             return cls(directory, first)
-        return cls(directory, first, noted["addresses"], noted["spare"])
+        return cls(directory, first, note["addresses"], note["spare"])
 
     @staticmethod
     def note(directory: Path, addresses: Mapping[str, str], spare: str) -> None:
@@ -65,41 +65,41 @@ class FileGateway:
         Raises:
             RuntimeError: the router speaks TLS, and Envoy is not told how.
         """
-        located = self._located(self._served)
+        config = self._with_addresses(self._current)
         if (self._directory / "bootstrap.json").exists():
-            envoy.write_clusters(located, self._directory)
-            envoy.write_routes(located, self._directory)
+            envoy.write_clusters(config, self._directory)
+            envoy.write_routes(config, self._directory)
         else:
-            workers = worker_addresses(located.global_.services.extproc)
-            envoy.write(located, self._directory, workers=workers, access_log=Path("/dev/stdout"))
+            workers = worker_addresses(config.global_.services.extproc)
+            envoy.write(config, self._directory, workers=workers, access_log=Path("/dev/stdout"))
 
     async def widen(self, config: Config) -> None:
         """Serve the models of ``config`` beside those that are served now; return when Envoy does."""
-        named = {model.name for model in config.providers.models}
-        kept = tuple(model for model in self._served.providers.models if model.name not in named)
-        providers = config.providers.model_copy(update={"models": (*config.providers.models, *kept)})
-        both = self._located(config.model_copy(update={"providers": providers}))
+        names = {model.name for model in config.providers.models}
+        others = tuple(model for model in self._current.providers.models if model.name not in names)
+        providers = config.providers.model_copy(update={"models": (*config.providers.models, *others)})
+        both = self._with_addresses(config.model_copy(update={"providers": providers}))
         version = envoy.write_clusters(both, self._directory)
         await self._until(version, "cds")
         version = envoy.write_routes(both, self._directory)
         await self._until(version, "rds")
         await asyncio.sleep(SPREAD_WITHIN)
-        self._served = config
+        self._current = config
 
     async def narrow(self, config: Config) -> None:
         """Serve the models of ``config`` only."""
-        located = self._located(config)
-        version = envoy.write_routes(located, self._directory)
+        effective = self._with_addresses(config)
+        version = envoy.write_routes(effective, self._directory)
         await self._until(version, "rds")
-        envoy.write_clusters(located, self._directory)
-        self._served = config
+        envoy.write_clusters(effective, self._directory)
+        self._current = config
 
-    def _located(self, config: Config) -> Config:
+    def _with_addresses(self, config: Config) -> Config:
         if self._spare is None:
             return config
         for endpoint, models in served_models(config).items():
-            known = set(self._first.get(endpoint, ()))
-            if endpoint not in self.addresses or not set(models) <= known:
+            models_at_first = set(self._first.get(endpoint, ()))
+            if endpoint not in self.addresses or not set(models) <= models_at_first:
                 self.addresses[endpoint] = self._spare
         return with_endpoints(config, self.addresses)
 
@@ -107,19 +107,19 @@ class FileGateway:
         """Wait until Envoy has taken ``version`` and none of its clusters is still warming."""
         deadline = asyncio.get_running_loop().time() + WARM_WITHIN
         while asyncio.get_running_loop().time() < deadline:
-            if await asyncio.to_thread(_taken, self._admin_port, version, kind):
+            if await asyncio.to_thread(_has_version, self._admin_port, version, kind):
                 return
             await asyncio.sleep(0.02)
         log.warning("Envoy has not taken a change in time", extra={"fields": {"kind": kind, "version": version}})
 
 
-def _taken(admin_port: int, version: str, kind: str) -> bool:
+def _has_version(admin_port: int, version: str, kind: str) -> bool:
     statistics = _admin(admin_port, "/stats?format=json&type=All&filter=version_text|warming_clusters")
-    found = {str(entry["name"]): entry["value"] for entry in statistics.get("stats", []) if "name" in entry}
+    values = {str(entry["name"]): entry["value"] for entry in statistics.get("stats", []) if "name" in entry}
     if kind == "rds":
-        return any(value == version for name, value in found.items() if ".rds." in name)
-    warming = found.get("cluster_manager.warming_clusters", 0)
-    return found.get("cluster_manager.cds.version_text") == version and warming == 0
+        return any(value == version for name, value in values.items() if ".rds." in name)
+    warming = values.get("cluster_manager.warming_clusters", 0)
+    return values.get("cluster_manager.cds.version_text") == version and warming == 0
 
 
 def _admin(port: int, path: str) -> dict[str, list[dict[str, object]]]:

@@ -11,6 +11,11 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from triton_router.config import Config
+from triton_router.errors import Unavailable
+from triton_router.inference import Encoder, load_bundle
+from triton_router.telemetry import Metrics
+
 _INSTALL = 'pip install "triton-router[stack]"   (or: pip install "nvidia-pytriton==0.7.0" "numpy<2")'
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -33,6 +38,34 @@ class Triton:
         for segment in leaked:
             segment.unlink(missing_ok=True)
         return len(leaked)
+
+
+class Canary:
+    """A real inference of every trunk of the bundle at ``manifest``: a model whose process has died stays "ready".
+
+    Use it inside one event loop. Raises BundleError when the bundle cannot be used.
+    """
+
+    # Longer than a request waits: a server that is only busy must not be taken for a broken one.
+    _DEADLINE_MS = 5000
+    # Other failures, such as another bundle, are there again after a restart.
+    _MENDED_BY_RESTART = frozenset({"error", "deadline"})
+
+    def __init__(self, manifest: Path, config: Config) -> None:
+        settings, metrics = config.global_.inference.model_copy(update={"deadline_ms": self._DEADLINE_MS}), Metrics()
+        bundle, tokenizers = load_bundle(manifest)
+        self._encoders = [
+            Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, metrics) for trunk in bundle.trunks
+        ]
+
+    async def answers(self) -> bool:
+        """Whether each trunk answers, or fails in a way that starting Triton again does not mend."""
+        try:
+            for encoder in self._encoders:
+                await encoder.encode_each(["canary"])
+        except Unavailable as unavailable:
+            return unavailable.reason not in self._MENDED_BY_RESTART
+        return True
 
 
 def prepare(
@@ -71,9 +104,9 @@ def prepare(
 def _server_directory() -> Path:
     # Importing the package would start its own machinery; where it lies is enough.
     spec = importlib.util.find_spec("pytriton")
-    places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    for place in places:
-        server = Path(place) / "tritonserver"
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    for folder in folders:
+        server = Path(folder) / "tritonserver"
         if (server / "bin" / "tritonserver").is_file():
             return server
     raise TritonMissing(f"Triton is not installed in this Python environment. Install it with:\n  {_INSTALL}")
@@ -83,8 +116,8 @@ def _lay_out_python_backend(server: Path, backends: Path) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
-        known = ", ".join(sorted(path.name for path in (server / "python_backend_stubs").iterdir()))
-        raise TritonMissing(f"The installed Triton has no stub for Python {version}, only for {known}.")
+        versions = ", ".join(sorted(path.name for path in (server / "python_backend_stubs").iterdir()))
+        raise TritonMissing(f"The installed Triton has no stub for Python {version}, only for {versions}.")
     target = backends / "python"
     target.mkdir(parents=True, exist_ok=True)
     library = server / "backends" / "python"

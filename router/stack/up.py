@@ -23,9 +23,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from triton_router.config import load
 from triton_router.config.schema import Config
 from triton_router.extproc.health import health_targets, is_serving, reachable, worker_addresses
+from triton_router.inference import bundle_path
+from triton_router.processes import Child, supervise
 from triton_router.stack import demo_backend, envoy, triton
 from triton_router.stack.gateway import FileGateway, served_models, with_endpoints
-from triton_router.stack.processes import Child, Port, supervise, taken
+from triton_router.stack.ports import Port, port_problems
 
 # Below the range from which the kernel takes ports for outgoing connections.
 _FIRST_DEMO_PORT = 18000
@@ -69,6 +71,7 @@ def up(
             stack = _Stack(
                 loaded.config,
                 repository,
+                bundle_path(loaded.config, repository, config_path),
                 run_directory,
                 command,
                 demo_backends=demo_backends,
@@ -85,6 +88,7 @@ class _Stack:
         self,
         config: Config,
         repository: Path,
+        bundle: Path,
         run_directory: Path,
         router_command: Sequence[str],
         *,
@@ -94,7 +98,7 @@ class _Stack:
         self._own_router = own_router
         self._config = config
         self._services = config.global_.services
-        self._repository = repository
+        self._repository, self._bundle = repository, bundle
         self._directory = run_directory
         self._router_command = router_command
         self._triton_address = envoy.split_endpoint(config.global_.inference.endpoint)
@@ -104,7 +108,7 @@ class _Stack:
         self._envoy_binary = _envoy_binary()
 
     async def run(self) -> int:
-        problems = taken(self._ports)
+        problems = port_problems(self._ports)
         if problems:
             raise CannotStart("cannot start:\n  " + "\n  ".join(problems))
         # Stopped in the reverse order: nothing loses what it depends on before it has ended itself.
@@ -156,6 +160,7 @@ class _Stack:
             ready_within=120,
             # Its python backend aborts where the machine stands still for some seconds: a lock is waited for so long.
             retries=1,
+            healthy=triton.Canary(self._bundle, self._config).answers,
             grace=8,
             # It listens to SIGTERM when it serves; before, it would die of it and leave directories in /tmp.
             before_stop=lambda: _until(lambda: _triton_ready(address), 10),
@@ -216,15 +221,15 @@ class _Stack:
         # On a machine that stands still an answer may take longer than is waited for, which says nothing of requests.
         with contextlib.suppress(TimeoutError):
             await _request(_LOOPBACK, admin, "/drain_listeners", method="POST")
-        told = False
+        announced = False
         while asyncio.get_running_loop().time() < ends:
             with contextlib.suppress(TimeoutError):
                 active = await _active_requests(admin)
                 if not active:
                     return
-                if not told:
+                if not announced:
                     _say(f"waiting for {active} open request(s); Ctrl-C again ends them")
-                    told = True
+                    announced = True
             await asyncio.sleep(0.1)
 
     # --- ports and words -------------------------------------------------------------------------------------------
@@ -291,7 +296,7 @@ def demo_endpoints(config: Config, *, avoid: set[int]) -> dict[str, int]:
     candidates = (
         port
         for port in range(_FIRST_DEMO_PORT, 32768)
-        if port not in avoid and not taken([Port(_LOOPBACK, port, "a demo backend")])
+        if port not in avoid and not port_problems([Port(_LOOPBACK, port, "a demo backend")])
     )
     return dict(zip([*endpoints, _SPARE], candidates, strict=False))
 
@@ -365,11 +370,11 @@ async def _backends_healthy(admin_port: int) -> bool:
 async def _active_requests(admin_port: int) -> int:
     statistic = f"http.{envoy.LISTENER_STATS}.downstream_rq_active"
     _, body = await _request(_LOOPBACK, admin_port, f"/stats?filter={re.escape(statistic)}")
-    found = re.search(rb"downstream_rq_active: (\d+)", body)
-    return int(found[1]) if found else 0
+    match = re.search(rb"downstream_rq_active: (\d+)", body)
+    return int(match[1]) if match else 0
 
 
-# --- places --------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -386,8 +391,8 @@ def _alone_in(run_directory: Path) -> Iterator[None]:
 
 def _envoy_binary() -> Path:
     spec = importlib.util.find_spec("envoy")
-    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        binary = Path(place) / "_bin" / "envoy"
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        binary = Path(folder) / "_bin" / "envoy"
         if os.access(binary, os.X_OK):
             return binary
     raise CannotStart(

@@ -2,6 +2,7 @@
 
 from triton_router.telemetry.audit import AuditLog
 from triton_router.telemetry.logs import RateLimitedLog, configure_logging
-from triton_router.telemetry.metrics import Metrics, share_metrics
+from triton_router.telemetry.metrics import Metrics
+from triton_router.telemetry.sums import Samples, SummedMetrics, samples
 
-__all__ = ["AuditLog", "Metrics", "RateLimitedLog", "configure_logging", "share_metrics"]
+__all__ = ["AuditLog", "Metrics", "RateLimitedLog", "Samples", "SummedMetrics", "configure_logging", "samples"]

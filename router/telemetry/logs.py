@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from time import monotonic
 
-import orjson
+from triton_router.jsontext import json_bytes
 
 
 class _JsonLine(logging.Formatter):
@@ -21,7 +21,7 @@ class _JsonLine(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return json_bytes(line, str).decode()
 
 
 def configure_logging(level: str = "INFO") -> None:

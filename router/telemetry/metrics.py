@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # From 0.1 ms: most stages of a request take less than Prometheus' default first bucket of 5 ms.
 _UPSTREAM_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-
-
-def share_metrics(directory: Path) -> CollectorRegistry:
-    """Keep the metrics of this process, from now on, in files of ``directory``, beside those of other processes.
-
-    Returns a registry with the sums over all of them. Call it before the first :class:`Metrics`.
-    """
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    # The library chooses its store when it is imported, which was before the configuration could be read.
-    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, str(directory))  # type: ignore[no-untyped-call]
-    return registry
 
 
 class Metrics:
@@ -50,12 +34,11 @@ class Metrics:
             "1 while the encoder on Triton answers as its bundle says.",
             ["trunk"],
             registry=registry,
-            multiprocess_mode="livemin",
         )
         self.encoder_limit = Gauge(
             "router_encoder_limit", "Calls to the encoder that may be in flight at once, all processes together: "
             "workers, and beside several of them the one that serves REST.",
-            ["trunk"], registry=registry, multiprocess_mode="livesum",
+            ["trunk"], registry=registry,
         )  # fmt: skip
         self.upstream_seconds = Histogram(
             "router_upstream_seconds",
@@ -72,7 +55,6 @@ class Metrics:
         )
         self.cache_entries = Gauge(
             "router_cache_entries", "Answers that workers keep in memory.", registry=registry,
-            multiprocess_mode="livesum",
         )  # fmt: skip
         self.tokens = Counter(
             "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"],
@@ -95,7 +77,7 @@ class Metrics:
         )  # fmt: skip
         self.waited = Gauge(
             "router_queue_seconds", "How long requests waited lately before a worker took them up.",
-            registry=registry, multiprocess_mode="livemax",
+            registry=registry,
         )  # fmt: skip
         self.refused = Counter(
             "router_refused_requests", "Requests answered 429 because others waited too long already.",
@@ -116,11 +98,9 @@ class Metrics:
         )
         self.rejected = Gauge(
             "router_config_rejected", "1 while the file on disk is not the one that is served.", registry=registry,
-            multiprocess_mode="livemax",
         )  # fmt: skip
         self.adapters_loaded = Gauge(
             "router_adapters_loaded", "Adapters that a model's backends list.", ["model"], registry=registry,
-            multiprocess_mode="livemax",
         )  # fmt: skip
         self.audit_errors = Counter(
             "router_audit_errors", "Audit records that could not be written.", registry=registry
@@ -128,6 +108,13 @@ class Metrics:
         self.spans = Counter(
             "router_trace_spans", "Spans, by what became of them: `sent` or `lost`.", ["result"], registry=registry
         )
-        self.in_flight = Gauge(
-            "router_in_flight_requests", "Requests being routed.", registry=registry, multiprocess_mode="livesum"
-        )
+        self.in_flight = Gauge("router_in_flight_requests", "Requests being routed.", registry=registry)
+        self.task_restarts = Counter(
+            "router_task_restarts", "Background tasks of the service that ended and were started again.", ["task"],
+            registry=registry,
+        )  # fmt: skip
+        self.worker_restarts = Counter(
+            "router_worker_restarts",
+            "Workers that were replaced: `ended` by themselves, `silent` to health checks, or at their `start`.",
+            ["reason"], registry=registry,
+        )  # fmt: skip

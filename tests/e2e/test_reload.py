@@ -102,10 +102,12 @@ class Changing(Site):
         return answer
 
     def resident(self) -> dict[int, int]:
-        """Resident bytes of the router's processes."""
+        """Resident bytes of the router's processes, without the spare worker: the youngest one, that serves nothing."""
         supervisor = self.processes["router"].pid
-        children = (Path(f"/proc/{supervisor}/task") / str(supervisor) / "children").read_text().split()
-        return {pid: _resident(pid) for pid in (supervisor, *map(int, children))}
+        children = Path(f"/proc/{supervisor}/task") / str(supervisor) / "children"
+        wait_for(lambda: len(children.read_text().split()) == 3, "two workers and a spare")
+        *workers, _ = sorted(map(int, children.read_text().split()))
+        return {pid: _resident(pid) for pid in (supervisor, *workers)}
 
 
 def _resident(pid: int) -> int:

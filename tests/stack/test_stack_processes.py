@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
-from triton_router.stack.processes import Port, taken
+from triton_router.stack.ports import Port, port_problems
 
 # A supervisor over the children that the test names: each is Python code and a grace. A child is ready when the file
 # of its name exists. Pids are left in files too.
 SUPERVISOR = """
 import asyncio, json, sys
 from pathlib import Path
-from triton_router.stack.processes import Child, supervise
+from triton_router.processes import Child, supervise
 
 here = Path(sys.argv[1])
 
@@ -30,6 +30,9 @@ def exists(name):
     async def ask():
         return (here / name).exists()
     return ask
+
+async def well():
+    return not (here / "ill").exists()
 
 async def drain():
     print("draining", flush=True)
@@ -39,7 +42,7 @@ children = [
     Child(
         name=name, command=[sys.executable, "-c", code], grace=grace,
         ready=exists(name), ready_within=2 if name == "slow" else 120, retries=int(name == "frail"),
-        before_stop=drain if name == "last" else None,
+        before_stop=drain if name == "last" else None, healthy=well,
         after_stop=lambda name=name: print("after", name, flush=True),
     )
     for name, code, grace in json.loads(sys.argv[2])
@@ -151,14 +154,48 @@ def test_a_second_ctrl_c_does_not_wait(supervised: Callable[..., Supervised], tm
     assert not alive(run.pid("first")) and not alive(run.pid("last"))
 
 
-def test_a_crash_ends_all_and_is_explained(supervised: Callable[..., Supervised], tmp_path: Path) -> None:
-    crash = "ready('crash'); time.sleep(0.5); print('the reason'); sys.exit(3)"
+def test_one_that_crashes_before_it_was_ready_ends_all_and_is_explained(supervised: Callable[..., Supervised]) -> None:
+    crash = "time.sleep(0.5); print('the reason'); sys.exit(3)"
     run = supervised(steady("first"), ("crash", crash, 5.0), steady("last"))
     assert run.process.wait(PATIENCE) == 1
     said = run.said()
-    assert "crash ended with exit code 3" in said and "crash | the reason" in said
+    assert "crash ended with exit code 3; everything is being stopped" in said and "crash | the reason" in said
     assert "draining" not in said
     assert not alive(run.pid("first")) and not alive(run.pid("last"))
+
+
+def test_one_that_crashes_later_is_started_again_and_the_others_go_on(supervised: Callable[..., Supervised]) -> None:
+    run = supervised(steady("first"), steady("last"))
+    run.wait_ready()
+    first, last = run.pid("first"), run.pid("last")
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: "first is back after" in run.said() and run.pid("first") != first, "first is back")
+    assert "first was ended by SIGKILL; it is started again in 0.2 s" in run.said()
+    assert alive(run.pid("first")) and run.pid("last") == last and alive(last)
+    assert "after first" in run.said(), "what it left is cleared away"
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(PATIENCE) == 0
+    assert (run.here / "ended").read_text().split() == ["last", "first"]
+
+
+def test_pauses_grow_while_it_crashes_again_and_again(supervised: Callable[..., Supervised]) -> None:
+    run = supervised(steady("first"), ("crash", "ready('crash'); time.sleep(0.2); sys.exit(3)", 5.0))
+    run.wait_ready()
+    for pause in ("0.2", "0.4", "0.8"):
+        line = f"crash ended with exit code 3; it is started again in {pause} s"
+        wait_for(lambda line=line: line in run.said(), line)  # type: ignore[misc]
+    assert run.process.poll() is None
+
+
+def test_one_that_runs_but_does_not_do_its_work_is_replaced(supervised: Callable[..., Supervised]) -> None:
+    run = supervised(deaf("only"))
+    run.wait_ready()
+    ill = run.pid("only")
+    (run.here / "ill").touch()
+    wait_for(lambda: "only runs, but does not answer; it is started again" in run.said(), "it is noticed")
+    assert not alive(ill)
+    (run.here / "ill").unlink()
+    wait_for(lambda: "only is back after" in run.said() and run.pid("only") != ill, "it is back")
 
 
 FRAIL = """
@@ -178,9 +215,7 @@ def test_one_that_crashes_before_it_was_ready_may_be_started_again(supervised: C
     assert "frail | a lock was waited for too long" in said
     # What the first one left is cleared away, and only that.
     assert said.splitlines().count("after frail") == 1
-    os.kill(run.pid("frail"), signal.SIGKILL)
-    assert run.process.wait(PATIENCE) == 1
-    assert "frail was ended by SIGKILL; everything is being stopped" in run.said()
+    assert "frail is back" not in said, "it was never there before"
 
 
 @pytest.mark.parametrize(("code", "said", "times"), [
@@ -192,14 +227,6 @@ def test_not_for_ever_and_not_one_that_gives_up(
     run = supervised(steady("first"), ("frail", code, 60.0))
     assert run.process.wait(PATIENCE) == 1
     assert run.said().count(said) == times
-
-
-def test_a_killed_child_is_named_with_its_signal(supervised: Callable[..., Supervised]) -> None:
-    run = supervised(steady("first"), steady("last"))
-    run.wait_ready()
-    os.kill(run.pid("first"), signal.SIGKILL)
-    assert run.process.wait(PATIENCE) == 1
-    assert "first was ended by SIGKILL" in run.said()
 
 
 def test_a_child_that_cannot_start_ends_the_others(supervised: Callable[..., Supervised]) -> None:
@@ -243,7 +270,7 @@ def test_nobody_outlives_a_killed_supervisor(supervised: Callable[..., Supervise
 def test_ports_in_use_are_named_with_their_key() -> None:
     busy, free = free_port(), free_port()
     with socket.create_server(("127.0.0.1", busy)):
-        problems = taken(
+        problems = port_problems(
             [Port("127.0.0.1", busy, "a.port"), Port("127.0.0.1", free, "b.port"), Port("127.0.0.1", free, "c.port")]
         )
     assert problems == [
@@ -253,7 +280,7 @@ def test_ports_in_use_are_named_with_their_key() -> None:
 
 
 def test_an_address_that_is_not_ours_is_a_problem() -> None:
-    [problem] = taken([Port("192.0.2.1", free_port(), "a.host")])
+    [problem] = port_problems([Port("192.0.2.1", free_port(), "a.host")])
     assert "cannot be used" in problem and "a.host" in problem
 
 
@@ -266,4 +293,4 @@ def test_a_port_that_was_just_left_is_free() -> None:
         accepted, _ = server.accept()
         accepted.close()  # leaves TIME_WAIT behind
         client.recv(1)
-    assert taken([Port("127.0.0.1", port, "a.port")]) == []
+    assert port_problems([Port("127.0.0.1", port, "a.port")]) == []

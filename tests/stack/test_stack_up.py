@@ -82,6 +82,14 @@ class Up:
 
         wait_for(ready, "ready")
 
+    def pids(self, word: str) -> list[int]:
+        """Descendants whose command line holds ``word``."""
+        descendants = [self.process.pid]
+        for pid in descendants:
+            for file in Path(f"/proc/{pid}/task").glob("*/children"):
+                descendants += [int(child) for child in file.read_text().split()]
+        return [pid for pid in descendants if word in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")]
+
     def remains(self) -> list[str]:
         """Command lines of processes that name the run directory, and shared memory of its Triton."""
         lines = []
@@ -186,6 +194,45 @@ def test_a_crash_of_up_itself_leaves_nothing_behind(tmp_path: Path, ups: list[Up
     assert up.remains()
     up.process.kill()
     wait_for(lambda: up.process.poll() is not None and not up.remains(), "everything gone")
+
+
+@pytest.mark.e2e
+def test_what_dies_comes_back_while_routing_goes_on_without_it(tmp_path: Path, ups: list[Up]) -> None:
+    up = Up(tmp_path, configuration())
+    ups.append(up)
+    up.wait_ready()
+
+    def answered(prompt: str = "Write a poem") -> httpx.Response:
+        body = {"model": "MoM", "messages": [{"role": "user", "content": prompt}]}
+        answer = httpx.post(f"{up.gateway}/v1/chat/completions", json=body, timeout=PATIENCE)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def without_failure(said: str) -> None:
+        """The rule on words goes on, whatever becomes of Triton."""
+
+        def there() -> bool:
+            assert answered().json()["model"] == "haiku"
+            return said in up.said()
+
+        wait_for(there, said)
+
+    [server] = up.pids("tritonserver")
+    os.kill(server, signal.SIGKILL)
+    without_failure("triton was ended by SIGKILL; it is started again")
+    without_failure("triton is back after")
+    for stub in up.pids("triton_python_backend_stub"):
+        os.kill(stub, signal.SIGKILL)
+    # The server lives and says that it is ready.
+    without_failure("triton runs, but does not answer; it is started again")
+    wait_for(lambda: up.said().count("triton is back after") == 2, "triton is back")
+    [envoy] = up.pids("bootstrap.json")
+    os.kill(envoy, signal.SIGKILL)
+    wait_for(lambda: "envoy is back after" in up.said(), "envoy is back")
+    assert answered().json()["model"] == "haiku"
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(PATIENCE) == 0, up.said()
+    assert up.remains() == []
 
 
 def run(directory: Path, document: dict[str, Any]) -> tuple[int, str]:

@@ -71,9 +71,10 @@ readinessProbe:
   periodSeconds: 5
   timeoutSeconds: 3
   failureThreshold: 3
-# Metrics answer until the last stream has ended, so that a pod that drains is not taken for a dead one.
+# The event loop answers this, and of several workers at least one has to serve. It does so until the last stream has
+# ended, so that a pod that drains is not taken for a dead one.
 livenessProbe:
-  httpGet: {path: /metrics, port: http-metrics}
+  httpGet: {path: /live, port: http-metrics}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6

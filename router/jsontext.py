@@ -1,0 +1,20 @@
+"""JSON of anything, also of text from outside that UTF-8 cannot carry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+
+def json_bytes(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    """``value`` as JSON on one line. ``default`` makes something else of an object that JSON does not have.
+
+    Lone surrogates become escapes, integers of any size stay.
+    """
+    try:
+        return orjson.dumps(value, default=default, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:
+        return json.dumps(value, default=default, separators=(",", ":")).encode()
