@@ -1,0 +1,45 @@
+"""Envoy's configuration for one :class:`~.config.schema.Config`: pure functions, and a module that writes files.
+
+``bootstrap.json`` holds what lives as long as the process (listener, filters, the router's own cluster); ``cds.json``
+and ``rds.json`` hold the backends and the routes, which Envoy reads again whenever a rename replaces them.
+"""
+
+from triton_router.stack.envoy.clusters import clusters
+from triton_router.stack.envoy.ext_proc import ext_proc_cluster, ext_proc_filter
+from triton_router.stack.envoy.files import static, write, write_clusters, write_routes
+from triton_router.stack.envoy.headers import all_but
+from triton_router.stack.envoy.listener import bootstrap, listener
+from triton_router.stack.envoy.names import (
+    BASE_MODEL_HEADER,
+    CLIENT_CONTROLS,
+    INTERNAL_PREFIX,
+    LISTENER_STATS,
+    MODEL_PATHS,
+    SELECTED_MODEL_HEADER,
+    cluster_name,
+)
+from triton_router.stack.envoy.routes import default_base_model, routes
+from triton_router.stack.envoy.values import split_endpoint
+
+__all__ = [
+    "BASE_MODEL_HEADER",
+    "CLIENT_CONTROLS",
+    "INTERNAL_PREFIX",
+    "LISTENER_STATS",
+    "MODEL_PATHS",
+    "SELECTED_MODEL_HEADER",
+    "all_but",
+    "bootstrap",
+    "cluster_name",
+    "clusters",
+    "default_base_model",
+    "ext_proc_cluster",
+    "ext_proc_filter",
+    "listener",
+    "routes",
+    "split_endpoint",
+    "static",
+    "write",
+    "write_clusters",
+    "write_routes",
+]

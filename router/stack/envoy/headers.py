@@ -1,0 +1,54 @@
+"""Which headers of clients Envoy strips before anything reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation as EarlyHeaderMutation,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
+
+from triton_router.stack.envoy.names import BASE_MODEL_HEADER, CLIENT_CONTROLS, INTERNAL_PREFIX, SELECTED_MODEL_HEADER
+
+
+def stripped_headers() -> EarlyHeaderMutation:
+    """Removes what only the gateway may set, before the first route is picked.
+
+    ``x-envoy-*`` goes too: with it a client could make Envoy retry a generation that already ran.
+    """
+    remove = [
+        HeaderMutation(remove=SELECTED_MODEL_HEADER),
+        HeaderMutation(remove=BASE_MODEL_HEADER),
+        _remove_matching(StringMatcher(prefix="x-envoy-", ignore_case=True)),
+        _remove_matching(
+            StringMatcher(safe_regex=RegexMatcher(regex=all_but(INTERNAL_PREFIX, CLIENT_CONTROLS))),
+        ),
+    ]
+    return EarlyHeaderMutation(mutations=remove)
+
+
+def _remove_matching(matcher: StringMatcher) -> HeaderMutation:
+    return HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=matcher))
+
+
+def all_but(prefix: str, spared: Iterable[str]) -> str:
+    """An RE2 expression for every string that starts with ``prefix``, except those in ``spared``.
+
+    RE2 has no negative lookahead, so the exception is spelt out character by character: a string differs from all
+    spared ones if, at the first place where it leaves them, it goes on otherwise or ends early.
+    """
+    tails = [word.removeprefix(prefix) for word in spared if word.startswith(prefix)]
+    return re.escape(prefix) + _unlike(tails)
+
+
+def _unlike(tails: Sequence[str]) -> str:
+    if not tails:
+        return ".*"
+    heads = sorted({tail[0] for tail in tails if tail})
+    branches = [rf"[^{''.join(map(re.escape, heads))}].*"] if heads else [".+"]
+    branches += [re.escape(head) + _unlike([tail[1:] for tail in tails if tail[:1] == head]) for head in heads]
+    early_end = "" if "" in tails else "|"
+    return f"(?:{'|'.join(branches)}{early_end})"
