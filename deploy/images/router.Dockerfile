@@ -5,7 +5,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY router router
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
-ARG EXTRAS=gateway,language,mcp,cache,redis,milvus,tracing
+ARG EXTRAS=language,mcp,cache,redis,milvus,tracing
 RUN python -m venv /opt/venv \
  && /opt/venv/bin/pip install --no-cache-dir -c constraints.txt "triton-router[${EXTRAS}] @ file://$(ls /wheels/*.whl)"
 

@@ -200,7 +200,8 @@ def _endpoint(address: Any, port: Any) -> str:
             host = bracketed(host)
         except ValueError:
             host = "unknown"
-    return f"{host}:{port if '$' in str(port) or re.fullmatch('[0-9]{1,5}', str(port)) else 1}"
+    known = "$" in str(port) or (re.fullmatch("[0-9]{1,5}", str(port)) and 1 <= int(port) <= 65535)
+    return f"{host}:{port if known else 1}"
 
 
 def _health_check(name: str, chosen: list[tuple[Path, dict[str, Any]]], at: Path, converted: Converted) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, model_validator
 from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
-from triton_router.config.section import HOST_AND_PORT, Name, Section
+from triton_router.config.section import Endpoint, Name, Seconds, Section
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
 
@@ -49,9 +49,7 @@ class BackendRef(Section):
     )  # fmt: skip
 
     name: Name | None = Field(None, description="Name for people and logs.")
-    endpoint: Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}$")] = Field(
-        description="`host:port` of an OpenAI-compatible server."
-    )
+    endpoint: Endpoint = Field(description="`host:port` of an OpenAI-compatible server.")
     protocol: Literal["http"] = Field("http", description="Plain HTTP; TLS is the mesh's work.")
     weight: int = Field(1, ge=1, le=1000, description="Share of the model's traffic, relative to its siblings.")
     adapters_on_demand: bool = Field(
@@ -64,15 +62,34 @@ class Reliability(Section):
     """Envoy's view of one model's cluster."""
 
     lb_policy: Literal["round_robin", "least_request"] = Field("least_request", description="Load balancing policy.")
-    retry_count: int = Field(2, ge=0, le=5, description="Retries on connect failure or reset before the request.")
-    consecutive_5xx: int = Field(5, ge=0, description="Server errors in a row that eject an endpoint; 0 switches off.")
-    base_ejection_time: float = Field(10, gt=0, description="Seconds of the first ejection.")
+    retry_count: int = Field(
+        2, ge=0, le=5, description="Most retries of a request before its first byte, each on another endpoint."
+    )
+    retry_responses: bool = Field(
+        True,
+        description="Retry 5xx, 429 and connections that close without a response too. `false`: only what no endpoint "
+        "has read, so that a generation cannot run twice.",
+    )
+    first_byte_timeout: Seconds | None = Field(
+        None,
+        description="Seconds until a response begins; then another endpoint is tried. A response in one piece begins "
+        "when it is complete. Default: no bound.",
+    )
+    keep_alive: Seconds = Field(
+        4, description="Seconds after which an idle connection is closed; keep it below the endpoint's (vLLM: 5)."
+    )
+    consecutive_5xx: int = Field(
+        5, ge=0, le=1_000_000,
+        description="Responses 502 to 504, or none, in a row that eject an endpoint. One that fails nearly all its "
+        "requests with any 5xx is ejected too. 0 switches both off.",
+    )  # fmt: skip
+    base_ejection_time: Seconds = Field(10, description="Seconds of the first ejection.")
     max_ejection_percent: int = Field(50, ge=0, le=100, description="Most endpoints of a model that may be ejected.")
-    health_check_path: Annotated[str, StringConstraints(pattern=r"^/")] | None = Field(
+    health_check_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$", max_length=1024)] | None = Field(
         "/health", description="Path of the active health check; `null` switches it off."
     )
-    health_check_interval: float = Field(5, gt=0, description="Seconds between health checks.")
-    health_check_timeout: float = Field(2, gt=0, description="Seconds a health check may take.")
+    health_check_interval: Seconds = Field(5, description="Seconds between health checks.")
+    health_check_timeout: Seconds = Field(2, description="Seconds a health check may take.")
 
 
 class Pricing(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import (
@@ -19,6 +21,8 @@ from pydantic import (
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
+# A day: Envoy takes more, and its sums of durations do not.
+Seconds = Annotated[float, Field(ge=0.001, le=86_400)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=128)]
@@ -27,6 +31,46 @@ LowerHeaderName = Annotated[HeaderName, StringConstraints(to_lower=True)]
 HOST_AND_PORT = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
 
 CacheScope = Literal["user", "tenant", "global"]
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+
+
+def _host(host: str) -> str:
+    """An IP address without brackets, or a name that DNS takes."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if re.fullmatch(r"[0-9.]+", host) or ":" in host:
+            raise ValueError(f"`{host}` is not an IP address") from None
+        labels = host.removesuffix(".").split(".")
+        if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
+            raise ValueError(f"`{host}` is neither an IP address nor a host name") from None
+    return host
+
+
+def _endpoint(endpoint: str) -> str:
+    host, _, port = endpoint.rpartition(":")
+    if not 1 <= int(port) <= 65535:
+        raise ValueError(f"port {port} is not between 1 and 65535")
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            raise ValueError(f"`{host}` is not an IPv6 address in brackets") from None
+    else:
+        _host(host)
+    return endpoint
+
+
+def _ip_address(host: str) -> str:
+    if host != "localhost":
+        ipaddress.ip_address(host)
+    return host
+
+
+Host = Annotated[str, AfterValidator(_host)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
+Endpoint = Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}$"), AfterValidator(_endpoint)]
 
 
 def _tokens(value: Any) -> Any:

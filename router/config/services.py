@@ -8,10 +8,14 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.section import (
     HOST_AND_PORT,
+    Endpoint,
+    Host,
+    IpAddress,
     LowerHeaderName,
     Milliseconds,
     Name,
     Probability,
+    Seconds,
     Section,
 )
 from triton_router.config.stores import CacheSettings as CacheSettings
@@ -64,7 +68,7 @@ class RouterSettings(Section):
 class InferenceSettings(Section):
     """The Triton server that holds the signal models."""
 
-    endpoint: str = Field("127.0.0.1:8001", description="`host:port` of Triton's gRPC service.")
+    endpoint: Endpoint = Field("127.0.0.1:8001", description="`host:port` of Triton's gRPC service.")
     bundle: str | None = Field(
         None, description="Path of the signal bundle's manifest; by default the one in the model repository."
     )
@@ -102,10 +106,31 @@ class RouterTls(Section):
         return self
 
 
+# Headers of the SDKs of OpenAI and Anthropic for browsers, and our own.
+_BROWSER_HEADERS = (
+    "authorization", "content-type", "accept", "x-api-key", "x-session-id", "x-request-id", "x-vsr-debug",
+    "x-vsr-cache-control", "anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access",
+    "openai-organization", "openai-project", "openai-beta", "user-agent", "x-stainless-lang",
+    "x-stainless-package-version", "x-stainless-os", "x-stainless-arch", "x-stainless-runtime",
+    "x-stainless-runtime-version", "x-stainless-retry-count", "x-stainless-timeout", "x-stainless-helper-method",
+)  # fmt: skip
+
+
+class CorsSettings(Section):
+    """Which web pages may call the gateway from a browser. Credentials are headers; cookies are not allowed."""
+
+    allow_origins: tuple[Annotated[str, StringConstraints(pattern=r"^(\*|https?://[!-~]+)$", max_length=512)], ...] = (
+        Field(min_length=1, description="Origins such as `https://chat.example.com`, or `*` for all.")
+    )
+    allow_headers: tuple[LowerHeaderName, ...] = Field(
+        _BROWSER_HEADERS, description="Request headers that pages may send; default: those of the usual SDKs."
+    )
+
+
 class EnvoySettings(Section):
     """What `triton-router up` and `triton-router envoy` write into Envoy's configuration."""
 
-    host: str = Field("127.0.0.1", description="Listening address.")
+    host: IpAddress = Field("127.0.0.1", description="Listening address: an IP address, or `localhost`.")
     port: int = Field(8080, ge=1, le=65535, description="Listening port.")
     admin_port: int = Field(9901, ge=1, le=65535, description="Admin interface, always on loopback.")
     failure_mode_allow: bool = Field(
@@ -121,8 +146,12 @@ class EnvoySettings(Section):
         description="How Envoy hands over answers; with `NONE` or `STREAMED` only those that somebody watches. Beside "
         "`FULL_DUPLEX_STREAMED` requests `NONE` is none: nothing is cached or counted.",
     )
-    idle_timeout_seconds: float = Field(600, gt=0, description="Longest silence inside an answer.")
-    concurrency: int | None = Field(None, ge=1, description="Envoy worker threads; default: one a core.")
+    idle_timeout_seconds: Seconds = Field(600, description="Longest silence inside an answer.")
+    request_timeout_seconds: Seconds = Field(
+        60, description="Longest that a request may take to arrive, body included. More is 408."
+    )
+    cors: CorsSettings | None = Field(None, description="Let browsers call the gateway; default: they may not.")
+    concurrency: int | None = Field(None, ge=1, le=1024, description="Envoy worker threads; default: one a core.")
     router_tls: RouterTls | None = Field(None, description="For an ext_proc service with `tls`.")
 
 
@@ -154,7 +183,7 @@ class OverloadSettings(Section):
 
 
 class ExtProcSettings(Section):
-    host: str = Field("127.0.0.1", description="Listening address of the ext_proc and health service.")
+    host: Host = Field("127.0.0.1", description="Listening address of the ext_proc and health service.")
     port: int = Field(50051, ge=1, le=65535, description="Its port; further workers take the ports after it.")
     workers: int = Field(
         1, ge=1, le=64, description="Processes that serve ext_proc, each on a port of its own. In Kubernetes: 1 a pod."
@@ -171,6 +200,12 @@ class ExtProcSettings(Section):
         description="One more port with the health service alone, in the clear: for probes that cannot speak TLS. "
         "Further workers take the ports after it.",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _ports_for_all_workers(self) -> Self:
+        if max(self.port, self.health_port or 0) + self.workers - 1 > 65535:
+            raise ValueError("`workers` take ports beyond 65535")
+        return self
 
 
 class ApiSettings(Section):

@@ -21,16 +21,12 @@ from triton_router.stack import envoy
 AWKWARD = ["org/model:tag", "Qwen/Qwen3-8B", "a b", "模型", 'quo"te', "100%", "a.b*c", "x" * 256, "extproc"]
 
 
-def as_json(message: Any) -> dict[str, Any]:
-    return message.to_dict(casing=str)
-
-
 def route_table(config: Config) -> list[dict[str, Any]]:
-    return as_json(envoy.routes(config))["virtual_hosts"][0]["routes"]
+    return envoy.routes(config)["virtual_hosts"][0]["routes"]
 
 
 def cluster(config: Config, name: str) -> dict[str, Any]:
-    return next(as_json(c) for c in envoy.clusters(config) if c.name == envoy.cluster_name(name))
+    return next(c for c in envoy.clusters(config) if c["name"] == envoy.cluster_name(name))
 
 
 def in_one_static_file(config: Config, directory: Path) -> Path:
@@ -93,7 +89,7 @@ def test_names_are_resolved() -> None:
 def test_reliability_reaches_the_cluster_and_the_route() -> None:
     document = {
         "name": "m",
-        "backend_refs": [{"endpoint": "10.0.0.1:8000"}],
+        "backend_refs": [{"endpoint": "10.0.0.1:8000"}, {"endpoint": "10.0.0.2:8000"}],
         "reliability": {
             "lb_policy": "round_robin",
             "retry_count": 0,
@@ -112,15 +108,14 @@ def test_reliability_reaches_the_cluster_and_the_route() -> None:
 
 
 def test_a_single_worker_is_never_ejected() -> None:
-    assert envoy.ext_proc_cluster([("127.0.0.1", 1)]).outlier_detection is None
-    assert envoy.ext_proc_cluster([("127.0.0.1", 1), ("127.0.0.1", 2)]).outlier_detection is not None
+    assert "outlier_detection" not in envoy.ext_proc_cluster([("127.0.0.1", 1)])
+    assert "outlier_detection" in envoy.ext_proc_cluster([("127.0.0.1", 1), ("127.0.0.1", 2)])
 
 
 def test_envoy_waits_longer_than_the_router() -> None:
-    for deadline, seconds in ((None, 5), (200, 4.2), (60_000, 64)):
+    for deadline, seconds in ((None, "5s"), (200, "4.2s"), (60_000, "64s")):
         config = make_config({"m": ["10.0.0.1:8000"]}, inference={"deadline_ms": deadline})
-        timeout = envoy.ext_proc_filter(config).message_timeout
-        assert timeout is not None and timeout.total_seconds() == seconds
+        assert envoy.ext_proc_filter(config)["typed_config"]["message_timeout"] == seconds
 
 
 # --- routes --------------------------------------------------------------------------------------------------------
@@ -128,7 +123,9 @@ def test_envoy_waits_longer_than_the_router() -> None:
 
 def test_models_then_guards_then_404() -> None:
     config = make_config({"a": ["10.0.0.1:8000"], "b": ["10.0.0.2:8000"]})
-    *forwarded, anthropic, guard, models, model, health, last = route_table(config)
+    table = route_table(config)
+    *forwarded, anthropic, guard = table[:4]
+    hidden, models, model, health, slash, *mistakes, last, connect = table[4:]
     assert [
         (route["match"]["headers"][1]["string_match"]["exact"], route["route"]["cluster"]) for route in forwarded
     ] == [("a", "model/a"), ("b", "model/b")]
@@ -139,16 +136,19 @@ def test_models_then_guards_then_404() -> None:
         assert not expression.fullmatch("/v1/load_lora_adapter")
         assert not expression.fullmatch("/v1/chat/completions/")
         assert route["match"]["headers"][0] == {"name": ":method", "string_match": {"exact": "POST"}}
-    assert [models["match"]["path"], model["match"]["prefix"], health["match"]["path"]] == [
+    assert [models["match"]["path"], model["match"]["safe_regex"]["regex"], health["match"]["path"]] == [
         "/v1/models",
-        "/v1/models/",
+        "/v1/models/.+",
         "/health",
     ]
     assert {route["direct_response"]["status"] for route in (anthropic, guard, models, model, health)} == {503}
     said = json.loads(anthropic["direct_response"]["body"]["inline_string"])
     assert anthropic["match"]["path"] == "/v1/messages" and said["error"].keys() == {"type", "message"}
     assert last["match"]["prefix"] == "/" and last["direct_response"]["status"] == 404
-    assert last["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["disabled"] is True
+    assert connect["match"] == {"connect_matcher": {}}
+    for route in (hidden, slash, *mistakes, last, connect):
+        assert 400 <= route["direct_response"]["status"] <= 405
+        assert route["typed_per_filter_config"]["envoy.filters.http.ext_proc"]["disabled"] is True
 
 
 def test_failing_open_goes_to_the_default_model() -> None:
@@ -167,7 +167,8 @@ def test_failing_open_goes_to_the_default_model() -> None:
     assert table[2]["route"]["cluster"] == "model/b"
     assert len(table[2]["match"]["headers"]) == 1
     # What the router answers itself has no backend to fall back on.
-    assert [route["direct_response"]["status"] for route in table[3:]] == [503, 503, 503, 404]
+    assert [route["direct_response"]["status"] for route in table[3:8]] == [400, 503, 503, 503, 400]
+    assert {route["direct_response"]["status"] for route in table[8:]} == {404, 405}
 
 
 def test_names_that_are_not_ascii_match_plain_and_encoded() -> None:

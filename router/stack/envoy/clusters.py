@@ -2,91 +2,102 @@
 
 from __future__ import annotations
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
-    Cluster,
-    ClusterCommonLbConfig,
-    ClusterLbPolicy,
-    OutlierDetection,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    HealthCheck,
-    HealthCheckHttpHealthCheck,
-)
-from envoy_data_plane.envoy.type.v3 import Percent
-
 from triton_router.config.schema import Config, ProviderModel, Reliability
 from triton_router.stack.envoy.names import cluster_name
 from triton_router.stack.envoy.values import (
+    Json,
     discovery_type,
     load_assignment,
     no_circuit_breaker,
     seconds,
     split_endpoint,
+    typed,
 )
 
+_POLICIES = {"round_robin": "ROUND_ROBIN", "least_request": "LEAST_REQUEST"}
+# A replica is ejected that fails this share of its responses, of which there are so many between two looks.
+_FAILURE_PERCENT, _FAILURE_VOLUME = 85, 5
 
-def clusters(config: Config) -> list[Cluster]:
+
+def clusters(config: Config) -> list[Json]:
     """One cluster a model; models without ``backend_refs`` have none."""
     return [_model_cluster(model) for model in config.providers.models if model.backend_refs]
 
 
-def _model_cluster(model: ProviderModel) -> Cluster:
+def replicated(model: ProviderModel) -> bool:
+    """Whether there may be another replica: several endpoints, or a name that can stand for several."""
+    hosts = [split_endpoint(ref.endpoint)[0] for ref in model.backend_refs]
+    return len(hosts) > 1 or discovery_type(hosts) != "STATIC"
+
+
+def _model_cluster(model: ProviderModel) -> Json:
     reliability = model.reliability
     addresses = [(*split_endpoint(ref.endpoint), ref.weight) for ref in model.backend_refs]
-    policies = {"round_robin": ClusterLbPolicy.ROUND_ROBIN, "least_request": ClusterLbPolicy.LEAST_REQUEST}
-    return Cluster(
-        name=cluster_name(model.name),
-        type=discovery_type(host for host, _, _ in addresses),
-        connect_timeout=seconds(2),
-        lb_policy=policies[reliability.lb_policy],
-        circuit_breakers=no_circuit_breaker(),
-        outlier_detection=_ejection(reliability),
-        health_checks=_health_checks(reliability),
+    cluster: Json = {
+        "name": cluster_name(model.name),
+        "type": discovery_type(host for host, _, _ in addresses),
+        "connect_timeout": seconds(1),
+        "lb_policy": _POLICIES[reliability.lb_policy],
+        "circuit_breakers": no_circuit_breaker(),
         # Never fall back on endpoints known to be dead: an honest 503 at once is better than a hanging request.
-        common_lb_config=ClusterCommonLbConfig(
-            healthy_panic_threshold=Percent(value=0.0), update_merge_window=seconds(0)
-        ),
-        load_assignment=load_assignment(cluster_name(model.name), addresses),
-    )
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": seconds(0)},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={"http_protocol_options": {}},
+                common_http_protocol_options={"idle_timeout": seconds(reliability.keep_alive)},
+            )
+        },
+        "load_assignment": load_assignment(cluster_name(model.name), addresses),
+    }
+    # A single replica has nobody to take over: ejecting it would only lengthen its absence.
+    if replicated(model):
+        cluster["outlier_detection"] = _ejection(reliability)
+    if reliability.health_check_path is not None:
+        cluster["health_checks"] = [_health_check(reliability, reliability.health_check_path)]
+    return cluster
 
 
-def _ejection(reliability: Reliability) -> OutlierDetection:
-    # Envoy ejects on gateway errors (502-504) and on its own connect failures apart from other 5xx.
+def _ejection(reliability: Reliability) -> Json:
     threshold = reliability.consecutive_5xx
     enforced = 100 if threshold else 0
-    return OutlierDetection(
-        consecutive_5xx=threshold or None,
-        enforcing_consecutive_5xx=enforced,
-        consecutive_gateway_failure=threshold or None,
-        enforcing_consecutive_gateway_failure=enforced,
-        split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=threshold or None,
-        enforcing_consecutive_local_origin_failure=enforced,
-        enforcing_success_rate=0,
-        enforcing_local_origin_success_rate=0,
-        interval=seconds(1),
-        base_ejection_time=seconds(reliability.base_ejection_time),
-        # Envoy refuses a longest ejection (300 s unless told) below the first one.
-        max_ejection_time=seconds(max(300.0, reliability.base_ejection_time)),
-        max_ejection_percent=reliability.max_ejection_percent,
-    )
+    return {
+        # Connections that close without a response count as gateway errors: with the two kinds apart, each new
+        # connection would count as a success and take the failure back.
+        "split_external_local_origin_errors": False,
+        # Responses 502 to 504 and missing ones are the replica's fault.
+        **({"consecutive_gateway_failure": threshold} if threshold else {}),
+        "enforcing_consecutive_gateway_failure": enforced,
+        # A 500 may be the request's fault: some in a row say little, a replica that fails nearly all says more.
+        "enforcing_consecutive_5xx": 0,
+        "failure_percentage_threshold": _FAILURE_PERCENT,
+        "failure_percentage_request_volume": _FAILURE_VOLUME,
+        "failure_percentage_minimum_hosts": 2,
+        "enforcing_failure_percentage": enforced,
+        "enforcing_success_rate": 0,
+        "interval": seconds(1),
+        "base_ejection_time": seconds(reliability.base_ejection_time),
+        # Envoy refuses a longest ejection (300 s unless configured) below the first one.
+        "max_ejection_time": seconds(max(300.0, reliability.base_ejection_time)),
+        "max_ejection_percent": reliability.max_ejection_percent,
+        # A server whose health check is green may fail every request all the same.
+        "successful_active_health_check_uneject_host": False,
+    }
 
 
-def _health_checks(reliability: Reliability) -> list[HealthCheck]:
-    if reliability.health_check_path is None:
-        return []
-    interval = seconds(reliability.health_check_interval)
+def _health_check(reliability: Reliability, path: str) -> Json:
     # One that is down, or not up yet, is back in use soon after it comes up.
-    soon = min(interval, seconds(1))
-    check = HealthCheck(
-        timeout=seconds(reliability.health_check_timeout),
-        interval=interval,
-        unhealthy_interval=soon,
+    soon = min(reliability.health_check_interval, 1.0)
+    return {
+        "timeout": seconds(reliability.health_check_timeout),
+        "interval": seconds(reliability.health_check_interval),
+        "unhealthy_interval": seconds(soon),
         # Without these a cluster that has had no traffic is looked at once a minute.
-        no_traffic_interval=soon,
-        no_traffic_healthy_interval=interval,
-        unhealthy_threshold=2,
-        healthy_threshold=1,
-        http_health_check=HealthCheckHttpHealthCheck(path=reliability.health_check_path),
-    )
-    return [check]
+        "no_traffic_interval": seconds(soon),
+        "no_traffic_healthy_interval": seconds(reliability.health_check_interval),
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        # A server may close an idle connection at the moment of the next check.
+        "reuse_connection": False,
+        "http_health_check": {"path": path},
+    }

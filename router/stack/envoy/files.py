@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from envoy_data_plane.google.protobuf import Any as Packed
+import orjson
 
 from triton_router.config.schema import Config
 from triton_router.stack.envoy.clusters import clusters
 from triton_router.stack.envoy.listener import bootstrap
 from triton_router.stack.envoy.routes import routes
+from triton_router.stack.envoy.values import Json
 
 
 def write(
@@ -29,43 +28,33 @@ def write(
     write_clusters(config, directory)
     write_routes(config, directory)
     path = directory / "bootstrap.json"
-    _replace(path, _document(bootstrap(config, directory, workers=workers, access_log=access_log)))
+    _replace(path, bootstrap(config, directory, workers=workers, access_log=access_log))
     return path
 
 
-def static(config: Config, *, workers: Sequence[tuple[str, int]], access_log: Path | None = None) -> dict[str, Any]:
+def static(config: Config, *, workers: Sequence[tuple[str, int]], access_log: Path | None = None) -> Json:
     """The same in one document that reads no other file and follows nothing: for an Envoy of one's own."""
-    document = bootstrap(config, None, workers=workers, access_log=access_log)
-    return _document(document)
+    return bootstrap(config, None, workers=workers, access_log=access_log)
 
 
 def write_clusters(config: Config, directory: Path) -> str:
     """Write ``cds.json``; return its version, which Envoy's statistics name once it is in use."""
-    document = _discovery(clusters(config))
-    _replace(directory / "cds.json", document)
-    return str(document["version_info"])
+    return _write_resources(directory / "cds.json", "envoy.config.cluster.v3.Cluster", clusters(config))
 
 
 def write_routes(config: Config, directory: Path) -> str:
     """Write ``rds.json``; return its version, which Envoy's statistics name once it is in use."""
-    document = _discovery([routes(config)])
-    _replace(directory / "rds.json", document)
-    return str(document["version_info"])
+    return _write_resources(directory / "rds.json", "envoy.config.route.v3.RouteConfiguration", [routes(config)])
 
 
-def _discovery(resources: Sequence[Any]) -> dict[str, Any]:
-    packed = [_document(Packed.pack(resource)) for resource in resources]
-    version = hashlib.sha256(json.dumps(packed, sort_keys=True).encode()).hexdigest()[:16]
-    return {"version_info": version, "resources": packed}
+def _write_resources(path: Path, message: str, resources: Sequence[Json]) -> str:
+    packed = [{"@type": f"type.googleapis.com/{message}", **resource} for resource in resources]
+    version = hashlib.sha256(orjson.dumps(packed, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+    _replace(path, {"version_info": version, "resources": packed})
+    return version
 
 
-def _document(message: Any) -> dict[str, Any]:
-    # Names as they are: the library's own casings turn `consecutive_5xx` into a field that Envoy does not know.
-    document: dict[str, Any] = message.to_dict(casing=str)
-    return document
-
-
-def _replace(path: Path, document: dict[str, Any]) -> None:
+def _replace(path: Path, document: Json) -> None:
     fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    fresh.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     fresh.rename(path)

@@ -5,33 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
-from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
-    HeaderMutation as EarlyHeaderMutation,
-)
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
-
 from triton_router.stack.envoy.names import BASE_MODEL_HEADER, CLIENT_CONTROLS, INTERNAL_PREFIX, SELECTED_MODEL_HEADER
+from triton_router.stack.envoy.values import Json, extension
 
 
-def stripped_headers() -> EarlyHeaderMutation:
+def stripped_headers() -> Json:
     """Removes what only the gateway may set, before the first route is picked.
 
     ``x-envoy-*`` goes too: with it a client could make Envoy retry a generation that already ran.
     """
-    remove = [
-        HeaderMutation(remove=SELECTED_MODEL_HEADER),
-        HeaderMutation(remove=BASE_MODEL_HEADER),
-        _remove_matching(StringMatcher(prefix="x-envoy-", ignore_case=True)),
-        _remove_matching(
-            StringMatcher(safe_regex=RegexMatcher(regex=all_but(INTERNAL_PREFIX, CLIENT_CONTROLS))),
-        ),
-    ]
-    return EarlyHeaderMutation(mutations=remove)
-
-
-def _remove_matching(matcher: StringMatcher) -> HeaderMutation:
-    return HeaderMutation(remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=matcher))
+    return extension(
+        "strip-internal-headers",
+        "http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[
+            {"remove": SELECTED_MODEL_HEADER},
+            {"remove": BASE_MODEL_HEADER},
+            {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}},
+            {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(INTERNAL_PREFIX, CLIENT_CONTROLS)}}}},
+        ],
+    )
 
 
 def all_but(prefix: str, spared: Iterable[str]) -> str:

@@ -5,58 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from envoy_data_plane.envoy.config.accesslog.v3 import (
-    AccessLog,
-)
-from envoy_data_plane.envoy.config.bootstrap.v3 import (
-    Admin,
-    Bootstrap,
-    BootstrapDynamicResources,
-    BootstrapStaticResources,
-    LayeredRuntime,
-    RuntimeLayer,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    ApiVersion,
-    ConfigSource,
-    HttpProtocolOptions,
-    HttpProtocolOptionsHeadersWithUnderscoresAction,
-    Node,
-    PathConfigSource,
-    SubstitutionFormatString,
-    TypedExtensionConfig,
-    WatchedDirectory,
-)
-from envoy_data_plane.envoy.config.listener.v3 import Filter, FilterChain, Listener
-from envoy_data_plane.envoy.config.route.v3 import (
-    RouteConfiguration,
-)
-from envoy_data_plane.envoy.extensions.access_loggers.file.v3 import FileAccessLog
-from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    HttpConnectionManager,
-    HttpConnectionManagerPathWithEscapedSlashesAction,
-    HttpFilter,
-    LocalReplyConfig,
-    Rds,
-)
-from envoy_data_plane.google.protobuf import Any as Packed
-from envoy_data_plane.google.protobuf import Struct
-
 from triton_router.config.schema import Config
 from triton_router.config.services import RouterTls
 from triton_router.stack.envoy.clusters import clusters
 from triton_router.stack.envoy.ext_proc import ext_proc_cluster, ext_proc_filter
 from triton_router.stack.envoy.headers import stripped_headers
 from triton_router.stack.envoy.local_replies import error_mappers
-from triton_router.stack.envoy.names import EXT_PROC_FILTER, LISTENER_STATS, ROUTE_TABLE
+from triton_router.stack.envoy.names import CORS_FILTER, LISTENER_STATS, ROUTE_TABLE
 from triton_router.stack.envoy.routes import routes
-from triton_router.stack.envoy.values import address, seconds
+from triton_router.stack.envoy.values import Json, address, extension, seconds, typed
+
+# Longest that a request's headers may take.
+_HEADERS_WITHIN = 30.0
+# Largest growth of a compressed body. Text of a chat grows fivefold; what grows a thousandfold is an attack.
+_LARGEST_RATIO = 100
 
 
 def bootstrap(
     config: Config, directory: Path | None, *, workers: Sequence[tuple[str, int]], access_log: Path | None = None
-) -> Bootstrap:
+) -> Json:
     """The part that a running Envoy cannot change: admin, listener and filters, the router's own cluster.
 
     Without a ``directory`` for the rest, that is in it too.
@@ -66,67 +33,80 @@ def bootstrap(
     """
     envoy = config.global_.services.envoy
     own = ext_proc_cluster(workers, _router_tls(config), config.global_.services.extproc.max_streams)
-    followed = BootstrapDynamicResources(cds_config=_file_source(directory, "cds.json")) if directory else None
-    table: ConfigSource | RouteConfiguration = _file_source(directory, "rds.json") if directory else routes(config)
-    return Bootstrap(
-        node=Node(id="triton-router", cluster="triton-router"),
-        admin=Admin(address=address("127.0.0.1", envoy.admin_port)),
-        dynamic_resources=followed,
-        static_resources=BootstrapStaticResources(
-            listeners=[listener(config, table, access_log=access_log)],
-            clusters=[own] if directory else [own, *clusters(config)],
-        ),
-        layered_runtime=LayeredRuntime(
-            layers=[
-                # The expression of the headers to strip is longer than Envoy's cautious default (100) allows.
-                RuntimeLayer(name="limits", static_layer=Struct.from_dict({"re2.max_program_size.error_level": 1000}))
-            ]
-        ),
-    )
+    document: Json = {
+        "node": {"id": "triton-router", "cluster": "triton-router"},
+        "admin": {"address": address("127.0.0.1", envoy.admin_port)},
+        # The expression of the headers to strip, and those of long names, are longer than Envoy's cautious default
+        # (100) allows.
+        "layered_runtime": {
+            "layers": [{"name": "limits", "static_layer": {"re2.max_program_size.error_level": 20_000}}]
+        },
+    }
+    if directory is None:
+        table, static_clusters = {"route_config": routes(config)}, [own, *clusters(config)]
+    else:
+        source = _file_source(directory, "rds.json")
+        table, static_clusters = {"rds": {"route_config_name": ROUTE_TABLE, "config_source": source}}, [own]
+        document["dynamic_resources"] = {"cds_config": _file_source(directory, "cds.json")}
+    listeners = [listener(config, table, access_log=access_log)]
+    return {**document, "static_resources": {"listeners": listeners, "clusters": static_clusters}}
 
 
-def listener(config: Config, table: ConfigSource | RouteConfiguration, *, access_log: Path | None = None) -> Listener:
-    """The one HTTP listener; its buffer limit is the largest request body."""
+def listener(config: Config, table: Json, *, access_log: Path | None = None) -> Json:
+    """The one HTTP listener; its buffer limit is the largest request body. ``table`` is where its routes are."""
     envoy = config.global_.services.envoy
-    manager = HttpConnectionManager(
+    manager = extension(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=LISTENER_STATS,
-        rds=Rds(route_config_name=ROUTE_TABLE, config_source=table) if isinstance(table, ConfigSource) else None,
-        route_config=table if isinstance(table, RouteConfiguration) else None,
-        http_filters=[
-            HttpFilter(name=EXT_PROC_FILTER, typed_config=Packed.pack(ext_proc_filter(config))),
-            HttpFilter(name="envoy.filters.http.router", typed_config=Packed.pack(Router())),
-        ],
+        **table,
+        http_filters=_http_filters(config),
         normalize_path=True,
         merge_slashes=True,
-        path_with_escaped_slashes_action=HttpConnectionManagerPathWithEscapedSlashesAction.REJECT_REQUEST,
+        # The route table refuses those that hide something. Names of models have slashes.
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
         # Dropped, not refused: `x_vsr_…` must not pass for `x-vsr-…`, yet a client may have an odd header of its own.
-        common_http_protocol_options=HttpProtocolOptions(
-            headers_with_underscores_action=HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER
-        ),
-        early_header_mutation_extensions=[
-            TypedExtensionConfig(name="strip-internal-headers", typed_config=Packed.pack(stripped_headers()))
-        ],
+        common_http_protocol_options={"headers_with_underscores_action": "DROP_HEADER"},
+        # What nginx's `proxy_pass` speaks unless configured.
+        http_protocol_options={"accept_http_10": True, "default_host_for_http_10": "gateway"},
+        early_header_mutation_extensions=[stripped_headers()],
         stream_idle_timeout=seconds(envoy.idle_timeout_seconds),
-        request_headers_timeout=seconds(30),
+        request_timeout=seconds(envoy.request_timeout_seconds),
+        request_headers_timeout=seconds(min(_HEADERS_WITHIN, envoy.request_timeout_seconds)),
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,
-        local_reply_config=LocalReplyConfig(mappers=error_mappers()),
+        local_reply_config={"mappers": error_mappers()},
         access_log=[_access_log(access_log)] if access_log is not None else [],
     )
-    return Listener(
-        name="gateway",
-        address=address(envoy.host, envoy.port),
-        per_connection_buffer_limit_bytes=config.global_.router.max_body_bytes,
-        filter_chains=[
-            FilterChain(
-                filters=[
-                    Filter(
-                        name="envoy.filters.network.http_connection_manager",
-                        typed_config=Packed.pack(manager),
-                    )
-                ]
-            )
-        ],
+    return {
+        "name": "gateway",
+        "address": address("127.0.0.1" if envoy.host == "localhost" else envoy.host, envoy.port),
+        "per_connection_buffer_limit_bytes": config.global_.router.max_body_bytes,
+        "filter_chains": [{"filters": [manager]}],
+    }
+
+
+def _http_filters(config: Config) -> list[Json]:
+    cors = [extension(CORS_FILTER, "filters.http.cors.v3.Cors")] if config.global_.services.envoy.cors else []
+    return [
+        *cors,
+        _decompressor("gzip", window_bits=15, max_inflate_ratio=_LARGEST_RATIO),
+        _decompressor("zstd"),
+        ext_proc_filter(config),
+        extension("envoy.filters.http.router", "filters.http.router.v3.Router"),
+    ]
+
+
+def _decompressor(kind: str, **limits: int) -> Json:
+    """Request bodies in the clear for the router; responses pass as they are."""
+    library = typed(f"compression.{kind}.decompressor.v3.{kind.title()}", **limits)
+    never = {"common_config": {"enabled": {"default_value": False, "runtime_key": f"gateway.decompress_{kind}"}}}
+    return extension(
+        f"envoy.filters.http.decompressor.{kind}",
+        "filters.http.decompressor.v3.Decompressor",
+        decompressor_library={"name": kind, "typed_config": library},
+        request_direction_config={"advertise_accept_encoding": False},
+        response_direction_config=never,
     )
 
 
@@ -139,7 +119,7 @@ def _router_tls(config: Config) -> RouterTls | None:
     return services.envoy.router_tls
 
 
-def _access_log(path: Path) -> AccessLog:
+def _access_log(path: Path) -> Json:
     # Paths without their query, and no bodies: nothing of what people ask.
     fields = {
         "time": "%START_TIME%",
@@ -152,18 +132,17 @@ def _access_log(path: Path) -> AccessLog:
         "milliseconds": "%DURATION%",
         "request_id": "%REQ(X-REQUEST-ID)%",
     }
-    log_format = SubstitutionFormatString(json_format=Struct.from_dict(fields))
-    return AccessLog(
-        name="envoy.access_loggers.file",
-        typed_config=Packed.pack(FileAccessLog(path=str(path), log_format=log_format)),
+    return extension(
+        "envoy.access_loggers.file",
+        "access_loggers.file.v3.FileAccessLog",
+        path=str(path),
+        log_format={"json_format": fields},
     )
 
 
-def _file_source(directory: Path, name: str) -> ConfigSource:
+def _file_source(directory: Path, name: str) -> Json:
     directory = directory.absolute()
-    return ConfigSource(
-        resource_api_version=ApiVersion.V3,
-        path_config_source=PathConfigSource(
-            path=str(directory / name), watched_directory=WatchedDirectory(path=str(directory))
-        ),
-    )
+    return {
+        "resource_api_version": "V3",
+        "path_config_source": {"path": str(directory / name), "watched_directory": {"path": str(directory)}},
+    }

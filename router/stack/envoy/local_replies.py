@@ -4,26 +4,8 @@ from __future__ import annotations
 
 import json
 
-from envoy_data_plane.envoy.config.accesslog.v3 import (
-    AccessLogFilter,
-    AndFilter,
-    ComparisonFilter,
-    ComparisonFilterOp,
-    ExtensionFilter,
-    StatusCodeFilter,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    RuntimeUInt32,
-    SubstitutionFormatString,
-)
-from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
-    ResponseMapper,
-)
-from envoy_data_plane.google.protobuf import Any as Packed
-from envoy_data_plane.google.protobuf import Struct
-
 from triton_router.errors import ANTHROPIC_PATH, refusal_body
+from triton_router.stack.envoy.values import Json, typed
 
 # Status, message, code of what Envoy itself says.
 _ERRORS = (
@@ -37,45 +19,30 @@ _ERRORS = (
 )
 
 
-def error_mappers() -> list[ResponseMapper]:
+def error_mappers() -> list[Json]:
     # The first that fits is used.
     return [*_mappers_for(ANTHROPIC_PATH), *_mappers_for("")]
 
 
-def _mappers_for(path: str) -> list[ResponseMapper]:
-    mappers = [_mapper(path, ComparisonFilterOp.EQ, *error) for error in _ERRORS]
-    mappers.append(_mapper(path, ComparisonFilterOp.GE, 500, "The gateway failed.", "gateway_error"))
-    mappers.append(_mapper(path, ComparisonFilterOp.GE, 400, "The request was refused.", "bad_request"))
+def _mappers_for(path: str) -> list[Json]:
+    mappers = [_mapper(path, "EQ", *error) for error in _ERRORS]
+    mappers.append(_mapper(path, "GE", 500, "The gateway failed.", "gateway_error"))
+    mappers.append(_mapper(path, "GE", 400, "The request was refused.", "bad_request"))
     return mappers
 
 
-def _mapper(path: str, op: ComparisonFilterOp, status: int, message: str, code: str) -> ResponseMapper:
+def _mapper(path: str, op: str, status: int, message: str, code: str) -> Json:
     # Replies of the router pass here too; they carry JSON already, which Envoy's own words never do.
     own_words = (
         "!('content-type' in response.headers) || !response.headers['content-type'].startsWith('application/json')"
     )
     if path:
-        own_words = f"request.url_path == '{path}' && ({own_words})"
-    matches = AndFilter(
-        filters=[
-            AccessLogFilter(
-                status_code_filter=StatusCodeFilter(
-                    comparison=ComparisonFilter(
-                        op=op, value=RuntimeUInt32(default_value=status, runtime_key=f"gateway.local_reply_{status}")
-                    )
-                )
-            ),
-            AccessLogFilter(
-                extension_filter=ExtensionFilter(
-                    name="envoy.access_loggers.extension_filters.cel",
-                    typed_config=Packed.pack(ExpressionFilter(expression=own_words)),
-                )
-            ),
-        ]
-    )
-    return ResponseMapper(
-        filter=AccessLogFilter(and_filter=matches),
-        body_format_override=SubstitutionFormatString(
-            json_format=Struct.from_dict(json.loads(refusal_body(path, status, message, code=code)))
-        ),
-    )
+        own_words = f"request.url_path.startsWith('{path}') && ({own_words})"
+    compared = {"op": op, "value": {"default_value": status, "runtime_key": f"gateway.local_reply_{status}"}}
+    expression = typed("access_loggers.filters.cel.v3.ExpressionFilter", expression=own_words)
+    filters = [
+        {"status_code_filter": {"comparison": compared}},
+        {"extension_filter": {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": expression}},
+    ]
+    body = json.loads(refusal_body(path, status, message, code=code))
+    return {"filter": {"and_filter": {"filters": filters}}, "body_format_override": {"json_format": body}}

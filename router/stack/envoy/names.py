@@ -12,8 +12,8 @@ MODEL_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/
 LISTENER_STATS = "gateway"
 EXT_PROC_FILTER = "envoy.filters.http.ext_proc"
 EXT_PROC_CLUSTER = "extproc"
+CORS_FILTER = "envoy.filters.http.cors"
 ROUTE_TABLE = "gateway"
-UNLIMITED = 1_000_000
 
 
 def cluster_name(model: str) -> str:

@@ -6,40 +6,44 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
-    ClusterDiscoveryType,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    DataSource,
-    HeaderValue,
-    HeaderValueOption,
-    HeaderValueOptionHeaderAppendAction,
-)
-from envoy_data_plane.envoy.config.route.v3 import (
-    DirectResponseAction,
-    HeaderMatcher,
-    RetryPolicy,
-    RetryPolicyRetryHostPredicate,
-    Route,
-    RouteAction,
-    RouteConfiguration,
-    RouteMatch,
-    VirtualHost,
-)
-from envoy_data_plane.envoy.extensions.filters.http.ext_proc.v3 import (
-    ExtProcPerRoute,
-)
-from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
-from envoy_data_plane.envoy.type.matcher.v3 import RegexMatcher, StringMatcher
-from envoy_data_plane.google.protobuf import Any as Packed
-
 from triton_router.config.schema import Config, ProviderModel
 from triton_router.errors import ANTHROPIC_PATH, refusal_body
-from triton_router.stack.envoy.names import BASE_MODEL_HEADER, EXT_PROC_FILTER, MODEL_PATHS, ROUTE_TABLE, cluster_name
-from triton_router.stack.envoy.values import HOST_DRAWS, discovery_type, seconds, split_endpoint
+from triton_router.stack.envoy.clusters import replicated
+from triton_router.stack.envoy.names import (
+    BASE_MODEL_HEADER,
+    CORS_FILTER,
+    EXT_PROC_FILTER,
+    MODEL_PATHS,
+    ROUTE_TABLE,
+    cluster_name,
+)
+from triton_router.stack.envoy.values import (
+    HOST_DRAWS,
+    OTHER_HOST,
+    Json,
+    discovery_type,
+    seconds,
+    split_endpoint,
+    typed,
+)
+
+_MODELS = "/v1/models"
+_ANY_MODEL_PATH = "|".join(map(re.escape, MODEL_PATHS))
+
+# What the backend has not read; a generation cannot run twice.
+_BEFORE_READING = "connect-failure,refused-stream,reset-before-request"
+# Also what it has read and closed without a response: a keep-alive connection that ends is such a one.
+_WITHOUT_RESPONSE = f"{_BEFORE_READING},reset"
+# Also responses that another replica may spare the client: 5xx, and those of a full one.
+_ON_ANOTHER_REPLICA = f"{_WITHOUT_RESPONSE},5xx,retriable-status-codes"
+
+# Characters that a path may hide from whoever compares it. A model's name may have an encoded slash.
+_BACKSLASH = r".*%5[cC].*"
+_DOT_SEGMENT = r".*(?:/|%2[fF])\.{1,2}(?:(?:/|%2[fF]).*)?"
+_SLASH = r".*%2[fF].*"
 
 
-def routes(config: Config) -> RouteConfiguration:
+def routes(config: Config) -> Json:
     """The allow-list.
 
     A path with a model is forwarded only with the header that the router alone sets, whose client copies are gone by
@@ -49,16 +53,18 @@ def routes(config: Config) -> RouteConfiguration:
         _forward(config, model, [_base_model_is(model.name)]) for model in config.providers.models if model.backend_refs
     ]
     table += _guards(config)
+    table += [_hidden({"safe_regex": {"regex": f"{_BACKSLASH}|{_DOT_SEGMENT}"}})]
     # Answered by the router itself.
     table += [
-        _unavailable(RouteMatch(path="/v1/models", headers=[method_is("GET")])),
-        _unavailable(RouteMatch(prefix="/v1/models/", headers=[method_is("GET")])),
-        _unavailable(RouteMatch(path="/health", headers=[method_is("GET")])),
-        _not_found(),
+        _unavailable({"path": _MODELS, "headers": [_method("GET")]}),
+        _unavailable({"safe_regex": {"regex": f"{_MODELS}/.+"}, "headers": [_method("GET")]}),
+        _unavailable({"path": "/health", "headers": [_method("GET")]}),
     ]
-    return RouteConfiguration(
-        name=ROUTE_TABLE, virtual_hosts=[VirtualHost(name="gateway", domains=["*"], routes=table)]
-    )
+    table += [_hidden({"safe_regex": {"regex": _SLASH}}), *_help(), _no_tunnel()]
+    host: Json = {"name": "gateway", "domains": ["*"], "routes": table}
+    if (cors := config.global_.services.envoy.cors) is not None:
+        host["typed_per_filter_config"] = {CORS_FILTER: _cors_policy(cors.allow_origins, cors.allow_headers)}
+    return {"name": ROUTE_TABLE, "virtual_hosts": [host]}
 
 
 def default_base_model(config: Config) -> ProviderModel | None:
@@ -73,82 +79,133 @@ def default_base_model(config: Config) -> ProviderModel | None:
     return next(iter(served.values()), None)
 
 
-def _forward(config: Config, model: ProviderModel, headers: Sequence[HeaderMatcher]) -> Route:
-    named = discovery_type(split_endpoint(ref.endpoint)[0] for ref in model.backend_refs)
-    retries = model.reliability.retry_count
-    return Route(
-        match=_model_path(headers),
-        route=RouteAction(
-            cluster=cluster_name(model.name),
-            auto_host_rewrite=True if named is ClusterDiscoveryType.STRICT_DNS else None,
-            # An answer may take minutes; what ends it is silence.
-            timeout=seconds(0),
-            idle_timeout=seconds(config.global_.services.envoy.idle_timeout_seconds),
-            retry_policy=RetryPolicy(
-                # Never after the backend has read the request: a generation must not run twice.
-                retry_on="connect-failure,reset-before-request",
-                num_retries=retries,
-                host_selection_retry_max_attempts=HOST_DRAWS,
-                retry_host_predicate=[
-                    RetryPolicyRetryHostPredicate(
-                        name="envoy.retry_host_predicates.previous_hosts",
-                        typed_config=Packed.pack(PreviousHostsPredicate()),
-                    )
-                ],
-            )
-            if retries
-            else None,
-        ),
-    )
+# --- models --------------------------------------------------------------------------------------------------------
 
 
-def _guards(config: Config) -> list[Route]:
+def _forward(config: Config, model: ProviderModel, headers: Sequence[Json]) -> Json:
+    action: Json = {
+        "cluster": cluster_name(model.name),
+        # An answer may take minutes; what ends it is silence.
+        "timeout": seconds(0),
+        "idle_timeout": seconds(config.global_.services.envoy.idle_timeout_seconds),
+    }
+    if discovery_type(split_endpoint(ref.endpoint)[0] for ref in model.backend_refs) == "STRICT_DNS":
+        action["auto_host_rewrite"] = True
+    if model.reliability.retry_count:
+        action["retry_policy"] = _retry_policy(model)
+    return {"match": _model_path(headers), "route": action}
+
+
+def _retry_policy(model: ProviderModel) -> Json:
+    reliability = model.reliability
+    if not reliability.retry_responses:
+        kinds = _BEFORE_READING
+    else:
+        kinds = _ON_ANOTHER_REPLICA if replicated(model) else _WITHOUT_RESPONSE
+    policy: Json = {
+        "retry_on": kinds,
+        "num_retries": reliability.retry_count,
+        "retriable_status_codes": [429],
+        # At once: another replica has no part in the trouble of the first.
+        "retry_back_off": {"base_interval": seconds(0.005), "max_interval": seconds(0.05)},
+        "host_selection_retry_max_attempts": HOST_DRAWS,
+        "retry_host_predicate": [OTHER_HOST],
+    }
+    if reliability.first_byte_timeout is not None:
+        # Envoy stops this clock when the response begins.
+        policy["per_try_timeout"] = seconds(reliability.first_byte_timeout)
+    return policy
+
+
+def _guards(config: Config) -> list[Json]:
     model = default_base_model(config)
     if config.global_.services.envoy.failure_mode_allow and model is not None:
         return [_forward(config, model, [])]
-    anthropic = RouteMatch(path=ANTHROPIC_PATH, headers=[method_is("POST")])
+    anthropic = {"path": ANTHROPIC_PATH, "headers": [_method("POST")]}
     return [_unavailable(anthropic, ANTHROPIC_PATH), _unavailable(_model_path([]))]
 
 
-def _model_path(headers: Sequence[HeaderMatcher]) -> RouteMatch:
+def _model_path(headers: Sequence[Json]) -> Json:
     # One route for all the paths of a model: Envoy walks the table from the top.
-    paths = RegexMatcher(regex="|".join(map(re.escape, MODEL_PATHS)))
-    return RouteMatch(safe_regex=paths, headers=[method_is("POST"), *headers])
+    return {"safe_regex": {"regex": _ANY_MODEL_PATH}, "headers": [_method("POST"), *headers]}
 
 
-def _unavailable(match: RouteMatch, path: str = "") -> Route:
-    return _direct(match, 503, "The router did not handle the request.", "service_unavailable", path)
-
-
-def _not_found() -> Route:
-    route = _direct(RouteMatch(prefix="/"), 404, "Not found: the path is not served here.", "not_found")
-    route.typed_per_filter_config = {EXT_PROC_FILTER: Packed.pack(ExtProcPerRoute(disabled=True))}
-    return route
-
-
-def _direct(match: RouteMatch, status: int, message: str, code: str, path: str = "") -> Route:
-    body = refusal_body(path, status, message, code=code).decode()
-    return Route(
-        match=match,
-        direct_response=DirectResponseAction(status=status, body=DataSource(inline_string=body)),
-        response_headers_to_add=[
-            HeaderValueOption(
-                header=HeaderValue(key="content-type", value="application/json"),
-                append_action=HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-            )
-        ],
-    )
-
-
-def _base_model_is(model: str) -> HeaderMatcher:
+def _base_model_is(model: str) -> Json:
     """Matches the header as the router sends it: plain, or percent-encoded where the name is not ASCII."""
     encoded = quote(model, safe="".join(map(chr, range(0x20, 0x7F))))
     if encoded == model:
-        matcher = StringMatcher(exact=model)
+        matcher: Json = {"exact": model}
     else:
-        matcher = StringMatcher(safe_regex=RegexMatcher(regex=f"{re.escape(model)}|{re.escape(encoded)}"))
-    return HeaderMatcher(name=BASE_MODEL_HEADER, string_match=matcher)
+        matcher = {"safe_regex": {"regex": f"{re.escape(model)}|{re.escape(encoded)}"}}
+    return {"name": BASE_MODEL_HEADER, "string_match": matcher}
 
 
-def method_is(method: str) -> HeaderMatcher:
-    return HeaderMatcher(name=":method", string_match=StringMatcher(exact=method))
+def _method(method: str) -> Json:
+    return {"name": ":method", "string_match": {"exact": method}}
+
+
+# --- everything else -----------------------------------------------------------------------------------------------
+
+
+def _help() -> list[Json]:
+    """Paths that are not served, each told what its sender probably meant."""
+    served = "|".join(re.escape(path.removeprefix("/v1")) for path in (*MODEL_PATHS, _MODELS))
+    mistakes = [
+        (f"(?:/v1)(?:/v1)+(?:{served})/*", "The path has `/v1` twice: let the base URL end in a single `/v1`."),
+        (f"(?:{served})/*", "The path lacks `/v1`: let the base URL end in `/v1`."),
+        (f"/v1(?:{served})/+", "The path is served without the slash at its end."),
+        (_ANY_MODEL_PATH, "The path is served for POST only."),
+        (re.escape(_MODELS) + "(?:/.*)?", "The path is served for GET only."),
+    ]
+    messages = f"Not found: of the Messages API only `POST {ANTHROPIC_PATH}` is served here."
+    return [
+        _unasked(_refused({"prefix": ANTHROPIC_PATH}, 404, messages, "not_found", ANTHROPIC_PATH)),
+        *(_unasked(_refused({"safe_regex": {"regex": path}}, 404, f"Not found: {message}", "not_found"))
+          for path, message in mistakes),
+        _unasked(_refused({"prefix": "/"}, 404, "Not found: the path is not served here.", "not_found")),
+    ]  # fmt: skip
+
+
+def _hidden(match: Json) -> Json:
+    return _unasked(_refused(match, 400, "The path has characters encoded that must be plain.", "bad_path"))
+
+
+def _no_tunnel() -> Json:
+    return _unasked(_refused({"connect_matcher": {}}, 405, "CONNECT is not served here.", "method_not_allowed"))
+
+
+def _unavailable(match: Json, path: str = "") -> Json:
+    return _refused(match, 503, "The router did not handle the request.", "service_unavailable", path)
+
+
+def _unasked(route: Json) -> Json:
+    """``route``, and the router is not asked about it."""
+    return {**route, "typed_per_filter_config": {EXT_PROC_FILTER: _NOT_PROCESSED}}
+
+
+_NOT_PROCESSED = typed("filters.http.ext_proc.v3.ExtProcPerRoute", disabled=True)
+
+
+def _refused(match: Json, status: int, message: str, code: str, path: str = "") -> Json:
+    body = refusal_body(path, status, message, code=code).decode()
+    return {
+        "match": match,
+        "direct_response": {"status": status, "body": {"inline_string": body}},
+        "response_headers_to_add": [
+            {
+                "header": {"key": "content-type", "value": "application/json"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+
+
+def _cors_policy(origins: Sequence[str], headers: Sequence[str]) -> Json:
+    return typed(
+        "filters.http.cors.v3.CorsPolicy",
+        allow_origin_string_match=[{"prefix": ""} if origin == "*" else {"exact": origin} for origin in origins],
+        allow_methods="GET, POST",
+        allow_headers=", ".join(headers),
+        expose_headers="*",
+        max_age="600",
+    )

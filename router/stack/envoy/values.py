@@ -1,32 +1,35 @@
-"""Small values of Envoy's API: addresses, durations, limits."""
+"""Values of Envoy's API in JSON: addresses, durations, typed extensions, limits."""
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from envoy_data_plane.envoy.config.cluster.v3 import (
-    CircuitBreakers,
-    CircuitBreakersThresholds,
-    ClusterDiscoveryType,
-)
-from envoy_data_plane.envoy.config.core.v3 import (
-    Address,
-    SocketAddress,
-)
-from envoy_data_plane.envoy.config.endpoint.v3 import (
-    ClusterLoadAssignment,
-    Endpoint,
-    LbEndpoint,
-    LocalityLbEndpoints,
-)
-
-from triton_router.stack.envoy.names import UNLIMITED
+Json = dict[str, Any]
+"""A message of Envoy's API as JSON, with the API's own field names."""
 
 # A host that refuses has the fewest requests, so `LEAST_REQUEST` draws it again and again: five draws for another one
 # were seen to be too few.
 HOST_DRAWS = 30
+UNLIMITED = 1_000_000
+
+OTHER_HOST: Json = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    },
+}
+"""Retries go to a host that has not been tried."""
+
+
+def extension(name: str, message: str, **fields: Any) -> Json:
+    """The extension ``name``, configured by ``message`` (below ``envoy.extensions``)."""
+    return {"name": name, "typed_config": typed(message, **fields)}
+
+
+def typed(message: str, **fields: Any) -> Json:
+    return {"@type": f"type.googleapis.com/envoy.extensions.{message}", **fields}
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
@@ -43,29 +46,34 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def discovery_type(hosts: Iterable[str]) -> ClusterDiscoveryType:
-    return ClusterDiscoveryType.STATIC if all(map(_is_ip, hosts)) else ClusterDiscoveryType.STRICT_DNS
+def discovery_type(hosts: Iterable[str]) -> str:
+    return "STATIC" if all(map(_is_ip, hosts)) else "STRICT_DNS"
 
 
-def load_assignment(name: str, addresses: Sequence[tuple[str, int, int]]) -> ClusterLoadAssignment:
+def load_assignment(name: str, addresses: Sequence[tuple[str, int, int]]) -> Json:
+    """Endpoints from (host, port, weight)."""
     endpoints = [
-        LbEndpoint(endpoint=Endpoint(address=address(host, port)), load_balancing_weight=weight)
+        {"endpoint": {"address": address(host, port)}, "load_balancing_weight": weight}
         for host, port, weight in addresses
     ]
-    return ClusterLoadAssignment(cluster_name=name, endpoints=[LocalityLbEndpoints(lb_endpoints=endpoints)])
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
 
 
-def no_circuit_breaker(requests: int = UNLIMITED) -> CircuitBreakers:
+def no_circuit_breaker(requests: int = UNLIMITED) -> Json:
     # The defaults (1024 requests, 3 retries) suit short requests; generations last, and a dead peer needs retries.
-    threshold = CircuitBreakersThresholds(
-        max_connections=UNLIMITED, max_pending_requests=UNLIMITED, max_requests=requests, max_retries=1000
-    )
-    return CircuitBreakers(thresholds=[threshold])
+    threshold = {
+        "max_connections": UNLIMITED,
+        "max_pending_requests": UNLIMITED,
+        "max_requests": requests,
+        "max_retries": 1000,
+    }
+    return {"thresholds": [threshold]}
 
 
-def address(host: str, port: int) -> Address:
-    return Address(socket_address=SocketAddress(address=host, port_value=port))
+def address(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
-def seconds(seconds: float) -> datetime.timedelta:
-    return datetime.timedelta(seconds=seconds)
+def seconds(duration: float) -> str:
+    """A duration as protobuf's JSON has it: no exponent, nanoseconds at most."""
+    return f"{duration:.9f}".rstrip("0").rstrip(".") + "s"
