@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +24,10 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
-    """Start Envoy for models (as in ``make_config``); without ``extproc_port`` nothing answers as router."""
+    """Start Envoy for models (as in ``make_config``); without ``extproc_port`` nothing answers as router.
+
+    ``reliability`` and the rest are settings of the models and of ``global.services.envoy``.
+    """
 
     def start(
         models: dict[str, list[str | tuple[str, int]]],
@@ -31,10 +35,17 @@ def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
         extproc_port: int | None = None,
         max_body_bytes: int = 100_000,
         failure_mode_allow: bool = False,
+        reliability: dict[str, Any] | None = None,
+        **listener: Any,
     ) -> Gateway:
         port, admin = free_port(), free_port()
         listening = {"port": port, "admin_port": admin, "failure_mode_allow": failure_mode_allow, "concurrency": 1}
-        config = make_config(models, router={"max_body_bytes": max_body_bytes}, services={"envoy": listening})
+        config = make_config(
+            models,
+            reliability=reliability,
+            router={"max_body_bytes": max_body_bytes},
+            services={"envoy": listening | listener},
+        )
         workers = [("127.0.0.1", extproc_port or free_port())]
         bootstrap = envoy.write(config, tmp_path / "envoy", workers=workers)
         log = stack.enter_context((tmp_path / "envoy.log").open("wb"))

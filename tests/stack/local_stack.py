@@ -52,14 +52,16 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     raise AssertionError(f"{what} within {PATIENCE} s")
 
 
-def make_config(models: dict[str, list[str | tuple[str, int]]], **global_: Any) -> Config:
+def make_config(
+    models: dict[str, list[str | tuple[str, int]]], *, reliability: dict[str, Any] | None = None, **global_: Any
+) -> Config:
     """A configuration with one model a key, served at the given endpoints (with weights)."""
     entries = []
     for name, endpoints in models.items():
         pairs = [(endpoint, 1) if isinstance(endpoint, str) else endpoint for endpoint in endpoints]
         refs = [{"endpoint": endpoint, "weight": weight} for endpoint, weight in pairs]
-        reliability = {"health_check_interval": 0.2, "health_check_timeout": 0.5}
-        entries.append({"name": name, "backend_refs": refs, "reliability": reliability})
+        checks = {"health_check_interval": 0.2, "health_check_timeout": 0.5}
+        entries.append({"name": name, "backend_refs": refs, "reliability": checks | (reliability or {})})
     return Config.model_validate({"providers": {"models": entries}, "global": global_})
 
 

@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 
+from triton_router.errors import refusal_body
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc.server import ExtProcServer
 
@@ -19,7 +20,10 @@ REFUSAL = b'{"error":{"message":"ours","type":"t","param":null,"code":"c"}}'
 async def route(request: Request) -> Outcome:
     if request.method == "GET":
         return Reply(200, b'{"status":"ok"}', {"content-type": "application/json"})
-    model = json.loads(request.body)["model"]
+    try:
+        model = json.loads(request.body)["model"]
+    except ValueError:
+        return Reply(400, refusal_body(request.path, 400, "The body is not JSON."))
     if model == "refuse":
         return Reply(503, REFUSAL, {"content-type": "application/json", "x-ours": "yes"})
     return Forward({"x-selected-model": model, "x-gateway-base-model-name": model})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from triton_router.config.schema import Config, ProviderModel
+from triton_router.config.services import CorsSettings
 from triton_router.errors import ANTHROPIC_PATH, refusal_body
 from triton_router.stack.envoy.clusters import replicated
 from triton_router.stack.envoy.names import (
@@ -63,8 +64,8 @@ def routes(config: Config) -> Json:
     table += [_hidden({"safe_regex": {"regex": _SLASH}}), *_help(), _no_tunnel()]
     host: Json = {"name": "gateway", "domains": ["*"], "routes": table}
     if (cors := config.global_.services.envoy.cors) is not None:
-        host["typed_per_filter_config"] = {CORS_FILTER: _cors_policy(cors.allow_origins, cors.allow_headers)}
-    return {"name": ROUTE_TABLE, "virtual_hosts": [host]}
+        host |= _for_browsers(table, cors)
+    return {"name": ROUTE_TABLE, "virtual_hosts": [host], **({"validate_clusters": False} if cors else {})}
 
 
 def default_base_model(config: Config) -> ProviderModel | None:
@@ -157,9 +158,10 @@ def _help() -> list[Json]:
         (_ANY_MODEL_PATH, "The path is served for POST only."),
         (re.escape(_MODELS) + "(?:/.*)?", "The path is served for GET only."),
     ]
+    below = {"safe_regex": {"regex": f"{ANTHROPIC_PATH}(?:/.*)?"}}
     messages = f"Not found: of the Messages API only `POST {ANTHROPIC_PATH}` is served here."
     return [
-        _unasked(_refused({"prefix": ANTHROPIC_PATH}, 404, messages, "not_found", ANTHROPIC_PATH)),
+        _unasked(_refused(below, 404, messages, "not_found", ANTHROPIC_PATH)),
         *(_unasked(_refused({"safe_regex": {"regex": path}}, 404, f"Not found: {message}", "not_found"))
           for path, message in mistakes),
         _unasked(_refused({"prefix": "/"}, 404, "Not found: the path is not served here.", "not_found")),
@@ -171,7 +173,8 @@ def _hidden(match: Json) -> Json:
 
 
 def _no_tunnel() -> Json:
-    return _unasked(_refused({"connect_matcher": {}}, 405, "CONNECT is not served here.", "method_not_allowed"))
+    # No other match has CONNECT, and without one the router would be asked for a request that has no end.
+    return _unasked(_refused({"connect_matcher": {}}, 403, "CONNECT is not served here.", "method_not_allowed"))
 
 
 def _unavailable(match: Json, path: str = "") -> Json:
@@ -200,12 +203,31 @@ def _refused(match: Json, status: int, message: str, code: str, path: str = "") 
     }
 
 
-def _cors_policy(origins: Sequence[str], headers: Sequence[str]) -> Json:
-    return typed(
+# --- browsers ------------------------------------------------------------------------------------------------------
+
+
+def _for_browsers(table: Sequence[Json], cors: CorsSettings) -> Json:
+    """The CORS filter acts on routes to clusters alone: guards become routes to one that does not exist."""
+    preflight = [_method("OPTIONS"), {"name": "access-control-request-method", "present_match": True}]
+    guards = [
+        {"match": route["match"], "route": _NOWHERE}
+        if route.get("direct_response", {}).get("status") == 503 else route
+        for route in table
+    ]  # fmt: skip
+    policy = typed(
         "filters.http.cors.v3.CorsPolicy",
-        allow_origin_string_match=[{"prefix": ""} if origin == "*" else {"exact": origin} for origin in origins],
+        allow_origin_string_match=[
+            {"prefix": ""} if origin == "*" else {"exact": origin} for origin in cors.allow_origins
+        ],
         allow_methods="GET, POST",
-        allow_headers=", ".join(headers),
+        allow_headers=", ".join(cors.allow_headers),
         expose_headers="*",
         max_age="600",
     )
+    return {
+        "routes": [_unasked({"match": {"prefix": "/", "headers": preflight}, "route": _NOWHERE}), *guards],
+        "typed_per_filter_config": {CORS_FILTER: policy},
+    }
+
+
+_NOWHERE: Json = {"cluster": "nowhere", "cluster_not_found_response_code": "SERVICE_UNAVAILABLE"}

@@ -1,0 +1,189 @@
+"""One of two replicas is ill: no request fails that the other one could answer before its first byte."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from local_stack import Gateway, chat, free_port
+from test_stack_gateway import running
+
+pytestmark = pytest.mark.e2e
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Envoy resets connections that it has no use for."""
+
+
+class Replica:
+    """A server whose health check is green whatever it does with requests.
+
+    ``illness`` is how it answers: a status, ``close`` without a response, ``hang`` before it, or nothing wrong.
+    ``keep_alive`` is after how many seconds it closes idle connections. ``requests`` counts what arrived.
+    """
+
+    def __init__(self, illness: str = "", keep_alive: float | None = None) -> None:
+        self.illness, self.requests = illness, 0
+        self.endpoint = f"127.0.0.1:{free_port()}"
+        self._ends = threading.Event()
+        replica = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = keep_alive
+
+            def do_GET(self) -> None:
+                self._send(200, b"ok")
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                replica.requests += 1
+                illness = "" if body.get("user") == "poison" else replica.illness
+                if body.get("user") == "poison":
+                    self._send(int(body["metadata"]), b"{}")
+                elif illness == "close":
+                    self.close_connection = True
+                elif illness == "hang":
+                    replica._ends.wait(60)
+                    self.close_connection = True
+                elif illness:
+                    self._send(int(illness), b"{}", {"retry-after": "5"})
+                else:
+                    self._send(200, replica.endpoint.encode())
+
+            def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+                self.send_response(status)
+                for name, value in {"content-length": str(len(body)), **(headers or {})}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        host, port = self.endpoint.split(":")
+        self._server = _Server((host, int(port)), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """End, with what hangs."""
+        self._ends.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="module")
+def extproc_port() -> Iterator[int]:
+    with running("router_by_name.py") as port:
+        yield port
+
+
+@pytest.fixture
+def start_replica() -> Iterator[Callable[..., Replica]]:
+    started: list[Replica] = []
+
+    def start(illness: str = "", keep_alive: float | None = None) -> Replica:
+        started.append(Replica(illness, keep_alive))
+        return started[-1]
+
+    yield start
+    for replica in started:
+        replica.close()
+
+
+@pytest.fixture
+def start_pair(
+    start_gateway: Callable[..., Gateway], start_replica: Callable[..., Replica], extproc_port: int
+) -> Callable[..., tuple[Gateway, Replica, Replica]]:
+    """A gateway before an ill replica and a healthy one, with settings of the model's `reliability`."""
+
+    def start(illness: str, **reliability: object) -> tuple[Gateway, Replica, Replica]:
+        ill, well = start_replica(illness), start_replica()
+        models = {"m": [ill.endpoint, well.endpoint]}
+        return start_gateway(models, extproc_port=extproc_port, reliability=reliability), ill, well
+
+    return start
+
+
+def statuses(gateway: Gateway, requests: int, pause: float = 0.0, **fields: object) -> Counter[int]:
+    counted: Counter[int] = Counter()
+    for _ in range(requests):
+        counted[gateway.client.post("/v1/chat/completions", json=chat("m", **fields)).status_code] += 1
+        time.sleep(pause)
+    return counted
+
+
+@pytest.mark.parametrize("illness", ["500", "502", "503", "close", "429"])
+def test_an_ill_replica_fails_no_request(
+    start_pair: Callable[..., tuple[Gateway, Replica, Replica]], illness: str
+) -> None:
+    gateway, ill, _ = start_pair(illness, base_ejection_time=3600)
+    assert statuses(gateway, 100, 0.02) == {200: 100}
+    assert ill.requests
+    if illness != "429":  # a full replica is not a sick one
+        assert gateway.stat("cluster.model/m.outlier_detection.ejections_active") == 1
+        before = ill.requests
+        # Health checks are green five times a second: they do not take the ejection back.
+        assert statuses(gateway, 20, 0.02) == {200: 20}
+        assert ill.requests == before
+
+
+def test_a_large_request_is_retried_too(start_pair: Callable[..., tuple[Gateway, Replica, Replica]]) -> None:
+    gateway, ill, _ = start_pair("500", consecutive_5xx=0)
+    assert statuses(gateway, 20, user="x" * 90_000) == {200: 20}
+    assert ill.requests
+
+
+def test_a_replica_that_hangs_before_the_first_byte(
+    start_pair: Callable[..., tuple[Gateway, Replica, Replica]],
+) -> None:
+    gateway, ill, _ = start_pair("hang", first_byte_timeout=0.3, consecutive_5xx=2)
+    assert statuses(gateway, 30) == {200: 30}
+    assert ill.requests == 2
+
+
+def test_a_full_service_says_so(
+    start_gateway: Callable[..., Gateway], start_replica: Callable[..., Replica], extproc_port: int
+) -> None:
+    replicas = [start_replica("429"), start_replica("429")]
+    gateway = start_gateway({"m": [replica.endpoint for replica in replicas]}, extproc_port=extproc_port)
+    answer = gateway.client.post("/v1/chat/completions", json=chat("m"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+
+
+def test_an_idle_connection_is_given_up_before_the_backend_does(
+    start_gateway: Callable[..., Gateway], start_replica: Callable[..., Replica], extproc_port: int
+) -> None:
+    replica = start_replica(keep_alive=0.5)
+    settings = {"keep_alive": 0.3, "retry_count": 0}
+    gateway = start_gateway({"m": [replica.endpoint]}, extproc_port=extproc_port, reliability=settings)
+    assert statuses(gateway, 6, 0.5) == {200: 6}
+    assert gateway.stat("cluster.model/m.upstream_cx_idle_timeout") > 3
+
+
+def test_requests_that_are_wrong_eject_nobody(
+    start_pair: Callable[..., tuple[Gateway, Replica, Replica]],
+) -> None:
+    gateway, first, second = start_pair("")
+    for status in (400, 404, 422, 500):
+        for _ in range(15):
+            assert statuses(gateway, 1, user="poison", metadata=str(status)) == {status: 1}
+            assert statuses(gateway, 1) == {200: 1}
+    assert gateway.stat("cluster.model/m.outlier_detection.ejections_enforced_total") == 0
+    assert first.requests and second.requests
+
+
+def test_what_a_backend_has_read_is_not_sent_twice_by_choice(
+    start_pair: Callable[..., tuple[Gateway, Replica, Replica]],
+) -> None:
+    gateway, ill, well = start_pair("500", retry_responses=False, lb_policy="round_robin", consecutive_5xx=0)
+    assert statuses(gateway, 10) == {200: 5, 500: 5}
+    assert ill.requests == well.requests == 5
