@@ -136,7 +136,17 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from triton_router.stack.envoy import validation
+
     loaded = _loaded(arguments.config)
+    if (envoy := validation.binary()) is not None:
+        try:
+            validation.validate(loaded.config, envoy)
+        except validation.EnvoyRefused as refused:
+            print(f"{arguments.config}: error: {refused}", file=sys.stderr)
+            return 1
+    else:
+        print("Envoy is not installed here (extra `stack`): its own validation did not run", file=sys.stderr)
     routing = loaded.config.routing
     adapters = sum(len(card.loras) for card in routing.modelCards)
     signals = sum(len(declared) for _, declared in routing.signals)

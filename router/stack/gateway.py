@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from triton_router.config import Config
 from triton_router.extproc.health import worker_addresses
 from triton_router.stack import demo_backend, envoy
 from triton_router.stack.demo_backend import Served
+from triton_router.stack.envoy import validation
+from triton_router.stack.envoy.validation import EnvoyRefused
 
 log = logging.getLogger(__name__)
 
@@ -74,25 +77,42 @@ class FileGateway:
             envoy.write(config, self._directory, workers=workers, access_log=Path("/dev/stdout"))
 
     async def widen(self, config: Config) -> None:
-        """Serve the models of ``config`` beside those that are served now; return when Envoy does."""
-        names = {model.name for model in config.providers.models}
-        others = tuple(model for model in self._current.providers.models if model.name not in names)
-        providers = config.providers.model_copy(update={"models": (*config.providers.models, *others)})
-        both = self._with_addresses(config.model_copy(update={"providers": providers}))
-        version = envoy.write_clusters(both, self._directory)
-        await self._until(version, "cds")
-        version = envoy.write_routes(both, self._directory)
-        await self._until(version, "rds")
+        """Serve the models of ``config`` beside those that are served now; return when Envoy does.
+
+        Raises:
+            EnvoyRefused: it does not. Then it goes on as before.
+        """
+        both = await asyncio.to_thread(self._beside, config)
+        try:
+            await self._apply("cds", envoy.write_clusters, both)
+            await self._apply("rds", envoy.write_routes, both)
+        except EnvoyRefused:
+            # A refused file may have been taken in part.
+            await asyncio.to_thread(self.write)
+            raise
         await asyncio.sleep(SPREAD_WITHIN)
         self._current = config
 
     async def narrow(self, config: Config) -> None:
-        """Serve the models of ``config`` only."""
-        effective = self._with_addresses(config)
-        version = envoy.write_routes(effective, self._directory)
-        await self._until(version, "rds")
-        envoy.write_clusters(effective, self._directory)
+        """Serve the models of ``config`` only.
+
+        Raises:
+            EnvoyRefused: Envoy does not take the routes. Then all stay.
+        """
+        effective = await asyncio.to_thread(self._with_addresses, config)
+        await self._apply("rds", envoy.write_routes, effective)
+        await asyncio.to_thread(envoy.write_clusters, effective, self._directory)
         self._current = config
+
+    def _beside(self, config: Config) -> Config:
+        """``config`` and the models that are served now; Envoy has validated it where there is one to ask."""
+        named = {model.name for model in config.providers.models}
+        others = tuple(model for model in self._current.providers.models if model.name not in named)
+        providers = config.providers.model_copy(update={"models": (*config.providers.models, *others)})
+        both = self._with_addresses(config.model_copy(update={"providers": providers}))
+        if (program := validation.binary()) is not None:
+            validation.validate(both, program)
+        return both
 
     def _with_addresses(self, config: Config) -> Config:
         if self._spare is None:
@@ -103,23 +123,42 @@ class FileGateway:
                 self.addresses[endpoint] = self._spare
         return with_endpoints(config, self.addresses)
 
-    async def _until(self, version: str, kind: str) -> None:
-        """Wait until Envoy has taken ``version`` and none of its clusters is still warming."""
-        deadline = asyncio.get_running_loop().time() + WARM_WITHIN
+    async def _apply(self, kind: str, write: Callable[[Config, Path], str], config: Config) -> None:
+        """Write a file and wait until Envoy has taken it, and none of its clusters is still warming."""
+        before = await asyncio.to_thread(_state, self._admin_port, kind)
+        version = await asyncio.to_thread(write, config, self._directory)
+        state, deadline = before, asyncio.get_running_loop().time() + WARM_WITHIN
         while asyncio.get_running_loop().time() < deadline:
-            if await asyncio.to_thread(_has_version, self._admin_port, version, kind):
+            state = await asyncio.to_thread(_state, self._admin_port, kind)
+            if state.version == version and not state.warming:
                 return
+            if state.version != version and state.rejected > before.rejected:
+                raise EnvoyRefused(f"Envoy has refused its new {kind}.json; its log says why")
             await asyncio.sleep(0.02)
-        log.warning("Envoy has not taken a change in time", extra={"fields": {"kind": kind, "version": version}})
+        if state.version != version:
+            raise EnvoyRefused(f"Envoy has not acknowledged its new {kind}.json within {WARM_WITHIN:.0f} s")
+        log.warning("clusters are still warming", extra={"fields": {"clusters": state.warming}})
 
 
-def _has_version(admin_port: int, version: str, kind: str) -> bool:
-    statistics = _admin(admin_port, "/stats?format=json&type=All&filter=version_text|warming_clusters")
+class _State(NamedTuple):
+    """What Envoy says of one kind of its files: the version in use, how many it refused, clusters not ready yet."""
+
+    version: str = ""
+    rejected: int = 0
+    warming: int = 0
+
+
+def _state(admin_port: int, kind: str) -> _State:
+    """All nothing where Envoy does not answer."""
+    statistics = _admin(admin_port, "/stats?format=json&type=All&filter=version_text|update_rejected|warming_clusters")
     values = {str(entry["name"]): entry["value"] for entry in statistics.get("stats", []) if "name" in entry}
-    if kind == "rds":
-        return any(value == version for name, value in values.items() if ".rds." in name)
-    warming = values.get("cluster_manager.warming_clusters", 0)
-    return values.get("cluster_manager.cds.version_text") == version and warming == 0
+
+    def of(ending: str) -> Any:
+        return next((value for name, value in values.items() if name.endswith(f"{ending}")), 0)
+
+    infix = "cds" if kind == "cds" else f"rds.{envoy.ROUTE_TABLE}"
+    warming = of("cluster_manager.warming_clusters") if kind == "cds" else 0
+    return _State(str(of(f"{infix}.version_text")), int(of(f"{infix}.update_rejected")), int(warming))
 
 
 def _admin(port: int, path: str) -> dict[str, list[dict[str, object]]]:
@@ -143,18 +182,14 @@ def served_models(config: Config) -> dict[str, list[Served]]:
     Nothing at all stands for anything that is asked for, as at an endpoint that loads adapters on demand.
     """
     loras = {card.name: tuple(lora.name for lora in card.loras) for card in config.routing.modelCards}
-    endpoints = dict.fromkeys(ref.endpoint for model in config.providers.models for ref in model.backend_refs)
-    on_demand = {
-        ref.endpoint for model in config.providers.models for ref in model.backend_refs if ref.adapters_on_demand
-    }
-    return {
-        endpoint: [
-            demo_backend.Served(model.provider_model_id or model.name, loras.get(model.name, ()))
-            for model in config.providers.models
-            if endpoint not in on_demand and any(ref.endpoint == endpoint for ref in model.backend_refs)
-        ]
-        for endpoint in endpoints
-    }
+    served: dict[str, list[Served]] = {}
+    on_demand: set[str] = set()
+    for model in config.providers.models:
+        name = demo_backend.Served(model.provider_model_id or model.name, loras.get(model.name, ()))
+        for endpoint in dict.fromkeys(ref.endpoint for ref in model.backend_refs):
+            served.setdefault(endpoint, []).append(name)
+        on_demand.update(ref.endpoint for ref in model.backend_refs if ref.adapters_on_demand)
+    return {endpoint: [] if endpoint in on_demand else models for endpoint, models in served.items()}
 
 
 def with_endpoints(config: Config, replaced: Mapping[str, str]) -> Config:

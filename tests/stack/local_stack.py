@@ -68,8 +68,11 @@ def make_config(
 class Gateway:
     """A running Envoy and a client for it."""
 
-    def __init__(self, directory: Path, url: str, admin: str, workers: list[tuple[str, int]]) -> None:
+    def __init__(
+        self, directory: Path, url: str, admin: str, workers: list[tuple[str, int]], config: Config | None = None
+    ) -> None:
         self.directory, self.admin, self.workers = directory, admin, workers
+        self.config = config or Config()
         self.client = httpx.Client(base_url=url, timeout=PATIENCE)
 
     def stat(self, name: str) -> int:
