@@ -30,7 +30,7 @@ from triton_router.jsontext import json_bytes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
-from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning
+from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning, nearest_name
 from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.domain import TopicParameters
 from triton_router.signals.gather import Gatherer
@@ -39,6 +39,11 @@ from triton_router.telemetry import Metrics, RateLimitedLog
 from triton_router.usage import UsageObserver
 
 log = logging.getLogger(__name__)
+
+_NO_EMBEDDER = (
+    "Name the embedding model in `model`: the router chooses models for conversations only. "
+    "`providers.defaults.embedding_model` sets one for requests that name none."
+)
 
 
 class Pipeline:
@@ -88,6 +93,7 @@ class Pipeline:
         return [
             {"id": entry.name, "object": "model", "created": 0, "owned_by": "triton-router", "parent": entry.parent}
             | ({"description": entry.description} if entry.description else {})
+            | ({"max_model_len": entry.max_model_len} if entry.max_model_len else {})
             for entry in self.catalog.listed(self.adapters)
         ]
 
@@ -134,7 +140,9 @@ class Pipeline:
         sent, lookup = dialect.parse(request.body), self._lookup
         signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
         if sent.model is not None and not self.catalog.is_auto(sent.model):
-            return self._forward_to(sent.model, sent, record, conceal=_request_usage(sent, self.runtime.usage))
+            conceal = _request_usage(sent, self.runtime.usage)
+            return self._forward_to(self._named(sent.model), sent, record, conceal=conceal)
+        sent.require_conversation()
         parsed = perf_counter()
 
         repeat = lookup.memo.key(sent, request.body, request.headers) if lookup and lookup.memo else None
@@ -226,7 +234,7 @@ class Pipeline:
             name = unquote(path.removeprefix(names.MODELS_PATH + "/"))
             entry = next((entry for entry in self.models() if entry["id"] == name), None)
             if entry is None:
-                raise _unknown_model(name)
+                raise self._unknown_model(name)
             return _json_reply(200, json_bytes(entry), record)
         raise Refusal(404, f"no such path: GET {path}")
 
@@ -234,18 +242,29 @@ class Pipeline:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
         body = Body.parse(request.body) if request.body else None
         name = body.model if body else None
-        return self._forward_to(None if name is not None and self.catalog.is_auto(name) else name, body, record)
+        if name is not None and not self.catalog.is_auto(name):
+            return self._forward_to(self._named(name), body, record)
+        if request.path.partition("?")[0] != names.EMBEDDINGS_PATH:
+            return self._forward_to(self.catalog.default, None, record)
+        if body is None or self.catalog.embedder is None:
+            raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
+        return self._forward_to(self.catalog.embedder, body, record)
 
-    def _forward_to(self, name: str | None, body: Body | None, record: Record, *, conceal: bool = False) -> Forward:
-        """Forward to the model of that name, ``None`` for the default one."""
-        selection = self.catalog.default
-        if name is not None and body is not None:
-            named = self.catalog.concrete(name, self.adapters)
-            if named is None:
-                raise _unknown_model(name)
-            selection = named
-            if selection.upstream != name:
-                body.set("model", selection.upstream)
+    def _named(self, name: str) -> Selection:
+        selection = self.catalog.concrete(name, self.adapters)
+        if selection is None:
+            raise self._unknown_model(name)
+        return selection
+
+    def _unknown_model(self, name: str) -> Refusal:
+        nearest = nearest_name(name, self.catalog.listed(self.adapters))
+        message = f"The model `{name}` does not exist." + (f" Did you mean `{nearest}`?" if nearest else "")
+        return Refusal(404, message, code="model_not_found", param="model")
+
+    def _forward_to(self, selection: Selection, body: Body | None, record: Record, *, conceal: bool = False) -> Forward:
+        """Forward ``body`` with the model's own name in it; ``None`` leaves it as it is."""
+        if body is not None and body.model != selection.upstream:
+            body.set("model", selection.upstream)
         record.selection, record.path = selection, "passthrough"
         self.journal.count(record)
         encoded = body.encode() if body is not None and body.changed else None
@@ -312,7 +331,3 @@ def _refusal_reply(path: str, refusal: Refusal, record: Record) -> Reply:
     body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
     reply = _json_reply(refusal.status, body, record)
     return replace(reply, headers={**reply.headers, "retry-after": "1"}) if refusal.status == 429 else reply
-
-
-def _unknown_model(name: str) -> Refusal:
-    return Refusal(404, f"The model `{name}` does not exist.", code="model_not_found", param="model")

@@ -57,6 +57,7 @@ messages = st.lists(
         {"role": st.sampled_from(["user", "assistant", "tool"]), "content": st.text() | st.none()},
         optional={"name": st.text(), "x-odd": values},
     ),
+    min_size=1,
     max_size=4,
 )
 OURS = ("model", "messages", "chat_template_kwargs")

@@ -54,11 +54,12 @@ def _models_exist(data: Any, report: Report) -> None:
     models, adapters = names(data, *MODELS), _adapters(data)
     if not models:
         report.error(MODELS, "at least one model is needed")
-    where = ("providers", "defaults", "default_model")
-    default = at(data, *where)
     known = [*models, *(name for names in adapters.values() for name in names)]
-    if isinstance(default, str) and default not in known:
-        report.error(where, f"no model or adapter named `{default}`", nearest(default, known))
+    for key in ("default_model", "embedding_model"):
+        where = ("providers", "defaults", key)
+        default = at(data, *where)
+        if isinstance(default, str) and default not in known:
+            report.error(where, f"no model or adapter named `{default}`", nearest(default, known))
     for path, card in items(data, CARDS):
         if isinstance(card.get("name"), str) and card["name"] not in models:
             message = f"no model named `{card['name']}` in providers.models"

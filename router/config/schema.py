@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, model_validator
 from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
-from triton_router.config.section import Endpoint, Name, Seconds, Section
+from triton_router.config.section import Endpoint, Name, Seconds, Section, TokenCount
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
 
@@ -31,6 +31,9 @@ class ReasoningFamily(Section):
 class ProviderDefaults(Section):
     default_model: Name | None = Field(
         None, description="Model (or adapter) used when no decision matches, and for paths that carry no model."
+    )
+    embedding_model: Name | None = Field(
+        None, description="Model for `/v1/embeddings` where a request names none, or asks the router to choose."
     )
     default_reasoning_effort: Literal["minimal", "low", "medium", "high"] = Field(
         "medium", description="Effort sent to families of type `reasoning_effort` when the modelRef names none."
@@ -136,12 +139,15 @@ class ModelCard(Section):
     """What a model is like; never where it is served."""
 
     NOT_ACTIVE = frozenset(
-        {"param_size", "context_window_size", "capabilities", "quality_score", "modality", "tags"}
+        {"param_size", "capabilities", "quality_score", "modality", "tags"}
     )  # fmt: skip
 
     name: Name = Field(description="Name of an entry of `providers.models`.")
     description: str | None = Field(None, description="What the model is good at, for people.")
     loras: tuple[Lora, ...] = Field((), description="LoRA adapters that the model's backends serve.")
+    context_window_size: TokenCount = Field(
+        None, description="Longest context in tokens (`8K` is 8,000); `max_model_len` in `GET /v1/models`."
+    )
 
 
 class Rule(Section):

@@ -27,6 +27,7 @@ from triton_router.dialects.request import (
     role_of,
     text_of,
 )
+from triton_router.errors import MalformedRequest
 from triton_router.names import CHAT_PATH
 
 PATH = CHAT_PATH
@@ -108,6 +109,14 @@ class ChatRequest(ModelRequest):
             ids = [named(call, "id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else ()
             answers = named(message, "tool_call_id") if role == "tool" else ""
             yield Turn(role, text_of(content), images_in(content), tuple(ids), answers, blocks_of(content))
+
+    def require_conversation(self) -> None:
+        if not self.get("messages") and self.get("input"):
+            raise MalformedRequest(
+                "`messages` must not be empty; `input` belongs to the Responses API, which is at /v1/responses",
+                "messages",
+            )
+        super().require_conversation()
 
     def tell(self, prompt: str, mode: Mode) -> None:
         message = {"role": "system", "content": prompt}

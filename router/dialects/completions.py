@@ -41,6 +41,7 @@ class CompletionsRequest(ModelRequest):
 
     NAME = "completions"
     CONVERSATION = "prompt"
+    IN_ITS_PLACE = ("prompt_embeds",)
     TOKEN_LIMITS = ("max_tokens",)
     NEEDED = frozenset({"model", "prompt", "stream"})
     KNOWN = NEEDED | names(

@@ -52,6 +52,8 @@ class ModelRequest(Body, ABC):
     NAME: ClassVar[str]
     # The member that holds what was said.
     CONVERSATION: ClassVar[str]
+    # Members that stand for the conversation where that is missing.
+    IN_ITS_PLACE: ClassVar[tuple[str, ...]] = ()
     # Members that bound the length of an answer; the first is set where none is given.
     TOKEN_LIMITS: ClassVar[tuple[str, ...]]
     # Without them there is no request.
@@ -83,6 +85,15 @@ class ModelRequest(Body, ABC):
 
     @abstractmethod
     def _read(self) -> Iterator[Turn]: ...
+
+    def require_conversation(self) -> None:
+        """Refuse a request in which nobody says anything: what the router adds would be all that a model is told.
+
+        Raises:
+            MalformedRequest: there is nothing to answer.
+        """
+        if not self.get(self.CONVERSATION) and not any(self.get(name) for name in self.IN_ITS_PLACE):
+            raise MalformedRequest(f"`{self.CONVERSATION}` must not be empty", self.CONVERSATION)
 
     # --- rewriting -------------------------------------------------------------------------------------------------
 

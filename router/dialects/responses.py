@@ -114,6 +114,7 @@ class ResponsesRequest(ModelRequest):
 
     NAME = "responses"
     CONVERSATION = "input"
+    IN_ITS_PLACE = ("previous_response_id", "conversation", "prompt")
     TOKEN_LIMITS = ("max_output_tokens",)
     NEEDED = frozenset({"model", "input", "stream", "previous_response_id", "conversation", "prompt"})
     KNOWN = NEEDED | names(

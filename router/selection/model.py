@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import random
@@ -50,6 +51,7 @@ class ListedModel:
     name: str
     parent: str | None = None
     description: str | None = None
+    max_model_len: int | None = None
 
 
 NOTHING_KNOWN = LoadedAdapters()
@@ -86,19 +88,21 @@ class ModelCatalog:
         self._read(config)
         first = config.providers.models[0].name
         self.default = self._named(defaults.default_model or first) or self._plain(self._models[first])
+        self.embedder = self._named(defaults.embedding_model) if defaults.embedding_model else None
 
     def _read(self, config: Config) -> None:
         cards = {card.name: card for card in config.routing.modelCards}
         self._known.hidden = {model.name for model in config.providers.models if model.hidden}
         for model in config.providers.models:
             card = cards.get(model.name)
-            self._list(ListedModel(model.name, None, card.description if card else None))
+            longest = card.context_window_size if card else None
+            self._list(ListedModel(model.name, None, card.description if card else None, longest))
             for lora in card.loras if card else ():
                 # Two bases may declare one adapter: to clients it is the first one's. A modelRef names its base.
                 self._known.bases.setdefault(lora.name, model.name)
                 if lora.hidden or model.hidden:
                     self._known.hidden.add(lora.name)
-                self._list(ListedModel(lora.name, model.name, lora.description))
+                self._list(ListedModel(lora.name, model.name, lora.description, longest))
 
     def _list(self, entry: ListedModel) -> None:
         if entry.name not in self._known.hidden and entry.name not in {known.name for known in self._listed}:
@@ -232,6 +236,17 @@ class ModelCatalog:
             return selection
         base = self._plain(self._models[selection.base])
         return replace(selection, model=base.model, upstream=base.upstream, adapter=None, missing=selection.adapter)
+
+
+def nearest_name(name: str, listed: Sequence[ListedModel]) -> str | None:
+    """The listed name that ``name`` most likely means: in other letters, behind a provider's prefix, or misspelt."""
+    names = {entry.name.casefold(): entry.name for entry in listed}
+    wanted = name.casefold()
+    for each in (wanted, wanted.rpartition("/")[2]):
+        if each in names:
+            return names[each]
+    close = difflib.get_close_matches(wanted, names, n=1)
+    return names[close[0]] if close else None
 
 
 def _with_adapter(selection: Selection, adapter: str) -> Selection:
