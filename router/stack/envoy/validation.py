@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import tempfile
 from pathlib import Path
+
+import orjson
 
 from triton_router.config.schema import Config
 from triton_router.extproc.health import worker_addresses
@@ -44,7 +45,7 @@ def validate(config: Config, program: Path) -> None:
     document = static(config, workers=worker_addresses(services.extproc))
     with tempfile.TemporaryDirectory(prefix="triton-router-") as directory:
         path = Path(directory) / "envoy.json"
-        path.write_text(json.dumps(document))
+        path.write_bytes(orjson.dumps(document))
         command = [str(program), "--mode", "validate", "-c", str(path), "-l", "error"]
         try:
             run = subprocess.run(command, capture_output=True, text=True, timeout=_WITHIN, check=False)
