@@ -184,7 +184,7 @@ def test_an_envoy_that_does_not_answer_acknowledges_nothing(tmp_path: Path, monk
 def test_files_are_written_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: set[str] = set()
 
-    def noted(config: Config) -> list[envoy.Json]:
+    def noted(config: Config) -> Iterator[envoy.Json]:
         threads.add(threading.current_thread().name)
         return clusters(config)
 

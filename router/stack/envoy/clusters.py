@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from triton_router.config.schema import Config, ProviderModel, Reliability
 from triton_router.stack.envoy.names import cluster_name
 from triton_router.stack.envoy.values import (
@@ -19,9 +21,9 @@ _POLICIES = {"round_robin": "ROUND_ROBIN", "least_request": "LEAST_REQUEST"}
 _FAILURE_PERCENT, _FAILURE_VOLUME = 85, 5
 
 
-def clusters(config: Config) -> list[Json]:
+def clusters(config: Config) -> Iterator[Json]:
     """One cluster a model; models without ``backend_refs`` have none."""
-    return [_model_cluster(model) for model in config.providers.models if model.backend_refs]
+    return (_model_cluster(model) for model in config.providers.models if model.backend_refs)
 
 
 def replicated(model: ProviderModel) -> bool:

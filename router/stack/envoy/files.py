@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import orjson
@@ -28,7 +28,8 @@ def write(
     write_clusters(config, directory)
     write_routes(config, directory)
     path = directory / "bootstrap.json"
-    _replace(path, bootstrap(config, directory, workers=workers, access_log=access_log))
+    document = bootstrap(config, directory, workers=workers, access_log=access_log)
+    _replace(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return path
 
 
@@ -47,14 +48,15 @@ def write_routes(config: Config, directory: Path) -> str:
     return _write_resources(directory / "rds.json", "envoy.config.route.v3.RouteConfiguration", [routes(config)])
 
 
-def _write_resources(path: Path, message: str, resources: Sequence[Json]) -> str:
-    packed = [{"@type": f"type.googleapis.com/{message}", **resource} for resource in resources]
-    version = hashlib.sha256(orjson.dumps(packed, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-    _replace(path, {"version_info": version, "resources": packed})
+def _write_resources(path: Path, message: str, resources: Iterable[Json]) -> str:
+    # One at a time: a single call for all would hold up the event loop, in whichever thread it runs.
+    packed = [orjson.dumps({"@type": f"type.googleapis.com/{message}", **resource}) for resource in resources]
+    version = hashlib.sha256(b"\n".join(packed)).hexdigest()[:16]
+    _replace(path, b'{"version_info":"%b","resources":[\n%b\n]}\n' % (version.encode(), b",\n".join(packed)))
     return version
 
 
-def _replace(path: Path, document: Json) -> None:
+def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    fresh.write_bytes(content)
     fresh.rename(path)
