@@ -11,9 +11,15 @@ _ENVOY = ("global", "services", "envoy")
 
 
 def check(data: Any, report: Report) -> None:
-    """Responses must be visible where something reads them."""
+    """Responses must be visible where something reads them, and failing open is no secret."""
     settings = at(data, *_ENVOY)
-    if not isinstance(settings, dict) or settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":
+    if not isinstance(settings, dict):
+        return
+    if settings.get("failure_mode_allow") is True:
+        message = "while the router is down every request reaches the default model's backend: no rule, role or limit "
+        message += "holds, and whatever model it names, a hidden one too, is served if that backend has it"
+        report.warning((*_ENVOY, "failure_mode_allow"), message)
+    if settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":
         return
     if settings.get("response_body_mode", "NONE") == "NONE":
         message = "beside FULL_DUPLEX_STREAMED requests Envoy shows no answer with NONE, whoever asks for it: "

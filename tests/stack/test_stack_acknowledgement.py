@@ -84,6 +84,15 @@ def test_settings_of_the_listener_have_envoys_bounds(services: dict[str, object]
         make_config({"m": ["127.0.0.1:1"]}, services=services)
 
 
+def test_failing_open_is_said() -> None:
+    text = 'providers: {models: [{name: m, backend_refs: [{endpoint: "127.0.0.1:1"}]}]}\n'
+    loaded = loads(text + "global: {services: {envoy: {failure_mode_allow: true}}}\n")
+    (warning,) = loaded.warnings
+    assert (warning.line, warning.path) == (2, "global.services.envoy.failure_mode_allow")
+    assert "hidden" in warning.message
+    assert not loads(text).warnings
+
+
 durations = st.sampled_from([0.001, 0.0010001, 1 / 3, 86_400])
 reliabilities = st.fixed_dictionaries(
     {},
