@@ -68,6 +68,8 @@ def error_body(message: str, *, type: str, code: str | None = None, param: str |
 
 def refusal_body(path: str, status: int, message: str, *, code: str | None = None, param: str | None = None) -> bytes:
     """The error as JSON, in the shape of the API at ``path`` (with or without a query)."""
+    path = path.partition("?")[0]
+    if path == MESSAGES_PATH or path.startswith(f"{MESSAGES_PATH}/"):
         kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
         return _json({"type": "error", "error": {"type": kind, "message": message}})
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")

@@ -48,7 +48,7 @@ TRACESTATE = "tracestate"
 CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
 RESPONSES_PATH = "/v1/responses"
-# The one path whose clients expect Anthropic's errors.
+# Its clients, and those of the paths below it, expect Anthropic's errors.
 MESSAGES_PATH = "/v1/messages"
 EMBEDDINGS_PATH = "/v1/embeddings"
 MODELS_PATH = "/v1/models"

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from triton_router.config import ConfigError, loads
-from triton_router.pipeline import Forward, Outcome, Pipeline, Reply, Request
+from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.pipeline import Pipeline
+from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
 
@@ -30,7 +32,7 @@ routing:
 
 def routed(path: str, body: dict[str, Any] | None = None, *, defaults: str = "") -> Outcome:
     loaded = loads(CONFIG.replace(" DEFAULTS", defaults))
-    pipeline = Pipeline(loaded, None, TopicParameters(), Metrics())
+    pipeline = Pipeline(compile_runtime(loaded), None, TopicParameters(), Metrics())
     method, content = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
     return asyncio.run(pipeline.route(Request(method, path, {}, content)))
 

@@ -9,26 +9,18 @@ from triton_router.stack.envoy.ext_proc import ext_proc_cluster, ext_proc_filter
 from triton_router.stack.envoy.files import static, write, write_clusters, write_routes
 from triton_router.stack.envoy.headers import all_but
 from triton_router.stack.envoy.names import (
-    BASE_MODEL_HEADER,
-    CLIENT_CONTROLS,
-    INTERNAL_PREFIX,
     LISTENER_STATS,
     MODEL_PATHS,
     ROUTE_TABLE,
-    SELECTED_MODEL_HEADER,
     cluster_name,
 )
 from triton_router.stack.envoy.routes import default_base_model, routes
 from triton_router.stack.envoy.values import Json, split_endpoint
 
 __all__ = [
-    "BASE_MODEL_HEADER",
-    "CLIENT_CONTROLS",
-    "INTERNAL_PREFIX",
     "LISTENER_STATS",
     "MODEL_PATHS",
     "ROUTE_TABLE",
-    "SELECTED_MODEL_HEADER",
     "Json",
     "all_but",
     "cluster_name",

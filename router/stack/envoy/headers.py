@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from triton_router.stack.envoy.names import BASE_MODEL_HEADER, CLIENT_CONTROLS, INTERNAL_PREFIX, SELECTED_MODEL_HEADER
+from triton_router.names import BASE_MODEL, CLIENT_HEADERS, INTERNAL_PREFIX, SELECTED_MODEL
 from triton_router.stack.envoy.values import Json, extension
 
 
@@ -18,10 +18,14 @@ def stripped_headers() -> Json:
         "strip-internal-headers",
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
         mutations=[
-            {"remove": SELECTED_MODEL_HEADER},
-            {"remove": BASE_MODEL_HEADER},
+            {"remove": SELECTED_MODEL},
+            {"remove": BASE_MODEL},
             {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}},
-            {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": all_but(INTERNAL_PREFIX, CLIENT_CONTROLS)}}}},
+            {
+                "remove_on_match": {
+                    "key_matcher": {"safe_regex": {"regex": all_but(INTERNAL_PREFIX, sorted(CLIENT_HEADERS))}}
+                }
+            },
         ],
     )
 

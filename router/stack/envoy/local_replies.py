@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from triton_router.errors import ANTHROPIC_PATH, refusal_body
+from triton_router.errors import refusal_body
+from triton_router.names import MESSAGES_PATH
 from triton_router.stack.envoy.values import Json, typed
 
 # Status, message, code of what Envoy itself says.
@@ -21,7 +22,7 @@ _ERRORS = (
 
 def error_mappers() -> list[Json]:
     # The first that fits is used.
-    return [*_mappers_for(ANTHROPIC_PATH), *_mappers_for("")]
+    return [*_mappers_for(MESSAGES_PATH), *_mappers_for("")]
 
 
 def _mappers_for(path: str) -> list[Json]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-BASE_MODEL_HEADER = "x-gateway-base-model-name"
-SELECTED_MODEL_HEADER = "x-selected-model"
-INTERNAL_PREFIX = "x-vsr-"
-CLIENT_CONTROLS = ("x-vsr-cache-control", "x-vsr-debug")
+from triton_router.names import CHAT_PATH, COMPLETIONS_PATH, EMBEDDINGS_PATH, MESSAGES_PATH, RESPONSES_PATH
 
-MODEL_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings")
+MODEL_PATHS = (CHAT_PATH, COMPLETIONS_PATH, RESPONSES_PATH, MESSAGES_PATH, EMBEDDINGS_PATH)
 
 LISTENER_STATS = "gateway"
 EXT_PROC_FILTER = "envoy.filters.http.ext_proc"

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from triton_router.config.schema import Config, ProviderModel
 from triton_router.config.services import CorsSettings
-from triton_router.errors import ANTHROPIC_PATH, refusal_body
+from triton_router.errors import refusal_body
+from triton_router.names import BASE_MODEL, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
 from triton_router.stack.envoy.clusters import replicated
 from triton_router.stack.envoy.names import (
-    BASE_MODEL_HEADER,
     CORS_FILTER,
     EXT_PROC_FILTER,
     MODEL_PATHS,
@@ -28,7 +28,6 @@ from triton_router.stack.envoy.values import (
     typed,
 )
 
-_MODELS = "/v1/models"
 _ANY_MODEL_PATH = "|".join(map(re.escape, MODEL_PATHS))
 
 # What the backend has not read; a generation cannot run twice.
@@ -57,9 +56,9 @@ def routes(config: Config) -> Json:
     table += [_hidden({"safe_regex": {"regex": f"{_BACKSLASH}|{_DOT_SEGMENT}"}})]
     # Answered by the router itself.
     table += [
-        _unavailable({"path": _MODELS, "headers": [_method("GET")]}),
-        _unavailable({"safe_regex": {"regex": f"{_MODELS}/.+"}, "headers": [_method("GET")]}),
-        _unavailable({"path": "/health", "headers": [_method("GET")]}),
+        _unavailable({"path": MODELS_PATH, "headers": [_method("GET")]}),
+        _unavailable({"safe_regex": {"regex": f"{MODELS_PATH}/.+"}, "headers": [_method("GET")]}),
+        _unavailable({"path": HEALTH_PATH, "headers": [_method("GET")]}),
     ]
     table += [_hidden({"safe_regex": {"regex": _SLASH}}), *_help(), _no_tunnel()]
     host: Json = {"name": "gateway", "domains": ["*"], "routes": table}
@@ -122,8 +121,8 @@ def _guards(config: Config) -> list[Json]:
     model = default_base_model(config)
     if config.global_.services.envoy.failure_mode_allow and model is not None:
         return [_forward(config, model, [])]
-    anthropic = {"path": ANTHROPIC_PATH, "headers": [_method("POST")]}
-    return [_unavailable(anthropic, ANTHROPIC_PATH), _unavailable(_model_path([]))]
+    anthropic = {"path": MESSAGES_PATH, "headers": [_method("POST")]}
+    return [_unavailable(anthropic, MESSAGES_PATH), _unavailable(_model_path([]))]
 
 
 def _model_path(headers: Sequence[Json]) -> Json:
@@ -138,7 +137,7 @@ def _base_model_is(model: str) -> Json:
         matcher: Json = {"exact": model}
     else:
         matcher = {"safe_regex": {"regex": f"{re.escape(model)}|{re.escape(encoded)}"}}
-    return {"name": BASE_MODEL_HEADER, "string_match": matcher}
+    return {"name": BASE_MODEL, "string_match": matcher}
 
 
 def _method(method: str) -> Json:
@@ -150,18 +149,18 @@ def _method(method: str) -> Json:
 
 def _help() -> list[Json]:
     """Paths that are not served, each told what its sender probably meant."""
-    served = "|".join(re.escape(path.removeprefix("/v1")) for path in (*MODEL_PATHS, _MODELS))
+    served = "|".join(re.escape(path.removeprefix("/v1")) for path in (*MODEL_PATHS, MODELS_PATH))
     mistakes = [
         (f"(?:/v1)(?:/v1)+(?:{served})/*", "The path has `/v1` twice: let the base URL end in a single `/v1`."),
         (f"(?:{served})/*", "The path lacks `/v1`: let the base URL end in `/v1`."),
         (f"/v1(?:{served})/+", "The path is served without the slash at its end."),
         (_ANY_MODEL_PATH, "The path is served for POST only."),
-        (re.escape(_MODELS) + "(?:/.*)?", "The path is served for GET only."),
+        (re.escape(MODELS_PATH) + "(?:/.*)?", "The path is served for GET only."),
     ]
-    below = {"safe_regex": {"regex": f"{ANTHROPIC_PATH}(?:/.*)?"}}
-    messages = f"Not found: of the Messages API only `POST {ANTHROPIC_PATH}` is served here."
+    below = {"safe_regex": {"regex": f"{MESSAGES_PATH}(?:/.*)?"}}
+    messages = f"Not found: of the Messages API only `POST {MESSAGES_PATH}` is served here."
     return [
-        _unasked(_refused(below, 404, messages, "not_found", ANTHROPIC_PATH)),
+        _unasked(_refused(below, 404, messages, "not_found", MESSAGES_PATH)),
         *(_unasked(_refused({"safe_regex": {"regex": path}}, 404, f"Not found: {message}", "not_found"))
           for path, message in mistakes),
         _unasked(_refused({"prefix": "/"}, 404, "Not found: the path is not served here.", "not_found")),
