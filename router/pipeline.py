@@ -141,7 +141,7 @@ class Pipeline:
         signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
         if sent.model is not None and not self.catalog.is_auto(sent.model):
             conceal = _request_usage(sent, self.runtime.usage)
-            return self._forward_to(self._named(sent.model), sent, record, conceal=conceal)
+            return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, record, conceal=conceal)
         sent.require_conversation()
         parsed = perf_counter()
 
@@ -234,7 +234,7 @@ class Pipeline:
             name = unquote(path.removeprefix(names.MODELS_PATH + "/"))
             entry = next((entry for entry in self.models() if entry["id"] == name), None)
             if entry is None:
-                raise self._unknown_model(name)
+                raise _unknown_model(self.catalog, self.adapters, name)
             return _json_reply(200, json_bytes(entry), record)
         raise Refusal(404, f"no such path: GET {path}")
 
@@ -243,23 +243,12 @@ class Pipeline:
         body = Body.parse(request.body) if request.body else None
         name = body.model if body else None
         if name is not None and not self.catalog.is_auto(name):
-            return self._forward_to(self._named(name), body, record)
+            return self._forward_to(_named(self.catalog, self.adapters, name), body, record)
         if request.path.partition("?")[0] != names.EMBEDDINGS_PATH:
             return self._forward_to(self.catalog.default, None, record)
         if body is None or self.catalog.embedder is None:
             raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
         return self._forward_to(self.catalog.embedder, body, record)
-
-    def _named(self, name: str) -> Selection:
-        selection = self.catalog.concrete(name, self.adapters)
-        if selection is None:
-            raise self._unknown_model(name)
-        return selection
-
-    def _unknown_model(self, name: str) -> Refusal:
-        nearest = nearest_name(name, self.catalog.listed(self.adapters))
-        message = f"The model `{name}` does not exist." + (f" Did you mean `{nearest}`?" if nearest else "")
-        return Refusal(404, message, code="model_not_found", param="model")
 
     def _forward_to(self, selection: Selection, body: Body | None, record: Record, *, conceal: bool = False) -> Forward:
         """Forward ``body`` with the model's own name in it; ``None`` leaves it as it is."""
@@ -331,3 +320,16 @@ def _refusal_reply(path: str, refusal: Refusal, record: Record) -> Reply:
     body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
     reply = _json_reply(refusal.status, body, record)
     return replace(reply, headers={**reply.headers, "retry-after": "1"}) if refusal.status == 429 else reply
+
+
+def _named(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Selection:
+    selection = catalog.concrete(name, adapters)
+    if selection is None:
+        raise _unknown_model(catalog, adapters, name)
+    return selection
+
+
+def _unknown_model(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Refusal:
+    nearest = nearest_name(name, catalog.listed(adapters))
+    message = f"The model `{name}` does not exist." + (f" Did you mean `{nearest}`?" if nearest else "")
+    return Refusal(404, message, code="model_not_found", param="model")
