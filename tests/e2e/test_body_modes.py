@@ -146,8 +146,6 @@ def test_errors_of_router_and_backend_pass(site: Site) -> None:
     assert failed.status_code == 500 and "error" in failed.json()
     malformed = site.client.post("/v1/chat/completions", content=b"{")
     assert malformed.status_code == 400
-    broken = site.client.post("/v1/chat/completions", content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
-    assert broken.status_code == 400 and "error" in broken.json()
     compressed = site.client.post("/v1/chat/completions", content=b"\x1f\x8b", headers={"content-encoding": "br"})
     assert (compressed.status_code, compressed.json()["error"]["code"]) == (415, "unsupported_encoding")
 
