@@ -89,9 +89,7 @@ ROWS: dict[str, list[Graph]] = {
             {"prompts": "sum(rate(router_windowed_prompts_total[$__rate_interval]))"},
             "reqps",
         ),
-        Graph(
-            "Hints refused by a decision", {"{{kind}}": rate("router_refused_hints_total", "kind")}, "reqps"
-        ),
+        Graph("Hints refused by a decision", {"{{kind}}": rate("router_refused_hints_total", "kind")}, "reqps"),
     ],
     "Responses": [
         Graph(
@@ -107,7 +105,11 @@ ROWS: dict[str, list[Graph]] = {
             {"{{model}} {{status}}": rate("router_upstream_seconds_count", "model, status")},
             "reqps",
         ),
-        Graph("Responses by finish reason", {"{{model}} {{reason}}": rate("router_answers_total", "model, reason")}, "reqps"),
+        Graph(
+            "Responses by finish reason",
+            {"{{model}} {{reason}}": rate("router_answers_total", "model, reason")},
+            "reqps",
+        ),
         Graph(
             "Time to the first token, p50 and p99",
             {
@@ -131,7 +133,9 @@ ROWS: dict[str, list[Graph]] = {
         ),
     ],
     "Tokens and cache": [
-        Graph("Tokens", {"{{model}} {{kind}}": rate("router_tokens_total", "model, kind")}, "short", "Tokens per second"),
+        Graph(
+            "Tokens", {"{{model}} {{kind}}": rate("router_tokens_total", "model, kind")}, "short", "Tokens per second"
+        ),
         Graph(
             "Cost per hour",
             {"{{model}} {{currency}}": f"3600 * {rate('router_cost_total', 'model, currency')}"},
