@@ -150,6 +150,11 @@ ROWS: dict[str, list[Graph]] = {
         Graph("Configuration on disk rejected", {"rejected": "max(router_config_rejected)"}),
         Graph("Trace spans", {"{{result}}": rate("router_trace_spans_total", "result")}),
         Graph("Adapters loaded", {"{{model}}": "max by (model) (router_adapters_loaded)"}),
+        Graph("Task restarts", {"{{task}}": "sum by (task) (increase(router_task_restarts_total[$__rate_interval]))"}),
+        Graph(
+            "Worker restarts",
+            {"{{reason}}": "sum by (reason) (increase(router_worker_restarts_total[$__rate_interval]))"},
+        ),
     ],
 }
 
