@@ -1,4 +1,4 @@
-"""Everything that docs/performance.md and docs/capacity.md report, measured one after another and written into them."""
+"""Measure everything that docs/performance.md and docs/capacity.md report, and write it into them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from perf import ladder, overload, peers, scale
 
-# Of each measurement: the page, the picture that is drawn for it, and what the picture shows.
+# For each measurement: the page, its picture, and what the picture shows.
 PLACES = {
     "ladder": ("performance.md", "perf-router.png", "Time inside the router, less its wait for Triton"),
-    "peers": ("performance.md", "perf-peers.png", "Latency over throughput, beside others"),
+    "peers": ("performance.md", "perf-peers.png", "Latency over throughput, against LiteLLM"),
     "overload": ("performance.md", "perf-overload.png", "Every request before, during and after twice the load"),
     "scale": ("capacity.md", None, None),
 }

@@ -24,8 +24,8 @@ DOCUMENT: dict[str, Any] = {
 # Names of rows: body modes of request and answer, and whether the router reads the answer.
 MODES: dict[str, dict[str, Any]] = {
     "headers only": {},
-    "answer watched (STREAMED)": {"usage": {"streams": True}},
-    "count asked for and hidden": {"usage": {"streams": True, "request_on_streams": True}},
+    "response read (STREAMED)": {"usage": {"streams": True}},
+    "usage requested and hidden": {"usage": {"streams": True, "request_on_streams": True}},
     "FULL_DUPLEX_STREAMED": {
         "usage": {"streams": True},
         "envoy": {

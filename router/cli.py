@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--envoy-directory", type=Path, help="where Envoy's files are kept in step with this one")
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     up = _command(commands, "up", _up, "run Triton, the router and Envoy on this machine")
-    up.add_argument("--demo-backends", action="store_true", help="put a demo server in the place of every endpoint")
+    up.add_argument("--demo-backends", action="store_true", help="replace every endpoint with a demo server")
     up.add_argument("--run-directory", type=Path, default=Path("build/run"), help="logs and generated configuration")
     _command(commands, "check", _check, "report everything that is wrong with a configuration")
     explain = _command(commands, "explain", _explain, "show the whole decision on a prompt")

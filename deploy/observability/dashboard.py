@@ -49,7 +49,7 @@ ROWS: dict[str, list[Graph]] = {
             "Requests by path",
             {"{{path}}": rate("router_requests_total", "path")},
             "reqps",
-            "routed, cache, fast_response, passthrough (a concrete model was asked for), error",
+            "routed, cache, fast_response, passthrough (the client named a model), error",
         ),
     ],
     "Routing": [
@@ -60,7 +60,7 @@ ROWS: dict[str, list[Graph]] = {
                 "p99": quantile(0.99, "router_stage_seconds", where='stage="total"'),
             },
             "s",
-            "From the whole request to the decision, waiting for Triton included",
+            "From the complete request to the decision, including the wait for Triton",
         ),
         Graph("p99 by stage", {"{{stage}}": quantile(0.99, "router_stage_seconds", "stage", 'stage!="total"')}, "s"),
         Graph("Requests in the router", {"in flight": "sum(router_in_flight_requests)"}),
@@ -73,27 +73,25 @@ ROWS: dict[str, list[Graph]] = {
             "Degraded requests",
             {"{{part}}": share("router_degraded_requests_total", "part", "router_requests_total")},
             "percentunit",
-            "Routed without a part that was down",
+            "Requests routed without an unavailable part",
         ),
         Graph(
             "Signal errors", {"{{signal}}: {{reason}}": rate("router_signal_errors_total", "signal, reason")}, "reqps"
         ),
         Graph(
-            "Calls to the encoder at once",
+            "Concurrent calls to the encoder",
             {"{{trunk}}: limit": "sum by (trunk) (router_encoder_limit)"},
             "short",
-            "As many as Triton bears; requests beyond are routed without it",
+            "The limit follows Triton's speed; further requests are routed without it",
         ),
         Graph(
             "Prompts read in windows",
             {"prompts": "sum(rate(router_windowed_prompts_total[$__rate_interval]))"},
             "reqps",
         ),
-        Graph(
-            "Hints that a decision does not allow", {"{{kind}}": rate("router_refused_hints_total", "kind")}, "reqps"
-        ),
+        Graph("Hints refused by a decision", {"{{kind}}": rate("router_refused_hints_total", "kind")}, "reqps"),
     ],
-    "Answers": [
+    "Responses": [
         Graph(
             "Backends: time to headers, p50 and p99",
             {
@@ -103,11 +101,15 @@ ROWS: dict[str, list[Graph]] = {
             "s",
         ),
         Graph(
-            "Backends: answers by status",
+            "Backends: responses by status",
             {"{{model}} {{status}}": rate("router_upstream_seconds_count", "model, status")},
             "reqps",
         ),
-        Graph("How answers end", {"{{model}} {{reason}}": rate("router_answers_total", "model, reason")}, "reqps"),
+        Graph(
+            "Responses by finish reason",
+            {"{{model}} {{reason}}": rate("router_answers_total", "model, reason")},
+            "reqps",
+        ),
         Graph(
             "Time to the first token, p50 and p99",
             {
@@ -118,7 +120,7 @@ ROWS: dict[str, list[Graph]] = {
             "Needs usage.streams",
         ),
         Graph(
-            "Time between pieces of a stream, p99",
+            "Time between chunks of a stream, p99",
             {"{{model}}": quantile(0.99, "router_time_per_output_chunk_seconds", "model")},
             "s",
             "Needs usage.streams",
@@ -127,25 +129,32 @@ ROWS: dict[str, list[Graph]] = {
             "Adapters that were not loaded",
             {"{{adapter}}": rate("router_adapter_fallbacks_total", "adapter")},
             "reqps",
-            "The base model answered in their place",
+            "The base model served these requests",
         ),
     ],
     "Tokens and cache": [
-        Graph("Tokens", {"{{model}} {{kind}}": rate("router_tokens_total", "model, kind")}, "short", "Tokens a second"),
         Graph(
-            "Cost an hour",
+            "Tokens", {"{{model}} {{kind}}": rate("router_tokens_total", "model, kind")}, "short", "Tokens per second"
+        ),
+        Graph(
+            "Cost per hour",
             {"{{model}} {{currency}}": f"3600 * {rate('router_cost_total', 'model, currency')}"},
             "short",
-            "By the prices in the configuration",
+            "From the prices in the configuration",
         ),
-        Graph("Answers kept in memory", {"answers": "sum(router_cache_entries)"}),
+        Graph("Cache entries in memory", {"entries": "sum(router_cache_entries)"}),
         Graph("Cache lookups", {"{{result}}": rate("router_cache_lookups_total", "result")}, "reqps", stacked=True),
     ],
     "Configuration": [
         Graph("Reloads", {"{{result}}": "sum by (result) (increase(router_config_reloads_total[$__rate_interval]))"}),
-        Graph("File on disk is rejected", {"rejected": "max(router_config_rejected)"}),
-        Graph("Spans of traces", {"{{result}}": rate("router_trace_spans_total", "result")}),
+        Graph("Configuration on disk rejected", {"rejected": "max(router_config_rejected)"}),
+        Graph("Trace spans", {"{{result}}": rate("router_trace_spans_total", "result")}),
         Graph("Adapters loaded", {"{{model}}": "max by (model) (router_adapters_loaded)"}),
+        Graph("Task restarts", {"{{task}}": "sum by (task) (increase(router_task_restarts_total[$__rate_interval]))"}),
+        Graph(
+            "Worker restarts",
+            {"{{reason}}": "sum by (reason) (increase(router_worker_restarts_total[$__rate_interval]))"},
+        ),
     ],
 }
 

@@ -1,4 +1,4 @@
-"""Configuration: the schema, and reading it with every problem reported where it was written."""
+"""Configuration: the schema, and a reader that reports every problem at its line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What makes sense in a configuration: names that exist, names that are told apart, settings that fit each other.
+"""Checks of a configuration's meaning: existing names, unique names, compatible settings.
 
-On plain data. The checks of one part stand where that part does: each kind of signal's and plugin's, Envoy's.
+They work on plain data. Each kind of signal or plugin, and Envoy's part, has its own checks in its own module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from triton_router.config.signals import INACTIVE_TYPES
 
 
 def check(data: Any, report: Report) -> None:
-    """Report what does not make sense in ``data``, the plain data of a canonical configuration."""
+    """Report the mistakes in ``data``, the plain data of a canonical configuration."""
     for each in _CHECKS:
         each(data, report)
 
@@ -44,7 +44,7 @@ def _adapters_are_told_apart(data: Any, report: Report) -> None:
         for where, lora in items(card, ("loras",), below=path):
             name, owner = lora.get("name"), card.get("name")
             if name in models:
-                report.error((*where, "name"), f"`{name}` is the name of a model; an adapter needs one of its own")
+                report.error((*where, "name"), f"`{name}` is the name of a model; give the adapter a different name")
             elif isinstance(name, str) and owners.setdefault(name, owner) != owner:
                 message = f"`{owners[name]}` declares `{name}` too; clients who name it get that one, modelRefs say"
                 report.warning((*where, "name"), f"{message} which they mean")
@@ -73,7 +73,9 @@ def _models_are_served(data: Any, report: Report) -> None:
         if not model.get("backend_refs"):
             report.error(path, f"model `{model.get('name')}` has no backend_refs")
         if model.get("name") is not None and model["name"] in virtual:
-            report.error((*path, "name"), f"`{model['name']}` is the name that asks the router to choose")
+            report.error(
+                (*path, "name"), f"`{model['name']}` asks the router to choose; give the model a different name"
+            )
 
 
 def _families_exist(data: Any, report: Report) -> None:
@@ -104,7 +106,7 @@ def _rule_references_exist(data: Any, rule: Any, path: Path, report: Report) -> 
         return
     kind, name = str(rule.get("type")), rule.get("name")
     if kind in INACTIVE_TYPES:
-        message = f"signals of type `{kind}` are not active in this version: what hangs on one never matches"
+        message = f"signals of type `{kind}` are not active in this version: a rule that depends on one never matches"
         report.warning((*path, "type"), message)
     elif kind in SIGNALS:
         _signal_exists(data, (kind, name), (*path, "name"), report)
@@ -155,7 +157,7 @@ def _api_is_guarded(data: Any, report: Report) -> None:
         return
     if api.get("host", "127.0.0.1") not in ("127.0.0.1", "::1", "localhost"):
         path = ("global", "services", "api", "host")
-        report.error(path, "beyond loopback the REST service needs `token_env`")
+        report.error(path, "a REST service beyond loopback needs `token_env`")
 
 
 _TRACING = ("global", "services", "observability", "tracing")
@@ -170,7 +172,7 @@ def _tracing_can_run(data: Any, report: Report) -> None:
         report.error((*_TRACING, "enabled"), message)
     sampled, rate = at(data, *_TRACING, "sampling", "type") or "always_on", at(data, *_TRACING, "sampling", "rate")
     if rate not in (None, 1) and str(sampled).endswith(("always_on", "always_off")):
-        report.warning((*_TRACING, "sampling", "rate"), f"`{sampled}` knows no rate; `traceidratio` does")
+        report.warning((*_TRACING, "sampling", "rate"), f"`{sampled}` has no rate; `traceidratio` has one")
 
 
 def _installed(module: str) -> bool:

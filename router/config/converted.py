@@ -1,4 +1,4 @@
-"""A canonical configuration in the making: each of its parts knows where it was written in another form."""
+"""A canonical configuration under construction. Each part records its path in the flat form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triton_router.config.document import Path
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What only the flat form can have wrong; ``path`` as written, ``known`` the names that ``name`` may have meant."""
+    """A mistake that only the flat form can have; ``path`` as written, ``known`` the candidates for ``name``."""
 
     path: Path
     message: str
@@ -23,14 +23,14 @@ class Mistake:
 
 @dataclass(slots=True)
 class Converted:
-    """``data`` in the canonical form; ``origin`` is where each part of it stood."""
+    """``data`` in the canonical form; ``origin`` maps each part to its path in the flat form."""
 
     data: dict[str, Any] = field(default_factory=dict)
     origin: dict[Path, Path] = field(default_factory=dict)
     problems: list[Mistake] = field(default_factory=list)
 
     def put(self, path: Path, value: Any, source: Path) -> None:
-        """Write ``value`` at ``path``; a list grows by one where the next place is named."""
+        """Write ``value`` at ``path``; the next index of a list appends to it."""
         at: Any = self.data
         for step, following in pairwise(path):
             empty: Any = [] if isinstance(following, int) else {}
@@ -47,20 +47,20 @@ class Converted:
         self.origin[path] = source
 
     def put_each(self, path: Path, entry: dict[str, Any], source: Path, keys: Iterable[str]) -> None:
-        """Write those of ``keys`` that ``entry`` has below ``path``."""
+        """Write below ``path`` those of ``keys`` that ``entry`` has."""
         for key in keys:
             if entry.get(key) is not None:
                 self.put((*path, key), entry[key], (*source, key))
 
     def next(self, path: Path) -> Path:
-        """The place after the last one of the list at ``path``."""
+        """The path of the next element of the list at ``path``."""
         at: Any = self.data
         for step in path:
             at = at.get(step, {}) if isinstance(at, dict) else at[step]
         return (*path, len(at))
 
     def written(self, path: Path) -> Path:
-        """Where the user wrote what stands at ``path``."""
+        """The user's own path for the canonical ``path``."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.origin:
                 return (*self.origin[path[:end]], *path[end:])

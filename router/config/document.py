@@ -1,4 +1,4 @@
-"""A YAML document with the line of every key, so that a problem can be shown where it was written."""
+"""A YAML document with the line of every key, for error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 Path = tuple[str | int, ...]
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# As the two loaders of the library call it.
+# The styles of plain scalars in the library's two loaders.
 _PLAIN = (None, "")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
@@ -34,14 +34,14 @@ class Flaw:
 
 @dataclass(slots=True)
 class Document:
-    """Plain data, and where each part of it stands."""
+    """Plain data, and the line of each part."""
 
     data: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
     flaws: list[Flaw] = field(default_factory=list)
 
     def line_of(self, path: Path) -> int:
-        """Line (from 1) of ``path``, or of the nearest ancestor that is written down."""
+        """Line (from 1) of ``path``, or of its nearest ancestor in the document."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -52,7 +52,7 @@ _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_]\w*)(?:(:?-)([^}]*))?\}|([A-Za-z_
 
 
 def parse(text: str, environment: Mapping[str, str] | None = None) -> Document:
-    """Read one YAML document, with ``environment`` in the place of variables in its values (``None``: as written).
+    """Read one YAML document. ``environment`` replaces variables in its values (``None``: no replacement).
 
     Syntax errors, repeated keys, variables that are not set and documents beyond this module's limits are returned as
     flaws, never raised.
@@ -81,9 +81,9 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Document:
 
 
 def _excess(text: str) -> Flaw | None:
-    """Where the document goes beyond a limit. Events come one by one and without recursion, unlike nodes.
+    """The first limit that the document exceeds. Events, unlike nodes, need no recursion.
 
-    A node counts as often as aliases repeat it.
+    Each alias counts the nodes that it repeats.
     """
     sizes: dict[str, int] = {}
     collections: list[tuple[str | None, int]] = []  # anchor, nodes before it
@@ -98,14 +98,14 @@ def _excess(text: str) -> Flaw | None:
             nodes += 1
             if isinstance(event, yaml.AliasEvent):
                 if any(anchor == event.anchor for anchor, _ in collections):
-                    return Flaw(line, (), f"`*{event.anchor}` is recursive: it stands inside what it refers to")
+                    return Flaw(line, (), f"`*{event.anchor}` is recursive: it is inside the value that it refers to")
                 nodes += sizes.get(event.anchor or "", 0)
             elif isinstance(event, yaml.CollectionStartEvent):
                 collections.append((event.anchor, nodes))
             if len(collections) > MAX_DEPTH:
                 return Flaw(line, (), f"nested deeper than {MAX_DEPTH} levels")
             if nodes > MAX_NODES:
-                return Flaw(line, (), f"more than {MAX_NODES} values, each counted as often as an alias repeats it")
+                return Flaw(line, (), f"more than {MAX_NODES} values, including the repetitions by aliases")
     return None
 
 
@@ -136,21 +136,21 @@ class _Builder:
             if dash:
                 return str(default)
             if bare:
-                # Prices and expressions hold dollars too.
+                # Prices and expressions also contain dollars.
                 return match[0]
             missing = f"environment variable `{name}` is not set; `${{{name}:-…}}` gives a default"
             self._document.flaws.append(Flaw(node.start_mark.line + 1, path, missing))
             return ""
 
         expanded = _VARIABLE.sub(value, node.value)
-        # What was written without quotes may have become a number or a switch.
+        # An unquoted value may have become a number or a switch.
         tag = self._loader.resolve(yaml.ScalarNode, expanded, (True, False)) if node.style in _PLAIN else node.tag
         return yaml.ScalarNode(tag, expanded, node.start_mark, node.end_mark, node.style)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key, value in self._entries(node):
-            # A key such as `on` or `1` is a name here, whatever YAML 1.1 makes of it.
+            # A key such as `on` or `1` is a name here, regardless of YAML 1.1.
             name = key.value if isinstance(key, yaml.ScalarNode) else str(key)
             line = key.start_mark.line + 1
             below = (*path, name)

@@ -1,7 +1,7 @@
-"""The flat form of a configuration, as older documents write it, turned into the canonical one.
+"""Conversion of the older flat form to the canonical form.
 
-Each category becomes a domain and a decision of its name; keyword, embedding and MCP rules yield a category too, and
-outrank what the classifier thinks. Every part of the result knows where it was written.
+Each category becomes a domain and a decision with its name. Keyword, embedding and MCP rules yield a category too, and
+outrank the classifier. Every part of the result records its path in the flat form.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from triton_router.config.flat_form import FlatConfig as FlatConfig
 from triton_router.config.flat_form import is_flat as is_flat
 from triton_router.config.kinds import SIGNALS
 
-# Priorities of the decisions that a category becomes, by what tells the category.
+# Priorities of a category's decisions, by the source of the category.
 KEYWORD, EMBEDDING, MCP, DOMAIN = 40, 30, 20, 10
 
 
 def convert(data: dict[str, Any]) -> Converted:
-    """The canonical form of ``data``. What has another shape than expected is passed over: it is reported elsewhere."""
+    """The canonical form of ``data``. Values of an unexpected shape are skipped, because the schema reports them."""
     converted = Converted()
     converted.put(("version",), "v0.3", ())
     converted.origin |= {("providers", "models"): ("model_config",), ("routing", "decisions"): ("categories",)}
@@ -87,14 +87,14 @@ def _entries(data: Any, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _named(data: Any, key: str) -> Iterator[tuple[str, Path, dict[str, Any]]]:
-    """The entries of a list that have a name that is one."""
+    """The entries of a list with a valid name."""
     for path, entry in _entries(data, key):
         if isinstance(entry.get("name"), str) and entry["name"]:
             yield entry["name"], path, entry
 
 
 def _is_on(value: Any) -> bool:
-    """Whether a switch is on, or will be known when its variable is."""
+    """Whether a switch is on, or depends on a variable."""
     if isinstance(value, str):
         return "$" in value or value.lower() in ("true", "yes", "on", "y", "t", "1")
     return bool(value)
@@ -104,7 +104,7 @@ def _is_on(value: Any) -> bool:
 
 
 def _models(data: dict[str, Any], converted: Converted) -> dict[str, Path]:
-    """Every model with where it is written: those of `model_config`, and those that are only ever named."""
+    """Every model with its path: those of `model_config`, and those that are only referenced."""
     described = _mapping(data.get("model_config"))
     models: dict[str, Path] = {name: ("model_config", name) for name in described}
     adapters = {name for model in described.values() for name, _, _ in _named(model, "loras")}
@@ -115,8 +115,8 @@ def _models(data: dict[str, Any], converted: Converted) -> dict[str, Path]:
             continue
         if name not in served and described:
             if _misspelt(name, known):
-                continue  # whoever looks for the model reports it
-            message = f"`{name}` is not in `model_config`; it is taken for a model that the endpoints serve"
+                continue  # the reference check reports it
+            message = f"`{name}` is not in `model_config`; it counts as a model that the endpoints serve"
             converted.problems.append(Mistake(where, message, harmless=True))
         models[name] = where
     return models
@@ -127,7 +127,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _models_by_name(data: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Where models are named outside `model_config`."""
+    """References to models outside `model_config`."""
     for key, below in (("categories", "model_scores"), ("decisions", "modelRefs")):
         for where, entry in _entries(data, key):
             for place, reference in _entries(entry, below):
@@ -138,7 +138,7 @@ def _models_by_name(data: dict[str, Any]) -> Iterator[tuple[str, Path]]:
 
 
 def _misspelt(name: str, known: Iterable[str]) -> bool:
-    """Whether ``name`` is nearly a known one. Names that differ in their numbers are sizes and versions."""
+    """Whether ``name`` is almost a known name. Different numbers mean sizes and versions, not misspellings."""
     numbers = re.findall(r"\d+", name)
     alike = [other for other in known if re.findall(r"\d+", other) == numbers]
     return bool(difflib.get_close_matches(name, alike, n=1, cutoff=0.75))
@@ -153,7 +153,7 @@ def _providers(data: dict[str, Any], models: dict[str, Path], converted: Convert
             converted.problems.append(Mistake((*path, "name"), f"`{key}` is declared twice"))
         endpoints.setdefault(key, (path, endpoint))
     if not endpoints:
-        message = "at least one endpoint is needed: nothing serves the models"
+        message = "at least one endpoint is needed to serve the models"
         converted.problems.append(Mistake(("vllm_endpoints",), message))
     for index, (name, source) in enumerate(models.items()):
         described = _mapping(_mapping(data.get("model_config")).get(name))
@@ -174,7 +174,7 @@ def _chosen(
     endpoints: dict[str, tuple[Path, dict[str, Any]]],
     converted: Converted,
 ) -> list[tuple[Path, dict[str, Any]]]:
-    """The endpoints that serve a model: those it prefers, else those that name it, else all."""
+    """The endpoints of a model: its preferred ones, else those that list it, else all."""
     preferred = _list(described.get("preferred_endpoints"))
     for index, wanted in enumerate(preferred):
         if isinstance(wanted, str) and wanted not in endpoints:
@@ -182,7 +182,7 @@ def _chosen(
             converted.problems.append(Mistake(where, f"no endpoint named `{wanted}`", wanted, tuple(endpoints)))
     choices = [endpoints[wanted] for wanted in dict.fromkeys(_texts(preferred)) if wanted in endpoints]
     naming = [place for place in endpoints.values() if name in _texts(place[1].get("models"))]
-    # One that it prefers and nobody knows is reported; that nobody serves the model then need not be.
+    # An unknown preferred endpoint is already reported; a model without endpoints is no second mistake.
     return choices or naming or list(endpoints.values())
 
 
@@ -193,7 +193,7 @@ def _backend(endpoint: dict[str, Any], source: Path, at: Path, converted: Conver
 
 
 def _endpoint(address: Any, port: Any) -> str:
-    """``host:port``. What is no address or no port is reported by the shape, and stood in for here."""
+    """``host:port``. The schema reports an invalid address or port; a placeholder replaces it here."""
     host = str(address)
     if "$" not in host:
         try:
@@ -205,7 +205,7 @@ def _endpoint(address: Any, port: Any) -> str:
 
 
 def _health_check(name: str, chosen: list[tuple[Path, dict[str, Any]]], at: Path, converted: Converted) -> None:
-    """The flat form says for each endpoint what holds for a model's endpoints together."""
+    """The flat form has a setting per endpoint that applies to all endpoints of a model."""
     checks = [((*path, "health_check_path"), entry.get("health_check_path")) for path, entry in chosen]
     declared = [(path, value) for path, value in checks if value is not None]
     for path, value in declared:
@@ -233,7 +233,7 @@ def _cards(data: dict[str, Any], models: dict[str, Path], converted: Converted) 
 
 @dataclass(frozen=True, slots=True)
 class _Criterion:
-    """One way to a category: ``signals`` of ``kind`` make a decision with this suffix and priority."""
+    """One source of a category: ``signals`` of ``kind`` make a decision with this suffix and priority."""
 
     kind: str
     suffix: str
@@ -242,7 +242,7 @@ class _Criterion:
 
 
 def _signals_as_they_are(data: dict[str, Any], converted: Converted) -> None:
-    """Signals and decisions that are written as in the canonical form; those of the categories come after them."""
+    """Signals and decisions in the canonical form; those of the categories come after them."""
     signals = _mapping(data.get("signals"))
     converted.origin[("routing", "signals")] = ("signals",)
     for key, declared in signals.items():
@@ -260,7 +260,7 @@ def _signals_as_they_are(data: dict[str, Any], converted: Converted) -> None:
 
 def _carry(entries: list[Any], source: Path, to: Path, converted: Converted) -> None:
     for index, entry in enumerate(entries):
-        # Whoever reads the result takes parts out of it.
+        # The reader of the result removes parts of it.
         converted.put(converted.next(to), copy.deepcopy(entry), (*source, index))
 
 
@@ -281,7 +281,7 @@ def _signals_and_decisions(data: dict[str, Any], models: dict[str, Path], conver
         for way in [*criteria.pop(name, ()), _Criterion("domain", "", DOMAIN, [(name, (*path, "name"))])]:
             _decision(name, path, category, way, candidates, converted)
     for name, ways in criteria.items():
-        for way in ways:  # of a category that there is not: reported, and its rules are looked at all the same
+        for way in ways:  # of an unknown category, which is reported; its rules are checked all the same
             _decision(name, way.signals[0][1][:-1], {}, way, [], converted)
 
 
@@ -324,19 +324,19 @@ def _criteria_of_rules(
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """``name``, or with a number where a signal is called that already."""
+    """``name``, or ``name`` with a number if a signal already has that name."""
     numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
     return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
-# A candidate's keys, each with its value and where it is written, and where the candidate itself is.
+# A candidate's path and its keys, each with its value and path.
 _Candidate = tuple[Path, dict[str, tuple[Any, Path]]]
 
 
 def _candidates(
     data: dict[str, Any], category: dict[str, Any], source: Path, models: dict[str, Path]
 ) -> Iterator[_Candidate]:
-    """What a category may be served by. Reasoning is said by the candidate, else the category, else the model."""
+    """The candidates of a category. Reasoning comes from the candidate, else the category, else the model."""
     reasoning = {
         key: (category[key], (*source, key))
         for key in ("use_reasoning", "reasoning_effort")
@@ -357,7 +357,7 @@ def _candidates(
 
 
 def _served_by_default(data: dict[str, Any], models: dict[str, Path]) -> dict[str, tuple[Any, Path]]:
-    """The default model as a candidate, as itself or as an adapter of its base."""
+    """The default model as a candidate: a model, or an adapter of its base."""
     default, where = data.get("default_model"), ("default_model",)
     if not isinstance(default, str):
         return {"model": (next(iter(models)), where)} if models else {}
@@ -415,7 +415,7 @@ def _plugins(category: dict[str, Any], source: Path, to: Path, converted: Conver
 
 
 def _plugin(kind: str, to: Path, source: Path, converted: Converted) -> Path:
-    """A new plugin; the result is where its settings go."""
+    """A new plugin; returns the path of its settings."""
     at = converted.next(to)
     converted.put(at, {}, source)
     converted.put((*at, "type"), kind, source)

@@ -1,4 +1,4 @@
-"""The keys of the flat form. Values that are ``Any`` are checked where they end up, in the canonical form."""
+"""The keys of the flat form. Values of type ``Any`` are checked later, in the canonical form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triton_router.config.signals import KeywordSignal
 
 
 def bracketed(address: str) -> str:
-    """A host as it stands before a port: IPv6 in brackets.
+    """A host in the form for ``host:port``: IPv6 in brackets.
 
     Raises:
         ValueError: ``address`` is neither a host name nor an IP address.
@@ -102,7 +102,7 @@ class Category(Section):
 
 
 class Rule(Section):
-    """A rule names the category that it tells: as ``category``, and may have a name too, or as ``name``."""
+    """A rule names its category in ``category``, and may then have its own ``name``, or in ``name``."""
 
     name: Name | None = None
     category: Name | None = None
@@ -110,7 +110,7 @@ class Rule(Section):
     @model_validator(mode="after")
     def _tells_a_category(self) -> Rule:
         if self.name is None and self.category is None:
-            raise ValueError("a rule needs the `category` that it tells")
+            raise ValueError("a rule needs a `category`")
         return self
 
 
@@ -139,7 +139,7 @@ class EmbeddingRule(Rule):
     @model_validator(mode="after")
     def _says_it_once(self) -> EmbeddingRule:
         if self.candidates is not None and self.keywords is not None:
-            raise ValueError("`candidates` and `keywords` are two names of one thing; write one of them")
+            raise ValueError("`candidates` and `keywords` are the same setting; write only one of them")
         return self
 
 

@@ -1,4 +1,4 @@
-"""What the schema knows of kinds of signals and plugins: a settings class each, also from other packages.
+"""The settings classes of all kinds of signals and plugins, including those of other packages.
 
 Defining a settings class registers it. A package brings its own through the entry point groups below: they are imported
 before the schema is built, and may import nothing of `triton_router` at their top but contracts and this package's
@@ -39,7 +39,7 @@ class SignalSettings(Section):
     EXPLAINED: ClassVar[bool] = False
 
     name: Name = Field(description="Name that rules refer to.")
-    description: str | None = Field(None, description="For people.")
+    description: str | None = Field(None, description="Documentation only.")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -53,12 +53,12 @@ class SignalSettings(Section):
 
     @classmethod
     def rule_names(cls, entry: Mapping[str, Any]) -> tuple[str, ...]:
-        """What rules may call the signal that is declared as ``entry``, whose shape is not checked yet."""
+        """The names that rules may use for the signal ``entry``, whose shape is not checked yet."""
         return (entry["name"],) if isinstance(entry.get("name"), str) else ()
 
     @classmethod
     def reads(cls, entry: Mapping[str, Any]) -> tuple[Key, ...]:
-        """The other signals that the one declared as ``entry`` is made of."""
+        """The other signals that the signal ``entry`` reads."""
         return ()
 
     @property
@@ -85,7 +85,7 @@ class PluginSettings(Section):
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """What the plugin's type may be called; the first is its own name."""
+        """The names of the plugin's type; the first is the canonical one."""
         return get_args(cls.model_fields["type"].annotation)
 
 
@@ -97,7 +97,7 @@ BROKEN: dict[str, str] = {}
 
 @cache
 def installed(group: str) -> dict[str, Any]:
-    """What other packages registered in ``group``, by the entry point's name. A broken one is noted in ``BROKEN``."""
+    """The objects that other packages registered in ``group``, by entry point. ``BROKEN`` collects the broken ones."""
     loaded: dict[str, Any] = {}
     for entry_point in entry_points(group=group):
         try:

@@ -1,4 +1,4 @@
-"""Reading a configuration: every problem at once, each with its line, its path and the nearest valid name."""
+"""The configuration reader. It reports every problem at once, with line, path and nearest valid name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from triton_router.config.section import Section
 
 Form = TypeVar("Form", bound=BaseModel)
 
-# Whose settings are checked where they are used: modules with `check(data, report)`. By name, as they stand above.
+# Modules with their own `check(data, report)`. By name, because they are in upper layers.
 OWNERS = ("triton_router.signals.registry", "triton_router.plugins.registry", "triton_router.stack.checks")
 
 
@@ -29,8 +29,7 @@ OWNERS = ("triton_router.signals.registry", "triton_router.plugins.registry", "t
 class Loaded:
     """A configuration that can be used.
 
-    ``digest`` is the SHA-256 of the file's bytes, ``warnings`` what its author should know; ``text`` and ``file`` are
-    what was read, as it was written.
+    ``digest`` is the SHA-256 of the file's bytes; ``text`` and ``file`` are the source and its name.
     """
 
     config: Config
@@ -67,7 +66,7 @@ def loads(text: str, *, file: str = "<string>") -> Loaded:
     if flat.is_flat(document.data):
         document = _converted(document, report)
     config = _validate(Config, document, report)
-    # On the plain data, not on `config`: mistakes of shape must not hide mistakes of sense.
+    # On the plain data, not on `config`: mistakes of shape must not hide mistakes of meaning.
     checks.check(document.data, report)
     for owner in OWNERS:
         importlib.import_module(owner).check(document.data, report)
@@ -85,14 +84,14 @@ def migrate(text: str, *, file: str = "<string>") -> str:
     """
     document = parse(text)
     if isinstance(document.data, dict) and not document.flaws and not flat.is_flat(document.data):
-        raise ConfigError([Problem("error", file, 1, "", "the file is in the canonical form already")])
+        raise ConfigError([Problem("error", file, 1, "", "the file is already in the canonical form")])
     loads(text, file=file)
     body = flat.as_yaml(flat.convert(document.data).data, text)
     return f"# Made by `triton-router migrate` from {FilePath(file).name}.\n{body}"
 
 
 def _converted(document: Document, report: Report) -> Document:
-    """The canonical form of a flat ``document``; from here on ``report`` names what the user wrote."""
+    """The canonical form of a flat ``document``. Afterwards ``report`` uses the user's own paths."""
     _validate(flat.FlatConfig, document, report)
     converted = flat.convert(document.data)
     for mistake in converted.problems:
@@ -120,11 +119,11 @@ def _validate(model: type[Form], document: Document, report: Report) -> Form | N
 
 
 class _Sections:
-    """The :class:`.section.Reader` of one document: what each mapping is, and which keys do nothing here."""
+    """The :class:`.section.Reader` of one document: it knows each mapping's section and reports keys without effect."""
 
     def __init__(self, document: Document, report: Report) -> None:
         self._report = report
-        # Validators see a mapping, not where it stands.
+        # Validators see a mapping, not its path.
         self._paths = {id(mapping): path for path, mapping in _mappings(document.data, ())}
         self._sections: dict[Path, type[Section]] = {}
 
@@ -183,7 +182,7 @@ def _explain(error: Any, sections: _Sections, document: Document, report: Report
 
 
 def _written(location: tuple[str | int, ...], document: Document) -> Path:
-    """The path as written: pydantic also names the member of a union, which nobody wrote."""
+    """The path as written, without pydantic's names for union members."""
     path: Path = ()
     data: Any = document.data
     for index, step in enumerate(location):

@@ -1,4 +1,4 @@
-"""Reading a configuration's plain data, whose shape nobody has checked yet: what has another shape is passed over."""
+"""Access to a configuration's plain data before validation. Data of an unexpected shape is skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNALS = ("routing", "signals")
 
 
 def at(data: Any, *path: str | int) -> Any:
-    """What stands at ``path``, or ``None``."""
+    """The value at ``path``, or ``None``."""
     for step in path:
         data = data.get(step) if isinstance(data, dict) else None
     return data

@@ -1,4 +1,4 @@
-"""Settings of the plugins, one class a kind."""
+"""Settings of the plugins, one class per kind."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ class SystemPromptSettings(Section):
 
 class SystemPromptPlugin(PluginSettings):
     type: Literal["system_prompt"]
-    configuration: SystemPromptSettings = Field(description="What to say, and how it joins what the client says.")
+    configuration: SystemPromptSettings = Field(description="The text, and how to combine it with the client's.")
 
 
 class SemanticCacheSettings(Section):
     NOT_ACTIVE = frozenset({"request_controls", "personalized", "revision"})
 
     enabled: bool = Field(True, description="Switch for this decision.")
-    mode: Literal["semantic", "exact"] = Field("semantic", description="Alike questions too, or the same one only.")
-    similarity_threshold: Probability | None = Field(None, description="Least cosine; overrides the global one.")
-    ttl_seconds: float | None = Field(None, gt=0, description="How long answers are kept; overrides the global one.")
-    scope: CacheScope | None = Field(None, description="Who shares answers; overrides the global one.")
+    mode: Literal["semantic", "exact"] = Field(
+        "semantic", description="`semantic`: similar questions share a response; `exact`: only identical ones do."
+    )
+    similarity_threshold: Probability | None = Field(None, description="Least cosine; overrides the global value.")
+    ttl_seconds: float | None = Field(
+        None, gt=0, description="Lifetime of a cached response, in seconds; overrides the global value."
+    )
+    scope: CacheScope | None = Field(None, description="Callers that share responses; overrides the global value.")
 
 
 class SemanticCachePlugin(PluginSettings):
-    """Answers that were given before; see docs/cache.md."""
+    """Responses from the cache; see docs/cache.md."""
 
     type: Literal["semantic-cache", "semantic_cache", "response_cache", "response-cache"]
     configuration: SemanticCacheSettings = Field(
@@ -46,19 +50,19 @@ class SemanticCachePlugin(PluginSettings):
 
     @property
     def by_meaning(self) -> bool:
-        """Whether questions that mean the same are looked for."""
+        """Whether to search for similar questions."""
         return self.configuration.enabled and self.configuration.mode != "exact"
 
 
 class Header(Section):
-    name: HeaderName = Field(description="Header name; letters are compared without case.")
-    value: SecretStr = Field(description="Its value; never shown again.")
+    name: HeaderName = Field(description="Header name; case does not matter.")
+    value: SecretStr = Field(description="Header value; never shown in logs or dumps.")
 
 
 class HeaderMutationSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
-    add: tuple[Header, ...] = Field((), description="Set where the request has no such header.")
-    update: tuple[Header, ...] = Field((), description="Set, whatever the request has.")
+    add: tuple[Header, ...] = Field((), description="Headers to set if the request does not have them.")
+    update: tuple[Header, ...] = Field((), description="Headers to set, also if the request has them.")
     delete: tuple[HeaderName, ...] = Field((), description="Removed.")
 
 
@@ -69,27 +73,27 @@ class HeaderMutationPlugin(PluginSettings):
 
 class FastResponseSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
-    message: str = Field(min_length=1, description="The assistant's answer; no backend is asked.")
+    message: str = Field(min_length=1, description="Text of the response; no backend is called.")
 
 
 class FastResponsePlugin(PluginSettings):
     type: Literal["fast_response"]
-    configuration: FastResponseSettings = Field(description="What is answered at once, as JSON or as a stream.")
+    configuration: FastResponseSettings = Field(description="The immediate response, as JSON or as a stream.")
 
 
 class RequestParamsSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
-    blocked_params: tuple[Name, ...] = Field((), description="Members of the request that are taken out.")
+    blocked_params: tuple[Name, ...] = Field((), description="Request members to remove.")
     max_tokens_limit: int | None = Field(
-        None, ge=1, description="Cap on `max_tokens` and `max_completion_tokens`; set where the client gives neither."
+        None, ge=1, description="Cap on `max_tokens` and `max_completion_tokens`; set if the client gives neither."
     )
     max_n: int | None = Field(None, ge=1, description="Cap on `n`.")
-    strip_unknown: bool = Field(False, description="Take out members that no OpenAI or vLLM chat request has.")
+    strip_unknown: bool = Field(False, description="Remove members that are unknown in OpenAI and vLLM chat requests.")
 
 
 class RequestParamsPlugin(PluginSettings):
     type: Literal["request_params"]
-    configuration: RequestParamsSettings = Field(description="Limits on what a client may ask for.")
+    configuration: RequestParamsSettings = Field(description="Limits on the client's parameters.")
 
 
 class ToolsSettings(Section):
@@ -97,15 +101,15 @@ class ToolsSettings(Section):
 
     enabled: bool = Field(True, description="Switch for this decision.")
     mode: Literal["none", "passthrough", "filtered"] = Field(
-        "filtered", description="`none` takes all tools away, `passthrough` leaves them, `filtered` applies the lists."
+        "filtered", description="`none` removes all tools, `passthrough` keeps them, `filtered` applies the lists."
     )
-    allow_tools: tuple[Name, ...] | None = Field(None, description="Names (shell patterns) that stay; default all.")
-    block_tools: tuple[Name, ...] = Field((), description="Names (shell patterns) that go, allowed or not.")
+    allow_tools: tuple[Name, ...] | None = Field(None, description="Names (shell patterns) to keep; default: all.")
+    block_tools: tuple[Name, ...] = Field((), description="Names (shell patterns) to remove, even if allowed.")
 
 
 class ToolsPlugin(PluginSettings):
     type: Literal["tools"]
-    configuration: ToolsSettings = Field(description="Which of the client's tools the model gets to see.")
+    configuration: ToolsSettings = Field(description="The client's tools that the model receives.")
 
 
 installed(PLUGIN_GROUP)

@@ -71,10 +71,10 @@ global:
 _HEAD = f"""\
 # Configuration
 
-Every key of the v0.3 form that this version reads; made from the schema by `python -m triton_router.config.reference`.
-`triton-router check --config FILE` reports every mistake at once; `triton-router config-schema` prints a JSON Schema
-for editors. A key that is not listed is an error, except those marked "known, not active": they belong to vLLM Semantic
-Router's form, are accepted with a warning, and do nothing here.
+This page lists every key of the v0.3 form that this version reads. `python -m triton_router.config.reference`
+generates it from the schema. `triton-router check --config FILE` reports every mistake at once.
+`triton-router config-schema` prints a JSON Schema for editors. An unlisted key is an error.
+Keys marked "known, not active" belong to vLLM Semantic Router's form. They give a warning and have no effect here.
 
 ```yaml
 {EXAMPLE}```

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: each problem with its line, its path and the nearest valid name."""
+"""The problems of a configuration, each with its line, its path and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to mend (``error``) or to know (``warning``)."""
+    """One mistake (``error``) or remark (``warning``)."""
 
     severity: Severity
     file: str
@@ -38,13 +38,13 @@ class ConfigError(Exception):
 
 
 class Report:
-    """Collects problems of one file. Whatever finds them names the canonical path; the line is looked up here."""
+    """Collects the problems of one file. Callers give the canonical path, and the report looks up the line."""
 
     def __init__(self, file: str, document: Document) -> None:
         self._file, self._document = file, document
         self._problems = [Problem("error", file, flaw.line, dotted(flaw.path), flaw.message) for flaw in document.flaws]
         self.written: Callable[[Path], Path] = lambda path: path
-        """Where the user wrote what stands at a canonical path."""
+        """Maps a canonical path to the user's own."""
 
     def error(self, path: Path, message: str, suggestion: str | None = None) -> None:
         self._add("error", path, message, suggestion)
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def problems(self) -> list[Problem]:
-        """Each once, by line: what the flat form says once may stand in several places of the canonical one."""
+        """Unique problems, by line: one setting of the flat form may have several canonical paths."""
         return sorted(set(self._problems), key=lambda problem: (problem.line, problem.path, problem.message))
 
     def _add(self, severity: Severity, path: Path, message: str, suggestion: str | None) -> None:
@@ -64,12 +64,12 @@ class Report:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that ``name`` probably means."""
+    """The name in ``known`` that is most similar to ``name``, if any."""
     folded = {candidate.lower(): candidate for candidate in known}
     match = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return folded[match[0]] if match else None
 
 
 def dotted(path: Path) -> str:
-    """``path`` as people write it: ``routing.decisions[0].name``."""
+    """``path`` in dotted form: ``routing.decisions[0].name``."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")

@@ -20,23 +20,23 @@ from triton_router.config.signals import Predicate, Signals, SignalType
 
 
 class ReasoningFamily(Section):
-    """How one family of models is told to think, or not to."""
+    """How to switch the reasoning of one family of models."""
 
     type: Literal["chat_template_kwargs", "reasoning_effort", "top_level_reasoning_effort"] = Field(
-        description="Where the switch goes: a boolean in `chat_template_kwargs`, or the top-level `reasoning_effort`."
+        description="Position of the switch: a boolean in `chat_template_kwargs`, or the top-level `reasoning_effort`."
     )
     parameter: Name = Field(description="Name of the switch, for example `enable_thinking`.")
 
 
 class ProviderDefaults(Section):
     default_model: Name | None = Field(
-        None, description="Model (or adapter) used when no decision matches, and for paths that carry no model."
+        None, description="Model (or adapter) for requests that match no decision, and for paths without a model."
     )
     embedding_model: Name | None = Field(
         None, description="Model for `/v1/embeddings` where a request names none, or asks the router to choose."
     )
     default_reasoning_effort: Literal["minimal", "low", "medium", "high"] = Field(
-        "medium", description="Effort sent to families of type `reasoning_effort` when the modelRef names none."
+        "medium", description="Effort for families of type `reasoning_effort` if the modelRef sets none."
     )
     reasoning_families: dict[str, ReasoningFamily] = Field(
         default_factory=dict, description="Reasoning families by name."
@@ -44,7 +44,7 @@ class ProviderDefaults(Section):
 
 
 class BackendRef(Section):
-    """One address that serves a model."""
+    """One address of a model."""
 
     NOT_ACTIVE = frozenset(
         {"type", "base_url", "provider", "auth_header", "auth_prefix", "extra_headers", "api_version", "chat_path",
@@ -53,11 +53,11 @@ class BackendRef(Section):
 
     name: Name | None = Field(None, description="Name for people and logs.")
     endpoint: Endpoint = Field(description="`host:port` of an OpenAI-compatible server.")
-    protocol: Literal["http"] = Field("http", description="Plain HTTP; TLS is the mesh's work.")
-    weight: int = Field(1, ge=1, le=1000, description="Share of the model's traffic, relative to its siblings.")
+    protocol: Literal["http"] = Field("http", description="Plain HTTP; leave TLS to the mesh.")
+    weight: int = Field(1, ge=1, le=1000, description="Share of the model's traffic, relative to its other endpoints.")
     adapters_on_demand: bool = Field(
         False,
-        description="The server loads adapters when they are asked for: one that it does not list is not missing.",
+        description="The server loads adapters on first use, so an adapter that it does not list is not missing.",
     )
 
 
@@ -87,16 +87,18 @@ class Reliability(Section):
         "requests with any 5xx is ejected too. 0 switches both off.",
     )  # fmt: skip
     base_ejection_time: Seconds = Field(10, description="Seconds of the first ejection.")
-    max_ejection_percent: int = Field(50, ge=0, le=100, description="Most endpoints of a model that may be ejected.")
+    max_ejection_percent: int = Field(
+        50, ge=0, le=100, description="Largest percentage of a model's endpoints that may be ejected."
+    )
     health_check_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$", max_length=1024)] | None = Field(
-        "/health", description="Path of the active health check; `null` switches it off."
+        "/health", description="Path of the active health check; `null` disables it."
     )
     health_check_interval: Seconds = Field(5, description="Seconds between health checks.")
-    health_check_timeout: Seconds = Field(2, description="Seconds a health check may take.")
+    health_check_timeout: Seconds = Field(2, description="Timeout of a health check, in seconds.")
 
 
 class Pricing(Section):
-    """What tokens cost. Adapters cost what their base model costs."""
+    """Token prices. Adapters have the prices of their base model."""
 
     NOT_ACTIVE = frozenset({"cache_write_per_1m"})
 
@@ -104,24 +106,24 @@ class Pricing(Section):
     prompt_per_1m: float = Field(0, ge=0, description="Price of a million tokens of input.")
     completion_per_1m: float = Field(0, ge=0, description="Price of a million tokens of output.")
     cached_input_per_1m: float | None = Field(
-        None, ge=0, description="Price of a million tokens of input that the backend had cached; default as the others."
+        None, ge=0, description="Price of a million cached tokens of input; default: the price of other input."
     )
 
 
 class ProviderModel(Section):
-    """One model that backends serve."""
+    """One model."""
 
     NOT_ACTIVE = frozenset({"api_format", "external_model_ids"})
 
-    name: Name = Field(description="The model's name, as clients know it.")
+    name: Name = Field(description="The model's name for clients.")
     provider_model_id: Name | None = Field(
-        None, description="What the backends call the model, where that is another name. Adapters keep their own."
+        None, description="The backends' name for the model, if it differs. Adapters keep their own."
     )
     reasoning_family: Name | None = Field(None, description="A key of `providers.defaults.reasoning_families`.")
-    backend_refs: tuple[BackendRef, ...] = Field((), description="Where the model is served; at least one.")
-    pricing: Pricing | None = Field(None, description="Prices, for the metric `router_cost`.")
+    backend_refs: tuple[BackendRef, ...] = Field((), description="Servers of the model; at least one.")
+    pricing: Pricing | None = Field(None, description="Prices for the metric `router_cost`.")
     reliability: Reliability = Field(default_factory=Reliability, description="Retries, health checks, ejection.")
-    hidden: bool = Field(False, description="Leave the model out of `GET /v1/models`, and unknown to clients.")
+    hidden: bool = Field(False, description="Omit the model from `GET /v1/models`, and refuse it to clients.")
 
 
 class Providers(Section):
@@ -130,21 +132,21 @@ class Providers(Section):
 
 
 class Lora(Section):
-    name: Name = Field(description="Adapter name, as the backend serves it.")
-    description: str | None = Field(None, description="What the adapter is for.")
-    hidden: bool = Field(False, description="Leave the adapter out of `GET /v1/models`, and unknown to clients.")
+    name: Name = Field(description="The adapter's name on the backend.")
+    description: str | None = Field(None, description="Purpose of the adapter; documentation only.")
+    hidden: bool = Field(False, description="Omit the adapter from `GET /v1/models`, and refuse it to clients.")
 
 
 class ModelCard(Section):
-    """What a model is like; never where it is served."""
+    """A model's description and adapters, without its addresses."""
 
     NOT_ACTIVE = frozenset(
         {"param_size", "capabilities", "quality_score", "modality", "tags"}
     )  # fmt: skip
 
     name: Name = Field(description="Name of an entry of `providers.models`.")
-    description: str | None = Field(None, description="What the model is good at, for people.")
-    loras: tuple[Lora, ...] = Field((), description="LoRA adapters that the model's backends serve.")
+    description: str | None = Field(None, description="Strengths of the model; documentation only.")
+    loras: tuple[Lora, ...] = Field((), description="LoRA adapters of the model's backends.")
     context_window_size: TokenCount = Field(
         None, description="Longest context in tokens (`8K` is 8,000); `max_model_len` in `GET /v1/models`."
     )
@@ -159,11 +161,11 @@ class Rule(Section):
     name: Name | None = Field(None, description="Leaf: name of the signal under `routing.signals`.")
     predicate: Predicate | None = Field(
         None,
-        description="Leaf: bounds on the signal's number (a probability, a similarity, a count) in the place of the "
+        description="Leaf: bounds on the signal's number (a probability, a similarity, a count) instead of the "
         "signal's own condition.",
     )
-    operator: Literal["AND", "OR", "NOT"] | None = Field(None, description="Branch: how the conditions combine.")
-    conditions: tuple[Rule, ...] = Field((), description="Branch: the nodes below; exactly one for `NOT`.")
+    operator: Literal["AND", "OR", "NOT"] | None = Field(None, description="Branch: operator of the conditions.")
+    conditions: tuple[Rule, ...] = Field((), description="Branch: child nodes; exactly one for `NOT`.")
 
     @model_validator(mode="after")
     def _leaf_or_branch(self) -> Rule:
@@ -188,9 +190,9 @@ class ModelRef(Section):
 
     model: Name = Field(description="A model of `providers.models`.")
     lora_name: Name | None = Field(None, description="An adapter of that model's card.")
-    weight: float = Field(1.0, gt=0, description="Share among the candidates of this decision.")
+    weight: float = Field(1.0, gt=0, description="Share of the decision's requests, relative to the other candidates.")
     score: float | None = Field(
-        None, ge=0, description="Where one candidate has a score, those with the best score share the requests."
+        None, ge=0, description="If any candidate has a score, the candidates with the best score share the requests."
     )
     use_reasoning: bool = Field(False, description="Switch the model's reasoning on, or explicitly off.")
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
@@ -199,39 +201,40 @@ class ModelRef(Section):
 
 
 class Hints(Section):
-    """What the answer of an MCP server may decide, beside the class."""
+    """What an MCP server may choose, besides the class."""
 
-    models: tuple[Name, ...] = Field((), description="Models that it may choose; default none.")
+    models: tuple[Name, ...] = Field((), description="Models that the server may choose; default: none.")
     adapters: tuple[Name, ...] = Field(
         (),
-        description="Adapters that it may choose, as names or shell patterns; default none. They need not be declared.",
+        description="Adapters that the server may choose, as names or shell patterns; default: none. They need not "
+        "be declared.",
     )
-    reasoning: bool = Field(False, description="Whether it may switch reasoning.")
+    reasoning: bool = Field(False, description="Whether the server may switch reasoning.")
 
 
 class Decision(Section):
-    """Rules, and what happens when they match."""
+    """A rule tree, and the effects of a match."""
 
     NOT_ACTIVE = frozenset({"annotations", "algorithm", "adaptations", "output_contract",
                             "output_contract_spec", "candidateIterations", "emits"})  # fmt: skip
 
     name: Name = Field(description="Name in headers, metrics and logs.")
-    description: str | None = Field(None, description="For people.")
-    priority: int = Field(0, description="Under `strategy: priority` the highest wins; the first declared on a tie.")
-    tier: int = Field(0, ge=0, description="Lower tiers are looked at first; the strategy decides within a tier.")
+    description: str | None = Field(None, description="Documentation only.")
+    priority: int = Field(0, description="With `strategy: priority` the highest wins; of equal ones, the first.")
+    tier: int = Field(0, ge=0, description="Lower tiers come first; the strategy decides within a tier.")
     rules: Rule | None = Field(None, description="The rule tree; a decision without rules matches every request.")
-    modelRefs: tuple[ModelRef, ...] = Field((), description="Candidates; none means the default model.")  # noqa: N815
-    hints: Hints = Field(default_factory=Hints, description="What an MCP server's answer may decide here.")
-    plugins: tuple[Plugin, ...] = Field((), description="Applied in the order written.")
+    modelRefs: tuple[ModelRef, ...] = Field((), description="Candidates; default: the default model.")  # noqa: N815
+    hints: Hints = Field(default_factory=Hints, description="What the MCP server may choose for this decision.")
+    plugins: tuple[Plugin, ...] = Field((), description="Plugins, in the order of the file.")
 
 
 class Routing(Section):
     NOT_ACTIVE = frozenset({"projections"})
 
     strategy: Literal["priority", "confidence"] = Field(
-        "priority", description="`priority`: highest priority wins. `confidence`: the surest match wins."
+        "priority", description="`priority`: the highest priority wins. `confidence`: the most confident match wins."
     )
-    modelCards: tuple[ModelCard, ...] = Field((), description="What the models are like, and their adapters.")  # noqa: N815
+    modelCards: tuple[ModelCard, ...] = Field((), description="Descriptions of the models, and their adapters.")  # noqa: N815
     signals: Signals = Field(default_factory=Signals, description="Declared signals.")
     decisions: tuple[Decision, ...] = Field((), description="The routing table.")
 
@@ -244,7 +247,7 @@ class Config(Section):
     version: Literal["v0.3"] = Field("v0.3", description="Form of the file.")
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")
     routing: Routing = Field(default_factory=Routing, description="Signals and decisions.")
-    global_: Global = Field(default_factory=Global, alias="global", description="Everything that is not routing.")
+    global_: Global = Field(default_factory=Global, alias="global", description="Everything except models and routing.")
 
 
 def leaves(decision: Decision) -> Iterator[Rule]:

@@ -1,4 +1,4 @@
-"""What every part of the configuration is made of: a closed, frozen section, and the types of its values."""
+"""The base of every part of the configuration: a closed, frozen section, and the types of its values."""
 
 from __future__ import annotations
 

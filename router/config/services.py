@@ -1,4 +1,4 @@
-"""Settings of what serves the routing: the router itself, inference, ext_proc, REST, observability, stores."""
+"""Settings of services: the router itself, inference, ext_proc, Envoy, REST, observability, identity, classifiers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from triton_router.config.stores import Stores
 
 
 class ReloadSettings(Section):
-    """Following changes of the configuration file."""
+    """Reloading of the configuration file."""
 
-    enabled: bool = Field(True, description="Watch the file, and the link that leads to it.")
-    interval_seconds: float = Field(0.5, gt=0, le=60, description="How often it is looked at.")
+    enabled: bool = Field(True, description="Watch the file and any link to it.")
+    interval_seconds: float = Field(0.5, gt=0, le=60, description="Seconds between checks of the file.")
 
 
 class AdapterDiscovery(Section):
-    """Asking the backends' `/v1/models` which adapters are loaded."""
+    """Polling of the backends' `/v1/models` for loaded adapters."""
 
-    enabled: bool = Field(True, description="Ask; without it every declared adapter is taken to be loaded.")
-    interval_seconds: float = Field(5, gt=0, le=3600, description="How often each backend is asked.")
-    timeout_seconds: float = Field(2, gt=0, le=60, description="How long an answer may take.")
+    enabled: bool = Field(True, description="Poll the backends. Otherwise every declared adapter counts as loaded.")
+    interval_seconds: float = Field(5, gt=0, le=3600, description="Seconds between polls of each backend.")
+    timeout_seconds: float = Field(2, gt=0, le=60, description="Timeout of one poll, in seconds.")
     expose: bool = Field(
         False,
-        description="Let clients see and name adapters that backends list and no model card declares. Those that an "
-        "MCP server may choose stay hidden.",
+        description="Let clients list and name adapters that backends list and no model card declares. Adapters that "
+        "an MCP server may choose stay hidden.",
     )
 
 
@@ -52,57 +52,60 @@ class RouterSettings(Section):
     auto_model_name: Name | None = Field(None, description="One more such name.")
     session_header: LowerHeaderName = Field(
         "x-session-id",
-        description="Request header that names a conversation: its requests stay on one of several weighted models.",
+        description="Request header that identifies a conversation. Its requests stay on one of several weighted "
+        "candidates.",
     )
-    reload: ReloadSettings = Field(default_factory=ReloadSettings, description="Following changes of this file.")
+    reload: ReloadSettings = Field(default_factory=ReloadSettings, description="Reloading of this file.")
     adapter_discovery: AdapterDiscovery = Field(
-        default_factory=AdapterDiscovery, description="Which adapters the backends have loaded."
+        default_factory=AdapterDiscovery, description="Detection of the adapters that the backends have loaded."
     )
     max_body_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024,
-        description="Largest request body; one limit for Envoy, gRPC and the router. More is 413.",
+        description="Largest request body, for Envoy, gRPC and the router. A larger body gets 413.",
     )  # fmt: skip
-    drain_seconds: float = Field(30, ge=0, description="How long open streams may take after SIGTERM.")
+    drain_seconds: float = Field(30, ge=0, description="Seconds for open streams to finish after SIGTERM.")
 
 
 class InferenceSettings(Section):
-    """The Triton server that holds the signal models."""
+    """The Triton server with the signal models."""
 
     endpoint: Endpoint = Field("127.0.0.1:8001", description="`host:port` of Triton's gRPC service.")
     bundle: str | None = Field(
-        None, description="Path of the signal bundle's manifest; by default the one in the model repository."
+        None, description="Path of the signal bundle's manifest; default: the one in the model repository."
     )
     deadline_ms: Milliseconds | None = Field(
-        None, description="Longest a request waits for its signals. Default: 200 on GPU profiles, 1000 on CPU."
+        None, description="Timeout of a request's signals. Default: 200 on GPU profiles, 1000 on CPU."
     )
     probe_interval_ms: Milliseconds = Field(
-        1000, description="How often a failed Triton is asked again (with a real inference)."
+        1000, description="Milliseconds between probes of a failed Triton (with a real inference)."
     )
     max_in_flight: int = Field(
-        256, ge=1, description="Signal calls in flight, for each worker and trunk; requests beyond are routed without "
-        "model-backed signals.",
+        256, ge=1, description="Largest number of signal calls in flight, per worker and trunk. Further requests are "
+        "routed without model-backed signals.",
     )  # fmt: skip
     adaptive_limit: bool = Field(
-        True, description="Find out from the times of calls how many Triton can bear, up to `max_in_flight`."
+        True, description="Adapt the number of calls in flight to their duration, up to `max_in_flight`."
     )
     tolerated_slowdown: float = Field(
         20, ge=1.2, le=100,
-        description="How many times as long as on an idle Triton calls may take on average, before fewer go out.",
+        description="Average slowdown of calls, relative to an idle Triton, at which the router reduces their number.",
     )  # fmt: skip
 
 
 class RouterTls(Section):
-    """How Envoy speaks to an ext_proc service that has `tls`."""
+    """Envoy's TLS settings for an ext_proc service with `tls`."""
 
-    ca_file: Name = Field(description="PEM file with the authority that the router's certificate is checked against.")
-    server_name: Name | None = Field(None, description="Name that the certificate must carry; default: any.")
-    cert_file: Name | None = Field(None, description="PEM file with Envoy's own certificate, where the router asks.")
+    ca_file: Name = Field(description="PEM file with the certificate authority of the router's certificate.")
+    server_name: Name | None = Field(None, description="Name that the certificate must contain; default: any.")
+    cert_file: Name | None = Field(
+        None, description="PEM file with Envoy's own certificate, if the router requires one."
+    )
     key_file: Name | None = Field(None, description="PEM file with the key of `cert_file`.")
 
     @model_validator(mode="after")
     def _certificate_and_key(self) -> RouterTls:
         if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("`cert_file` and `key_file` go together")
+            raise ValueError("`cert_file` and `key_file` must be set together")
         return self
 
 
@@ -128,52 +131,50 @@ class CorsSettings(Section):
 
 
 class EnvoySettings(Section):
-    """What `triton-router up` and `triton-router envoy` write into Envoy's configuration."""
+    """Settings of the Envoy configuration that `triton-router up` and `triton-router envoy` write."""
 
     host: IpAddress = Field("127.0.0.1", description="Listening address: an IP address, or `localhost`.")
     port: int = Field(8080, ge=1, le=65535, description="Listening port.")
     admin_port: int = Field(9901, ge=1, le=65535, description="Admin interface, always on loopback.")
     failure_mode_allow: bool = Field(
         False,
-        description="Let a request through when the router cannot be asked. A concrete model name is still needed for "
-        "it to find a backend, so `false` gives the clearer error.",
+        description="Let a request through if the router is unreachable. It still needs a concrete model name to "
+        "reach a backend, so `false` gives the clearer error.",
     )
     request_body_mode: Literal["BUFFERED", "STREAMED", "FULL_DUPLEX_STREAMED"] = Field(
-        "BUFFERED", description="How Envoy hands over requests. `STREAMED` is overridden to `BUFFERED`."
+        "BUFFERED", description="Body mode of requests. `STREAMED` is overridden to `BUFFERED`."
     )
     response_body_mode: Literal["NONE", "STREAMED", "FULL_DUPLEX_STREAMED"] = Field(
         "NONE",
-        description="How Envoy hands over answers; with `NONE` or `STREAMED` only those that somebody watches. Beside "
-        "`FULL_DUPLEX_STREAMED` requests `NONE` is none: nothing is cached or counted.",
+        description="Body mode of responses. With `NONE` or `STREAMED` Envoy sends only the bodies that the cache or "
+        "the token counts need. With `FULL_DUPLEX_STREAMED` requests, `NONE` disables the cache and the counts.",
     )
-    idle_timeout_seconds: Seconds = Field(600, description="Longest silence inside an answer.")
+    idle_timeout_seconds: Seconds = Field(600, description="Longest silence within a response, in seconds.")
     request_timeout_seconds: Seconds = Field(
         60, description="Longest that a request may take to arrive, body included. More is 408."
     )
-    cors: CorsSettings | None = Field(None, description="Let browsers call the gateway; default: they may not.")
-    concurrency: int | None = Field(None, ge=1, le=1024, description="Envoy worker threads; default: one a core.")
+    cors: CorsSettings | None = Field(None, description="Cross-origin access for browsers; default: none.")
+    concurrency: int | None = Field(None, ge=1, le=1024, description="Envoy worker threads; default: one per core.")
     router_tls: RouterTls | None = Field(None, description="For an ext_proc service with `tls`.")
 
 
 class ServerTls(Section):
-    """Files are read again when they change, for connections made from then on."""
+    """Changed files are reloaded for new connections."""
 
-    cert_file: Name = Field(description="PEM file with the certificate and those that lead to its authority.")
-    key_file: Name = Field(description="PEM file with its key.")
+    cert_file: Name = Field(description="PEM file with the certificate and its chain.")
+    key_file: Name = Field(description="PEM file with the certificate's key.")
     client_ca_file: Name | None = Field(
-        None, description="PEM file with the authority of callers; with it only they are let in (mTLS)."
+        None, description="PEM file with the callers' certificate authority. Only its certificates are accepted (mTLS)."
     )
 
 
 class OverloadSettings(Section):
-    """What a worker does that gets more requests than its CPU can serve."""
+    """Limits of a worker that gets more requests than its CPU can serve."""
 
     shed_after_ms: Milliseconds = Field(
-        100, description="Where requests wait longer for a worker, they are routed without model-backed signals."
+        100, description="Beyond this wait for a worker, requests are routed without model-backed signals."
     )
-    refuse_after_ms: Milliseconds = Field(
-        500, description="Where they wait longer than this, they are answered 429 with `retry-after`."
-    )
+    refuse_after_ms: Milliseconds = Field(500, description="Beyond this wait, requests get 429 with `retry-after`.")
 
     @model_validator(mode="after")
     def _in_this_order(self) -> Self:
@@ -184,21 +185,21 @@ class OverloadSettings(Section):
 
 class ExtProcSettings(Section):
     host: Host = Field("127.0.0.1", description="Listening address of the ext_proc and health service.")
-    port: int = Field(50051, ge=1, le=65535, description="Its port; further workers take the ports after it.")
+    port: int = Field(50051, ge=1, le=65535, description="Port; further workers use the ports after it.")
     workers: int = Field(
-        1, ge=1, le=64, description="Processes that serve ext_proc, each on a port of its own. In Kubernetes: 1 a pod."
+        1, ge=1, le=64, description="Processes that serve ext_proc, each on its own port. In Kubernetes: one per pod."
     )
     max_streams: int = Field(
         10_000, ge=1, le=1_000_000,
-        description="Most requests in a worker's hands on average, those included that wait for their backend's first "
-        "byte; the Envoy that `up` and `envoy` configure answers 503 beyond it times the workers.",
+        description="Largest average number of open requests per worker, including those that wait for their "
+        "backend's first byte. Beyond this number times the workers, the Envoy of `up` and `envoy` returns 503.",
     )  # fmt: skip
-    overload: OverloadSettings = Field(default_factory=OverloadSettings, description="Beyond what a worker can serve.")
-    tls: ServerTls | None = Field(None, description="Serve over TLS; default: in the clear.")
+    overload: OverloadSettings = Field(default_factory=OverloadSettings, description="Limits for overload.")
+    tls: ServerTls | None = Field(None, description="TLS settings; default: plain text.")
     health_port: int | None = Field(
         None, ge=1, le=65535,
-        description="One more port with the health service alone, in the clear: for probes that cannot speak TLS. "
-        "Further workers take the ports after it.",
+        description="Additional port with only the health service, in plain text, for probes without TLS. Further "
+        "workers use the ports after it.",
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -214,7 +215,7 @@ class ApiSettings(Section):
     host: str = Field("127.0.0.1", description="Listening address of the REST service.")
     port: int = Field(9080, ge=1, le=65535, description="Its port.")
     token_env: Name | None = Field(
-        None, description="Environment variable that holds the bearer token; needed when `host` is not loopback."
+        None, description="Environment variable with the bearer token; required if `host` is not loopback."
     )
 
 
@@ -227,32 +228,34 @@ class MetricsSettings(Section):
 
 
 class AuditSettings(Section):
-    """A record of every routed request, one JSON object a line."""
+    """A record of every routed request, one JSON object per line."""
 
     enabled: bool = Field(False, description="Write it.")
-    path: Name = Field("audit.jsonl", description="File that lines are appended to.")
-    include_prompt: bool = Field(False, description="Put the prompt's text into the record.")
+    path: Name = Field("audit.jsonl", description="File to append to.")
+    include_prompt: bool = Field(False, description="Include the prompt's text in the record.")
 
 
 class LogSettings(Section):
-    """The line that each routed request leaves in the log."""
+    """The log line of each routed request."""
 
     scores: bool = Field(
-        False, description="Put how near every decision came into it, in [0, 1] by name: not only the winner."
+        False, description="Add the score of every decision, in [0, 1] by name, not only the winner's."
     )
 
 
 class UsageSettings(Section):
-    """Counting tokens by reading answers as they pass."""
+    """Token counts, from responses as they pass."""
 
-    answers: bool = Field(True, description="Read answers in one piece: tokens and how they ended.")
+    answers: bool = Field(True, description="Read complete responses: tokens and finish reason.")
     streams: bool = Field(
-        False, description="Read streamed answers too: also time to the first token and for each. Each piece costs CPU."
+        False,
+        description="Read streamed responses too: also the time to the first token and per token. Each chunk "
+        "costs CPU.",
     )
     request_on_streams: bool = Field(
         False,
-        description="With `streams`: have backends count the tokens of streams (`stream_options.include_usage`); "
-        "clients that did not ask for the count do not see it.",
+        description="With `streams`: request token counts of streams from backends (`stream_options.include_usage`). "
+        "The counts are hidden from clients that did not request them.",
     )
 
     @model_validator(mode="after")
@@ -263,10 +266,10 @@ class UsageSettings(Section):
 
 
 class TraceExporter(Section):
-    """Where spans go."""
+    """The destination of spans."""
 
     type: Literal["otlp", "otlp_http", "stdout"] = Field(
-        "otlp", description="`otlp` is OTLP over gRPC, `otlp_http` over HTTP; `stdout` writes one JSON object a line."
+        "otlp", description="`otlp` is OTLP over gRPC, `otlp_http` over HTTP; `stdout` writes one JSON object per line."
     )
     endpoint: Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}(/[^\s?#]*)?$")] = Field(
         "127.0.0.1:4317",
@@ -274,22 +277,22 @@ class TraceExporter(Section):
     )
     insecure: bool = Field(False, description="Without TLS.")
     headers: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Sent with every batch, such as `authorization`."
+        default_factory=dict, description="Headers of every batch, such as `authorization`."
     )
 
 
 class TraceSampling(Section):
-    """Which requests are traced."""
+    """The selection of requests to trace."""
 
     type: Literal[
         "always_on", "always_off", "traceidratio", "probabilistic",
         "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
     ] = Field(
         "always_on",
-        description="`parentbased_…` follows a caller that sends `traceparent` and decides by the rest of the name for "
-        "others; `probabilistic` is another name of `traceidratio`.",
+        description="`parentbased_…` follows the caller's `traceparent`, and the rest of the name applies to other "
+        "requests. `probabilistic` is another name of `traceidratio`.",
     )  # fmt: skip
-    rate: Probability = Field(1.0, description="Share of the requests that a ratio samples.")
+    rate: Probability = Field(1.0, description="Share of requests to sample, for ratios.")
 
     @property
     def follows_parent(self) -> bool:
@@ -303,7 +306,7 @@ class TraceSampling(Section):
 
 
 class TraceResource(Section):
-    """Who sends the spans; `OTEL_RESOURCE_ATTRIBUTES` adds to it."""
+    """The OpenTelemetry resource of the spans; `OTEL_RESOURCE_ATTRIBUTES` adds to it."""
 
     service_name: Name = Field("triton-router", description="`service.name`.")
     service_version: Name | None = Field(None, description="`service.version`; default: the router's own.")
@@ -311,33 +314,35 @@ class TraceResource(Section):
 
 
 class TracingSettings(Section):
-    """OpenTelemetry spans of each request; docs/tracing.md says what is in them. Needs the extra `tracing`."""
+    """OpenTelemetry spans of each request; docs/tracing.md describes them. Needs the extra `tracing`."""
 
-    enabled: bool = Field(False, description="Send them.")
-    provider: Literal["opentelemetry"] = Field("opentelemetry", description="The only one.")
-    exporter: TraceExporter = Field(default_factory=TraceExporter, description="Where they go.")
-    sampling: TraceSampling = Field(default_factory=TraceSampling, description="Which requests.")
-    resource: TraceResource = Field(default_factory=TraceResource, description="Who sends them.")
+    enabled: bool = Field(False, description="Send traces.")
+    provider: Literal["opentelemetry"] = Field("opentelemetry", description="Only `opentelemetry` is valid.")
+    exporter: TraceExporter = Field(default_factory=TraceExporter, description="The exporter of spans.")
+    sampling: TraceSampling = Field(default_factory=TraceSampling, description="The requests to trace.")
+    resource: TraceResource = Field(default_factory=TraceResource, description="The resource of the spans.")
 
 
 class Observability(Section):
-    usage: UsageSettings = Field(default_factory=UsageSettings, description="Tokens and times of answers.")
-    audit: AuditSettings = Field(default_factory=AuditSettings, description="Decision record for auditors.")
-    logging: LogSettings = Field(default_factory=LogSettings, description="What is logged of each request.")
+    usage: UsageSettings = Field(default_factory=UsageSettings, description="Token counts and timings of responses.")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="Decision records for auditors.")
+    logging: LogSettings = Field(default_factory=LogSettings, description="The log line of each request.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Prometheus.")
     tracing: TracingSettings = Field(default_factory=TracingSettings, description="OpenTelemetry.")
 
 
 class Identity(Section):
-    """Headers that say who is calling. They are believed only if something in front of the router sets them."""
+    """Headers that identify the caller. The router trusts them only if a filter in front of it sets them."""
 
     user_id_header: LowerHeaderName = Field("x-authz-user-id", description="Header with the user's id.")
-    user_groups_header: LowerHeaderName = Field("x-authz-user-groups", description="Header with groups, by commas.")
+    user_groups_header: LowerHeaderName = Field(
+        "x-authz-user-groups", description="Header with the groups, separated by commas."
+    )
     tenant_header: LowerHeaderName = Field("x-tenant-id", description="Header with the tenant.")
     set_by: Literal["nobody", "gateway", "mtls"] = Field(
         "nobody",
-        description="Who sets these headers and removes a client's own: an authentication filter before the router "
-        "(`gateway`), or a caller that mTLS has verified (`mtls`). `nobody`: they are not believed.",
+        description="Trusted source of these headers, which removes a client's own: an authentication filter before "
+        "the router (`gateway`), or a caller verified by mTLS (`mtls`). `nobody`: the headers are ignored.",
     )
 
 
@@ -345,21 +350,21 @@ class Authz(Section):
     NOT_ACTIVE = frozenset({"providers"})
 
     fail_open: bool = Field(
-        False, description="Route callers without an identity although decisions ask for roles; otherwise 403."
+        False, description="Route callers without an identity even if decisions test roles; otherwise they get 403."
     )
-    identity: Identity = Field(default_factory=Identity, description="Who is calling.")
+    identity: Identity = Field(default_factory=Identity, description="Headers that identify the caller.")
 
 
 class ReplaySettings(Section):
-    """Looking up recent decisions by the id in `x-vsr-replay-id`."""
+    """Lookup of recent decisions by the id in `x-vsr-replay-id`."""
 
     NOT_ACTIVE = frozenset({"store_backend", "async_writes"})
     INSTEAD: ClassVar[dict[str, str]] = {"store_backend": "records are kept in memory"}
 
     enabled: bool = Field(False, description="Keep decision records.")
-    max_records: int = Field(1000, ge=1, le=1_000_000, description="Most records kept, in each worker.")
-    ttl_seconds: float = Field(3600, gt=0, description="How long a record can be looked up.")
-    include_prompt: bool = Field(False, description="Put the prompt's text into the record.")
+    max_records: int = Field(1000, ge=1, le=1_000_000, description="Largest number of records per worker.")
+    ttl_seconds: float = Field(3600, gt=0, description="Lifetime of a record, in seconds.")
+    include_prompt: bool = Field(False, description="Include the prompt's text in the record.")
 
 
 class Services(Section):
@@ -371,14 +376,16 @@ class Services(Section):
     envoy: EnvoySettings = Field(default_factory=EnvoySettings, description="The Envoy that `up` runs.")
     observability: Observability = Field(default_factory=Observability, description="Metrics, traces, audit.")
     authz: Authz = Field(default_factory=Authz, description="Identity and roles.")
-    router_replay: ReplaySettings = Field(default_factory=ReplaySettings, description="Looking up decisions.")
+    router_replay: ReplaySettings = Field(
+        default_factory=ReplaySettings, description="Replay: lookup of decision records."
+    )
 
 
 _BOUND = "the signal bundle's domain head is used"
 
 
 class DomainClassifier(Section):
-    """How the domain signal judges."""
+    """Settings of the domain signal."""
 
     NOT_ACTIVE = frozenset({"enabled", "model_ref", "use_cpu", "use_modernbert", "use_mmbert_32k",
                             "category_mapping_path"})  # fmt: skip
@@ -390,18 +397,20 @@ class DomainClassifier(Section):
 
     model_id: Name | None = Field(
         None,
-        description="Model of the signal bundle whose `domain` head judges, by its name or the published model's id; "
-        "default, also for a name that the bundle does not have: the first with that head.",
+        description="Model of the signal bundle whose `domain` head to use, by its name or the published model's id. "
+        "Default, also for an unknown name: the first model with that head.",
     )
-    threshold: Probability = Field(0.25, description="Least probability of the domain that wins.")
-    multi_label: bool = Field(False, description="Every domain at or over the threshold matches, not only the best.")
+    threshold: Probability = Field(0.25, description="Least probability of the winning domain.")
+    multi_label: bool = Field(False, description="Match every domain at or over the threshold, not only the best.")
     fallback_category: Name | None = Field(
-        None, description="Domain that matches when none passes; default: `other` or `general`, if declared."
+        None,
+        description="Domain that matches if no other reaches the threshold; default: `other` or `general`, if "
+        "declared.",
     )
 
 
 class McpSettings(Section):
-    """A classifier of your own behind the Model Context Protocol; docs/signals/mcp.md has its contract."""
+    """Your own classifier over the Model Context Protocol; docs/signals/mcp.md has its contract."""
 
     enabled: bool = Field(True, description="Use it.")
     transport_type: Literal["stdio", "http"] = Field(
@@ -409,7 +418,7 @@ class McpSettings(Section):
     )
     command: Name | None = Field(None, description="Program to start, for `stdio`.")
     args: tuple[str, ...] = Field((), description="Its arguments.")
-    env: dict[str, SecretStr] = Field(default_factory=dict, description="Its environment, beside a minimal one.")
+    env: dict[str, SecretStr] = Field(default_factory=dict, description="Additions to its minimal environment.")
     url: Name | None = Field(None, description="Address of the server, for `http`.")
     http_headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Headers sent to the server, such as `authorization`."
@@ -417,12 +426,14 @@ class McpSettings(Section):
     tool_name: Name = Field("classify_text", description="Tool that classifies.")
     list_tool_name: Name = Field("list_categories", description="Tool that lists the classes.")
     threshold: Probability = Field(0.5, description="Least confidence of a class that matches.")
-    timeout_seconds: float = Field(0.5, gt=0, le=60, description="How long one classification may take.")
+    timeout_seconds: float = Field(0.5, gt=0, le=60, description="Timeout of one classification, in seconds.")
     forward_headers: tuple[LowerHeaderName, ...] = Field(
-        (), description="Request headers passed on to the tool as `headers`."
+        (), description="Request headers to forward to the tool as `headers`."
     )
-    sessions: int = Field(4, ge=1, le=64, description="Sessions kept open over HTTP.")
-    max_in_flight: int = Field(256, ge=1, description="Calls in flight; requests beyond go on without.")
+    sessions: int = Field(4, ge=1, le=64, description="Open sessions over HTTP.")
+    max_in_flight: int = Field(
+        256, ge=1, description="Largest number of calls in flight. Further requests continue without the signal."
+    )
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> McpSettings:
@@ -454,7 +465,7 @@ class ModelCatalogSettings(Section):
         "system": "the signal bundle's models are used",
     }
 
-    modules: Modules = Field(default_factory=Modules, description="What judges prompts.")
+    modules: Modules = Field(default_factory=Modules, description="Modules that evaluate prompts.")
 
 
 class Global(Section):
@@ -464,6 +475,6 @@ class Global(Section):
     inference: InferenceSettings = Field(default_factory=InferenceSettings, description="Triton.")
     services: Services = Field(default_factory=Services, description="Addresses, ports, identity.")
     model_catalog: ModelCatalogSettings = Field(
-        default_factory=ModelCatalogSettings, description="The models behind the signals."
+        default_factory=ModelCatalogSettings, description="The models of the signals."
     )
-    stores: Stores = Field(default_factory=Stores, description="What is remembered.")
+    stores: Stores = Field(default_factory=Stores, description="Stored data.")

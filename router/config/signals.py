@@ -1,4 +1,4 @@
-"""Settings of the signals, one class a kind."""
+"""Settings of the signals, one class per kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FOREIGN_LISTS = frozenset(
 
 
 class DomainSignal(SignalSettings):
-    """A topic. One declared domain wins a prompt; a name that the classifier's head does not know works too."""
+    """A topic. One declared domain wins a prompt. The name need not be a label of the classifier's head."""
 
     TYPE, LIST = "domain", "domains"
     MODULE = (*_CLASSIFIERS, "domain")
@@ -31,20 +31,20 @@ class DomainSignal(SignalSettings):
     NOT_ACTIVE = frozenset({"model_scores"})
     INSTEAD: ClassVar[dict[str, str]] = {"model_scores": "a decision's modelRefs say which model serves a domain"}
 
-    name: Name = Field(description="Topic name; any words, the classifier's labels or your own.")
+    name: Name = Field(description="Topic name: a label of the classifier, or any other words.")
     description: str | None = Field(
-        None, description="What belongs to the topic; sharpens a name that the classifier's head does not know."
+        None, description="Content of the topic. It helps if the classifier's head does not know the name."
     )
     mmlu_categories: tuple[Name, ...] = Field(
-        (), description="Labels of the classifier's head that belong to this domain; it takes their probability."
+        (), description="Labels of the classifier's head that belong to this domain. It gets their probability."
     )
     examples: tuple[Name, ...] = Field(
-        (), description="Prompts about the topic; they sharpen a name that the classifier's head does not know."
+        (), description="Prompts about the topic. They help if the classifier's head does not know the name."
     )
 
 
 class KeywordSignal(SignalSettings):
-    """Words that decide by being there."""
+    """Words that match by their presence."""
 
     TYPE, LIST = "keyword", "keywords"
     PURPOSE = "Word lists that rules of `type: keyword` refer to."
@@ -59,7 +59,7 @@ class KeywordSignal(SignalSettings):
     case_sensitive: bool = Field(False, description="Compare letters exactly.")
     match: Literal["substring", "word", "regex", "fuzzy"] = Field(
         "substring",
-        description="`substring`: anywhere; `word`: whole words; `regex`: RE2 expressions, which take linear time; "
+        description="`substring`: anywhere; `word`: whole words; `regex`: RE2 expressions; "
         "`fuzzy`: whole words with up to `fuzzy_threshold` edits.",
     )
     fuzzy_threshold: int = Field(2, ge=0, le=4, description="Most edits (insert, delete, replace) of a fuzzy match.")
@@ -67,20 +67,20 @@ class KeywordSignal(SignalSettings):
     @model_validator(mode="before")
     @classmethod
     def _from_method(cls, data: Any) -> Any:
-        """v0.3 says `method` and `fuzzy_match` for what is `match` here."""
+        """Accept v0.3's `method` and `fuzzy_match` as `match`."""
         if not isinstance(data, dict):
             return data
         data = dict(data)
         method, fuzzy = data.pop("method", None), data.pop("fuzzy_match", False)
         if method is not None and method not in ("regex", "fuzzy"):
-            raise ValueError(f"method `{method}` is not offered; `match` can be substring, word, regex or fuzzy")
+            raise ValueError(f"method `{method}` is not supported; `match` can be substring, word, regex or fuzzy")
         if method or fuzzy:
             data.setdefault("match", "fuzzy" if fuzzy else method)
         return data
 
 
 class EmbeddingSignal(SignalSettings):
-    """Sentences; a prompt that means much the same matches."""
+    """Sentences. A prompt with a similar meaning matches."""
 
     TYPE, LIST = "embedding", "embeddings"
     PURPOSE = "Sentences, for rules of `type: embedding`."
@@ -88,41 +88,41 @@ class EmbeddingSignal(SignalSettings):
     NOT_ACTIVE = frozenset({"query_modality"})
 
     name: Name = Field(description="Name that rules refer to.")
-    threshold: Similarity = Field(0.5, description="Least cosine similarity, as the bundle's embedder measures it.")
+    threshold: Similarity = Field(0.5, description="Least cosine similarity, on the scale of the bundle's embedder.")
     candidates: tuple[Name, ...] = Field(min_length=1, description="Sentences to compare the prompt with.")
     aggregation_method: Literal["max", "mean", "any"] = Field(
         "max",
-        description="What must reach the threshold: the largest similarity (`max`), their mean (`mean`), or one of "
-        "them (`any`, which is `max` by another name).",
+        description="The number that must reach the threshold: the largest similarity (`max`, or its other name "
+        "`any`) or the mean (`mean`).",
     )
-    description: str | None = Field(None, description="For people.")
+    description: str | None = Field(None, description="Documentation only.")
 
 
 class McpSignal(SignalSettings):
-    """A class that the MCP server of `global.model_catalog.modules.classifier.mcp` may answer."""
+    """A class that the MCP server of `global.model_catalog.modules.classifier.mcp` may return."""
 
     TYPE, LIST = "mcp", "mcp"
     MODULE = (*_CLASSIFIERS, "mcp")
     PURPOSE = "Classes of the MCP server, for rules of `type: mcp`."
     COMPETE = True
 
-    name: Name = Field(description="The class, as the server names it.")
-    description: str | None = Field(None, description="For people.")
+    name: Name = Field(description="The server's name for the class.")
+    description: str | None = Field(None, description="Documentation only.")
 
 
 class LanguageSignal(SignalSettings):
-    """The language that the prompt is written in."""
+    """The language of the prompt."""
 
     TYPE, LIST = "language", "language"
     PURPOSE = "Languages, for rules of `type: language`."
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")] = Field(description="ISO 639 code, such as `en`.")
-    description: str | None = Field(None, description="For people.")
+    description: str | None = Field(None, description="Documentation only.")
     threshold: Probability = Field(0.3, description="Least probability of the detected language.")
 
 
 class Predicate(Section):
-    """Bounds on a number; all that are given must hold."""
+    """Bounds on a number; all of them must hold."""
 
     gt: float | None = Field(None, description="Greater than.")
     gte: float | None = Field(None, description="At least.")
@@ -145,22 +145,22 @@ class Predicate(Section):
 
 
 class ContextSignal(SignalSettings):
-    """How long the whole conversation is, in estimated tokens."""
+    """The length of the whole conversation, in estimated tokens."""
 
     TYPE, LIST = "context", "context"
     PURPOSE = "Length ranges, for rules of `type: context`."
 
-    min_tokens: TokenCount = Field(None, description="Least tokens, included; `K` and `M` are understood.")
-    max_tokens: TokenCount = Field(None, description="Most tokens, included; left out means no limit.")
+    min_tokens: TokenCount = Field(None, description="Least tokens, inclusive; `8K` and `1M` are valid.")
+    max_tokens: TokenCount = Field(None, description="Most tokens, inclusive; default: no limit.")
 
 
 class StructureSource(Section):
-    type: Literal["regex", "keyword_set", "sequence", "text_bytes"] = Field(description="What is looked for.")
+    type: Literal["regex", "keyword_set", "sequence", "text_bytes"] = Field(description="What to search for.")
     pattern: str | None = Field(None, description="RE2 expression, for `regex`.")
     keywords: tuple[Name, ...] = Field((), description="Words, for `keyword_set`.")
     case_sensitive: bool = Field(False, description="Compare letters exactly.")
     sequences: tuple[tuple[Name, ...], ...] = Field(
-        (), description="Lists of words that must come in this order, for `sequence`."
+        (), description="Lists of words that must occur in this order, for `sequence`."
     )
 
     @model_validator(mode="after")
@@ -174,52 +174,52 @@ class StructureSource(Section):
 
 class StructureFeature(Section):
     type: Literal["exists", "count", "density", "sequence"] = Field(
-        description="`exists` and `sequence`: 1 or 0; `count`: occurrences; `density`: occurrences a word."
+        description="`exists` and `sequence`: 1 or 0; `count`: occurrences; `density`: occurrences per word."
     )
-    source: StructureSource = Field(description="What is looked for.")
+    source: StructureSource = Field(description="What to search for.")
 
 
 class StructureSignal(SignalSettings):
-    """What the prompt's text looks like: code blocks, lists, question marks."""
+    """Features of the prompt's text: code blocks, lists, question marks."""
 
     TYPE, LIST = "structure", "structure"
     PURPOSE = "Features of the text, for `type: structure`."
 
     NOT_ACTIVE = frozenset({"normalize_by"})
 
-    feature: StructureFeature = Field(description="What is measured.")
-    predicate: Predicate | None = Field(None, description="When it matches; without one, when the number is not zero.")
+    feature: StructureFeature = Field(description="The feature to measure.")
+    predicate: Predicate | None = Field(None, description="Condition on the number; default: not zero.")
 
 
 class ConversationSource(Section):
     type: Literal[
         "message", "tool_definition", "assistant_tool_call", "assistant_tool_cycle", "active_tool_loop",
         "image_content",
-    ] = Field(description="What is counted.")  # fmt: skip
+    ] = Field(description="The items to count.")  # fmt: skip
     role: Literal["system", "developer", "user", "assistant", "tool"] | None = Field(
         None, description="Only messages of this role, for `message`."
     )
 
 
 class ConversationFeature(Section):
-    type: Literal["count", "exists"] = Field(description="How many there are, or whether there is one.")
-    source: ConversationSource = Field(description="What is counted.")
+    type: Literal["count", "exists"] = Field(description="The number of items, or whether there is one.")
+    source: ConversationSource = Field(description="The items to count.")
 
 
 class ConversationSignal(SignalSettings):
-    """What the message list looks like: turns, tools, images."""
+    """Features of the message list: turns, tools, images."""
 
     TYPE, LIST = "conversation", "conversation"
     PURPOSE = "Features of the message list, for `type: conversation`."
 
-    feature: ConversationFeature = Field(description="What is measured.")
-    predicate: Predicate | None = Field(None, description="When it matches; without one, when the number is not zero.")
+    feature: ConversationFeature = Field(description="The feature to measure.")
+    predicate: Predicate | None = Field(None, description="Condition on the number; default: not zero.")
 
 
 class MetadataPredicate(Section):
     equals: str | None = Field(None, description="The value, exactly.")
     in_: tuple[str, ...] | None = Field(None, alias="in", description="One of these values.")
-    exists: bool | None = Field(None, description="Whether the key is there at all.")
+    exists: bool | None = Field(None, description="Whether the key exists.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> MetadataPredicate:
@@ -234,8 +234,8 @@ class MetadataSignal(SignalSettings):
     TYPE, LIST = "metadata", "metadata"
     PURPOSE = "Request metadata, for rules of `type: metadata`."
 
-    key: Name = Field(description="Key of `metadata` in the request's body.")
-    predicate: MetadataPredicate = Field(description="What its value must be.")
+    key: Name = Field(description="Key of `metadata` in the request body.")
+    predicate: MetadataPredicate = Field(description="Condition on its value.")
 
 
 class ComplexityExamples(Section):
@@ -254,9 +254,9 @@ class ComplexitySignal(SignalSettings):
     LEVELS: ClassVar[tuple[str, ...]] = ("hard", "medium", "easy")
 
     name: Name = Field(description="Name that rules refer to, with the level after a colon.")
-    description: str | None = Field(None, description="For people.")
+    description: str | None = Field(None, description="Documentation only.")
     threshold: Similarity = Field(
-        0.1, description="How much closer (cosine) the nearer side must be; within it a prompt is `medium`."
+        0.1, description="Least margin (cosine) of the nearer side; with a smaller margin a prompt is `medium`."
     )
     hard: ComplexityExamples = Field(description="Hard prompts.")
     easy: ComplexityExamples = Field(description="Easy prompts.")
@@ -267,12 +267,12 @@ class ComplexitySignal(SignalSettings):
 
 
 class Subject(Section):
-    kind: Literal["User", "Group"] = Field(description="What the name is.")
-    name: Name = Field(description="User id or group, as the identity headers carry it.")
+    kind: Literal["User", "Group"] = Field(description="Kind of the name.")
+    name: Name = Field(description="User id or group, as in the identity headers.")
 
 
 class RoleBinding(SignalSettings):
-    """Who has a role. Rules of `type: authz` name the binding or its role."""
+    """The users and groups with a role. Rules of `type: authz` name the binding or its role."""
 
     TYPE, LIST = "authz", "role_bindings"
     PURPOSE = "Roles, for rules of `type: authz`."
@@ -287,17 +287,17 @@ class RoleBinding(SignalSettings):
 
 
 class ReaskSignal(SignalSettings):
-    """The user asks again what was just asked: the last answer did not help."""
+    """The user repeats a question, because the last answer did not help."""
 
     TYPE, LIST = "reask", "reasks"
     PURPOSE = "Repeated questions, for rules of `type: reask`."
 
     threshold: Similarity = Field(0.8, description="Least cosine similarity of this turn to an earlier one.")
-    lookback_turns: int = Field(1, ge=1, le=4, description="How many turns in a row, counted back, must be alike.")
+    lookback_turns: int = Field(1, ge=1, le=4, description="Number of consecutive previous turns that must be similar.")
 
 
 class DeclaredSignals(Section):
-    """The signals of a configuration, a list a kind."""
+    """The signals of a configuration, one list per kind."""
 
     def of(self, kind: str) -> tuple[SignalSettings, ...]:
         """The declared signals of type ``kind``."""

@@ -1,4 +1,4 @@
-"""Settings of what is remembered: the semantic cache and where it keeps its entries."""
+"""Settings of the semantic cache and its stores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class RedisSettings(Section):
     url: Name = Field("redis://127.0.0.1:6379", description="`redis://` or `rediss://` address.")
     username: Name | None = Field(None, description="User name.")
     password: SecretStr | None = Field(None, description="Password; name a variable: `${REDIS_PASSWORD}`.")
-    prefix: Name = Field("triton-router:cache", description="What keys begin with.")
-    deadline_ms: Milliseconds = Field(50, description="Longest that one call may take; beyond it is a miss.")
+    prefix: Name = Field("triton-router:cache", description="Prefix of the keys.")
+    deadline_ms: Milliseconds = Field(50, description="Timeout of one call. A call that exceeds it is a miss.")
 
 
 class MilvusSettings(Section):
@@ -28,53 +28,53 @@ class MilvusSettings(Section):
 
     uri: Name = Field("http://127.0.0.1:19530", description="Address of the server.")
     token: SecretStr | None = Field(None, description="`user:password` or a key; name a variable: `${MILVUS_TOKEN}`.")
-    collection: Name = Field("triton_router_cache", description="Collection, made if it is missing.")
-    deadline_ms: Milliseconds = Field(100, description="Longest that one call may take; beyond it is a miss.")
+    collection: Name = Field("triton_router_cache", description="Collection; created if missing.")
+    deadline_ms: Milliseconds = Field(100, description="Timeout of one call. A call that exceeds it is a miss.")
 
 
 class CacheSettings(Section):
-    """The semantic cache. Nothing is cached until a decision carries the plugin."""
+    """The semantic cache. It applies only to decisions with the plugin."""
 
     enabled: bool = Field(True, description="Use it.")
     embedding_model: Name | None = Field(
         None,
-        description="Model of the signal bundle whose embedding the cache and all embedding rules compare, by its name "
-        "or the published model's id; default, also for a name that the bundle does not have: its first embedder.",
+        description="Model of the signal bundle whose embedding the cache and all embedding rules use, by its name "
+        "or the published model's id. Default, also for an unknown name: the first embedder.",
     )
     backend_type: Literal["memory", "redis", "milvus"] = Field(
-        "memory", description="Where answers are kept: in each worker's memory, or in a server that all replicas share."
+        "memory", description="Location of the entries: each worker's memory, or a server that all replicas share."
     )
     redis: RedisSettings = Field(default_factory=RedisSettings, description="For `backend_type: redis`.")
     milvus: MilvusSettings = Field(default_factory=MilvusSettings, description="For `backend_type: milvus`.")
     secret: SecretStr | None = Field(
         None,
-        description="Key of the HMAC that tells callers apart by their credential. Replicas that share a store need "
-        "the same one to share a caller's answers; without it each process makes its own.",
+        description="Key of the HMAC that identifies callers by their credential. Replicas that share a store need "
+        "the same key. Default: a random key per process.",
     )
-    similarity_threshold: Probability = Field(0.9, description="Least cosine of a question that means the same.")
-    ttl_seconds: float = Field(3600, gt=0, description="How long answers are kept.")
-    max_entries: int = Field(1000, ge=1, le=1_000_000, description="Most answers kept in memory.")
+    similarity_threshold: Probability = Field(0.9, description="Least cosine of two questions that share a response.")
+    ttl_seconds: float = Field(3600, gt=0, description="Lifetime of an entry, in seconds.")
+    max_entries: int = Field(1000, ge=1, le=1_000_000, description="Largest number of entries in memory.")
     eviction_policy: Literal["fifo", "lru", "lfu"] = Field(
-        "fifo", description="Which answer in memory makes room for another."
+        "fifo", description="Rule that selects the entry to evict from memory."
     )
     scope: CacheScope = Field(
         "user",
-        description="`user`: nobody gets another's answer; `tenant`: those of one trusted tenant share; `global`: all.",
+        description="Callers that share responses. `user`: none; `tenant`: those of one trusted tenant; `global`: all.",
     )
-    anonymous: bool = Field(True, description="Let callers without any credential share one scope of their own.")
+    anonymous: bool = Field(True, description="Let callers without a credential share one scope.")
     coalesce_ms: int = Field(
         0,
         ge=0,
         le=60_000,
-        description="Longest wait, in ms, of a request that is not streamed for the answer to the same one, already on "
-        "its way in this worker for the same scope. 0: each goes to the backend.",
+        description="Longest wait of a non-streaming request for an identical request in flight, in the same worker "
+        "and scope. 0: each goes to the backend.",
     )
 
 
 class Stores(Section):
     NOT_ACTIVE = frozenset({"memory", "vector_store"})
 
-    semantic_cache: CacheSettings = Field(default_factory=CacheSettings, description="Answers given before.")
+    semantic_cache: CacheSettings = Field(default_factory=CacheSettings, description="The cache of responses.")
 
     @model_validator(mode="before")
     @classmethod

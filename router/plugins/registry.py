@@ -42,6 +42,6 @@ def check(data: Any, report: Report) -> None:
             if kind is None:
                 continue
             if kind in seen:
-                report.error((*where, "type"), f"plugin `{plugin['type']}` is there twice")
+                report.error((*where, "type"), f"plugin `{plugin['type']}` is declared twice")
             seen.add(kind)
             kind.check(plugin, where, data, report)

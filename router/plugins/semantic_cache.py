@@ -19,7 +19,7 @@ class SemanticCache(PluginKind):
     @classmethod
     def check(cls, plugin: dict[str, Any], path: Path, data: Any, report: Report) -> None:
         if at(data, "global", "stores", "semantic_cache", "enabled") is False:
-            report.warning((*path, "type"), "global.stores.semantic_cache is switched off: nothing is cached")
+            report.warning((*path, "type"), "global.stores.semantic_cache is off: nothing is cached")
 
     @classmethod
     def apply(cls, settings: Any, target: PluginInput) -> None:

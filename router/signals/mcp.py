@@ -79,13 +79,13 @@ class McpClasses(SignalKind[McpSignal]):
         if named and not isinstance(settings, dict):
             report.error(named[0], f"rules of type `mcp` need a server: {'.'.join(McpSignal.MODULE)}")
         elif named and settings.get("enabled") is False:
-            report.warning(named[0], "the MCP server is switched off: what hangs on it never matches")
+            report.warning(named[0], "the MCP server is off: a rule that depends on it never matches")
         if not isinstance(settings, dict):
             return
         url = settings.get("url")
         if isinstance(url, str) and "@" in url.partition("//")[2].partition("/")[0]:
             path = (*McpSignal.MODULE, "url")
-            report.error(path, "credentials belong into `http_headers`, where they are never shown")
+            report.error(path, "put credentials into `http_headers`, which are never shown")
         _check_headers(data, settings.get("forward_headers"), report)
 
     async def ask(self, query: SignalInput, results: SignalResults) -> None:
@@ -125,7 +125,7 @@ def _check_headers(data: Any, forwarded: Any, report: Report) -> None:
     }
     for index, name in enumerate(forwarded if isinstance(forwarded, list) else []):
         if str(name).lower() in claims:
-            message = f"`{name}` is not passed on: it says who is calling, and no filter is named that sets it; "
+            message = f"`{name}` is an identity header and is not forwarded, because it has no trusted source; "
             message += "set `global.services.authz.identity.set_by`"
             report.warning((*McpSignal.MODULE, "forward_headers", index), message)
 

@@ -22,6 +22,6 @@ def check(data: Any, report: Report) -> None:
     if settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":
         return
     if settings.get("response_body_mode", "NONE") == "NONE":
-        message = "beside FULL_DUPLEX_STREAMED requests Envoy shows no answer with NONE, whoever asks for it: "
-        message += "nothing is cached and no tokens are counted; STREAMED shows them"
+        message = "with FULL_DUPLEX_STREAMED requests and NONE, Envoy sends no response bodies to the router: "
+        message += "nothing is cached and no tokens are counted; set `response_body_mode: STREAMED`"
         report.warning((*_ENVOY, "request_body_mode"), message)

@@ -232,7 +232,7 @@ def test_settings_of_the_cache_and_the_services_are_carried() -> None:
 
 
 def test_what_is_canonical_already_is_not_migrated() -> None:
-    with pytest.raises(ConfigError, match="canonical form already"):
+    with pytest.raises(ConfigError, match="already in the canonical form"):
         migrate("providers: {models: [{name: m}]}")
 
 

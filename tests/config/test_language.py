@@ -90,9 +90,9 @@ def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_
         (
             "routing: {decisions: [{name: a, plugins: [{type: semantic-cache}, {type: response_cache}]}]}",
             "plugins[1].type",
-            "there twice",
+            "declared twice",
         ),
-        ("routing: {signals: {keywords: [{name: a, keywords: [x], method: bm25}]}}", "keywords[0]", "not offered"),
+        ("routing: {signals: {keywords: [{name: a, keywords: [x], method: bm25}]}}", "keywords[0]", "not supported"),
         (
             "routing: {signals: {metadata: [{name: a, key: b, predicate: {equals: x, exists: true}}]}}",
             "metadata[0].predicate",
@@ -122,7 +122,7 @@ def test_what_makes_no_sense_is_refused(addition: str, path: str, message: str) 
         ),
         (
             "global: {model_catalog: {modules: {classifier: {mcp: {url: h, forward_headers: [X-Tenant-Id]}}}}}",
-            "not passed on",
+            "not forwarded",
         ),
         ("global: {model_catalog: {modules: {classifier: {domain: {model_ref: models/x}}}}}", "domain head is used"),
     ],

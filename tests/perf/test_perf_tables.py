@@ -49,7 +49,7 @@ def test_an_overload_that_did_not_end_says_so() -> None:
         "statuses": {"0": 1, "200": 3}, "degraded": 1, "recovery_seconds": None, "p99_ratio": 2.5,
     })  # fmt: skip
     assert "\n| 200 % | 3 | 1.00 | 2.00 | - | 4.00 |\n" in text
-    assert "Answers by status: none: 1, 200: 3; without some signal: 1." in text
+    assert "Responses by status: none: 1, 200: 3; without a signal: 1." in text
     assert "2.5 times that before (target ≤ 3). Recovery: not seen (target < 2 s). Router 77 MiB.\n" in text
 
 

@@ -533,7 +533,7 @@ def test_a_package_that_is_missing_is_a_problem_of_the_configuration(
     ("exporter: {type: zipkin}", "exporter.type", "is not one of"),
     ("provider: datadog", "provider", "is not one of"),
     ("sampling: {type: traceidratio, rate: 2}", "sampling.rate", "less than or equal to 1"),
-    ("sampling: {rate: 0.1}", "sampling.rate", "knows no rate"),
+    ("sampling: {rate: 0.1}", "sampling.rate", "has no rate"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_where_it_was_written(written: str, path: str, words: str) -> None:
     (problem,) = problems(f"enabled: true\n{written}")

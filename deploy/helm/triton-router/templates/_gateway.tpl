@@ -1,15 +1,15 @@
-{{/* Where Envoy finds the router, by its full name. */}}
+{{/* The router's address for Envoy, as a full name. */}}
 {{- define "triton-router.host" -}}
 {{ include "triton-router.fullname" . }}.{{ .Release.Namespace }}.svc.cluster.local
 {{- end -}}
 
-{{/* Longer than all that the router waits for on a request: when time runs out it decides, not Envoy. */}}
+{{/* Longer than all of the router's own timeouts, so the router decides before Envoy gives up. */}}
 {{- define "triton-router.messageTimeout" -}}
 {{- $deadline := dig "global" "inference" "deadline_ms" 1000 (include "triton-router.config" . | fromYaml) -}}
 {{ printf "%ds" (add 4 (ceil (divf $deadline 1000) | int)) }}
 {{- end -}}
 
-{{/* Envoy's buffer is what limits a request body. 10 MiB is the router's own default. */}}
+{{/* Envoy's buffer limits the request body. 10 MiB is the router's default. */}}
 {{- define "triton-router.maxBody" -}}
 {{ dig "global" "router" "max_body_bytes" 10485760 (include "triton-router.config" . | fromYaml) | int64 }}
 {{- end -}}
@@ -22,7 +22,7 @@ typed_config:
   "@type": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor
   failure_mode_allow: {{ $root.Values.gateway.failOpen }}
   message_timeout: {{ include "triton-router.messageTimeout" $root }}
-  # The router asks for a body when it needs one: that of a stream as it passes, that of most answers never.
+  # The router requests a body when it needs one: a stream's as it passes, most responses' never.
   allow_mode_override: true
   processing_mode:
     request_header_mode: SEND
@@ -35,14 +35,14 @@ typed_config:
     envoy_grpc:
       cluster_name: {{ index . 1 | quote }}
       authority: {{ include "triton-router.host" $root }}:50051
-    # A pod that is going or gone: the same request at another pod, before anything was decided about it.
+    # If a pod terminates, the same request goes to another pod, before any decision was made.
     retry_policy:
       num_retries: 3
       retry_on: connect-failure,reset,refused-stream,unavailable,cancelled
       retry_back_off:
         base_interval: 0.01s
         max_interval: 0.05s
-      # A pod that refuses has the fewest requests, so Envoy draws it again and again: five draws are too few.
+      # A refusing pod has the fewest requests, so Envoy keeps selecting it: five attempts are too few.
       host_selection_retry_max_attempts: 30
       retry_host_predicate:
         - name: envoy.retry_host_predicates.previous_hosts
@@ -50,7 +50,7 @@ typed_config:
             "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate
 {{- end -}}
 
-{{/* Headers that only the gateway may set are gone before the first route is picked. A filter would be too late. */}}
+{{/* Headers that only the gateway may set are removed before the first route match. A filter would be too late. */}}
 {{- define "triton-router.strippedHeaders" -}}
 - name: envoy.http.early_header_mutation.header_mutation
   typed_config:
@@ -73,17 +73,17 @@ typed_config:
 name: {{ $name }}
 type: STRICT_DNS
 connect_timeout: 1s
-# Every pod of the headless Service; those that DNS no longer names get nothing new.
+# Every pod of the headless Service; pods that DNS no longer lists get no new requests.
 dns_lookup_family: V4_PREFERRED
 ignore_health_on_host_removal: true
 lb_policy: LEAST_REQUEST
 common_lb_config:
-  # Envoy gathers what it learns of pods for a second before its threads hear of it. They would ask the pod
-  # that has just gone, and not the one that has just come back. So few pods leave nothing to gather.
+  # By default Envoy batches endpoint changes for a second before its threads see them. They would try a pod
+  # that has just gone and miss one that has just returned. So few pods need no batching.
   update_merge_window: 0s
 circuit_breakers:
   thresholds:
-    # The usual 1024 streams are fewer than the answers that may run at once, and 3 retries starve.
+    # The default of 1024 streams is below the number of concurrent responses, and 3 retries are too few.
     - max_connections: 1000000
       max_pending_requests: 1000000
       max_requests: 1000000
@@ -97,9 +97,9 @@ outlier_detection:
 health_checks:
   - timeout: 1s
     interval: 1s
-    # Or a gateway without traffic would look once a minute.
+    # Without this, a gateway without traffic checks once a minute.
     no_traffic_interval: 1s
-    # For answers that come late from a busy node. NOT_SERVING counts at once, and who refuses is ejected.
+    # Tolerates late responses from a busy node. NOT_SERVING counts at once, and refusing pods are ejected.
     unhealthy_threshold: 3
     healthy_threshold: 1
     grpc_health_check: {}

@@ -39,7 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* What every pod has. */}}
+{{/* Settings of every pod. */}}
 {{- define "triton-router.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -51,7 +51,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* No user is named: an image's own, or the one that the cluster picks. */}}
+{{/* No fixed user: the image's own, or the one that the cluster picks. */}}
 {{- define "triton-router.podSecurity" -}}
 runAsNonRoot: true
 seccompProfile:

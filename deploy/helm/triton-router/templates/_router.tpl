@@ -1,4 +1,4 @@
-{{/* The router's container, alone in its pod or beside an Envoy. */}}
+{{/* The router's container, alone in its pod or with an Envoy. */}}
 {{- define "triton-router.routerContainer" -}}
 {{- $own := eq .Values.gateway.kind "envoyProxy" -}}
 {{- $health := ternary 50151 50051 (not (empty .Values.router.tls.secretName)) -}}
@@ -13,11 +13,11 @@ args:
   - --envoy-directory=/envoy
   {{- end }}
 {{- if $own }}
-# Starts before Envoy, for which it writes the files, and ends after it: Envoy has nobody to ask without it.
+# Starts before Envoy, because it writes Envoy's files, and ends after it, because Envoy depends on it.
 restartPolicy: Always
 {{- end }}
 env:
-  # The kubelet's own limits are the container's, not the process's: two threads of BLAS are enough for one vector.
+  # BLAS sees the node's cores, not the container's limit: two threads are enough for one vector.
   - name: OMP_NUM_THREADS
     value: "2"
   {{- with .Values.router.api.tokenSecret }}
@@ -57,22 +57,22 @@ ports:
   {{- end }}
   - name: http-metrics
     containerPort: 9190
-# It listens about a second after its start, with or without Triton: nothing is downloaded.
+# It listens about a second after its start, with or without Triton. It downloads nothing.
 startupProbe:
   grpc: {port: {{ $health }}}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 30
-# For pods that come, and for one that hangs: 15 s of silence. Nobody waits for it when a pod goes: deleting takes its
-# address away at once, and Envoy asks for health, retries and ejects by itself. A single answer later than the usual
-# second would only take a busy pod's work to the others, in the end all of them out of DNS.
+# For starting and hanging pods: 15 s without a response. Deleting a pod removes its address at once, and Envoy has its own
+# health checks, retries and ejection. With the default timeout of one second, one late response would move a busy pod's
+# load to the others, and in the end remove all of them from DNS.
 readinessProbe:
   grpc: {port: {{ $health }}}
   periodSeconds: 5
   timeoutSeconds: 3
   failureThreshold: 3
-# The event loop answers this, and of several workers at least one has to serve. It does so until the last stream has
-# ended, so that a pod that drains is not taken for a dead one.
+# The event loop responds, and at least one of several workers must serve. The endpoint responds until the last stream
+# has ended, so a draining pod does not look dead.
 livenessProbe:
   httpGet: {path: /live, port: http-metrics}
   periodSeconds: 10
@@ -81,7 +81,7 @@ livenessProbe:
 {{- if not $own }}
 lifecycle:
   preStop:
-    # The gateway knows the old addresses for a while. The pod serves meanwhile.
+    # The gateway uses the old addresses for a while. The pod keeps serving meanwhile.
     sleep: {seconds: {{ .Values.router.leaveSeconds }}}
 {{- end }}
 resources:
@@ -89,7 +89,7 @@ resources:
 securityContext:
   {{- include "triton-router.containerSecurity" . | nindent 2 }}
 volumeMounts:
-  # The whole directory: a file mounted by subPath never changes.
+  # The whole directory: a file mounted by subPath never updates.
   - {name: config, mountPath: /etc/triton-router, readOnly: true}
   - {name: state, mountPath: /var/lib/triton-router}
   - {name: tmp, mountPath: /tmp}
@@ -115,15 +115,15 @@ args:
   - {{ .Values.gateway.envoy.concurrency | quote }}
   - --log-level
   - warning
-  # While it leaves, every answer asks its client to connect anew, elsewhere.
+  # While it drains, every response asks its client to reconnect, elsewhere.
   - --drain-strategy
   - immediate
   - --drain-time-s
   - {{ .Values.gateway.envoy.leaveSeconds | quote }}
 ports:
   - {name: http-gateway, containerPort: 10080}
-# The way through Envoy and router. A Service knows of a pod's health by this alone, so it looks often; two late answers
-# in a row are more than a busy moment.
+# Checks Envoy and the router together. A Service has no other view of a pod's health, so the probe runs often. Two late
+# responses in a row are more than a busy moment.
 readinessProbe:
   httpGet: {path: /health, port: http-gateway}
   periodSeconds: 3
