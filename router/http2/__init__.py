@@ -1,0 +1,1 @@
+"""HTTP/2 and gRPC on asyncio: the server that Envoy's ext_proc filter talks to."""

@@ -1,0 +1,107 @@
+"""HTTP/2 frames (RFC 9113, section 4) and header fields (RFC 7541) as bytes, and what a connection says of them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class ErrorCode(IntEnum):
+    """RFC 9113, section 7."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+    FLOW_CONTROL_ERROR = 3
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    ENHANCE_YOUR_CALM = 11
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReceived:
+    """A new stream; ``ended`` if it has no body."""
+
+    stream: int
+    headers: Headers
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataReceived:
+    """A piece of a body. ``size`` is what :meth:`Connection.acknowledge` gives back: padding counts."""
+
+    stream: int
+    data: bytes
+    size: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The peer's half is over, by trailers."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReset:
+    """The peer, or an error of its, ended the stream."""
+
+    stream: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEnded:
+    """The connection is of no use any more: send :meth:`Connection.take`, then close it."""
+
+    code: int
+    reason: str
+
+
+Event = RequestReceived | DataReceived | StreamEnded | StreamReset | ConnectionEnded
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One frame, as it goes over the wire."""
+    return b"%b%c%c%b%b" % (len(payload).to_bytes(3, "big"), kind, flags, stream.to_bytes(4, "big"), payload)
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header field without compression; RFC 7541, section 6.2.2. Lengths of 127 and more take several bytes."""
+    return b"\x00%b%b%b%b" % (_length(len(name)), name, _length(len(value)), value)
+
+
+def _length(number: int) -> bytes:
+    if number < 127:
+        return bytes((number,))
+    coded, rest = bytearray(b"\x7f"), number - 127
+    while rest >= 128:
+        coded.append(rest & 127 | 128)
+        rest >>= 7
+    coded.append(rest)
+    return bytes(coded)
+
+
+def rst(stream: int, code: ErrorCode) -> bytes:
+    return frame(RST_STREAM, 0, stream, code.to_bytes(4, "big"))
+
+
+def window_update(stream: int, size: int) -> bytes:
+    return frame(WINDOW_UPDATE, 0, stream, size.to_bytes(4, "big"))
+
+
+def goaway(last: int, code: ErrorCode) -> bytes:
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code))

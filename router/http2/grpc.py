@@ -1,0 +1,395 @@
+"""gRPC's server side on asyncio: calls of any kind, whose messages are bytes (grpc.io, PROTOCOL-HTTP2).
+
+A loop's round is one write: what handlers send while they are at it leaves together, the last message with its status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from enum import IntEnum
+from urllib.parse import quote
+
+from triton_router.http2.connection import Connection
+from triton_router.http2.frames import (
+    ConnectionEnded,
+    DataReceived,
+    ErrorCode,
+    Event,
+    Headers,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    literal,
+)
+
+log = logging.getLogger(__name__)
+
+# `:status` 200 is a field of HPACK's static table.
+_RESPONSE = b"\x88" + literal(b"content-type", b"application/grpc")
+_OK = literal(b"grpc-status", b"0")
+_UNSUPPORTED_MEDIA = literal(b":status", b"415")
+# Bytes of one stream that may wait for the peer before its handler does.
+_HIGH_WATER = 1024 * 1024
+_BACKLOG = 1024
+
+
+class Status(IntEnum):
+    """gRPC's status codes, as far as a server of ours ends calls with them."""
+
+    OK = 0
+    UNKNOWN = 2
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+
+
+class Aborted(Exception):
+    """Ends a handler whose call was aborted."""
+
+
+class Call:
+    """One call, as its handler sees it. ``metadata`` are the request's headers, without the protocol's own."""
+
+    __slots__ = (
+        "_buffer",
+        "_ended",
+        "_messages",
+        "_number",
+        "_peer",
+        "_started",
+        "_unread",
+        "_waiting",
+        "metadata",
+        "task",
+    )
+
+    def __init__(self, peer: _Peer, number: int, headers: Headers) -> None:
+        self.metadata = {name: value for name, value in headers if not name.startswith(":")}
+        self.task: asyncio.Task[None] | None = None
+        self._peer, self._number = peer, number
+        self._buffer = bytearray()
+        self._messages: deque[tuple[bytes, int]] = deque()
+        self._unread = 0
+        self._waiting: asyncio.Future[None] | None = None
+        self._ended = self._started = False
+
+    async def read(self) -> bytes | None:
+        """The next message; ``None`` once the client has sent its last one."""
+        while not self._messages:
+            if self._ended:
+                return None
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        message, size = self._messages.popleft()
+        self._peer.acknowledge(self._number, size)
+        return message
+
+    async def write(self, message: bytes) -> None:
+        """Send one message; waits only for a client that does not keep up."""
+        self._peer.send(self._number, message, first=not self._started)
+        self._started = True
+        await self._peer.keep_pace(self._number)
+
+    async def abort(self, status: Status, details: str) -> None:
+        """End the call with an error.
+
+        Raises:
+            Aborted: always.
+        """
+        self.finish(status, details)
+        raise Aborted(details)
+
+    def finish(self, status: Status = Status.OK, details: str = "") -> None:
+        """End the call. Whoever does it again changes nothing."""
+        self._peer.finish(self._number, status, details, started=self._started)
+
+    def receive(self, data: bytes, size: int, limit: int) -> None:
+        """Take up a piece of the client's half. A compressed message, or one over ``limit`` bytes, ends the call."""
+        self._unread += size
+        self._buffer += data
+        while len(self._buffer) >= 5:
+            length = int.from_bytes(self._buffer[1:5], "big")
+            if self._buffer[0]:
+                return self._refuse(Status.UNIMPLEMENTED, "compressed messages are not read")
+            if length > limit:
+                return self._refuse(Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes, over {limit}")
+            if len(self._buffer) < 5 + length:
+                break
+            self._messages.append((bytes(self._buffer[5 : 5 + length]), self._unread))
+            self._unread = 0
+            del self._buffer[: 5 + length]
+        if self._unread and not self._messages:
+            # The rest of a message may be larger than the window.
+            self._peer.acknowledge(self._number, self._unread)
+            self._unread = 0
+        self._wake()
+        return None
+
+    def end(self) -> None:
+        """The client sends nothing more."""
+        if self._buffer:
+            return self._refuse(Status.INTERNAL, "the last message is cut short")
+        self._ended = True
+        self._wake()
+        return None
+
+    def _refuse(self, status: Status, details: str) -> None:
+        self.finish(status, details)
+        if self.task is not None:
+            self.task.cancel()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+Handler = Callable[[Call], Awaitable[None]]
+
+
+class GrpcServer:
+    """Serve ``methods``, by path (``/package.Service/Method``), to clients of HTTP/2.
+
+    ``max_message`` is in bytes. ``max_streams`` may be open at once on one connection. A call whose client has gone
+    counts until its handler has ended.
+    """
+
+    def __init__(self, methods: Mapping[str, Handler], *, max_message: int, max_streams: int = 1_000) -> None:
+        self.methods = methods
+        self.max_message = max_message
+        self.max_streams = max_streams
+        self.peers: set[_Peer] = set()
+        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+
+    async def listen(self, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
+        """Accept connections on ``listener`` (:func:`bind`), and close it in the end."""
+        self._listener = listener
+        await self.renew(context)
+
+    async def renew(self, context: ssl.SSLContext | None) -> None:
+        """Connections that come from now on speak TLS by ``context``; none is refused in between."""
+        assert self._listener is not None
+        before, loop = self._server, asyncio.get_running_loop()
+        listener = self._listener.dup()
+        self._server = await loop.create_server(lambda: _Peer(self), sock=listener, ssl=context, backlog=_BACKLOG)
+        if before is not None:
+            before.close()
+
+    def leave(self) -> None:
+        """Accept nothing new: no connection, and no call on the connections that are open."""
+        if self._server is not None and self._listener is not None:
+            self._server.close()
+            self._listener.close()
+        for peer in self.peers:
+            peer.leave()
+
+    async def close(self) -> None:
+        """End everything now. Handlers are cancelled; what was sent already leaves."""
+        self.leave()
+        tasks = [call.task for peer in self.peers for call in peer.calls.values() if call.task is not None]
+        for peer in list(self.peers):
+            peer.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Two processes on one port would share nothing: a gateway's streams all go to one of them.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Peer(asyncio.Protocol):
+    """One client's connection: bytes to events, events to calls."""
+
+    def __init__(self, server: GrpcServer) -> None:
+        self._server = server
+        self._connection = Connection(max_streams=server.max_streams)
+        self._transport: asyncio.Transport | None = None
+        self._flushing = False
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._moved: asyncio.Event | None = None
+        self.calls: dict[int, Call] = {}
+        self._running = 0
+
+    # --- asyncio ---------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            transport.abort()
+            return
+        connected = transport.get_extra_info("socket")
+        if connected is not None and connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._server.peers.add(self)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._connection.receive(data):
+            self._dispatch(event)
+        if self._moved is not None:
+            self._moved.set()
+        self._flush()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._server.peers.discard(self)
+        self._transport = None
+        self._resume()
+        for call in list(self.calls.values()):
+            self._gone(call)
+        self.calls.clear()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._resume()
+
+    def _resume(self) -> None:
+        self._writable.set()
+        if self._moved is not None:
+            self._moved.set()
+
+    # --- events ----------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case RequestReceived():
+                self._begin(event)
+            case DataReceived():
+                call = self.calls.get(event.stream)
+                if call is None:
+                    self._connection.acknowledge(event.stream, event.size)
+                    return
+                call.receive(event.data, event.size, self._server.max_message)
+                if event.ended:
+                    call.end()
+            case StreamEnded():
+                if (call := self.calls.get(event.stream)) is not None:
+                    call.end()
+            case StreamReset():
+                if (call := self.calls.pop(event.stream, None)) is not None:
+                    self._gone(call)
+            case ConnectionEnded():
+                log.warning("a connection was ended: %s", event.reason)
+                self.close()
+
+    def _begin(self, event: RequestReceived) -> None:
+        headers = dict(event.headers)
+        call = Call(self, event.stream, event.headers)
+        handler = self._server.methods.get(headers[":path"])
+        if headers[":method"] != "POST" or not headers.get("content-type", "").startswith("application/grpc"):
+            self._connection.send_headers(event.stream, _UNSUPPORTED_MEDIA, ended=True)
+        elif handler is None:
+            call.finish(Status.UNIMPLEMENTED, "no such method")
+        elif self._running >= 2 * self._server.max_streams:
+            # A client that resets its calls as fast as it makes them must not pile up handlers.
+            self._connection.reset(event.stream, ErrorCode.REFUSED_STREAM)
+        else:
+            self.calls[event.stream] = call
+            if event.ended:
+                call.end()
+            self._running += 1
+            call.task = asyncio.get_running_loop().create_task(self._run(handler, call, event.stream))
+
+    async def _run(self, handler: Handler, call: Call, number: int) -> None:
+        try:
+            await handler(call)
+            call.finish()
+        except Aborted:
+            pass
+        except asyncio.CancelledError:
+            call.finish(Status.UNAVAILABLE, "the server stops")
+            raise
+        except Exception as error:
+            log.error("a call failed: %s", type(error).__name__)
+            call.finish(Status.UNKNOWN, "the handler failed")
+        finally:
+            self._running -= 1
+            self.calls.pop(number, None)
+
+    @staticmethod
+    def _gone(call: Call) -> None:
+        if call.task is not None:
+            call.task.cancel()
+
+    # --- what calls do ---------------------------------------------------------------------------------------------
+
+    def acknowledge(self, number: int, size: int) -> None:
+        self._connection.acknowledge(number, size)
+        self._flush_soon()
+
+    def send(self, number: int, message: bytes, *, first: bool) -> None:
+        if first:
+            self._connection.send_headers(number, _RESPONSE)
+        self._connection.send_data(number, b"\x00" + len(message).to_bytes(4, "big") + message)
+        self._flush_soon()
+
+    def finish(self, number: int, status: Status, details: str, *, started: bool) -> None:
+        trailers = _OK if status is Status.OK else literal(b"grpc-status", str(int(status)).encode())
+        if details:
+            trailers += literal(b"grpc-message", quote(details, safe=" !#$&'()*+,/:;=?@[]").encode())
+        if started:
+            self._connection.send_trailers(number, trailers)
+        else:
+            self._connection.send_headers(number, _RESPONSE + trailers, ended=True)
+        self._flush_soon()
+
+    async def keep_pace(self, number: int) -> None:
+        while self._transport is not None and (
+            not self._writable.is_set() or self._connection.unsent(number) > _HIGH_WATER
+        ):
+            self._moved = self._moved or asyncio.Event()
+            self._moved.clear()
+            await self._moved.wait()
+
+    def leave(self) -> None:
+        self._connection.leave()
+        self._flush()
+
+    def close(self) -> None:
+        for call in list(self.calls.values()):
+            self._gone(call)
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._transport is not None and (data := self._connection.take()):
+            with contextlib.suppress(RuntimeError):  # a transport of TLS that has been closed meanwhile
+                self._transport.write(data)
