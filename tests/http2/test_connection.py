@@ -247,7 +247,7 @@ STREAM_ERRORS = {
     ),
     "no path": (frame(HEADERS, END_HEADERS, 1, b"\x83\x86"), ErrorCode.PROTOCOL_ERROR),
     "capitals": (frame(HEADERS, END_HEADERS, 1, REQUEST + literal(b"X-A", b"y")), ErrorCode.PROTOCOL_ERROR),
-    "a connection's header": (frame(HEADERS, END_HEADERS, 1, REQUEST + literal(b"connection", b"close")), ErrorCode.PROTOCOL_ERROR),
+    "an http1 header": (frame(HEADERS, END_HEADERS, 1, REQUEST + literal(b"connection", b"x")), ErrorCode.PROTOCOL_ERROR),
     "pseudo headers behind": (frame(HEADERS, END_HEADERS, 1, REQUEST + b"\x87"), ErrorCode.PROTOCOL_ERROR),
     "a stream that depends on itself": (
         BEGUN + frame(PRIORITY, 0, 1, b"\0\0\0\1\0"), ErrorCode.PROTOCOL_ERROR,
