@@ -183,6 +183,7 @@ def setting(name: int, value: int) -> bytes:
     return frame(SETTINGS, 0, 0, struct.pack(">HI", name, value))
 
 
+UPGRADE = literal(b"upgrade", b"x")
 RESET = frame(RST_STREAM, 0, 1, b"\0\0\0\0")
 ended_stream = frame(HEADERS, END_HEADERS | END_STREAM, 1, REQUEST)
 
@@ -247,7 +248,7 @@ STREAM_ERRORS = {
     ),
     "no path": (frame(HEADERS, END_HEADERS, 1, b"\x83\x86"), ErrorCode.PROTOCOL_ERROR),
     "capitals": (frame(HEADERS, END_HEADERS, 1, REQUEST + literal(b"X-A", b"y")), ErrorCode.PROTOCOL_ERROR),
-    "an http1 header": (frame(HEADERS, END_HEADERS, 1, REQUEST + literal(b"connection", b"x")), ErrorCode.PROTOCOL_ERROR),
+    "an http1 header": (frame(HEADERS, END_HEADERS, 1, REQUEST + UPGRADE), ErrorCode.PROTOCOL_ERROR),
     "pseudo headers behind": (frame(HEADERS, END_HEADERS, 1, REQUEST + b"\x87"), ErrorCode.PROTOCOL_ERROR),
     "a stream that depends on itself": (
         BEGUN + frame(PRIORITY, 0, 1, b"\0\0\0\1\0"), ErrorCode.PROTOCOL_ERROR,
