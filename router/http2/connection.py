@@ -97,7 +97,7 @@ class Connection:
         self._streams: dict[int, _Stream] = {}
         self._last_stream = 0
         self._decoder = Decoder(max_header_list_size=MAX_HEADERS)
-        self._blocks: dict[bytes, Headers] = {}
+        self._blocks: dict[bytes, tuple[Headers, bool]] = {}
         self._incoming = b""
         self._greeted = self._settled = self._leaving = self._ended = False
         self._open_block: tuple[int, int, bytearray] | None = None  # stream, flags, block so far
@@ -243,7 +243,7 @@ class Connection:
             self._block(first, stream, bytes(block), events)
 
     def _block(self, flags: int, number: int, block: bytes, events: list[Event]) -> None:
-        headers = self._decoded(block)  # always, as it may change the decoder's state
+        headers, request = self._decoded(block)  # always, as it may change the decoder's state
         stream = self._streams.get(number)
         if stream is not None:
             if stream.remote_closed:
@@ -258,13 +258,14 @@ class Connection:
         self._last_stream = number
         if self._leaving or len(self._streams) >= self._max_streams:
             raise _StreamFailure(number, ErrorCode.REFUSED_STREAM)
-        if not _well_formed(headers):
+        if not request:
             raise _StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
         ended = bool(flags & END_STREAM)
         self._streams[number] = _Stream(self._peer_window, remote_closed=ended)
         events.append(RequestReceived(number, headers, ended))
 
-    def _decoded(self, block: bytes) -> Headers:
+    def _decoded(self, block: bytes) -> tuple[Headers, bool]:
+        """The fields of a block, and whether they are a request's."""
         known = self._blocks.get(block)
         if known is not None:
             return known
@@ -277,8 +278,8 @@ class Connection:
             raise _ConnectionFailure(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from error
         # Before the peer has taken our settings, a block may depend on those before it.
         if self._settled and self._decoder.header_table_size == 0 and len(self._blocks) < _REMEMBERED_BLOCKS:
-            self._blocks[block] = headers
-        return headers
+            self._blocks[block] = headers, _well_formed(headers)
+        return headers, _well_formed(headers)
 
     def _reset(self, number: int, payload: bytes, events: list[Event]) -> None:
         if len(payload) != 4:

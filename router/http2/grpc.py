@@ -116,6 +116,11 @@ class Call:
     def receive(self, data: bytes, size: int, limit: int) -> None:
         """Take up a piece of the client's half. A compressed message, or one over ``limit`` bytes, ends the call."""
         self._unread += size
+        if not self._buffer and data[:1] == b"\0" and len(data) == 5 + int.from_bytes(data[1:5], "big") <= limit:
+            # One frame, one message: how nearly all come.
+            self._messages.append((data[5:], self._unread))
+            self._unread = 0
+            return self._wake()
         self._buffer += data
         while len(self._buffer) >= 5:
             length = int.from_bytes(self._buffer[1:5], "big")
@@ -258,7 +263,8 @@ class _Peer(asyncio.Protocol):
             self._dispatch(event)
         if self._moved is not None:
             self._moved.set()
-        self._flush()
+        # Behind the handlers that were just woken: what they send leaves in the same write.
+        self._flush_soon()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._server.peers.discard(self)
