@@ -28,39 +28,58 @@ def server_credentials(settings: ServerTls) -> Any:
     Raises:
         TlsFiles: they cannot be used now.
     """
-    follower = _Follower(settings)
-    return grpc.dynamic_ssl_server_credentials(follower.first, follower, settings.client_ca_file is not None)
+    files = _Files(settings)
+    renewed = lambda: _configuration(files) if files.renew() else None  # noqa: E731
+    return grpc.dynamic_ssl_server_credentials(_configuration(files), renewed, settings.client_ca_file is not None)
 
 
-class _Follower:
+def server_context(settings: ServerTls) -> ssl.SSLContext:
+    """The same for Python's own TLS, with HTTP/2 as the only protocol.
+
+    Raises:
+        TlsFiles: they cannot be used now.
+    """
+    files = _Files(settings)
+
+    def renew(connection: ssl.SSLObject, *_: object) -> None:
+        files.renew()
+        connection.context = files.context
+
+    # OpenSSL calls it at each handshake, whether or not the client names a server.
+    files.context.sni_callback = renew
+    return files.context
+
+
+class _Files:
+    """The files' contents, and a context made of them."""
+
     def __init__(self, settings: ServerTls) -> None:
         self._settings = settings
-        self._files = _read(settings)
-        self.first = _configuration(self._files)
+        self.contents, self.context = _read(settings)
 
-    def __call__(self) -> Any:
-        """gRPC calls this at each handshake. Returns a new configuration, or ``None`` to keep the last one."""
+    def renew(self) -> bool:
+        """Read the files again. Returns whether there are others now that can be used."""
         try:
-            files = _read(self._settings)
+            contents, context = _read(self._settings)
         except TlsFiles as error:
             log.warning("TLS files are not usable, the last ones stay", extra={"fields": {"reason": str(error)}})
-            return None
-        if files == self._files:
-            return None
-        self._files = files
+            return False
+        if contents == self.contents:
+            return False
+        self.contents, self.context = contents, context
         log.info("TLS files changed", extra={"fields": {"certificate": self._settings.cert_file}})
-        return _configuration(files)
+        return True
 
 
-def _read(settings: ServerTls) -> tuple[bytes, bytes, bytes | None]:
+def _read(settings: ServerTls) -> tuple[tuple[bytes, bytes, bytes | None], ssl.SSLContext]:
     authority = settings.client_ca_file
     try:
         certificate, key = Path(settings.cert_file).read_bytes(), Path(settings.key_file).read_bytes()
         client_authority = Path(authority).read_bytes() if authority else None
     except OSError as error:
         raise TlsFiles(f"{_KEY}: {error}") from error
-    # gRPC itself reports nothing until somebody connects, and little then.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2"])
     try:
         # Without the empty password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
@@ -68,12 +87,13 @@ def _read(settings: ServerTls) -> tuple[bytes, bytes, bytes | None]:
         raise TlsFiles(f"{_KEY}: {settings.cert_file} and {settings.key_file}: {error}") from error
     try:
         if authority:
+            context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(authority)
     except (ssl.SSLError, OSError) as error:
         raise TlsFiles(f"{_KEY}.client_ca_file: {authority}: {error}") from error
-    return certificate, key, client_authority
+    return (certificate, key, client_authority), context
 
 
-def _configuration(files: tuple[bytes, bytes, bytes | None]) -> Any:
-    certificate, key, client_authority = files
+def _configuration(files: _Files) -> Any:
+    certificate, key, client_authority = files.contents
     return grpc.ssl_server_certificate_configuration([(key, certificate)], client_authority)

@@ -44,6 +44,7 @@ class Status(IntEnum):
 
     OK = 0
     UNKNOWN = 2
+    NOT_FOUND = 5
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13
@@ -99,6 +100,11 @@ class Call:
         self._peer.send(self._number, message, first=not self._started)
         self._started = True
         await self._peer.keep_pace(self._number)
+
+    async def write_last(self, message: bytes) -> None:
+        """Send the last message. The status leaves with it."""
+        self._peer.send(self._number, message, first=not self._started)
+        self._started = True
 
     async def abort(self, status: Status, details: str) -> None:
         """End the call with an error.
@@ -174,27 +180,16 @@ class GrpcServer:
         self.max_streams = max_streams
         self.peers: set[_Peer] = set()
         self._server: asyncio.Server | None = None
-        self._listener: socket.socket | None = None
 
     async def listen(self, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
         """Accept connections on ``listener`` (:func:`bind`), and close it in the end."""
-        self._listener = listener
-        await self.renew(context)
-
-    async def renew(self, context: ssl.SSLContext | None) -> None:
-        """Connections that come from now on speak TLS by ``context``; none is refused in between."""
-        assert self._listener is not None
-        before, loop = self._server, asyncio.get_running_loop()
-        listener = self._listener.dup()
+        loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Peer(self), sock=listener, ssl=context, backlog=_BACKLOG)
-        if before is not None:
-            before.close()
 
     def leave(self) -> None:
         """Accept nothing new: no connection, and no call on the connections that are open."""
-        if self._server is not None and self._listener is not None:
+        if self._server is not None:
             self._server.close()
-            self._listener.close()
         for peer in self.peers:
             peer.leave()
 

@@ -1,0 +1,89 @@
+"""ext_proc and health over the HTTP/2 server of our own (:mod:`triton_router.http2`)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from triton_router.config.services import ServerTls
+from triton_router.extproc.processor import SERVICE, Processor
+from triton_router.extproc.tls import server_context
+from triton_router.http2.grpc import Call, GrpcServer, Handler, Status, bind
+
+_HEALTH = "/grpc.health.v1.Health/"
+# A serialized HealthCheckResponse: field 1, the status.
+_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
+
+
+class NativeServer:
+    """Serve ``processor`` and the standard health service; see :class:`.server.ExtProcServer` for the rest."""
+
+    def __init__(self, processor: Processor, *, max_message: int, tls: ServerTls | None) -> None:
+        self._health = _Health()
+        methods = {f"/{SERVICE}/Process": processor.serve, **self._health.methods()}
+        self._server = GrpcServer(methods, max_message=max_message)
+        self._health_server = GrpcServer(self._health.methods(), max_message=max_message)
+        self._tls = tls
+
+    async def start(self, host: str, port: int, health_port: int | None) -> int:
+        """Listen; returns the port. Raises ``OSError`` or ``TlsFiles``."""
+        context = server_context(self._tls) if self._tls is not None else None
+        listener = bind(host, port)
+        await self._server.listen(listener, context)
+        if health_port is not None:
+            await self._health_server.listen(bind(host, health_port))
+        self._health.serve(True)
+        return int(listener.getsockname()[1])
+
+    async def probe(self) -> None:
+        """Wait as long as a request that has come waits to be taken up: a round of the event loop."""
+        await asyncio.sleep(0)
+
+    async def refuse(self) -> None:
+        """Report NOT_SERVING."""
+        self._health.serve(False)
+
+    async def stop(self) -> None:
+        """End all connections."""
+        await self._server.close()
+        await self._health_server.close()
+
+
+class _Health:
+    """``grpc.health.v1.Health``, for the whole server and for ext_proc."""
+
+    def __init__(self) -> None:
+        self._serving = False
+        self._changed = asyncio.Event()
+
+    def methods(self) -> dict[str, Handler]:
+        return {_HEALTH + "Check": self._check, _HEALTH + "Watch": self._watch}
+
+    def serve(self, serving: bool) -> None:
+        self._serving = serving
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _status(self, request: bytes | None) -> bytes:
+        try:
+            service = health_pb2.HealthCheckRequest.FromString(request or b"").service
+        except DecodeError:
+            return _SERVICE_UNKNOWN
+        if service not in ("", SERVICE):
+            return _SERVICE_UNKNOWN
+        return _SERVING if self._serving else _NOT_SERVING
+
+    async def _check(self, call: Call) -> None:
+        status = self._status(await call.read())
+        if status == _SERVICE_UNKNOWN:
+            await call.abort(Status.NOT_FOUND, "no such service")
+        await call.write(status)
+
+    async def _watch(self, call: Call) -> None:
+        request = await call.read()
+        while True:
+            changed = self._changed
+            await call.write(self._status(request))
+            await changed.wait()
