@@ -189,6 +189,9 @@ class ExtProcSettings(Section):
     workers: int = Field(
         1, ge=1, le=64, description="Processes that serve ext_proc, each on its own port. In Kubernetes: one per pod."
     )
+    wire: Literal["native", "grpcio"] = Field(
+        "native", description="Who speaks HTTP/2: the router itself, or grpcio, which costs more CPU a request."
+    )
     max_streams: int = Field(
         10_000, ge=1, le=1_000_000,
         description="Largest average number of open requests per worker, including those that wait for their "

@@ -1,4 +1,4 @@
-"""Envoy's streams, whatever carries them: messages to events, commands to messages, and the router's decision between."""
+"""Envoy's streams, whatever carries them: messages to events, the router's decision, commands to messages."""
 
 from __future__ import annotations
 

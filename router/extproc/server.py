@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from triton_router.config.services import Global, ServerTls
 from triton_router.exchange import Outcome, Request
 from triton_router.extproc.backlog import Backlog
 from triton_router.extproc.processor import SERVICE, Processor
 from triton_router.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from triton_router.extproc.grpcio import GrpcioServer
+    from triton_router.extproc.native import NativeServer
 
 # What a message holds besides the body: headers, and what a rewritten body may have gained.
 _MESSAGE_MARGIN = 4 * 1024 * 1024
