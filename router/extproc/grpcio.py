@@ -102,6 +102,8 @@ class GrpcioServer:
 class _Call:
     """grpcio's context as a :class:`.processor.Call`."""
 
+    late = 0.0
+
     def __init__(self, context: Any, writing: set[asyncio.Task[None]]) -> None:
         self._context, self._writing = context, writing
 

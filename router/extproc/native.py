@@ -38,12 +38,14 @@ class NativeServer:
         return int(listener.getsockname()[1])
 
     async def probe(self) -> None:
-        """Wait as long as a request that has come waits to be taken up: a round of the event loop."""
+        """Wait as long as a request that has come waits to be taken up: a whole round of the event loop."""
+        await asyncio.sleep(0)  # to the start of the next round
         await asyncio.sleep(0)
 
     async def refuse(self) -> None:
         """Report NOT_SERVING."""
         self._health.serve(False)
+        await asyncio.sleep(0)  # watchers hear of it before anything ends
 
     async def stop(self) -> None:
         """End all connections."""

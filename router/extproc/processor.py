@@ -33,7 +33,12 @@ SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 
 
 class Call(Protocol):
-    """A gRPC call with bytes for messages. ``metadata`` holds the caller's headers."""
+    """A gRPC call with bytes for messages. ``metadata`` holds the caller's headers.
+
+    ``late`` says for how many seconds the message that was read last had been here, as far as that is known.
+    """
+
+    late: float
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
@@ -75,6 +80,8 @@ class Processor:
         self._idle.set()
         # Requests in progress, from their headers to the headers of their responses; and those that ever were.
         self.open = self.count = 0
+        # The longest wait of a request since somebody looked.
+        self.longest_wait = 0.0
 
     async def drained(self) -> None:
         """Refuse what comes from now on, and return once nothing is in progress."""
@@ -84,7 +91,8 @@ class Processor:
     async def serve(self, call: Call) -> None:
         """One call: one HTTP request of Envoy's."""
         if self._draining:
-            # On this status Envoy tries another worker.
+            # On this status Envoy tries another worker. A client that is still writing might not see it.
+            await call.read()
             await call.abort(Status.UNAVAILABLE, "draining")
         self.open += 1
         self.count += 1
@@ -137,12 +145,14 @@ class Processor:
 
     async def _decided(self, exchange: Exchange, request: Request, call: Call) -> tuple[Command, Observer | None]:
         """The outcome of ``request`` as a command, and the observer of its response."""
+        self.longest_wait = max(self.longest_wait, call.late)
+        request = replace(request, waited=max(call.late, self._waited()))
         outcome = await self._outcome(_joined(request, call.metadata) if self._join_gateway else request)
         return exchange.receive(Routed(outcome)), outcome.observer if isinstance(outcome, Forward) else None
 
     async def _outcome(self, request: Request) -> Outcome:
         try:
-            return await self._route(replace(request, waited=self._waited()))
+            return await self._route(request)
         except Exception as error:
             failure: BaseException = error
         except asyncio.CancelledError as error:

@@ -50,7 +50,8 @@ class ExtProcServer:
             route, max_body_bytes=max_body_bytes, join_gateway=join_gateway, waited=lambda: self._backlog.seconds
         )
         self._transport = _transport(wire, self._processor, max_body_bytes + _MESSAGE_MARGIN, tls)
-        self._backlog = Backlog(self._transport.probe, lambda: self._processor.count, report_wait)
+        self._report_wait = report_wait
+        self._backlog = Backlog(self._transport.probe, lambda: self._processor.count, self._report)
         self._measuring: asyncio.Task[None] | None = None
 
     @classmethod
@@ -80,6 +81,10 @@ class ExtProcServer:
     def open_streams(self) -> int:
         """Requests in progress here: from their headers to the headers of their responses."""
         return self._processor.open
+
+    def _report(self, seconds: float) -> None:
+        longest, self._processor.longest_wait = self._processor.longest_wait, 0.0
+        self._report_wait(max(seconds, longest))
 
     async def start(self) -> None:
         """Listen, and report SERVING.

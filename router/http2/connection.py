@@ -22,7 +22,6 @@ from triton_router.http2.frames import (
     GOAWAY,
     HAS_PRIORITY,
     HEADERS,
-    PADDED,
     PING,
     PREFACE,
     PRIORITY,
@@ -31,16 +30,20 @@ from triton_router.http2.frames import (
     SETTINGS,
     WINDOW_UPDATE,
     ConnectionEnded,
+    ConnectionFailure,
     DataReceived,
     ErrorCode,
     Event,
     Headers,
     RequestReceived,
     StreamEnded,
+    StreamFailure,
     StreamReset,
     frame,
     goaway,
     rst,
+    unpadded,
+    well_formed,
     window_update,
 )
 
@@ -59,18 +62,6 @@ _REMEMBERED_BLOCKS = 256
 # Frames without content, and acknowledgements that wait to be sent, that one connection may cause.
 _MAX_EMPTY_FRAMES = 1_000
 _MAX_UNSENT_CONTROL = 1_000
-
-
-class _ConnectionFailure(Exception):
-    def __init__(self, code: ErrorCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-class _StreamFailure(Exception):
-    def __init__(self, stream: int, code: ErrorCode) -> None:
-        super().__init__(stream, code)
-        self.stream, self.code = stream, code
 
 
 @dataclass(slots=True)
@@ -96,6 +87,8 @@ class Connection:
         self._max_streams = max_streams
         self._streams: dict[int, _Stream] = {}
         self._last_stream = 0
+        # Streams that ended here first: their peer may have sent more before it heard of that.
+        self._abandoned: dict[int, None] = {}
         self._decoder = Decoder(max_header_list_size=MAX_HEADERS)
         self._blocks: dict[bytes, tuple[Headers, bool]] = {}
         self._incoming = b""
@@ -128,7 +121,7 @@ class Connection:
             while size - position >= 9:
                 length = int.from_bytes(data[position : position + 3], "big")
                 if length > MAX_FRAME:
-                    raise _ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a frame is too large")
+                    raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a frame is too large")
                 if size - position < 9 + length:
                     break
                 kind, flags = data[position + 3], data[position + 4]
@@ -137,10 +130,10 @@ class Connection:
                 position += 9 + length
                 try:
                     self._frame(kind, flags, stream, payload, events)
-                except _StreamFailure as failure:
+                except StreamFailure as failure:
                     self._fail_stream(failure, events)
             self._incoming = data[position:]
-        except _ConnectionFailure as failure:
+        except ConnectionFailure as failure:
             self._ended = True
             self._outgoing.append(goaway(self._last_stream, failure.code))
             events.append(ConnectionEnded(failure.code, str(failure)))
@@ -149,17 +142,17 @@ class Connection:
     def _greet(self, data: bytes) -> bool:
         """Whether the preface and the head of the first frame are there; section 3.4."""
         if not PREFACE.startswith(data[: len(PREFACE)]):
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
         if len(data) < len(PREFACE) + 9:
             return False
         if data[len(PREFACE) + 3] != SETTINGS:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self._greeted = True
         return True
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
         if self._open_block is not None and (kind != CONTINUATION or stream != self._open_block[0]):
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
         if kind == DATA:
             self._data(flags, stream, payload, events)
         elif kind == HEADERS:
@@ -176,18 +169,18 @@ class Connection:
             self._ping(flags, stream, payload)
         elif kind == GOAWAY:
             if stream:
-                raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
             # Its streams go on; the peer closes the connection when they have ended.
         elif kind == PRIORITY:
             self._idle_frame()
             if stream == 0:
-                raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PRIORITY on no stream")
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PRIORITY on no stream")
             if len(payload) != 5:
-                raise _StreamFailure(stream, ErrorCode.FRAME_SIZE_ERROR)
+                raise StreamFailure(stream, ErrorCode.FRAME_SIZE_ERROR)
             if int.from_bytes(payload[:4], "big") & LARGEST_WINDOW == stream:
-                raise _StreamFailure(stream, ErrorCode.PROTOCOL_ERROR)
+                raise StreamFailure(stream, ErrorCode.PROTOCOL_ERROR)
         elif kind == PUSH_PROMISE:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "clients do not push")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "clients do not push")
         else:
             self._idle_frame()  # frames of extensions are ignored; section 4.1
 
@@ -195,35 +188,38 @@ class Connection:
         size = len(payload)
         self._receive_window -= size
         if self._receive_window < 0:
-            raise _ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "more data than the connection's window")
+            raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "more data than the connection's window")
         stream = self._streams.get(number)
+        if number in self._abandoned:
+            self._return_window(size)
+            return
         if stream is None or stream.remote_closed:
             self._return_window(size)
             self._check_known(number, "DATA")
-            raise _StreamFailure(number, ErrorCode.STREAM_CLOSED)
+            raise StreamFailure(number, ErrorCode.STREAM_CLOSED)
         stream.receive_window -= size
         if stream.receive_window < 0:
             self._return_window(size)
-            raise _StreamFailure(number, ErrorCode.FLOW_CONTROL_ERROR)
+            raise StreamFailure(number, ErrorCode.FLOW_CONTROL_ERROR)
         ended = bool(flags & END_STREAM)
-        data = _unpadded(flags, payload)
+        data = unpadded(flags, payload)
         if not data and not ended:
             stream.empty_frames += 1
             if stream.empty_frames > _MAX_EMPTY_FRAMES:
-                raise _ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many empty frames")
+                raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many empty frames")
         stream.remote_closed = ended
         events.append(DataReceived(number, data, size, ended))
 
     def _headers(self, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
         if not stream & 1:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that is not a client's")
-        block = _unpadded(flags, payload)
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that is not a client's")
+        block = unpadded(flags, payload)
         if flags & HAS_PRIORITY:
             if len(block) < 5:
-                raise _ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the priority that it announces")
+                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without the priority that it announces")
             depends, block = int.from_bytes(block[:4], "big") & LARGEST_WINDOW, block[5:]
             if depends == stream:
-                raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
         if flags & END_HEADERS:
             self._block(flags, stream, block, events)
         else:
@@ -231,13 +227,13 @@ class Connection:
 
     def _continuation(self, flags: int, payload: bytes, events: list[Event]) -> None:
         if self._open_block is None:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
         stream, first, block = self._open_block
         if not payload and not flags & END_HEADERS:
             self._idle_frame()
         block += payload
         if len(block) > MAX_HEADERS:
-            raise _ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "a header block is too long")
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "a header block is too long")
         if flags & END_HEADERS:
             self._open_block = None
             self._block(first, stream, bytes(block), events)
@@ -247,19 +243,21 @@ class Connection:
         stream = self._streams.get(number)
         if stream is not None:
             if stream.remote_closed:
-                raise _StreamFailure(number, ErrorCode.STREAM_CLOSED)
+                raise StreamFailure(number, ErrorCode.STREAM_CLOSED)
             if not flags & END_STREAM or any(name.startswith(":") for name, _ in headers):
-                raise _StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
+                raise StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
             stream.remote_closed = True
             events.append(StreamEnded(number))
             return
+        if number in self._abandoned:
+            return
         if number <= self._last_stream:
-            raise _ConnectionFailure(ErrorCode.STREAM_CLOSED, "HEADERS on a stream that has ended")
+            raise ConnectionFailure(ErrorCode.STREAM_CLOSED, "HEADERS on a stream that has ended")
         self._last_stream = number
         if self._leaving or len(self._streams) >= self._max_streams:
-            raise _StreamFailure(number, ErrorCode.REFUSED_STREAM)
+            raise StreamFailure(number, ErrorCode.REFUSED_STREAM)
         if not request:
-            raise _StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
+            raise StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
         ended = bool(flags & END_STREAM)
         self._streams[number] = _Stream(self._peer_window, remote_closed=ended)
         events.append(RequestReceived(number, headers, ended))
@@ -273,17 +271,17 @@ class Connection:
             fields = self._decoder.decode(block, raw=True)
             headers = tuple((bytes(name).decode(), bytes(value).decode("utf-8", "replace")) for name, value in fields)
         except OversizedHeaderListError as error:
-            raise _ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "a header list is too long") from error
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "a header list is too long") from error
         except (HPACKError, UnicodeDecodeError) as error:
-            raise _ConnectionFailure(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from error
+            raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from error
         # Before the peer has taken our settings, a block may depend on those before it.
         if self._settled and self._decoder.header_table_size == 0 and len(self._blocks) < _REMEMBERED_BLOCKS:
-            self._blocks[block] = headers, _well_formed(headers)
-        return headers, _well_formed(headers)
+            self._blocks[block] = headers, well_formed(headers)
+        return headers, well_formed(headers)
 
     def _reset(self, number: int, payload: bytes, events: list[Event]) -> None:
         if len(payload) != 4:
-            raise _ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has another size")
+            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has another size")
         self._check_known(number, "RST_STREAM")
         if self._streams.pop(number, None) is not None:
             events.append(StreamReset(number, int.from_bytes(payload, "big")))
@@ -292,14 +290,14 @@ class Connection:
 
     def _grow_window(self, number: int, payload: bytes) -> None:
         if len(payload) != 4:
-            raise _ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has another size")
+            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has another size")
         increment = int.from_bytes(payload, "big") & LARGEST_WINDOW
         if number == 0:
             if increment == 0:
-                raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a window grows by nothing")
             self._send_window += increment
             if self._send_window > LARGEST_WINDOW:
-                raise _ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
+                raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
             self._pump_all()
             return
         stream = self._streams.get(number)
@@ -307,18 +305,18 @@ class Connection:
             self._check_known(number, "WINDOW_UPDATE")
             return
         if increment == 0:
-            raise _StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
+            raise StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
         stream.send_window += increment
         if stream.send_window > LARGEST_WINDOW:
-            raise _StreamFailure(number, ErrorCode.FLOW_CONTROL_ERROR)
+            raise StreamFailure(number, ErrorCode.FLOW_CONTROL_ERROR)
         self._pump(number)
 
     def _settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
         if flags & ACK:
             if payload:
-                raise _ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with settings")
+                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement with settings")
             if not self._settled:
                 self._settled = True
                 self._decoder.max_allowed_table_size = 0
@@ -326,7 +324,7 @@ class Connection:
                 self._idle_frame()
             return
         if len(payload) % 6:
-            raise _ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS has another size")
+            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS has another size")
         for name, value in struct.iter_unpack(">HI", payload):
             self._setting(name, value)
         self._acknowledge_control(frame(SETTINGS, ACK, 0))
@@ -336,45 +334,45 @@ class Connection:
     def _setting(self, name: int, value: int) -> None:
         if name == _WINDOW:
             if value > LARGEST_WINDOW:
-                raise _ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+                raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
             change, self._peer_window = value - self._peer_window, value
             for stream in self._streams.values():
                 stream.send_window += change
                 if stream.send_window > LARGEST_WINDOW:
-                    raise _ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window overflows")
+                    raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window overflows")
         elif name == _MAX_FRAME:
             if not MAX_FRAME <= value < 2**24:
-                raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a largest frame outside of the protocol's bounds")
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a largest frame outside of the protocol's bounds")
             self._peer_max_frame = value
         elif name == _ENABLE_PUSH and value > 1:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "push is neither on nor off")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "push is neither on nor off")
 
     def _ping(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
         if len(payload) != 8:
-            raise _ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "PING has another size")
+            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "PING has another size")
         if not flags & ACK:
             self._acknowledge_control(frame(PING, ACK, 0, payload))
 
     def _acknowledge_control(self, answer: bytes) -> None:
         self._control += 1
         if self._control > _MAX_UNSENT_CONTROL:
-            raise _ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that want an answer")
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that want an answer")
         self._outgoing.append(answer)
 
     def _idle_frame(self) -> None:
         """Count a frame that does nothing; real work in between lets some more pass."""
         self._empty_frames += 1
         if self._empty_frames > _MAX_EMPTY_FRAMES + 10 * self._last_stream:
-            raise _ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without content")
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without content")
 
     def _check_known(self, number: int, kind: str) -> None:
         if number == 0 or number > self._last_stream or not number & 1:
-            raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"{kind} on a stream that was never opened")
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"{kind} on a stream that was never opened")
 
-    def _fail_stream(self, failure: _StreamFailure, events: list[Event]) -> None:
-        self._outgoing.append(rst(failure.stream, failure.code))
+    def _fail_stream(self, failure: StreamFailure, events: list[Event]) -> None:
+        self._abandon(failure.stream, failure.code)
         if self._streams.pop(failure.stream, None) is not None:
             events.append(StreamReset(failure.stream, failure.code))
 
@@ -407,7 +405,7 @@ class Connection:
     def reset(self, number: int, code: ErrorCode) -> None:
         """End a stream at once."""
         if self._streams.pop(number, None) is not None:
-            self._outgoing.append(rst(number, code))
+            self._abandon(number, code)
 
     def acknowledge(self, number: int, size: int) -> None:
         """``size`` bytes of a stream's body were taken up: its peer may send as many more."""
@@ -480,26 +478,10 @@ class Connection:
         del self._streams[number]
         if not stream.remote_closed:
             # Nothing more is read of it; section 8.1.
-            self._outgoing.append(rst(number, ErrorCode.NO_ERROR))
+            self._abandon(number, ErrorCode.NO_ERROR)
 
-
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    if not flags & PADDED:
-        return payload
-    if not payload or payload[0] >= len(payload):
-        raise _ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
-    return payload[1 : len(payload) - payload[0]]
-
-
-def _well_formed(headers: Headers) -> bool:
-    """Whether these are a request's; section 8.3.1, and 8.2 for the names."""
-    pseudo = [name for name, _ in headers if name.startswith(":")]
-    ordered = all(name.startswith(":") for name, _ in headers[: len(pseudo)])
-    known = len(set(pseudo)) == len(pseudo) and {":method", ":scheme", ":path"} <= set(pseudo) <= {
-        ":method", ":scheme", ":path", ":authority",
-    }  # fmt: skip
-    regular = headers[len(pseudo) :]
-    lower = all(name == name.lower() for name, _ in regular)
-    connection = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
-    allowed = all(name not in connection and (name != "te" or value == "trailers") for name, value in regular)
-    return ordered and known and lower and allowed and all(value for name, value in headers if name == ":path")
+    def _abandon(self, number: int, code: ErrorCode) -> None:
+        self._outgoing.append(rst(number, code))
+        self._abandoned[number] = None
+        if len(self._abandoned) > self._max_streams:
+            del self._abandoned[next(iter(self._abandoned))]

@@ -74,6 +74,22 @@ class ConnectionEnded:
 Event = RequestReceived | DataReceived | StreamEnded | StreamReset | ConnectionEnded
 
 
+class ConnectionFailure(Exception):
+    """A violation that ends the connection; section 5.4.1."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class StreamFailure(Exception):
+    """A violation that ends one stream; section 5.4.2."""
+
+    def __init__(self, stream: int, code: ErrorCode) -> None:
+        super().__init__(stream, code)
+        self.stream, self.code = stream, code
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """One frame, as it goes over the wire."""
     return b"%b%c%c%b%b" % (len(payload).to_bytes(3, "big"), kind, flags, stream.to_bytes(4, "big"), payload)
@@ -105,3 +121,26 @@ def window_update(stream: int, size: int) -> bytes:
 
 def goaway(last: int, code: ErrorCode) -> bytes:
     return frame(GOAWAY, 0, 0, struct.pack(">II", last, code))
+
+
+def unpadded(flags: int, payload: bytes) -> bytes:
+    """The payload of DATA or HEADERS without its padding. Raises ``ConnectionFailure``."""
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def well_formed(headers: Headers) -> bool:
+    """Whether these are a request's; section 8.3.1, and 8.2 for the names."""
+    pseudo = [name for name, _ in headers if name.startswith(":")]
+    ordered = all(name.startswith(":") for name, _ in headers[: len(pseudo)])
+    known = len(set(pseudo)) == len(pseudo) and {":method", ":scheme", ":path"} <= set(pseudo) <= {
+        ":method", ":scheme", ":path", ":authority",
+    }  # fmt: skip
+    regular = headers[len(pseudo) :]
+    lower = all(name == name.lower() for name, _ in regular)
+    connection = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
+    allowed = all(name not in connection and (name != "te" or value == "trailers") for name, value in regular)
+    return ordered and known and lower and allowed and all(value for name, value in headers if name == ":path")

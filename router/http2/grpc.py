@@ -13,6 +13,7 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
+from time import monotonic
 from urllib.parse import quote
 
 from triton_router.http2.connection import Connection
@@ -56,7 +57,10 @@ class Aborted(Exception):
 
 
 class Call:
-    """One call, as its handler sees it. ``metadata`` are the request's headers, without the protocol's own."""
+    """One call, as its handler sees it. ``metadata`` are the request's headers, without the protocol's own.
+
+    ``late`` says for how many seconds the message that was read last had been here.
+    """
 
     __slots__ = (
         "_buffer",
@@ -67,6 +71,7 @@ class Call:
         "_started",
         "_unread",
         "_waiting",
+        "late",
         "metadata",
         "task",
     )
@@ -76,7 +81,8 @@ class Call:
         self.task: asyncio.Task[None] | None = None
         self._peer, self._number = peer, number
         self._buffer = bytearray()
-        self._messages: deque[tuple[bytes, int]] = deque()
+        self._messages: deque[tuple[bytes, int, float]] = deque()
+        self.late = 0.0
         self._unread = 0
         self._waiting: asyncio.Future[None] | None = None
         self._ended = self._started = False
@@ -91,7 +97,8 @@ class Call:
                 await self._waiting
             finally:
                 self._waiting = None
-        message, size = self._messages.popleft()
+        message, size, arrival = self._messages.popleft()
+        self.late = monotonic() - arrival
         self._peer.acknowledge(self._number, size)
         return message
 
@@ -124,7 +131,7 @@ class Call:
         self._unread += size
         if not self._buffer and data[:1] == b"\0" and len(data) == 5 + int.from_bytes(data[1:5], "big") <= limit:
             # One frame, one message: how nearly all come.
-            self._messages.append((data[5:], self._unread))
+            self._messages.append((data[5:], self._unread, monotonic()))
             self._unread = 0
             return self._wake()
         self._buffer += data
@@ -136,7 +143,7 @@ class Call:
                 return self._refuse(Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes, over {limit}")
             if len(self._buffer) < 5 + length:
                 break
-            self._messages.append((bytes(self._buffer[5 : 5 + length]), self._unread))
+            self._messages.append((bytes(self._buffer[5 : 5 + length]), self._unread, monotonic()))
             self._unread = 0
             del self._buffer[: 5 + length]
         if self._unread and not self._messages:
@@ -194,12 +201,14 @@ class GrpcServer:
             peer.leave()
 
     async def close(self) -> None:
-        """End everything now. Handlers are cancelled; what was sent already leaves."""
+        """End everything now. Handlers are cancelled; what was sent already leaves, and the status behind it."""
         self.leave()
         tasks = [call.task for peer in self.peers for call in peer.calls.values() if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for peer in list(self.peers):
             peer.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -224,7 +233,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Peer(asyncio.Protocol):
-    """One client's connection: bytes to events, events to calls."""
+    """One client's connection: bytes to events, events to calls.
+
+    It has more methods than other classes here: asyncio's five, and those by which calls send.
+    """
 
     def __init__(self, server: GrpcServer) -> None:
         self._server = server

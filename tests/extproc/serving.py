@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from triton_router.exchange import Outcome, Request
-from triton_router.extproc.server import ExtProcServer
+from triton_router.extproc.server import ExtProcServer, Wire
+
+WIRE: Wire = "native"
 
 
 @asynccontextmanager
 async def serving(route: Callable[[Request], Awaitable[Outcome]], **settings: Any) -> AsyncIterator[ExtProcServer]:
-    server = ExtProcServer(route, port=0, **settings)
+    server = ExtProcServer(route, port=0, **{"wire": WIRE, **settings})
     await server.start()
     try:
         yield server

@@ -22,6 +22,11 @@ from triton_router.extproc.server import SERVICE, ExtProcServer
 PROMPT = "my secret prompt"
 
 
+@pytest.fixture(autouse=True, params=["native", "grpcio"])
+def on_both_wires(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.WIRE", request.param)
+
+
 async def forward(request: Request) -> Outcome:
     return Forward({"x-selected-model": "mathé"}, request.body + b"!", {"x-vsr-selected-model": "mathé"})
 
