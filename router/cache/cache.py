@@ -110,12 +110,14 @@ class SemanticCache:
         embedding: Vector | None,
         *,
         model: tuple[str, str] = ("", ""),
+        trunk: str = "",
     ) -> Question | None:
         """What to look for; ``None`` if this request has no place in a cache.
 
         ``rewritten`` is the body as it goes to the backend; ``embedding`` that of the last user message, ``None`` if
         there is none of the whole of it. ``model`` is whose backends are asked, and the model or adapter that answers:
-        backends may know two of them by one name.
+        backends may know two of them by one name. ``trunk`` made the embedding, which is compared with those of this
+        trunk alone; the same text is found without it.
         """
         control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
         turns = request.turns()
@@ -132,7 +134,7 @@ class SemanticCache:
         semantic = plugin.mode != "exact" and request.said_plainly()
         return Question(
             exact=hashlib.sha256(f"{partition}\n{prompt}".encode("utf-8", "surrogatepass")).hexdigest(),
-            partition=partition,
+            partition=hashlib.sha256(f"{partition}\n{trunk}".encode()).hexdigest() if trunk else partition,
             prompt=prompt,
             embedding=embedding if semantic else None,
             decision=decision.name,

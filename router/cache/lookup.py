@@ -82,12 +82,13 @@ class Lookup(Generic[T]):
         headers: Mapping[str, str],
         embedding: Vector | None,
         model: tuple[str, str],
+        trunk: str = "",
     ) -> Question | None:
         """What to ask the cache, if the decision uses it; see :meth:`.cache.SemanticCache.question`."""
         settings = self._runtime.decisions.get(decision.name) if decision is not None else None
         if decision is None or settings is None:
             return None
-        return self._cache.question(settings, decision, request, body, headers, embedding, model=model)
+        return self._cache.question(settings, decision, request, body, headers, embedding, model=model, trunk=trunk)
 
     async def find(self, question: Question, *, wait: bool) -> Hit | None:
         """An answer that was given before. ``wait`` also for one that is on its way, as long as is configured."""

@@ -437,3 +437,16 @@ def test_whoever_brings_something_to_be_known_by_is_not_anonymous(name: str) -> 
 
 def test_a_load_balancers_cookie_beside_a_key_makes_nobody_else_of_a_caller() -> None:
     assert scope("user", Identity(), {**ADA, "cookie": "lb=1"}) == scope("user", Identity(), {**ADA, "cookie": "lb=2"})
+
+
+def test_vectors_of_two_trunks_never_meet_and_the_same_text_is_found_all_the_same(cache: SemanticCache) -> None:
+    """Each language has an encoder of its own; while it is down the text alone must still be found."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "How do plants eat?"}]}).encode()
+    request, settings = ChatRequest.parse(body), SemanticCacheSettings()
+    one, two, down = (
+        cache.question(settings, DECISION, request, body, ADA, embedding, trunk=trunk)
+        for trunk, embedding in (("one", EAST), ("two", EAST), ("", None))
+    )
+    assert one is not None and two is not None and down is not None
+    assert one.partition != two.partition
+    assert one.exact == two.exact == down.exact
