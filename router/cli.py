@@ -74,17 +74,17 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
     explain.add_argument("prompt")
     envoy = commands.add_parser("envoy", help="print Envoy's configuration")
-    envoy.add_argument("--config", type=Path, required=True, metavar="FILE")
+    _reads_configuration(envoy)
     envoy.add_argument(
         "--router", action="append", default=[], metavar="HOST:PORT", help="ext_proc address; default: this machine's"
     )
     envoy.add_argument("--access-log", type=Path, metavar="FILE", help="where Envoy writes a line a request")
     envoy.set_defaults(run=_envoy)
     health = commands.add_parser("health", help="ask the router on this machine whether it serves")
-    health.add_argument("--config", type=Path, required=True, metavar="FILE")
+    _reads_configuration(health)
     health.set_defaults(run=_health)
     migrate = commands.add_parser("migrate", help="print a flat configuration in the canonical form")
-    migrate.add_argument("--config", type=Path, required=True, metavar="FILE")
+    _reads_configuration(migrate)
     migrate.set_defaults(run=_migrate)
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration")
     schema.set_defaults(run=_schema)
@@ -95,17 +95,28 @@ def _command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], description: str
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
-    command.add_argument("--config", type=Path, required=True, metavar="FILE")
+    _reads_configuration(command)
     command.add_argument("--repository", type=Path, help=f"Triton model repository; default: the nearest {REPOSITORY}")
     command.set_defaults(run=run)
     return command
+
+
+def _reads_configuration(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, required=True, metavar="FILE")
+    command.add_argument(
+        "--allow-inactive",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="load the file though this protection of it does nothing here; may be repeated",
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     from triton_router.serve import ServeOptions, serve
 
     configure_logging(arguments.log_level)
-    loaded = _loaded(arguments.config)
+    loaded = _loaded(arguments)
     gateway, addresses = None, dict[str, str]()
     if arguments.envoy_directory is not None:
         from triton_router.stack.gateway import FileGateway
@@ -132,13 +143,19 @@ def _up(arguments: argparse.Namespace) -> int:
         demo_backends=arguments.demo_backends,
         repository=_repository(arguments),
         run_directory=arguments.run_directory,
+        allow_inactive=arguments.allow_inactive,
     )
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from triton_router.stack.envoy import validation
 
-    loaded = _loaded(arguments.config)
+    try:
+        loaded = _loaded(arguments)
+    except ConfigError as error:
+        if error.coverage is not None:
+            print(f"{arguments.config}: {error.coverage}")
+        raise
     if (envoy := validation.binary()) is not None:
         try:
             validation.validate(loaded.config, envoy)
@@ -154,11 +171,13 @@ def _check(arguments: argparse.Namespace) -> int:
         f"{arguments.config}: ok: {len(loaded.config.providers.models)} models, {adapters} adapters, "
         f"{signals} signals, {len(routing.decisions)} decisions, {len(loaded.warnings)} warnings"
     )
+    if loaded.coverage is not None:
+        print(f"{arguments.config}: {loaded.coverage}")
     return 0
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    loaded = _loaded(arguments.config)
+    loaded = _loaded(arguments)
     headers = dict(_header(line) for line in arguments.header)
     signal_input = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
     decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), signal_input))
@@ -195,7 +214,7 @@ def _envoy(arguments: argparse.Namespace) -> int:
     from triton_router.extproc.health import worker_addresses
     from triton_router.stack import envoy
 
-    config = _loaded(arguments.config).config
+    config = _loaded(arguments).config
     routers = [envoy.split_endpoint(each) for each in arguments.router]
     workers = routers or worker_addresses(config.global_.services.extproc)
     print(json.dumps(envoy.static(config, workers=workers, access_log=arguments.access_log), indent=1))
@@ -208,7 +227,8 @@ def _health(arguments: argparse.Namespace) -> int:
     from triton_router.extproc.health import health_targets, is_serving
 
     async def everywhere() -> bool:
-        targets = health_targets(load(arguments.config).config.global_.services.extproc)
+        loaded = load(arguments.config, allow_inactive=arguments.allow_inactive)
+        targets = health_targets(loaded.config.global_.services.extproc)
         return all([await is_serving(target) for target in targets])
 
     try:
@@ -221,7 +241,7 @@ def _health(arguments: argparse.Namespace) -> int:
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
-    loaded = _loaded(arguments.config)
+    loaded = _loaded(arguments)
     print(migrate(loaded.text, file=loaded.file), end="")
     return 0
 
@@ -242,8 +262,8 @@ def _bundle(loaded: Loaded, arguments: argparse.Namespace) -> Path:
     return bundle_path(loaded.config, _repository(arguments), arguments.config)
 
 
-def _loaded(path: Path) -> Loaded:
-    loaded = load(path)
+def _loaded(arguments: argparse.Namespace) -> Loaded:
+    loaded = load(arguments.config, allow_inactive=arguments.allow_inactive)
     for warning in loaded.warnings:
         print(warning, file=sys.stderr)
     return loaded

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from triton_router.config.plugins import RouterReplayPlugin
+from triton_router.config.schema import Decision
 from triton_router.record import Record
 from triton_router.replay import ReplayLog
 from triton_router.runtime import JournalRuntime
@@ -49,7 +51,8 @@ class Journal:
 
     def write(self, record: Record, prompt: str) -> None:
         """Count and log a routed request, and keep what is to be kept; ``record`` learns its id, if it can be found."""
-        if self._audit is None and self.replay is None:
+        replay = self.replay if _may_be_looked_up(record.decision) else None
+        if self._audit is None and replay is None:
             # A timer comes after all that is ready, so the response goes out first: this takes as long as deciding.
             asyncio.get_running_loop().call_later(0, self._log, record)
             return
@@ -60,8 +63,8 @@ class Journal:
             line = fields | quote if self._runtime.audit.include_prompt else fields
             if not self._audit.write(line):
                 self._metrics.audit_errors.inc()
-        if self.replay is not None:
-            record.replay_id = self.replay.keep(fields | quote if self.replay.settings.include_prompt else fields)
+        if replay is not None:
+            record.replay_id = replay.keep(fields | quote if replay.settings.include_prompt else fields)
 
     def _log(self, record: Record) -> None:
         self.count(record)
@@ -79,3 +82,8 @@ class Journal:
         if self._runtime.scores and record.signals is not None:
             fields["scores"] = record.scores(self._runtime.decisions)
         log.log(logging.WARNING if degraded else logging.INFO, "routed", extra={"fields": fields})
+
+
+def _may_be_looked_up(decision: Decision | None) -> bool:
+    plugins = decision.plugins if decision is not None else ()
+    return all(plugin.configuration.enabled for plugin in plugins if isinstance(plugin, RouterReplayPlugin))

@@ -102,7 +102,7 @@ class Reloader:
 
     async def _follow(self) -> None:
         try:
-            loaded = await asyncio.to_thread(load, self._path)
+            loaded = await asyncio.to_thread(load, self._path, allow_inactive=self.current.allow_inactive)
             if loaded.digest == self.current.digest:
                 self._accept()
                 return

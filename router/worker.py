@@ -62,7 +62,7 @@ async def work() -> None:
         return
     start = json.loads(first.result())
     configure_logging(start["log_level"])
-    loaded = loads(start["text"], file=start["file"])
+    loaded = _read(start)
     bundle, tokenizers = load_bundle(Path(start["bundle"]))
     directory = Path(start["directory"]) if start["directory"] else None
     metrics = Metrics()
@@ -115,7 +115,7 @@ class _Work:
             case "metrics":
                 return {"samples": samples(self._metrics.registry)}
             case "prepare":
-                self._prepared = await self._generations.prepare(loads(message["text"], file=message["file"]))
+                self._prepared = await self._generations.prepare(_read(message))
             case "commit":
                 if self._prepared is None:
                     raise Rejected("nothing is prepared")
@@ -134,6 +134,15 @@ class _Work:
                 except Unavailable as unavailable:
                     return {"unavailable": unavailable.reason}
         return {}
+
+
+def _read(message: dict[str, Any]) -> Loaded:
+    return loads(message["text"], file=message["file"], allow_inactive=message["allow_inactive"])
+
+
+def _source(loaded: Loaded) -> dict[str, Any]:
+    """What a worker reads ``loaded`` from."""
+    return {"text": loaded.text, "file": loaded.file, "allow_inactive": loaded.allow_inactive}
 
 
 def _write(message: dict[str, Any]) -> None:
@@ -359,7 +368,7 @@ class Worker:
     async def _start(self, talk: Talk) -> None:
         first = self._loaded
         self._preparation = None
-        await talk.ask({**self._fixed, "text": first.text, "file": first.file, "adapters": self._adapters})
+        await talk.ask({**self._fixed, **_source(first), "adapters": self._adapters})
         if self._loaded is not first:
             # Another generation was committed while it started.
             await self._change_over(talk)
@@ -407,7 +416,7 @@ class Worker:
                 self._talk.process.kill()
 
     async def _offer(self, talk: Talk, loaded: Loaded) -> None:
-        await talk.ask({"do": "prepare", "text": loaded.text, "file": loaded.file})
+        await talk.ask({"do": "prepare", **_source(loaded)})
         self._preparation = loaded
 
     async def _change_over(self, talk: Talk) -> None:

@@ -6,15 +6,16 @@ They work on plain data. Each kind of signal or plugin, and Envoy's part, has it
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from triton_router.config.document import Path
-from triton_router.config.kinds import SIGNALS, SignalSettings
-from triton_router.config.plain import CARDS, DECISIONS, MODELS, at, items, names, rules
+from triton_router.config.kinds import SIGNALS, Key, SignalSettings
+from triton_router.config.plain import CARDS, DECISIONS, MODELS, at, items, mappings, names, rules
+from triton_router.config.plugins import SemanticCachePlugin
 from triton_router.config.report import Report, nearest
 from triton_router.config.services import RouterSettings
-from triton_router.config.signals import INACTIVE_TYPES
+from triton_router.config.signals import FOREIGN_TYPES, inactive
 
 
 def check(data: Any, report: Report) -> None:
@@ -39,19 +40,21 @@ def _unique_names(data: Any, report: Report) -> None:
 
 
 def _adapters_are_told_apart(data: Any, report: Report) -> None:
-    models, owners = names(data, *MODELS), dict[str, Any]()
+    models, owners = set(names(data, *MODELS)), dict[str, Any]()
     for path, card in items(data, CARDS):
         for where, lora in items(card, ("loras",), below=path):
             name, owner = lora.get("name"), card.get("name")
+            if not isinstance(name, str):
+                continue
             if name in models:
                 report.error((*where, "name"), f"`{name}` is the name of a model; give the adapter a different name")
-            elif isinstance(name, str) and owners.setdefault(name, owner) != owner:
+            elif owners.setdefault(name, owner) != owner:
                 message = f"`{owners[name]}` declares `{name}` too; clients who name it get that one, modelRefs say"
                 report.warning((*where, "name"), f"{message} which they mean")
 
 
 def _models_exist(data: Any, report: Report) -> None:
-    models, adapters = names(data, *MODELS), _adapters(data)
+    models, adapters = dict.fromkeys(names(data, *MODELS)), _adapters(data)
     if not models:
         report.error(MODELS, "at least one model is needed")
     known = [*models, *(name for names in adapters.values() for name in names)]
@@ -71,7 +74,8 @@ def _models_are_served(data: Any, report: Report) -> None:
     virtual = [*(named if isinstance(named, list | tuple) else ()), at(data, "global", "router", "auto_model_name")]
     for path, model in items(data, MODELS):
         if not model.get("backend_refs"):
-            report.error(path, f"model `{model.get('name')}` has no backend_refs")
+            message = f"model `{model.get('name')}` has no backend_refs: the gateway in front has to know where it is; "
+            report.warning(path, message + "`up` and `envoy` cannot reach it")
         if model.get("name") is not None and model["name"] in virtual:
             report.error(
                 (*path, "name"), f"`{model['name']}` asks the router to choose; give the model a different name"
@@ -89,7 +93,7 @@ def _families_exist(data: Any, report: Report) -> None:
 
 
 def _references_exist(data: Any, report: Report) -> None:
-    models, adapters = names(data, *MODELS), _adapters(data)
+    models, adapters, declared = dict.fromkeys(names(data, *MODELS)), _adapters(data), _declared(data)
     for path, decision in items(data, DECISIONS):
         for where, ref in items(decision, ("modelRefs",), below=path):
             model, adapter = ref.get("model"), ref.get("lora_name")
@@ -98,28 +102,34 @@ def _references_exist(data: Any, report: Report) -> None:
             elif isinstance(adapter, str) and adapter not in adapters.get(str(model), []):
                 message = f"model `{model}` has no adapter named `{adapter}`"
                 report.error((*where, "lora_name"), message, nearest(adapter, adapters.get(str(model), [])))
-        _rule_references_exist(data, decision.get("rules"), (*path, "rules"), report)
+        _rule_references_exist(declared, decision.get("rules"), (*path, "rules"), report)
 
 
-def _rule_references_exist(data: Any, rule: Any, path: Path, report: Report) -> None:
+def _rule_references_exist(declared: Mapping[str, Collection[str]], rule: Any, path: Path, report: Report) -> None:
     if not isinstance(rule, dict):
         return
     kind, name = str(rule.get("type")), rule.get("name")
-    if kind in INACTIVE_TYPES:
-        message = f"signals of type `{kind}` are not active in this version: a rule that depends on one never matches"
-        report.warning((*path, "type"), message)
+    if kind in FOREIGN_TYPES:
+        inactive(kind, (*path, "type"), "a rule that depends on one never matches", report)
     elif kind in SIGNALS:
-        _signal_exists(data, (kind, name), (*path, "name"), report)
+        _signal_exists(declared[kind], (kind, name), (*path, "name"), report)
     for where, condition in items(rule, ("conditions",), below=path):
-        _rule_references_exist(data, condition, where, report)
+        _rule_references_exist(declared, condition, where, report)
 
 
-def _signal_exists(data: Any, key: tuple[str, Any], path: Path, report: Report) -> None:
+def _declared(data: Any) -> dict[str, dict[str, None]]:
+    """The names that rules may use, in declared order, by kind of signal."""
+    return {
+        kind: {name: None for _, signal in _signals(data, settings) for name in settings.rule_names(signal)}
+        for kind, settings in SIGNALS.items()
+    }
+
+
+def _signal_exists(known: Collection[str], key: tuple[str, Any], path: Path, report: Report) -> None:
     kind, name = key
-    settings = SIGNALS[kind]
-    known = [each for _, signal in _signals(data, settings) for each in settings.rule_names(signal)]
     if isinstance(name, str) and name not in known:
-        report.error(path, f"no {kind} named `{name}` in routing.signals.{settings.LIST}", nearest(name, known))
+        where = f"routing.signals.{SIGNALS[kind].LIST}"
+        report.error(path, f"no {kind} named `{name}` in {where}", nearest(name, known))
 
 
 def _signals(data: Any, settings: type[SignalSettings]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -128,17 +138,23 @@ def _signals(data: Any, settings: type[SignalSettings]) -> Iterator[tuple[Path, 
 
 def _signals_are_used(data: Any, report: Report) -> None:
     used = {(rule.get("type"), str(rule.get("name"))) for _, rule in rules(data)}
+    declared = _declared(data)
     for settings in SIGNALS.values():
         for path, signal in _signals(data, settings):
             for kind, name in settings.reads(signal):
                 used.add((kind, name))
                 if kind in SIGNALS:
-                    _signal_exists(data, (kind, name), path, report)
+                    _signal_exists(declared[kind], (kind, name), _place(signal, (kind, name), path), report)
     for kind, settings in SIGNALS.items():
         for path, signal in () if settings.COMPETE else _signals(data, settings):
             names_in_rules = settings.rule_names(signal)
             if names_in_rules and not any((kind, name) in used for name in names_in_rules):
                 report.warning(path, f"no decision uses the {kind} signal `{signal['name']}`; it is not evaluated")
+
+
+def _place(signal: dict[str, Any], key: Key, path: Path) -> Path:
+    """Where ``signal``, which stands at ``path``, names the other one."""
+    return next((where for where, each in mappings(signal, path) if (each.get("type"), each.get("name")) == key), path)
 
 
 def _hints_exist(data: Any, report: Report) -> None:
@@ -175,6 +191,20 @@ def _tracing_can_run(data: Any, report: Report) -> None:
         report.warning((*_TRACING, "sampling", "rate"), f"`{sampled}` has no rate; `traceidratio` has one")
 
 
+_STORE = ("global", "stores", "semantic_cache")
+
+
+def _store_can_run(data: Any, report: Report) -> None:
+    caches = SemanticCachePlugin.names()
+    cached = any(
+        plugin.get("type") in caches for _, each in items(data, DECISIONS) for _, plugin in items(each, ("plugins",))
+    )
+    module = {"redis": "redis", "milvus": "pymilvus"}.get(str(at(data, *_STORE, "backend_type")))
+    if cached and module is not None and at(data, *_STORE, "enabled") is not False and not _installed(module):
+        extra = at(data, *_STORE, "backend_type")
+        report.error((*_STORE, "backend_type"), f'a cache in {extra} needs: pip install "triton-router[{extra}]"')
+
+
 def _installed(module: str) -> bool:
     """Whether ``module`` could be imported, without doing it."""
     try:
@@ -194,4 +224,5 @@ _CHECKS: tuple[Callable[[Any, Report], None], ...] = (
     _hints_exist,
     _api_is_guarded,
     _tracing_can_run,
+    _store_can_run,
 )

@@ -25,11 +25,12 @@ MAX_NODES = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Something wrong with the YAML itself: ``line`` counts from 1."""
+    """Something wrong with the YAML itself: ``line`` counts from 1. ``unset``: a variable that has no value."""
 
     line: int
     path: Path
     message: str
+    unset: bool = False
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ class _Builder:
                 # Prices and expressions also contain dollars.
                 return match[0]
             missing = f"environment variable `{name}` is not set; `${{{name}:-…}}` gives a default"
-            self._document.flaws.append(Flaw(node.start_mark.line + 1, path, missing))
+            self._document.flaws.append(Flaw(node.start_mark.line + 1, path, missing, unset=True))
             return ""
 
         expanded = _VARIABLE.sub(value, node.value)

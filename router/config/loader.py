@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from triton_router.config import checks, flat
+from triton_router.config import checks, flat, foreign
+from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
-from triton_router.config.report import ConfigError, Problem, Report, nearest
+from triton_router.config.plain import at, mappings
+from triton_router.config.report import ConfigError, Coverage, Problem, Report, nearest
 from triton_router.config.schema import Config
 from triton_router.config.section import Section
 
@@ -29,7 +32,9 @@ OWNERS = ("triton_router.signals.registry", "triton_router.plugins.registry", "t
 class Loaded:
     """A configuration that can be used.
 
-    ``digest`` is the SHA-256 of the file's bytes; ``text`` and ``file`` are the source and its name.
+    ``digest`` is the SHA-256 of the file's bytes; ``text`` and ``file`` are the source and its name. ``allow_inactive``
+    are the protections that may do nothing besides those that the file names; ``coverage`` says how much of it acts, if
+    not all does.
     """
 
     config: Config
@@ -37,10 +42,12 @@ class Loaded:
     digest: str
     text: str = ""
     file: str = "<string>"
+    allow_inactive: tuple[str, ...] = ()
+    coverage: Coverage | None = None
 
 
-def load(path: FilePath) -> Loaded:
-    """Read ``path``.
+def load(path: FilePath, *, allow_inactive: Collection[str] = ()) -> Loaded:
+    """Read ``path``. Protections that ``allow_inactive`` names may do nothing.
 
     Raises:
         ConfigError: the file cannot be read, or anything in it is wrong.
@@ -50,21 +57,23 @@ def load(path: FilePath) -> Loaded:
         text = raw.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([Problem("error", str(path), 1, "", f"cannot be read: {error}")]) from error
-    return loads(text, file=str(path))
+    return loads(text, file=str(path), allow_inactive=allow_inactive)
 
 
-def loads(text: str, *, file: str = "<string>") -> Loaded:
-    """Read configuration from ``text``; ``file`` is only used in messages.
+def loads(text: str, *, file: str = "<string>", allow_inactive: Collection[str] = ()) -> Loaded:
+    """Read configuration from ``text``; ``file`` is used in messages, and paths in the text are relative to it.
 
     Raises:
         ConfigError: anything in it is wrong.
     """
     document = parse(text, os.environ)
-    report = Report(file, document)
+    report = Report(file, document, allow_inactive)
     for entry_point, reason in BROKEN.items():
         report.error((), f"the entry point {entry_point} of an installed package cannot be loaded: {reason}")
     if flat.is_flat(document.data):
         document = _converted(document, report)
+    else:
+        _adopt(document, FilePath(file).parent, report)
     config = _validate(Config, document, report)
     # On the plain data, not on `config`: mistakes of shape must not hide mistakes of meaning.
     checks.check(document.data, report)
@@ -72,8 +81,9 @@ def loads(text: str, *, file: str = "<string>") -> Loaded:
         importlib.import_module(owner).check(document.data, report)
     problems = report.problems
     if config is None or any(problem.severity == "error" for problem in problems):
-        raise ConfigError(problems)
-    return Loaded(config, problems, hashlib.sha256(text.encode()).hexdigest(), text, file)
+        raise ConfigError(problems, report.coverage())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Loaded(config, problems, digest, text, file, tuple(allow_inactive), report.coverage())
 
 
 def migrate(text: str, *, file: str = "<string>") -> str:
@@ -94,11 +104,24 @@ def _converted(document: Document, report: Report) -> Document:
     """The canonical form of a flat ``document``. Afterwards ``report`` uses the user's own paths."""
     _validate(flat.FlatConfig, document, report)
     converted = flat.convert(document.data)
+    _tell(converted, report)
+    report.written = converted.written
+    return Document(converted.data)
+
+
+def _adopt(document: Document, directory: FilePath, report: Report) -> None:
+    """Bring a canonical ``document`` into this version's spelling, in place."""
+    allowed = at(document.data, "global", "router", "allow_inactive")
+    report.allowed.update(name for name in (allowed if isinstance(allowed, list) else ()) if isinstance(name, str))
+    adopted = foreign.adopt(document.data, directory, report)
+    _tell(adopted, report)
+    report.written = adopted.written
+
+
+def _tell(converted: Converted, report: Report) -> None:
     for mistake in converted.problems:
         tell = report.warning if mistake.harmless else report.error
         tell(mistake.path, mistake.message, nearest(mistake.name, mistake.known))
-    report.written = converted.written
-    return Document(converted.data)
 
 
 def _validate(model: type[Form], document: Document, report: Report) -> Form | None:
@@ -124,31 +147,28 @@ class _Sections:
     def __init__(self, document: Document, report: Report) -> None:
         self._report = report
         # Validators see a mapping, not its path.
-        self._paths = {id(mapping): path for path, mapping in _mappings(document.data, ())}
+        self._paths = {id(mapping): path for path, mapping in mappings(document.data)}
         self._sections: dict[Path, type[Section]] = {}
 
     def read(self, section: type[Section], data: dict[str, Any]) -> None:
         path = self._paths.get(id(data), ())
         self._sections[path] = section
         for key in sorted(section.NOT_ACTIVE & data.keys()):
-            instead = section.INSTEAD.get(key, "it has no effect")
-            self._report.warning((*path, key), f"`{key}` is known but not active in this version; {instead}")
+            message = f"`{key}` is known but not active in this version; {section.INSTEAD.get(key, 'it has no effect')}"
+            protects = key in section.PROTECTIVE and _is_set(data[key])
+            self._report.does_nothing((*path, key), key, message, protects=protects)
+            self._report.forget_flaws((*path, key))
             del data[key]
-        # `plugins:` with nothing below is `null` in YAML; it means the default.
-        for key in [key for key, value in data.items() if value is None and key in _lists_and_sections(section)]:
-            del data[key]
+        # `plugins:` with nothing below is `null` in YAML, and generated files have `""` for what is not set.
+        defaults = _lists_and_sections(section)
+        for key, value in list(data.items()):
+            if key in defaults if value is None else value in ("", [], {}) and _refuses(section, key, str(value)):
+                del data[key]
 
     def keys(self, path: Path) -> list[str]:
         """The keys that the section at ``path`` may have."""
         section = self._sections.get(path)
         return [*_fields(section), *section.NOT_ACTIVE] if section is not None else []
-
-
-def _mappings(data: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    if isinstance(data, dict):
-        yield path, data
-    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
-        yield from _mappings(value, (*path, key))
 
 
 def _fields(section: type[Section]) -> dict[str, Any]:
@@ -157,6 +177,27 @@ def _fields(section: type[Section]) -> dict[str, Any]:
 
 def _lists_and_sections(section: type[Section]) -> set[str]:
     return {key for key, field in _fields(section).items() if field.default_factory is not None or field.default == ()}
+
+
+@cache
+def _refuses(section: type[Section], key: str, empty: str) -> bool:
+    """Whether an ``empty`` text, list (`[]`) or mapping (`{}`) is no value of ``key``, which has a default."""
+    field = _fields(section).get(key)
+    if field is None or field.is_required():
+        return False
+    kind: Any = Annotated[field.annotation, field]
+    try:
+        TypeAdapter(kind).validate_python({"[]": [], "{}": {}}.get(empty, ""))
+    except ValidationError:
+        return True
+    return False
+
+
+def _is_set(value: Any) -> bool:
+    """Whether anything is switched on by ``value``."""
+    if isinstance(value, dict):
+        return value.get("enabled") is not False and any(map(_is_set, value.values()))
+    return bool(value)
 
 
 def _explain(error: Any, sections: _Sections, document: Document, report: Report) -> None:

@@ -45,3 +45,11 @@ def rules(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
 
     for path, decision in items(data, DECISIONS):
         yield from walk(decision.get("rules"), (*path, "rules"))
+
+
+def mappings(data: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """All mappings in ``data``, itself too, each with its path."""
+    if isinstance(data, dict):
+        yield path, data
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from mappings(value, (*path, key))

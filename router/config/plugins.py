@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 from pydantic import Field, SecretStr
 
@@ -27,11 +27,13 @@ class SystemPromptPlugin(PluginSettings):
 
 
 class SemanticCacheSettings(Section):
-    NOT_ACTIVE = frozenset({"request_controls", "personalized", "revision"})
+    NOT_ACTIVE = frozenset({"request_controls", "personalized", "revision", "allow_request_controls", "control_header"})
 
     enabled: bool = Field(True, description="Switch for this decision.")
-    mode: Literal["semantic", "exact"] = Field(
-        "semantic", description="`semantic`: similar questions share a response; `exact`: only identical ones do."
+    mode: Literal["semantic", "exact", "exact_then_semantic"] = Field(
+        "semantic",
+        description="`semantic`, `exact_then_semantic`: similar questions share a response; `exact`: only identical "
+        "ones.",
     )
     similarity_threshold: Probability | None = Field(None, description="Least cosine; overrides the global value.")
     ttl_seconds: float | None = Field(
@@ -82,6 +84,8 @@ class FastResponsePlugin(PluginSettings):
 
 
 class RequestParamsSettings(Section):
+    NOT_ACTIVE = frozenset({"default_max_tokens"})
+
     enabled: bool = Field(True, description="Switch for this decision.")
     blocked_params: tuple[Name, ...] = Field((), description="Request members to remove.")
     max_tokens_limit: int | None = Field(
@@ -110,6 +114,23 @@ class ToolsSettings(Section):
 class ToolsPlugin(PluginSettings):
     type: Literal["tools"]
     configuration: ToolsSettings = Field(description="The client's tools that the model receives.")
+
+
+class RouterReplaySettings(Section):
+    NOT_ACTIVE = frozenset({"max_records", "capture_request_body", "capture_response_body", "max_body_bytes",
+                            "max_tool_trace_bytes", "max_tool_trace_steps"})  # fmt: skip
+    INSTEAD: ClassVar[dict[str, str]] = {"max_records": "`global.services.router_replay.max_records` holds for all"}
+
+    enabled: bool = Field(True, description="Whether requests of this decision can be looked up.")
+
+
+class RouterReplayPlugin(PluginSettings):
+    """Records of decisions; see `global.services.router_replay`."""
+
+    type: Literal["router_replay"]
+    configuration: RouterReplaySettings = Field(
+        default_factory=RouterReplaySettings, description="Whether this decision is recorded."
+    )
 
 
 installed(PLUGIN_GROUP)

@@ -91,13 +91,14 @@ def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[Bas
     yield path, model
     for name, field in model.model_fields.items():
         below = f"{path}.{field.alias or name}".removeprefix(".")
-        for section, suffix in _models_in(field.annotation):
+        for section, suffix in models_in(field.annotation):
             # A rule holds rules: one table says it all.
             if section is not model:
                 yield from _sections(f"{below}{suffix}", section)
 
 
-def _models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+def models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """The sections in a type, each with what follows the key in its path: `[]` in a list, `.NAME` in a mapping."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is tuple:
         suffix += "[]"
@@ -106,7 +107,7 @@ def _models_in(annotation: Any, suffix: str = "") -> Iterator[tuple[type[BaseMod
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, suffix
     for argument in arguments:
-        yield from _models_in(argument, suffix)
+        yield from models_in(argument, suffix)
 
 
 def _section(path: str, model: type[BaseModel]) -> str:

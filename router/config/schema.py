@@ -6,10 +6,11 @@ vLLM Semantic Router's v0.3 form, are accepted, and are reported as having no ef
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
@@ -43,6 +44,11 @@ class ProviderDefaults(Section):
     )
 
 
+def _without_v1(endpoint: Any) -> Any:
+    """Requests keep their path, which begins with `/v1` anyway."""
+    return re.sub(r"/(v1/?)?$", "", endpoint) if isinstance(endpoint, str) else endpoint
+
+
 class BackendRef(Section):
     """One address of a model."""
 
@@ -50,9 +56,12 @@ class BackendRef(Section):
         {"type", "base_url", "provider", "auth_header", "auth_prefix", "extra_headers", "api_version", "chat_path",
          "api_key", "api_key_env"}
     )  # fmt: skip
+    PROTECTIVE = frozenset({"api_key", "api_key_env"})
 
     name: Name | None = Field(None, description="Name for people and logs.")
-    endpoint: Endpoint = Field(description="`host:port` of an OpenAI-compatible server.")
+    endpoint: Annotated[Endpoint, BeforeValidator(_without_v1)] = Field(
+        description="`host:port` of an OpenAI-compatible server; `/v1` may follow."
+    )
     protocol: Literal["http"] = Field("http", description="Plain HTTP; leave TLS to the mesh.")
     weight: int = Field(1, ge=1, le=1000, description="Share of the model's traffic, relative to its other endpoints.")
     adapters_on_demand: bool = Field(
@@ -63,6 +72,9 @@ class BackendRef(Section):
 
 class Reliability(Section):
     """Envoy's view of one model's cluster."""
+
+    NOT_ACTIVE = frozenset({"retry_on"})
+    INSTEAD: ClassVar[dict[str, str]] = {"retry_on": "`retry_responses` says what is retried"}
 
     lb_policy: Literal["round_robin", "least_request"] = Field("least_request", description="Load balancing policy.")
     retry_count: int = Field(
@@ -113,14 +125,16 @@ class Pricing(Section):
 class ProviderModel(Section):
     """One model."""
 
-    NOT_ACTIVE = frozenset({"api_format", "external_model_ids"})
+    NOT_ACTIVE = frozenset({"api_format", "external_model_ids", "catalog", "reasoning"})
 
     name: Name = Field(description="The model's name for clients.")
     provider_model_id: Name | None = Field(
         None, description="The backends' name for the model, if it differs. Adapters keep their own."
     )
     reasoning_family: Name | None = Field(None, description="A key of `providers.defaults.reasoning_families`.")
-    backend_refs: tuple[BackendRef, ...] = Field((), description="Servers of the model; at least one.")
+    backend_refs: tuple[BackendRef, ...] = Field(
+        (), description="Servers of the model; none if the gateway in front of the router knows them."
+    )
     pricing: Pricing | None = Field(None, description="Prices for the metric `router_cost`.")
     reliability: Reliability = Field(default_factory=Reliability, description="Retries, health checks, ejection.")
     hidden: bool = Field(False, description="Omit the model from `GET /v1/models`, and refuse it to clients.")
@@ -141,7 +155,9 @@ class ModelCard(Section):
     """A model's description and adapters, without its addresses."""
 
     NOT_ACTIVE = frozenset(
-        {"param_size", "capabilities", "quality_score", "modality", "tags"}
+        {"param_size", "capabilities", "quality_score", "modality", "tags", "display_name", "publisher", "presentation",
+         "distribution", "family", "revision", "released_at", "knowledge_cutoff", "lifecycle", "max_output_tokens",
+         "modalities"}
     )  # fmt: skip
 
     name: Name = Field(description="Name of an entry of `providers.models`.")
@@ -155,7 +171,8 @@ class ModelCard(Section):
 class Rule(Section):
     """A node of a decision's rule tree: a leaf (`type`, `name`) or a branch (`operator`, `conditions`)."""
 
-    NOT_ACTIVE = frozenset({"label", "on_error"})
+    NOT_ACTIVE = frozenset({"label", "on_error", "on_unknown"})
+    INSTEAD: ClassVar[dict[str, str]] = {"on_unknown": "what hangs on an unknown signal does not match"}
 
     type: SignalType | None = Field(None, description="Leaf: kind of signal.")
     name: Name | None = Field(None, description="Leaf: name of the signal under `routing.signals`.")
@@ -165,7 +182,9 @@ class Rule(Section):
         "signal's own condition.",
     )
     operator: Literal["AND", "OR", "NOT"] | None = Field(None, description="Branch: operator of the conditions.")
-    conditions: tuple[Rule, ...] = Field((), description="Branch: child nodes; exactly one for `NOT`.")
+    conditions: tuple[Rule, ...] = Field(
+        (), description="Branch: child nodes; exactly one for `NOT`. `AND` without any matches every request."
+    )
 
     @model_validator(mode="after")
     def _leaf_or_branch(self) -> Rule:
@@ -178,7 +197,7 @@ class Rule(Section):
             raise ValueError("a condition has either `type` and `name`, or `operator` and `conditions`, not both")
         elif self.operator == "NOT" and len(self.conditions) != 1:
             raise ValueError(f"NOT takes exactly one condition, this has {len(self.conditions)}")
-        elif not self.conditions:
+        elif self.operator == "OR" and not self.conditions:
             raise ValueError(f"{self.operator} needs at least one condition")
         return self
 
@@ -186,7 +205,7 @@ class Rule(Section):
 class ModelRef(Section):
     """A candidate of a decision."""
 
-    NOT_ACTIVE = frozenset({"reasoning_description"})
+    NOT_ACTIVE = frozenset({"reasoning_description", "reasoning_mode"})
 
     model: Name = Field(description="A model of `providers.models`.")
     lora_name: Name | None = Field(None, description="An adapter of that model's card.")
@@ -215,8 +234,8 @@ class Hints(Section):
 class Decision(Section):
     """A rule tree, and the effects of a match."""
 
-    NOT_ACTIVE = frozenset({"annotations", "algorithm", "adaptations", "output_contract",
-                            "output_contract_spec", "candidateIterations", "emits"})  # fmt: skip
+    NOT_ACTIVE = frozenset({"annotations", "algorithm", "adaptations", "output_contract", "output_contract_spec",
+                            "candidateIterations", "emits", "action"})  # fmt: skip
 
     name: Name = Field(description="Name in headers, metrics and logs.")
     description: str | None = Field(None, description="Documentation only.")
@@ -229,7 +248,7 @@ class Decision(Section):
 
 
 class Routing(Section):
-    NOT_ACTIVE = frozenset({"projections"})
+    NOT_ACTIVE = frozenset({"candidate_requirements", "data_policy", "model_bindings", "fallback"})
 
     strategy: Literal["priority", "confidence"] = Field(
         "priority", description="`priority`: the highest priority wins. `confidence`: the most confident match wins."
@@ -242,7 +261,7 @@ class Routing(Section):
 class Config(Section):
     """A whole configuration file."""
 
-    NOT_ACTIVE = frozenset({"listeners", "entrypoints", "recipes"})
+    NOT_ACTIVE = frozenset({"listeners", "entrypoints", "recipes", "evaluation"})
 
     version: Literal["v0.3"] = Field("v0.3", description="Form of the file.")
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")

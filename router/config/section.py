@@ -20,9 +20,26 @@ from pydantic import (
 )
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+# What is compared with prompts: a keyword may be a long expression, an example a whole prompt.
+Phrase = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
+
+
+def _seconds(value: Any) -> Any:
+    """`30s`, `500ms`, `2m` and `1h` are durations; a number is seconds already."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h)\s*", value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    try:
+        return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]]
+    except ValueError:
+        raise ValueError(f"`{value}` is not a duration such as 30s, 500ms or 2m") from None
+
+
 # A day: Envoy takes more, and its sums of durations do not.
-Seconds = Annotated[float, Field(ge=0.001, le=86_400)]
+Seconds = Annotated[
+    float, Field(ge=0.001, le=86_400), BeforeValidator(_seconds), WithJsonSchema({"type": ["number", "string"]})
+]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=128)]
@@ -109,6 +126,8 @@ class Section(BaseModel):
     )
 
     NOT_ACTIVE: ClassVar[frozenset[str]] = frozenset()
+    # Those of them that are there to protect: a file that sets one is refused, unless its author allows it.
+    PROTECTIVE: ClassVar[frozenset[str]] = frozenset()
     # What holds in the place of a key that is not active, for the warning.
     INSTEAD: ClassVar[dict[str, str]] = {}
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
+from triton_router.config.knowledge import KnowledgeBase
 from triton_router.config.section import (
     HOST_AND_PORT,
     Endpoint,
@@ -44,7 +45,7 @@ class AdapterDiscovery(Section):
 
 class RouterSettings(Section):
     NOT_ACTIVE = frozenset({"config_source", "strategy", "include_config_models_in_list", "clear_route_cache",
-                            "streamed_body", "skip_processing", "model_selection", "learning"})  # fmt: skip
+                            "streamed_body", "skip_processing", "model_selection", "learning", "fallback"})  # fmt: skip
 
     auto_model_names: tuple[Name, ...] = Field(
         ("MoM", "auto"), min_length=1, description="Model names that ask the router to choose."
@@ -63,6 +64,11 @@ class RouterSettings(Section):
         10 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024,
         description="Largest request body, for Envoy, gRPC and the router. A larger body gets 413.",
     )  # fmt: skip
+    allow_inactive: tuple[Name, ...] = Field(
+        (),
+        description="Protections that may do nothing: kinds of signals and plugins, or keys, that this version lacks. "
+        "A file with any other one is refused.",
+    )
     drain_seconds: float = Field(30, ge=0, description="Seconds for open streams to finish after SIGTERM.")
 
 
@@ -213,7 +219,7 @@ class ExtProcSettings(Section):
 
 
 class ApiSettings(Section):
-    NOT_ACTIVE = frozenset({"batch_classification"})
+    NOT_ACTIVE = frozenset({"batch_classification", "embeddings", "routing_preview"})
 
     host: str = Field("127.0.0.1", description="Listening address of the REST service.")
     port: int = Field(9080, ge=1, le=65535, description="Its port.")
@@ -319,6 +325,9 @@ class TraceResource(Section):
 class TracingSettings(Section):
     """OpenTelemetry spans of each request; docs/tracing.md describes them. Needs the extra `tracing`."""
 
+    # Spellings of before v0.3 that files still have; that version ignores them too.
+    NOT_ACTIVE = frozenset({"otlp_endpoint", "sampling_ratio"})
+
     enabled: bool = Field(False, description="Send traces.")
     provider: Literal["opentelemetry"] = Field("opentelemetry", description="Only `opentelemetry` is valid.")
     exporter: TraceExporter = Field(default_factory=TraceExporter, description="The exporter of spans.")
@@ -327,6 +336,8 @@ class TracingSettings(Section):
 
 
 class Observability(Section):
+    NOT_ACTIVE = frozenset({"profiling"})
+
     usage: UsageSettings = Field(default_factory=UsageSettings, description="Token counts and timings of responses.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="Decision records for auditors.")
     logging: LogSettings = Field(default_factory=LogSettings, description="The log line of each request.")
@@ -351,6 +362,7 @@ class Identity(Section):
 
 class Authz(Section):
     NOT_ACTIVE = frozenset({"providers"})
+    PROTECTIVE = frozenset({"providers"})
 
     fail_open: bool = Field(
         False, description="Route callers without an identity even if decisions test roles; otherwise they get 403."
@@ -361,7 +373,7 @@ class Authz(Section):
 class ReplaySettings(Section):
     """Lookup of recent decisions by the id in `x-vsr-replay-id`."""
 
-    NOT_ACTIVE = frozenset({"store_backend", "async_writes"})
+    NOT_ACTIVE = frozenset({"store_backend", "async_writes", "redis", "postgres", "milvus", "qdrant"})
     INSTEAD: ClassVar[dict[str, str]] = {"store_backend": "records are kept in memory"}
 
     enabled: bool = Field(False, description="Keep decision records.")
@@ -371,8 +383,8 @@ class ReplaySettings(Section):
 
 
 class Services(Section):
-    NOT_ACTIVE = frozenset({"response_api", "ratelimit", "management_api",
-                            "startup_status"})  # fmt: skip
+    NOT_ACTIVE = frozenset({"response_api", "ratelimit", "management_api", "startup_status"})
+    PROTECTIVE = frozenset({"ratelimit"})
 
     api: ApiSettings = Field(default_factory=ApiSettings, description="REST: classify, explain, models, health.")
     extproc: ExtProcSettings = Field(default_factory=ExtProcSettings, description="Envoy's external processor.")
@@ -391,7 +403,7 @@ class DomainClassifier(Section):
     """Settings of the domain signal."""
 
     NOT_ACTIVE = frozenset({"enabled", "model_ref", "use_cpu", "use_modernbert", "use_mmbert_32k",
-                            "category_mapping_path"})  # fmt: skip
+                            "category_mapping_path", "max_sequence_length", "variant", "backend"})  # fmt: skip
     INSTEAD: ClassVar[dict[str, str]] = {
         "model_ref": _BOUND,
         "category_mapping_path": "the signal bundle carries its labels",
@@ -414,6 +426,8 @@ class DomainClassifier(Section):
 
 class McpSettings(Section):
     """Your own classifier over the Model Context Protocol; docs/signals/mcp.md has its contract."""
+
+    NOT_ACTIVE = frozenset({"max_response_bytes"})
 
     enabled: bool = Field(True, description="Use it.")
     transport_type: Literal["stdio", "http"] = Field(
@@ -440,6 +454,8 @@ class McpSettings(Section):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> McpSettings:
+        if not self.enabled:
+            return self
         if self.transport_type == "stdio" and self.command is None:
             raise ValueError("transport `stdio` needs `command`")
         if self.transport_type == "http" and self.url is None:
@@ -456,18 +472,19 @@ class Classifiers(Section):
 
 class Modules(Section):
     NOT_ACTIVE = frozenset({"prompt_compression", "prompt_guard", "complexity", "hallucination_mitigation",
-                            "feedback_detector", "modality_detector"})  # fmt: skip
+                            "feedback_detector", "modality_detector", "safety"})  # fmt: skip
 
     classifier: Classifiers = Field(default_factory=Classifiers, description="Classifiers.")
 
 
 class ModelCatalogSettings(Section):
-    NOT_ACTIVE = frozenset({"embeddings", "system", "external", "kbs"})
+    NOT_ACTIVE = frozenset({"embeddings", "system", "external", "bindings", "deployments", "admission"})
     INSTEAD: ClassVar[dict[str, str]] = {
         "embeddings": "the signal bundle's embedder is used",
         "system": "the signal bundle's models are used",
     }
 
+    kbs: tuple[KnowledgeBase, ...] = Field((), description="Knowledge bases: labelled examples, for `type: kb`.")
     modules: Modules = Field(default_factory=Modules, description="Modules that evaluate prompts.")
 
 

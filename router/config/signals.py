@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, create_model, model_validator
 
+from triton_router.config import knowledge, projections  # noqa: F401  # they register their kinds
+from triton_router.config.document import Path
 from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, installed
-from triton_router.config.section import Name, Probability, Section, Similarity, TokenCount
+from triton_router.config.report import Report
+from triton_router.config.section import Name, Phrase, Probability, Section, Similarity, TokenCount
 
 _CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
 # Types and lists of v0.3 that this version may lack.
-_FOREIGN = ("fact_check", "user_feedback", "preference", "modality", "jailbreak", "pii", "kb", "event", "classifier",
-            "projection")  # fmt: skip
+_FOREIGN = ("fact_check", "user_feedback", "preference", "modality", "jailbreak", "pii", "event", "classifier",
+            "safety", "hallucination", "input_modality")  # fmt: skip
 _FOREIGN_LISTS = frozenset(
-    {"fact_check", "user_feedbacks", "preferences", "modality", "jailbreak", "pii", "kb", "events", "classifiers"}
-)
+    {"fact_check", "user_feedbacks", "preferences", "modality", "jailbreak", "pii", "events", "classifiers", "safety",
+     "hallucination", "input_modality"}
+)  # fmt: skip
+_PROTECTIVE = frozenset({"jailbreak", "pii", "safety", "hallucination"})
 
 
 class DomainSignal(SignalSettings):
@@ -38,7 +43,7 @@ class DomainSignal(SignalSettings):
     mmlu_categories: tuple[Name, ...] = Field(
         (), description="Labels of the classifier's head that belong to this domain. It gets their probability."
     )
-    examples: tuple[Name, ...] = Field(
+    examples: tuple[Phrase, ...] = Field(
         (), description="Prompts about the topic. They help if the classifier's head does not know the name."
     )
 
@@ -49,20 +54,22 @@ class KeywordSignal(SignalSettings):
     TYPE, LIST = "keyword", "keywords"
     PURPOSE = "Word lists that rules of `type: keyword` refer to."
 
-    NOT_ACTIVE = frozenset({"bm25_threshold", "ngram_threshold", "ngram_arity"})
-
     name: Name = Field(description="Name that rules refer to.")
-    keywords: tuple[Name, ...] = Field(min_length=1, description="Words, phrases or expressions.")
+    keywords: tuple[Phrase, ...] = Field(min_length=1, description="Words, phrases or expressions.")
     operator: Literal["OR", "AND", "NOR"] = Field(
         "OR", description="`OR`: any keyword; `AND`: all of them; `NOR`: none of them."
     )
     case_sensitive: bool = Field(False, description="Compare letters exactly.")
-    match: Literal["substring", "word", "regex", "fuzzy"] = Field(
+    match: Literal["substring", "word", "regex", "fuzzy", "bm25", "ngram"] = Field(
         "substring",
         description="`substring`: anywhere; `word`: whole words; `regex`: RE2 expressions; "
-        "`fuzzy`: whole words with up to `fuzzy_threshold` edits.",
+        "`fuzzy`: whole words with up to `fuzzy_threshold` edits; `bm25`: other forms of English words; `ngram`: words "
+        "that share letters.",
     )
     fuzzy_threshold: int = Field(2, ge=0, le=4, description="Most edits (insert, delete, replace) of a fuzzy match.")
+    bm25_threshold: float = Field(0.1, ge=0, description="Least BM25 score of a keyword, for `bm25`.")
+    ngram_threshold: Probability = Field(0.4, description="Least similarity of a keyword to a word, for `ngram`.")
+    ngram_arity: int = Field(3, ge=2, le=8, description="Letters in each run that is compared, for `ngram`.")
 
     @model_validator(mode="before")
     @classmethod
@@ -72,8 +79,6 @@ class KeywordSignal(SignalSettings):
             return data
         data = dict(data)
         method, fuzzy = data.pop("method", None), data.pop("fuzzy_match", False)
-        if method is not None and method not in ("regex", "fuzzy"):
-            raise ValueError(f"method `{method}` is not supported; `match` can be substring, word, regex or fuzzy")
         if method or fuzzy:
             data.setdefault("match", "fuzzy" if fuzzy else method)
         return data
@@ -85,11 +90,13 @@ class EmbeddingSignal(SignalSettings):
     TYPE, LIST = "embedding", "embeddings"
     PURPOSE = "Sentences, for rules of `type: embedding`."
 
-    NOT_ACTIVE = frozenset({"query_modality"})
+    NOT_ACTIVE = frozenset({"query_modality", "image_candidates", "negative_candidates", "negative_image_candidates",
+                            "prototype_scoring", "model"})  # fmt: skip
+    INSTEAD: ClassVar[dict[str, str]] = {"prototype_scoring": "the prompt is compared with every candidate"}
 
     name: Name = Field(description="Name that rules refer to.")
     threshold: Similarity = Field(0.5, description="Least cosine similarity, on the scale of the bundle's embedder.")
-    candidates: tuple[Name, ...] = Field(min_length=1, description="Sentences to compare the prompt with.")
+    candidates: tuple[Phrase, ...] = Field(min_length=1, description="Sentences to compare the prompt with.")
     aggregation_method: Literal["max", "mean", "any"] = Field(
         "max",
         description="The number that must reach the threshold: the largest similarity (`max`, or its other name "
@@ -157,7 +164,7 @@ class ContextSignal(SignalSettings):
 class StructureSource(Section):
     type: Literal["regex", "keyword_set", "sequence", "text_bytes"] = Field(description="What to search for.")
     pattern: str | None = Field(None, description="RE2 expression, for `regex`.")
-    keywords: tuple[Name, ...] = Field((), description="Words, for `keyword_set`.")
+    keywords: tuple[Phrase, ...] = Field((), description="Words, for `keyword_set`.")
     case_sensitive: bool = Field(False, description="Compare letters exactly.")
     sequences: tuple[tuple[Name, ...], ...] = Field(
         (), description="Lists of words that must occur in this order, for `sequence`."
@@ -196,8 +203,8 @@ class ConversationSource(Section):
         "message", "tool_definition", "assistant_tool_call", "assistant_tool_cycle", "active_tool_loop",
         "image_content",
     ] = Field(description="The items to count.")  # fmt: skip
-    role: Literal["system", "developer", "user", "assistant", "tool"] | None = Field(
-        None, description="Only messages of this role, for `message`."
+    role: Literal["system", "developer", "user", "assistant", "tool", "non_user"] | None = Field(
+        None, description="Only messages of this role, for `message`; `non_user`: of every role but `user`."
     )
 
 
@@ -241,7 +248,7 @@ class MetadataSignal(SignalSettings):
 class ComplexityExamples(Section):
     NOT_ACTIVE = frozenset({"image_candidates"})
 
-    candidates: tuple[Name, ...] = Field(min_length=1, description="Prompts of this kind.")
+    candidates: tuple[Phrase, ...] = Field(min_length=1, description="Prompts of this kind.")
 
 
 class ComplexitySignal(SignalSettings):
@@ -250,7 +257,9 @@ class ComplexitySignal(SignalSettings):
     TYPE, LIST = "complexity", "complexity"
     PURPOSE = "Hard or easy, for rules of `type: complexity`."
 
-    NOT_ACTIVE = frozenset({"composer"})
+    # `hard_below` and `easy_above` are for classifiers whose scores run the other way.
+    NOT_ACTIVE = frozenset({"composer", "prototype_scoring", "hard_below", "easy_above"})
+    INSTEAD: ClassVar[dict[str, str]] = {"prototype_scoring": "the prompt is compared with every candidate"}
     LEVELS: ClassVar[tuple[str, ...]] = ("hard", "medium", "easy")
 
     name: Name = Field(description="Name that rules refer to, with the level after a colon.")
@@ -258,8 +267,27 @@ class ComplexitySignal(SignalSettings):
     threshold: Similarity = Field(
         0.1, description="Least margin (cosine) of the nearer side; with a smaller margin a prompt is `medium`."
     )
+    hard_above: Similarity | None = Field(
+        None, description="In the place of `threshold`: over this margin (hard less easy) a prompt is hard."
+    )
+    easy_below: Similarity | None = Field(None, description="Under this margin it is easy; goes with `hard_above`.")
     hard: ComplexityExamples = Field(description="Hard prompts.")
     easy: ComplexityExamples = Field(description="Easy prompts.")
+
+    @model_validator(mode="after")
+    def _bounds_go_together(self) -> ComplexitySignal:
+        if (self.hard_above is None) != (self.easy_below is None):
+            raise ValueError("`hard_above` and `easy_below` go together")
+        if self.hard_above is not None and self.easy_below is not None and self.easy_below >= self.hard_above:
+            raise ValueError("`easy_below` must be less than `hard_above`")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The margins under which a prompt is easy, and over which it is hard."""
+        if self.easy_below is None or self.hard_above is None:
+            return -self.threshold, self.threshold
+        return self.easy_below, self.hard_above
 
     @classmethod
     def rule_names(cls, entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -321,4 +349,10 @@ else:
     SignalType = Literal[(*SIGNALS, *(kind for kind in _FOREIGN if kind not in SIGNALS))]
 
 # Read and never evaluated: a rule that hangs on one of them is unknown.
-INACTIVE_TYPES = frozenset(_FOREIGN) - SIGNALS.keys()
+FOREIGN_TYPES = frozenset(_FOREIGN) - SIGNALS.keys()
+
+
+def inactive(kind: str, path: Path, consequence: str, report: Report) -> None:
+    """Report that something at ``path`` reads a signal of a ``kind`` that this version does not have."""
+    message = f"signals of type `{kind}` are not active in this version: {consequence}"
+    report.does_nothing(path, kind, message, protects=kind in _PROTECTIVE)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.section import CacheScope, Milliseconds, Name, Probability, Section
 
@@ -14,7 +14,9 @@ class RedisSettings(Section):
 
     NOT_ACTIVE = frozenset({"connection", "index", "search", "development", "logging"})
 
-    url: Name = Field("redis://127.0.0.1:6379", description="`redis://` or `rediss://` address.")
+    url: Annotated[Name, StringConstraints(pattern=r"^(rediss?|unix)://")] = Field(
+        "redis://127.0.0.1:6379", description="`redis://`, `rediss://` or `unix://` address."
+    )
     username: Name | None = Field(None, description="User name.")
     password: SecretStr | None = Field(None, description="Password; name a variable: `${REDIS_PASSWORD}`.")
     prefix: Name = Field("triton-router:cache", description="Prefix of the keys.")
@@ -34,6 +36,9 @@ class MilvusSettings(Section):
 
 class CacheSettings(Section):
     """The semantic cache. It applies only to decisions with the plugin."""
+
+    NOT_ACTIVE = frozenset({"valkey", "qdrant", "polarity_guard"})
+    INSTEAD: ClassVar[dict[str, str]] = {"polarity_guard": "negated questions are always told apart"}
 
     enabled: bool = Field(True, description="Use it.")
     embedding_model: Name | None = Field(

@@ -33,7 +33,7 @@ def evaluate(rule: Rule | None, evaluations: Evaluations) -> Verdict:
         return _leaf(rule, evaluations.get((str(rule.type), str(rule.name)), UNKNOWN))
     below = tuple(evaluate(condition, evaluations) for condition in rule.conditions)
     if rule.operator == "AND":
-        return Verdict(rule, _all(below), min(verdict.confidence for verdict in below), below)
+        return Verdict(rule, _all(below), min((verdict.confidence for verdict in below), default=0.0), below)
     if rule.operator == "OR":
         matched = [verdict.confidence for verdict in below if verdict.matched]
         return Verdict(rule, _any(below), max(matched, default=0.0), below)

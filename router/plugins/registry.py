@@ -12,6 +12,7 @@ from triton_router.plugins.contract import PluginKind
 from triton_router.plugins.fast_response import FastResponse
 from triton_router.plugins.header_mutation import HeaderMutation
 from triton_router.plugins.request_params import RequestParams
+from triton_router.plugins.router_replay import RouterReplay
 from triton_router.plugins.semantic_cache import SemanticCache
 from triton_router.plugins.system_prompt import SystemPrompt
 from triton_router.plugins.tools import Tools
@@ -23,6 +24,7 @@ _KINDS: tuple[type[PluginKind], ...] = (
     Tools,
     FastResponse,
     SemanticCache,
+    RouterReplay,
 )
 
 

@@ -63,10 +63,10 @@ def _texts(signal: ComplexitySignal) -> tuple[str, ...]:
 
 
 def _levels(signal: ComplexitySignal, margin: float, ms: float) -> dict[tuple[str, str], Evaluation]:
-    threshold = signal.threshold
-    level = "hard" if margin > threshold else "easy" if margin < -threshold else "medium"
+    easy_below, hard_above = signal.bounds
+    level = "hard" if margin > hard_above else "easy" if margin < easy_below else "medium"
     # A margin is no probability; what it came to is certain.
     return {
-        (signal.TYPE, f"{signal.name}:{each}"): Evaluation(each == level, float(each == level), threshold, ms, margin)
-        for each in signal.LEVELS
+        (signal.TYPE, f"{signal.name}:{each}"): Evaluation(each == level, float(each == level), bound, ms, margin)
+        for each, bound in (("hard", hard_above), ("medium", hard_above), ("easy", easy_below))
     }

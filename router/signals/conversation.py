@@ -25,6 +25,8 @@ def _evaluated(signal: ConversationSignal, request: ModelRequest) -> Evaluation:
 
 
 def _of_role(request: ModelRequest, source: ConversationSource) -> int:
+    if source.role == "non_user":
+        return sum(turn.role != "user" for turn in request.turns())
     return sum(source.role is None or turn.role == source.role for turn in request.turns())
 
 

@@ -32,6 +32,7 @@ from triton_router.signals.contract import (
     SignalResults,
     certain,
 )
+from triton_router.signals.lexical import Grams, Stems
 
 # A word may not be changed beyond recognition: at most one edit for so many characters.
 CHARACTERS_AN_EDIT = 3
@@ -66,7 +67,7 @@ class Keywords(SignalKind[KeywordSignal]):
         self._rules = [(signal.operator, len(_compared(signal))) for signal in self.signals]
         self._finders = [
             _finder(match, self.signals, keywords, case_sensitive)
-            for match in ("substring", "word", "regex", "fuzzy")
+            for match in ("substring", "word", "regex", "fuzzy", "bm25", "ngram")
             for case_sensitive in (False, True)
             if (keywords := list(_keywords(self.signals, match, case_sensitive)))
         ]
@@ -142,8 +143,12 @@ def _keywords(signals: Sequence[KeywordSignal], match: str, case_sensitive: bool
 
 def _finder(
     match: str, signals: Sequence[KeywordSignal], keywords: list[Keyword], case_sensitive: bool
-) -> _Literals | _Expressions | _Fuzzy:
+) -> _Literals | _Expressions | _Fuzzy | Stems | Grams:
     match match:
+        case "bm25":
+            return Stems(signals, keywords, case_sensitive)
+        case "ngram":
+            return Grams(signals, keywords, case_sensitive)
         case "regex":
             return _Expressions(keywords, case_sensitive)
         case "fuzzy":

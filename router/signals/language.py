@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
+from triton_router.config.plain import rules
+from triton_router.config.report import Report
 from triton_router.config.signals import LanguageSignal
 from triton_router.signals.contract import Evaluation, Evaluations, Setup, SignalInput, SignalKind, SignalResults
 
@@ -13,6 +16,8 @@ from triton_router.signals.contract import Evaluation, Evaluations, Setup, Signa
 SCANNED = 2000
 # With fewer letters anything could be any language.
 LEAST_LETTERS = 3
+
+_MISSING = 'language signals need: pip install "triton-router[language]"'
 
 
 class Languages(SignalKind[LanguageSignal]):
@@ -30,8 +35,14 @@ class Languages(SignalKind[LanguageSignal]):
         try:
             from py3langid.langid import MODEL_FILE, LanguageIdentifier
         except ImportError as error:
-            raise RuntimeError('language signals need: pip install "triton-router[language]"') from error
+            raise RuntimeError(_MISSING) from error
         self._identifier: Any = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        paths = [path for path, rule in rules(data) if rule.get("type") == LanguageSignal.TYPE]
+        if paths and importlib.util.find_spec("py3langid") is None:
+            report.error(paths[0], f"{_MISSING}, or remove the rule")
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()

@@ -26,6 +26,9 @@ _KINDS = {
     "complexity": "Complexities",
     "reask": "Reasks",
     "mcp": "McpClasses",
+    "kb": "KnowledgeBases",
+    "partition": "Partitions",
+    "projection": "Projections",
 }
 
 

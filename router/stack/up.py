@@ -45,6 +45,7 @@ def up(
     repository: Path,
     run_directory: Path,
     router_command: Sequence[str] | None = None,
+    allow_inactive: Sequence[str] = (),
 ) -> int:
     """Run everything until Ctrl-C or SIGTERM; print progress, then ``ready`` and how to try it.
 
@@ -58,12 +59,13 @@ def up(
     Raises:
         ConfigError: the configuration cannot be used.
     """
-    loaded = load(config_path)
+    loaded = load(config_path, allow_inactive=allow_inactive)
     for warning in loaded.warnings:
         _say(str(warning))
     command = router_command or (
         *(sys.executable, "-m", "triton_router.cli", "serve"),
         *("--config", str(config_path), "--repository", str(repository)),
+        *(f"--allow-inactive={name}" for name in allow_inactive),
     )
     try:
         with _alone_in(run_directory):

@@ -92,7 +92,7 @@ def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_
             "plugins[1].type",
             "declared twice",
         ),
-        ("routing: {signals: {keywords: [{name: a, keywords: [x], method: bm25}]}}", "keywords[0]", "not supported"),
+        ("routing: {signals: {keywords: [{name: a, keywords: [x], method: soundex}]}}", "keywords[0]", "not one of"),
         (
             "routing: {signals: {metadata: [{name: a, key: b, predicate: {equals: x, exists: true}}]}}",
             "metadata[0].predicate",
@@ -113,7 +113,7 @@ def test_what_makes_no_sense_is_refused(addition: str, path: str, message: str) 
 @pytest.mark.parametrize(
     ("addition", "message"),
     [
-        ("routing: {decisions: [{name: a, rules: {type: jailbreak, name: x}}]}", "never matches"),
+        ("routing: {decisions: [{name: a, rules: {type: preference, name: x}}]}", "never matches"),
         ("routing: {signals: {pii: [{name: x}]}}", "not active"),
         ("routing: {signals: {context: [{name: long, min_tokens: 8K}]}}", "not evaluated"),
         (

@@ -17,6 +17,7 @@ from kinds import evaluate, made
 from triton_router.config import expressions
 from triton_router.config.signals import KeywordSignal
 from triton_router.parts import normalised
+from triton_router.signals import Evaluation
 from triton_router.signals.keyword import Keywords, problems
 
 WORDS = ["step by step", "Straße", "解释", "C++", "a.c", "İ", "été", "b解", "_", "한국", "かな"]
@@ -232,6 +233,7 @@ def test_only_fuzzy_signals_load_what_they_need() -> None:
 import sys
 from triton_router.config.signals import KeywordSignal
 from kinds import made
+from triton_router.signals import Evaluation
 from triton_router.signals.keyword import Keywords
 for mode in ("word", "fuzzy"):
     made(Keywords, [KeywordSignal(name="s", match=mode, keywords=("red",))])
@@ -282,3 +284,53 @@ def python_finds(expression: str, text: str, case_sensitive: bool) -> bool:
     python = expression.replace(r"\pL", "[abABé解]").replace("(?-i)", "").replace("$", r"\Z")
     python = re.sub(r"\\b", r"(?a:\\b)", python)
     return re.search(python, text, flags) is not None
+
+
+def one(text: str, signal: KeywordSignal) -> Evaluation:
+    return evaluate(made(Keywords, [signal]), text)["keyword", signal.name]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("please help debugging my functions", 2),
+        ("Implementing an ALGORITHM", 2),
+        ("a functional decoder", 1),
+        ("the and of", 0),
+        ("", 0),
+    ],
+)
+def test_stems_find_other_forms_of_english_words(text: str, count: int) -> None:
+    words = ["debug", "function", "implement", "algorithm"]
+    found = one(text, KeywordSignal(name="k", keywords=tuple(words), match="bm25"))
+    assert (found.matched, found.measure) == (count > 0, count)
+
+
+def test_a_score_under_the_threshold_is_no_match() -> None:
+    # One keyword of one: ln(1 + 0.5 / 1.5) = 0.2877, and its term's part is 1.
+    for threshold, matched in ((0.28, True), (0.29, False)):
+        signal = KeywordSignal(name="k", keywords=("encryption",), match="bm25", bm25_threshold=threshold)
+        assert one("encrypt this", signal).matched is matched
+
+
+@pytest.mark.parametrize(
+    ("text", "matched"),
+    [
+        ("this is urgnt", True),
+        ("an emergancy", True),
+        ("do it right nw", True),
+        ("a cat sat on the mat", False),
+        ("", False),
+    ],
+)
+def test_words_that_share_letters(text: str, matched: bool) -> None:
+    signal = KeywordSignal(name="k", keywords=("urgent", "emergency", "right now"), match="ngram")
+    assert one(text, signal).matched is matched
+
+
+def test_similarity_of_shared_letters_by_hand() -> None:
+    # "  abc  " and "  abd  " have 5 runs of three letters each: "  a" and " ab" are shared, of 8 different ones.
+    # 1 - (1 - 2/8) ** 2 = 0.4375
+    for threshold, matched in ((0.43, True), (0.44, False)):
+        signal = KeywordSignal(name="k", keywords=("abc",), match="ngram", ngram_threshold=threshold)
+        assert one("abd", signal).matched is matched

@@ -1,0 +1,149 @@
+"""Files of vLLM Semantic Router: what it spells in another way becomes the canonical form, in place.
+
+v0.3 and 0.4.0 differ from each other too. Both spellings are read; a problem is reported where the user wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any
+
+from triton_router.config import knowledge, projections
+from triton_router.config.converted import Converted
+from triton_router.config.document import Path
+from triton_router.config.kinds import PLUGINS
+from triton_router.config.plain import CARDS, DECISIONS, MODELS, at, items, names
+from triton_router.config.report import Report
+
+# What 0.4.0 calls what is named otherwise here, by the section that it stands in.
+_RENAMED: dict[tuple[str, ...], dict[str, str]] = {
+    ("providers", "defaults"): {"model": "default_model", "reasoning_effort": "default_reasoning_effort"},
+    ("global", "stores"): {"response_cache": "semantic_cache"},
+}
+
+# Plugins of theirs that this version may lack; those that check responses are there to protect.
+_PLUGINS = frozenset(
+    {"content_safety", "context_compression", "hallucination", "image_gen", "memory", "prompt_cache", "rag",
+     "response_jailbreak", "shadow_dispatch", "tool_selection"}
+)  # fmt: skip
+_PROTECTIVE_PLUGINS = frozenset({"content_safety", "hallucination", "response_jailbreak"})
+
+
+def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
+    """Rewrite ``data``, whose shape nobody has checked, into the canonical form; the result knows where it stood.
+
+    ``directory`` is that of the file: manifests of knowledge bases are relative to it.
+    """
+    adopted = Converted(data if isinstance(data, dict) else {}, {(): ()})
+    for section, renamed in _RENAMED.items():
+        _rename(at(data, *section), section, renamed, adopted)
+    for path, model in items(data, MODELS):
+        _reasoning(data, path, model, adopted)
+        _drop(model, "backend_refs", path, list(_urls(path, model, report)), adopted)
+    _adapters_as_models(data, adopted)
+    routing = at(data, "routing")
+    if isinstance(routing, dict):
+        projections.adopt(routing, ("routing",), adopted)
+    for path, reason in knowledge.read_labels(data, directory):
+        report.warning(path, reason)
+    for path, decision in items(data, DECISIONS):
+        for where, plugin in items(decision, ("plugins",), below=path):
+            _cache_threshold(plugin.get("configuration"), (*where, "configuration"), adopted)
+        _drop(decision, "plugins", path, list(_inactive_plugins(path, decision, report)), adopted)
+    return adopted
+
+
+def _rename(section: Any, path: Path, renamed: dict[str, str], adopted: Converted) -> None:
+    for theirs, ours in renamed.items() if isinstance(section, dict) else ():
+        if theirs in section and ours not in section:
+            section[ours] = section.pop(theirs)
+            adopted.origin[(*path, ours)] = (*path, theirs)
+
+
+def _reasoning(data: Any, path: Path, model: dict[str, Any], adopted: Converted) -> None:
+    """0.4.0 lets each model say how it is told to think: by a family's name, or at once."""
+    reasoning = model.get("reasoning")
+    if not isinstance(reasoning, dict) or "reasoning_family" in model:
+        return
+    written = (*path, "reasoning")
+    if {"type", "parameter"} <= reasoning.keys() and isinstance(model.get("name"), str):
+        family = str(reasoning.get("family") or model["name"])
+        providers = data["providers"]
+        defaults = providers.setdefault("defaults", {})
+        families = defaults.setdefault("reasoning_families", {}) if isinstance(defaults, dict) else {}
+        if isinstance(families, dict):
+            families[family] = {"type": reasoning.pop("type"), "parameter": reasoning.pop("parameter")}
+        reasoning["family"] = family
+        adopted.origin[("providers", "defaults", "reasoning_families", family)] = written
+    if "family" in reasoning:
+        model["reasoning_family"] = reasoning.pop("family")
+        adopted.origin[(*path, "reasoning_family")] = (*written, "family")
+    if not reasoning:
+        del model["reasoning"]
+
+
+def _urls(path: Path, model: dict[str, Any], report: Report) -> Iterator[int]:
+    for where, ref in items(model, ("backend_refs",)):
+        if ref.get("base_url") and not ref.get("endpoint"):
+            message = "backends at a URL are not active in this version; no request reaches this one"
+            report.does_nothing((*path, *where, "base_url"), "base_url", message, protects=False)
+            yield int(where[-1])
+
+
+def _adapters_as_models(data: Any, adopted: Converted) -> None:
+    """A modelRef may name an adapter where it should name a model; and an adapter may have a card of its own."""
+    models = set(names(data, *MODELS))
+    bases: dict[str, str] = {}
+    for _, card in items(data, CARDS):
+        for name in names(card, "loras"):
+            bases.setdefault(name, str(card.get("name")))
+    for path, decision in items(data, DECISIONS):
+        for where, ref in items(decision, ("modelRefs",), below=path):
+            model = ref.get("model")
+            if isinstance(model, str) and model not in models and model in bases and not ref.get("lora_name"):
+                ref["model"], ref["lora_name"] = bases[model], model
+                adopted.origin[(*where, "lora_name")] = (*where, "model")
+    cards = [
+        index
+        for index, (_, card) in enumerate(items(data, CARDS))
+        if card.get("name") in bases and card["name"] not in models
+    ]
+    _drop(at(data, "routing"), "modelCards", ("routing",), cards, adopted)
+
+
+def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> Iterator[int]:
+    kinds = {name: settings for settings in PLUGINS for name in settings.names()}
+    for where, plugin in items(decision, ("plugins",)):
+        kind, configuration = str(plugin.get("type")), plugin.get("configuration")
+        enabled = at(configuration, "enabled") is not False
+        if kind in _PLUGINS and kind not in kinds:
+            message = f"plugins of type `{kind}` are not active in this version"
+            protects = enabled and kind in _PROTECTIVE_PLUGINS
+            report.does_nothing((*path, *where, "type"), kind, message, protects=protects)
+            report.forget_flaws((*path, *where))
+            yield int(where[-1])
+        elif configuration is None and kind in kinds and kinds[kind].model_fields["configuration"].is_required():
+            message = f"this `{kind}` has no `configuration`: it does nothing"
+            report.does_nothing((*path, *where), kind, message, protects=kind == "fast_response")
+            yield int(where[-1])
+
+
+def _cache_threshold(configuration: Any, path: Path, adopted: Converted) -> None:
+    """The threshold of the cache's plugin may stand in a section of its own."""
+    semantic = at(configuration, "semantic")
+    if isinstance(semantic, dict) and semantic.keys() <= {"similarity_threshold"}:
+        del configuration["semantic"]
+        if semantic and "similarity_threshold" not in configuration:
+            configuration["similarity_threshold"] = semantic["similarity_threshold"]
+            adopted.origin[(*path, "similarity_threshold")] = (*path, "semantic", "similarity_threshold")
+
+
+def _drop(parent: Any, key: str, path: Path, gone: list[int], adopted: Converted) -> None:
+    """Take the items of ``parent[key]`` out that nothing reads."""
+    if not gone:
+        return
+    kept = [index for index in range(len(parent[key])) if index not in gone]
+    parent[key] = [parent[key][index] for index in kept]
+    for place, index in enumerate(kept):
+        adopted.origin[(*path, key, place)] = (*path, key, index)

@@ -1,0 +1,99 @@
+"""Settings of knowledge bases: labelled examples that prompts are compared with, and signals that read the outcome."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any, Literal
+
+from pydantic import Field
+
+from triton_router.config.document import Path
+from triton_router.config.kinds import SignalSettings
+from triton_router.config.plain import at, items
+from triton_router.config.section import Name, Phrase, Section, Similarity
+
+KBS = ("global", "model_catalog", "kbs")
+# Metrics that every knowledge base has.
+BEST_SCORE, BEST_MATCHED_SCORE = "best_score", "best_matched_score"
+
+
+class KnowledgeLabel(Section):
+    description: str | None = Field(None, description="For people.")
+    exemplars: tuple[Phrase, ...] = Field((), description="Prompts that belong to the label.")
+
+
+class KnowledgeSource(Section):
+    path: str = Field(description="Folder of the manifest, relative to the configuration file.")
+    manifest: Name = Field("labels.json", description="JSON file with `labels`: exemplars by label.")
+
+
+class KnowledgeMetric(Section):
+    """A number for sums: how much nearer one group is than another."""
+
+    name: Name = Field(description="Name that inputs of projections refer to.")
+    type: Literal["group_margin"] = Field("group_margin", description="Score of a group minus that of another one.")
+    positive_group: Name = Field(description="The group whose score counts.")
+    negative_group: Name = Field(description="The group whose score is taken from it.")
+
+
+class LabelScoring(Section):
+    """How near a prompt is to a label, by its similarity to the label's exemplars."""
+
+    NOT_ACTIVE = frozenset({"cluster_similarity_threshold", "max_prototypes", "margin_threshold"})
+
+    enabled: bool = Field(True, description="Without it the nearest exemplar alone counts.")
+    best_weight: float = Field(0.75, ge=0, le=1, description="Weight of the nearest exemplar.")
+    top_m: int = Field(2, ge=1, description="How many of the nearest share the rest of the weight, by their mean.")
+
+
+class KnowledgeBase(Section):
+    """Labelled examples, compared with the prompt's embedding."""
+
+    name: Name = Field(description="Name that signals refer to.")
+    labels: dict[str, KnowledgeLabel] = Field(default_factory=dict, description="Labels, here or in `source`.")
+    source: KnowledgeSource | None = Field(None, description="File with the labels.")
+    threshold: Similarity = Field(0.5, description="Least score of a label that matches.")
+    label_thresholds: dict[str, Similarity] = Field(default_factory=dict, description="Thresholds of single labels.")
+    groups: dict[str, tuple[Name, ...]] = Field(default_factory=dict, description="Labels by group.")
+    metrics: tuple[KnowledgeMetric, ...] = Field((), description="Numbers for sums.")
+    prototype_scoring: LabelScoring = Field(default_factory=LabelScoring, description="How near a label is.")
+
+
+class KnowledgeTarget(Section):
+    kind: Literal["label", "group", "metric"] = Field(description="What is read.")
+    value: Name = Field(description="Name of the label, group or metric.")
+
+
+class KnowledgeSignal(SignalSettings):
+    """What a knowledge base says of a prompt."""
+
+    TYPE, LIST = "kb", "kb"
+    MODULE = KBS
+    PURPOSE = "Labels and groups of knowledge bases, for rules of `type: kb`."
+
+    kb: Name = Field(description="Name of the knowledge base under `global.model_catalog.kbs`.")
+    target: KnowledgeTarget = Field(description="Which of its labels, groups or metrics.")
+    match: Literal["best", "threshold"] = Field(
+        "threshold",
+        description="`best`: it is nearer than all others of its kind; `threshold`: its score (of a group, that of any "
+        "of its labels) passes the label's threshold. A metric matches where it is over 0.",
+    )
+
+
+def read_labels(data: Any, directory: FilePath) -> Iterator[tuple[Path, str]]:
+    """Put the labels of each manifest into ``data``; yields the place and the reason where one cannot be read."""
+    for path, base in items(data, KBS):
+        folder, manifest = at(base, "source", "path"), at(base, "source", "manifest") or "labels.json"
+        if not isinstance(folder, str) or not isinstance(manifest, str) or base.get("labels"):
+            continue
+        try:
+            labels = json.loads((directory / folder / manifest).read_bytes())["labels"]
+            if not isinstance(labels, dict):
+                raise ValueError("`labels` is not a mapping")
+            base["labels"] = {name: {"exemplars": label.get("exemplars") or []} for name, label in labels.items()}
+        except OSError as error:
+            yield (*path, "source"), f"{folder}/{manifest} cannot be read: {error.strerror}"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield (*path, "source"), f"{folder}/{manifest} is no manifest of labels: {error}"

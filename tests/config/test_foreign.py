@@ -1,0 +1,261 @@
+"""Files of vLLM Semantic Router: their spellings, what does nothing here, and what would have protected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from triton_router.cli import main
+from triton_router.config import ConfigError, Problem, loads
+from triton_router.config.coverage import coverage, table
+
+BASE = """
+providers:
+  defaults: {default_model: small}
+  models: [{name: small, backend_refs: [{endpoint: "127.0.0.1:1"}]}]
+"""
+GUARDED = BASE + "routing: {decisions: [{name: block, rules: {type: jailbreak, name: attack}}]}\n"
+
+
+def errors(text: str, *, allow: tuple[str, ...] = ()) -> list[Problem]:
+    try:
+        loads(text, allow_inactive=allow)
+    except ConfigError as error:
+        return [problem for problem in error.problems if problem.severity == "error"]
+    return []
+
+
+@pytest.mark.parametrize(
+    "rules",
+    ["{operator: AND, conditions: []}", "{}", "{operator: AND, conditions: [{operator: AND, conditions: []}]}"],
+)
+def test_rules_without_conditions_match_everything(rules: str) -> None:
+    from triton_router.decisions import choose
+
+    config = loads(f"{BASE}routing: {{decisions: [{{name: all, rules: {rules}}}]}}\n").config
+    choice = choose(config.routing.decisions, {}, "priority")
+    assert choice.decision is not None
+    assert (choice.decision.name, choice.confidence) == ("all", 0.0)
+
+
+def test_an_or_of_nothing_is_a_mistake() -> None:
+    (problem,) = errors(f"{BASE}routing: {{decisions: [{{name: a, rules: {{operator: OR, conditions: []}}}}]}}\n")
+    assert "at least one condition" in problem.message
+
+
+def test_generated_files_write_empty_texts_for_what_is_not_set() -> None:
+    text = BASE + 'global: {router: {auto_model_names: [], auto_model_name: ""}, model_catalog: {modules: {classifier: '
+    text += '{domain: {model_id: "", threshold: 0.4}, mcp: {enabled: false, transport_type: "", url: ""}}}}}\n'
+    config = loads(text).config.global_
+    assert config.model_catalog.modules.classifier.domain.model_id is None
+    assert config.router.auto_model_names == ("MoM", "auto")
+    # A text that has to be there is not there.
+    assert any("name" in problem.path for problem in errors(BASE.replace("name: small", 'name: ""')))
+
+
+def test_keys_that_0_4_0_renamed() -> None:
+    text = """
+providers:
+  defaults: {model: big, reasoning_effort: high}
+  models:
+    - name: small
+      reasoning: {family: qwen3}
+      backend_refs: [{endpoint: "host.internal:8000/v1"}]
+      reliability: {base_ejection_time: 30s, health_check_interval: 500ms, retry_on: 5xx}
+    - name: big
+      reasoning: {type: chat_template_kwargs, parameter: thinking}
+      backend_refs: [{endpoint: "127.0.0.1:2"}]
+global: {stores: {response_cache: {ttl_seconds: 60}}}
+"""
+    config = loads(text).config
+    defaults = config.providers.defaults
+    assert (defaults.default_model, defaults.default_reasoning_effort) == ("big", "high")
+    small, big = config.providers.models
+    assert small.reasoning_family == "qwen3"
+    assert small.backend_refs[0].endpoint == "host.internal:8000"
+    assert (small.reliability.base_ejection_time, small.reliability.health_check_interval) == (30, 0.5)
+    assert config.providers.defaults.reasoning_families[str(big.reasoning_family)].parameter == "thinking"
+    assert config.global_.stores.semantic_cache.ttl_seconds == 60
+    # A mistake is shown as it was written.
+    (problem,) = errors(text.replace("model: big", "model: bigg"))
+    assert (problem.line, problem.path, problem.suggestion) == (3, "providers.defaults.model", "big")
+
+
+def test_a_candidate_may_be_an_adapter_by_its_own_name() -> None:
+    text = (
+        BASE
+        + """
+routing:
+  modelCards: [{name: small, loras: [{name: law-lora}]}, {name: law-lora}]
+  decisions: [{name: a, modelRefs: [{model: law-lora}]}]
+"""
+    )
+    (ref,) = loads(text).config.routing.decisions[0].modelRefs
+    assert (ref.model, ref.lora_name) == ("small", "law-lora")
+
+
+def test_a_model_whose_place_only_the_gateway_knows() -> None:
+    loaded = loads("providers: {models: [{name: m}, {name: n, backend_refs: [{base_url: 'https://x/v1'}]}]}\n")
+    assert [model.backend_refs for model in loaded.config.providers.models] == [(), ()]
+    assert {warning.path for warning in loaded.warnings} == {
+        "providers.models[0]", "providers.models[1]", "providers.models[1].backend_refs[0].base_url",
+    }  # fmt: skip
+
+
+def test_variables_that_nothing_reads_may_be_unset() -> None:
+    inert = BASE + "global: {services: {router_replay: {postgres: {password: '${NOBODY_SETS_THIS}'}}}}\n"
+    assert errors(inert) == []
+    read = BASE + "global: {stores: {semantic_cache: {redis: {password: '${NOBODY_SETS_THIS}'}}}}\n"
+    assert "not set" in errors(read)[0].message
+
+
+@pytest.mark.parametrize(
+    ("addition", "name", "path"),
+    [
+        ("routing: {decisions: [{name: a, rules: {type: jailbreak, name: x}}]}", "jailbreak", "rules.type"),
+        (
+            "routing: {decisions: [{name: a, rules: {operator: NOT, conditions: [{type: pii, name: x}]}}]}",
+            "pii",
+            "rules.conditions[0].type",
+        ),
+        (
+            "routing: {decisions: [{name: a, plugins: [{type: response_jailbreak, configuration: {enabled: true}}]}]}",
+            "response_jailbreak",
+            "plugins[0].type",
+        ),
+        (
+            "routing: {decisions: [{name: a, plugins: [{type: fast_response}]}]}",
+            "fast_response",
+            "plugins[0]",
+        ),
+        ("global: {services: {ratelimit: {providers: [{type: local-limiter}]}}}", "ratelimit", "services.ratelimit"),
+        ("global: {services: {authz: {providers: [{type: static-config}]}}}", "providers", "authz.providers"),
+    ],
+)
+def test_what_would_protect_and_cannot_is_an_error_until_it_is_allowed(addition: str, name: str, path: str) -> None:
+    (problem,) = errors(BASE + addition + "\n")
+    assert problem.path.endswith(path)
+    assert f"--allow-inactive {name}" in problem.message
+    assert errors(BASE + addition + "\n", allow=("another",)) == [problem]
+    assert errors(BASE + addition + "\n", allow=(name,)) == []
+
+
+def test_the_file_itself_may_allow_it() -> None:
+    allowed = GUARDED + "global: {router: {allow_inactive: [jailbreak]}}\n"
+    (warning,) = loads(allowed).warnings
+    assert "never matches" in warning.message
+
+
+@pytest.mark.parametrize(
+    "addition",
+    [
+        # Switched off, or empty: nothing is lost.
+        "global: {services: {ratelimit: {fail_open: false, providers: []}}}",
+        "routing: {decisions: [{name: a, plugins: [{type: hallucination, configuration: {enabled: false}}]}]}",
+        "routing: {decisions: [{name: a, plugins: [{type: memory, configuration: {enabled: true}}]}]}",
+        "routing: {signals: {jailbreak: [{name: nobody_reads_it}]}}",
+    ],
+)
+def test_what_protects_nothing_is_a_warning(addition: str) -> None:
+    loaded = loads(BASE + addition + "\n")
+    assert any("not active" in warning.message for warning in loaded.warnings)
+    assert all(not decision.plugins for decision in loaded.config.routing.decisions)
+
+
+def test_plugins_after_one_that_does_nothing_keep_their_places() -> None:
+    text = (
+        BASE
+        + """
+routing:
+  decisions:
+    - name: a
+      plugins:
+        - {type: rag, configuration: {enabled: true}}
+        - {type: fast_response, configuration: {mesage: hello}}
+"""
+    )
+    assert [(problem.line, problem.path) for problem in errors(text)] == [
+        (11, "routing.decisions[0].plugins[1].configuration.mesage"),
+        (11, "routing.decisions[0].plugins[1].configuration.message"),
+    ]
+
+
+def test_check_says_how_much_of_a_file_acts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "router.yaml"
+    file.write_text(GUARDED + "listeners: [{name: http, port: 8899}]\n")
+    assert main(["check", "--config", str(file)]) == 1
+    assert "--allow-inactive jailbreak" in capsys.readouterr().err
+    assert main(["check", "--config", str(file), "--allow-inactive", "jailbreak"]) == 0
+    # providers, defaults, default_model, models, name, backend_refs, endpoint, routing, decisions, name; and the inert
+    assert "10 of 16 keys act, 6 do nothing here (jailbreak 3, listeners 3), 0 are refused" in capsys.readouterr().out
+    file.write_text(BASE)
+    assert main(["check", "--config", str(file)]) == 0
+    assert "keys act" not in capsys.readouterr().out
+
+
+def test_labels_of_a_knowledge_base_in_a_file_of_their_own(tmp_path: Path) -> None:
+    text = (
+        BASE
+        + """
+routing:
+  signals: {kb: [{name: private, kb: privacy, target: {kind: group, value: secret}, match: best}]}
+  decisions: [{name: a, rules: {type: kb, name: private}}]
+global:
+  model_catalog:
+    kbs:
+      - name: privacy
+        source: {path: kb, manifest: labels.json}
+        groups: {secret: [code], open: [talk]}
+"""
+    )
+    manifest = tmp_path / "kb" / "labels.json"
+    manifest.parent.mkdir()
+    file = str(tmp_path / "router.yaml")
+    with pytest.raises(ConfigError, match="has no labels"):
+        loads(text, file=file)
+    labels = {"code": {"exemplars": ["our source"]}, "talk": {"exemplars": ["hello"]}}
+    manifest.write_text(json.dumps({"labels": labels}))
+    (base,) = loads(text, file=file).config.global_.model_catalog.kbs
+    assert base.labels["code"].exemplars == ("our source",)
+    with pytest.raises(ConfigError, match="no group named `secrt`"):
+        loads(text.replace("value: secret", "value: secrt"), file=file)
+    manifest.write_text("[]")
+    with pytest.raises(ConfigError, match="no manifest of labels"):
+        loads(text, file=file)
+
+
+def test_the_threshold_of_the_cache_may_stand_below() -> None:
+    text = (
+        BASE
+        + """
+routing:
+  decisions:
+    - name: a
+      plugins:
+        - {type: response_cache, configuration: {mode: exact_then_semantic, semantic: {similarity_threshold: 0.93}}}
+"""
+    )
+    (plugin,) = loads(text).config.routing.decisions[0].plugins
+    assert plugin.configuration.similarity_threshold == 0.93
+    (problem,) = errors(text.replace("0.93", "9.3"))
+    assert problem.path.endswith("configuration.semantic.similarity_threshold")
+
+
+def test_how_much_of_a_schema_acts() -> None:
+    schema = {
+        "properties": {
+            "listeners": {"type": "array", "items": {"$ref": "#/$defs/Listener"}},
+            "providers": {"properties": {"defaults": {"properties": {"model": {}, "default_model": {}, "color": {}}}}},
+            "version": {},
+        },
+        "$defs": {"Listener": {"properties": {"name": {}, "inner": {"$ref": "#/$defs/Listener"}}}},
+    }
+    assert table(coverage(schema)).splitlines()[2:] == [
+        "| `listeners` | 0 | 3 | 0 |",
+        "| `providers` | 1 | 0 | 0 |",
+        "| `providers.defaults` | 3 | 0 | 1 |",
+        "| `version` | 1 | 0 | 0 |",
+        "| all | 5 | 3 | 1 |",
+    ]
