@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from triton_router.config import loads
 from triton_router.config.services import ReplaySettings
+from triton_router.exchange import Request
+from triton_router.pipeline import Pipeline
 from triton_router.replay import ReplayLog
+from triton_router.runtime import compile_runtime
+from triton_router.signals.domain import TopicParameters
+from triton_router.telemetry import Metrics
 
 
 def test_a_record_is_found_until_it_is_too_old() -> None:
@@ -21,3 +31,26 @@ def test_the_oldest_make_room() -> None:
     names = [records.keep({"n": number}) for number in range(5)]
     assert [records.find(name) is not None for name in names] == [False, False, True, True, True]
     assert len(set(names)) == 5
+
+
+@pytest.mark.parametrize(("prompt", "kept"), [("a secret", False), ("hello", True)])
+async def test_a_decision_may_stay_out_of_the_records(prompt: str, kept: bool) -> None:
+    loaded = loads(
+        """
+        providers: {models: [{name: m, backend_refs: [{endpoint: "127.0.0.1:1"}]}]}
+        routing:
+          signals: {keywords: [{name: k, keywords: [secret]}]}
+          decisions:
+            - name: quiet
+              priority: 2
+              rules: {type: keyword, name: k}
+              plugins: [{type: router_replay, configuration: {enabled: false}}]
+            - {name: rest, plugins: [{type: router_replay}]}
+        global: {services: {router_replay: {enabled: true}}}
+        """
+    )
+    settings = loaded.config.global_.services.router_replay
+    pipeline = Pipeline(compile_runtime(loaded), None, TopicParameters(), Metrics(), replay=ReplayLog(settings))
+    body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": prompt}]}).encode()
+    _, record = await pipeline.handle(Request("POST", "/v1/chat/completions", {}, body))
+    assert (record.replay_id is not None) is kept
