@@ -116,5 +116,5 @@ async def test_a_keyword_rule_at_the_top_costs_no_call(
     body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": prompt}]}).encode()
     outcome = await generations.current.route(Request("POST", "/v1/chat/completions", {}, body))
     assert isinstance(outcome, Forward)
-    assert outcome.answer_headers.get("x-vsr-selected-decision") == decision
+    assert outcome.response_headers.get("x-vsr-selected-decision") == decision
     assert len(asked) == calls
