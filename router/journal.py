@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from triton_router.exchange import Request
+from triton_router.live import LiveLog
 from triton_router.record import Record
 from triton_router.replay import ReplayLog
 from triton_router.runtime import JournalRuntime
@@ -28,8 +30,10 @@ class Journal:
         metrics: Metrics,
         declared: Callable[[str], bool],
         replay: ReplayLog | None = None,
+        live: LiveLog | None = None,
     ) -> None:
         self.replay = replay
+        self._live = live or LiveLog()
         self._runtime, self._metrics, self._declared = runtime, metrics, declared
         self._audit = AuditLog(Path(runtime.audit.path)) if runtime.audit else None
         # Looking a label up costs more than counting.
@@ -40,15 +44,16 @@ class Journal:
         return model if self._declared(model) else UNDECLARED
 
     def count(self, record: Record) -> None:
-        """Count a request by how it got its response."""
+        """Count a request by how it got its response, and show it to who watches."""
+        self._live.note(record)
         if record.error is not None or record.selection is None:
             self._metrics.requests.labels("", "", "error").inc()
             return
         decision = record.decision.name if record.decision else ""
         self._metrics.requests.labels(decision, self.label(record.selection.model), record.path).inc()
 
-    def write(self, record: Record, prompt: str) -> None:
-        """Count and log a routed request, and keep what is to be kept; ``record`` learns its id, if it can be found."""
+    def write(self, record: Record, prompt: str, request: Request) -> None:
+        """Count and log a routed ``request``, and keep what is to be kept; ``record`` learns its id, if it has one."""
         if self._audit is None and self.replay is None:
             # A timer comes after all that is ready, so the response goes out first: this takes as long as deciding.
             asyncio.get_running_loop().call_later(0, self._log, record)
@@ -61,7 +66,9 @@ class Journal:
             if not self._audit.write(line):
                 self._metrics.audit_errors.inc()
         if self.replay is not None:
-            record.replay_id = self.replay.keep(fields | quote if self.replay.settings.include_prompt else fields)
+            kept = fields | quote if self.replay.settings.include_prompt else fields
+            sent = request if self.replay.settings.include_request else None
+            record.replay_id = self.replay.keep(kept, sent, self._runtime.kept_headers)
 
     def _log(self, record: Record) -> None:
         self.count(record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -53,13 +53,13 @@ def load(path: FilePath) -> Loaded:
     return loads(text, file=str(path))
 
 
-def loads(text: str, *, file: str = "<string>") -> Loaded:
-    """Read configuration from ``text``; ``file`` is only used in messages.
+def loads(text: str, *, file: str = "<string>", environment: Mapping[str, str] = os.environ) -> Loaded:
+    """Read configuration from ``text``, whose variables come from ``environment``; ``file`` is only used in messages.
 
     Raises:
         ConfigError: anything in it is wrong.
     """
-    document = parse(text, os.environ)
+    document = parse(text, environment)
     report = Report(file, document)
     for entry_point, reason in BROKEN.items():
         report.error((), f"the entry point {entry_point} of an installed package cannot be loaded: {reason}")
