@@ -30,10 +30,10 @@ run: $(VENV)/.stack model
 model: $(VENV)/.stack
 	@$(BIN)/python -m export all
 
-test: $(VENV)/.dev model lint
+test: $(VENV)/.dev model lint .cache/chromium
 	$(BIN)/python -m pytest -m "not slow and not deploy" --durations=10 --numprocesses=2 --dist=loadfile
 
-test-slow: $(VENV)/.dev model
+test-slow: $(VENV)/.dev model .cache/chromium .cache/axe-core
 	$(PIP) install --quiet torch==2.13.0
 	$(PIP) install --quiet -c constraints.txt -e '.[torch]'
 	$(BIN)/python -m pytest -m slow
@@ -45,6 +45,17 @@ check-deploy: $(VENV)/.dev model .cache/prometheus
 .cache/prometheus:
 	@mkdir -p $@.part && cd $@.part && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
 	@dpkg -x $@.part/prometheus_*.deb $@.part && mv $@.part $@
+
+# The browser of the page's tests, and its driver: Debian's packages, installed, because of all that they need.
+.cache/chromium:
+	@{ command -v chromium && command -v chromedriver; } > /dev/null || { apt-get update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium chromium-driver; } || \
+	  { echo "the tests of the page need Chromium and its driver: apt install chromium chromium-driver"; exit 1; }
+	@mkdir -p $(@D) && touch $@
+
+.cache/axe-core:
+	@mkdir -p $@.part && cd $@.part && npm pack --silent axe-core@4.10.3 && tar -xzf axe-core-*.tgz
+	@mv $@.part $@
 
 perf: $(VENV)/.perf model
 	$(BIN)/python -m perf ladder

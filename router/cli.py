@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--text", action="store_true", help="a readable tree instead of JSON")
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
     explain.add_argument("prompt")
+    _add_compare(commands)
     envoy = commands.add_parser("envoy", help="print Envoy's configuration")
     _reads_configuration(envoy)
     envoy.add_argument(
@@ -89,6 +90,24 @@ def _parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration")
     schema.set_defaults(run=_schema)
     return parser
+
+
+def _add_compare(commands: Any) -> None:
+    description = "show which requests a change of the configuration moves"
+    status = "Exit status: 0 if no more move than allowed, 1 if more do, 2 if that cannot be said."
+    compare = commands.add_parser("compare", help=description, description=description, epilog=status)
+    compare.add_argument("config", metavar="before", type=Path, help="configuration file")
+    compare.add_argument("after", type=Path, help="the one that would take its place")
+    compare.add_argument(
+        "--prompts", type=Path, required=True, metavar="FILE", help="a prompt, or a request as a JSON object, a line"
+    )
+    compare.add_argument("--repository", type=Path, help=f"Triton model repository; default: the nearest {REPOSITORY}")
+    compare.add_argument("--allow", type=float, default=0.0, metavar="SHARE", help="share that may move, in [0, 1]")
+    compare.add_argument(
+        "--answer-tokens", type=int, default=300, metavar="N", help="length of answers whose tokens nobody counted"
+    )
+    compare.add_argument("--json", action="store_true", help="the whole report as JSON")
+    compare.set_defaults(run=_compare)
 
 
 def _command(
@@ -203,6 +222,24 @@ async def _decision(loaded: Loaded, manifest: Path, signal_input: SignalInput) -
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from triton_router.compare import as_text, compare_with, read_samples
+
+    try:
+        before, after = _loaded(arguments.config), _loaded(arguments.after)
+        samples = list(read_samples(arguments.prompts.read_text("utf-8")))
+        bundle = _bundle(before, arguments)
+        compared = compare_with(before, after, samples, bundle, answer_tokens=arguments.answer_tokens)
+        report = asyncio.run(compared).report()
+    except (ConfigError, BundleError, RuntimeError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() if arguments.json else as_text(report))
+    if report["degraded"] or not samples:
+        return 2
+    return 1 if report["moved"] > arguments.allow * len(samples) else 0
 
 
 def _header(line: str) -> tuple[str, str]:

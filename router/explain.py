@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from triton_router.completion import Completion
 from triton_router.config.schema import Decision
 from triton_router.decisions import Verdict
+from triton_router.dialects import ModelRequest
+from triton_router.exchange import Forward
+from triton_router.parts import PartReader
 from triton_router.record import Record
 
 
 def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
-    """A decided request as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated."""
+    """A decided request as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated.
+
+    ``nearness`` is how near a decision came in [0, 1], ``stages`` when each stage began after the first, in ms.
+    """
     signals, choice, selection = record.routing()
-    chosen = choice.decision
+    chosen, scores = choice.decision, record.scores(decisions)
     return {
         "signals": [
             {"type": kind, "name": name, "matched": signal.matched, "value": round(signal.value, 4),
@@ -22,7 +29,7 @@ def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
         ],
         "decisions": [
             {"name": decision.name, "priority": decision.priority, "tier": decision.tier,
-             "chosen": decision is chosen, **_node(verdict)}
+             "chosen": decision is chosen, "nearness": scores[decision.name], **_node(verdict)}
             for decision, verdict in zip(decisions, choice.verdicts, strict=True)
         ],
         "outcome": {
@@ -41,7 +48,41 @@ def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
         "degraded": dict(zip(signals.degraded, signals.reasons, strict=True)),
         "windows": signals.encoding.windows if signals.encoding else None,
         "timings_ms": record.milliseconds(),
+        "stages": _stages(record),
     }  # fmt: skip
+
+
+def request_parts(request: ModelRequest) -> list[dict[str, Any]]:
+    """The parts of a request's conversation, in order: whose words they are, and by what they were told apart."""
+    return [
+        {"kind": part.kind, "text": part.text, "reason": part.reason, "turn": part.turn}
+        for part in PartReader().read(request).all()
+    ]
+
+
+def outgoing(body: bytes, record: Record, outcome: Forward | Completion) -> dict[str, Any]:
+    """How a previewed request with that ``body`` would leave the router: `before` and `after` are bodies as text."""
+    selection = record.selection
+    changed = outcome.body if isinstance(outcome, Forward) else None
+    return {
+        "path": record.path,
+        "model": selection.model if selection else None,
+        "base_model": selection.base if selection else None,
+        "before": body.decode("utf-8", "replace"),
+        "after": changed.decode("utf-8", "replace") if changed is not None else None,
+        "answer": outcome.body.decode("utf-8", "replace") if isinstance(outcome, Completion) else None,
+        "set_headers": dict(outcome.headers) if isinstance(outcome, Forward) else {},
+        "remove_headers": list(outcome.remove) if isinstance(outcome, Forward) else [],
+        "ignored": list(record.ignored),
+    }
+
+
+def _stages(record: Record) -> list[dict[str, Any]]:
+    first = min((began for began, _ in record.stages.values()), default=0.0)
+    return [
+        {"stage": stage, "start_ms": round((began - first) * 1000, 3), "ms": round((ended - began) * 1000, 3)}
+        for stage, (began, ended) in record.stages.items()
+    ]
 
 
 def _node(verdict: Verdict) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from triton_router.config.services import McpSettings
 from triton_router.errors import Unavailable
 from triton_router.exchange import Outcome, Request
 from triton_router.inference import Bundle, Encoder, Encoders
+from triton_router.live import LiveLog
 from triton_router.pipeline import Pipeline
 from triton_router.replay import ReplayLog
 from triton_router.runtime import CacheRuntime, compile_runtime
@@ -56,6 +57,8 @@ class Generations:
     ``directory`` is where encoded texts are kept; ``None`` keeps them in memory. It has 13 attributes: the current
     generation, and all that outlives one.
 
+    It has 18 methods and 13 attributes, because all that outlives a generation is looked after here.
+
     Raises:
         BundleError: a configured domain needs the bundle's parameters for topics and they are not there.
         RuntimeError: a signal needs a package that is not installed.
@@ -77,12 +80,18 @@ class Generations:
         self._cache: SemanticCache | None = None
         self._retired: list[SemanticCache] = []
         self._replay: ReplayLog | None = None
+        self._live = LiveLog()
         self._classifiers: list[_Classifier] = []
         self._running = False
         self._unprepared: Pipeline | None = None
         self._late: asyncio.Task[None] | None = None
         self.current = self._build(first)
         self._cache = self.current.cache
+
+    @property
+    def encoders(self) -> Encoders:
+        """The trunks on Triton, which all generations share."""
+        return self._encoders
 
     async def prepare(self, loaded: Loaded) -> Pipeline:
         """A pipeline for ``loaded``, its texts encoded if the encoder answers; routing goes on with the current one.
@@ -147,6 +156,15 @@ class Generations:
         log = self.current.journal.replay
         return log.find(name) if log is not None else None
 
+    async def recorded(self, most: int) -> list[dict[str, Any]]:
+        """The last records that keep a prompt or a request, at most so many, oldest first."""
+        log = self.current.journal.replay
+        return log.quoted(most) if log is not None else []
+
+    async def live(self, number: int) -> dict[str, Any]:
+        """The requests since that ``number``; see :meth:`triton_router.live.LiveLog.since`."""
+        return self._live.since(number)
+
     async def purge(self, key: str | None, decision: str | None) -> int:
         """Empty the cache, or a part of it; returns how many entries there were."""
         cache = self.current.cache
@@ -163,11 +181,15 @@ class Generations:
             if each.task is not None:
                 each.task.cancel()
 
-    async def settled(self, seconds: float) -> None:
-        """Wait until all that the signals ask is up, ``seconds`` at most. :meth:`run` must be running."""
+    async def settled(self, seconds: float, *, patient: bool = True) -> None:
+        """Wait until all that the signals ask is up, ``seconds`` at most. :meth:`run` must be running.
+
+        Without being ``patient`` it does not wait for what refuses connections.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline:
-            if not self._encoders.failures and not any(each.client.failure for each in self._classifiers):
+            failures = {*self._encoders.failures.values(), *(each.client.failure for each in self._classifiers)}
+            if not failures - ({None} if patient else {None, "unreachable"}):
                 return
             await asyncio.sleep(0.02)
 
@@ -212,6 +234,7 @@ class Generations:
             classifier=self._classifier(runtime.mcp),
             cache=self._cache_for(runtime.cache),
             replay=self._replay if replay is not None else None,
+            live=self._live,
         )
 
     def _cache_for(self, runtime: CacheRuntime | None) -> SemanticCache | None:

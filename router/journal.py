@@ -10,6 +10,8 @@ from pathlib import Path
 
 from triton_router.config.plugins import RouterReplayPlugin
 from triton_router.config.schema import Decision
+from triton_router.exchange import Request
+from triton_router.live import LiveLog
 from triton_router.record import Record
 from triton_router.replay import ReplayLog
 from triton_router.runtime import JournalRuntime
@@ -30,8 +32,10 @@ class Journal:
         metrics: Metrics,
         declared: Callable[[str], bool],
         replay: ReplayLog | None = None,
+        live: LiveLog | None = None,
     ) -> None:
         self.replay = replay
+        self._live = live or LiveLog()
         self._runtime, self._metrics, self._declared = runtime, metrics, declared
         self._audit = AuditLog(Path(runtime.audit.path)) if runtime.audit else None
         # Looking a label up costs more than counting.
@@ -42,15 +46,16 @@ class Journal:
         return model if self._declared(model) else UNDECLARED
 
     def count(self, record: Record) -> None:
-        """Count a request by how it got its response."""
+        """Count a request by how it got its response, and show it to who watches."""
+        self._live.note(record)
         if record.error is not None or record.selection is None:
             self._metrics.requests.labels("", "", "error").inc()
             return
         decision = record.decision.name if record.decision else ""
         self._metrics.requests.labels(decision, self.label(record.selection.model), record.path).inc()
 
-    def write(self, record: Record, prompt: str) -> None:
-        """Count and log a routed request, and keep what is to be kept; ``record`` learns its id, if it can be found."""
+    def write(self, record: Record, prompt: str, request: Request) -> None:
+        """Count and log a routed ``request``, and keep what is to be kept; ``record`` learns its id, if it has one."""
         replay = self.replay if _may_be_looked_up(record.decision) else None
         if self._audit is None and replay is None:
             # A timer comes after all that is ready, so the response goes out first: this takes as long as deciding.
@@ -64,7 +69,9 @@ class Journal:
             if not self._audit.write(line):
                 self._metrics.audit_errors.inc()
         if replay is not None:
-            record.replay_id = replay.keep(fields | quote if replay.settings.include_prompt else fields)
+            line = fields | quote if replay.settings.include_prompt else fields
+            sent = request if replay.settings.include_request else None
+            record.replay_id = replay.keep(line, sent, self._runtime.kept_headers)
 
     def _log(self, record: Record) -> None:
         self.count(record)

@@ -21,13 +21,15 @@ from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Lookup
 from triton_router.completion import Completion
 from triton_router.config.services import OverloadSettings, UsageSettings
-from triton_router.decisions import choose
+from triton_router.decisions import Choice, choose
 from triton_router.dialects import DIALECTS, ModelRequest
 from triton_router.errors import Refusal, refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
+from triton_router.live import LiveLog
+from triton_router.plugins import HeaderChanges
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
@@ -50,6 +52,8 @@ class Pipeline:
     """One generation of the configuration, ready to route. Use it inside one event loop.
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
+
+    It has 16 methods: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -62,11 +66,12 @@ class Pipeline:
         classifier: McpClassifier | None = None,
         cache: SemanticCache | None = None,
         replay: ReplayLog | None = None,
+        live: LiveLog | None = None,
     ) -> None:
         self.runtime, self.encoders, self.cache = runtime, encoders, cache
         self.catalog = ModelCatalog(runtime.config)
         self.adapters = LoadedAdapters()
-        self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay)
+        self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
         self.gatherer = LanguageGatherer(runtime.config, encoders, topics, metrics, classifier=classifier)
         self._lookup: Lookup[Record] | None = None
         if cache is not None and runtime.cache is not None:
@@ -146,7 +151,7 @@ class Pipeline:
         parsed = perf_counter()
 
         repeat = lookup.memo.key(sent, request.body, request.headers) if lookup and lookup.memo else None
-        if repeat is not None and (reply := await self._recall(repeat, signal_input, record)) is not None:
+        if repeat is not None and (reply := await self._recall(repeat, request, signal_input, record)) is not None:
             return reply
         if lookup is not None and self._open == 1:
             # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
@@ -158,15 +163,12 @@ class Pipeline:
         if self.runtime.needs_identity and _unknown_caller(record):
             raise Refusal(403, "This service needs to know who is calling.", code="identity_required")
 
-        plugged = choice.decision.plugins if choice.decision else ()
-        changes = plugins.apply(plugged, sent, request.headers, selection.model)
+        changes = _rewrite(sent, request.headers, choice, selection)
         if isinstance(changes, Completion):
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
-            return self._reply(changes, "fast_response", signal_input, record)
+            return self._reply(changes, "fast_response", request, signal_input, record)
         conceal = _request_usage(sent, self.runtime.usage)
-        apply_reasoning(sent, selection)
-        sent.set("model", selection.upstream)
         body = sent.encode()
 
         if lookup is not None:
@@ -183,15 +185,42 @@ class Pipeline:
             lookup.memo.note(repeat, record.question.exact, record.essence())
         if record.hit is not None:
             answer = sent.answer(record.hit.text, selection.model, record.hit.usage)
-            return self._reply(answer, "cache", signal_input, record)
+            return self._reply(answer, "cache", request, signal_input, record)
 
         record.path = "routed"
-        self.journal.write(record, signal_input.prompt)
+        self.journal.write(record, signal_input.prompt, request)
         headers = changes.set | _upstream_headers(selection, readable=conceal or record.question is not None)
         observer = self._observer(selection, sent, record.question, conceal=conceal)
         return Forward(headers, body, record.headers(), tuple(changes.remove), observer)
 
-    async def _recall(self, repeat: bytes, signal_input: SignalInput, record: Record) -> Reply | None:
+    async def preview(self, request: Request) -> tuple[Record, Forward | Completion]:
+        """What would become of a request to a model: asked of no backend and no cache, counted and logged nowhere.
+
+        Raises:
+            Refusal: it would get an error.
+        """
+        record, started = Record(self.runtime.generation), perf_counter()
+        dialect = DIALECTS.get(request.path.partition("?")[0])
+        if dialect is None:
+            raise Refusal(404, f"no such path: {request.path}")
+        sent = dialect.parse(request.body)
+        if sent.model is not None and not self.catalog.is_auto(sent.model):
+            record.selection, record.path = _named(self.catalog, self.adapters, sent.model), "passthrough"
+            sent.set("model", record.selection.upstream)
+            return record, Forward(_upstream_headers(record.selection, readable=False), sent.encode())
+        record.stages["parse"] = started, perf_counter()
+        await self.decide(SignalInput(sent.prompt(), sent, request.headers), record, everything=True)
+        decided, (_, choice, selection) = perf_counter(), record.routing()
+        changes = _rewrite(sent, request.headers, choice, selection)
+        record.ignored, record.path = sent.ignored, "routed"
+        record.stages |= {"rewrite": (decided, perf_counter()), "total": (started, perf_counter())}
+        if isinstance(changes, Completion):
+            record.path = "fast_response"
+            return record, changes
+        headers = changes.set | _upstream_headers(selection, readable=False)
+        return record, Forward(headers, sent.encode(), record.headers(), tuple(changes.remove))
+
+    async def _recall(self, repeat: bytes, request: Request, signal_input: SignalInput, record: Record) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
         assert self._lookup is not None and self._lookup.memo is not None
         entry = await self._lookup.memo.recall(repeat)
@@ -201,7 +230,7 @@ class Pipeline:
         record.repeat(earlier, hit)
         assert record.selection is not None
         answer = signal_input.request.answer(hit.text, record.selection.model, hit.usage)
-        return self._reply(answer, "cache", signal_input, record)
+        return self._reply(answer, "cache", request, signal_input, record)
 
     async def decide(
         self, signal_input: SignalInput, record: Record | None = None, *, everything: bool = False
@@ -269,11 +298,25 @@ class Pipeline:
         read = sent.ANSWER if isinstance(sent, ModelRequest) else None
         return UsageObserver(self._metrics, label, self.runtime.usage, keep, read=read, price=price, conceal=conceal)
 
-    def _reply(self, answer: Completion, path: ResponsePath, signal_input: SignalInput, record: Record) -> Reply:
+    def _reply(
+        self, answer: Completion, path: ResponsePath, request: Request, signal_input: SignalInput, record: Record
+    ) -> Reply:
         """An answer that no backend is asked for."""
         record.path, record.ignored = path, record.ignored or signal_input.request.ignored
-        self.journal.write(record, signal_input.prompt)
+        self.journal.write(record, signal_input.prompt, request)
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
+
+
+def _rewrite(
+    sent: ModelRequest, headers: Mapping[str, str], choice: Choice, selection: Selection
+) -> HeaderChanges | Completion:
+    """Let the decision's plugins and the selection change ``sent``; a plugin may answer it instead."""
+    plugged = choice.decision.plugins if choice.decision else ()
+    changes = plugins.apply(plugged, sent, headers, selection.model)
+    if not isinstance(changes, Completion):
+        apply_reasoning(sent, selection)
+        sent.set("model", selection.upstream)
+    return changes
 
 
 def _hurried(request: Request, overload: OverloadSettings) -> bool:

@@ -38,12 +38,16 @@ class CacheRuntime:
 
 @dataclass(frozen=True, slots=True)
 class JournalRuntime:
-    """What a request leaves behind: ``scores`` go into its log line, ``audit`` and ``replay`` are ``None`` when off."""
+    """What a request leaves behind: ``scores`` go into its log line, ``audit`` and ``replay`` are ``None`` when off.
+
+    ``kept_headers`` are those that a kept request keeps: they name the conversation and the caller.
+    """
 
     decisions: tuple[Decision, ...]
     scores: bool
     audit: AuditSettings | None
     replay: ReplaySettings | None
+    kept_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def compile_runtime(loaded: Loaded) -> Runtime:
     """Compile a checked configuration."""
     config = loaded.config
     services, decisions = config.global_.services, config.routing.decisions
-    observability = services.observability
+    observability, identity = services.observability, services.authz.identity
     mcp = config.global_.model_catalog.modules.classifier.mcp
     kinds = {str(rule.type) for decision in decisions for rule in leaves(decision)}
     return Runtime(
@@ -96,6 +100,12 @@ def compile_runtime(loaded: Loaded) -> Runtime:
             observability.logging.scores,
             observability.audit if observability.audit.enabled else None,
             services.router_replay if services.router_replay.enabled else None,
+            (
+                config.global_.router.session_header,
+                identity.user_id_header,
+                identity.user_groups_header,
+                identity.tenant_header,
+            ),
         ),
         tracing=observability.tracing if observability.tracing.enabled else None,
         cache=_cache(config),

@@ -19,6 +19,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_serve
 from starlette.applications import Starlette
 
 from triton_router.api import create_app
+from triton_router.api.history import History
+from triton_router.api.live import LiveFeed
+from triton_router.api.views import ServiceState
 from triton_router.config import Loaded
 from triton_router.config.services import ApiSettings, MetricsSettings
 from triton_router.discovery import Discovery
@@ -78,6 +81,7 @@ class _Service:
     def __init__(self, path: Path, loaded: Loaded, options: ServeOptions) -> None:
         self._config = loaded.config.global_
         metrics = self._metrics = Metrics()
+        self._bundle = options.bundle
         bundle, tokenizers = load_bundle(options.bundle)
         self._loop = asyncio.get_running_loop()
         self._generations = Generations(loaded, bundle, tokenizers, metrics, options.directory)
@@ -101,6 +105,8 @@ class _Service:
                 )
                 for index in range(self._config.services.extproc.workers)
             ]
+        sources = [self._generations.live, *(worker.live for worker in self._workers)]
+        self._feed = LiveFeed(lambda: sources, History(self._registry))
         local = _Local(self._generations)
         self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, options.gateway)
         self._discovery = Discovery(
@@ -143,7 +149,20 @@ class _Service:
             purge=self._purge,
             replay=self._replay,
             troubles=self._troubles,
+            state=ServiceState(
+                lambda: self._reloader.current,
+                self._bundle,
+                self._recorded,
+                self._feed,
+                lambda: {worker.port: worker.ready.is_set() for worker in self._workers},
+            ),
         )
+
+    async def _recorded(self, most: int) -> list[dict[str, Any]]:
+        here = self._generations.recorded(most)
+        everywhere = await asyncio.gather(here, *(worker.recorded(most) for worker in self._workers))
+        records = [record for records in everywhere for record in records]
+        return sorted(records, key=lambda record: str(record["time"]))[-most:]
 
     async def _replay(self, name: str) -> dict[str, Any] | None:
         here = self._generations.replay(name)
@@ -161,7 +180,10 @@ class _Service:
             _metrics(services.observability.metrics, self._registry, self._alive),
             _rest(services.api, self._app(services.api)),
             self._generations.tasks.running(
-                generations=self._generations.run, discovery=self._discovery.run, reload=self._reloader.run
+                generations=self._generations.run,
+                discovery=self._discovery.run,
+                reload=self._reloader.run,
+                history=self._feed.history.run,
             ),
             self._extproc(stop),
         ):

@@ -128,6 +128,10 @@ class _Work:
                 await self._generations.forget_unused()
             case "replay":
                 return {"record": await self._generations.replay(message["name"])}
+            case "recorded":
+                return {"records": await self._generations.recorded(message["most"])}
+            case "live":
+                return {"live": await self._generations.live(message["number"])}
             case "purge":
                 try:
                     return {"count": await self._generations.purge(message["key"], message["decision"])}
@@ -301,6 +305,8 @@ class Worker:
     """A worker as its supervisor sees it: replaced whenever it ends by itself or answers no health check.
 
     ``failure`` says why it does not serve, or which of its tasks do not run; ``None`` while all is well.
+
+    It has 17 methods: one for each thing that a worker is asked.
     """
 
     def __init__(
@@ -430,6 +436,16 @@ class Worker:
         # Where this one fails, another may have it.
         answer = await self._answer_or_none({"do": "replay", "name": name})
         return answer.get("record") if answer is not None else None
+
+    async def recorded(self, most: int) -> list[dict[str, Any]]:
+        """See :meth:`.generations.Generations.recorded`; nothing of a worker that does not answer."""
+        answer = await self._answer_or_none({"do": "recorded", "most": most})
+        return answer["records"] if answer is not None else []
+
+    async def live(self, number: int) -> dict[str, Any]:
+        """See :meth:`.live.LiveLog.since`; nothing of a worker that does not answer."""
+        answer = await self._answer_or_none({"do": "live", "number": number})
+        return answer["live"] if answer is not None else {"last": 0, "requests": [], "skipped": 0}
 
     async def drained(self) -> None:
         await self._answer_or_none({"do": "drained"})

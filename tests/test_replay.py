@@ -54,3 +54,39 @@ async def test_a_decision_may_stay_out_of_the_records(prompt: str, kept: bool) -
     body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": prompt}]}).encode()
     _, record = await pipeline.handle(Request("POST", "/v1/chat/completions", {}, body))
     assert (record.replay_id is not None) is kept
+
+
+def request(body: bytes, **headers: str) -> Request:
+    return Request("POST", "/v1/chat/completions?x=1", {name.replace("_", "-"): v for name, v in headers.items()}, body)
+
+
+def test_a_request_is_kept_with_the_headers_that_are_named() -> None:
+    records = ReplayLog(ReplaySettings(), lambda: 0.0)
+    sent = request(b'{"model":"MoM"}', authorization="Bearer secret", x_session_id="7")
+    name = records.keep({"decision": "a"}, sent, ("x-session-id", "x-tenant-id"))
+    assert records.find(name) == {
+        "id": name,
+        "decision": "a",
+        "sent": {"path": "/v1/chat/completions", "headers": {"x-session-id": "7"}, "request": '{"model":"MoM"}'},
+    }
+
+
+def test_requests_are_bounded_one_by_one_and_together() -> None:
+    records = ReplayLog(ReplaySettings(max_request_bytes=10, max_total_bytes=25), lambda: 0.0)
+    large = records.keep({"n": 0}, request(b"x" * 11))
+    assert records.find(large) == {"id": large, "n": 0}
+    names = [records.keep({"n": number}, request(b"x" * 10)) for number in range(1, 4)]
+    # The third would be 30 bytes, so the oldest of them had to go, and what was older still.
+    assert [records.find(name) is not None for name in names] == [False, True, True]
+    assert [record["n"] for record in records.quoted(10)] == [2, 3]
+    assert [record["n"] for record in records.quoted(1)] == [3]
+
+
+def test_records_without_prompt_or_request_are_not_quoted() -> None:
+    now = [0.0]
+    records = ReplayLog(ReplaySettings(ttl_seconds=10), lambda: now[0])
+    records.keep({"n": 1})
+    records.keep({"n": 2, "prompt": "hello"})
+    assert [record["n"] for record in records.quoted(10)] == [2]
+    now[0] = 10.0
+    assert records.quoted(10) == []

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,10 +23,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from triton_router import names
 from triton_router.api.advice import advice, request_of
 from triton_router.api.openapi import document, page
-from triton_router.dialects import ChatRequest
-from triton_router.errors import MalformedRequest, Unavailable, error_body
+from triton_router.api.page import is_page, page_routes
+from triton_router.api.responses import error_response, json_response
+from triton_router.api.status import described
+from triton_router.api.views import CompareRequest, SendRequest, ServiceState, Views
+from triton_router.dialects import DIALECTS, ChatRequest, chat
+from triton_router.errors import Refusal, Unavailable
 from triton_router.exchange import Reply
-from triton_router.explain import explain
+from triton_router.exchange import Request as ProxiedRequest
+from triton_router.explain import explain, outgoing, request_parts
 from triton_router.inference import Encoder
 from triton_router.jsontext import json_bytes
 from triton_router.pipeline import Pipeline
@@ -58,10 +64,21 @@ class RouteRequest(_Body):
 
 
 class ExplainRequest(_Body):
-    """``headers`` are those that a request would bring: session, identity, what an MCP server reads."""
+    """A prompt (``text``), or a whole ``request`` as a client would send it to ``path``.
 
-    text: Text
+    ``headers`` are those that a request would bring: session, identity, what an MCP server reads.
+    """
+
+    text: Text | None = None
+    request: dict[str, Any] | None = None
+    path: str = chat.PATH
     headers: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> ExplainRequest:
+        if (self.text is None) == (self.request is None):
+            raise ValueError("one of `text` and `request` is needed")
+        return self
 
 
 class BatchRequest(_Body):
@@ -94,13 +111,14 @@ def create_app(
     purge: Purge | None = None,
     replay: Replay | None = None,
     troubles: Callable[[], dict[str, str]] = dict,
+    state: ServiceState | None = None,
 ) -> Starlette:
     """The application.
 
     ``current`` returns the pipeline to ask, ``rejected`` what is wrong with a configuration file that is not served,
     ``purge`` empties the caches of all processes and ``replay`` looks decisions up in them (default: that of
-    ``current``), ``troubles`` are parts of the service that do not run, each with the reason. With ``token`` all but
-    probes need it as bearer.
+    ``current``), ``troubles`` are parts of the service that do not run, each with the reason; ``state`` is what views
+    of the page need besides. With ``token`` all but probes and the page itself need it as bearer.
     """
     rest = _Rest(current, rejected, purge or _purge_of(current), replay or _replay_of(current), troubles)
     routes = [
@@ -118,12 +136,14 @@ def create_app(
         Route(names.READY_PATH, rest.ready),
         Route("/info/models", rest.signal_models),
         Route("/config", rest.config),
-        Route("/openapi.json", lambda _: _json(document(_BODIES))),
+        Route("/openapi.json", lambda _: json_response(document(_BODIES))),
         Route("/docs", lambda _: Response(page(document(_BODIES)), media_type="text/html")),
     ]
+    if current().runtime.config.global_.services.api.page.enabled:
+        routes += [*page_routes(), *Views(current, rejected, state).routes()]
     handlers: Any = {
         HTTPException: _http_error,
-        MalformedRequest: _malformed,
+        Refusal: _refused,
         ValidationError: _invalid,
         Unavailable: _unavailable,
     }
@@ -139,6 +159,8 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/api/v1/similarity": SimilarityRequest,
     "/api/v1/explain": ExplainRequest,
     "/api/v1/route": RouteRequest,
+    "/api/v1/send": SendRequest,
+    "/api/v1/compare": CompareRequest,
     "/api/v1/cache/purge": PurgeRequest,
 }
 
@@ -186,7 +208,7 @@ class _Rest:
         signals, choice, selection = record.routing()
         domains = signals.domains
         classification = _classification(signals) | {"processing_time_ms": _ms_since(started)}
-        return _json({
+        return json_response({
             "classification": classification,
             "probabilities": domains.probabilities if domains else {},
             "routing_decision": choice.decision.name if choice.decision else None,
@@ -205,14 +227,15 @@ class _Rest:
         if all("triton" in each.degraded for each in signals):
             raise Unavailable(signals[0].reasons[0])
         results = [_classification(each) for each in signals]
-        return _json({"results": results, "total_count": len(results), "processing_time_ms": _ms_since(started)})
+        counted = {"results": results, "total_count": len(results), "processing_time_ms": _ms_since(started)}
+        return json_response(counted)
 
     async def embeddings(self, request: Request) -> Response:
         body = BatchRequest.model_validate_json(await request.body())
         started = perf_counter()
         encoder = self._encoder()
         vectors = [encoding.embedding for encoding in await _few_at_a_time(encoder.encode, body.texts)]
-        return _json({
+        return json_response({
             "embeddings": [{"embedding": vector.tolist(), "dimension": len(vector)} for vector in vectors],
             "model": encoder.trunk.name,
             "total_count": len(vectors),
@@ -224,7 +247,7 @@ class _Rest:
         started = perf_counter()
         encoder = self._encoder()
         first, second = await _few_at_a_time(encoder.encode, [body.text1, body.text2])
-        return _json(
+        return json_response(
             {"similarity": float(np.dot(first.embedding, second.embedding)), "model": encoder.trunk.name,
              "processing_time_ms": _ms_since(started)}
         )  # fmt: skip
@@ -233,11 +256,15 @@ class _Rest:
         body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
-        return _json(
-            explain(
-                await pipeline.decide(_signal_input(body.text, headers), everything=True), pipeline.runtime.decisions
-            )
-        )
+        decisions = pipeline.runtime.decisions
+        if body.request is None:
+            query = _signal_input(body.text or "", headers)
+            return json_response(explain(await pipeline.decide(query, everything=True), decisions))
+        sent = json_bytes(body.request)
+        record, outcome = await pipeline.preview(ProxiedRequest("POST", body.path, headers, sent))
+        explained = explain(record, decisions) if record.choice is not None else {}
+        parts = request_parts(DIALECTS[body.path].parse(sent))
+        return json_response({"parts": parts} | explained | {"outgoing": outgoing(sent, record, outcome)})
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""
@@ -248,27 +275,27 @@ class _Rest:
         outcome, record = await pipeline.handle(chat)
         if isinstance(outcome, Reply) and outcome.status != 200:
             return Response(outcome.body, outcome.status, media_type="application/json")
-        return _json(advice(chat, outcome, record, pipeline.runtime.decisions))
+        return json_response(advice(chat, outcome, record, pipeline.runtime.decisions))
 
     async def purge(self, request: Request) -> Response:
         body = PurgeRequest.model_validate_json(await request.body())
         try:
             removed = await self._purge(body.key, body.decision)
         except Unavailable as error:
-            return _error(503, f"the cache's store is not available: {error.reason}", "cache_unavailable")
-        return _json({"removed": removed})
+            return error_response(503, f"the cache's store is not available: {error.reason}", "cache_unavailable")
+        return json_response({"removed": removed})
 
     async def replay(self, request: Request) -> Response:
         record = await self._replay(request.path_params["id"])
         if record is None:
             raise HTTPException(404, "no such decision is kept")
-        return _json(record)
+        return json_response(record)
 
     async def models(self, request: Request) -> Response:
-        return _json({"object": "list", "data": self._current().models()})
+        return json_response({"object": "list", "data": self._current().models()})
 
     async def health(self, request: Request) -> Response:
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
         pipeline = self._current()
@@ -277,15 +304,18 @@ class _Rest:
         state = {"ready": True, "generation": pipeline.runtime.generation, "degraded": degraded}
         if rejected := self._rejected():
             state["rejected"] = rejected
-        return _json(state)
+        return json_response(state)
 
     async def signal_models(self, request: Request) -> Response:
-        return _json({"models": [_described(encoder) for encoder in self._current().encoders or ()]})
+        return json_response({"models": [described(encoder) for encoder in self._current().encoders or ()]})
 
     async def config(self, request: Request) -> Response:
         pipeline = self._current()
+        if request.query_params.get("format") == "yaml":
+            written = pipeline.runtime.config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            return Response(yaml.safe_dump(written, sort_keys=False, allow_unicode=True), media_type="text/plain")
         masked = pipeline.runtime.config.model_dump(mode="json", by_alias=True)
-        return _json({"generation": pipeline.runtime.generation, "config": masked})
+        return json_response({"generation": pipeline.runtime.generation, "config": masked})
 
     def _encoder(self) -> Encoder:
         """One for all languages: callers keep vectors and compare them."""
@@ -307,30 +337,15 @@ def _classification(signals: SignalResults) -> dict[str, Any]:
     return {"category": winner or FALLBACK_CATEGORY, "confidence": confidence, "read": True}
 
 
-def _described(encoder: Encoder) -> dict[str, Any]:
-    trunk = encoder.trunk
-    return {
-        "name": trunk.name,
-        "triton_model": trunk.model,
-        "ready": encoder.failure is None,
-        "failure": encoder.failure,
-        "deadline_ms": encoder.deadline * 1000,
-        "embedding_dimension": trunk.embedding.dimension if trunk.embedding else None,
-        "heads": {head.name: list(head.labels) for head in trunk.heads},
-        "max_tokens": trunk.max_tokens,
-        "buckets": list(trunk.buckets),
-    }
-
-
 class _BearerToken:
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._expected = app, f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not is_page(scope["path"]):
             token = dict(scope["headers"]).get(b"authorization", b"")
             if not secrets.compare_digest(token, self._expected):
-                refusal = _error(401, "a bearer token is needed", "invalid_api_key")
+                refusal = error_response(401, "a bearer token is needed", "invalid_api_key")
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -359,27 +374,18 @@ def _ms_since(started: float) -> float:
     return round((perf_counter() - started) * 1000, 3)
 
 
-def _json(content: Any, status: int = 200) -> Response:
-    return Response(json_bytes(content), status_code=status, media_type="application/json")
-
-
-def _error(status: int, message: str, code: str | None = None) -> Response:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return Response(error_body(message, type=kind, code=code), status_code=status, media_type="application/json")
-
-
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    return _error(error.status_code, error.detail)
+    return error_response(error.status_code, error.detail)
 
 
 async def _invalid(request: Request, error: ValidationError) -> Response:
     problems = (f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors())
-    return _error(400, "; ".join(problems))
+    return error_response(400, "; ".join(problems))
 
 
-async def _malformed(request: Request, error: MalformedRequest) -> Response:
-    return _error(400, str(error))
+async def _refused(request: Request, error: Refusal) -> Response:
+    return error_response(error.status, str(error), error.code)
 
 
 async def _unavailable(request: Request, error: Unavailable) -> Response:
-    return _error(503, f"the encoder is not available: {error.reason}", "encoder_unavailable")
+    return error_response(503, f"the encoder is not available: {error.reason}", "encoder_unavailable")

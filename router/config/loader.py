@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path as FilePath
@@ -60,13 +60,21 @@ def load(path: FilePath, *, allow_inactive: Collection[str] = ()) -> Loaded:
     return loads(text, file=str(path), allow_inactive=allow_inactive)
 
 
-def loads(text: str, *, file: str = "<string>", allow_inactive: Collection[str] = ()) -> Loaded:
-    """Read configuration from ``text``; ``file`` is used in messages, and paths in the text are relative to it.
+def loads(
+    text: str,
+    *,
+    file: str = "<string>",
+    environment: Mapping[str, str] = os.environ,
+    allow_inactive: Collection[str] = (),
+) -> Loaded:
+    """Read configuration from ``text``, whose variables come from ``environment``.
+
+    ``file`` is used in messages, and paths in the text are relative to it.
 
     Raises:
         ConfigError: anything in it is wrong.
     """
-    document = parse(text, os.environ)
+    document = parse(text, environment)
     report = Report(file, document, allow_inactive)
     for entry_point, reason in BROKEN.items():
         report.error((), f"the entry point {entry_point} of an installed package cannot be loaded: {reason}")

@@ -218,6 +218,15 @@ class ExtProcSettings(Section):
         return self
 
 
+class PageSettings(Section):
+    """The page at `/` of the REST service: why a request goes where it goes, and what a change would do."""
+
+    enabled: bool = Field(True, description="Serve it.")
+    gateway: Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}$")] | None = Field(
+        None, description="`host:port` of the Envoy that its `Send` asks, in the clear; default: that of `envoy`."
+    )
+
+
 class ApiSettings(Section):
     NOT_ACTIVE = frozenset({"batch_classification", "embeddings", "routing_preview"})
 
@@ -226,6 +235,7 @@ class ApiSettings(Section):
     token_env: Name | None = Field(
         None, description="Environment variable with the bearer token; required if `host` is not loopback."
     )
+    page: PageSettings = Field(default_factory=PageSettings, description="The page at `/`.")
 
 
 class MetricsSettings(Section):
@@ -380,6 +390,12 @@ class ReplaySettings(Section):
     max_records: int = Field(1000, ge=1, le=1_000_000, description="Largest number of records per worker.")
     ttl_seconds: float = Field(3600, gt=0, description="Lifetime of a record, in seconds.")
     include_prompt: bool = Field(False, description="Include the prompt's text in the record.")
+    include_request: bool = Field(
+        False, description="Put the whole request into the record, as the client sent it, with the session's and the "
+        "identity's headers but no credential: for `compare`.",
+    )  # fmt: skip
+    max_request_bytes: int = Field(65_536, ge=1, le=16_777_216, description="Largest request body that is kept.")
+    max_total_bytes: int = Field(67_108_864, ge=1, description="Bytes of all kept bodies per worker; oldest go first.")
 
 
 class Services(Section):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -36,6 +37,8 @@ GPU_DEADLINE = 0.2
 CPU_DEADLINE = 1.0
 # A slow answer may be one bad moment; so many in a row are a state.
 TIMEOUTS_IN_A_ROW = 3
+# Texts whose encodings an encoder keeps that is told to.
+REMEMBERED = 1024
 # How many probe intervals pass between checks that a healthy Triton still serves the same bundle.
 INTERVALS_BETWEEN_CHECKS = 5
 
@@ -67,7 +70,7 @@ class Encoding:
 class Encoder:
     """A client of one trunk. Create and use it inside one event loop; :meth:`run` keeps watch until cancelled.
 
-    It has many attributes, as the breaker's state, the limit and the connection change together.
+    It has many attributes and methods, as the breaker's state, the limit and the connection change together.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Encoder:
         self._limit_shown.set(self._limit.calls)
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
         self._wake = asyncio.Event()
+        self._memo: OrderedDict[tuple[str, ...], Encoding] | None = None
         metrics.encoder_up.labels(trunk.name).set(0)
 
     @property
@@ -99,9 +103,18 @@ class Encoder:
         return self._failure
 
     @property
+    def checksum(self) -> str:
+        """The bundle's, which Triton must serve too."""
+        return self._checksum
+
+    @property
     def deadline(self) -> float:
         """Seconds that a call may take."""
         return self._deadline
+
+    def remember(self) -> None:
+        """Answer what repeats one of the last texts without a call: for configurations that are compared."""
+        self._memo = OrderedDict()
 
     async def encode(self, text: str, beside: Sequence[str] = ()) -> Encoding:
         """Encode ``text`` in one call; windows of a long text are pooled (mean, embedding again of unit length).
@@ -111,6 +124,9 @@ class Encoder:
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
         """
+        key = (text, *beside)
+        if self._memo is not None and (earlier := self._memo.get(key)) is not None:
+            return earlier
         if self._failure is not None:
             raise Unavailable(self._failure)
         if self._limit.full:
@@ -123,7 +139,12 @@ class Encoder:
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
         outputs = await self._infer_within_limit(batch)
         self._timeouts = 0
-        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+        encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+        if self._memo is not None:
+            self._memo[key] = encoding
+            if len(self._memo) > REMEMBERED:
+                self._memo.popitem(last=False)
+        return encoding
 
     async def _infer_within_limit(self, batch: Batch) -> dict[str, Vector]:
         began, took = perf_counter(), None

@@ -1,0 +1,48 @@
+"""A comparison in a process of its own: requests do not wait for it, and what was pasted stays outside this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+from triton_router.config import Loaded
+from triton_router.jsontext import json_bytes
+
+# A report is one line.
+LONGEST_LINE = 64 * 1024 * 1024
+
+
+async def comparison(
+    before: Loaded, after: str, samples: str, bundle: Path, answer_tokens: int
+) -> AsyncIterator[bytes]:
+    """The lines of :mod:`triton_router.compare`; the process ends where nobody wants more of them."""
+    job = {"before": before.text, "file": before.file, "after": after, "samples": samples, "bundle": str(bundle),
+           "answer_tokens": answer_tokens}  # fmt: skip
+    # Its metrics are not the service's.
+    environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "triton_router.compare"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+        limit=LONGEST_LINE,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json_bytes(job))
+        with suppress(ConnectionError):
+            await process.stdin.drain()
+        process.stdin.close()
+        last = b""
+        while line := await process.stdout.readline():
+            yield (last := line)
+        if not last.startswith((b'{"report"', b'{"failed"')):
+            yield b'{"failed":"the comparison ended early; the log of the router says why"}\n'
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()

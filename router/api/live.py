@@ -1,0 +1,126 @@
+"""The live view: server-sent events about requests as they happen, and the last hour.
+
+Processes are asked once a second, while somebody watches. A view that does not read is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from triton_router.api.history import History
+from triton_router.jsontext import json_bytes
+
+log = logging.getLogger(__name__)
+
+# Events that wait for a view that is slow; seconds that one may take to be read.
+BACKLOG, READ_WITHIN = 8, 10.0
+TICK = 1.0
+MOST_VIEWS = 100
+# Requests in one event: more in a second than a person can look at.
+SHOWN = 50
+
+Source = Callable[[int], Awaitable[dict[str, Any]]]
+"""Asks a process for the requests since a number; see :meth:`triton_router.live.LiveLog.since`."""
+
+
+class LiveFeed:
+    """``sources`` returns what to ask, always in the same order."""
+
+    def __init__(self, sources: Callable[[], Sequence[Source]], history: History) -> None:
+        self.history = history
+        self._sources = sources
+        self._views: set[asyncio.Queue[bytes | None]] = set()
+        self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more views are served."""
+        return len(self._views) >= MOST_VIEWS
+
+    def open(self) -> asyncio.Queue[bytes | None]:
+        """A new view's events; ``None`` ends them. The first has the last hour."""
+        view: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG)
+        view.put_nowait(_event("history", list(self.history.spans)))
+        self._views.add(view)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return view
+
+    def close(self, view: asyncio.Queue[bytes | None]) -> None:
+        self._views.discard(view)
+
+    async def _ask(self) -> None:
+        """Tell all views, once a second, until there is none."""
+        known = [(await source(0))["last"] for source in self._sources()]
+        told = self.history.spans[-1]["time"] if self.history.spans else 0.0
+        while self._views:
+            await asyncio.sleep(TICK)
+            answers = await asyncio.gather(*(source(at) for source, at in zip(self._sources(), known, strict=True)))
+            known = [answer["last"] for answer in answers]
+            requests = sorted(
+                (each for answer in answers for each in answer["requests"]), key=lambda each: each["time"]
+            )
+            skipped = sum(answer["skipped"] for answer in answers) + max(len(requests) - SHOWN, 0)
+            self._tell(_event("requests", {"requests": requests[-SHOWN:], "skipped": skipped}))
+            if self.history.spans and self.history.spans[-1]["time"] != told:
+                told = self.history.spans[-1]["time"]
+                self._tell(_event("span", self.history.spans[-1]))
+
+    def _tell(self, event: bytes) -> None:
+        for view in list(self._views):
+            try:
+                view.put_nowait(event)
+            except asyncio.QueueFull:
+                self._drop(view)
+
+    def _drop(self, view: asyncio.Queue[bytes | None]) -> None:
+        log.info("a live view that does not read is dropped")
+        self.close(view)
+        with suppress(asyncio.QueueEmpty):
+            view.get_nowait()
+        view.put_nowait(None)
+
+
+class LiveResponse:
+    """An ASGI application that sends a view of ``feed``, as long as it is read."""
+
+    def __init__(self, feed: LiveFeed) -> None:
+        self._feed = feed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        view = self._feed.open()
+        gone = asyncio.create_task(_until_gone(receive))
+        gone.add_done_callback(lambda _: self._end(view))
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        try:
+            async with asyncio.timeout(READ_WITHIN):
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+            while (event := await view.get()) is not None:
+                async with asyncio.timeout(READ_WITHIN):
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            async with asyncio.timeout(READ_WITHIN):
+                await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            log.info("a live view that does not read is dropped")
+        finally:
+            self._feed.close(view)
+            gone.cancel()
+
+    def _end(self, view: asyncio.Queue[bytes | None]) -> None:
+        with suppress(asyncio.QueueFull):
+            view.put_nowait(None)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + json_bytes(data) + b"\n\n"
