@@ -223,7 +223,7 @@ class LowRank(nn.Module):
         self.a = nn.Parameter(torch.randn(rank, dense.in_features) / math.sqrt(dense.in_features))
         self.b = nn.Parameter(torch.zeros(dense.out_features, rank))
 
-    def begin(self, a: np.ndarray, b: np.ndarray) -> None:
+    def begin(self, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> None:
         """Raises ValueError for matrices of another rank."""
         if a.shape != self.a.shape or b.shape != self.b.shape:
             raise ValueError(f"the start's matrices are of rank {len(a)}, not {len(self.a)}")
