@@ -22,6 +22,7 @@ from triton_router.http2.frames import (
     GOAWAY,
     HAS_PRIORITY,
     HEADERS,
+    INITIAL_WINDOW,
     PING,
     PREFACE,
     PRIORITY,
@@ -50,7 +51,6 @@ from triton_router.http2.frames import (
 _HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _WINDOW, _MAX_FRAME, _MAX_HEADER_LIST = 1, 2, 3, 4, 5, 6
 
 LARGEST_WINDOW = 2**31 - 1
-INITIAL_WINDOW = 65_535
 # What a peer may send before it hears from us: a stream's part of it, and the whole connection's.
 STREAM_WINDOW = 1024 * 1024
 CONNECTION_WINDOW = 16 * 1024 * 1024
@@ -65,7 +65,9 @@ _MAX_UNSENT_CONTROL = 1_000
 
 
 @dataclass(slots=True)
-class _Stream:
+class Stream:
+    """One stream: its windows, and what waits to be sent on it."""
+
     send_window: int
     receive_window: int = STREAM_WINDOW
     unacknowledged: int = 0
@@ -85,7 +87,7 @@ class Connection:
 
     def __init__(self, *, max_streams: int = 1_000) -> None:
         self._max_streams = max_streams
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._last_stream = 0
         # Streams that ended here first: their peer may have sent more before it heard of that.
         self._abandoned: dict[int, None] = {}
@@ -113,10 +115,10 @@ class Connection:
         data = self._incoming + data if self._incoming else data
         try:
             if not self._greeted:
-                if not self._greet(data):
+                if (preface := self._greet(data)) is None:
                     self._incoming = data
                     return events
-                data = data[len(PREFACE) :]
+                self._greeted, data = True, data[preface:]
             position, size = 0, len(data)
             while size - position >= 9:
                 length = int.from_bytes(data[position : position + 3], "big")
@@ -139,16 +141,15 @@ class Connection:
             events.append(ConnectionEnded(failure.code, str(failure)))
         return events
 
-    def _greet(self, data: bytes) -> bool:
-        """Whether the preface and the head of the first frame are there; section 3.4."""
+    def _greet(self, data: bytes) -> int | None:
+        """The length of the preface, once that and the head of the first frame are there; section 3.4."""
         if not PREFACE.startswith(data[: len(PREFACE)]):
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
         if len(data) < len(PREFACE) + 9:
-            return False
+            return None
         if data[len(PREFACE) + 3] != SETTINGS:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        self._greeted = True
-        return True
+        return len(PREFACE)
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Event]) -> None:
         if self._open_block is not None and (kind != CONTINUATION or stream != self._open_block[0]):
@@ -170,7 +171,7 @@ class Connection:
         elif kind == GOAWAY:
             if stream:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
-            # Its streams go on; the peer closes the connection when they have ended.
+            self._peer_leaves(payload, events)
         elif kind == PRIORITY:
             self._idle_frame()
             if stream == 0:
@@ -259,7 +260,7 @@ class Connection:
         if not request:
             raise StreamFailure(number, ErrorCode.PROTOCOL_ERROR)
         ended = bool(flags & END_STREAM)
-        self._streams[number] = _Stream(self._peer_window, remote_closed=ended)
+        self._streams[number] = Stream(self._peer_window, remote_closed=ended)
         events.append(RequestReceived(number, headers, ended))
 
     def _decoded(self, block: bytes) -> tuple[Headers, bool]:
@@ -287,6 +288,9 @@ class Connection:
             events.append(StreamReset(number, int.from_bytes(payload, "big")))
         else:
             self._idle_frame()
+
+    def _peer_leaves(self, payload: bytes, events: list[Event]) -> None:
+        """GOAWAY. A client's streams go on; it closes the connection when they have ended."""
 
     def _grow_window(self, number: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -473,7 +477,7 @@ class Connection:
         if stream.trailers is not None:
             self._finish(number, stream, stream.trailers)
 
-    def _finish(self, number: int, stream: _Stream, block: bytes) -> None:
+    def _finish(self, number: int, stream: Stream, block: bytes) -> None:
         self._outgoing.append(frame(HEADERS, END_HEADERS | END_STREAM, number, block))
         del self._streams[number]
         if not stream.remote_closed:

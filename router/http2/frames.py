@@ -9,6 +9,9 @@ from enum import IntEnum
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+# A window, until settings say otherwise.
+INITIAL_WINDOW = 65_535
+
 END_STREAM, ACK, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 
 Headers = tuple[tuple[str, str], ...]
@@ -32,6 +35,15 @@ class ErrorCode(IntEnum):
 @dataclass(frozen=True, slots=True)
 class RequestReceived:
     """A new stream; ``ended`` if it has no body."""
+
+    stream: int
+    headers: Headers
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReceived:
+    """A response's headers, or its trailers if ``ended``."""
 
     stream: int
     headers: Headers
@@ -71,7 +83,7 @@ class ConnectionEnded:
     reason: str
 
 
-Event = RequestReceived | DataReceived | StreamEnded | StreamReset | ConnectionEnded
+Event = RequestReceived | HeadersReceived | DataReceived | StreamEnded | StreamReset | ConnectionEnded
 
 
 class ConnectionFailure(Exception):

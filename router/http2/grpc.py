@@ -31,10 +31,12 @@ from triton_router.http2.frames import (
 
 log = logging.getLogger(__name__)
 
+# Says that no table of headers is used, which a peer that offers none wants to hear.
+_NO_TABLE = b"\x20"
 # `:status` 200 is a field of HPACK's static table.
-_RESPONSE = b"\x88" + literal(b"content-type", b"application/grpc")
+_RESPONSE = _NO_TABLE + b"\x88" + literal(b"content-type", b"application/grpc")
 _OK = literal(b"grpc-status", b"0")
-_UNSUPPORTED_MEDIA = literal(b":status", b"415")
+_UNSUPPORTED_MEDIA = _NO_TABLE + literal(b":status", b"415")
 # Bytes of one stream that may wait for the peer before its handler does.
 _HIGH_WATER = 1024 * 1024
 _BACKLOG = 1024
@@ -372,7 +374,7 @@ class _Peer(asyncio.Protocol):
         if details:
             trailers += literal(b"grpc-message", quote(details, safe=" !#$&'()*+,/:;=?@[]").encode())
         if started:
-            self._connection.send_trailers(number, trailers)
+            self._connection.send_trailers(number, _NO_TABLE + trailers)
         else:
             self._connection.send_headers(number, _RESPONSE + trailers, ended=True)
         self._flush_soon()

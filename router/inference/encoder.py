@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc import service_pb2_grpc as services
 
 from triton_router.config.services import InferenceSettings
 from triton_router.errors import Unavailable
+from triton_router.http2.client import CallFailed, GrpcChannel
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.limit import Limit
 from triton_router.inference.windows import Batch, Windows
@@ -43,11 +43,6 @@ REMEMBERED = 1024
 INTERVALS_BETWEEN_CHECKS = 5
 
 _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}
-# gRPC's own reconnect pauses grow to two minutes; a Triton that is back must be found within the probe interval.
-# A name with several addresses (a headless Service) is several Tritons: calls go round all of them.
-_CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.max_receive_message_length", -1),
-            ("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 1000)]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +76,10 @@ class Encoder:
         self._settings = settings
         self._metrics = metrics
         self._windows = Windows(trunk, tokenizer)
-        # The messages themselves: the client's objects around them take a third of a call's CPU time.
-        self._channel = grpc.aio.insecure_channel(settings.endpoint, options=_CHANNEL)
-        self._triton: Any = services.GRPCInferenceServiceStub(self._channel)
+        # A name with several addresses (a headless Service) is several Tritons: calls go round all of them.
+        self._channel = GrpcChannel(settings.endpoint)
+        self._model_infer = self._channel.unary("/inference.GRPCInferenceService/ModelInfer")
+        self._model_config = self._channel.unary("/inference.GRPCInferenceService/ModelConfig")
         self._outputs = [trunk.embedding.output] if trunk.embedding else []
         self._outputs += [head.output for head in trunk.heads]
         self._deadline = settings.deadline_ms / 1000 if settings.deadline_ms else CPU_DEADLINE
@@ -226,8 +222,9 @@ class Encoder:
         """Compare the served model's checksum with the bundle's, and take the deadline that its platform allows."""
         try:
             request = pb.ModelConfigRequest(name=self.trunk.model)
-            response: Any = await self._triton.ModelConfig(request, timeout=CPU_DEADLINE)
-        except grpc.aio.AioRpcError as error:
+            message = await self._model_config(request.SerializeToString(), CPU_DEADLINE)
+            response: Any = pb.ModelConfigResponse.FromString(message)
+        except (CallFailed, DecodeError) as error:
             raise _unavailable(error) from error
         served = response.config.parameters["bundle_checksum"].string_value
         if served != self._checksum:
@@ -246,8 +243,9 @@ class Encoder:
             described.shape.extend(tensor.shape)
             request.raw_input_contents.append(tensor.tobytes())
         try:
-            response: Any = await self._triton.ModelInfer(request, timeout=self._deadline)
-        except grpc.aio.AioRpcError as error:
+            message = await self._model_infer(request.SerializeToString(), self._deadline)
+            response: Any = pb.ModelInferResponse.FromString(message)
+        except (CallFailed, DecodeError) as error:
             raise _unavailable(error) from error
         answered = {
             tensor.name: (tensor, raw)
@@ -297,8 +295,10 @@ class Encoder:
         self._metrics.encoder_up.labels(self.trunk.name).set(0)
 
 
-def _unavailable(error: grpc.aio.AioRpcError) -> Unavailable:
-    return Unavailable(_REASONS.get(error.code().name, "error"), str(error.details()))
+def _unavailable(error: CallFailed | DecodeError) -> Unavailable:
+    if isinstance(error, DecodeError):
+        return Unavailable("error", "Triton's response is no message of its protocol")
+    return Unavailable(_REASONS.get(error.code, "error"), error.details)
 
 
 def _tensor(name: str, answered: tuple[Any, bytes] | None, shape: tuple[int, ...]) -> Vector:

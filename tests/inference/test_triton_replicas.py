@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from triton_router.config.services import InferenceSettings
+from triton_router.http2.client import GrpcChannel
 from triton_router.inference import load_bundle
 from triton_router.inference.encoder import Encoder
 from triton_router.telemetry import Metrics
@@ -41,7 +43,7 @@ async def listening(replica: Replica) -> AsyncIterator[int]:
         await server.stop(0)
 
 
-async def test_calls_go_round_the_replicas() -> None:
+async def test_calls_go_round_the_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
     replicas = [Replica(), Replica()]
     bundle, tokenizers = load_bundle(BUNDLE)
     trunk = bundle.trunks[0]
@@ -51,9 +53,12 @@ async def test_calls_go_round_the_replicas() -> None:
 
     async with AsyncExitStack() as stack:
         ports = [await stack.enter_async_context(listening(replica)) for replica in replicas]
-        # gRPC's own form of a name that has been resolved already.
-        resolved = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
-        settings = InferenceSettings().model_copy(update={"endpoint": resolved})
+
+        async def resolve(_: GrpcChannel) -> list[tuple[str, int]]:
+            return [("127.0.0.1", port) for port in ports]
+
+        monkeypatch.setattr(GrpcChannel, "_resolve", resolve)
+        settings = InferenceSettings().model_copy(update={"endpoint": "triton:8001"})
         encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, Metrics())
         for _ in range(20):
             await encoder.probe(nothing)
