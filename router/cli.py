@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = _command(commands, "explain", _explain, "show the whole decision on a prompt")
     explain.add_argument("--text", action="store_true", help="a readable tree instead of JSON")
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
+    explain.add_argument("--model", metavar="NAME", help="the virtual model that is asked for; default: `routing`")
     explain.add_argument("prompt")
     envoy = commands.add_parser("envoy", help="print Envoy's configuration")
     envoy.add_argument("--config", type=Path, required=True, metavar="FILE")
@@ -147,12 +148,14 @@ def _check(arguments: argparse.Namespace) -> int:
             return 1
     else:
         print("Envoy is not installed here (extra `stack`): its own validation did not run", file=sys.stderr)
-    routing = loaded.config.routing
-    adapters = sum(len(card.loras) for card in routing.modelCards)
-    signals = sum(len(declared) for _, declared in routing.signals)
+    config = loaded.config
+    adapters = sum(len(card.loras) for card in config.routing.modelCards)
+    tables = [config.routing, *(recipe.routing for recipe in config.recipes)]
+    signals = sum(len(declared) for routing in tables for _, declared in routing.signals)
+    recipes = f"{len(config.recipes)} recipes, " if config.recipes else ""
     print(
-        f"{arguments.config}: ok: {len(loaded.config.providers.models)} models, {adapters} adapters, "
-        f"{signals} signals, {len(routing.decisions)} decisions, {len(loaded.warnings)} warnings"
+        f"{arguments.config}: ok: {len(config.providers.models)} models, {adapters} adapters, {recipes}"
+        f"{signals} signals, {sum(1 for _ in config.decisions())} decisions, {len(loaded.warnings)} warnings"
     )
     return 0
 
@@ -160,7 +163,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments.config)
     headers = dict(_header(line) for line in arguments.header)
-    signal_input = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
+    signal_input = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt, arguments.model), headers)
     decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), signal_input))
     if arguments.text:
         from triton_router.explain import as_text
@@ -180,7 +183,7 @@ async def _decision(loaded: Loaded, manifest: Path, signal_input: SignalInput) -
     watch = asyncio.create_task(generations.run())
     try:
         await generations.settled(EXPLAIN_WITHIN)
-        return explain(await generations.current.decide(signal_input, everything=True), loaded.config.routing.decisions)
+        return explain(await generations.current.decide(signal_input, everything=True))
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)

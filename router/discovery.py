@@ -109,7 +109,7 @@ def _may_have_adapters(config: Config, model: ProviderModel) -> bool:
         return True
     if any(card.name == model.name and card.loras for card in config.routing.modelCards):
         return True
-    return any(decision.hints.adapters for decision in config.routing.decisions)
+    return any(decision.hints.adapters for decision in config.decisions())
 
 
 def _ask(address: str, names: list[str], seconds: float, opened: list[socket.socket]) -> frozenset[str] | None:

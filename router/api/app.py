@@ -58,9 +58,13 @@ class RouteRequest(_Body):
 
 
 class ExplainRequest(_Body):
-    """``headers`` are those that a request would bring: session, identity, what an MCP server reads."""
+    """``headers`` are those that a request would bring: session, identity, what an MCP server reads.
+
+    ``model`` is the virtual model that asks for a recipe; default: that of `routing`.
+    """
 
     text: Text
+    model: str | None = None
     headers: dict[str, str] = {}
 
 
@@ -233,11 +237,8 @@ class _Rest:
         body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
-        return _json(
-            explain(
-                await pipeline.decide(_signal_input(body.text, headers), everything=True), pipeline.runtime.decisions
-            )
-        )
+        asked = SignalInput(body.text, ChatRequest.saying(body.text, body.model), headers)
+        return _json(explain(await pipeline.decide(asked, everything=True)))
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""
@@ -248,7 +249,7 @@ class _Rest:
         outcome, record = await pipeline.handle(chat)
         if isinstance(outcome, Reply) and outcome.status != 200:
             return Response(outcome.body, outcome.status, media_type="application/json")
-        return _json(advice(chat, outcome, record, pipeline.runtime.decisions))
+        return _json(advice(chat, outcome, record))
 
     async def purge(self, request: Request) -> Response:
         body = PurgeRequest.model_validate_json(await request.body())
@@ -289,7 +290,7 @@ class _Rest:
 
     def _encoder(self) -> Encoder:
         """One for all languages: callers keep vectors and compare them."""
-        encoder = self._current().gatherer.embedder
+        encoder = self._current().recipes.default.gatherer.embedder
         if encoder is None:
             raise HTTPException(503, "this configuration uses no encoder")
         return encoder

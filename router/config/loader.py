@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from triton_router.config import checks, flat
+from triton_router.config import checks, flat, recipes
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
 from triton_router.config.report import ConfigError, Problem, Report, nearest
@@ -67,13 +68,21 @@ def loads(text: str, *, file: str = "<string>") -> Loaded:
         document = _converted(document, report)
     config = _validate(Config, document, report)
     # On the plain data, not on `config`: mistakes of shape must not hide mistakes of meaning.
-    checks.check(document.data, report)
-    for owner in OWNERS:
-        importlib.import_module(owner).check(document.data, report)
+    recipes.check(document.data, report)
+    written = report.written
+    for data, place in recipes.views(document.data):
+        report.written = partial(_place, written, place)
+        checks.check(data, report)
+        for owner in OWNERS:
+            importlib.import_module(owner).check(data, report)
     problems = report.problems
     if config is None or any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
     return Loaded(config, problems, hashlib.sha256(text.encode()).hexdigest(), text, file)
+
+
+def _place(written: Callable[[Path], Path], place: Callable[[Path], Path], path: Path) -> Path:
+    return written(place(path))
 
 
 def migrate(text: str, *, file: str = "<string>") -> str:

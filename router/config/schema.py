@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, model_validator
 from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
-from triton_router.config.section import Endpoint, Name, Seconds, Section, TokenCount
+from triton_router.config.section import Endpoint, LowerHeaderName, Name, Seconds, Section, TokenCount
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
 
@@ -228,26 +228,62 @@ class Decision(Section):
     plugins: tuple[Plugin, ...] = Field((), description="Plugins, in the order of the file.")
 
 
-class Routing(Section):
+class RecipeRouting(Section):
+    """A routing table, and the signals that its rules name. Names are those of one table only."""
+
     NOT_ACTIVE = frozenset({"projections"})
 
     strategy: Literal["priority", "confidence"] = Field(
         "priority", description="`priority`: the highest priority wins. `confidence`: the most confident match wins."
     )
-    modelCards: tuple[ModelCard, ...] = Field((), description="Descriptions of the models, and their adapters.")  # noqa: N815
     signals: Signals = Field(default_factory=Signals, description="Declared signals.")
     decisions: tuple[Decision, ...] = Field((), description="The routing table.")
+
+
+class Routing(RecipeRouting):
+    """The routing of `global.router.auto_model_names`; its model cards are those of all recipes."""
+
+    modelCards: tuple[ModelCard, ...] = Field((), description="Descriptions of the models, and their adapters.")  # noqa: N815
+
+
+class Recipe(Section):
+    """One more routing table, for the virtual models of its entrypoints."""
+
+    name: Name = Field(description="Name in `entrypoints`, headers, metrics and logs; `default` is taken by `routing`.")
+    description: str | None = Field(None, description="Shown with the entrypoint's names in `GET /v1/models`.")
+    routing: RecipeRouting = Field(default_factory=RecipeRouting, description="As `routing`, without model cards.")
+
+
+class Entrypoint(Section):
+    """Virtual model names that ask for a recipe. The first entrypoint that fits a request counts."""
+
+    model_names: tuple[Name, ...] = Field(min_length=1, description="Model names that clients send.")
+    headers: dict[LowerHeaderName, str] = Field(
+        default_factory=dict, description="Request headers, with their values, that must be there too."
+    )
+    recipe: Name = Field(description="A name under `recipes`, or `default` for `routing`.")
 
 
 class Config(Section):
     """A whole configuration file."""
 
-    NOT_ACTIVE = frozenset({"listeners", "entrypoints", "recipes"})
+    NOT_ACTIVE = frozenset({"listeners"})
 
     version: Literal["v0.3"] = Field("v0.3", description="Form of the file.")
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")
     routing: Routing = Field(default_factory=Routing, description="Signals and decisions.")
+    entrypoints: tuple[Entrypoint, ...] = Field((), description="Virtual models that ask for a recipe.")
+    recipes: tuple[Recipe, ...] = Field((), description="Further routing tables.")
     global_: Global = Field(default_factory=Global, alias="global", description="Everything except models and routing.")
+
+    def of(self, recipe: Recipe) -> Config:
+        """This configuration with the routing of ``recipe`` in the place of its own."""
+        return self.model_copy(update={"routing": self.routing.model_copy(update=dict(recipe.routing))})
+
+    def decisions(self) -> Iterator[Decision]:
+        """Those of all routing tables."""
+        for routing in (self.routing, *(recipe.routing for recipe in self.recipes)):
+            yield from routing.decisions
 
 
 def leaves(decision: Decision) -> Iterator[Rule]:
