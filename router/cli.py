@@ -74,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
     explain.add_argument("--model", metavar="NAME", help="the virtual model that is asked for; default: `routing`")
     explain.add_argument("prompt")
+    probes = _command(commands, "probes", _probes, "run a file of probes against a configuration")
+    probes.add_argument("--gateway", metavar="URL", help="send them through this gateway, not to Triton from here")
+    probes.add_argument("--format", default="table", choices=["table", "json", "junit"], help="what is printed")
+    probes.add_argument("file", type=Path, metavar="FILE", help="the probes")
     envoy = commands.add_parser("envoy", help="print Envoy's configuration")
     envoy.add_argument("--config", type=Path, required=True, metavar="FILE")
     envoy.add_argument(
@@ -187,6 +191,27 @@ async def _decision(loaded: Loaded, manifest: Path, signal_input: SignalInput) -
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
+
+
+def _probes(arguments: argparse.Namespace) -> int:
+    from triton_router.probes import form, report, run
+
+    file, loaded = form.read(arguments.file), _loaded(arguments.config)
+    probes = list(form.probes(file))
+    if arguments.gateway is not None:
+        timeout = file.evaluation.request_timeout_seconds
+        results = run.through_gateway(arguments.gateway, loaded.config, probes, timeout)
+    else:
+        results = asyncio.run(run.in_process(loaded, _bundle(loaded, arguments), probes))
+    summary = report.summarize(file, results)
+    match arguments.format:
+        case "json":
+            print(orjson.dumps(report.as_data(file, summary, results), option=orjson.OPT_INDENT_2).decode())
+        case "junit":
+            print(report.as_junit(file, summary, results))
+        case _:
+            print(report.as_table(summary, results))
+    return 1 if summary.unmet else 0
 
 
 def _header(line: str) -> tuple[str, str]:

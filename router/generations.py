@@ -163,13 +163,17 @@ class Generations:
             if each.task is not None:
                 each.task.cancel()
 
-    async def settled(self, seconds: float) -> None:
-        """Wait until all that the signals ask is up, ``seconds`` at most. :meth:`run` must be running."""
+    async def settled(self, seconds: float) -> bool:
+        """Wait until all that the signals ask is up, ``seconds`` at most. Returns whether it is.
+
+        :meth:`run` must be running.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline:
             if not self._encoders.failures and not any(each.client.failure for each in self._classifiers):
-                return
+                return True
             await asyncio.sleep(0.02)
+        return False
 
     async def run(self) -> None:
         """Watch the encoders and keep MCP sessions open, until cancelled."""

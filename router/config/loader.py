@@ -46,12 +46,7 @@ def load(path: FilePath) -> Loaded:
     Raises:
         ConfigError: the file cannot be read, or anything in it is wrong.
     """
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem("error", str(path), 1, "", f"cannot be read: {error}")]) from error
-    return loads(text, file=str(path))
+    return loads(_text(path), file=str(path))
 
 
 def loads(text: str, *, file: str = "<string>") -> Loaded:
@@ -83,6 +78,27 @@ def loads(text: str, *, file: str = "<string>") -> Loaded:
 
 def _place(written: Callable[[Path], Path], place: Callable[[Path], Path], path: Path) -> Path:
     return written(place(path))
+
+
+def read_form(path: FilePath, form: type[Form]) -> Form:
+    """Read another file than a configuration by the same rules. Variables of the environment stay as they are written.
+
+    Raises:
+        ConfigError: the file cannot be read, or anything in it is wrong.
+    """
+    document = parse(_text(path))
+    report = Report(str(path), document)
+    content = _validate(form, document, report)
+    if content is None or document.flaws:
+        raise ConfigError([problem for problem in report.problems if problem.severity == "error"])
+    return content
+
+
+def _text(path: FilePath) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem("error", str(path), 1, "", f"cannot be read: {error}")]) from error
 
 
 def migrate(text: str, *, file: str = "<string>") -> str:
