@@ -339,6 +339,9 @@ def _named(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Select
 
 
 def _unknown_model(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Refusal:
+    if catalog.is_auto(name):
+        message = f"The model `{name}` is not there for this request: it lacks the headers that its entrypoints ask for."
+        return Refusal(404, message, code="model_not_found", param="model")
     nearest = nearest_name(name, catalog.listed(adapters))
     message = f"The model `{name}` does not exist." + (f" Did you mean `{nearest}`?" if nearest else "")
     return Refusal(404, message, code="model_not_found", param="model")

@@ -99,7 +99,8 @@ async def test_two_recipes_have_signals_and_decisions_of_one_name() -> None:
 async def test_a_name_without_its_headers_is_no_model() -> None:
     outcome, _ = await asked(routers()[0], "acme/best", "Hello")
     assert isinstance(outcome, Reply) and outcome.status == 404
-    assert json.loads(outcome.body)["error"]["code"] == "model_not_found"
+    error = json.loads(outcome.body)["error"]
+    assert error["code"] == "model_not_found" and "headers" in error["message"]
 
 
 def test_models_lists_the_entrypoints_with_their_recipes() -> None:
@@ -123,7 +124,8 @@ async def test_requests_are_counted_by_recipe() -> None:
     assert counted == {("speed", "hard"), ("accuracy", "all"), ("", "rest")}
 
 
-async def test_other_paths_go_to_the_default_model_for_an_entrypoints_name() -> None:
-    body = json.dumps({"model": "acme/fast", "input": "text"}).encode()
-    outcome = await routers()[0].route(Request("POST", "/v1/embeddings", {}, body))
-    assert isinstance(outcome, Forward) and outcome.headers["x-selected-model"] == "small"
+async def test_other_paths_treat_an_entrypoints_name_as_one_that_asks_to_choose() -> None:
+    for name in ("acme/fast", "auto"):
+        body = json.dumps({"model": name, "input": "text"}).encode()
+        outcome = await routers()[0].route(Request("POST", "/v1/embeddings", {}, body))
+        assert isinstance(outcome, Reply) and outcome.status == 400
