@@ -36,6 +36,7 @@ from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selectio
 from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
+from triton_router.upstreams import Upstreams
 from triton_router.usage import UsageObserver
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Pipeline:
         self.runtime, self.encoders, self.cache = runtime, encoders, cache
         self.catalog = ModelCatalog(runtime.config)
         self.adapters = LoadedAdapters()
+        self._upstreams = Upstreams(runtime.config)
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
         self._metrics = metrics
@@ -188,10 +190,12 @@ class Pipeline:
 
         record.path = "routed"
         self.journal.write(record, signal_input.prompt)
-        headers = changes.set | _upstream_headers(selection, readable=conceal or record.question is not None)
+        upstream, removed = self._upstreams.changes(selection.base)
+        readable = conceal or record.question is not None
+        headers = {**changes.set, **_routing_headers(selection, readable=readable), **upstream}
         keep = lookup.expect(record.question) if lookup is not None else None
         observer = self._observer(selection, sent, keep, conceal=conceal)
-        return Forward(headers, body, record.headers(), tuple(changes.remove), observer)
+        return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
 
     async def _recall(
         self, memo: Memo[Record], repeat: bytes, signal_input: SignalInput, record: Record
@@ -265,7 +269,9 @@ class Pipeline:
         self.journal.count(record)
         encoded = body.encode() if body is not None and body.changed else None
         observer = self._observer(selection, body, conceal=conceal)
-        return Forward(_upstream_headers(selection, readable=conceal), encoded, record.headers(), observer=observer)
+        upstream, removed = self._upstreams.changes(selection.base)
+        headers = {**_routing_headers(selection, readable=conceal), **upstream}
+        return Forward(headers, encoded, record.headers(), removed, observer)
 
     def _observer(
         self, selection: Selection, sent: Body | None, keep: Keep | None = None, *, conceal: bool = False
@@ -315,7 +321,7 @@ def _request_usage(sent: ModelRequest, usage: UsageSettings) -> bool:
     return usage.request_on_streams and sent.request_usage()
 
 
-def _upstream_headers(selection: Selection, *, readable: bool) -> dict[str, str]:
+def _routing_headers(selection: Selection, *, readable: bool) -> dict[str, str]:
     """``readable``: the router reads the response, so it must not be compressed."""
     headers = {names.SELECTED_MODEL: selection.model, names.BASE_MODEL: selection.base}
     return headers | {"accept-encoding": "identity"} if readable else headers
@@ -340,7 +346,9 @@ def _named(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Select
 
 def _unknown_model(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Refusal:
     if catalog.is_auto(name):
-        message = f"The model `{name}` is not there for this request: it lacks the headers that its entrypoints ask for."
+        message = (
+            f"The model `{name}` is not there for this request: it lacks the headers that its entrypoints ask for."
+        )
         return Refusal(404, message, code="model_not_found", param="model")
     nearest = nearest_name(name, catalog.listed(adapters))
     message = f"The model `{name}` does not exist." + (f" Did you mean `{nearest}`?" if nearest else "")

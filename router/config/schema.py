@@ -6,15 +6,16 @@ vLLM Semantic Router's v0.3 form, are accepted, and are reported as having no ef
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
-from triton_router.config.section import Endpoint, LowerHeaderName, Name, Seconds, Section, TokenCount
+from triton_router.config.section import BASE_URL, Endpoint, LowerHeaderName, Name, Seconds, Section, TokenCount
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
 
@@ -44,21 +45,78 @@ class ProviderDefaults(Section):
 
 
 class BackendRef(Section):
-    """One address of a model."""
+    """One address of a model: `endpoint`, or `base_url` for a provider's API with TLS, a path and a key.
 
-    NOT_ACTIVE = frozenset(
-        {"type", "base_url", "provider", "auth_header", "auth_prefix", "extra_headers", "api_version", "chat_path",
-         "api_key", "api_key_env"}
-    )  # fmt: skip
+    All addresses of a model take the same path, scheme, key and headers.
+    """
+
+    NOT_ACTIVE = frozenset({"type", "provider", "api_version", "chat_path"})
 
     name: Name | None = Field(None, description="Name for people and logs.")
-    endpoint: Endpoint = Field(description="`host:port` of an OpenAI-compatible server.")
-    protocol: Literal["http"] = Field("http", description="Plain HTTP; leave TLS to the mesh.")
+    base_url: Annotated[str, StringConstraints(pattern=BASE_URL, max_length=2048)] | None = Field(
+        None,
+        description="URL of an OpenAI-compatible API, such as `https://api.example.com/openai/v1`. Its path takes the "
+        "place of `/v1` in the request's path; `https` is verified for its host name.",
+    )
+    endpoint: Endpoint = Field(description="`host:port` of an OpenAI-compatible server; default: that of `base_url`.")
+    protocol: Literal["http", "https"] = Field(
+        "http", description="`https` verifies the server's certificate; default: that of `base_url`."
+    )
+    ca_file: Name = Field(
+        "/etc/ssl/certs/ca-certificates.crt", description="PEM file, on Envoy's machine, with the authorities to trust."
+    )
+    api_key: SecretStr | None = Field(None, description="The key; better `api_key_env` or `api_key_file`.")
+    api_key_env: Name | None = Field(None, description="Environment variable of the router that has the key.")
+    api_key_file: Name | None = Field(
+        None, description="File on the router's machine that has the key; a new content is used within a second."
+    )
+    auth_header: LowerHeaderName = Field("authorization", description="Header that carries the key.")
+    auth_prefix: str = Field("Bearer", description="Word before the key; empty for none.")
+    extra_headers: dict[LowerHeaderName, SecretStr] = Field(
+        default_factory=dict, description="Headers of every request to this API."
+    )
+    forward_credentials: bool = Field(
+        False,
+        description="Send the client's own credentials and identity headers to an API with `base_url` or a key; by "
+        "default they are removed.",
+    )
     weight: int = Field(1, ge=1, le=1000, description="Share of the model's traffic, relative to its other endpoints.")
     adapters_on_demand: bool = Field(
         False,
         description="The server loads adapters on first use, so an adapter that it does not list is not missing.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_of_the_url(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("base_url"), str):
+            return data
+        if (match := re.match(BASE_URL, data["base_url"])) is None:
+            return {"endpoint": "unknown:1", **data}
+        scheme, host, port = match["scheme"], match["host"], match["port"]
+        endpoint = f"{host}:{port or (443 if scheme == 'https' else 80)}"
+        return {"endpoint": endpoint, "protocol": scheme, **{key: value for key, value in data.items() if value != ""}}
+
+    @model_validator(mode="after")
+    def _one_key(self) -> BackendRef:
+        if sum(key is not None for key in (self.api_key, self.api_key_env, self.api_key_file)) > 1:
+            raise ValueError("one of `api_key`, `api_key_env` and `api_key_file` is enough")
+        return self
+
+    @property
+    def external(self) -> bool:
+        """Whether this is somebody else's API, who is not told about clients."""
+        keyed = self.api_key is not None or self.api_key_env is not None or self.api_key_file is not None
+        return self.base_url is not None or keyed
+
+    @property
+    def path(self) -> str | None:
+        """What takes the place of `/v1`; ``None`` where paths stay as they are."""
+        if self.base_url is None:
+            return None
+        match = re.match(BASE_URL, self.base_url)
+        path = (match["path"] or "").rstrip("/") if match else ""
+        return None if path == "/v1" else path
 
 
 class Reliability(Section):
