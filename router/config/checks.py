@@ -98,6 +98,9 @@ def _addresses_agree(data: Any, report: Report) -> None:
                 message = f"`{differ[0]}` differs from the model's first address; make it a model of its own"
                 report.error((*where, differ[0]), message)
         for where, ref in refs:
+            host = str(ref.get("endpoint") or (ref.get("base_url") or "").partition("//")[2])
+            if (https := _scheme_and_path(ref)) and https[0] == "https" and re.match(r"[0-9.]+(:|/|$)|\[", host):
+                report.error((*where, "base_url"), "a certificate is verified for a host name, and this is an address")
             name = ref.get("api_key_env")
             if isinstance(name, str) and not os.environ.get(name):
                 message = f"environment variable `{name}` is not set; without it requests to this model get 503"

@@ -95,7 +95,7 @@ class BackendRef(Section):
             return {"endpoint": "unknown:1", **data}
         scheme, host, port = match["scheme"], match["host"], match["port"]
         endpoint = f"{host}:{port or (443 if scheme == 'https' else 80)}"
-        return {"endpoint": endpoint, "protocol": scheme, **{key: value for key, value in data.items() if value != ""}}
+        return {"endpoint": endpoint, "protocol": scheme, **data}
 
     @model_validator(mode="after")
     def _one_key(self) -> BackendRef:
