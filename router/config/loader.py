@@ -70,6 +70,7 @@ def loads(text: str, *, file: str = "<string>") -> Loaded:
         checks.check(data, report)
         for owner in OWNERS:
             importlib.import_module(owner).check(data, report)
+    report.written = written
     problems = report.problems
     if config is None or any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)

@@ -20,6 +20,9 @@ from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
 
 
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
 class ReasoningFamily(Section):
     """How to switch the reasoning of one family of models."""
 
@@ -36,7 +39,7 @@ class ProviderDefaults(Section):
     embedding_model: Name | None = Field(
         None, description="Model for `/v1/embeddings` where a request names none, or asks the router to choose."
     )
-    default_reasoning_effort: Literal["minimal", "low", "medium", "high"] = Field(
+    default_reasoning_effort: Effort = Field(
         "medium", description="Effort for families of type `reasoning_effort` if the modelRef sets none."
     )
     reasoning_families: dict[str, ReasoningFamily] = Field(
@@ -253,9 +256,7 @@ class ModelRef(Section):
         None, ge=0, description="If any candidate has a score, the candidates with the best score share the requests."
     )
     use_reasoning: bool = Field(False, description="Switch the model's reasoning on, or explicitly off.")
-    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
-        None, description="Effort for families of type `reasoning_effort`."
-    )
+    reasoning_effort: Effort | None = Field(None, description="Effort for families of type `reasoning_effort`.")
 
 
 class Hints(Section):
