@@ -19,7 +19,6 @@ from triton_router.config.section import BASE_URL, Endpoint, LowerHeaderName, Na
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
 
-
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
