@@ -14,7 +14,6 @@ from triton_router.explain import explain
 from triton_router.pipeline import Pipeline
 from triton_router.record import Record
 from triton_router.runtime import compile_runtime
-from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
 
 CONFIG = """
@@ -50,7 +49,7 @@ recipes:
 
 def routers() -> tuple[Pipeline, Metrics]:
     metrics = Metrics()
-    return Pipeline(compile_runtime(loads(CONFIG)), None, TopicParameters(), metrics), metrics
+    return Pipeline(compile_runtime(loads(CONFIG)), None, {}, metrics), metrics
 
 
 async def asked(

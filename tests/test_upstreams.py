@@ -14,7 +14,6 @@ from triton_router.errors import Refusal
 from triton_router.exchange import Forward, Reply, Request
 from triton_router.pipeline import Pipeline
 from triton_router.runtime import compile_runtime
-from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
 
 CLIENT = {"authorization": "Bearer mine", "api-key": "mine", "cookie": "c=1", "x-tenant-id": "t", "x-session-id": "s"}
@@ -25,7 +24,7 @@ def config(*refs: str, more: str = "") -> str:
 
 
 async def forwarded(*refs: str) -> Forward | Reply:
-    pipeline = Pipeline(compile_runtime(loads(config(*refs))), None, TopicParameters(), Metrics())
+    pipeline = Pipeline(compile_runtime(loads(config(*refs))), None, {}, Metrics())
     body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}).encode()
     outcome = await pipeline.route(Request("POST", "/v1/chat/completions", CLIENT, body))
     assert isinstance(outcome, Forward | Reply)

@@ -18,7 +18,6 @@ from triton_router.pipeline import Pipeline
 from triton_router.probes import form, report, verdicts
 from triton_router.runtime import compile_runtime
 from triton_router.signals import SignalInput
-from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
 
 CONFIG = """
@@ -58,7 +57,7 @@ def file(tmp_path: Path, text: str) -> form.ProbeFile:
 
 
 def results(probed: form.ProbeFile) -> list[verdicts.Result]:
-    pipeline = Pipeline(compile_runtime(loads(CONFIG)), None, TopicParameters(), Metrics())
+    pipeline = Pipeline(compile_runtime(loads(CONFIG)), None, {}, Metrics())
 
     async def all_of_them() -> list[verdicts.Result]:
         found = []

@@ -22,7 +22,6 @@ from triton_router.config import loads
 from triton_router.extproc.server import ExtProcServer
 from triton_router.pipeline import Pipeline
 from triton_router.runtime import compile_runtime
-from triton_router.signals.domain import TopicParameters
 from triton_router.stack import envoy
 from triton_router.telemetry import Metrics
 from triton_router.upstreams import FRESH
@@ -95,7 +94,7 @@ providers:
   models: [{{name: far, provider_model_id: far-2, backend_refs: [{ref}]}}]
 global: {{services: {{envoy: {{port: {listening}, admin_port: {admin}, concurrency: 1}}}}}}
 """)
-    route = Pipeline(compile_runtime(loaded), None, TopicParameters(), Metrics()).route
+    route = Pipeline(compile_runtime(loaded), None, {}, Metrics()).route
     server = ExtProcServer(route, port=0)
     await server.start()
     path = directory / "envoy.json"
