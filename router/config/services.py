@@ -47,7 +47,7 @@ class RouterSettings(Section):
                             "streamed_body", "skip_processing", "model_selection", "learning"})  # fmt: skip
 
     auto_model_names: tuple[Name, ...] = Field(
-        ("MoM", "auto"), description="Model names that ask the router to choose; none, where entrypoints do that."
+        ("MoM", "auto"), min_length=1, description="Model names that ask the router to choose."
     )
     auto_model_name: Name | None = Field(None, description="One more such name.")
     session_header: LowerHeaderName = Field(
