@@ -72,8 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     explain = _command(commands, "explain", _explain, "show the whole decision on a prompt")
     explain.add_argument("--text", action="store_true", help="a readable tree instead of JSON")
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
+    explain.add_argument("--model", metavar="NAME", help="the virtual model that is asked for; default: `routing`")
     explain.add_argument("prompt")
     _add_compare(commands)
+    probes = _command(commands, "probes", _probes, "run a file of probes against a configuration")
+    probes.add_argument("--gateway", metavar="URL", help="send them through this gateway, not to Triton from here")
+    probes.add_argument("--format", default="table", choices=["table", "json", "junit"], help="what is printed")
+    probes.add_argument("file", type=Path, metavar="FILE", help="the probes")
     envoy = commands.add_parser("envoy", help="print Envoy's configuration")
     _reads_configuration(envoy)
     envoy.add_argument(
@@ -183,12 +188,14 @@ def _check(arguments: argparse.Namespace) -> int:
             return 1
     else:
         print("Envoy is not installed here (extra `stack`): its own validation did not run", file=sys.stderr)
-    routing = loaded.config.routing
-    adapters = sum(len(card.loras) for card in routing.modelCards)
-    signals = sum(len(declared) for _, declared in routing.signals)
+    config = loaded.config
+    adapters = sum(len(card.loras) for card in config.routing.modelCards)
+    tables = [config.routing, *(recipe.routing for recipe in config.recipes)]
+    signals = sum(len(declared) for routing in tables for _, declared in routing.signals)
+    recipes = f"{len(config.recipes)} recipes, " if config.recipes else ""
     print(
-        f"{arguments.config}: ok: {len(loaded.config.providers.models)} models, {adapters} adapters, "
-        f"{signals} signals, {len(routing.decisions)} decisions, {len(loaded.warnings)} warnings"
+        f"{arguments.config}: ok: {len(config.providers.models)} models, {adapters} adapters, {recipes}"
+        f"{signals} signals, {sum(1 for _ in config.decisions())} decisions, {len(loaded.warnings)} warnings"
     )
     if loaded.coverage is not None:
         print(f"{arguments.config}: {loaded.coverage}")
@@ -198,7 +205,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments)
     headers = dict(_header(line) for line in arguments.header)
-    signal_input = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt), headers)
+    signal_input = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt, arguments.model), headers)
     decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), signal_input))
     if arguments.text:
         from triton_router.explain import as_text
@@ -218,7 +225,7 @@ async def _decision(loaded: Loaded, manifest: Path, signal_input: SignalInput) -
     watch = asyncio.create_task(generations.run())
     try:
         await generations.settled(EXPLAIN_WITHIN)
-        return explain(await generations.current.decide(signal_input, everything=True), loaded.config.routing.decisions)
+        return explain(await generations.current.decide(signal_input, everything=True))
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
@@ -240,6 +247,27 @@ def _compare(arguments: argparse.Namespace) -> int:
     if report["degraded"] or not samples:
         return 2
     return 1 if report["moved"] > arguments.allow * len(samples) else 0
+
+
+def _probes(arguments: argparse.Namespace) -> int:
+    from triton_router.probes import form, report, run
+
+    file, loaded = form.read(arguments.file), _loaded(arguments.config)
+    probes = list(form.probes(file))
+    if arguments.gateway is not None:
+        timeout = file.evaluation.request_timeout_seconds
+        results = run.through_gateway(arguments.gateway, loaded.config, probes, timeout)
+    else:
+        results = asyncio.run(run.in_process(loaded, _bundle(loaded, arguments), probes))
+    summary = report.summarize(file, results)
+    match arguments.format:
+        case "json":
+            print(orjson.dumps(report.as_data(file, summary, results), option=orjson.OPT_INDENT_2).decode())
+        case "junit":
+            print(report.as_junit(file, summary, results))
+        case _:
+            print(report.as_table(summary, results))
+    return 1 if summary.unmet else 0
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -76,7 +76,7 @@ class Discovery:
 
     async def _of(self, model: ProviderModel, settings: AdapterDiscovery) -> frozenset[str] | None:
         """What all of a model's backends that answer have loaded; ``None`` if that says nothing about absence."""
-        if any(ref.adapters_on_demand for ref in model.backend_refs):
+        if any(ref.adapters_on_demand or ref.external for ref in model.backend_refs):
             return None
         names = [model.name, *filter(None, [model.provider_model_id])]
         addresses = [self._addresses.get(ref.endpoint, ref.endpoint) for ref in model.backend_refs]
@@ -109,7 +109,7 @@ def _may_have_adapters(config: Config, model: ProviderModel) -> bool:
         return True
     if any(card.name == model.name and card.loras for card in config.routing.modelCards):
         return True
-    return any(decision.hints.adapters for decision in config.routing.decisions)
+    return any(decision.hints.adapters for decision in config.decisions())
 
 
 def _ask(address: str, names: list[str], seconds: float, opened: list[socket.socket]) -> frozenset[str] | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from triton_router.completion import Completion
-from triton_router.config.schema import Decision
 from triton_router.decisions import Verdict
 from triton_router.dialects import ModelRequest
 from triton_router.exchange import Forward
@@ -14,13 +12,13 @@ from triton_router.parts import PartReader
 from triton_router.record import Record
 
 
-def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
+def explain(record: Record) -> dict[str, Any]:
     """A decided request as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated.
 
     ``nearness`` is how near a decision came in [0, 1], ``stages`` when each stage began after the first, in ms.
     """
     signals, choice, selection = record.routing()
-    chosen, scores = choice.decision, record.scores(decisions)
+    chosen, scores = choice.decision, record.scores()
     return {
         "signals": [
             {"type": kind, "name": name, "matched": signal.matched, "value": round(signal.value, 4),
@@ -30,9 +28,10 @@ def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
         "decisions": [
             {"name": decision.name, "priority": decision.priority, "tier": decision.tier,
              "chosen": decision is chosen, "nearness": scores[decision.name], **_node(verdict)}
-            for decision, verdict in zip(decisions, choice.verdicts, strict=True)
+            for decision, verdict in zip(record.decisions, choice.verdicts, strict=True)
         ],
         "outcome": {
+            "recipe": record.recipe.name or None if record.recipe else None,
             "decision": chosen.name if chosen else None,
             "confidence": round(choice.confidence, 4),
             "category": record.category,
@@ -100,6 +99,7 @@ def as_text(explained: dict[str, Any]) -> str:
     """What :func:`explain` returned, as a readable tree."""
     outcome = explained["outcome"]
     lines = [f"model     {outcome['model']}" + (f" (on {outcome['base_model']})" if outcome["adapter"] else ""),
+             *([f"recipe    {outcome['recipe']}"] if outcome["recipe"] else []),
              f"decision  {outcome['decision'] or 'none matched: default model'}",
              f"reasoning {_SWITCH[outcome['reasoning']]}"]  # fmt: skip
     lines += [f"degraded  {part}: {reason}" for part, reason in explained["degraded"].items()]

@@ -181,17 +181,18 @@ class Generations:
             if each.task is not None:
                 each.task.cancel()
 
-    async def settled(self, seconds: float, *, patient: bool = True) -> None:
-        """Wait until all that the signals ask is up, ``seconds`` at most. :meth:`run` must be running.
+    async def settled(self, seconds: float, *, patient: bool = True) -> bool:
+        """Wait until all that the signals ask is up, ``seconds`` at most. Returns whether it is.
 
-        Without being ``patient`` it does not wait for what refuses connections.
+        :meth:`run` must be running. Without being ``patient`` it does not wait for what refuses connections.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline:
             failures = {*self._encoders.failures.values(), *(each.client.failure for each in self._classifiers)}
             if not failures - ({None} if patient else {None, "unreachable"}):
-                return
+                return not failures - {None}
             await asyncio.sleep(0.02)
+        return False
 
     async def run(self) -> None:
         """Watch the encoders and keep MCP sessions open, until cancelled."""

@@ -49,10 +49,11 @@ class Journal:
         """Count a request by how it got its response, and show it to who watches."""
         self._live.note(record)
         if record.error is not None or record.selection is None:
-            self._metrics.requests.labels("", "", "error").inc()
+            self._metrics.requests.labels("", "", "error", "").inc()
             return
         decision = record.decision.name if record.decision else ""
-        self._metrics.requests.labels(decision, self.label(record.selection.model), record.path).inc()
+        recipe = record.recipe.name if record.recipe else ""
+        self._metrics.requests.labels(decision, self.label(record.selection.model), record.path, recipe).inc()
 
     def write(self, record: Record, prompt: str, request: Request) -> None:
         """Count and log a routed ``request``, and keep what is to be kept; ``record`` learns its id, if it has one."""
@@ -62,7 +63,7 @@ class Journal:
             asyncio.get_running_loop().call_later(0, self._log, record)
             return
         self._log(record)
-        fields = record.audit_fields(self._runtime.decisions)
+        fields = record.audit_fields()
         quote = {"prompt": prompt.encode("utf-8", "replace").decode()}
         if self._audit is not None and self._runtime.audit is not None:
             line = fields | quote if self._runtime.audit.include_prompt else fields
@@ -87,7 +88,7 @@ class Journal:
                 self._metrics.adapter_fallbacks.labels(self.label(selection.missing)).inc()
         fields = record.log_fields()
         if self._runtime.scores and record.signals is not None:
-            fields["scores"] = record.scores(self._runtime.decisions)
+            fields["scores"] = record.scores()
         log.log(logging.WARNING if degraded else logging.INFO, "routed", extra={"fields": fields})
 
 

@@ -22,6 +22,7 @@ CLIENT_HEADERS = frozenset({CACHE_CONTROL, DEBUG})
 
 RESPONSE_MODEL = "x-vsr-selected-model"
 RESPONSE_PATH = "x-vsr-response-path"
+RECIPE = "x-vsr-selected-recipe"
 DECISION = "x-vsr-selected-decision"
 CONFIDENCE = "x-vsr-selected-confidence"
 CATEGORY = "x-vsr-selected-category"

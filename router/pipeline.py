@@ -16,9 +16,9 @@ from urllib.parse import unquote
 
 from triton_router import names, plugins
 from triton_router.body import Body
-from triton_router.cache.cache import Question, SemanticCache
+from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
-from triton_router.cache.lookup import Lookup
+from triton_router.cache.lookup import Keep, Memo
 from triton_router.completion import Completion
 from triton_router.config.services import OverloadSettings, UsageSettings
 from triton_router.decisions import Choice, choose
@@ -30,14 +30,15 @@ from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
 from triton_router.live import LiveLog
 from triton_router.plugins import HeaderChanges
+from triton_router.recipes import Recipes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
 from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning, nearest_name
 from triton_router.signals import SignalInput, SignalResults
-from triton_router.signals.languages import LanguageGatherer
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
+from triton_router.upstreams import Upstreams
 from triton_router.usage import UsageObserver
 
 log = logging.getLogger(__name__)
@@ -71,11 +72,9 @@ class Pipeline:
         self.runtime, self.encoders, self.cache = runtime, encoders, cache
         self.catalog = ModelCatalog(runtime.config)
         self.adapters = LoadedAdapters()
+        self._upstreams = Upstreams(runtime.config)
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
-        self.gatherer = LanguageGatherer(runtime.config, encoders, topics, metrics, classifier=classifier)
-        self._lookup: Lookup[Record] | None = None
-        if cache is not None and runtime.cache is not None:
-            self._lookup = Lookup(cache, runtime.cache, self.gatherer.by_body_alone)
+        self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
         self._metrics = metrics
         self._open = 0
         self._idle = asyncio.Event()
@@ -87,7 +86,7 @@ class Pipeline:
 
         Raises ``Unavailable``; routing works without it.
         """
-        await self.gatherer.prepare(encoder)
+        await self.recipes.prepare(encoder)
 
     async def drained(self) -> None:
         """Return when no request is being routed."""
@@ -142,16 +141,20 @@ class Pipeline:
 
     async def _ask(self, dialect: type[ModelRequest], request: Request, record: Record) -> Outcome:
         started = perf_counter()
-        sent, lookup = dialect.parse(request.body), self._lookup
-        signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
-        if sent.model is not None and not self.catalog.is_auto(sent.model):
+        sent = dialect.parse(request.body)
+        recipe = self.recipes.for_request(sent.model, request.headers)
+        if recipe is None:
+            assert sent.model is not None
             conceal = _request_usage(sent, self.runtime.usage)
             return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, record, conceal=conceal)
         sent.require_conversation()
+        signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
+        lookup, record.recipe = recipe.lookup, recipe.runtime
         parsed = perf_counter()
 
-        repeat = lookup.memo.key(sent, request.body, request.headers) if lookup and lookup.memo else None
-        if repeat is not None and (reply := await self._recall(repeat, request, signal_input, record)) is not None:
+        memo = lookup.memo if lookup is not None else None
+        repeat = memo.key(sent, request.body, request.headers) if memo is not None else None
+        if memo and repeat and (reply := await self._recall(memo, repeat, request, signal_input, record)) is not None:
             return reply
         if lookup is not None and self._open == 1:
             # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
@@ -160,7 +163,7 @@ class Pipeline:
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
         decided, (_, choice, selection) = perf_counter(), record.routing()
-        if self.runtime.needs_identity and _unknown_caller(record):
+        if recipe.runtime.needs_identity and _unknown_caller(record):
             raise Refusal(403, "This service needs to know who is calling.", code="identity_required")
 
         changes = _rewrite(sent, request.headers, choice, selection)
@@ -181,17 +184,20 @@ class Pipeline:
             record.stages["cache"] = rewritten, perf_counter()
         record.stages["total"] = started, perf_counter()
         record.ignored = sent.ignored
-        if lookup and lookup.memo and repeat and record.question and record.repeatable:
-            lookup.memo.note(repeat, record.question.exact, record.essence())
+        if memo and repeat and record.question and record.repeatable:
+            memo.note(repeat, record.question.exact, record.essence())
         if record.hit is not None:
             answer = sent.answer(record.hit.text, selection.model, record.hit.usage)
             return self._reply(answer, "cache", request, signal_input, record)
 
         record.path = "routed"
         self.journal.write(record, signal_input.prompt, request)
-        headers = changes.set | _upstream_headers(selection, readable=conceal or record.question is not None)
-        observer = self._observer(selection, sent, record.question, conceal=conceal)
-        return Forward(headers, body, record.headers(), tuple(changes.remove), observer)
+        upstream, removed = self._upstreams.changes(selection.base)
+        readable = conceal or record.question is not None
+        headers = {**changes.set, **_routing_headers(selection, readable=readable), **upstream}
+        keep = lookup.expect(record.question) if lookup is not None else None
+        observer = self._observer(selection, sent, keep, conceal=conceal)
+        return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
 
     async def preview(self, request: Request) -> tuple[Record, Forward | Completion]:
         """What would become of a request to a model: asked of no backend and no cache, counted and logged nowhere.
@@ -204,10 +210,11 @@ class Pipeline:
         if dialect is None:
             raise Refusal(404, f"no such path: {request.path}")
         sent = dialect.parse(request.body)
-        if sent.model is not None and not self.catalog.is_auto(sent.model):
+        if self.recipes.for_request(sent.model, request.headers) is None:
+            assert sent.model is not None
             record.selection, record.path = _named(self.catalog, self.adapters, sent.model), "passthrough"
             sent.set("model", record.selection.upstream)
-            return record, Forward(_upstream_headers(record.selection, readable=False), sent.encode())
+            return record, Forward(_routing_headers(record.selection, readable=False), sent.encode())
         record.stages["parse"] = started, perf_counter()
         await self.decide(SignalInput(sent.prompt(), sent, request.headers), record, everything=True)
         decided, (_, choice, selection) = perf_counter(), record.routing()
@@ -217,13 +224,14 @@ class Pipeline:
         if isinstance(changes, Completion):
             record.path = "fast_response"
             return record, changes
-        headers = changes.set | _upstream_headers(selection, readable=False)
+        headers = changes.set | _routing_headers(selection, readable=False)
         return record, Forward(headers, sent.encode(), record.headers(), tuple(changes.remove))
 
-    async def _recall(self, repeat: bytes, request: Request, signal_input: SignalInput, record: Record) -> Reply | None:
+    async def _recall(
+        self, memo: Memo[Record], repeat: bytes, request: Request, signal_input: SignalInput, record: Record
+    ) -> Reply | None:
         """The answer to a request that this caller has made before, without asking any signal."""
-        assert self._lookup is not None and self._lookup.memo is not None
-        entry = await self._lookup.memo.recall(repeat)
+        entry = await memo.recall(repeat)
         if entry is None:
             return None
         hit, earlier = entry
@@ -237,16 +245,20 @@ class Pipeline:
     ) -> Record:
         """Gather signals, choose a decision, select a model; returns ``record`` with that.
 
-        ``everything`` scores domains that nothing needs too.
+        The recipe is that of the request's model name, or else the default one. ``everything`` scores domains that
+        nothing needs too.
         """
         runtime, record = self.runtime, record or Record(self.runtime.generation)
+        asked = self.recipes.for_request(signal_input.request.model, signal_input.headers)
+        recipe = asked if asked is not None else self.recipes.default
+        table = record.recipe = recipe.runtime
         began = perf_counter()
-        signals = record.signals = await self.gatherer.gather(
-            signal_input, everything=everything, hangs_on=runtime.settling
+        signals = record.signals = await recipe.gatherer.gather(
+            signal_input, everything=everything, hangs_on=table.settling
         )
         record.category = signals.domains.winner if signals.domains is not None else None
         gathered = perf_counter()
-        choice = record.choice = choose(runtime.decisions, signals.evaluations, runtime.strategy)
+        choice = record.choice = choose(table.decisions, signals.evaluations, table.strategy)
         chosen = perf_counter()
         session, hint = signal_input.headers.get(runtime.session_header), _hint(signals, runtime.hint_threshold)
         record.selection = self.catalog.select(choice.decision, self.adapters, session=session, hint=hint)
@@ -287,12 +299,13 @@ class Pipeline:
         self.journal.count(record)
         encoded = body.encode() if body is not None and body.changed else None
         observer = self._observer(selection, body, conceal=conceal)
-        return Forward(_upstream_headers(selection, readable=conceal), encoded, record.headers(), observer=observer)
+        upstream, removed = self._upstreams.changes(selection.base)
+        headers = {**_routing_headers(selection, readable=conceal), **upstream}
+        return Forward(headers, encoded, record.headers(), removed, observer)
 
     def _observer(
-        self, selection: Selection, sent: Body | None, question: Question | None = None, *, conceal: bool = False
+        self, selection: Selection, sent: Body | None, keep: Keep | None = None, *, conceal: bool = False
     ) -> Observer:
-        keep = self._lookup.expect(question) if self._lookup is not None else None
         label, price = self.journal.label(selection.model), self.catalog.price(selection.base)
         # Embeddings have no end to hear of, and are long.
         read = sent.ANSWER if isinstance(sent, ModelRequest) else None
@@ -352,7 +365,7 @@ def _request_usage(sent: ModelRequest, usage: UsageSettings) -> bool:
     return usage.request_on_streams and sent.request_usage()
 
 
-def _upstream_headers(selection: Selection, *, readable: bool) -> dict[str, str]:
+def _routing_headers(selection: Selection, *, readable: bool) -> dict[str, str]:
     """``readable``: the router reads the response, so it must not be compressed."""
     headers = {names.SELECTED_MODEL: selection.model, names.BASE_MODEL: selection.base}
     return headers | {"accept-encoding": "identity"} if readable else headers
@@ -376,6 +389,11 @@ def _named(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Select
 
 
 def _unknown_model(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Refusal:
+    if catalog.is_auto(name):
+        message = (
+            f"The model `{name}` is not there for this request: it lacks the headers that its entrypoints ask for."
+        )
+        return Refusal(404, message, code="model_not_found", param="model")
     nearest = nearest_name(name, catalog.listed(adapters))
     message = f"The model `{name}` does not exist." + (f" Did you mean `{nearest}`?" if nearest else "")
     return Refusal(404, message, code="model_not_found", param="model")

@@ -12,6 +12,7 @@ from triton_router.cache.cache import Hit, Question
 from triton_router.config.schema import Decision
 from triton_router.decisions import Choice, nearness
 from triton_router.errors import Refusal
+from triton_router.runtime import RecipeRuntime
 from triton_router.selection import Selection
 from triton_router.signals import SignalResults
 
@@ -23,15 +24,17 @@ ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "error
 class Record:
     """What the router did with one request. Its stages fill it in, each what it knows.
 
-    ``path`` is ``None`` for paths that the router answers itself. ``signals``, ``choice`` and ``category`` are there
+    ``path`` is ``None`` for paths that the router answers itself. ``recipe`` is the routing table that chooses;
+    ``signals``, ``choice`` and ``category`` are there
     where the router has chosen, ``question`` where the cache was asked, ``error`` where the request was refused.
     ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 13 attributes, because everything that is said of a request is derived from here.
+    It has 14 attributes and 16 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
     request_id: str | None = None
+    recipe: RecipeRuntime | None = field(default=None, repr=False)
     path: ResponsePath | None = None
     signals: SignalResults | None = None
     choice: Choice | None = None
@@ -43,6 +46,11 @@ class Record:
     replay_id: str | None = None
     error: Refusal | None = None
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def decisions(self) -> Sequence[Decision]:
+        """Those among which the router chooses."""
+        return self.recipe.decisions if self.recipe is not None else ()
 
     @property
     def decision(self) -> Decision | None:
@@ -78,17 +86,24 @@ class Record:
         """What a repeat needs of it, and nothing that quotes the prompt."""
         choice = replace(self.choice, verdicts=()) if self.choice is not None else None
         return Record(
-            self.generation, choice=choice, category=self.category, selection=self.selection, ignored=self.ignored
+            self.generation,
+            recipe=self.recipe,
+            choice=choice,
+            category=self.category,
+            selection=self.selection,
+            ignored=self.ignored,
         )
 
     def milliseconds(self) -> dict[str, float]:
         """How long each stage took."""
         return {stage: round((ended - began) * 1000, 3) for stage, (began, ended) in self.stages.items()}
 
-    def scores(self, decisions: Sequence[Decision]) -> dict[str, float | None]:
-        """How near each of the configuration's ``decisions`` came, by name; see :func:`.decisions.nearness`."""
+    def scores(self) -> dict[str, float | None]:
+        """How near each of :attr:`decisions` came, by name; see :func:`.decisions.nearness`."""
         verdicts = self.choice.verdicts if self.choice is not None else ()
-        nearest = {decision.name: nearness(verdict) for decision, verdict in zip(decisions, verdicts, strict=False)}
+        nearest = {
+            decision.name: nearness(verdict) for decision, verdict in zip(self.decisions, verdicts, strict=False)
+        }
         return {name: None if near is None else round(near, 4) for name, near in nearest.items()}
 
     # --- response headers ------------------------------------------------------------------------------------------
@@ -118,6 +133,8 @@ class Record:
         return headers
 
     def _add_choice(self, headers: dict[str, str], choice: Choice, selection: Selection) -> None:
+        if self.recipe is not None and self.recipe.name:
+            headers[names.RECIPE] = self.recipe.name
         if choice.decision is not None:
             headers[names.DECISION] = choice.decision.name
             headers[names.CONFIDENCE] = f"{choice.confidence:.4f}"
@@ -156,6 +173,8 @@ class Record:
         assert self.choice is not None and selection is not None
         fields = {"request_id": self.request_id, "decision": decision.name if decision else None,
                   "category": self.category, "model": selection.model}  # fmt: skip
+        if self.recipe is not None and self.recipe.name:
+            fields["recipe"] = self.recipe.name
         if self.signals is None:
             return fields | {"repeat": True}
         return fields | {
@@ -167,14 +186,14 @@ class Record:
             "ms": self.milliseconds(),
         }
 
-    def audit_fields(self, decisions: Sequence[Decision]) -> dict[str, Any]:
+    def audit_fields(self) -> dict[str, Any]:
         """Why the request went where it went, for whoever has to account for it."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         fields = {"time": now, "generation": self.generation, "path": self.path, **self.log_fields()}
         if self.signals is None or self.choice is None or self.selection is None:
             return fields
         del fields["ms"]
-        verdicts = zip(decisions, self.choice.verdicts, strict=True)
+        verdicts = zip(self.decisions, self.choice.verdicts, strict=True)
         return fields | {
             "adapter": self.selection.adapter,
             "matched_signals": [

@@ -23,12 +23,13 @@ from triton_router.decisions import Settling
 
 @dataclass(frozen=True, slots=True)
 class CacheRuntime:
-    """How requests use the semantic cache.
+    """How the requests of one recipe use the semantic cache.
 
     ``decisions`` has the settings of the decisions that use it, by name. ``compares``: some of them look for questions
     that mean the same. ``one_candidate``: no decision chooses among models by chance or by conversation.
     """
 
+    recipe: str
     settings: CacheSettings
     identity: Identity
     decisions: Mapping[str, SemanticCacheSettings]
@@ -43,7 +44,6 @@ class JournalRuntime:
     ``kept_headers`` are those that a kept request keeps: they name the conversation and the caller.
     """
 
-    decisions: tuple[Decision, ...]
     scores: bool
     audit: AuditSettings | None
     replay: ReplaySettings | None
@@ -51,24 +51,37 @@ class JournalRuntime:
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
-    """One generation of the configuration, compiled.
+class RecipeRuntime:
+    """One routing table, compiled. ``name`` is empty for the file's own `routing`.
 
-    ``generation`` is the first twelve digits of the file's SHA-256. ``hint_threshold`` is the least confidence with
-    which an MCP server's hints count. ``needs_identity``: a request is refused where a decision asks for the caller's
-    role and nobody vouches for the caller. ``settling`` has the decisions' rules compiled.
-
-    It has 14 attributes: one for each part that reads it.
+    ``config`` has this table in the place of `routing`. ``settling`` has the decisions' rules compiled.
+    ``needs_identity``: a request is refused where a decision asks for the caller's role and nobody vouches for the
+    caller. ``cache`` is ``None`` where no decision uses it.
     """
 
-    generation: str
+    name: str
     config: Config
     decisions: tuple[Decision, ...]
     strategy: str
     settling: Settling
+    needs_identity: bool
+    cache: CacheRuntime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One generation of the configuration, compiled.
+
+    ``generation`` is the first twelve digits of the file's SHA-256. ``recipes`` starts with that of `routing`.
+    ``hint_threshold`` is the least confidence with which an MCP server's hints count. ``cache`` is that of the first
+    recipe that uses one: they share its store.
+    """
+
+    generation: str
+    config: Config
+    recipes: tuple[RecipeRuntime, ...]
     session_header: str
     hint_threshold: float
-    needs_identity: bool
     overload: OverloadSettings
     usage: UsageSettings
     journal: JournalRuntime
@@ -80,23 +93,19 @@ class Runtime:
 def compile_runtime(loaded: Loaded) -> Runtime:
     """Compile a checked configuration."""
     config = loaded.config
-    services, decisions = config.global_.services, config.routing.decisions
-    observability, identity = services.observability, services.authz.identity
+    services, observability = config.global_.services, config.global_.services.observability
+    identity = services.authz.identity
     mcp = config.global_.model_catalog.modules.classifier.mcp
-    kinds = {str(rule.type) for decision in decisions for rule in leaves(decision)}
+    recipes = (_recipe("", config), *(_recipe(each.name, config.of(each)) for each in config.recipes))
     return Runtime(
         generation=loaded.digest[:12],
         config=config,
-        decisions=decisions,
-        strategy=config.routing.strategy,
-        settling=Settling(decisions, config.routing.strategy),
+        recipes=recipes,
         session_header=config.global_.router.session_header,
         hint_threshold=mcp.threshold if mcp else 0.0,
-        needs_identity="authz" in kinds and not services.authz.fail_open,
         overload=services.extproc.overload,
         usage=observability.usage,
         journal=JournalRuntime(
-            decisions,
             observability.logging.scores,
             observability.audit if observability.audit.enabled else None,
             services.router_replay if services.router_replay.enabled else None,
@@ -108,17 +117,32 @@ def compile_runtime(loaded: Loaded) -> Runtime:
             ),
         ),
         tracing=observability.tracing if observability.tracing.enabled else None,
-        cache=_cache(config),
+        cache=next((recipe.cache for recipe in recipes if recipe.cache is not None), None),
         mcp=mcp if mcp is not None and mcp.enabled else None,
     )
 
 
-def _cache(config: Config) -> CacheRuntime | None:
+def _recipe(name: str, config: Config) -> RecipeRuntime:
+    decisions, strategy = config.routing.decisions, config.routing.strategy
+    kinds = {str(rule.type) for decision in decisions for rule in leaves(decision)}
+    return RecipeRuntime(
+        name=name,
+        config=config,
+        decisions=decisions,
+        strategy=strategy,
+        settling=Settling(decisions, strategy),
+        needs_identity="authz" in kinds and not config.global_.services.authz.fail_open,
+        cache=_cache(name, config),
+    )
+
+
+def _cache(recipe: str, config: Config) -> CacheRuntime | None:
     settings, decisions = config.global_.stores.semantic_cache, config.routing.decisions
     users = {name: plugin for name, plugin in ((each.name, _cache_plugin(each)) for each in decisions) if plugin}
     if not settings.enabled or not users:
         return None
     return CacheRuntime(
+        recipe,
         settings,
         config.global_.services.authz.identity,
         users,

@@ -141,7 +141,7 @@ def _result(record: Record) -> Attributes:
 
 def _stages(trace: Trace, pipeline: Pipeline, record: Record) -> None:
     attributes: dict[str, Attributes] = {
-        "decision": _decision(pipeline.runtime, record),
+        "decision": _decision(record),
         "selection": _selection(record),
         "rewrite": _rewriting(record),
         "cache": _lookup(pipeline.runtime, record),
@@ -154,10 +154,11 @@ def _stages(trace: Trace, pipeline: Pipeline, record: Record) -> None:
             trace.span(stage, *record.stages[stage], attributes.get(stage, {}), identity=identity)
 
 
-def _decision(runtime: Runtime, record: Record) -> Attributes:
+def _decision(record: Record) -> Attributes:
     _, choice, _ = record.routing()
-    verdicts = zip(runtime.decisions, choice.verdicts, strict=True)
+    verdicts = zip(record.decisions, choice.verdicts, strict=True)
     return {
+        "router.recipe": record.recipe.name or None if record.recipe else None,
         "router.decision": choice.decision.name if choice.decision else None,
         "router.decision.confidence": choice.confidence,
         "router.decision.matched": [decision.name for decision, verdict in verdicts if verdict.matched],

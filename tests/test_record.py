@@ -44,7 +44,7 @@ async def test_headers_and_lines_say_the_same() -> None:
     assert headers["x-vsr-selected-model"] == fields["model"] == "base"
     assert headers["x-vsr-response-path"] == "upstream" and fields["request_id"] == "r-1"
     assert {part.partition(";")[0] for part in headers["server-timing"].split(", ")} == set(fields["ms"])
-    audit = record.audit_fields(loads(CONFIG).config.routing.decisions)
+    audit = record.audit_fields()
     assert audit["path"] == "routed" and audit["matched_decisions"] == ["greet"]
     assert [signal["name"] for signal in audit["matched_signals"]] == ["hello"]
 

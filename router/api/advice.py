@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from triton_router.body import Body, Member
-from triton_router.config.schema import Decision
 from triton_router.dialects import ChatRequest, chat
 from triton_router.exchange import Forward, Outcome, Request
 from triton_router.names import CACHE_CONTROL
@@ -29,7 +28,7 @@ def request_of(body: bytes, headers: Mapping[str, str]) -> Request:
     return Request("POST", chat.PATH, forwarded | _WITHOUT_CACHE, sent.encode())
 
 
-def advice(request: Request, outcome: Outcome, record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
+def advice(request: Request, outcome: Outcome, record: Record) -> dict[str, Any]:
     """``outcome``, a status of 200 if it is a reply, as changes to the chat ``request`` and the reason for them.
 
     Where ``messages`` are given, a number among them stands for the message at that place of the request.
@@ -44,10 +43,11 @@ def advice(request: Request, outcome: Outcome, record: Record, decisions: Sequen
     return {
         "model": selection.model,
         "base_model": selection.base,
+        "recipe": record.recipe.name or None if record.recipe else None,
         "decision": record.decision.name if record.decision else None,
         "confidence": round(choice.confidence, 4) if choice and choice.decision else None,
         "reasoning": selection.use_reasoning if choice else None,
-        "scores": record.scores(decisions) if choice else {},
+        "scores": record.scores() if choice else {},
         "degraded": dict(zip(record.signals.degraded, record.signals.reasons, strict=True)) if record.signals else {},
         **_changes(request.body, body),
         "answer": answer,

@@ -66,12 +66,14 @@ class RouteRequest(_Body):
 class ExplainRequest(_Body):
     """A prompt (``text``), or a whole ``request`` as a client would send it to ``path``.
 
-    ``headers`` are those that a request would bring: session, identity, what an MCP server reads.
+    ``headers`` are those that a request would bring: session, identity, what an MCP server reads. ``model`` is the
+    virtual model that asks for a recipe; default: that of `routing`.
     """
 
     text: Text | None = None
     request: dict[str, Any] | None = None
     path: str = chat.PATH
+    model: str | None = None
     headers: dict[str, str] = {}
 
     @model_validator(mode="after")
@@ -256,13 +258,12 @@ class _Rest:
         body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
-        decisions = pipeline.runtime.decisions
         if body.request is None:
-            query = _signal_input(body.text or "", headers)
-            return json_response(explain(await pipeline.decide(query, everything=True), decisions))
+            asked = SignalInput(body.text or "", ChatRequest.saying(body.text or "", body.model), headers)
+            return json_response(explain(await pipeline.decide(asked, everything=True)))
         sent = json_bytes(body.request)
         record, outcome = await pipeline.preview(ProxiedRequest("POST", body.path, headers, sent))
-        explained = explain(record, decisions) if record.choice is not None else {}
+        explained = explain(record) if record.choice is not None else {}
         parts = request_parts(DIALECTS[body.path].parse(sent))
         return json_response({"parts": parts} | explained | {"outgoing": outgoing(sent, record, outcome)})
 
@@ -275,7 +276,7 @@ class _Rest:
         outcome, record = await pipeline.handle(chat)
         if isinstance(outcome, Reply) and outcome.status != 200:
             return Response(outcome.body, outcome.status, media_type="application/json")
-        return json_response(advice(chat, outcome, record, pipeline.runtime.decisions))
+        return json_response(advice(chat, outcome, record))
 
     async def purge(self, request: Request) -> Response:
         body = PurgeRequest.model_validate_json(await request.body())
@@ -319,7 +320,7 @@ class _Rest:
 
     def _encoder(self) -> Encoder:
         """One for all languages: callers keep vectors and compare them."""
-        encoder = self._current().gatherer.embedder
+        encoder = self._current().recipes.default.gatherer.embedder
         if encoder is None:
             raise HTTPException(503, "this configuration uses no encoder")
         return encoder

@@ -109,15 +109,15 @@ class SemanticCache:
         headers: Mapping[str, str],
         embedding: Vector | None,
         *,
-        model: tuple[str, str] = ("", ""),
+        place: tuple[str, ...] = ("", ""),
         trunk: str = "",
     ) -> Question | None:
         """What to look for; ``None`` if this request has no place in a cache.
 
         ``rewritten`` is the body as it goes to the backend; ``embedding`` that of the last user message, ``None`` if
-        there is none of the whole of it. ``model`` is whose backends are asked, and the model or adapter that answers:
-        backends may know two of them by one name. ``trunk`` made the embedding, which is compared with those of this
-        trunk alone; the same text is found without it.
+        there is none of the whole of it. ``place`` is whose backends are asked, the model or adapter that answers
+        (backends may know two of them by one name), and the recipe, if it has a name. ``trunk`` made the embedding,
+        which is compared with those of this trunk alone; the same text is found without it.
         """
         control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
         turns = request.turns()
@@ -127,7 +127,7 @@ class SemanticCache:
         if not prompt.strip():
             return None
         try:
-            partition = _partition([request.NAME, scope, decision.name, *model, self._checksum], request, rewritten)
+            partition = _partition([request.NAME, scope, decision.name, *place, self._checksum], request, rewritten)
         except (ValueError, RecursionError):
             # Numbers of thousands of digits, or nesting as deep as it can be read at all.
             return None

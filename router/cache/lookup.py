@@ -23,6 +23,10 @@ READ_AHEAD = 0.0005
 T = TypeVar("T")
 
 
+Keep = Callable[[Answer | None], None]
+"""Called with a backend's answer, ``None`` if there is none worth keeping."""
+
+
 class Memo(Generic[T]):
     """Requests of one generation that were looked up before, so that a repeat needs no signal at all.
 
@@ -88,14 +92,16 @@ class Lookup(Generic[T]):
         settings = self._runtime.decisions.get(decision.name) if decision is not None else None
         if decision is None or settings is None:
             return None
-        return self._cache.question(settings, decision, request, body, headers, embedding, model=model, trunk=trunk)
+        # Two recipes may have a decision of the same name.
+        place = (*model, self._runtime.recipe) if self._runtime.recipe else model
+        return self._cache.question(settings, decision, request, body, headers, embedding, place=place, trunk=trunk)
 
     async def find(self, question: Question, *, wait: bool) -> Hit | None:
         """An answer that was given before. ``wait`` also for one that is on its way, as long as is configured."""
         hit = await self._cache.find(question)
         return await self._cache.coalesced(question) if hit is None and wait else hit
 
-    def expect(self, question: Question | None) -> Callable[[Answer | None], None] | None:
+    def expect(self, question: Question | None) -> Keep | None:
         """A backend gets ``question``. Returns what has to be called with its answer, ``None`` if nothing does."""
         if question is None or not question.may_store:
             return None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path as FilePath
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from triton_router.config import checks, flat, foreign
+from triton_router.config import checks, flat, foreign, recipes
 from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
@@ -52,12 +52,7 @@ def load(path: FilePath, *, allow_inactive: Collection[str] = ()) -> Loaded:
     Raises:
         ConfigError: the file cannot be read, or anything in it is wrong.
     """
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem("error", str(path), 1, "", f"cannot be read: {error}")]) from error
-    return loads(text, file=str(path), allow_inactive=allow_inactive)
+    return loads(_text(path), file=str(path), allow_inactive=allow_inactive)
 
 
 def loads(
@@ -84,14 +79,44 @@ def loads(
         _adopt(document, FilePath(file).parent, report)
     config = _validate(Config, document, report)
     # On the plain data, not on `config`: mistakes of shape must not hide mistakes of meaning.
-    checks.check(document.data, report)
-    for owner in OWNERS:
-        importlib.import_module(owner).check(document.data, report)
+    recipes.check(document.data, report)
+    written = report.written
+    for data, place in recipes.views(document.data):
+        report.written = partial(_place, written, place)
+        checks.check(data, report)
+        for owner in OWNERS:
+            importlib.import_module(owner).check(data, report)
+    report.written = written
     problems = report.problems
     if config is None or any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems, report.coverage())
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Loaded(config, problems, digest, text, file, tuple(allow_inactive), report.coverage())
+
+
+def _place(written: Callable[[Path], Path], place: Callable[[Path], Path], path: Path) -> Path:
+    return written(place(path))
+
+
+def read_form(path: FilePath, form: type[Form]) -> Form:
+    """Read another file than a configuration by the same rules. Variables of the environment stay as they are written.
+
+    Raises:
+        ConfigError: the file cannot be read, or anything in it is wrong.
+    """
+    document = parse(_text(path))
+    report = Report(str(path), document)
+    content = _validate(form, document, report)
+    if content is None or document.flaws:
+        raise ConfigError([problem for problem in report.problems if problem.severity == "error"])
+    return content
+
+
+def _text(path: FilePath) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem("error", str(path), 1, "", f"cannot be read: {error}")]) from error
 
 
 def migrate(text: str, *, file: str = "<string>") -> str:

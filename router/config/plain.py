@@ -11,6 +11,8 @@ MODELS = ("providers", "models")
 CARDS = ("routing", "modelCards")
 DECISIONS = ("routing", "decisions")
 SIGNALS = ("routing", "signals")
+RECIPES = ("recipes",)
+ENTRYPOINTS = ("entrypoints",)
 
 
 def at(data: Any, *path: str | int) -> Any:

@@ -89,6 +89,9 @@ def markdown() -> str:
 
 def _sections(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     yield path, model
+    if path == "recipes[].routing":
+        # The tables of `routing` say it all.
+        return
     for name, field in model.model_fields.items():
         below = f"{path}.{field.alias or name}".removeprefix(".")
         for section, suffix in models_in(field.annotation):

@@ -10,14 +10,16 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
-from triton_router.config.section import Endpoint, Name, Seconds, Section, TokenCount
+from triton_router.config.section import BASE_URL, Endpoint, LowerHeaderName, Name, Seconds, Section, TokenCount
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ReasoningFamily(Section):
@@ -36,7 +38,7 @@ class ProviderDefaults(Section):
     embedding_model: Name | None = Field(
         None, description="Model for `/v1/embeddings` where a request names none, or asks the router to choose."
     )
-    default_reasoning_effort: Literal["minimal", "low", "medium", "high"] = Field(
+    default_reasoning_effort: Effort = Field(
         "medium", description="Effort for families of type `reasoning_effort` if the modelRef sets none."
     )
     reasoning_families: dict[str, ReasoningFamily] = Field(
@@ -50,24 +52,80 @@ def _without_v1(endpoint: Any) -> Any:
 
 
 class BackendRef(Section):
-    """One address of a model."""
+    """One address of a model: `endpoint`, or `base_url` for a provider's API with TLS, a path and a key.
 
-    NOT_ACTIVE = frozenset(
-        {"type", "base_url", "provider", "auth_header", "auth_prefix", "extra_headers", "api_version", "chat_path",
-         "api_key", "api_key_env"}
-    )  # fmt: skip
-    PROTECTIVE = frozenset({"api_key", "api_key_env"})
+    All addresses of a model take the same path, scheme, key and headers.
+    """
+
+    NOT_ACTIVE = frozenset({"type", "provider", "api_version", "chat_path"})
 
     name: Name | None = Field(None, description="Name for people and logs.")
-    endpoint: Annotated[Endpoint, BeforeValidator(_without_v1)] = Field(
-        description="`host:port` of an OpenAI-compatible server; `/v1` may follow."
+    base_url: Annotated[str, StringConstraints(pattern=BASE_URL, max_length=2048)] | None = Field(
+        None,
+        description="URL of an OpenAI-compatible API, such as `https://api.example.com/openai/v1`. Its path takes the "
+        "place of `/v1` in the request's path; `https` is verified for its host name.",
     )
-    protocol: Literal["http"] = Field("http", description="Plain HTTP; leave TLS to the mesh.")
+    endpoint: Annotated[Endpoint, BeforeValidator(_without_v1)] = Field(
+        description="`host:port` of an OpenAI-compatible server; `/v1` may follow. Default: that of `base_url`."
+    )
+    protocol: Literal["http", "https"] = Field(
+        "http", description="`https` verifies the server's certificate; default: that of `base_url`."
+    )
+    ca_file: Name = Field(
+        "/etc/ssl/certs/ca-certificates.crt", description="PEM file, on Envoy's machine, with the authorities to trust."
+    )
+    api_key: SecretStr | None = Field(None, description="The key; better `api_key_env` or `api_key_file`.")
+    api_key_env: Name | None = Field(None, description="Environment variable of the router that has the key.")
+    api_key_file: Name | None = Field(
+        None, description="File on the router's machine that has the key; a new content is used within a second."
+    )
+    auth_header: LowerHeaderName = Field("authorization", description="Header that carries the key.")
+    auth_prefix: str = Field("Bearer", description="Word before the key; empty for none.")
+    extra_headers: dict[LowerHeaderName, SecretStr] = Field(
+        default_factory=dict, description="Headers of every request to this API."
+    )
+    forward_credentials: bool = Field(
+        False,
+        description="Send the client's own credentials and identity headers to an API with `base_url` or a key; by "
+        "default they are removed.",
+    )
     weight: int = Field(1, ge=1, le=1000, description="Share of the model's traffic, relative to its other endpoints.")
     adapters_on_demand: bool = Field(
         False,
         description="The server loads adapters on first use, so an adapter that it does not list is not missing.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_of_the_url(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("base_url"), str):
+            return data
+        if (match := re.match(BASE_URL, data["base_url"])) is None:
+            return {"endpoint": "unknown:1", **data}
+        scheme, host, port = match["scheme"], match["host"], match["port"]
+        endpoint = f"{host}:{port or (443 if scheme == 'https' else 80)}"
+        return {"endpoint": endpoint, "protocol": scheme, **data}
+
+    @model_validator(mode="after")
+    def _one_key(self) -> BackendRef:
+        if sum(key is not None for key in (self.api_key, self.api_key_env, self.api_key_file)) > 1:
+            raise ValueError("one of `api_key`, `api_key_env` and `api_key_file` is enough")
+        return self
+
+    @property
+    def external(self) -> bool:
+        """Whether this is somebody else's API, who is not told about clients."""
+        keyed = self.api_key is not None or self.api_key_env is not None or self.api_key_file is not None
+        return self.base_url is not None or keyed
+
+    @property
+    def path(self) -> str | None:
+        """What takes the place of `/v1`; ``None`` where paths stay as they are."""
+        if self.base_url is None:
+            return None
+        match = re.match(BASE_URL, self.base_url)
+        path = (match["path"] or "").rstrip("/") if match else ""
+        return None if path == "/v1" else path
 
 
 class Reliability(Section):
@@ -214,9 +272,7 @@ class ModelRef(Section):
         None, ge=0, description="If any candidate has a score, the candidates with the best score share the requests."
     )
     use_reasoning: bool = Field(False, description="Switch the model's reasoning on, or explicitly off.")
-    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
-        None, description="Effort for families of type `reasoning_effort`."
-    )
+    reasoning_effort: Effort | None = Field(None, description="Effort for families of type `reasoning_effort`.")
 
 
 class Hints(Section):
@@ -247,26 +303,62 @@ class Decision(Section):
     plugins: tuple[Plugin, ...] = Field((), description="Plugins, in the order of the file.")
 
 
-class Routing(Section):
+class RecipeRouting(Section):
+    """A routing table, and the signals that its rules name. Names are those of one table only."""
+
     NOT_ACTIVE = frozenset({"candidate_requirements", "data_policy", "model_bindings", "fallback"})
 
     strategy: Literal["priority", "confidence"] = Field(
         "priority", description="`priority`: the highest priority wins. `confidence`: the most confident match wins."
     )
-    modelCards: tuple[ModelCard, ...] = Field((), description="Descriptions of the models, and their adapters.")  # noqa: N815
     signals: Signals = Field(default_factory=Signals, description="Declared signals.")
     decisions: tuple[Decision, ...] = Field((), description="The routing table.")
+
+
+class Routing(RecipeRouting):
+    """The routing of `global.router.auto_model_names`; its model cards are those of all recipes."""
+
+    modelCards: tuple[ModelCard, ...] = Field((), description="Descriptions of the models, and their adapters.")  # noqa: N815
+
+
+class Recipe(Section):
+    """One more routing table, for the virtual models of its entrypoints."""
+
+    name: Name = Field(description="Name in `entrypoints`, headers, metrics and logs; `default` is taken by `routing`.")
+    description: str | None = Field(None, description="Shown with the entrypoint's names in `GET /v1/models`.")
+    routing: RecipeRouting = Field(default_factory=RecipeRouting, description="As `routing`, without model cards.")
+
+
+class Entrypoint(Section):
+    """Virtual model names that ask for a recipe. The first entrypoint that fits a request counts."""
+
+    model_names: tuple[Name, ...] = Field(min_length=1, description="Model names that clients send.")
+    headers: dict[LowerHeaderName, str] = Field(
+        default_factory=dict, description="Request headers, with their values, that must be there too."
+    )
+    recipe: Name = Field(description="A name under `recipes`, or `default` for `routing`.")
 
 
 class Config(Section):
     """A whole configuration file."""
 
-    NOT_ACTIVE = frozenset({"listeners", "entrypoints", "recipes", "evaluation"})
+    NOT_ACTIVE = frozenset({"listeners", "evaluation"})
 
     version: Literal["v0.3"] = Field("v0.3", description="Form of the file.")
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")
     routing: Routing = Field(default_factory=Routing, description="Signals and decisions.")
+    entrypoints: tuple[Entrypoint, ...] = Field((), description="Virtual models that ask for a recipe.")
+    recipes: tuple[Recipe, ...] = Field((), description="Further routing tables.")
     global_: Global = Field(default_factory=Global, alias="global", description="Everything except models and routing.")
+
+    def of(self, recipe: Recipe) -> Config:
+        """This configuration with the routing of ``recipe`` in the place of its own."""
+        return self.model_copy(update={"routing": self.routing.model_copy(update=dict(recipe.routing))})
+
+    def decisions(self) -> Iterator[Decision]:
+        """Those of all routing tables."""
+        for routing in (self.routing, *(recipe.routing for recipe in self.recipes)):
+            yield from routing.decisions
 
 
 def leaves(decision: Decision) -> Iterator[Rule]:

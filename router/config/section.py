@@ -47,6 +47,11 @@ LowerHeaderName = Annotated[HeaderName, StringConstraints(to_lower=True)]
 
 HOST_AND_PORT = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
 
+BASE_URL = (
+    r"^(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>(?:/[A-Za-z0-9._~-]+)*/?)$"
+)
+
 CacheScope = Literal["user", "tenant", "global"]
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")

@@ -98,9 +98,10 @@ class ChatRequest(ModelRequest):
     ANSWER = ChatAnswer
 
     @classmethod
-    def saying(cls, text: str) -> Self:
-        """A request in which the user says ``text`` and nothing else."""
-        return cls.parse(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
+    def saying(cls, text: str, model: str | None = None) -> Self:
+        """A request, to ``model`` if it is given, in which the user says ``text`` and nothing else."""
+        named = {} if model is None else {"model": model}
+        return cls.parse(json.dumps({**named, "messages": [{"role": "user", "content": text}]}).encode())
 
     def _read(self) -> Iterator[Turn]:
         for message in objects(self, "messages"):

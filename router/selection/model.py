@@ -77,13 +77,18 @@ class ModelCatalog:
         self._effort = defaults.default_reasoning_effort
         self._models = {model.name: model for model in config.providers.models}
         self._families = defaults.reasoning_families
-        self._auto = frozenset((*router.auto_model_names, *filter(None, [router.auto_model_name])))
+        recipes = {recipe.name: recipe.description for recipe in config.recipes}
+        auto = (*router.auto_model_names, *filter(None, [router.auto_model_name]))
+        self._auto: dict[str, str | None] = dict.fromkeys(sorted(auto), "Chooses the model for each request")
+        for entrypoint in config.entrypoints:
+            for name in entrypoint.model_names:
+                self._auto.setdefault(name, recipes.get(entrypoint.recipe) or "Chooses the model for each request")
         self._expose = router.adapter_discovery.expose
         # What only an MCP server names belongs to tenants: no client sees it, listed by a backend or not.
-        self._tenants = [pattern for decision in config.routing.decisions for pattern in decision.hints.adapters]
+        self._tenants = [pattern for decision in config.decisions() for pattern in decision.hints.adapters]
         self._known, self._listed = (
             KnownName(),
-            [ListedModel(name, None, "Chooses the model for each request") for name in sorted(self._auto)],
+            [ListedModel(name, None, description) for name, description in self._auto.items()],
         )
         self._read(config)
         first = config.providers.models[0].name

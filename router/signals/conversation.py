@@ -46,9 +46,9 @@ def _tool_cycles(request: ModelRequest, source: ConversationSource) -> int:
 
 
 def _active_tool_loop(request: ModelRequest, source: ConversationSource) -> int:
-    """1 while the last word is a tool's: the assistant is in the middle of its work."""
-    turns = request.turns()
-    return int(bool(turns) and turns[-1].role == "tool")
+    """1 while the assistant has not answered since its last call of a tool, even if the user says more meanwhile."""
+    last = next((turn for turn in reversed(request.turns()) if turn.role in ("assistant", "tool")), None)
+    return int(last is not None and (last.role == "tool" or bool(last.calls)))
 
 
 def _images(request: ModelRequest, source: ConversationSource) -> int:

@@ -192,13 +192,19 @@ def served_models(config: Config) -> dict[str, list[Served]]:
     return {endpoint: [] if endpoint in on_demand else models for endpoint, models in served.items()}
 
 
+# What stands in the place of a provider's API on this machine has neither its certificate nor its path.
+_PLAIN = {"base_url": None, "protocol": "http"}
+
+
 def with_endpoints(config: Config, replaced: Mapping[str, str]) -> Config:
     """``config`` with other endpoints; those that ``replaced`` does not name stay."""
     models = tuple(
         model.model_copy(
             update={
                 "backend_refs": tuple(
-                    ref.model_copy(update={"endpoint": replaced.get(ref.endpoint, ref.endpoint)})
+                    ref.model_copy(update=_PLAIN | {"endpoint": replaced[ref.endpoint]})
+                    if ref.endpoint in replaced
+                    else ref
                     for ref in model.backend_refs
                 )
             }

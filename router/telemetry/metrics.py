@@ -15,7 +15,10 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "router_requests", "Requests, by how they were routed.", ["decision", "model", "path"], registry=registry
+            "router_requests",
+            "Requests, by how they were routed; `recipe` is empty for `routing` itself.",
+            ["decision", "model", "path", "recipe"],
+            registry=registry,
         )
         self.stage_seconds = Histogram(
             "router_stage_seconds", "Time by stage of a request.", ["stage"], buckets=_SECONDS, registry=registry

@@ -322,7 +322,7 @@ def test_addresses(address: str, endpoint: str) -> None:
         ("{address: h, port: 65536}", "vllm_endpoints[0].port"),
         ("{address: h}", "vllm_endpoints[0].port"),
         ("{port: 80}", "vllm_endpoints[0].address"),
-        ("{address: h, port: 80, protocol: https}", "vllm_endpoints[0].protocol"),
+        ("{address: h, port: 80, protocol: gopher}", "vllm_endpoints[0].protocol"),
         ("{name: a, address: h, port: 1}, {name: a, address: h, port: 2}", "vllm_endpoints[1].name"),
         ("{address: h, port: 1, health_check_path: /a}, {address: h, port: 2, health_check_path: /b}",
          "vllm_endpoints[1].health_check_path"),

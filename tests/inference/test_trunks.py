@@ -175,7 +175,7 @@ async def test_embedding_and_heads_of_one_trunk_come_in_one_call(
     site: tuple[Path, str], generations: Generations
 ) -> None:
     _, address = site
-    embedder = generations.current.gatherer.embedder
+    embedder = generations.current.recipes.default.gatherer.embedder
     assert embedder is not None and embedder.trunk.name == "judge"
     await asyncio.sleep(0.3)
     before = executions(address)

@@ -107,7 +107,7 @@ async def main():
     decided = await generations.current.decide(SignalInput("Why?", ChatRequest.saying("Why?")), everything=True)
     watch.cancel()
     await server.stop(0)
-    explained = explain(decided, loaded.config.routing.decisions)["signals"]
+    explained = explain(decided)["signals"]
     return {"model": outcome.headers["x-selected-model"], "sent": dict(outcome.headers), "calls": asked[0],
             "outputs": asked[1], "spans": spans.getvalue(), "explained": explained}
 

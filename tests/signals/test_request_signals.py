@@ -92,6 +92,24 @@ def test_parts_of_a_conversation_are_counted(source: dict[str, str], count: int)
     assert (none.matched, none.measure) == (False, 0)
 
 
+CALLED = said("assistant", "", tool_calls=[CALL])
+
+
+@pytest.mark.parametrize(
+    ("messages", "active"),
+    [
+        ([said("user"), CALLED], True),
+        ([said("user"), CALLED, said("tool", tool_call_id="1")], True),
+        ([said("user"), CALLED, said("tool", tool_call_id="1"), said("user")], True),
+        ([said("user"), CALLED, said("tool", tool_call_id="1"), said("assistant"), said("user")], False),
+        ([said("user"), said("assistant"), said("user")], False),
+    ],
+)
+def test_a_tool_loop_ends_when_the_assistant_answers(messages: list[Any], active: bool) -> None:
+    signal = ConversationSignal(name="n", feature={"type": "exists", "source": {"type": "active_tool_loop"}})
+    assert evaluate(made(Conversations, [signal]), request=chat(*messages))["conversation", "n"].matched is active
+
+
 def test_a_predicate_decides_over_the_count() -> None:
     feature = {"type": "count", "source": {"type": "message", "role": "user"}}
     counter = made(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from triton_router.config.schema import Config, ProviderModel, Reliability
+from triton_router.config.schema import BackendRef, Config, ProviderModel, Reliability
 from triton_router.stack.envoy.names import cluster_name
 from triton_router.stack.envoy.values import (
     Json,
     discovery_type,
+    extension,
     load_assignment,
     no_circuit_breaker,
     seconds,
@@ -55,9 +56,31 @@ def _model_cluster(model: ProviderModel) -> Json:
     # A single replica has nobody to take over: ejecting it would only lengthen its absence.
     if replicated(model):
         cluster["outlier_detection"] = _ejection(reliability)
-    if reliability.health_check_path is not None:
+    first = model.backend_refs[0]
+    if first.protocol == "https":
+        cluster["transport_socket"] = _tls(first)
+        # Not every machine that has IPv6 gets out by it.
+        cluster["dns_lookup_family"] = "V4_PREFERRED"
+    # A provider's API has no such path, unless somebody says which.
+    asked = not first.external or "health_check_path" in reliability.model_fields_set
+    if reliability.health_check_path is not None and asked:
         cluster["health_checks"] = [_health_check(reliability, reliability.health_check_path)]
     return cluster
+
+
+def _tls(ref: BackendRef) -> Json:
+    """The certificate must be for the name of the host that is called, and that name is in the handshake (SNI)."""
+    return extension(
+        "envoy.transport_sockets.tls",
+        "transport_sockets.tls.v3.UpstreamTlsContext",
+        auto_host_sni=True,
+        auto_sni_san_validation=True,
+        common_tls_context={
+            "alpn_protocols": ["http/1.1"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "validation_context": {"trusted_ca": {"filename": ref.ca_file}},
+        },
+    )
 
 
 def _ejection(reliability: Reliability) -> Json:

@@ -91,6 +91,8 @@ def _forward(config: Config, model: ProviderModel, headers: Sequence[Json]) -> J
     }
     if discovery_type(split_endpoint(ref.endpoint)[0] for ref in model.backend_refs) == "STRICT_DNS":
         action["auto_host_rewrite"] = True
+    if (path := model.backend_refs[0].path) is not None:
+        action["regex_rewrite"] = {"pattern": {"regex": "^/v1"}, "substitution": path}
     if model.reliability.retry_count:
         action["retry_policy"] = _retry_policy(model)
     return {"match": _model_path(headers), "route": action}
