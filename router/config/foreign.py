@@ -13,7 +13,7 @@ from triton_router.config import knowledge, projections
 from triton_router.config.converted import Converted
 from triton_router.config.document import Path
 from triton_router.config.kinds import PLUGINS
-from triton_router.config.plain import CARDS, DECISIONS, MODELS, at, items, names
+from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, tables
 from triton_router.config.report import Report
 
 # What 0.4.0 calls what is named otherwise here, by the section that it stands in.
@@ -40,14 +40,12 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
         _rename(at(data, *section), section, renamed, adopted)
     for path, model in items(data, MODELS):
         _reasoning(data, path, model, adopted)
-        _drop(model, "backend_refs", path, list(_urls(path, model, report)), adopted)
     _adapters_as_models(data, adopted)
-    routing = at(data, "routing")
-    if isinstance(routing, dict):
-        projections.adopt(routing, ("routing",), adopted)
+    for path, routing in tables(data):
+        projections.adopt(routing, path, adopted)
     for path, reason in knowledge.read_labels(data, directory):
         report.warning(path, reason)
-    for path, decision in items(data, DECISIONS):
+    for path, decision in decisions(data):
         for where, plugin in items(decision, ("plugins",), below=path):
             _cache_threshold(plugin.get("configuration"), (*where, "configuration"), adopted)
         _drop(decision, "plugins", path, list(_inactive_plugins(path, decision, report)), adopted)
@@ -83,14 +81,6 @@ def _reasoning(data: Any, path: Path, model: dict[str, Any], adopted: Converted)
         del model["reasoning"]
 
 
-def _urls(path: Path, model: dict[str, Any], report: Report) -> Iterator[int]:
-    for where, ref in items(model, ("backend_refs",)):
-        if ref.get("base_url") and not ref.get("endpoint"):
-            message = "backends at a URL are not active in this version; no request reaches this one"
-            report.does_nothing((*path, *where, "base_url"), "base_url", message, protects=False)
-            yield int(where[-1])
-
-
 def _adapters_as_models(data: Any, adopted: Converted) -> None:
     """A modelRef may name an adapter where it should name a model; and an adapter may have a card of its own."""
     models = set(names(data, *MODELS))
@@ -98,7 +88,7 @@ def _adapters_as_models(data: Any, adopted: Converted) -> None:
     for _, card in items(data, CARDS):
         for name in names(card, "loras"):
             bases.setdefault(name, str(card.get("name")))
-    for path, decision in items(data, DECISIONS):
+    for path, decision in decisions(data):
         for where, ref in items(decision, ("modelRefs",), below=path):
             model = ref.get("model")
             if isinstance(model, str) and model not in models and model in bases and not ref.get("lora_name"):

@@ -35,6 +35,21 @@ def names(data: Any, *path: str) -> list[str]:
     return [item["name"] for _, item in items(data, path) if isinstance(item.get("name"), str)]
 
 
+def tables(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The routing tables of a file, `routing` first, each with its path."""
+    if isinstance(routing := at(data, "routing"), dict):
+        yield ("routing",), routing
+    for path, recipe in items(data, RECIPES):
+        if isinstance(routing := recipe.get("routing"), dict):
+            yield (*path, "routing"), routing
+
+
+def decisions(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The decisions of all routing tables, each with its path."""
+    for path, routing in tables(data):
+        yield from items(routing, ("decisions",), below=path)
+
+
 def rules(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The leaves of all decisions' rules, each with its path."""
 

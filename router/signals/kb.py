@@ -55,7 +55,11 @@ class KnowledgeBases(SignalKind[KnowledgeSignal]):
             if not isinstance(name, str):
                 continue
             if name not in bases:
-                report.error((*path, "kb"), f"no knowledge base named `{name}`", nearest(name, bases))
+                if (suggestion := nearest(name, bases)) is not None:
+                    report.error((*path, "kb"), f"no knowledge base named `{name}`", suggestion)
+                else:
+                    message = f"the file has no knowledge base named `{name}`: what hangs on it never matches"
+                    report.does_nothing((*path, "kb"), "kb", message, protects=True)
                 continue
             where, base = bases[name]
             if not base.get("labels"):

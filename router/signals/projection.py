@@ -68,22 +68,59 @@ class Projections(SignalKind[ProjectionSignal]):
         evaluations: dict[Key, Evaluation] = {}
         known = {**results.evaluations}
         for signal in self._ordered:
-            score = _score(signal.inputs, known)
-            outputs = dict.fromkeys(signal.keys, UNKNOWN) if score is None else _outputs(signal, score)
+            least, most = _bounds(signal.inputs, known)
+            outputs = _outputs(signal, least)
+            if least != most:
+                # Unknown inputs leave a range: what holds at both ends of it, and between, is known all the same.
+                outputs = _certain(signal, outputs, _outputs(signal, most), least, most)
             evaluations |= outputs
             known |= outputs
         return evaluations
 
 
-def _score(inputs: Sequence[ProjectionInput], evaluations: Evaluations) -> float | None:
-    score = 0.0
+def _bounds(inputs: Sequence[ProjectionInput], evaluations: Evaluations) -> tuple[float, float]:
+    """The least and the largest score that unknown inputs leave possible; equal where all that weigh are known."""
+    least = most = 0.0
     for each in inputs:
-        if each.weight:
-            evaluation = evaluations.get((each.type, each.name), UNKNOWN)
-            if evaluation.matched is None:
-                return None
-            score += each.weight * _value(each, evaluation)
-    return score
+        if not each.weight:
+            continue
+        evaluation = evaluations.get((each.type, each.name), UNKNOWN)
+        known = evaluation.matched is not None
+        ends = [_value(each, evaluation)] if known else _possible(each)
+        least += min(each.weight * end for end in ends)
+        most += max(each.weight * end for end in ends)
+    return least, most
+
+
+def _possible(source: ProjectionInput) -> list[float]:
+    """The ends of what the value of an unknown input can be."""
+    match source.value_source:
+        case "binary":
+            return [source.match, source.miss]
+        case "confidence":
+            return [0.0, 1.0]
+        case _:
+            return [-math.inf, math.inf]
+
+
+def _certain(
+    signal: ProjectionSignal, low: dict[Key, Evaluation], high: dict[Key, Evaluation], least: float, most: float
+) -> dict[Key, Evaluation]:
+    """The outputs on which a range of scores agrees, with the less sure end's value; the score itself stays unknown."""
+    evaluations = dict.fromkeys(low, UNKNOWN)
+    # An output that holds at neither end may lie between them.
+    between = {(signal.TYPE, output.name) for output in signal.outputs if _lies_between(output, least, most)}
+    for key in low:
+        if low[key].matched == high[key].matched and (low[key].matched or key not in between):
+            nearer = min if low[key].matched else max
+            end = nearer(low[key], high[key], key=lambda evaluation: evaluation.value)
+            evaluations[key] = end._replace(measure=None)
+    return evaluations
+
+
+def _lies_between(output: ProjectionOutput, least: float, most: float) -> bool:
+    bounds = (output.gt, output.gte, output.lt, output.lte)
+    return any(bound is not None and least <= bound <= most for bound in bounds)
 
 
 def _value(source: ProjectionInput, evaluation: Evaluation) -> float:

@@ -87,7 +87,7 @@ def test_a_recipe_that_nobody_can_ask_for_is_a_warning() -> None:
     assert [(each.path, "idle" in each.message) for each in loaded.warnings] == [("recipes[0]", True)]
 
 
-@pytest.mark.parametrize("text", ["recipes: 3", "recipes: [1]", "recipes: [{name: a, routing: 7}]", "entrypoints: {}",
+@pytest.mark.parametrize("text", ["recipes: 3", "recipes: [1]", "recipes: [{name: a, routing: 7}]", "entrypoints: 1",
                                   "entrypoints: [{model_names: a, recipe: [b], headers: c}]"])  # fmt: skip
 def test_shapes_that_are_wrong_are_reported(text: str) -> None:
     assert problems(text)

@@ -89,15 +89,17 @@ def test_a_score_is_the_sum_of_weights_times_values(inputs: list[dict[str, Any]]
     assert (low.matched, high.matched) == (score < 0.3, score >= 0.3)
 
 
-def test_an_unknown_part_makes_every_output_unknown() -> None:
-    inputs = [
+def test_an_unknown_part_leaves_known_what_it_cannot_change() -> None:
+    slight = [
         {"type": "keyword", "name": "hard_words", "weight": 10},
         {"type": "domain", "name": "law", "weight": 0.001},
     ]
-    assert {each.matched for each in evaluated(band(inputs)).values()} == {None}
-    # So does a part that nobody has declared.
-    absent = [{"type": "keyword", "name": "nobody", "weight": 1}]
-    assert {each.matched for each in evaluated(band(absent)).values()} == {None}
+    outputs = evaluated(band(slight)).values()
+    assert None not in {each.matched for each in outputs} and {each.measure for each in outputs} == {None}
+    # One that could make the difference does make every output unknown, as does one that nobody has declared.
+    for name in ("law", "nobody"):
+        decisive = [{"type": "domain" if name == "law" else "keyword", "name": name, "weight": 1}]
+        assert {each.matched for each in evaluated(band(decisive)).values()} == {None}
 
 
 @pytest.mark.parametrize(
