@@ -8,16 +8,25 @@ from typing import Any
 from triton_router.config.schema import Decision
 from triton_router.decisions import Verdict
 from triton_router.record import Record
+from triton_router.signals import SignalInput
+
+# Characters of a part in the tree.
+EXCERPT = 80
 
 
 def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
-    """A decided request as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated."""
+    """A decided request as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated.
+
+    ``fired_by`` has the places in ``parts`` of those that made a signal match.
+    """
     signals, choice, selection = record.routing()
     chosen = choice.decision
     return {
+        **(_read(record.query) if record.query is not None else {}),
         "signals": [
             {"type": kind, "name": name, "matched": signal.matched, "value": round(signal.value, 4),
-             "threshold": signal.threshold, "measure": signal.measure, "ms": round(signal.ms, 3)}
+             "threshold": signal.threshold, "measure": signal.measure, "ms": round(signal.ms, 3),
+             "fired_by": signals.fired_by.get((kind, name), [])}
             for (kind, name), signal in signals.evaluations.items()
         ],
         "decisions": [
@@ -44,6 +53,17 @@ def explain(record: Record, decisions: Sequence[Decision]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _read(query: SignalInput) -> dict[str, Any]:
+    """Whose words the request has, and what of it is judged."""
+    parts = query.parts
+    return {
+        "parts": [
+            {"kind": part.kind, "text": part.text, "reason": part.reason, "turn": part.turn} for part in parts.all()
+        ],
+        "judged": {"words": parts.words, "topic": parts.topic, "task": parts.task},
+    }
+
+
 def _node(verdict: Verdict) -> dict[str, Any]:
     node: dict[str, Any] = {"matched": verdict.matched, "confidence": round(verdict.confidence, 4)}
     if verdict.rule is not None:
@@ -62,11 +82,16 @@ def as_text(explained: dict[str, Any]) -> str:
              f"decision  {outcome['decision'] or 'none matched: default model'}",
              f"reasoning {_SWITCH[outcome['reasoning']]}"]  # fmt: skip
     lines += [f"degraded  {part}: {reason}" for part, reason in explained["degraded"].items()]
+    lines += ["", "parts"]
+    lines += [
+        f"  {place:>2} {part['kind']:<9} {_excerpt(part['text'])}" for place, part in enumerate(explained["parts"])
+    ]
     lines += ["", "signals"]
     for signal in explained["signals"]:
         threshold = "" if signal["threshold"] is None else f" of {signal['threshold']:.2f}"
         name = f"{signal['type']}:{signal['name']}"
-        lines.append(f"  {_MARK[signal['matched']]} {name:<32} {signal['value']:.3f}{threshold}")
+        fired = f"  part {', '.join(map(str, signal['fired_by']))}" if signal["fired_by"] else ""
+        lines.append(f"  {_MARK[signal['matched']]} {name:<32} {signal['value']:.3f}{threshold}{fired}")
     lines += ["", "decisions"]
     for decision in explained["decisions"]:
         arrow = "→" if decision["chosen"] else " "
@@ -78,6 +103,11 @@ def as_text(explained: dict[str, Any]) -> str:
 
 _MARK = {True: "✓", False: "·", None: "?"}
 _SWITCH = {True: "on", False: "off", None: "untouched"}
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= EXCERPT else f"{line[:EXCERPT]}… ({len(text)} characters)"
 
 
 def _tree(node: dict[str, Any], indent: str) -> list[str]:

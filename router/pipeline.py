@@ -138,7 +138,8 @@ class Pipeline:
     async def _ask(self, dialect: type[ModelRequest], request: Request, record: Record) -> Outcome:
         started = perf_counter()
         sent, lookup = dialect.parse(request.body), self._lookup
-        signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
+        hurried = _hurried(request, self.runtime.overload)
+        signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
         if sent.model is not None and not self.catalog.is_auto(sent.model):
             conceal = _request_usage(sent, self.runtime.usage)
             return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, record, conceal=conceal)
@@ -150,7 +151,7 @@ class Pipeline:
             return reply
         if lookup is not None and self._open == 1:
             # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
-            lookup.read_ahead(signal_input.prompt, request.headers)
+            lookup.read_ahead(signal_input, request.headers)
 
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
@@ -171,7 +172,7 @@ class Pipeline:
 
         if lookup is not None:
             embedding, model = _whole_embedding(record), (selection.base, selection.model)
-            record.question = lookup.question(choice.decision, sent, body, request.headers, embedding, model)
+            record.question = lookup.question(choice.decision, signal_input, body, embedding, model)
         rewritten = perf_counter()
         record.stages["rewrite"] = decided, rewritten
         if lookup is not None and record.question is not None:
@@ -186,7 +187,7 @@ class Pipeline:
             return self._reply(answer, "cache", signal_input, record)
 
         record.path = "routed"
-        self.journal.write(record, signal_input.prompt)
+        self.journal.write(record, signal_input.request.prompt())
         headers = changes.set | _upstream_headers(selection, readable=conceal or record.question is not None)
         observer = self._observer(selection, sent, record.question, conceal=conceal)
         return Forward(headers, body, record.headers(), tuple(changes.remove), observer)
@@ -211,6 +212,7 @@ class Pipeline:
         ``everything`` scores domains that nothing needs too.
         """
         runtime, record = self.runtime, record or Record(self.runtime.generation)
+        record.query = signal_input
         began = perf_counter()
         signals = record.signals = await self.gatherer.gather(
             signal_input, everything=everything, hangs_on=runtime.settling
@@ -272,7 +274,7 @@ class Pipeline:
     def _reply(self, answer: Completion, path: ResponsePath, signal_input: SignalInput, record: Record) -> Reply:
         """An answer that no backend is asked for."""
         record.path, record.ignored = path, record.ignored or signal_input.request.ignored
-        self.journal.write(record, signal_input.prompt)
+        self.journal.write(record, signal_input.request.prompt())
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
 
 

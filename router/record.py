@@ -13,7 +13,7 @@ from triton_router.config.schema import Decision
 from triton_router.decisions import Choice, nearness
 from triton_router.errors import Refusal
 from triton_router.selection import Selection
-from triton_router.signals import SignalResults
+from triton_router.signals import SignalInput, SignalResults
 
 # How a request got its response: in metrics and audit lines by these words.
 ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "error"]
@@ -23,16 +23,17 @@ ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "error
 class Record:
     """What the router did with one request. Its stages fill it in, each what it knows.
 
-    ``path`` is ``None`` for paths that the router answers itself. ``signals``, ``choice`` and ``category`` are there
-    where the router has chosen, ``question`` where the cache was asked, ``error`` where the request was refused.
+    ``path`` is ``None`` for paths that the router answers itself. ``query``, ``signals``, ``choice`` and ``category``
+    are there where the router has chosen, ``question`` where the cache was asked, ``error`` where it refused.
     ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 13 attributes, because everything that is said of a request is derived from here.
+    It has 14 attributes, because everything that is said of a request is derived from here.
     """
 
     generation: str
     request_id: str | None = None
     path: ResponsePath | None = None
+    query: SignalInput | None = None
     signals: SignalResults | None = None
     choice: Choice | None = None
     category: str | None = None

@@ -14,11 +14,13 @@ from triton_router.config.services import (
     Identity,
     McpSettings,
     OverloadSettings,
+    PartsSettings,
     ReplaySettings,
     TracingSettings,
     UsageSettings,
 )
 from triton_router.decisions import Settling
+from triton_router.parts import PartReader, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,10 @@ class Runtime:
 
     ``generation`` is the first twelve digits of the file's SHA-256. ``hint_threshold`` is the least confidence with
     which an MCP server's hints count. ``needs_identity``: a request is refused where a decision asks for the caller's
-    role and nobody vouches for the caller. ``settling`` has the decisions' rules compiled.
+    role and nobody vouches for the caller. ``settling`` has the decisions' rules compiled, ``reader`` the shapes by
+    which a request's parts are told apart.
 
-    It has 14 attributes: one for each part that reads it.
+    It has 15 attributes: one for each part that reads it.
     """
 
     generation: str
@@ -71,6 +74,7 @@ class Runtime:
     tracing: TracingSettings | None
     cache: CacheRuntime | None
     mcp: McpSettings | None
+    reader: PartReader
 
 
 def compile_runtime(loaded: Loaded) -> Runtime:
@@ -100,7 +104,13 @@ def compile_runtime(loaded: Loaded) -> Runtime:
         tracing=observability.tracing if observability.tracing.enabled else None,
         cache=_cache(config),
         mcp=mcp if mcp is not None and mcp.enabled else None,
+        reader=_reader(config.global_.router.parts),
     )
+
+
+def _reader(settings: PartsSettings) -> PartReader:
+    shapes = (Shape(each.client, each.reading, each.tag or "", each.label or "") for each in settings.shapes)
+    return PartReader(shapes, settings.conversation)
 
 
 def _cache(config: Config) -> CacheRuntime | None:

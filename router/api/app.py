@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
 from typing import Annotated, Any, TypeVar
@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from triton_router import names
 from triton_router.api.advice import advice, request_of
 from triton_router.api.openapi import document, page
-from triton_router.dialects import ChatRequest
+from triton_router.dialects import DIALECTS, ChatRequest, chat
 from triton_router.errors import MalformedRequest, Unavailable, error_body
 from triton_router.exchange import Reply
 from triton_router.explain import explain
@@ -58,10 +58,23 @@ class RouteRequest(_Body):
 
 
 class ExplainRequest(_Body):
-    """``headers`` are those that a request would bring: session, identity, what an MCP server reads."""
+    """A prompt (``text``), or a whole ``request`` as a client would send it to ``path``.
 
-    text: Text
+    ``headers`` are those that a request would bring: session, identity, what an MCP server reads.
+    """
+
+    text: Text | None = None
+    request: dict[str, Any] | None = None
+    path: str = chat.PATH
     headers: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> ExplainRequest:
+        if (self.text is None) == (self.request is None):
+            raise ValueError("one of `text` and `request` is needed")
+        if self.path not in DIALECTS:
+            raise ValueError(f"`path` must be one of {', '.join(DIALECTS)}")
+        return self
 
 
 class BatchRequest(_Body):
@@ -182,7 +195,8 @@ class _Rest:
     async def classify(self, request: Request) -> Response:
         body = ClassifyRequest.model_validate_json(await request.body())
         started = perf_counter()
-        record = await self._current().decide(_signal_input(body.text), everything=True)
+        pipeline = self._current()
+        record = await pipeline.decide(_query(pipeline, body.text), everything=True)
         signals, choice, selection = record.routing()
         domains = signals.domains
         winner = domains.winner if domains else None
@@ -206,7 +220,7 @@ class _Rest:
         pipeline = self._current()
         results = []
         decide = partial(pipeline.decide, everything=True)
-        for record in await _few_at_a_time(lambda text: decide(_signal_input(text)), body.texts):
+        for record in await _few_at_a_time(lambda text: decide(_query(pipeline, text)), body.texts):
             signals, _, _ = record.routing()
             if signals.domains is None:
                 raise Unavailable(signals.reasons[0] if signals.reasons else "starting")
@@ -241,11 +255,12 @@ class _Rest:
         body = ExplainRequest.model_validate_json(await request.body())
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
-        return _json(
-            explain(
-                await pipeline.decide(_signal_input(body.text, headers), everything=True), pipeline.runtime.decisions
-            )
-        )
+        if body.request is not None:
+            sent = DIALECTS[body.path].parse(orjson.dumps(body.request))
+        else:
+            sent = ChatRequest.saying(body.text or "")
+        query = SignalInput(sent, headers, reader=pipeline.runtime.reader)
+        return _json(explain(await pipeline.decide(query, everything=True), pipeline.runtime.decisions))
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""
@@ -331,8 +346,8 @@ class _BearerToken:
         await self._app(scope, receive, send)
 
 
-def _signal_input(text: str, headers: Mapping[str, str] | None = None) -> SignalInput:
-    return SignalInput(text, ChatRequest.saying(text), headers or {})
+def _query(pipeline: Pipeline, text: str) -> SignalInput:
+    return SignalInput(ChatRequest.saying(text), reader=pipeline.runtime.reader)
 
 
 def _matched(evaluations: Any) -> dict[str, list[str]]:

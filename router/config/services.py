@@ -14,6 +14,7 @@ from triton_router.config.section import (
     LowerHeaderName,
     Milliseconds,
     Name,
+    PartNames,
     Probability,
     Seconds,
     Section,
@@ -42,6 +43,41 @@ class AdapterDiscovery(Section):
     )
 
 
+class ShapeSettings(Section):
+    """A mark that a client's program puts around text: a tag or a label."""
+
+    client: Name = Field(description="The client, for people.")
+    reading: Literal["words", "context", "history", "template"] = Field(
+        description="What stands in it: the person's `words`, `context` that a program added, a chat's `history`, or "
+        "directions of a `template`."
+    )
+    tag: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.:-]{0,63}$")] | None = Field(
+        None, description="Name of a tag: everything between `<name>` and `</name>`, or `[name]` and `[/name]`."
+    )
+    label: Annotated[str, StringConstraints(pattern=r"^[^\s:#](?:[^\n:]{0,47}[^\s:])?$")] | None = Field(
+        None, description="A label: everything behind a line that begins with it and a colon, until the next label."
+    )
+
+    @model_validator(mode="after")
+    def _tag_or_label(self) -> ShapeSettings:
+        if (self.tag is None) == (self.label is None):
+            raise ValueError("a shape needs one of `tag` and `label`")
+        return self
+
+
+class PartsSettings(Section):
+    """Whose words a request has; docs/parts.md."""
+
+    conversation: Literal["follow", "last_turn"] = Field(
+        "follow",
+        description="`follow`: a turn that says nothing by itself is judged with the person's earlier words; "
+        "`last_turn`: each turn alone.",
+    )
+    shapes: tuple[ShapeSettings, ...] = Field(
+        (), description="Marks of your clients, besides those that are shipped; yours count where both name one."
+    )
+
+
 class RouterSettings(Section):
     NOT_ACTIVE = frozenset({"config_source", "strategy", "include_config_models_in_list", "clear_route_cache",
                             "streamed_body", "skip_processing", "model_selection", "learning"})  # fmt: skip
@@ -59,6 +95,7 @@ class RouterSettings(Section):
     adapter_discovery: AdapterDiscovery = Field(
         default_factory=AdapterDiscovery, description="Detection of the adapters that the backends have loaded."
     )
+    parts: PartsSettings = Field(default_factory=PartsSettings, description="Whose words a request has.")
     max_body_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024,
         description="Largest request body, for Envoy, gRPC and the router. A larger body gets 413.",
@@ -437,6 +474,7 @@ class McpSettings(Section):
     max_in_flight: int = Field(
         256, ge=1, description="Largest number of calls in flight. Further requests continue without the signal."
     )
+    parts: PartNames = ("topic",)
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> McpSettings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints, create_model, model_validator
 
 from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, installed
-from triton_router.config.section import Name, Probability, Section, Similarity, TokenCount
+from triton_router.config.section import Name, PartNames, Probability, Section, Similarity, TokenCount
 
 _CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
 # Types and lists of v0.3 that this version may lack.
@@ -63,6 +63,7 @@ class KeywordSignal(SignalSettings):
         "`fuzzy`: whole words with up to `fuzzy_threshold` edits.",
     )
     fuzzy_threshold: int = Field(2, ge=0, le=4, description="Most edits (insert, delete, replace) of a fuzzy match.")
+    parts: PartNames = ("words",)
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +96,7 @@ class EmbeddingSignal(SignalSettings):
         description="The number that must reach the threshold: the largest similarity (`max`, or its other name "
         "`any`) or the mean (`mean`).",
     )
+    parts: PartNames = ("topic",)
     description: str | None = Field(None, description="Documentation only.")
 
 
@@ -119,6 +121,7 @@ class LanguageSignal(SignalSettings):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")] = Field(description="ISO 639 code, such as `en`.")
     description: str | None = Field(None, description="Documentation only.")
     threshold: Probability = Field(0.3, description="Least probability of the detected language.")
+    parts: PartNames = ("words",)
 
 
 class Predicate(Section):
@@ -189,6 +192,7 @@ class StructureSignal(SignalSettings):
 
     feature: StructureFeature = Field(description="The feature to measure.")
     predicate: Predicate | None = Field(None, description="Condition on the number; default: not zero.")
+    parts: PartNames = ("own", "material")
 
 
 class ConversationSource(Section):
@@ -260,6 +264,7 @@ class ComplexitySignal(SignalSettings):
     )
     hard: ComplexityExamples = Field(description="Hard prompts.")
     easy: ComplexityExamples = Field(description="Easy prompts.")
+    parts: PartNames = ("topic",)
 
     @classmethod
     def rule_names(cls, entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -294,6 +299,20 @@ class ReaskSignal(SignalSettings):
 
     threshold: Similarity = Field(0.8, description="Least cosine similarity of this turn to an earlier one.")
     lookback_turns: int = Field(1, ge=1, le=4, description="Number of consecutive previous turns that must be similar.")
+
+
+class TaskSignal(SignalSettings):
+    """A client's program asks for itself: a title for a chat, tags, questions to suggest."""
+
+    TYPE, LIST = "task", "tasks"
+    PURPOSE = "Background tasks of clients, for rules of `type: task`."
+
+    tasks: tuple[Literal["title", "tags", "follow_ups", "summary", "autocomplete", "other"], ...] = Field(
+        ("title", "tags", "follow_ups", "summary", "autocomplete", "other"),
+        min_length=1,
+        description="Tasks that match: a `title` or `tags` for a chat, `follow_ups` to suggest, a `summary` of its "
+        "history, words that an `autocomplete` would type next, or an `other` one about a chat.",
+    )
 
 
 class DeclaredSignals(Section):

@@ -25,7 +25,7 @@ from triton_router.config.services import InferenceSettings
 from triton_router.errors import Unavailable
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.limit import Limit
-from triton_router.inference.windows import Batch, Windows
+from triton_router.inference.windows import Batch, Cut, Windows
 from triton_router.telemetry import Metrics, RateLimitedLog
 
 log = logging.getLogger(__name__)
@@ -104,10 +104,11 @@ class Encoder:
         """Seconds that a call may take."""
         return self._deadline
 
-    async def encode(self, text: str, beside: Sequence[str] = ()) -> Encoding:
+    async def encode(self, text: str, beside: Sequence[str] = (), cut: Cut | None = None) -> Encoding:
         """Encode ``text`` in one call; windows of a long text are pooled (mean, embedding again of unit length).
 
-        Of each text ``beside`` it the first window rides in the same call.
+        With ``cut`` the windows that say what is wanted count most. Of each text ``beside`` it the first window rides
+        in the same call.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
@@ -118,13 +119,17 @@ class Encoder:
             self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
         started = perf_counter()
-        rows = self._windows.rows(text)
+        weights: Sequence[float] | None = None
+        if cut is None:
+            rows = self._windows.rows(text)
+        else:
+            rows, weights = self._windows.weighed(text, cut)
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
         outputs = await self._infer_within_limit(batch)
         self._timeouts = 0
-        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
 
     async def _infer_within_limit(self, batch: Batch) -> dict[str, Vector]:
         began, took = perf_counter(), None
@@ -245,14 +250,21 @@ class Encoder:
             for name, shape in zip(self._outputs, shapes, strict=True)
         }
 
-    def _pooled(self, outputs: dict[str, Vector], batch: Batch, windows: int, ms: float) -> Encoding:
+    def _pooled(
+        self,
+        outputs: dict[str, Vector],
+        batch: Batch,
+        windows: int,
+        ms: float,
+        weights: Sequence[float] | None = None,
+    ) -> Encoding:
         """The first ``windows`` rows as one text, the rows after them as texts of their own."""
         output = self.trunk.embedding
         embeddings = outputs[output.output] if output else np.empty((batch.windows, 0), np.float32)
         if windows == 1:
             embedding = embeddings[0]
         else:
-            embedding = embeddings[:windows].mean(axis=0)
+            embedding = np.average(embeddings[:windows], axis=0, weights=weights).astype(np.float32)
             embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
         heads, tokens = {}, {}
         for head in self.trunk.heads:
@@ -261,7 +273,9 @@ class Encoder:
                 lengths = batch.mask[:windows].sum(axis=1)
                 tokens[head.name] = tuple(row[:length] for row, length in zip(rows, lengths, strict=True))
             else:
-                heads[head.name] = rows[0] if windows == 1 else rows.mean(axis=0)
+                heads[head.name] = (
+                    rows[0] if windows == 1 else np.average(rows, axis=0, weights=weights).astype(np.float32)
+                )
         return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]), tokens)
 
     def _failed(self, unavailable: Unavailable) -> None:

@@ -30,6 +30,9 @@ DIRECTIONS = 4_000
 # How long prose is told apart from the words next to it.
 _PROSE = frozenset({"position", "quote marks", "rules"})
 _SHIPPED = ShapeTable(SHAPES)
+_PERSONS = frozenset({"words", "material"})
+# Stands where words stood; no text has it.
+_HOLE = "\x00"
 
 
 class Parts:
@@ -69,6 +72,40 @@ class Parts:
     def material(self) -> str:
         """What the person gave to work on in that turn."""
         return _joined(self.judged, "material")
+
+    def read(self, names: Iterable[str]) -> str:
+        """What a signal reads that names these parts: kinds of parts, `topic`, `own`, or `all`."""
+        texts = [self._named(name) for name in names]
+        return texts[0] if len(texts) == 1 else "\n".join(filter(None, texts))
+
+    def places(self, parts: Sequence[Part], names: Iterable[str]) -> list[int]:
+        """Which of ``parts``, all of the conversation, are read by a signal that names these."""
+        chosen = set(names)
+        person = "\n".join(self._named(name) for name in ("words", "topic", "own", "material") if name in chosen)
+        return [
+            place
+            for place, part in enumerate(parts)
+            if "all" in chosen
+            or (part.kind in chosen and part.kind not in _PERSONS)
+            or (part.kind in _PERSONS and part.text.strip()[:MATERIAL] in person)
+        ]
+
+    def said_before(self) -> Iterator[str]:
+        """The person's words of each turn before the one that counts, the newest first."""
+        last = min((part.turn for part in self.judged), default=0)
+        for number in range(last - 1, -1, -1):
+            if (turn := self.turns[number]).role == "user" and turn.text.strip():
+                yield _joined(_parts_of(turn, number, self._shapes), "words") or turn.text
+
+    def _named(self, name: str) -> str:
+        match name:
+            case "words" | "topic" | "own" | "material":
+                text: str = getattr(self, name)
+                return text
+            case "all":
+                return "\n".join(turn.text for turn in self.turns)
+            case _:
+                return "\n".join(part.text for part in self.all() if part.kind == name)
 
     def all(self) -> Iterator[Part]:
         """Every part of the conversation, in order."""
@@ -137,6 +174,25 @@ class PartReader:
 
     def _parts(self, turns: Sequence[Turn], number: int) -> list[Part]:
         return _parts_of(turns[number], number, self._shapes)
+
+
+def split_words(parts: Parts) -> tuple[str, str] | None:
+    """The last turn without the person's words, and these; ``None`` where they are not all that asks.
+
+    The first has a mark in the place of each piece of words, so both together are the turn, and nothing else is.
+    """
+    last = len(parts.turns) - 1
+    if parts.task or parts.earlier or parts.topic != parts.own or any(part.turn != last for part in parts.judged):
+        return None
+    rest, at = parts.turns[last].text, 0
+    if _HOLE in rest:
+        return None
+    for part in parts.judged:
+        if part.kind == "words" and (text := part.text.strip()):
+            if (start := rest.find(text, at)) < 0:
+                return None
+            rest, at = f"{rest[:start]}{_HOLE}{rest[start + len(text) :]}", start + 1
+    return rest, parts.own
 
 
 def _parts_of(turn: Turn, number: int, shapes: ShapeTable, seen: frozenset[str] = frozenset()) -> list[Part]:

@@ -64,12 +64,15 @@ class Keywords(SignalKind[KeywordSignal]):
             raise ValueError("; ".join(refused))
         self._nor = [signal.keys[0] for signal in self.signals if signal.operator == "NOR"]
         self._rules = [(signal.operator, len(_compared(signal))) for signal in self.signals]
-        self._finders = [
-            _finder(match, self.signals, keywords, case_sensitive)
-            for match in ("substring", "word", "regex", "fuzzy")
-            for case_sensitive in (False, True)
-            if (keywords := list(_keywords(self.signals, match, case_sensitive)))
-        ]
+        self._finders = {
+            names: [
+                _finder(match, self.signals, keywords, case_sensitive)
+                for match in ("substring", "word", "regex", "fuzzy")
+                for case_sensitive in (False, True)
+                if (keywords := list(_keywords(self.signals, names, match, case_sensitive)))
+            ]
+            for names in dict.fromkeys(signal.parts for signal in self.signals)
+        }
 
     @classmethod
     def check(cls, data: Any, report: Report) -> None:
@@ -82,12 +85,13 @@ class Keywords(SignalKind[KeywordSignal]):
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        text = encodable(query.text())
-        plain = normalised(text)
         counts: Counter[int] = Counter()
-        for finder in self._finders:
-            # An expression says itself what spaces and marks it means.
-            counts.update(finder.find(text if isinstance(finder, _Expressions) else plain))
+        for names, finders in self._finders.items():
+            text = encodable(query.read(names))
+            plain = normalised(text)
+            for finder in finders:
+                # An expression says itself what spaces and marks it means.
+                counts.update(finder.find(text if isinstance(finder, _Expressions) else plain))
         ms = (perf_counter() - started) * 1000
         # Most of many signals find nothing, and the others much the same: they share a few evaluations.
         evaluations = dict.fromkeys(self.keys, certain(False, 0, ms)) | dict.fromkeys(self._nor, certain(True, 0, ms))
@@ -134,9 +138,11 @@ def _compared(signal: KeywordSignal) -> set[str]:
     return set(words) if signal.case_sensitive else {word.casefold() for word in words}
 
 
-def _keywords(signals: Sequence[KeywordSignal], match: str, case_sensitive: bool) -> Iterator[Keyword]:
+def _keywords(
+    signals: Sequence[KeywordSignal], names: tuple[str, ...], match: str, case_sensitive: bool
+) -> Iterator[Keyword]:
     for place, signal in enumerate(signals):
-        if signal.match == match and signal.case_sensitive is case_sensitive:
+        if signal.parts == names and signal.match == match and signal.case_sensitive is case_sensitive:
             yield from ((place, word) for word in _compared(signal))
 
 

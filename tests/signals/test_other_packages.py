@@ -104,12 +104,11 @@ async def main():
     async with generations.routing(spans) as route:
         outcome = await route(Request("POST", "/v1/chat/completions", {}, json.dumps(body).encode()))
     asked = len(calls), sorted(calls[0])
-    decided = await generations.current.decide(SignalInput("Why?", ChatRequest.saying("Why?")), everything=True)
+    decided = await generations.current.decide(SignalInput(ChatRequest.saying("Why?")), everything=True)
     watch.cancel()
     await server.stop(0)
-    explained = explain(decided, loaded.config.routing.decisions)["signals"]
     return {"model": outcome.headers["x-selected-model"], "sent": dict(outcome.headers), "calls": asked[0],
-            "outputs": asked[1], "spans": spans.getvalue(), "explained": explained}
+            "outputs": asked[1], "spans": spans.getvalue(), "explained": explain(decided, loaded.config.routing.decisions)["signals"]}
 
 
 def mistakes(changed):
