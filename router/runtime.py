@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from triton_router.config import Config, Loaded, leaves
+from triton_router.config.parts import PartsSettings
 from triton_router.config.plugins import SemanticCachePlugin, SemanticCacheSettings
 from triton_router.config.schema import Decision
 from triton_router.config.services import (
@@ -14,7 +15,6 @@ from triton_router.config.services import (
     Identity,
     McpSettings,
     OverloadSettings,
-    PartsSettings,
     ReplaySettings,
     TracingSettings,
     UsageSettings,

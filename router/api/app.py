@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException

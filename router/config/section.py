@@ -30,18 +30,6 @@ LowerHeaderName = Annotated[HeaderName, StringConstraints(to_lower=True)]
 
 HOST_AND_PORT = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
 
-PartName = Literal[
-    "words", "topic", "own", "material", "context", "history", "template", "tool", "system", "assistant", "all"
-]
-"""Parts of a request that a signal can read; see docs/parts.md."""
-
-_PARTS = (
-    "Parts of the request that are read: the person's `words` (with those of earlier turns that the last one goes on "
-    'from), their `topic` (without a last turn such as "yes"), the last turn\'s `own` words, `material` to work on; '
-    "`context`, `history` and `template` of a client's program; turns of `tool`, `system`, `assistant`; or `all`."
-)
-PartNames = Annotated[tuple[PartName, ...], Field(min_length=1, description=_PARTS)]
-
 CacheScope = Literal["user", "tenant", "global"]
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")

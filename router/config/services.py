@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
+from triton_router.config.parts import PartNames, PartsSettings
 from triton_router.config.section import (
     HOST_AND_PORT,
     Endpoint,
@@ -14,7 +15,6 @@ from triton_router.config.section import (
     LowerHeaderName,
     Milliseconds,
     Name,
-    PartNames,
     Probability,
     Seconds,
     Section,
@@ -40,41 +40,6 @@ class AdapterDiscovery(Section):
         False,
         description="Let clients list and name adapters that backends list and no model card declares. Adapters that "
         "an MCP server may choose stay hidden.",
-    )
-
-
-class ShapeSettings(Section):
-    """A mark that a client's program puts around text: a tag or a label."""
-
-    client: Name = Field(description="The client, for people.")
-    reading: Literal["words", "context", "history", "template"] = Field(
-        description="What stands in it: the person's `words`, `context` that a program added, a chat's `history`, or "
-        "directions of a `template`."
-    )
-    tag: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.:-]{0,63}$")] | None = Field(
-        None, description="Name of a tag: everything between `<name>` and `</name>`, or `[name]` and `[/name]`."
-    )
-    label: Annotated[str, StringConstraints(pattern=r"^[^\s:#](?:[^\n:]{0,47}[^\s:])?$")] | None = Field(
-        None, description="A label: everything behind a line that begins with it and a colon, until the next label."
-    )
-
-    @model_validator(mode="after")
-    def _tag_or_label(self) -> ShapeSettings:
-        if (self.tag is None) == (self.label is None):
-            raise ValueError("a shape needs one of `tag` and `label`")
-        return self
-
-
-class PartsSettings(Section):
-    """Whose words a request has; docs/parts.md."""
-
-    conversation: Literal["follow", "last_turn"] = Field(
-        "follow",
-        description="`follow`: a turn that says nothing by itself is judged with the person's earlier words; "
-        "`last_turn`: each turn alone.",
-    )
-    shapes: tuple[ShapeSettings, ...] = Field(
-        (), description="Marks of your clients, besides those that are shipped; yours count where both name one."
     )
 
 

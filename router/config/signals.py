@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, StringConstraints, create_model, model_validator
 
 from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, installed
-from triton_router.config.section import Name, PartNames, Probability, Section, Similarity, TokenCount
+from triton_router.config.parts import PartNames
+from triton_router.config.section import Name, Probability, Section, Similarity, TokenCount
 
 _CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
 # Types and lists of v0.3 that this version may lack.

@@ -108,7 +108,8 @@ async def main():
     watch.cancel()
     await server.stop(0)
     return {"model": outcome.headers["x-selected-model"], "sent": dict(outcome.headers), "calls": asked[0],
-            "outputs": asked[1], "spans": spans.getvalue(), "explained": explain(decided, loaded.config.routing.decisions)["signals"]}
+            "outputs": asked[1], "spans": spans.getvalue(),
+            "explained": explain(decided, loaded.config.routing.decisions)["signals"]}
 
 
 def mistakes(changed):
