@@ -16,7 +16,7 @@ import orjson
 
 import triton_router.threads  # noqa: F401
 from triton_router import __version__
-from triton_router.config import Config, ConfigError, Loaded, load, migrate
+from triton_router.config import Config, ConfigError, Loaded, inside_words, load, migrate
 from triton_router.dialects import DIALECTS, ChatRequest, ModelRequest, chat
 from triton_router.errors import BundleError, Refusal
 from triton_router.inference import bundle_path, load_bundle
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     health.set_defaults(run=_health)
     migrate = commands.add_parser("migrate", help="print a flat configuration in the canonical form")
     migrate.add_argument("--config", type=Path, required=True, metavar="FILE")
+    migrate.add_argument("--whole-words", action="store_true", help="write `match: word`; lists the rules that change")
     migrate.set_defaults(run=_migrate)
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration")
     schema.set_defaults(run=_schema)
@@ -233,7 +234,10 @@ def _health(arguments: argparse.Namespace) -> int:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments.config)
-    print(migrate(loaded.text, file=loaded.file), end="")
+    print(migrate(loaded.text, file=loaded.file, whole_words=arguments.whole_words), end="")
+    if inside := inside_words(loaded.config):
+        offer = "now match whole words only" if arguments.whole_words else "match inside words; see --whole-words"
+        print("\n".join([f"{len(inside)} keyword signals {offer}:", *inside]), file=sys.stderr)
     return 0
 
 

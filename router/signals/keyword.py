@@ -19,9 +19,11 @@ import numpy as np
 import re2
 
 from triton_router.config import expressions
-from triton_router.config.plain import SIGNALS, items
+from triton_router.config.document import Path
+from triton_router.config.plain import DECISIONS, SIGNALS, items, rules
 from triton_router.config.report import Report
 from triton_router.config.signals import KeywordSignal
+from triton_router.config.whole_words import holding
 from triton_router.parts import normalised
 from triton_router.signals.contract import (
     Evaluation,
@@ -42,6 +44,7 @@ _UNSPACED += r"\uff66-\uffdc\U00020000-\U0003ffff"
 _SPACED_WORD = re.compile(rf"([^\W{_UNSPACED}]+)")
 WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+FAST_RESPONSE = "fast_response"
 # Stands beside words; no keyword is written with it.
 _MARK = "\x01"
 
@@ -76,8 +79,14 @@ class Keywords(SignalKind[KeywordSignal]):
 
     @classmethod
     def check(cls, data: Any, report: Report) -> None:
+        protective = dict(_protective(data))
         for path, signal in items(data, (*SIGNALS, KeywordSignal.LIST)):
             words = signal.get("keywords")
+            if not {"match", "method", "fuzzy_match"} & signal.keys() or signal.get("match") == "substring":
+                _warn_of_holders(words, path, report)
+            if (decision := protective.get(signal.get("name"))) and "parts" not in signal:
+                message = f"decision `{decision}` answers by itself on these words, in what the person says"
+                report.warning(path, f"{message} only; `parts: [all]` reads everything that is sent")
             if "regex" in (signal.get("match"), signal.get("method")) and isinstance(words, list):
                 for index, word in enumerate(words):
                     if isinstance(word, str) and (why := expressions.refused(word)):
@@ -103,6 +112,25 @@ class Keywords(SignalKind[KeywordSignal]):
                 shared[outcome] = certain(*outcome, ms)
             evaluations[self.keys[place]] = shared[outcome]
         return evaluations
+
+
+def _warn_of_holders(words: Any, path: Path, report: Report) -> None:
+    for index, word in enumerate(words if isinstance(words, list) else []):
+        if isinstance(word, str) and (holders := holding(word)):
+            message = f"`{word}` is also found in {', '.join(f'`{each}`' for each in holders)}"
+            report.warning((*path, "keywords", index), f"{message}; `match: word` finds whole words only")
+
+
+def _protective(data: Any) -> Iterator[tuple[Any, Any]]:
+    """The names of keyword signals in rules of decisions that answer by themselves, each with the decision's name."""
+    answering = {
+        path[: len(DECISIONS) + 1]: decision.get("name")
+        for path, decision in items(data, DECISIONS)
+        if any(plugin.get("type") == FAST_RESPONSE for _, plugin in items(decision, ("plugins",)))
+    }
+    for path, rule in rules(data):
+        if rule["type"] == KeywordSignal.TYPE and (name := answering.get(path[: len(DECISIONS) + 1])):
+            yield rule.get("name"), name
 
 
 def problems(signal: KeywordSignal) -> list[str]:
