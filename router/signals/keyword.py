@@ -84,7 +84,7 @@ class Keywords(SignalKind[KeywordSignal]):
             words = signal.get("keywords")
             if not {"match", "method", "fuzzy_match"} & signal.keys() or signal.get("match") == "substring":
                 _warn_of_holders(words, path, report)
-            if (decision := protective.get(signal.get("name"))) and "parts" not in signal:
+            if (decision := protective.get(str(signal.get("name")))) and "parts" not in signal:
                 message = f"decision `{decision}` answers by itself on these words, in what the person says"
                 report.warning(path, f"{message} only; `parts: [all]` reads everything that is sent")
             if "regex" in (signal.get("match"), signal.get("method")) and isinstance(words, list):
@@ -121,7 +121,7 @@ def _warn_of_holders(words: Any, path: Path, report: Report) -> None:
             report.warning((*path, "keywords", index), f"{message}; `match: word` finds whole words only")
 
 
-def _protective(data: Any) -> Iterator[tuple[Any, Any]]:
+def _protective(data: Any) -> Iterator[tuple[str, Any]]:
     """The names of keyword signals in rules of decisions that answer by themselves, each with the decision's name."""
     answering = {
         path[: len(DECISIONS) + 1]: decision.get("name")
@@ -130,7 +130,7 @@ def _protective(data: Any) -> Iterator[tuple[Any, Any]]:
     }
     for path, rule in rules(data):
         if rule["type"] == KeywordSignal.TYPE and (name := answering.get(path[: len(DECISIONS) + 1])):
-            yield rule.get("name"), name
+            yield str(rule.get("name")), name
 
 
 def problems(signal: KeywordSignal) -> list[str]:
