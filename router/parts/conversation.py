@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress
+from itertools import compress, islice, takewhile
 from typing import Literal
 
 from triton_router.dialects import ModelRequest, Turn
 from triton_router.dialects.request import SYSTEM_ROLES
 from triton_router.parts.asking import points_at_text
-from triton_router.parts.follow import elliptical, says_nothing
+from triton_router.parts.follow import LONGEST as LONGEST_TURN
+from triton_router.parts.follow import elliptical, says_nothing, shares_words
 from triton_router.parts.message import LONGEST, partition
 from triton_router.parts.part import Kind, Part
 from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
@@ -20,6 +21,8 @@ Conversation = Literal["follow", "last_turn"]
 
 # A chain of such turns is followed back so far.
 MOST_TURNS = 12
+# Of a reply so many characters are compared with the next turn.
+REPLY = 4_000
 # What repeats over turns is a program's from so many characters on; people repeat a short word themselves.
 REPEATED = 40
 # So much material counts where the person's own words say nothing without it ("what is wrong here?").
@@ -153,10 +156,13 @@ class PartReader:
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
             judged += _numbered(partition(said[-1:], self._shapes), spoke)
             if self._follow:
-                earlier = _followed(reversed(said[:-1]), said[-1])
+                earlier = _followed(((each, "") for each in reversed(said[:-1])), said[-1])
         elif task is None and self._follow:
-            words = (_joined(self._parts(turns, number), "words") for number in _within(turns, before))
-            earlier = _followed(words, _joined(judged, "words"))
+            exchanges = (
+                (_joined(self._parts(turns, number), "words"), _reply(turns, number))
+                for number in _within(turns, before)
+            )
+            earlier = _followed(exchanges, _joined(judged, "words"))
         return Parts(turns, judged, earlier, task, self._shapes)
 
     def _last_words(self, turns: Sequence[Turn], numbers: Sequence[int]) -> tuple[list[Part], list[int], int]:
@@ -238,12 +244,21 @@ def _within(turns: Sequence[Turn], numbers: Sequence[int]) -> Iterator[int]:
         yield number
 
 
-def _followed(before: Iterator[str], last: str) -> list[str]:
-    """What the person said in the turns that ``last`` goes on from, oldest first. ``before`` has the newest first."""
+def _reply(turns: Sequence[Turn], number: int) -> str:
+    """What the assistant says to the turn with that ``number``; the beginning of it, where it is long."""
+    replies = takewhile(lambda turn: turn.role != "user" or not turn.text, islice(turns, number + 1, None))
+    return "\n".join(turn.text[:REPLY] for turn in replies if turn.role == "assistant")[:REPLY]
+
+
+def _followed(exchanges: Iterator[tuple[str, str]], last: str) -> list[str]:
+    """What the person said in the turns that ``last`` goes on from, oldest first.
+
+    ``exchanges`` are what the person said before and what the assistant replied, the newest first.
+    """
     chain: list[str] = []
     said = last
-    while len(chain) < MOST_TURNS and elliptical(said):
-        if (earlier := next(before, None)) is None:
+    for earlier, reply in islice(exchanges, MOST_TURNS) if len(last) <= LONGEST_TURN else ():
+        if not (elliptical(said) or shares_words(said, f"{earlier}\n{reply}")):
             break
         if earlier:
             chain.append(earlier)
