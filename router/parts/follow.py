@@ -34,8 +34,9 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _BACK = names(
     """it its it's that that's those these this they them their theirs he him his she her hers itself same other others
     former latter previous above earlier before instead dies diese dieses dieser davon damit dafür daran daraus dazu
-    ihn ihm ihr ihnen darauf darüber dabei ça cela celui celle ceux lui leur eso esa esto esta este ello questo quello ciò isso isto ele
-    ela это этот эта то его её их hier"""
+    darauf darüber dabei ihn ihm ihr ihnen ça cela celui celle ceux lui leur eso esa esto esta este ello questo
+    quello ciò isso
+    isto ele ela это этот эта то его её их hier"""
 )
 # Begin a turn that goes on from the last.
 _GOING_ON = names(
@@ -64,7 +65,7 @@ _GRAMMAR = names(
     che non è sono puoi fai fare più meno cosa como o os as um uma mais fazer faça é я ты мне что как кто где когда
     не ли можно можешь сделай больше меньше пожалуйста why warum wieso pourquoi perché почему neden le la les lo en y
     los las das e и а take takes took dame welche welcher welches geht gibt besides also sie c'est four five six
-    seven eight nine ten otra vez pas ne так это already schon déjà ya"""
+    seven eight nine ten otra vez pas ne так это already schon déjà ya still"""
 )
 # Talk about an answer and its form.
 _ANSWER = names(
@@ -97,9 +98,9 @@ _POSSESSIVE = names("mine yours already meins schon déjà ya")
 # Words of any subject, which do not tie two turns to each other.
 _ANY_SUBJECT = names(
     """about after also always another around because best better call called cause causes come comes cost could day
-    days different doing effect effects ever every everything example find form general given good great happen have help
-    high important kind know large like long look made make makes making many matter mean means might more most much
-    name need needs needed never new number often only other people person place possible price problem question
+    days different doing effect effects ever every everything example find form general given good great happen have
+    help high important kind know large like long look made make makes making many matter mean means might more most
+    much name need needs needed never new number often only other people person place possible price problem question
     reason same should show simple small some someone something still stuff take tell than thing things think through
     time times today type types under until usually very want well what when where which while whole with without word
     words work works working world would write year years your"""
@@ -108,7 +109,8 @@ _ASKING_WHAT = names("what who where when which define was qué que qu'est")
 _NOTHING = _GRAMMAR | _GOING_ON | _ANSWER | _BACK | _FRAGMENT
 _OTHER_SUBJECT = re.compile(
     r"\b(?:new|different|another|unrelated|other|separate)\s+(?:topic|subject|question|thing|matter|note)\b|\bunrelated\b"
-    r"|\bsomething (?:else|different)\b|\b(?:chang|switch)(?:e|ing) (?:of )?(?:the )?(?:topics?|subjects?|gears)\b"
+    r"|\bsomething (?:else|different|about)\b"
+    r"|\b(?:chang|switch)(?:e|ing) (?:of )?(?:the )?(?:topics?|subjects?|gears)\b"
     r"|\bby the way\b|\bbtw\b|\bandere[rs]? (?:frage|thema)\b|\bübrigens\b|\bautre (?:question|sujet)\b|\bau fait\b"
     r"|\botr[ao] (?:pregunta|tema|cosa)\b|\bcambiando de tema\b|\bдругой вопрос\b|\bкстати\b"
     r"|换个?(?:话题|问题)|另(?:一个|外一个)?问题|顺便(?:问|说)|話題を変え|別の質問|ところで",
@@ -168,7 +170,7 @@ def _goes_on(text: str) -> bool:
         return True
     if own <= GOING_ON and (_POSSESSIVE.intersection(words) or "one" in (words[-1], *words[1:2])):
         return True
-    if words[0] in _GOING_ON or words[:2] in _CONDITIONS:
+    if words[0] in _GOING_ON or words[:2] in _CONDITIONS or (words[-1] == "then" and len(words) > 1):
         return own <= GOING_ON
     first, *others = _SENTENCE.split(text)
     if others and _own(first, _words(first)) and not elliptical(first):
