@@ -107,9 +107,9 @@ async def main():
     decided = await generations.current.decide(SignalInput(ChatRequest.saying("Why?")), everything=True)
     watch.cancel()
     await server.stop(0)
+    explained = explain(decided, loaded.config.routing.decisions)["signals"]
     return {"model": outcome.headers["x-selected-model"], "sent": dict(outcome.headers), "calls": asked[0],
-            "outputs": asked[1], "spans": spans.getvalue(),
-            "explained": explain(decided, loaded.config.routing.decisions)["signals"]}
+            "outputs": asked[1], "spans": spans.getvalue(), "explained": explained}
 
 
 def mistakes(changed):
