@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from export.manifest import ModelSpec
 from triton_router.errors import BundleError
 from triton_router.inference import load_bundle
 from triton_router.inference.bundle import Bundle, Trunk
+from triton_router.inference.tokens import load_tokenizer
 
 
 def check_files(root: Path, models: Sequence[ModelSpec], platforms: Sequence[Platform]) -> list[Finding]:
@@ -59,16 +61,15 @@ def check_current(exporter: Exporter, bundle: Bundle, platforms: Sequence[Platfo
 
 
 def _check_tokenizer(trunk: Trunk, content: bytes) -> Iterator[Finding]:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_buffer(content)
-    around = tokenizer.encode("").ids
+    tokens = load_tokenizer(content)
+    around = tokens.around
     if around != [trunk.tokenizer.cls_id, trunk.tokenizer.sep_id]:
         yield Finding(trunk.name, f"tokenizer: puts tokens {around} around a text, the bundle says "
                       f"[{trunk.tokenizer.cls_id}, {trunk.tokenizer.sep_id}]")  # fmt: skip
-    if tokenizer.id_to_token(trunk.tokenizer.pad_id) is None:
+    if not 0 <= trunk.tokenizer.pad_id < tokens.size:
         yield Finding(trunk.name, f"tokenizer: has no token {trunk.tokenizer.pad_id}, which the bundle pads with")
-    if tokenizer.truncation is not None or tokenizer.padding is not None:
+    document = json.loads(content) if trunk.tokenizer.file.endswith(".json") else {}
+    if document.get("truncation") is not None or document.get("padding") is not None:
         yield Finding(trunk.name, "tokenizer: cuts or pads by itself; windows and buckets are the caller's")
 
 
@@ -172,7 +173,6 @@ def shapes(trunk: Trunk) -> dict[str, list[int]]:
 
 def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Finding]:
     import onnx
-    from tokenizers import Tokenizer
 
     try:
         graph = onnx.load(path, load_external_data=False).graph
@@ -199,7 +199,7 @@ def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Fin
         ):
             yield Finding(trunk.name, f"{path.name}: output {name} is {actual} a row, the bundle says {expected}")
     rows = [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2]
-    last = max(Tokenizer.from_buffer(tokenizer).get_vocab(with_added_tokens=True).values())
+    last = load_tokenizer(tokenizer).size - 1
     if rows and max(rows) <= last:
         yield Finding(
             trunk.name,

@@ -25,6 +25,12 @@ class Row:
 
     text: str
     label: str
+    source: str = ""
+    """The data set that it is from, and its part."""
+    lang: str = ""
+    """ISO 639-1; empty where the file does not say."""
+    also: tuple[str, ...] = ()
+    """Labels that can be argued for as well."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +43,19 @@ class ScoredPair:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
+    """Rows with `text`, `label`, and where the file has them `source`, `lang` and `also`.
+
+    Files of people's prompts keep the source's own category in `label` and the domain in `domain`, which counts.
+
+    Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
     texts `text` and `label`."""
 
     def row(document: Any) -> Row:
-        text, label = document["text"], document["label"]
+        text, label = document["text"], document.get("domain") or document["label"]
         if not (isinstance(text, str) and isinstance(label, str)):
             raise TypeError("`text` and `label` must be texts")
-        return Row(text, label)
+        also = tuple(document.get("also") or ())
+        return Row(text, label, str(document.get("source", "")), str(document.get("lang", "")), also)
 
     return _read(path, row)
 
@@ -80,7 +91,7 @@ def _read(path: Path, made: Callable[[Any], Item]) -> list[Item]:
 class OnnxEncoder:
     """One ONNX file on ONNX Runtime, one thread, one text at a time as at low load."""
 
-    def __init__(self, model: Path, described: Trunk | Mapping[str, Any], tokenizer: str) -> None:
+    def __init__(self, model: Path, described: Trunk | Mapping[str, Any], tokenizer: bytes) -> None:
         """described: the trunk, or as it stands in the bundle's manifest."""
         self.trunk = Trunk.model_validate(described)
         options = ort.SessionOptions()
@@ -91,7 +102,7 @@ class OnnxEncoder:
             str(model), options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
         )
         self.outputs = [output.name for output in self.session.get_outputs()]
-        self.windows = Windows(self.trunk, tokenizer.encode())
+        self.windows = Windows(self.trunk, tokenizer)
 
     @classmethod
     def served(cls, repository: Path, name: str | None = None) -> OnnxEncoder:
@@ -104,7 +115,7 @@ class OnnxEncoder:
         model = repository / trunk.model / "1" / "model.onnx"
         if not model.is_file():
             raise FileNotFoundError(f"no model at {model}: `python -m export all` makes it")
-        return cls(model, trunk, tokenizers[trunk.name].decode())
+        return cls(model, trunk, tokenizers[trunk.name])
 
     def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> dict[str, Vectors]:
         """Without the padding that no row needs, as served on CPU; see `model.py` too."""

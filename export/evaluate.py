@@ -122,10 +122,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.wrapped:
         from export import wrappers
 
-        wrappers.run(arguments.repository, _files(arguments.data))
+        wrappers.run(arguments.repository, named_files(arguments.data))
         return
     exporter = bundle.exporter(arguments)
-    evaluation = evaluate(exporter, exporter.models[0], _files(arguments.data), _files(arguments.pairs))
+    evaluation = evaluate(exporter, exporter.models[0], named_files(arguments.data), named_files(arguments.pairs))
     if arguments.report is not None:
         from export import model_report
 
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
         exporter.progress(f"report: {arguments.report}")
 
 
-def _files(items: Sequence[str]) -> dict[str, Path]:
+def named_files(items: Sequence[str]) -> dict[str, Path]:
     for item in items:
         if "=" not in item:
             raise ValueError(f"{item}: expected NAME=FILE")

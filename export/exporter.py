@@ -33,6 +33,8 @@ Platform = Literal["cpu", "gpu", "torch"]
 _CODE = Path(__file__).parent
 # Of these prompts every so many-th says how large activations ordinarily are.
 ORDINARY, EVERY = _CODE / "prompts" / "user_train.jsonl", 10
+# And of these, where an encoder reads more than English.
+ORDINARY_IN_OTHER_LANGUAGES = _CODE / "prompts" / "languages_train.jsonl"
 
 
 class ExportError(ValueError):
@@ -106,10 +108,12 @@ class Exporter:
     def program(self, model: ModelSpec) -> Path:
         """PyTorch's program in the GPU's precision, which stands in for a plan where TensorRT's builder is missing.
 
-        Raises ExportError for graph `bert`, which has no configuration that would serve it.
+        Raises ExportError for the other graphs, which have no configuration that would serve it.
         """
-        if model.graph == "bert":
-            raise ExportError(f"{model.name}: PyTorch's program is served for graph `torch` only, this is graph `bert`")
+        if model.graph != "torch":
+            raise ExportError(
+                f"{model.name}: PyTorch's program is served for graph `torch` only, this is graph `{model.graph}`"
+            )
         flavour = model.precision.gpu
         target = self.paths.repository / model.name / "1" / repository.TORCH_PROGRAM
 
@@ -127,12 +131,12 @@ class Exporter:
         if flavour == "int8":
             return self._quantized(model)
         target = self._place(model) / f"encoder.{flavour}.onnx"
-        if model.graph == "bert":
+        if model.graph != "torch":
             if flavour == "bf16":
-                raise ExportError(f"{model.name}: graph `bert` is written in fp32 or fp16")
+                raise ExportError(f"{model.name}: graph `{model.graph}` is written in fp32 or fp16")
             half = flavour == "fp16"
             heads = [list(pair) for pair in zip(_head_names(model), _head_digests(model), strict=True)]
-            inputs = self._bert_inputs(model) | {"half": half, "heads": heads}
+            inputs = self._written_inputs(model) | {"half": half, "heads": heads}
             make = lambda: self._build(model, target, half=half)  # noqa: E731
         else:
             inputs = self._torch_inputs(model) | {"flavour": flavour}
@@ -148,7 +152,7 @@ class Exporter:
         for head in model.heads:
             if head.source is None:
                 continue
-            own = self._tuned(model, head.name).tokenizer.read_text(encoding="utf-8")
+            own = self._tuned(model, head.name).tokenizer.read_bytes()
             if not repository.same_tokens(served, repository.served_tokenizer(own)):
                 raise ExportError(
                     f"{model.name}: head {head.name} was tuned with another tokenizer than the trunk's; make "
@@ -183,8 +187,10 @@ class Exporter:
         return tuple(outputs)
 
     def topics(self) -> dict[str, Any]:
+        """By the name of the trunk that they were fitted for; of those in the bundle."""
         path = self.paths.topics
-        return json.loads(path.read_text()) if path is not None and path.is_file() else {}
+        fitted = json.loads(path.read_text()) if path is not None and path.is_file() else {}
+        return {model.name: fitted[model.name] for model in self.models if model.name in fitted}
 
     # --- where models come from -------------------------------------------------------------------------------------
 
@@ -199,8 +205,8 @@ class Exporter:
             )
         return source
 
-    def tokenizer(self, model: ModelSpec) -> str:
-        return repository.served_tokenizer(self.source(model).tokenizer.read_text(encoding="utf-8"))
+    def tokenizer(self, model: ModelSpec) -> bytes:
+        return repository.served_tokenizer(self.source(model).tokenizer.read_bytes())
 
     def published(self, model: ModelSpec) -> Any:
         """What `export/network.py` loads."""
@@ -245,7 +251,7 @@ class Exporter:
         # Their files may be what is about to be made.
         model = model.model_copy(update={"heads": ()})
         plain = self._place(model) / "features.fp32.onnx"
-        inputs = self._bert_inputs(model) | {"features": list(names)}
+        inputs = self._written_inputs(model) | {"features": list(names)}
         made = self._step(f"{model.name}, features", plain, inputs, lambda: self._build(model, plain, expose=names))
         if model.precision.cpu == "int8":
             target = self._place(model) / "features.int8.onnx"
@@ -302,14 +308,17 @@ class Exporter:
         import onnx
         from safetensors.numpy import load_file
 
-        from export import graph
+        from export import graph, use_graph
 
         heads = [] if expose else self._heads(model)
         source = self.source(model)
         config, weights = json.loads(source.config.read_text()), load_file(source.weights)
         change = self._delta(model)
         try:
-            made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
+            if model.graph == "use":
+                made = use_graph.build(weights, config, heads, expose, half=half)
+            else:
+                made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
         except onnx.checker.ValidationError as error:
             hint = "; a head may be called what something inside is called: rename it" if "SSA" in str(error) else ""
             raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{hint}") from error
@@ -365,14 +374,14 @@ class Exporter:
             f"{model.name}, int8", target, inputs, lambda: precision.quantize(plain, target, self._ordinary(model))
         )
 
-    def _bert_inputs(self, model: ModelSpec) -> dict[str, Any]:
+    def _written_inputs(self, model: ModelSpec) -> dict[str, Any]:
         source = self.source(model)
         return {
             "weights": source.weights_sha256,
             "config": hashlib.sha256(source.config.read_bytes()).hexdigest(),
             "pooling": model.pooling,
             "delta": [_delta_digest(model), model.fork],
-            "graph": [sha256(_CODE / "graph.py"), sha256(_CODE / "delta.py")],
+            "graph": [sha256(_CODE / name) for name in ("graph.py", "delta.py", "use_graph.py")],
             "onnx": version("onnx"),
         }
 
@@ -395,8 +404,8 @@ class Exporter:
     def _quantizer_inputs(self, model: ModelSpec) -> dict[str, Any]:
         return {
             "precision": sha256(_CODE / "precision.py"),
-            "texts": sha256(ORDINARY),
-            "tokenizer": hashlib.sha256(self.tokenizer(model).encode()).hexdigest(),
+            "texts": [sha256(path) for path in _ordinary_files(model)],
+            "tokenizer": hashlib.sha256(self.tokenizer(model)).hexdigest(),
             "tokens": model.max_tokens,
             "onnxruntime": version("onnxruntime"),
         }
@@ -406,8 +415,8 @@ class Exporter:
         from export.encoder import read_rows
 
         trunk = Trunk.model_validate(self._trunk_for_router(model))
-        windows = Windows(trunk, self.tokenizer(model).encode())
-        for row in read_rows(ORDINARY)[::EVERY]:
+        windows = Windows(trunk, self.tokenizer(model))
+        for row in (row for path in _ordinary_files(model) for row in read_rows(path)[::EVERY]):
             tokens = windows.rows(row.text)[0]
             yield {"input_ids": np.asarray([tokens], np.int64), "attention_mask": np.ones((1, len(tokens)), np.int64)}
 
@@ -418,10 +427,14 @@ def _with_precision(model: ModelSpec, precision: str | None) -> ModelSpec:
     return model.model_copy(update={"precision": model.precision.model_copy(update={"cpu": precision})})
 
 
+def _ordinary_files(model: ModelSpec) -> list[Path]:
+    return [ORDINARY] if model.languages == ("en",) else [ORDINARY, ORDINARY_IN_OTHER_LANGUAGES]
+
+
 def check_trainable(model: ModelSpec) -> None:
     """Raises ExportError for a model that `train-head` has no features of."""
-    if model.task != "embedding" or model.graph != "bert":
-        raise ExportError(f"{model.name}: heads are trained on models of task `embedding` with graph `bert`")
+    if model.task != "embedding" or model.graph == "torch":
+        raise ExportError(f"{model.name}: heads are trained on models of task `embedding` with graph `bert` or `use`")
 
 
 def needs_torch(what: str, packages: Sequence[str] = ("torch", "transformers", "onnxscript")) -> None:

@@ -8,7 +8,7 @@ sentence-transformers' mean over real tokens followed by L2 normalisation.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class BertShape:
         )
 
 
-class _Graph:
+class Graph:
     """Nodes and initializers in the making; every method returns the name of the tensor that it adds."""
 
     def __init__(self, *, half: bool = False) -> None:
@@ -135,7 +135,7 @@ def build(
         low_rank.check_fork(delta, shape.layers)
         changed = low_rank.merged(weights, delta)
     fork = delta.fork if delta is not None else 0
-    g = _Graph(half=half)
+    g = Graph(half=half)
     bias = _attention_bias(g)
     states = [_embeddings(g, weights, shape)]
     for index in range(shape.layers):
@@ -149,21 +149,26 @@ def build(
     mask = g.op("Cast", "mask.float", "attention_mask", to=TensorProto.FLOAT)
     mask = g.op("Unsqueeze", "mask.column", mask, g.ints("axis.last", -1))
     trunk = _Pooling(g, states, mask, half=half)
-    outputs = {"embedding": _normalise(g, "embedding", trunk.feature(f"{pooling}.{shape.layers}"))}
+    normalised(g, "embedding", trunk.feature(f"{pooling}.{shape.layers}"))
     pooled = trunk.of(read_by_heads)
     widths = {"embedding": shape.hidden}
     for head in heads:
-        outputs[head.name] = _head(g, head, pooled)
+        head_output(g, head, pooled.feature)
         widths[head.name] = len(head.labels)
     for name in expose:
-        outputs[f"feature.{name}"] = g.op("Identity", f"feature.{name}", pooled.feature(name))
+        g.op("Identity", f"feature.{name}", pooled.feature(name))
         widths[f"feature.{name}"] = shape.hidden
 
+    return finished(g, widths)
+
+
+def finished(g: Graph, widths: Mapping[str, int]) -> onnx.ModelProto:
+    """The model with these outputs, FLOAT [batch, width] by name."""
     graph = helper.make_graph(
         g.nodes,
         "encoder",
         [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in INPUTS],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", widths[n]]) for n in outputs],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", width]) for n, width in widths.items()],
         list(g.initializers.values()),
     )
     model = helper.make_model(
@@ -173,7 +178,7 @@ def build(
     return model
 
 
-def _embeddings(g: _Graph, weights: Weights, shape: BertShape) -> str:
+def _embeddings(g: Graph, weights: Weights, shape: BertShape) -> str:
     """Word, position and segment embeddings, summed and normalised: [batch, length, hidden]."""
     words = g.op(
         "Gather", "embeddings.words", g.floats("word_table", weights["embeddings.word_embeddings.weight"]), "input_ids"
@@ -187,7 +192,7 @@ def _embeddings(g: _Graph, weights: Weights, shape: BertShape) -> str:
     return g.layer_norm("embeddings", total, weights, "embeddings.LayerNorm", shape.epsilon)
 
 
-def _attention_bias(g: _Graph) -> str:
+def _attention_bias(g: Graph) -> str:
     """[batch, 1, 1, length]: 0 for real tokens, MASKED_SCORE for padding."""
     mask = g.op("Unsqueeze", "mask.wide", "attention_mask", g.ints("axes.middle", 1, 2))
     mask = g.op("Cast", "mask.wide.float", mask, to=g.type)
@@ -196,7 +201,7 @@ def _attention_bias(g: _Graph) -> str:
 
 
 def _layer(
-    g: _Graph, weights: Weights, shape: BertShape, index: int, x: str, bias: str, *, name: str | None = None
+    g: Graph, weights: Weights, shape: BertShape, index: int, x: str, bias: str, *, name: str | None = None
 ) -> str:
     name, prefix = name or f"layer.{index}", f"encoder.layer.{index}"
     width = shape.hidden // shape.heads
@@ -241,7 +246,7 @@ class _Pooling:
     """Pooled states by feature name, each computed once however many heads read it."""
 
     def __init__(
-        self, g: _Graph, states: Sequence[str], mask: str, *, half: bool, done: dict[str, str] | None = None
+        self, g: Graph, states: Sequence[str], mask: str, *, half: bool, done: dict[str, str] | None = None
     ) -> None:
         self.g, self.states, self.mask, self.half = g, states, mask, half
         self.done: dict[str, str] = {} if done is None else done
@@ -293,14 +298,15 @@ class _Pooling:
         return self.g.op("Gather", name, x, self.g.scalar("index.zero", 0), axis=1)
 
 
-def _normalise(g: _Graph, name: str, x: str) -> str:
+def normalised(g: Graph, name: str, x: str) -> str:
     norm = g.op("ReduceL2", f"{name}.norm", x, axes=[-1], keepdims=1)
     return g.op("Div", name, x, g.op("Max", f"{name}.norm.floor", norm, g.floats("tiny", 1e-12)))
 
 
-def _head(g: _Graph, head: HeadWeights, pooled: _Pooling) -> str:
-    """Linear layers with ReLU between them on the concatenated features, then softmax of logits / temperature."""
-    features = [_normalise(g, f"{head.name}.{f}.unit", pooled.feature(f)) for f in head.features]
+def head_output(g: Graph, head: HeadWeights, feature: Callable[[str], str]) -> str:
+    """Linear layers with ReLU between them on the concatenated features, then softmax of logits / temperature, or the
+    mixture of two experts."""
+    features = [normalised(g, f"{head.name}.{f}.unit", feature(f)) for f in head.features]
     x = features[0] if len(features) == 1 else g.op("Concat", f"{head.name}.features", *features, axis=-1)
     last = len(head.layers) - 1
     for index, layer in enumerate(head.layers):
@@ -308,4 +314,13 @@ def _head(g: _Graph, head: HeadWeights, pooled: _Pooling) -> str:
         x = g.dense(f"{head.name}.dense.{index}", x, layer.weight * scale, layer.bias * scale)
         if index < last:
             x = g.op("Relu", f"{head.name}.relu.{index}", x)
-    return g.op("Softmax", head.name, x, axis=-1)
+    if not head.mixed:
+        return g.op("Softmax", head.name, x, axis=-1)
+    count = len(head.labels)
+    first, second, gate = (f"{head.name}.{part}" for part in ("first", "second", "gate"))
+    sizes = g.ints(f"{head.name}.sizes", count, count, 1)
+    g.nodes.append(helper.make_node("Split", [x, sizes], [first, second, gate], name=f"{head.name}.split", axis=-1))
+    first, second = (g.op("Softmax", f"{part}.probabilities", part, axis=-1) for part in (first, second))
+    share = g.op("Sigmoid", f"{gate}.share", gate)
+    difference = g.op("Mul", f"{head.name}.shared", g.op("Sub", f"{head.name}.difference", first, second), share)
+    return g.op("Add", head.name, difference, second)

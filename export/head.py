@@ -31,7 +31,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """Probabilities = softmax(layers(features) / temperature), ReLU between layers."""
+    """Probabilities = softmax(layers(features) / temperature), ReLU between layers.
+
+    A mixture of two experts (Jacobs et al., 1991) has 2 · labels + 1 outputs and temperature 1: the last one's sigmoid
+    is how much the first expert's probabilities count, and the second's count the rest.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -41,14 +45,28 @@ class HeadWeights:
     training: dict[str, Any]
     """How it was made: data files with rows and checksums, versions, settings, flavour."""
 
+    @property
+    def mixed(self) -> bool:
+        return self.layers[-1].weight.shape[1] == 2 * len(self.labels) + 1
+
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Before temperature: [rows, labels] from unit-length, concatenated features [rows, width]."""
+        """Before temperature: [rows, labels] from unit-length, concatenated features [rows, width].
+
+        Of a mixture the logarithms of its probabilities.
+        """
         x = features
         for index, layer in enumerate(self.layers):
             x = x @ layer.weight + layer.bias
             if index < len(self.layers) - 1:
                 x = np.maximum(x, 0)
-        return x
+        if not self.mixed:
+            return x
+        count = len(self.labels)
+        first, second, gate = x[:, :count], x[:, count : 2 * count], x[:, -1:]
+        parts = (first - np.logaddexp(0, -gate), second - np.logaddexp(0, gate))
+        norms = (np.logaddexp.reduce(logits, axis=1, keepdims=True) for logits in (first, second))
+        mixture: NDArray[np.float32] = np.logaddexp(*(p - n for p, n in zip(parts, norms, strict=True)))
+        return mixture
 
 
 def load(path: Path) -> HeadWeights:
@@ -76,7 +94,7 @@ def load(path: Path) -> HeadWeights:
     for before, after in itertools.pairwise(layers):
         if before.weight.shape[1] != after.weight.shape[0]:
             raise ValueError(f"{path}: layers of shapes {before.weight.shape} and {after.weight.shape} do not follow")
-    if layers[-1].weight.shape[1] != len(labels):
+    if layers[-1].weight.shape[1] not in (len(labels), 2 * len(labels) + 1):
         raise ValueError(f"{path}: {layers[-1].weight.shape[1]} outputs for {len(labels)} labels")
     return HeadWeights(
         name=document["name"],

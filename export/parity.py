@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ class Probe:
         self.per_token = {output.name for output in trunk.outputs if output.per_token}
         self.heads = {output.name for output in trunk.outputs if output.labels}
         described = repository.manifest([trunk], {})["trunks"][0]
-        self.windows = Windows(Trunk.model_validate(described), exporter.tokenizer(model).encode())
+        self.windows = Windows(Trunk.model_validate(described), exporter.tokenizer(model))
 
 
 class Reference:
@@ -71,9 +72,15 @@ class Reference:
 
     def __init__(self, exporter: Exporter, probe: Probe) -> None:
         from export import network
+        from export.use_network import UseNetwork
 
         needs_torch(f"{probe.model.name} is compared", ("torch", "transformers"))
-        self._network = network.Network(probe.model, exporter.published(probe.model))
+        published = exporter.published(probe.model)
+        self._network: Any
+        if probe.model.graph == "use":
+            self._network = UseNetwork(probe.model, published.directory).eval()
+        else:
+            self._network = network.Network(probe.model, published)
         self._windows, self._outputs = probe.windows, probe.outputs
         self._rows: dict[tuple[int, ...], list[Vectors]] = {}
 

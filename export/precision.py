@@ -21,6 +21,8 @@ FLAVOURS = ("fp32", "int8")
 # How much of a channel's range goes from the activations into the weights. Of 0.5, 0.7, 0.75, 0.8, 0.85 and 0.9 the one
 # whose probabilities are nearest to those of fp32 (MiniLM with its domain head, exam questions).
 SHARE = 0.75
+# Rows from which a table is worth it; positions and the like stay as they are.
+LARGE_TABLE = 4096
 # No channel counts as smaller: one that is always zero must not divide by it.
 SMALLEST = 1e-5
 
@@ -31,8 +33,9 @@ def quantize(source: Path, target: Path, texts: Iterable[Batch]) -> None:
     """Write `source` with int8 weights, one scale a column, in the encoder's dense layers.
 
     Attention products and the heads stay fp32: they are a few per cent of the time, and a head's weights are what the
-    training set them to. Activations are quantized with the range of each tensor as it comes, so that results depend on
-    the batch a little; heads are therefore trained and judged on this very flavour.
+    training set them to. The word table is int8 too, one scale a word: it is most of the memory. Activations are
+    quantized with the range of each tensor as it comes, so that results depend on the batch a little; heads are
+    therefore trained and judged on this very flavour.
 
     One range for a whole tensor is coarse where few channels are much larger than the rest. Each dense layer's input is
     therefore divided, channel by channel, by what its weights are multiplied with (SmoothQuant, Xiao et al., 2023, with
@@ -47,6 +50,7 @@ def quantize(source: Path, target: Path, texts: Iterable[Batch]) -> None:
     if not dense:
         raise ValueError(f"{source}: no dense layer of an encoder was found, nothing to quantize")
     _smooth(model, dense, _ranges(model, sorted({node.input[0] for node in dense}), texts))
+    _shrink_tables(model)
     with TemporaryDirectory() as directory, _quiet():
         smoothed = Path(directory) / "smoothed.onnx"
         onnx.save(model, smoothed)
@@ -112,6 +116,33 @@ def _smooth(model: onnx.ModelProto, dense: Sequence[onnx.NodeProto], ranges: Map
         before[node.name] = helper.make_node("Mul", [node.input[0], inverse], [name], name=name)
         node.input[0] = name
     nodes = [each for node in graph.node for each in (before.get(node.name), node) if each is not None]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _shrink_tables(model: onnx.ModelProto) -> None:
+    """Tables that rows are looked up in to int8, each row with the scale that its largest number needs."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        table = constants.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is None or table.data_type != onnx.TensorProto.FLOAT or table.dims[0] < LARGE_TABLE:
+            nodes.append(node)
+            continue
+        name, rows = node.output[0], node.input[1]
+        weight = numpy_helper.to_array(table)
+        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127, 1e-12).astype(np.float32)
+        table.CopyFrom(numpy_helper.from_array(np.rint(weight / scale).astype(np.int8), table.name))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{table.name}.scale"))
+        nodes += [
+            helper.make_node("Gather", [table.name, rows], [f"{name}.int8"], name=f"{name}.int8"),
+            helper.make_node(
+                "Cast", [f"{name}.int8"], [f"{name}.float"], name=f"{name}.float", to=onnx.TensorProto.FLOAT
+            ),
+            helper.make_node("Gather", [f"{table.name}.scale", rows], [f"{name}.scale"], name=f"{name}.scale"),
+            helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [name], name=node.name),
+        ]
     del graph.node[:]
     graph.node.extend(nodes)
 

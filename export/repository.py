@@ -49,28 +49,35 @@ class Tokenizer:
     pad_id: int
     cls_id: int
     sep_id: int
+    json: bool = True
+    """A `tokenizer.json`; else a `tokenizer.model` of `sentencepiece`."""
+
+    @property
+    def file(self) -> str:
+        return "tokenizer.json" if self.json else "tokenizer.model"
 
     @classmethod
-    def of(cls, served: str, config: Mapping[str, Any]) -> Tokenizer:
+    def of(cls, served: bytes, config: Mapping[str, Any]) -> Tokenizer:
         """served: what `served_tokenizer` gives; config: the model's `config.json`.
 
         Raises ValueError when the file does not put one token before a text and one behind it, or when tokenizer and
         model do not agree on the padding.
         """
-        from tokenizers import Tokenizer as Tokens
+        from triton_router.inference.tokens import load_tokenizer
 
-        tokens = Tokens.from_str(served)
-        around = tokens.encode("").ids
+        tokens, json = load_tokenizer(served), _is_json(served)
+        file = "tokenizer.json" if json else "tokenizer.model"
+        around = tokens.around
         if len(around) != 2:
-            raise ValueError(f"tokenizer.json puts {len(around)} special tokens around a text, two are expected")
-        vocabulary = tokens.get_vocab_size(with_added_tokens=True)
-        if vocabulary > int(config.get("vocab_size", vocabulary)):
-            raise ValueError(f"tokenizer.json has {vocabulary} tokens, the model knows {config['vocab_size']}")
-        token = next((id for name in ("[PAD]", "<pad>") if (id := tokens.token_to_id(name)) is not None), None)
+            raise ValueError(f"{file} puts {len(around)} special tokens around a text, two are expected")
+        if tokens.size > int(config.get("vocab_size", tokens.size)):
+            raise ValueError(f"{file} has {tokens.size} tokens, the model knows {config['vocab_size']}")
+        # A tokenizer of `sentencepiece` may have no token to pad with; the model's mask hides what stands there.
+        token = _padding(served) if json else None
         pad = config.get("pad_token_id", token)
         if pad is None or (token is not None and pad != token):
-            raise ValueError(f"config.json pads with token {pad}, tokenizer.json with {token}")
-        return cls(hashlib.sha256(served.encode()).hexdigest(), int(pad), *around)
+            raise ValueError(f"config.json pads with token {pad}, {file} with {token}")
+        return cls(hashlib.sha256(served).hexdigest(), int(pad), around[0], around[1], json)
 
 
 @dataclass(frozen=True)
@@ -106,20 +113,35 @@ class TrunkText:
         return tuple(output for output in self.outputs if output.labels)
 
 
-def served_tokenizer(published: str) -> str:
-    """The published tokenizer.json without the truncation and padding that it ships with."""
+def served_tokenizer(published: bytes) -> bytes:
+    """The published tokenizer.json without the truncation and padding that it ships with; any other as it is."""
+    if not _is_json(published):
+        return published
     document = json.loads(published)
     document["truncation"] = document["padding"] = None
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def same_tokens(one: str, other: str) -> bool:
+def _is_json(tokenizer: bytes) -> bool:
+    return tokenizer.lstrip()[:1] == b"{"
+
+
+def _padding(served: bytes) -> int | None:
+    from tokenizers import Tokenizer as Tokens
+
+    tokens = Tokens.from_buffer(served)
+    return next((id for name in ("[PAD]", "<pad>") if (id := tokens.token_to_id(name)) is not None), None)
+
+
+def same_tokens(one: bytes, other: bytes) -> bool:
     """Whether two tokenizers, as `served_tokenizer` gives them, mean the same: files of other versions may differ."""
     from tokenizers import Tokenizer as Tokens
 
     if one == other:
         return True
-    first, second = Tokens.from_str(one), Tokens.from_str(other)
+    if not (_is_json(one) and _is_json(other)):
+        return False
+    first, second = Tokens.from_buffer(one), Tokens.from_buffer(other)
     ids = second.get_vocab(with_added_tokens=True)
     if any(ids.get(token, place) != place for token, place in first.get_vocab(with_added_tokens=True).items()):
         return False
@@ -153,7 +175,7 @@ def _described(trunk: TrunkText) -> dict[str, Any]:
         for head in trunk.heads
     ]
     described["tokenizer"] = {
-        "file": f"{trunk.tokenizer_model}/1/tokenizer.json",
+        "file": f"{trunk.tokenizer_model}/1/{tokenizer.file}",
         "sha256": tokenizer.sha256,
         "pad_id": tokenizer.pad_id,
         "cls_id": tokenizer.cls_id,
@@ -163,7 +185,7 @@ def _described(trunk: TrunkText) -> dict[str, Any]:
         "buckets": list(model.buckets),
         "max_tokens": model.max_tokens,
         "max_windows": model.max_windows,
-        "latin_only": model.latin_only,
+        "languages": list(model.languages),
     }
 
 
@@ -189,7 +211,7 @@ def texts(trunks: Sequence[TrunkText], topics: Mapping[str, Any]) -> dict[str, s
     return files
 
 
-def write(trunks: Sequence[TrunkText], topics: Mapping[str, Any], tokenizers: Mapping[str, str], root: Path) -> None:
+def write(trunks: Sequence[TrunkText], topics: Mapping[str, Any], tokenizers: Mapping[str, bytes], root: Path) -> None:
     """Write the texts and each trunk's tokenizer under ``root``, with the code of the python backend's models.
 
     Files that say the same already are left alone: somebody may be serving them.
@@ -199,15 +221,17 @@ def write(trunks: Sequence[TrunkText], topics: Mapping[str, Any], tokenizers: Ma
         files |= {
             f"{trunk.name}/1/model.py": ENCODER_CODE.read_text(),
             f"{trunk.tokenizer_model}/1/model.py": TOKENIZER_CODE.read_text(),
-            f"{trunk.tokenizer_model}/1/tokenizer.json": tokenizers[trunk.name],
         }
         if trunk.model.graph == "torch":
             files[f"{trunk.name}/1/torch_model.py"] = TORCH_CODE.read_text()
-    for name, text in files.items():
+    contents = {name: text.encode() for name, text in files.items()}
+    for trunk in trunks:
+        contents[f"{trunk.tokenizer_model}/1/{trunk.tokenizer.file}"] = tokenizers[trunk.name]
+    for name, content in contents.items():
         path = root / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
 
 
 def engine_request(trunk: TrunkText, onnx_sha256: str, weights: int) -> dict[str, Any]:

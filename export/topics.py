@@ -49,12 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", type=Path, required=True, help="users' prompts of the head's labels")
     parser.add_argument("--exam", type=Path, required=True, help="exam questions of the head's labels")
     parser.add_argument("--out", type=Path, default=Path("export/topics.json"))
+    parser.add_argument("--trunk", help="whose embeddings it is fitted to; default: the bundle's first")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Fit and write the parameters, then the repository with them."""
     exporter = bundle.exporter(arguments)
-    encode, labels = local_encoder(arguments.repository)
+    name = arguments.trunk or exporter.models[0].name
+    encode, labels = local_encoder(arguments.repository, name)
     sources = {"topics": arguments.topics, "user": arguments.user, "exam": arguments.exam}
     topics, user, exam = (encode_rows(path, encode, most=SAMPLE) for path in sources.values())
     parameters = fit(topics, user, exam, labels, encode)
@@ -62,7 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
         name: {"rows": len(rows.labels), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for (name, path), rows in zip(sources.items(), (topics, user, exam), strict=True)
     }
-    arguments.out.write_text(json.dumps(parameters, separators=(",", ":")) + "\n")
+    trunks = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    arguments.out.write_text(json.dumps(trunks | {name: parameters}, separators=(",", ":")) + "\n")
     print(f"weights {parameters['weights']}, bias {parameters['bias']}: {arguments.out}")
     exporter.write_repository()
 
@@ -132,9 +135,9 @@ def prototype(name: str, encode: Encode) -> Prototype:
     return Prototype.of(list(embeddings), list(posteriors))
 
 
-def local_encoder(repository: Path) -> tuple[Encode, tuple[str, ...]]:
+def local_encoder(repository: Path, name: str | None = None) -> tuple[Encode, tuple[str, ...]]:
     """The served graph run in this process, one text at a time; and the head's labels."""
-    encoder = OnnxEncoder.served(repository)
+    encoder = OnnxEncoder.served(repository, name)
     trunk = encoder.trunk
     head = trunk.head(HEAD)
     assert head is not None and trunk.embedding is not None

@@ -18,15 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bundle.add_arguments(parser)
     parser.add_argument("--topics", type=Path, required=True, help="prompts of topics that nothing was fitted on")
     parser.add_argument("--own", type=Path, action="append", required=True, help="prompts of the head's labels")
+    parser.add_argument("--trunk", help="whose embeddings are compared; default: the bundle's first")
     parser.add_argument("--only", action="append", default=[], metavar="TOPIC=LABEL", help="also measure a table that "
                         "declares these topics and no label; prompts of LABEL should reach TOPIC; repeat")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print how many prompts reach a topic declared by name alone, and how many of others it takes."""
-    encode, labels = local_encoder(arguments.repository)
     served, _ = load_bundle(arguments.repository / "bundle.json")
-    parameters = TopicParameters.model_validate(served.topics)
+    trunk = arguments.trunk or served.trunks[0].name
+    encode, labels = local_encoder(arguments.repository, trunk)
+    parameters = served.topics.get(trunk, TopicParameters())
     topics = encode_rows(arguments.topics, encode)
     own = {path.name: encode_rows(path, encode) for path in arguments.own}
     names = sorted(set(topics.labels))

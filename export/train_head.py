@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from export import bundle, delta, head, training
+from export.checksums import sha256
 from export.exporter import Exporter, check_trainable, needs_torch
 from export.manifest import ModelSpec
 from export.training import Data, DataFile, HeadSettings, TrainingResult
@@ -16,13 +17,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", action="append", required=True, metavar="FILE[:WEIGHT]", help='JSON lines {"text", "label"}; repeat'
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="rows whose `source` starts so are left out; repeat",
+    )
     parser.add_argument("--out", type=Path, required=True, help="head file to write")
     parser.add_argument(
         "--method",
-        choices=("linear", "mlp", "lora"),
+        choices=("linear", "mlp", "mixture", "lora"),
         default="linear",
-        help="logistic regression or one hidden layer on frozen states; or a low-rank delta of the trunk with a linear "
-        "head, which needs PyTorch",
+        help="logistic regression or one hidden layer on frozen states; a second expert next to a linear head; or a "
+        "low-rank delta of the trunk with a linear head, which needs PyTorch",
     )
     parser.add_argument("--name", default="domain", help="head and output name")
     parser.add_argument("--features", default="mean.6,mean.4", help="pooled states, comma-separated")
@@ -31,9 +39,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="default: 30 of mlp, 3 of lora")
     parser.add_argument("--picture", type=Path, help="operating curve to draw: coverage over accuracy")
+    parser.add_argument(
+        "--calibrate",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="linear, mlp: name of a data file whose rows set temperature and offsets; repeat; default: all",
+    )
     parser.add_argument("--hidden", type=int, default=64, help="mlp: width of its layer")
+    parser.add_argument("--first", type=Path, metavar="HEAD", help="mixture: the linear head that is the first expert")
+    parser.add_argument("--exams", type=Path, metavar="FILE", help="mixture: texts of the kind that it is for")
+    parser.add_argument(
+        "--lean", type=float, default=0.0, help="mixture: logit from which a text counts as of that kind"
+    )
     parser.add_argument("--delta", type=Path, help="lora: file to write; default: next to the head")
     parser.add_argument("--rank", type=int, default=16, help="lora: of the matrices")
+    parser.add_argument("--start", type=Path, metavar="DELTA", help="lora: go on from this delta, of the same rank")
+    parser.add_argument("--layers", type=int, default=0, help="lora: change so many top layers only; 0: all")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="lora: of the matrices, at its highest")
     parser.add_argument("--hold", type=float, default=5.0, help="lora: weight of the term that keeps the embedding")
     parser.add_argument("--fork", type=int, default=0, help="lora: change a copy of so many top layers, for the head")
@@ -44,8 +66,10 @@ def run(arguments: argparse.Namespace) -> None:
     exporter = bundle.exporter(arguments)
     model = exporter.models[0]
     check_trainable(model)
-    data = Data.read([DataFile.parse(text) for text in arguments.data])
+    data = Data.read([DataFile.parse(text) for text in arguments.data], arguments.without)
     train = train_delta if arguments.method == "lora" else train_on_frozen_states
+    if arguments.method == "mixture" and (arguments.first is None or arguments.exams is None):
+        raise ValueError("a mixture needs `--first` and `--exams`")
     result = train(exporter, model, data, arguments)
     head.save(result.head, arguments.out)
     print(training.summary(result))
@@ -68,8 +92,13 @@ def train_on_frozen_states(
         flavour=model.precision.cpu,
         hidden=arguments.hidden,
         epochs=arguments.epochs or 30,
+        calibrate=tuple(arguments.calibrate),
     )
     features = exporter.features(model, settings.features)
+    if arguments.method == "mixture":
+        exams = Data.read([DataFile(arguments.exams, 1.0)], arguments.without)
+        first, change = head.load(arguments.first), exporter.delta(model)
+        return training.train_mixture(arguments.name, first, exams, data, settings, arguments.lean, features, change)
     return training.train(arguments.name, data, settings, features, exporter.delta(model), exporter.progress)
 
 
@@ -89,9 +118,11 @@ def train_delta(exporter: Exporter, model: ModelSpec, data: Data, arguments: arg
         tokens=arguments.tokens,
         inverse_penalty=arguments.inverse_penalty,
         seed=arguments.seed,
+        layers=arguments.layers,
     )
     source = exporter.source(model)
-    result = tuning.train(data, settings, source.directory, source.weights_sha256, exporter.progress)
+    start = delta.load(arguments.start, source.weights_sha256, arguments.fork) if arguments.start else None
+    result = tuning.train(data, settings, source.directory, source.weights_sha256, exporter.progress, start)
     path = arguments.delta or arguments.out.with_suffix(".safetensors")
     delta.save(result.delta, path)
     exporter.progress(f"delta: {path}, {path.stat().st_size} bytes")
@@ -101,5 +132,7 @@ def train_delta(exporter: Exporter, model: ModelSpec, data: Data, arguments: arg
     bare = head.HeadWeights(arguments.name, data.labels, settings.features, (result.layer,), 1.0, {})
     logits = bare.logits(exporter.features(changed, settings.features)(rows.texts))
     facts = tuning.facts(settings, result.drift)
+    if arguments.start:
+        facts["start"] = sha256(arguments.start)
     facts |= {"flavour": model.precision.cpu, "delta": exporter.delta(changed)}
     return training.calibrate(bare, "lora", facts, data.facts(), rows, logits, result.drift)

@@ -24,6 +24,7 @@ from export.quality import Drift
 METHODS = {
     "linear": "multinomial logistic regression, temperature and offsets on cross-validated logits",
     "mlp": "one hidden layer with ReLU, temperature and offsets on cross-validated logits",
+    "mixture": "two linear experts, of exam questions and of people's prompts, and a gate that tells the two apart",
     "lora": "a linear layer trained with a low-rank delta of the trunk, temperature and offsets on held-back rows",
 }
 # Rows of one step of the hidden layer's training.
@@ -64,9 +65,12 @@ class Data:
     """Index of each row's file."""
 
     @classmethod
-    def read(cls, files: Sequence[DataFile]) -> Data:
-        """Raises ValueError for a file that cannot be read, and where there is one label only."""
-        parts = [read_rows(file.path) for file in files]
+    def read(cls, files: Sequence[DataFile], without: Sequence[str] = ()) -> Data:
+        """All rows but those whose source starts with one of ``without``: their licence forbids it, or they are to
+        measure with.
+
+        Raises ValueError for a file that cannot be read, and where there is one label only."""
+        parts = [[row for row in read_rows(file.path) if not row.source.startswith(tuple(without))] for file in files]
         labels = tuple(sorted({row.label for part in parts for row in part}))
         if len(labels) < 2:
             raise ValueError(f"rows of two labels at least are needed; found {', '.join(labels) or 'none'}")
@@ -105,7 +109,7 @@ class Data:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    method: Literal["linear", "mlp"]
+    method: Literal["linear", "mlp", "mixture"]
     features: tuple[str, ...]
     inverse_penalty: float
     """scikit-learn's C: larger fits the training rows closer."""
@@ -116,6 +120,8 @@ class HeadSettings:
     """Width of the hidden layer."""
     epochs: int = 30
     """Of the hidden layer's training."""
+    calibrate: tuple[str, ...] = ()
+    """Names of the files whose rows set temperature and offsets: those like what the head will read; empty: all."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,58 @@ def train(
         facts["delta"] = delta
     head = HeadWeights(name, data.labels, settings.features, layers, 1.0, {})
     unseen = data.held_back if delta else np.ones(len(x), np.bool_)
+    if settings.calibrate:
+        names = [file.path.name for file in data.files]
+        unseen &= np.isin(data.origin, [names.index(name) for name in settings.calibrate])
+        facts["calibrated_on"] = list(settings.calibrate)
     return calibrate(head, settings.method, facts, data.facts(), data.of(unseen), logits[unseen])
+
+
+def train_mixture(
+    name: str,
+    first: HeadWeights,
+    exams: Data,
+    data: Data,
+    settings: HeadSettings,
+    lean: float,
+    features: Callable[[Sequence[str]], Vectors],
+    delta: dict[str, Any],
+) -> TrainingResult:
+    """Put an expert for ``data`` next to a linear head that was trained before, ``first``, and a gate between them.
+
+    The gate is a regression that tells the texts of ``exams``, which the first expert is for, from those of ``data``;
+    a text counts for the first one where the logit is above ``lean``. Every row of ``data`` is scored by an expert that
+    has not seen it.
+
+    Raises ValueError for a first expert with other labels or features, and for one that is not linear.
+    """
+    if first.labels != data.labels or first.features != settings.features or len(first.layers) != 1 or first.mixed:
+        raise ValueError("the first expert must be a linear head of the same labels and features")
+    x, apart = features(data.texts), features(exams.texts)
+    both, kind = np.concatenate([apart, x]), np.r_[np.ones(len(apart), int), np.zeros(len(x), int)]
+    gate = fit_linear(both, kind, np.ones(len(both)), settings.inverse_penalty, 2, settings.seed)
+    # Of the two logits that stand for a choice of two, the difference is the gate's.
+    shared = Layer(gate.weight[:, 1:] - gate.weight[:, :1], gate.bias[1:] - gate.bias[:1] - np.float32(lean))
+    known = first.layers[0]
+
+    def mixed(rows: NDArray[Any]) -> HeadWeights:
+        own = fit_linear(
+            x[rows], data.truth[rows], data.weights[rows], settings.inverse_penalty, len(data.labels), settings.seed
+        )
+        parts = (Layer(known.weight / first.temperature, known.bias / first.temperature), own, shared)
+        weight = np.concatenate([part.weight for part in parts], axis=1).astype(np.float32)
+        bias = np.concatenate([part.bias for part in parts]).astype(np.float32)
+        return HeadWeights(name, data.labels, settings.features, (rounded(Layer(weight, bias)),), 1.0, {})
+
+    logits = np.empty((len(x), len(data.labels)))
+    for seen, unseen in StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed).split(x, data.truth):
+        logits[unseen] = mixed(seen).logits(x[unseen])
+    files = [*data.facts(), *(entry | {"expert": "first"} for entry in exams.facts())]
+    facts: dict[str, Any] = {"inverse_penalty": settings.inverse_penalty, "folds": settings.folds, "lean": lean}
+    facts |= {"seed": settings.seed, "flavour": settings.flavour, "scikit_learn": sklearn.__version__}
+    facts["first"] = first.training
+    training = {"data": files, "method": METHODS["mixture"], **facts, **({"delta": delta} if delta else {})}
+    return TrainingResult(replace(mixed(np.arange(len(x))), training=training), data, logits)
 
 
 def calibrate(
@@ -255,7 +312,7 @@ def fit_linear(x: Vectors, y: Indices, weights: Floats, inverse_penalty: float, 
 
 
 def _fit(x: Vectors, y: Indices, weights: Floats, settings: HeadSettings, labels: int) -> tuple[Layer, ...]:
-    if settings.method == "linear":
+    if settings.method != "mlp":
         return (fit_linear(x, y, weights, settings.inverse_penalty, labels, settings.seed),)
     # The regression's penalty: scikit-learn divides this one by the rows of a batch, and C multiplies a sum over rows.
     batch = min(BATCH, len(x))

@@ -87,7 +87,7 @@ def measure(requests: int, rounds: int, out: Path) -> None:
 
 
 def _write_repository(repository: Path) -> None:
-    (minilm,) = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
+    minilm, *_ = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
     models = [minilm.model_copy(update={"name": name}) for name in WAITS]
     exporter = Exporter(Paths(repository, ROOT / "build" / "export"), models, "fp32")
     exporter.graphs("cpu")

@@ -18,20 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import ValidationError
-
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.stores import open_store
 from triton_router.config import Loaded
 from triton_router.config.services import McpSettings
-from triton_router.errors import BundleError, Unavailable
+from triton_router.errors import Unavailable
 from triton_router.exchange import Outcome, Request
 from triton_router.inference import Bundle, Encoder, Encoders
 from triton_router.pipeline import Pipeline
 from triton_router.replay import ReplayLog
 from triton_router.runtime import CacheRuntime, compile_runtime
 from triton_router.selection import LoadedAdapters
-from triton_router.signals.domain import TopicParameters
 from triton_router.signals.mcp import McpClassifier
 from triton_router.supervision import Tasks
 from triton_router.telemetry import Metrics
@@ -60,8 +57,7 @@ class Generations:
     generation, and all that outlives one.
 
     Raises:
-        BundleError: the bundle's parameters for topics do not parse, or a configured domain needs them and they are
-            not there.
+        BundleError: a configured domain needs the bundle's parameters for topics and they are not there.
         RuntimeError: a signal needs a package that is not installed.
     """
 
@@ -73,10 +69,7 @@ class Generations:
         metrics: Metrics,
         directory: Path | None = None,
     ) -> None:
-        try:
-            self._topics = TopicParameters.model_validate(bundle.topics)
-        except ValidationError as error:
-            raise BundleError(f"signal bundle: topics: {error}") from error
+        self._topics = bundle.topics
         self._metrics = metrics
         self.tasks = Tasks(metrics)
         self._encoders = Encoders(bundle, tokenizers, first.config.global_.inference, metrics, directory)
@@ -230,12 +223,9 @@ class Generations:
         if self._cache is not None and (self._cache.settings, self._cache.identity) == (settings, identity):
             return self._cache
         secret = settings.secret.get_secret_value().encode() if settings.secret else None
-        trunk = self._encoders.embedder(settings.embedding_model).trunk
-        assert trunk.embedding is not None
-        store = open_store(settings, trunk.embedding.dimension)
-        # Stores that replicas share keep bundles apart by this text.
-        model = self._checksum if trunk is self._encoders.embedder().trunk else f"{self._checksum}.{trunk.name}"
-        return SemanticCache(store, settings, identity, model, self._metrics, secret)
+        store = open_store(settings, self._encoders.dimension)
+        # Stores that replicas share keep bundles apart by the checksum.
+        return SemanticCache(store, settings, identity, self._checksum, self._metrics, secret)
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
         if settings is None:

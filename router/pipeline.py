@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -24,7 +25,7 @@ from triton_router.decisions import choose
 from triton_router.dialects import DIALECTS, ModelRequest
 from triton_router.errors import Refusal, refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
-from triton_router.inference import Encoder, Encoders
+from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
 from triton_router.record import Record, ResponsePath
@@ -32,8 +33,7 @@ from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
 from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning, nearest_name
 from triton_router.signals import SignalInput, SignalResults
-from triton_router.signals.domain import TopicParameters
-from triton_router.signals.gather import Gatherer
+from triton_router.signals.languages import LanguageGatherer
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
 from triton_router.usage import UsageObserver
@@ -56,7 +56,7 @@ class Pipeline:
         self,
         runtime: Runtime,
         encoders: Encoders | None,
-        topics: TopicParameters,
+        topics: Mapping[str, TopicParameters],
         metrics: Metrics,
         *,
         classifier: McpClassifier | None = None,
@@ -67,7 +67,7 @@ class Pipeline:
         self.catalog = ModelCatalog(runtime.config)
         self.adapters = LoadedAdapters()
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay)
-        self.gatherer = Gatherer(runtime.config, encoders, topics, metrics, classifier=classifier)
+        self.gatherer = LanguageGatherer(runtime.config, encoders, topics, metrics, classifier=classifier)
         self._lookup: Lookup[Record] | None = None
         if cache is not None and runtime.cache is not None:
             self._lookup = Lookup(cache, runtime.cache, self.gatherer.by_body_alone)
@@ -171,8 +171,8 @@ class Pipeline:
         body = sent.encode()
 
         if lookup is not None:
-            embedding, model = _whole_embedding(record), (selection.base, selection.model)
-            record.question = lookup.question(choice.decision, signal_input, body, embedding, model)
+            (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
+            record.question = lookup.question(choice.decision, signal_input, body, embedding, model, trunk)
         rewritten = perf_counter()
         record.stages["rewrite"] = decided, rewritten
         if lookup is not None and record.question is not None:
@@ -297,10 +297,13 @@ def _hint(signals: SignalResults, threshold: float) -> Hint | None:
     return Hint(answer.model, answer.adapter, answer.use_reasoning)
 
 
-def _whole_embedding(record: Record) -> Vector | None:
-    """The prompt's embedding. A text that was read in windows is more than its embedding says."""
+def _whole_embedding(record: Record, encoders: Encoders | None) -> tuple[Vector | None, str]:
+    """The prompt's embedding as stores keep it, and whose it is. A text that was read in windows is more than its
+    embedding says."""
     encoding = record.signals.encoding if record.signals is not None else None
-    return encoding.embedding if encoding is not None and encoding.windows == 1 else None
+    if encoding is None or encoding.windows > 1 or encoders is None:
+        return None, ""
+    return encoders.lengthened(encoding.embedding), encoding.trunk
 
 
 def _request_usage(sent: ModelRequest, usage: UsageSettings) -> bool:

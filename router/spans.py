@@ -226,12 +226,12 @@ def _signal(kind: str, name: str, signal: Evaluation) -> Attributes:
 
 
 def _encoder_call(trace: Trace, pipeline: Pipeline, record: Record, below: int, failure: str | None) -> None:
-    (signals, _, _), embedder = record.routing(), pipeline.gatherer.embedder
+    signals, _, _ = record.routing()
     attributes: Attributes = {
         "rpc.system.name": "grpc",
         "rpc.method": _INFER,
         "rpc.response.status_code": _CODES.get(failure, "INTERNAL") if failure else "OK",
-        "router.encoder.trunk": embedder.trunk.name if embedder else None,
+        "router.encoder.trunk": signals.encoding.trunk if signals.encoding else None,
         "router.encoder.windows": signals.encoding.windows if signals.encoding else None,
         **_server(f"//{pipeline.runtime.config.global_.inference.endpoint}"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ async def pipeline() -> AsyncIterator[Pipeline]:
     config = (ROOT / "config" / "aibrix.yaml").read_text() + '\nglobal: {inference: {endpoint: "127.0.0.1:9"}}\n'
     bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
     pipeline = Generations(loads(config), bundle, tokenizers, Metrics()).current
-    assert pipeline.gatherer.embedder is not None
-    await pipeline.gatherer.embedder.probe(pipeline.prepare)
+    assert pipeline.encoders is not None
+    for encoder in pipeline.encoders:
+        await encoder.probe(pipeline.prepare)
     yield pipeline
-    await pipeline.gatherer.embedder.close()
+    for encoder in pipeline.encoders:
+        await encoder.close()
 
 
 def client(pipeline: Pipeline, token: str | None = None) -> httpx.AsyncClient:
@@ -49,8 +52,11 @@ async def test_it_is_alive_and_ready_and_says_what_is_missing(rest: httpx.AsyncC
     ready = (await rest.get("/ready")).json()
     assert ready["ready"] is True
     assert ready["degraded"] == {"triton": "unreachable"}
-    (model,) = (await rest.get("/info/models")).json()["models"]
-    assert (model["ready"], model["failure"]) == (False, "unreachable")
+    models = (await rest.get("/info/models")).json()["models"]
+    assert [(each["name"], each["ready"], each["failure"]) for each in models] == [
+        ("minilm", False, "unreachable"),
+        ("use-m3", False, "unreachable"),
+    ]
 
 
 async def test_keywords_decide_and_domains_are_unknown(rest: httpx.AsyncClient) -> None:
@@ -146,6 +152,26 @@ providers: {models: [{name: m, backend_refs: [{endpoint: "127.0.0.1:1"}]}]}
 routing: {signals: {domains: [{name: cybersecurity}]}}
 """
     bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
-    for topics, words in (({}, "cybersecurity"), ({"weights": "many"}, "topics")):
-        with pytest.raises(BundleError, match=words):
-            Generations(loads(config), bundle.model_copy(update={"topics": topics}), tokenizers, Metrics())
+    with pytest.raises(BundleError, match="cybersecurity"):
+        Generations(loads(config), bundle.model_copy(update={"topics": {}}), tokenizers, Metrics())
+
+
+def test_a_bundle_whose_topics_do_not_parse_is_refused(tmp_path: Path) -> None:
+    document = json.loads((ROOT / "model_repository" / "bundle.json").read_bytes())
+    document["topics"]["minilm"]["weights"] = "many"
+    (tmp_path / "bundle.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=r"topics\.minilm\.weights"):
+        load_bundle(tmp_path / "bundle.json")
+
+
+async def test_a_text_that_nothing_read_is_told_from_other(pipeline: Pipeline) -> None:
+    """Nobody answers here, so nothing is read; the language is known without Triton."""
+    async with client(pipeline) as rest:
+        unread = (await rest.post("/classify", json={"text": "Mikä aiheuttaa korkean verenpaineen ja miksi?"})).json()
+        assert unread["classification"]["read"] is False and unread["classification"]["reason"] == "not_read"
+        assert unread["degraded"] == ["language"]
+        down = (await rest.post("/classify", json={"text": "What causes high blood pressure?"})).json()
+        assert down["classification"]["read"] is False and down["classification"]["reason"] == "unreachable"
+        texts = {"texts": ["Mikä aiheuttaa korkean verenpaineen ja miksi?", "What causes high blood pressure?"]}
+        rows = (await rest.post("/api/v1/classify/batch", json=texts)).json()["results"]
+        assert [(row["read"], row["reason"]) for row in rows] == [(False, "not_read"), (False, "unreachable")]

@@ -24,6 +24,7 @@ RUN install --directory --owner=10001 --group=0 --mode=0775 /envoy /var/lib/trit
 WORKDIR /opt/triton-router
 COPY --from=models /src/model_repository/bundle.json model_repository/
 COPY --from=models /src/model_repository/minilm_tokenizer/1/tokenizer.json model_repository/minilm_tokenizer/1/
+COPY --from=models /src/model_repository/use-m3_tokenizer/1/tokenizer.model model_repository/use-m3_tokenizer/1/
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

@@ -14,7 +14,7 @@ LABEL org.opencontainers.image.title="triton-router-triton" \
       org.opencontainers.image.base.name="nvcr.io/nvidia/tritonserver:${TRITON}"
 # What the python models import; the base image has NumPy. Its Python is the system's own, which pip must be allowed into.
 COPY constraints.txt /tmp/constraints.txt
-RUN python3 -m pip install --no-cache-dir --break-system-packages -c /tmp/constraints.txt tokenizers
+RUN python3 -m pip install --no-cache-dir --break-system-packages -c /tmp/constraints.txt sentencepiece tokenizers
 # The builder of the very version that the server loads plans with; NVIDIA's images say it in this variable.
 RUN test -n "${TRT_VERSION}" \
  && python3 -m pip install --no-cache-dir --break-system-packages "tensorrt==${TRT_VERSION%%+*}"

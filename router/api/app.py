@@ -30,7 +30,7 @@ from triton_router.explain import explain
 from triton_router.inference import Encoder
 from triton_router.jsontext import json_bytes
 from triton_router.pipeline import Pipeline
-from triton_router.signals import SignalInput
+from triton_router.signals import SignalInput, SignalResults
 
 FALLBACK_CATEGORY = "other"
 # Needed without a token: probes have none.
@@ -200,12 +200,7 @@ class _Rest:
         record = await pipeline.decide(_query(pipeline, body.text), everything=True)
         signals, choice, selection = record.routing()
         domains = signals.domains
-        winner = domains.winner if domains else None
-        classification = {
-            "category": winner or FALLBACK_CATEGORY,
-            "confidence": domains.confidence if domains and winner else 0.0,
-            "processing_time_ms": _ms_since(started),
-        }
+        classification = _classification(signals) | {"processing_time_ms": _ms_since(started)}
         return _json({
             "classification": classification,
             "probabilities": domains.probabilities if domains else {},
@@ -219,15 +214,12 @@ class _Rest:
         body = BatchRequest.model_validate_json(await request.body())
         started = perf_counter()
         pipeline = self._current()
-        results = []
         decide = partial(pipeline.decide, everything=True)
-        for record in await _few_at_a_time(lambda text: decide(_query(pipeline, text)), body.texts):
-            signals, _, _ = record.routing()
-            if signals.domains is None:
-                raise Unavailable(signals.reasons[0] if signals.reasons else "starting")
-            winner = signals.domains.winner
-            confidence = signals.domains.confidence if winner else 0.0
-            results.append({"category": winner or FALLBACK_CATEGORY, "confidence": confidence})
+        records = await _few_at_a_time(lambda text: decide(_query(pipeline, text)), body.texts)
+        signals = [record.routing()[0] for record in records]
+        if all("triton" in each.degraded for each in signals):
+            raise Unavailable(signals[0].reasons[0])
+        results = [_classification(each) for each in signals]
         return _json({"results": results, "total_count": len(results), "processing_time_ms": _ms_since(started)})
 
     async def embeddings(self, request: Request) -> Response:
@@ -312,10 +304,23 @@ class _Rest:
         return _json({"generation": pipeline.runtime.generation, "config": masked})
 
     def _encoder(self) -> Encoder:
+        """One for all languages: callers keep vectors and compare them."""
         encoder = self._current().gatherer.embedder
         if encoder is None:
             raise HTTPException(503, "this configuration uses no encoder")
         return encoder
+
+
+def _classification(signals: SignalResults) -> dict[str, Any]:
+    """A text's category and confidence. A text that nothing read is not ``read``, and ``reason`` says why: that it is
+    in the fallback's category means nothing."""
+    domains = signals.domains
+    if domains is None:
+        reason = signals.reasons[0] if signals.reasons else "starting"
+        return {"category": FALLBACK_CATEGORY, "confidence": 0.0, "read": False, "reason": reason}
+    winner = domains.winner
+    confidence = domains.confidence if winner else 0.0
+    return {"category": winner or FALLBACK_CATEGORY, "confidence": confidence, "read": True}
 
 
 def _described(encoder: Encoder) -> dict[str, Any]:

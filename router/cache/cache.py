@@ -112,13 +112,15 @@ class SemanticCache:
         *,
         model: tuple[str, str] = ("", ""),
         parts: Parts | None = None,
+        trunk: str = "",
     ) -> Question | None:
         """What to look for; ``None`` if this request has no place in a cache.
 
         ``rewritten`` is the body as it goes to the backend; ``embedding`` that of what the person says last, ``None``
         if there is none of the whole of it. Of ``parts`` the person's words are compared for their meaning: all else in
         the request has to be equal. Without parts the last message is all words. ``model`` is whose backends are asked,
-        and the model or adapter that answers: backends may know two of them by one name.
+        and the model or adapter that answers: backends may know two of them by one name. ``trunk``
+        made the embedding, which is compared with those of this trunk alone; the same text is found without it.
         """
         control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
         turns = request.turns()
@@ -139,7 +141,7 @@ class SemanticCache:
         semantic = plugin.mode != "exact" and request.said_plainly() and (parts is None or frame is not None)
         return Question(
             exact=hashlib.sha256(f"{partition}\n{whole}".encode("utf-8", "surrogatepass")).hexdigest(),
-            partition=partition,
+            partition=hashlib.sha256(f"{partition}\n{trunk}".encode()).hexdigest() if trunk else partition,
             prompt=prompt,
             embedding=embedding if semantic else None,
             decision=decision.name,

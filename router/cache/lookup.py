@@ -82,13 +82,22 @@ class Lookup(Generic[T]):
         body: bytes,
         embedding: Vector | None,
         model: tuple[str, str],
+        trunk: str = "",
     ) -> Question | None:
         """What to ask the cache, if the decision uses it; see :meth:`.cache.SemanticCache.question`."""
         settings = self._runtime.decisions.get(decision.name) if decision is not None else None
         if decision is None or settings is None:
             return None
         return self._cache.question(
-            settings, decision, query.request, body, query.headers, embedding, model=model, parts=query.parts
+            settings,
+            decision,
+            query.request,
+            body,
+            query.headers,
+            embedding,
+            model=model,
+            parts=query.parts,
+            trunk=trunk,
         )
 
     async def find(self, question: Question, *, wait: bool) -> Hit | None:

@@ -70,8 +70,8 @@ class Trunk(_Part):
     buckets: tuple[int, ...] = Field(min_length=1)
     max_tokens: int
     max_windows: int
-    latin_only: bool = False
-    """Trained on text in Latin script alone: what it says of other scripts means nothing."""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes of the languages that it was measured on; empty: of all, as far as anybody knows."""
 
     def answers_to(self, name: str) -> bool:
         """Whether a configuration means this trunk by ``name``: its own, the published model's id, or the end of that.
@@ -84,6 +84,10 @@ class Trunk(_Part):
             self.name.lower(),
             published.rpartition("/")[2],
         )
+
+    def reads(self, language: str | None) -> bool:
+        """Whether texts in a language (ISO 639-1; ``None``: not known for sure) mean something to it."""
+        return not self.languages or language is None or language in self.languages
 
     def head(self, name: str) -> Head | None:
         return next((head for head in self.heads if head.name == name), None)
@@ -110,7 +114,8 @@ class Bundle(_Part):
     format: int
     checksum: str
     trunks: tuple[Trunk, ...] = Field(min_length=1)
-    topics: dict[str, Any] = Field(default_factory=dict)
+    topics: dict[str, TopicParameters] = Field(default_factory=dict)
+    """By the name of the trunk that they were fitted for."""
 
 
 def bundle_path(config: Config, repository: Path, file: Path) -> Path:
@@ -129,7 +134,7 @@ def load_bundle(path: Path) -> tuple[Bundle, dict[str, bytes]]:
     """Read and check a manifest.
 
     Returns:
-        The bundle, and the bytes of each trunk's ``tokenizer.json`` by trunk name.
+        The bundle, and the bytes of each trunk's tokenizer file by trunk name.
 
     Raises:
         BundleError: a file is missing, does not parse, or its checksum is another.

@@ -36,8 +36,6 @@ GPU_DEADLINE = 0.2
 CPU_DEADLINE = 1.0
 # A slow answer may be one bad moment; so many in a row are a state.
 TIMEOUTS_IN_A_ROW = 3
-# Rows of one preparation call, so that it fits every profile and does not hold up requests for long.
-PREPARATION_BATCH = 8
 # How many probe intervals pass between checks that a healthy Triton still serves the same bundle.
 INTERVALS_BETWEEN_CHECKS = 5
 
@@ -63,6 +61,7 @@ class Encoding:
     ms: float
     beside: tuple[Vector, ...] = ()
     tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
+    trunk: str = ""
 
 
 class Encoder:
@@ -72,13 +71,13 @@ class Encoder:
     """
 
     def __init__(
-        self, trunk: Trunk, tokenizer_json: bytes, checksum: str, settings: InferenceSettings, metrics: Metrics
+        self, trunk: Trunk, tokenizer: bytes, checksum: str, settings: InferenceSettings, metrics: Metrics
     ) -> None:
         self.trunk = trunk
         self._checksum = checksum
         self._settings = settings
         self._metrics = metrics
-        self._windows = Windows(trunk, tokenizer_json)
+        self._windows = Windows(trunk, tokenizer)
         # The messages themselves: the client's objects around them take a third of a call's CPU time.
         self._channel = grpc.aio.insecure_channel(settings.endpoint, options=_CHANNEL)
         self._triton: Any = services.GRPCInferenceServiceStub(self._channel)
@@ -155,14 +154,10 @@ class Encoder:
             Unavailable: a call failed.
         """
         encodings: list[Encoding] = []
-        for start in range(0, len(texts), PREPARATION_BATCH):
-            rows = [self._windows.rows(text)[0] for text in texts[start : start + PREPARATION_BATCH]]
-            batch = self._windows.pad(rows)
-            outputs = await self._infer(batch)
-            for index in range(len(rows)):
-                one = slice(index, index + 1)
-                alone = Batch(batch.ids[one], batch.mask[one])
-                encodings.append(self._pooled({name: out[one] for name, out in outputs.items()}, alone, 1, 0.0))
+        for text in texts:
+            # Alone: in int8 a batch's neighbours move an embedding, and these are compared with for long.
+            batch = self._windows.pad(self._windows.rows(text)[:1])
+            encodings.append(self._pooled(await self._infer(batch), batch, 1, 0.0))
         return encodings
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
@@ -276,7 +271,7 @@ class Encoder:
                 heads[head.name] = (
                     rows[0] if windows == 1 else np.average(rows, axis=0, weights=weights).astype(np.float32)
                 )
-        return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]), tokens)
+        return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]), tokens, self.trunk.name)
 
     def _failed(self, unavailable: Unavailable) -> None:
         if unavailable.reason == "deadline":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
+
+import numpy as np
 
 from triton_router.config.services import InferenceSettings
 from triton_router.errors import BundleError
 from triton_router.inference.bundle import Bundle
-from triton_router.inference.encoder import Encoder
+from triton_router.inference.encoder import Encoder, Vector
 from triton_router.inference.prototypes import Prototypes
 from triton_router.telemetry import Metrics
 
@@ -38,6 +41,7 @@ class Encoders:
         self._all = [
             Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, metrics) for trunk in bundle.trunks
         ]
+        self._bundle = tuple(self._all)
         self._prototypes = {
             encoder.trunk.name: Prototypes(encoder, bundle.checksum, directory) for encoder in self._all
         }
@@ -49,6 +53,33 @@ class Encoders:
     def failures(self) -> dict[str, str]:
         """Why trunks are not used at the moment, by name."""
         return {each.trunk.name: each.failure for each in self._all if each.failure}
+
+    @property
+    def dimension(self) -> int:
+        """Numbers of the longest embedding."""
+        return max(each.trunk.embedding.dimension for each in self._all if each.trunk.embedding)
+
+    def lengthened(self, embedding: Vector) -> Vector:
+        """With zeros behind it, as long as the longest: a store that replicas share keeps vectors of one length."""
+        return np.pad(embedding, (0, self.dimension - len(embedding)))
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """Those that some trunk of the bundle was measured on; empty where none says which."""
+        return frozenset(code for encoder in self._bundle for code in encoder.trunk.languages)
+
+    def reading(self, language: str | None) -> Encoders:
+        """Those to ask about texts in a language; ``None``: in one that is not known for sure.
+
+        A trunk that lists no languages reads all. Of the others those that list this one, in their order; where none
+        does or the language is not known, those that list most.
+        """
+        listing = [each for each in self._all if language is not None and language in each.trunk.languages]
+        most = max((len(each.trunk.languages) for each in self._all), default=0)
+        chosen = listing or [each for each in self._all if len(each.trunk.languages) == most]
+        among = copy(self)
+        among._all = [each for each in self._all if each in chosen or not each.trunk.languages]
+        return among
 
     def prototypes(self, encoder: Encoder) -> Prototypes:
         """The texts that ``encoder`` has encoded."""

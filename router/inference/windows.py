@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from triton_router.inference.bundle import Trunk
+from triton_router.inference.tokens import load_tokenizer
 
 Tokens = NDArray[np.int64]
 
@@ -49,11 +49,8 @@ class Batch:
 class Windows:
     """Tokenises for one trunk: special tokens, windows, padding to the smallest bucket that fits."""
 
-    def __init__(self, trunk: Trunk, tokenizer_json: bytes) -> None:
-        self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        # Files come with truncation and padding switched on; both would change the text unseen.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+    def __init__(self, trunk: Trunk, tokenizer: bytes) -> None:
+        self._ids = load_tokenizer(tokenizer).ids
         self._buckets = sorted(trunk.buckets)
         self._room = min(trunk.max_tokens, self._buckets[-1]) - 2
         self._most = trunk.max_windows
@@ -98,13 +95,6 @@ class Windows:
             ids[index, : len(row)] = row
             mask[index, : len(row)] = 1
         return Batch(ids, mask)
-
-    def _ids(self, text: str) -> list[int]:
-        try:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        except TypeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
-            return self._ids(text.encode("utf-8", "replace").decode())
-        return ids
 
     def _split(self, ids: list[int]) -> list[list[int]]:
         if len(ids) <= self._room:

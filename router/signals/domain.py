@@ -15,7 +15,7 @@ A label of the head that nobody declared leaves its probability to the declared 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ from triton_router.config.report import Report, nearest
 from triton_router.config.signals import DomainSignal
 from triton_router.errors import BundleError
 from triton_router.inference.bundle import TopicParameters as TopicParameters
+from triton_router.inference.bundle import Trunk
+from triton_router.inference.language import identify
 from triton_router.signals.contract import (
     ENCODER,
     UNKNOWN,
@@ -39,7 +41,6 @@ from triton_router.signals.contract import (
     SignalKind,
     SignalResults,
 )
-from triton_router.signals.language import foreign_script
 
 log = logging.getLogger(__name__)
 
@@ -275,8 +276,8 @@ class Domains(SignalKind[DomainSignal]):
         if judge is not None and new and not setup.topics.label_embeddings:
             raise BundleError(f"the signal bundle cannot score domains that its head does not know: {', '.join(new)}")
         trunks = [each.trunk for each in (setup.embedder(), judge) if each is not None]
-        latin_only = next((trunk.name for trunk in trunks if trunk.latin_only), None)
-        self._texts = {signal.name: _readable(signal, latin_only) for signal in signals if signal.name in new}
+        known = setup.encoders.languages if setup.encoders else frozenset()
+        self._texts = {signal.name: _readable(signal, trunks, known) for signal in signals if signal.name in new}
         # A topic without a label of the head is compared by the embedding too.
         self.needs = Needs(
             embedding=bool(self._texts),
@@ -327,17 +328,19 @@ class Domains(SignalKind[DomainSignal]):
         return self._scorer.score(encoding.embedding if encoding else np.empty(0, np.float32), probabilities)
 
 
-def _readable(signal: DomainSignal, latin_only: str | None) -> list[str]:
-    """What stands for a topic, without what the trunk called ``latin_only`` cannot read."""
+def _readable(signal: DomainSignal, trunks: Sequence[Trunk], known: Collection[str]) -> list[str]:
+    """What stands for a topic, without what one of these trunks does not read. Its name always does.
+
+    ``known`` are the languages of the whole bundle: what is in one of them is read by another trunk.
+    """
     description, examples = signal.description, list(signal.examples)
-    if latin_only is not None:
-        written = (signal.name, *([description] if description else []), *examples)
-        if unread := [text for text in written if foreign_script(text)]:
-            fields = {"domain": signal.name, "trunk": latin_only}
-            log.warning("the encoder does not read the script of a domain's words", extra={"fields": fields})
-            description = None if description in unread else description
-            examples = [text for text in examples if text not in unread]
-    return label_texts(signal.name, description, examples)
+    written = [*([description] if description else []), *examples] if any(trunk.languages for trunk in trunks) else []
+    unread = {text for text in written if not all(trunk.reads(identify(text)) for trunk in trunks)}
+    if lost := sorted({str(identify(text)) for text in unread} - set(known)):
+        fields = {"domain": signal.name, "languages": lost}
+        log.warning("no encoder of the bundle reads the language of a domain's words", extra={"fields": fields})
+    description = None if description in unread else description
+    return label_texts(signal.name, description, [text for text in examples if text not in unread])
 
 
 def _in_domain(name: str, scores: DomainScores, ms: float) -> Evaluation:

@@ -31,7 +31,6 @@ from triton_router.signals.contract import (
     SignalResults,
 )
 from triton_router.signals.fired import fired_by
-from triton_router.signals.language import foreign_script
 from triton_router.telemetry import Metrics, RateLimitedLog
 
 if TYPE_CHECKING:
@@ -110,12 +109,18 @@ class Gatherer:
             raise failure
 
     async def gather(
-        self, query: SignalInput, *, everything: bool = False, hangs_on: HangsOn | None = None
+        self,
+        query: SignalInput,
+        *,
+        everything: bool = False,
+        hangs_on: HangsOn | None = None,
+        unread: bool = False,
     ) -> SignalResults:
         """Evaluate what is free, and of the rest what ``hangs_on`` says; without it, all that decisions use.
 
         Never fails: what cannot be asked is unknown and named. ``everything`` also evaluates kinds that are explained
-        though no decision needs them.
+        though no decision needs them. ``unread`` is a prompt in a language that no trunk reads: one would answer, and
+        the answer would mean nothing.
         """
         results = SignalResults(parts=self._parts)
         await query.read_parts()
@@ -127,7 +132,7 @@ class Gatherer:
         else:
             rest, embedding = self._open(hangs_on, results.evaluations)
         kinds = [kind for of, kind in self._kinds.items() if of in rest and of not in self._free]
-        await self._ask(kinds, embedding, query, results)
+        await self._ask(kinds, embedding, query, results, unread=unread)
         self._evaluate(kinds, query, results)
         if everything:
             results.fired_by = fired_by(self._kinds.values(), self._free.values(), query, results)
@@ -159,9 +164,14 @@ class Gatherer:
                 for key in kind.keys:
                     results.evaluations.setdefault(key, UNKNOWN)
 
-    async def _ask(self, kinds: list[Kind], embedding: bool, query: SignalInput, results: SignalResults) -> None:
+    async def _ask(
+        self, kinds: list[Kind], embedding: bool, query: SignalInput, results: SignalResults, *, unread: bool
+    ) -> None:
         """Call each trunk that ``kinds`` need once, and each of their services, all at once."""
         trunks = self._trunks(kinds, embedding=embedding) if query.text().strip() else []
+        if trunks and unread:
+            results.without("language", "not_read")
+            trunks = []
         calls = [self._encode(trunk, kinds, query, results) for trunk in trunks]
         calls += [self._consult(kind, query, results) for kind in kinds if kind.needs.service]
         if len(calls) == 1:
@@ -178,10 +188,6 @@ class Gatherer:
 
     async def _encode(self, encoder: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:
         text = query.text()
-        if encoder.trunk.latin_only and foreign_script(text):
-            # The trunk would answer, and the answer would mean nothing.
-            results.without("language", "script")
-            return
         if query.hurried:
             self._metrics.signal_errors.labels(ENCODER, "behind").inc()
             results.without("triton", "behind")

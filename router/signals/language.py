@@ -1,8 +1,7 @@
-"""Language signals: which language a prompt is written in. And which script, for encoders that read only one."""
+"""Language signals: which language a prompt is written in."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
@@ -15,11 +14,6 @@ from triton_router.signals.contract import Evaluation, Evaluations, Setup, Signa
 SCANNED = 2000
 # With fewer letters anything could be any language.
 LEAST_LETTERS = 3
-
-_LATIN = re.compile(
-    r"[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1d00-\u1d25\u1e00-\u1eff\u2c60-\u2c7f"
-    r"\ua722-\ua787\ua78b-\ua7ff\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a]"
-)
 
 
 class Languages(SignalKind[LanguageSignal]):
@@ -62,14 +56,6 @@ def _evaluated(signal: LanguageSignal, ranked: Mapping[str, float], ms: float) -
     probability = float(ranked.get(signal.name, 0.0))
     matched = signal.name == next(iter(ranked), None) and probability >= signal.threshold
     return Evaluation(matched, probability, signal.threshold, ms)
-
-
-def foreign_script(text: str) -> bool:
-    """Whether more than half of the letters are of another script than Latin."""
-    text = text[:SCANNED]
-    if text.isascii():
-        return False
-    return len(_LATIN.findall(text)) * 2 < _letters(text)
 
 
 def _letters(text: str) -> int:

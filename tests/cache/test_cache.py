@@ -505,3 +505,16 @@ async def test_words_that_are_split_elsewhere_are_no_exact_hit(cache: SemanticCa
     await kept(cache, asked(cache, around("What is a heap?\nTell me", "What is a tree?"), embedding=None, read=True))
     other = around("What is a heap?", "Tell me\nWhat is a tree?")
     assert await hit(cache, asked(cache, other, embedding=None, read=True)) is None
+
+
+def test_vectors_of_two_trunks_never_meet_and_the_same_text_is_found_all_the_same(cache: SemanticCache) -> None:
+    """Each language has an encoder of its own; while it is down the text alone must still be found."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "How do plants eat?"}]}).encode()
+    request, settings = ChatRequest.parse(body), SemanticCacheSettings()
+    one, two, down = (
+        cache.question(settings, DECISION, request, body, ADA, embedding, trunk=trunk)
+        for trunk, embedding in (("one", EAST), ("two", EAST), ("", None))
+    )
+    assert one is not None and two is not None and down is not None
+    assert one.partition != two.partition
+    assert one.exact == two.exact == down.exact

@@ -57,8 +57,29 @@ def test_prompts_written_for_this_reach_their_category(site: Site) -> None:
     assert right.total() / len(rows) >= 0.85
 
 
-def test_a_prompt_in_a_script_that_the_encoder_cannot_read_is_not_guessed_at(site: Site) -> None:
-    for prompt in ("解释一下快速排序", "血圧が高いのはなぜですか", "Что делать при простуде?"):
+@pytest.mark.parametrize(
+    ("prompt", "category"),
+    [
+        ("讲一讲 JavaScript 里 Promise 和 await 的用法", "technical"),
+        ("血压升高一般是哪些原因引起的？", "medical"),
+        ("口头协议有法律效力吗？", "legal"),
+        ("¿Qué síntomas tiene la gripe?", "medical"),
+        ("Ist ein mündlicher Vertrag bindend?", "legal"),
+        ("血圧が高いのはなぜですか", "medical"),
+    ],
+)
+def test_other_languages_reach_the_same_categories(site: Site, prompt: str, category: str) -> None:
+    answer = site.ask(prompt)
+    assert answer.json()["model"] == ADAPTERS[category]
+    assert "x-vsr-degraded" not in answer.headers
+
+
+def test_a_prompt_in_a_language_that_no_encoder_reads_is_not_guessed_at(site: Site) -> None:
+    for prompt in (
+        "त्वरित छँटाई समझाइए",
+        "Τι προκαλεί υψηλή πίεση;",
+        "Mikä aiheuttaa korkean verenpaineen ja miten sitä hoidetaan?",
+    ):
         answer = site.ask(prompt)
         assert (answer.status_code, answer.json()["model"]) == (200, BASE)
         assert answer.headers["x-vsr-degraded"] == "language"
@@ -66,10 +87,12 @@ def test_a_prompt_in_a_script_that_the_encoder_cannot_read_is_not_guessed_at(sit
     assert site.metric("router_degraded_requests_total", part="language") == 3
 
 
-def test_a_description_in_such_a_script_is_warned_of(site: Site, tmp_path: Path) -> None:
-    text = site.config_file.read_text().replace("Law, contracts and rights", "法律问题和合同")
+def test_a_description_in_such_a_language_is_warned_of(site: Site, tmp_path: Path) -> None:
+    text = site.config_file.read_text().replace("Law, contracts and rights", "कानून, अनुबंध और अधिकार")
     (tmp_path / "router.yaml").write_text(text)
     command = [str(BIN / "triton-router"), "explain", "--config", str(tmp_path / "router.yaml")]
-    done = subprocess.run([*command, "--repository", str(MODELS), "解释"], capture_output=True, text=True, check=True)
-    assert "does not read the script" in done.stderr
-    assert json.loads(done.stdout)["degraded"] == {"language": "script"}
+    done = subprocess.run(
+        [*command, "--repository", str(MODELS), "तेज़ छँटाई समझाइए"], capture_output=True, text=True, check=True
+    )
+    assert "no encoder of the bundle reads the language" in done.stderr
+    assert json.loads(done.stdout)["degraded"] == {"language": "not_read"}

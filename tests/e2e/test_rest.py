@@ -46,7 +46,8 @@ def test_a_batch_of_a_hundred(rest: httpx.Client) -> None:
 def test_embeddings_and_similarity(rest: httpx.Client) -> None:
     found = post(rest, "/api/v1/embeddings", texts=[QUESTION, "hello"])
     vectors = [entry["embedding"] for entry in found["embeddings"]]
-    assert [len(vector) for vector in vectors] == [384, 384]
+    # One encoder for texts in any language: those of two could not be compared.
+    assert (found["model"], [len(vector) for vector in vectors]) == ("use-m3", [512, 512])
     assert sum(value * value for value in vectors[0]) == pytest.approx(1, abs=1e-4)
     same = post(rest, "/api/v1/similarity", text1=QUESTION, text2=QUESTION)["similarity"]
     other = post(rest, "/api/v1/similarity", text1=QUESTION, text2="A recipe for onion soup")["similarity"]
@@ -63,6 +64,8 @@ def test_explain(rest: httpx.Client) -> None:
 
 
 def test_signal_models(rest: httpx.Client) -> None:
-    (model,) = rest.get("/info/models").json()["models"]
-    assert model["ready"] and model["failure"] is None
-    assert len(model["heads"]["domain"]) == 14
+    models = rest.get("/info/models").json()["models"]
+    assert [model["name"] for model in models] == ["minilm", "use-m3"]
+    for model in models:
+        assert model["ready"] and model["failure"] is None
+        assert len(model["heads"]["domain"]) == 14

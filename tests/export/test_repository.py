@@ -18,6 +18,8 @@ from triton_router.inference.bundle import checksum
 ROOT = Path(__file__).resolve().parents[2]
 TRACKED = ROOT / "model_repository"
 HEAD = ROOT / "export" / "heads" / "domain.json"
+FITTED = {"weights": [3.0, 2.0, 1.0]}
+WIDTHS = {"minilm": 384, "use-m3": 512}
 TOPICS = ROOT / "export" / "topics.json"
 CONFIGS = [
     "minilm/config.pbtxt",
@@ -25,10 +27,16 @@ CONFIGS = [
     "minilm/configs/onnxruntime.pbtxt",
     "minilm_tokenizer/config.pbtxt",
     "minilm_text/config.pbtxt",
+    "use-m3/config.pbtxt",
+    "use-m3/configs/cpu.pbtxt",
+    "use-m3/configs/onnxruntime.pbtxt",
+    "use-m3_tokenizer/config.pbtxt",
+    "use-m3_text/config.pbtxt",
 ]
 
 
-MINILM = manifest.load(ROOT / "export" / "models.yaml").bundle("default")[0]
+MODELS = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
+MINILM = MODELS[0]
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +50,24 @@ def config(name: str) -> ModelConfig:
 
 def test_tracked_files_are_what_the_sources_give(bundle: dict) -> None:
     """Everything but the tokenizer, whose checksum stands in the manifest, is made again from tracked files."""
-    domain = head.load(HEAD)
-    tokenizer = bundle["trunks"][0]["tokenizer"]
-    trunk = repository.TrunkText(
-        model=MINILM,
-        model_id=MINILM.source.id,
-        weights_sha256=MINILM.source.weights_sha256,
-        outputs=(
-            repository.Output("embedding", 384),
-            repository.Output(domain.name, len(domain.labels), domain.labels, sha256=head.digest(HEAD)),
-        ),
-        tokenizer=repository.Tokenizer(**{key: value for key, value in tokenizer.items() if key != "file"}),
-        delta_sha256=sha256(MINILM.delta) if MINILM.delta else "",
-    )
-    topics = json.loads(TOPICS.read_text()) if TOPICS.is_file() else {}
-    for name, text in repository.texts([trunk], topics).items():
+    trunks = []
+    for model, described in zip(MODELS, bundle["trunks"], strict=True):
+        file, tokenizer = model.heads[0].file, dict(described["tokenizer"])
+        domain = head.load(file)
+        trunks.append(
+            repository.TrunkText(
+                model=model,
+                model_id=model.source.id,
+                weights_sha256=model.source.weights_sha256,
+                outputs=(
+                    repository.Output("embedding", WIDTHS[model.name]),
+                    repository.Output(domain.name, len(domain.labels), domain.labels, sha256=head.digest(file)),
+                ),
+                tokenizer=repository.Tokenizer(json=tokenizer.pop("file").endswith(".json"), **tokenizer),
+                delta_sha256=sha256(model.delta) if model.delta else "",
+            )
+        )
+    for name, text in repository.texts(trunks, json.loads(TOPICS.read_text())).items():
         assert (TRACKED / name).read_text() == text, f"{name} is stale: run `python -m export repository`"
 
 
@@ -117,30 +128,30 @@ def test_cpu_configuration_runs_one_instance_with_all_cores() -> None:
 def test_served_tokenizer_neither_cuts_nor_pads(tiny_bert: TinyBert, tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
-    published = (tiny_bert.directory / "tokenizer.json").read_text()
-    served = Tokenizer.from_str(repository.served_tokenizer(published))
-    assert len(Tokenizer.from_str(published).encode("w1 w2 w3").ids) == 8, "the published file pads"
+    published = (tiny_bert.directory / "tokenizer.json").read_bytes()
+    served = Tokenizer.from_buffer(repository.served_tokenizer(published))
+    assert len(Tokenizer.from_buffer(published).encode("w1 w2 w3").ids) == 8, "the published file pads"
     assert len(served.encode("w1 w2 w3").ids) == 5
     assert len(served.encode("w1 " * 300).ids) == 302
 
 
 def test_router_loads_what_is_written(tiny_bert: TinyBert, tmp_path: Path) -> None:
-    published = (tiny_bert.directory / "tokenizer.json").read_text()
+    published = (tiny_bert.directory / "tokenizer.json").read_bytes()
     served = repository.served_tokenizer(published)
     trunk = repository.TrunkText(
         model=MINILM.model_copy(update={"name": "tiny"}),
         model_id="some/model",
         weights_sha256="0" * 64,
-        outputs=(repository.Output("embedding", 24), repository.Output("topic", 2, ("a", "b"), sha256="1" * 64)),
+        outputs=(repository.Output("embedding", 24), repository.Output("topic", 2, ("a", "ä"), sha256="1" * 64)),
         tokenizer=repository.Tokenizer.of(served, tiny_bert.config),
     )
-    repository.write([trunk], {"method": "ä"}, {"tiny": served}, tmp_path)
+    repository.write([trunk], {"tiny": FITTED}, {"tiny": served}, tmp_path)
     bundle, tokenizers = load_bundle(tmp_path / "bundle.json")
-    assert bundle.topics == {"method": "ä"}
-    assert bundle.trunks[0].head("topic").labels == ("a", "b")
-    assert tokenizers["tiny"] == served.encode()
+    assert bundle.topics["tiny"].weights == (3.0, 2.0, 1.0)
+    assert bundle.trunks[0].head("topic").labels == ("a", "ä")
+    assert tokenizers["tiny"] == served
     assert (bundle.trunks[0].tokenizer.pad_id, bundle.trunks[0].tokenizer.cls_id) == (0, 2)
     assert bundle.checksum == json.loads((tmp_path / "bundle.json").read_text())["checksum"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    repository.write([trunk], {"method": "ä"}, {"tiny": served}, tmp_path)
+    repository.write([trunk], {"tiny": FITTED}, {"tiny": served}, tmp_path)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}

@@ -235,7 +235,7 @@ def test_calibration_takes_back_what_was_multiplied_and_added() -> None:
 
 
 def test_every_method_is_described() -> None:
-    assert training.METHODS.keys() == {"linear", "mlp", "lora"}
+    assert training.METHODS.keys() == {"linear", "mlp", "mixture", "lora"}
 
 
 def test_a_calibrated_heads_error_is_noise_and_another_ones_is_not() -> None:

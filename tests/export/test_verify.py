@@ -326,7 +326,7 @@ def test_int8_answers_as_its_graph_does(broken: bool, exporter: Exporter) -> Non
     root = exporter.paths.repository
     if broken:
         code = root / "tiny_tokenizer" / "1" / "model.py"
-        edited(code, lambda text: text.replace("= encoding.ids", "= encoding.ids[::-1]"))
+        edited(code, lambda text: text.replace(".ids\n", ".ids[::-1]\n"))
     with live.started(root, exporter.paths.build / "triton") as address:
         measured, found = live.check_triton(address, root, exporter.models[0], None)
     assert measured["flavour"] == "int8"

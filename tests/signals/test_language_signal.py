@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from kinds import evaluate, made
 
 from triton_router.config.signals import LanguageSignal
+from triton_router.inference.language import foreign_script
 from triton_router.signals import Evaluation
-from triton_router.signals.language import SCANNED, Languages, foreign_script
+from triton_router.signals.language import SCANNED, Languages
 
 SENTENCES = {
     "en": "Explain in simple terms how a vaccine trains the immune system.",

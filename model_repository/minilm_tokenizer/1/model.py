@@ -7,12 +7,12 @@ itself, and reads long texts in windows.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from tokenizers import Tokenizer
 
 
 class TritonPythonModel:
@@ -20,10 +20,8 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self.buckets = [int(bucket) for bucket in parameters["buckets"]["string_value"].split(",")]
         self.pad_id = int(parameters["pad_id"]["string_value"])
-        path = Path(args["model_repository"]) / args["model_version"] / "tokenizer.json"
-        self.tokenizer = Tokenizer.from_file(str(path))
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(int(parameters["max_tokens"]["string_value"]))
+        directory = Path(args["model_repository"]) / args["model_version"]
+        self.encode = _encoder(directory, int(parameters["max_tokens"]["string_value"]))
         # Tokenizing takes time in proportion to the text, however little of it is kept.
         self.max_characters = int(parameters["max_characters"]["string_value"])
 
@@ -34,15 +32,31 @@ class TritonPythonModel:
         try:
             texts = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()[:, 0]
             decoded = [text.decode(errors="replace")[: self.max_characters] for text in texts]
-            encodings = self.tokenizer.encode_batch(decoded)
+            rows = [self.encode(text) for text in decoded]
         except Exception as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"tokenizer failed: {error}"))
-        longest = max(len(encoding.ids) for encoding in encodings)
+        longest = max(map(len, rows))
         length = next(bucket for bucket in self.buckets if bucket >= longest)
-        ids = np.full((len(encodings), length), self.pad_id, np.int64)
-        mask = np.zeros((len(encodings), length), np.int64)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
+        ids = np.full((len(rows), length), self.pad_id, np.int64)
+        mask = np.zeros((len(rows), length), np.int64)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row
+            mask[index, : len(row)] = 1
         tensors = [pb_utils.Tensor("input_ids", ids), pb_utils.Tensor("attention_mask", mask)]
         return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+def _encoder(directory: Path, most: int) -> Callable[[str], list[int]]:
+    """A text to at most so many ids, special tokens among them, by the library that the file belongs to."""
+    file = directory / "tokenizer.model"
+    if file.is_file():
+        from sentencepiece import SentencePieceProcessor
+
+        pieces = SentencePieceProcessor(model_file=str(file))
+        return lambda text: [pieces.bos_id(), *pieces.encode(text)[: most - 2], pieces.eos_id()]
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(most)
+    return lambda text: tokenizer.encode(text).ids
