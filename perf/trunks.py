@@ -117,7 +117,7 @@ async def _measure(repository: Path, address: str, requests: int, rounds: int) -
         calls = {encoder.trunk.name: encoder.encode for encoder in pipeline.encoders}
 
         async def both(prompt: str) -> None:
-            gathered = (await pipeline.decide(SignalInput(prompt, ChatRequest.saying(prompt)))).routing()[0]
+            gathered = (await pipeline.decide(SignalInput(ChatRequest.saying(prompt)))).routing()[0]
             if gathered.degraded:
                 raise RuntimeError(f"without {gathered.degraded}")
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import orjson
 
 import triton_router.threads  # noqa: F401
 from triton_router import __version__
-from triton_router.config import Config, ConfigError, Loaded, load, migrate
-from triton_router.dialects import ChatRequest
-from triton_router.errors import BundleError
+from triton_router.config import Config, ConfigError, Loaded, inside_words, load, migrate
+from triton_router.dialects import DIALECTS, ChatRequest, ModelRequest, chat
+from triton_router.errors import BundleError, Refusal
 from triton_router.inference import bundle_path, load_bundle
 from triton_router.signals import SignalInput
 from triton_router.telemetry import Metrics, configure_logging
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
-    except (ConfigError, BundleError, RuntimeError) as error:
+    except (ConfigError, BundleError, Refusal, RuntimeError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -69,11 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--demo-backends", action="store_true", help="replace every endpoint with a demo server")
     up.add_argument("--run-directory", type=Path, default=Path("build/run"), help="logs and generated configuration")
     _command(commands, "check", _check, "report everything that is wrong with a configuration")
-    explain = _command(commands, "explain", _explain, "show the whole decision on a prompt")
+    explain = _command(commands, "explain", _explain, "show the whole decision on a prompt or a request")
     explain.add_argument("--text", action="store_true", help="a readable tree instead of JSON")
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
     explain.add_argument("--model", metavar="NAME", help="the virtual model that is asked for; default: `routing`")
-    explain.add_argument("prompt")
+    explain.add_argument("--path", default=chat.PATH, choices=list(DIALECTS), help="where --request would be sent to")
+    what = explain.add_mutually_exclusive_group(required=True)
+    what.add_argument("prompt", nargs="?")
+    what.add_argument("--request", metavar="FILE", help="a whole request as JSON; `-` reads standard input")
     _add_compare(commands)
     probes = _command(commands, "probes", _probes, "run a file of probes against a configuration")
     probes.add_argument("--gateway", metavar="URL", help="send them through this gateway, not to Triton from here")
@@ -91,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     health.set_defaults(run=_health)
     migrate = commands.add_parser("migrate", help="print a flat configuration in the canonical form")
     _reads_configuration(migrate)
+    migrate.add_argument("--whole-words", action="store_true", help="write `match: word`; lists the rules that change")
     migrate.set_defaults(run=_migrate)
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration")
     schema.set_defaults(run=_schema)
@@ -205,8 +209,12 @@ def _check(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments)
     headers = dict(_header(line) for line in arguments.header)
-    signal_input = SignalInput(arguments.prompt, ChatRequest.saying(arguments.prompt, arguments.model), headers)
-    decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), signal_input))
+    if arguments.request is None:
+        sent: ModelRequest = ChatRequest.saying(arguments.prompt, arguments.model)
+    else:
+        body = sys.stdin.buffer.read() if arguments.request == "-" else Path(arguments.request).read_bytes()
+        sent = DIALECTS[arguments.path].parse(body)
+    decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), sent, headers))
     if arguments.text:
         from triton_router.explain import as_text
 
@@ -216,7 +224,9 @@ def _explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _decision(loaded: Loaded, manifest: Path, signal_input: SignalInput) -> dict[str, object]:
+async def _decision(
+    loaded: Loaded, manifest: Path, sent: ModelRequest, headers: Mapping[str, str]
+) -> dict[str, object]:
     from triton_router.explain import explain
     from triton_router.generations import Generations
 
@@ -225,7 +235,9 @@ async def _decision(loaded: Loaded, manifest: Path, signal_input: SignalInput) -
     watch = asyncio.create_task(generations.run())
     try:
         await generations.settled(EXPLAIN_WITHIN)
-        return explain(await generations.current.decide(signal_input, everything=True))
+        pipeline = generations.current
+        query = SignalInput(sent, headers, reader=pipeline.runtime.reader)
+        return explain(await pipeline.decide(query, everything=True))
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
@@ -307,7 +319,10 @@ def _health(arguments: argparse.Namespace) -> int:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments)
-    print(migrate(loaded.text, file=loaded.file), end="")
+    print(migrate(loaded.text, file=loaded.file, whole_words=arguments.whole_words), end="")
+    if inside := inside_words(loaded.config):
+        offer = "now match whole words only" if arguments.whole_words else "match inside words; see --whole-words"
+        print("\n".join([f"{len(inside)} keyword signals {offer}:", *inside]), file=sys.stderr)
     return 0
 
 

@@ -242,7 +242,7 @@ async def _both(
 
 
 async def _trip(pipeline: Pipeline, sent: ModelRequest, sample: Sample, index: int) -> Trip:
-    if sent.model is not None and not pipeline.catalog.is_auto(sent.model):
+    if sent.model is not None and pipeline.recipes.for_request(sent.model, sample.headers) is None:
         named = pipeline.catalog.concrete(sent.model, pipeline.adapters)
         if named is None:
             return Trip(Destination(REFUSED, sent.model))
@@ -250,7 +250,7 @@ async def _trip(pipeline: Pipeline, sent: ModelRequest, sample: Sample, index: i
     # Among equal candidates a conversation decides: the same one on both sides, or chance would move requests.
     headers = {pipeline.runtime.session_header: f"compared-{index}", **sample.headers}
     for pause in PAUSES:
-        record = await pipeline.decide(SignalInput(sent.prompt(), sent, headers))
+        record = await pipeline.decide(SignalInput(sent, headers, reader=pipeline.runtime.reader))
         if not _BUSY & set(record.degraded.values()):
             break
         # Unlike a client, a comparison can wait.

@@ -6,23 +6,28 @@ from typing import Any
 
 from triton_router.completion import Completion
 from triton_router.decisions import Verdict
-from triton_router.dialects import ModelRequest
 from triton_router.exchange import Forward
-from triton_router.parts import PartReader
 from triton_router.record import Record
+from triton_router.signals import SignalInput
+
+# Characters of a part in the tree.
+EXCERPT = 80
 
 
 def explain(record: Record) -> dict[str, Any]:
     """A decided request as JSON-ready data. ``matched`` is ``null`` where a signal could not be evaluated.
 
-    ``nearness`` is how near a decision came in [0, 1], ``stages`` when each stage began after the first, in ms.
+    ``fired_by`` has the places in ``parts`` of those that made a signal match, ``nearness`` is how near a decision came
+    in [0, 1], ``stages`` when each stage began after the first, in ms.
     """
     signals, choice, selection = record.routing()
     chosen, scores = choice.decision, record.scores()
     return {
+        **(_read(record.query) if record.query is not None else {}),
         "signals": [
             {"type": kind, "name": name, "matched": signal.matched, "value": round(signal.value, 4),
-             "threshold": signal.threshold, "measure": signal.measure, "ms": round(signal.ms, 3)}
+             "threshold": signal.threshold, "measure": signal.measure, "ms": round(signal.ms, 3),
+             "fired_by": signals.fired_by.get((kind, name), [])}
             for (kind, name), signal in signals.evaluations.items()
         ],
         "decisions": [
@@ -51,12 +56,15 @@ def explain(record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def request_parts(request: ModelRequest) -> list[dict[str, Any]]:
-    """The parts of a request's conversation, in order: whose words they are, and by what they were told apart."""
-    return [
-        {"kind": part.kind, "text": part.text, "reason": part.reason, "turn": part.turn}
-        for part in PartReader().read(request).all()
-    ]
+def _read(query: SignalInput) -> dict[str, Any]:
+    """Whose words the request has, and what of it is judged."""
+    parts = query.parts
+    return {
+        "parts": [
+            {"kind": part.kind, "text": part.text, "reason": part.reason, "turn": part.turn} for part in parts.all()
+        ],
+        "judged": {"words": parts.words, "topic": parts.topic, "task": parts.task},
+    }
 
 
 def outgoing(body: bytes, record: Record, outcome: Forward | Completion) -> dict[str, Any]:
@@ -103,11 +111,16 @@ def as_text(explained: dict[str, Any]) -> str:
              f"decision  {outcome['decision'] or 'none matched: default model'}",
              f"reasoning {_SWITCH[outcome['reasoning']]}"]  # fmt: skip
     lines += [f"degraded  {part}: {reason}" for part, reason in explained["degraded"].items()]
+    lines += ["", "parts"]
+    lines += [
+        f"  {place:>2} {part['kind']:<9} {_excerpt(part['text'])}" for place, part in enumerate(explained["parts"])
+    ]
     lines += ["", "signals"]
     for signal in explained["signals"]:
         threshold = "" if signal["threshold"] is None else f" of {signal['threshold']:.2f}"
         name = f"{signal['type']}:{signal['name']}"
-        lines.append(f"  {_MARK[signal['matched']]} {name:<32} {signal['value']:.3f}{threshold}")
+        fired = f"  part {', '.join(map(str, signal['fired_by']))}" if signal["fired_by"] else ""
+        lines.append(f"  {_MARK[signal['matched']]} {name:<32} {signal['value']:.3f}{threshold}{fired}")
     lines += ["", "decisions"]
     for decision in explained["decisions"]:
         arrow = "→" if decision["chosen"] else " "
@@ -119,6 +132,11 @@ def as_text(explained: dict[str, Any]) -> str:
 
 _MARK = {True: "✓", False: "·", None: "?"}
 _SWITCH = {True: "on", False: "off", None: "untouched"}
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= EXCERPT else f"{line[:EXCERPT]}… ({len(text)} characters)"
 
 
 def _tree(node: dict[str, Any], indent: str) -> list[str]:

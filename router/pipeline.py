@@ -148,7 +148,8 @@ class Pipeline:
             conceal = _request_usage(sent, self.runtime.usage)
             return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, record, conceal=conceal)
         sent.require_conversation()
-        signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
+        hurried = _hurried(request, self.runtime.overload)
+        signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
         lookup, record.recipe = recipe.lookup, recipe.runtime
         parsed = perf_counter()
 
@@ -158,7 +159,7 @@ class Pipeline:
             return reply
         if lookup is not None and self._open == 1:
             # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
-            lookup.read_ahead(signal_input.prompt, request.headers)
+            lookup.read_ahead(signal_input, request.headers)
 
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
@@ -176,7 +177,7 @@ class Pipeline:
 
         if lookup is not None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
-            record.question = lookup.question(choice.decision, sent, body, request.headers, embedding, model, trunk)
+            record.question = lookup.question(choice.decision, signal_input, body, embedding, model, trunk)
         rewritten = perf_counter()
         record.stages["rewrite"] = decided, rewritten
         if lookup is not None and record.question is not None:
@@ -191,7 +192,7 @@ class Pipeline:
             return self._reply(answer, "cache", request, signal_input, record)
 
         record.path = "routed"
-        self.journal.write(record, signal_input.prompt, request)
+        self.journal.write(record, signal_input.request.prompt(), request)
         upstream, removed = self._upstreams.changes(selection.base)
         readable = conceal or record.question is not None
         headers = {**changes.set, **_routing_headers(selection, readable=readable), **upstream}
@@ -216,7 +217,8 @@ class Pipeline:
             sent.set("model", record.selection.upstream)
             return record, Forward(_routing_headers(record.selection, readable=False), sent.encode())
         record.stages["parse"] = started, perf_counter()
-        await self.decide(SignalInput(sent.prompt(), sent, request.headers), record, everything=True)
+        query = SignalInput(sent, request.headers, reader=self.runtime.reader)
+        await self.decide(query, record, everything=True)
         decided, (_, choice, selection) = perf_counter(), record.routing()
         changes = _rewrite(sent, request.headers, choice, selection)
         record.ignored, record.path = sent.ignored, "routed"
@@ -252,6 +254,7 @@ class Pipeline:
         asked = self.recipes.for_request(signal_input.request.model, signal_input.headers)
         recipe = asked if asked is not None else self.recipes.default
         table = record.recipe = recipe.runtime
+        record.query = signal_input
         began = perf_counter()
         signals = record.signals = await recipe.gatherer.gather(
             signal_input, everything=everything, hangs_on=table.settling
@@ -316,7 +319,7 @@ class Pipeline:
     ) -> Reply:
         """An answer that no backend is asked for."""
         record.path, record.ignored = path, record.ignored or signal_input.request.ignored
-        self.journal.write(record, signal_input.prompt, request)
+        self.journal.write(record, signal_input.request.prompt(), request)
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
 
 

@@ -14,7 +14,7 @@ from triton_router.decisions import Choice, nearness
 from triton_router.errors import Refusal
 from triton_router.runtime import RecipeRuntime
 from triton_router.selection import Selection
-from triton_router.signals import SignalResults
+from triton_router.signals import SignalInput, SignalResults
 
 # How a request got its response: in metrics and audit lines by these words.
 ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "error"]
@@ -25,17 +25,18 @@ class Record:
     """What the router did with one request. Its stages fill it in, each what it knows.
 
     ``path`` is ``None`` for paths that the router answers itself. ``recipe`` is the routing table that chooses;
-    ``signals``, ``choice`` and ``category`` are there
-    where the router has chosen, ``question`` where the cache was asked, ``error`` where the request was refused.
+    ``query``, ``signals``, ``choice`` and ``category`` are there where the router has chosen, ``question`` where the
+    cache was asked, ``error`` where it refused.
     ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 14 attributes and 16 methods, because everything that is said of a request is derived from here.
+    It has 15 attributes and 16 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
     request_id: str | None = None
     recipe: RecipeRuntime | None = field(default=None, repr=False)
     path: ResponsePath | None = None
+    query: SignalInput | None = None
     signals: SignalResults | None = None
     choice: Choice | None = None
     category: str | None = None

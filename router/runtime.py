@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from triton_router.config import Config, Loaded, leaves
+from triton_router.config.parts import PartsSettings
 from triton_router.config.plugins import SemanticCachePlugin, SemanticCacheSettings
 from triton_router.config.schema import Decision
 from triton_router.config.services import (
@@ -19,6 +20,7 @@ from triton_router.config.services import (
     UsageSettings,
 )
 from triton_router.decisions import Settling
+from triton_router.parts import PartReader, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Runtime:
     tracing: TracingSettings | None
     cache: CacheRuntime | None
     mcp: McpSettings | None
+    reader: PartReader
 
 
 def compile_runtime(loaded: Loaded) -> Runtime:
@@ -119,7 +122,13 @@ def compile_runtime(loaded: Loaded) -> Runtime:
         tracing=observability.tracing if observability.tracing.enabled else None,
         cache=next((recipe.cache for recipe in recipes if recipe.cache is not None), None),
         mcp=mcp if mcp is not None and mcp.enabled else None,
+        reader=_reader(config.global_.router.parts),
     )
+
+
+def _reader(settings: PartsSettings) -> PartReader:
+    shapes = (Shape(each.client, each.reading, each.tag or "", each.label or "") for each in settings.shapes)
+    return PartReader(shapes, settings.conversation)
 
 
 def _recipe(name: str, config: Config) -> RecipeRuntime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
 from typing import Annotated, Any, TypeVar
@@ -31,7 +31,7 @@ from triton_router.dialects import DIALECTS, ChatRequest, chat
 from triton_router.errors import Refusal, Unavailable
 from triton_router.exchange import Reply
 from triton_router.exchange import Request as ProxiedRequest
-from triton_router.explain import explain, outgoing, request_parts
+from triton_router.explain import explain, outgoing
 from triton_router.inference import Encoder
 from triton_router.jsontext import json_bytes
 from triton_router.pipeline import Pipeline
@@ -80,6 +80,8 @@ class ExplainRequest(_Body):
     def _one_of_them(self) -> ExplainRequest:
         if (self.text is None) == (self.request is None):
             raise ValueError("one of `text` and `request` is needed")
+        if self.path not in DIALECTS:
+            raise ValueError(f"`path` must be one of {', '.join(DIALECTS)}")
         return self
 
 
@@ -206,7 +208,8 @@ class _Rest:
     async def classify(self, request: Request) -> Response:
         body = ClassifyRequest.model_validate_json(await request.body())
         started = perf_counter()
-        record = await self._current().decide(_signal_input(body.text), everything=True)
+        pipeline = self._current()
+        record = await pipeline.decide(_query(pipeline, body.text), everything=True)
         signals, choice, selection = record.routing()
         domains = signals.domains
         classification = _classification(signals) | {"processing_time_ms": _ms_since(started)}
@@ -224,7 +227,7 @@ class _Rest:
         started = perf_counter()
         pipeline = self._current()
         decide = partial(pipeline.decide, everything=True)
-        records = await _few_at_a_time(lambda text: decide(_signal_input(text)), body.texts)
+        records = await _few_at_a_time(lambda text: decide(_query(pipeline, text)), body.texts)
         signals = [record.routing()[0] for record in records]
         if all("triton" in each.degraded for each in signals):
             raise Unavailable(signals[0].reasons[0])
@@ -259,13 +262,12 @@ class _Rest:
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
         if body.request is None:
-            asked = SignalInput(body.text or "", ChatRequest.saying(body.text or "", body.model), headers)
-            return json_response(explain(await pipeline.decide(asked, everything=True)))
-        sent = json_bytes(body.request)
-        record, outcome = await pipeline.preview(ProxiedRequest("POST", body.path, headers, sent))
-        explained = explain(record) if record.choice is not None else {}
-        parts = request_parts(DIALECTS[body.path].parse(sent))
-        return json_response({"parts": parts} | explained | {"outgoing": outgoing(sent, record, outcome)})
+            sent = ChatRequest.saying(body.text or "", body.model)
+            query = SignalInput(sent, headers, reader=pipeline.runtime.reader)
+            return json_response(explain(await pipeline.decide(query, everything=True)))
+        raw = json_bytes(body.request)
+        record, outcome = await pipeline.preview(ProxiedRequest("POST", body.path, headers, raw))
+        return json_response(explain(record) | {"outgoing": outgoing(raw, record, outcome)})
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""
@@ -352,8 +354,8 @@ class _BearerToken:
         await self._app(scope, receive, send)
 
 
-def _signal_input(text: str, headers: Mapping[str, str] | None = None) -> SignalInput:
-    return SignalInput(text, ChatRequest.saying(text), headers or {})
+def _query(pipeline: Pipeline, text: str) -> SignalInput:
+    return SignalInput(ChatRequest.saying(text), reader=pipeline.runtime.reader)
 
 
 def _matched(evaluations: Any) -> dict[str, list[str]]:

@@ -29,6 +29,7 @@ from triton_router.config.services import CacheSettings, Identity
 from triton_router.dialects import ModelRequest
 from triton_router.errors import Unavailable
 from triton_router.names import CACHE_CONTROL
+from triton_router.parts import Parts, split_words
 from triton_router.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -110,14 +111,16 @@ class SemanticCache:
         embedding: Vector | None,
         *,
         place: tuple[str, ...] = ("", ""),
+        parts: Parts | None = None,
         trunk: str = "",
     ) -> Question | None:
         """What to look for; ``None`` if this request has no place in a cache.
 
-        ``rewritten`` is the body as it goes to the backend; ``embedding`` that of the last user message, ``None`` if
-        there is none of the whole of it. ``place`` is whose backends are asked, the model or adapter that answers
-        (backends may know two of them by one name), and the recipe, if it has a name. ``trunk`` made the embedding,
-        which is compared with those of this trunk alone; the same text is found without it.
+        ``rewritten`` is the body as it goes to the backend; ``embedding`` that of what the person says last, ``None``
+        if there is none of the whole of it. Of ``parts`` the person's words are compared for their meaning: all else in
+        the request has to be equal. Without parts the last message is all words. ``place`` is whose backends are asked,
+        the model or adapter that answers (backends may know two of them by one name), and the recipe, if it has a name.
+        ``trunk`` made the embedding, which is compared with those of this trunk alone; an equal text is found without.
         """
         control, scope = controls(headers), self.scope(plugin.scope or self.settings.scope, headers)
         turns = request.turns()
@@ -126,14 +129,18 @@ class SemanticCache:
         prompt = turns[-1].text
         if not prompt.strip():
             return None
+        whole, frame = prompt, None
+        if parts is not None and (split := split_words(parts)) is not None:
+            frame, prompt = split
+        names = [request.NAME, scope, decision.name, *place, self._checksum, frame]
         try:
-            partition = _partition([request.NAME, scope, decision.name, *place, self._checksum], request, rewritten)
+            partition = _partition(names, request, rewritten)
         except (ValueError, RecursionError):
             # Numbers of thousands of digits, or nesting as deep as it can be read at all.
             return None
-        semantic = plugin.mode != "exact" and request.said_plainly()
+        semantic = plugin.mode != "exact" and request.said_plainly() and (parts is None or frame is not None)
         return Question(
-            exact=hashlib.sha256(f"{partition}\n{prompt}".encode("utf-8", "surrogatepass")).hexdigest(),
+            exact=hashlib.sha256(f"{partition}\n{whole}".encode("utf-8", "surrogatepass")).hexdigest(),
             partition=hashlib.sha256(f"{partition}\n{trunk}".encode()).hexdigest() if trunk else partition,
             prompt=prompt,
             embedding=embedding if semantic else None,
@@ -270,7 +277,7 @@ class SemanticCache:
             self._metrics.cache_entries.set(await self.store.size())
 
 
-def _partition(names: list[str], request: ModelRequest, rewritten: bytes) -> str:
+def _partition(names: list[str | None], request: ModelRequest, rewritten: bytes) -> str:
     """Everything that shapes the answer, but the words of the last user turn."""
     body = {name: value for name, value in json.loads(rewritten).items() if name not in NOT_THE_ANSWER}
     # Among the names is the dialect's: one body may mean two things, and usage is in the backend's own words.

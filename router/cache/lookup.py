@@ -14,6 +14,7 @@ from triton_router.cache.cache import Hit, Question, SemanticCache, Vector, may_
 from triton_router.config.schema import Decision
 from triton_router.dialects import ModelRequest
 from triton_router.runtime import CacheRuntime
+from triton_router.signals import SignalInput
 
 # Requests whose exact repeats need no signals.
 MEMO = 10_000
@@ -73,17 +74,16 @@ class Lookup(Generic[T]):
         self.memo: Memo[T] | None = Memo(cache, MEMO) if by_body_alone and runtime.one_candidate else None
         self._writes: set[asyncio.Task[None]] = set()
 
-    def read_ahead(self, prompt: str, headers: Mapping[str, str]) -> None:
+    def read_ahead(self, query: SignalInput, headers: Mapping[str, str]) -> None:
         """Read a question while the encoder works on it."""
         if self._runtime.compares and may_read(headers):
-            asyncio.get_running_loop().call_later(READ_AHEAD, self._cache.read_ahead, prompt)
+            asyncio.get_running_loop().call_later(READ_AHEAD, lambda: self._cache.read_ahead(query.parts.own))
 
     def question(
         self,
         decision: Decision | None,
-        request: ModelRequest,
+        query: SignalInput,
         body: bytes,
-        headers: Mapping[str, str],
         embedding: Vector | None,
         model: tuple[str, str],
         trunk: str = "",
@@ -94,7 +94,17 @@ class Lookup(Generic[T]):
             return None
         # Two recipes may have a decision of the same name.
         place = (*model, self._runtime.recipe) if self._runtime.recipe else model
-        return self._cache.question(settings, decision, request, body, headers, embedding, place=place, trunk=trunk)
+        return self._cache.question(
+            settings,
+            decision,
+            query.request,
+            body,
+            query.headers,
+            embedding,
+            place=place,
+            parts=query.parts,
+            trunk=trunk,
+        )
 
     async def find(self, question: Question, *, wait: bool) -> Hit | None:
         """An answer that was given before. ``wait`` also for one that is on its way, as long as is configured."""

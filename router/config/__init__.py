@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from triton_router.config.loader import Loaded, load, loads, migrate
     from triton_router.config.report import ConfigError, Problem
     from triton_router.config.schema import Config, leaves
+    from triton_router.config.whole_words import inside_words
 
 _HOMES = {
     "Config": "schema",
     "ConfigError": "report",
     "Loaded": "loader",
     "Problem": "report",
+    "inside_words": "whole_words",
     "leaves": "schema",
     "load": "loader",
     "loads": "loader",
@@ -29,4 +31,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
-__all__ = ["Config", "ConfigError", "Loaded", "Problem", "leaves", "load", "loads", "migrate"]
+__all__ = ["Config", "ConfigError", "Loaded", "Problem", "inside_words", "leaves", "load", "loads", "migrate"]

@@ -17,10 +17,11 @@ from triton_router.config import checks, flat, foreign, recipes
 from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
-from triton_router.config.plain import at, mappings
+from triton_router.config.plain import SIGNALS, at, items, mappings
 from triton_router.config.report import ConfigError, Coverage, Problem, Report, nearest
 from triton_router.config.schema import Config
 from triton_router.config.section import Section
+from triton_router.config.signals import KeywordSignal
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -119,8 +120,10 @@ def _text(path: FilePath) -> str:
         raise ConfigError([Problem("error", str(path), 1, "", f"cannot be read: {error}")]) from error
 
 
-def migrate(text: str, *, file: str = "<string>") -> str:
+def migrate(text: str, *, file: str = "<string>", whole_words: bool = False) -> str:
     """The canonical form of a flat configuration, as YAML; variables stay as they are written.
+
+    With ``whole_words`` its keywords match as whole words.
 
     Raises:
         ConfigError: anything in it is wrong, or it is canonical already.
@@ -129,7 +132,10 @@ def migrate(text: str, *, file: str = "<string>") -> str:
     if isinstance(document.data, dict) and not document.flaws and not flat.is_flat(document.data):
         raise ConfigError([Problem("error", file, 1, "", "the file is already in the canonical form")])
     loads(text, file=file)
-    body = flat.as_yaml(flat.convert(document.data).data, text)
+    data = flat.convert(document.data).data
+    for _, signal in items(data, (*SIGNALS, KeywordSignal.LIST)) if whole_words else ():
+        signal.setdefault("match", "word")
+    body = flat.as_yaml(data, text)
     return f"# Made by `triton-router migrate` from {FilePath(file).name}.\n{body}"
 
 

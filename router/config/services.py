@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.knowledge import KnowledgeBase
+from triton_router.config.parts import PartNames, PartsSettings
 from triton_router.config.section import (
     HOST_AND_PORT,
     Endpoint,
@@ -60,6 +61,7 @@ class RouterSettings(Section):
     adapter_discovery: AdapterDiscovery = Field(
         default_factory=AdapterDiscovery, description="Detection of the adapters that the backends have loaded."
     )
+    parts: PartsSettings = Field(default_factory=PartsSettings, description="Whose words a request has.")
     max_body_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024,
         description="Largest request body, for Envoy, gRPC and the router. A larger body gets 413.",
@@ -467,6 +469,7 @@ class McpSettings(Section):
     max_in_flight: int = Field(
         256, ge=1, description="Largest number of calls in flight. Further requests continue without the signal."
     )
+    parts: PartNames = ("topic",)
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> McpSettings:

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints, create_model, model_validator
 from triton_router.config import knowledge, projections  # noqa: F401  # they register their kinds
 from triton_router.config.document import Path
 from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, installed
+from triton_router.config.parts import PartNames
 from triton_router.config.report import Report
 from triton_router.config.section import Name, Phrase, Probability, Section, Similarity, TokenCount
 
@@ -70,6 +71,7 @@ class KeywordSignal(SignalSettings):
     bm25_threshold: float = Field(0.1, ge=0, description="Least BM25 score of a keyword, for `bm25`.")
     ngram_threshold: Probability = Field(0.4, description="Least similarity of a keyword to a word, for `ngram`.")
     ngram_arity: int = Field(3, ge=2, le=8, description="Letters in each run that is compared, for `ngram`.")
+    parts: PartNames = ("words",)
 
     @model_validator(mode="before")
     @classmethod
@@ -102,6 +104,7 @@ class EmbeddingSignal(SignalSettings):
         description="The number that must reach the threshold: the largest similarity (`max`, or its other name "
         "`any`) or the mean (`mean`).",
     )
+    parts: PartNames = ("topic",)
     description: str | None = Field(None, description="Documentation only.")
 
 
@@ -126,6 +129,7 @@ class LanguageSignal(SignalSettings):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")] = Field(description="ISO 639 code, such as `en`.")
     description: str | None = Field(None, description="Documentation only.")
     threshold: Probability = Field(0.3, description="Least probability of the detected language.")
+    parts: PartNames = ("words",)
 
 
 class Predicate(Section):
@@ -196,6 +200,7 @@ class StructureSignal(SignalSettings):
 
     feature: StructureFeature = Field(description="The feature to measure.")
     predicate: Predicate | None = Field(None, description="Condition on the number; default: not zero.")
+    parts: PartNames = ("own", "material")
 
 
 class ConversationSource(Section):
@@ -273,6 +278,7 @@ class ComplexitySignal(SignalSettings):
     easy_below: Similarity | None = Field(None, description="Under this margin it is easy; goes with `hard_above`.")
     hard: ComplexityExamples = Field(description="Hard prompts.")
     easy: ComplexityExamples = Field(description="Easy prompts.")
+    parts: PartNames = ("topic",)
 
     @model_validator(mode="after")
     def _bounds_go_together(self) -> ComplexitySignal:
@@ -322,6 +328,20 @@ class ReaskSignal(SignalSettings):
 
     threshold: Similarity = Field(0.8, description="Least cosine similarity of this turn to an earlier one.")
     lookback_turns: int = Field(1, ge=1, le=4, description="Number of consecutive previous turns that must be similar.")
+
+
+class TaskSignal(SignalSettings):
+    """A client's program asks for itself: a title for a chat, tags, questions to suggest."""
+
+    TYPE, LIST = "task", "tasks"
+    PURPOSE = "Background tasks of clients, for rules of `type: task`."
+
+    tasks: tuple[Literal["title", "tags", "follow_ups", "summary", "autocomplete", "other"], ...] = Field(
+        ("title", "tags", "follow_ups", "summary", "autocomplete", "other"),
+        min_length=1,
+        description="Tasks that match: a `title` or `tags` for a chat, `follow_ups` to suggest, a `summary` of its "
+        "history, words that an `autocomplete` would type next, or an `other` one about a chat.",
+    )
 
 
 class DeclaredSignals(Section):

@@ -26,7 +26,7 @@ from triton_router.errors import Unavailable
 from triton_router.http2.client import CallFailed, GrpcChannel
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.limit import Limit
-from triton_router.inference.windows import Batch, Windows
+from triton_router.inference.windows import Batch, Cut, Windows
 from triton_router.telemetry import Metrics, RateLimitedLog
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Encoder:
         self._limit_shown.set(self._limit.calls)
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
         self._wake = asyncio.Event()
-        self._memo: OrderedDict[tuple[str, ...], Encoding] | None = None
+        self._memo: OrderedDict[tuple[str | bool, ...], Encoding] | None = None
         metrics.encoder_up.labels(trunk.name).set(0)
 
     @property
@@ -112,15 +112,16 @@ class Encoder:
         """Answer what repeats one of the last texts without a call: for configurations that are compared."""
         self._memo = OrderedDict()
 
-    async def encode(self, text: str, beside: Sequence[str] = ()) -> Encoding:
+    async def encode(self, text: str, beside: Sequence[str] = (), cut: Cut | None = None) -> Encoding:
         """Encode ``text`` in one call; windows of a long text are pooled (mean, embedding again of unit length).
 
-        Of each text ``beside`` it the first window rides in the same call.
+        With ``cut`` the windows that say what is wanted count most. Of each text ``beside`` it the first window rides
+        in the same call.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
         """
-        key = (text, *beside)
+        key = (text, cut is None, *beside)
         if self._memo is not None and (earlier := self._memo.get(key)) is not None:
             return earlier
         if self._failure is not None:
@@ -129,13 +130,17 @@ class Encoder:
             self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
         started = perf_counter()
-        rows = self._windows.rows(text)
+        weights: Sequence[float] | None = None
+        if cut is None:
+            rows = self._windows.rows(text)
+        else:
+            rows, weights = self._windows.weighed(text, cut)
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
         outputs = await self._infer_within_limit(batch)
         self._timeouts = 0
-        encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
+        encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
         if self._memo is not None:
             self._memo[key] = encoding
             if len(self._memo) > REMEMBERED:
@@ -259,14 +264,21 @@ class Encoder:
             for name, shape in zip(self._outputs, shapes, strict=True)
         }
 
-    def _pooled(self, outputs: dict[str, Vector], batch: Batch, windows: int, ms: float) -> Encoding:
+    def _pooled(
+        self,
+        outputs: dict[str, Vector],
+        batch: Batch,
+        windows: int,
+        ms: float,
+        weights: Sequence[float] | None = None,
+    ) -> Encoding:
         """The first ``windows`` rows as one text, the rows after them as texts of their own."""
         output = self.trunk.embedding
         embeddings = outputs[output.output] if output else np.empty((batch.windows, 0), np.float32)
         if windows == 1:
             embedding = embeddings[0]
         else:
-            embedding = embeddings[:windows].mean(axis=0)
+            embedding = np.average(embeddings[:windows], axis=0, weights=weights).astype(np.float32)
             embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
         heads, tokens = {}, {}
         for head in self.trunk.heads:
@@ -275,7 +287,9 @@ class Encoder:
                 lengths = batch.mask[:windows].sum(axis=1)
                 tokens[head.name] = tuple(row[:length] for row, length in zip(rows, lengths, strict=True))
             else:
-                heads[head.name] = rows[0] if windows == 1 else rows.mean(axis=0)
+                heads[head.name] = (
+                    rows[0] if windows == 1 else np.average(rows, axis=0, weights=weights).astype(np.float32)
+                )
         return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]), tokens, self.trunk.name)
 
     def _failed(self, unavailable: Unavailable) -> None:

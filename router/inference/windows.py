@@ -6,6 +6,7 @@ too: tokenising two megabytes takes seconds, and no window could hold the result
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,14 @@ Tokens = NDArray[np.int64]
 
 # Far above the longest English token sequences met (about 5 characters a token), so that a slice fills its window.
 _CHARACTERS_A_TOKEN = 12
+
+# A window of so much of the room that its characters promise: words have different numbers of tokens.
+_FILL = 0.85
+# The weight of a window next to one that says what is wanted.
+_BESIDE = 0.2
+
+Cut = Callable[[str, int, int], Sequence[tuple[str, bool]]]
+"""Cuts a text into windows of so many characters, so many at most, each with whether it says what is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,22 @@ class Windows:
         else:
             pieces = [self._slice(text, characters, place) for place in _places(self._most)]
         return [[self._special.cls_id, *piece, self._special.sep_id] for piece in pieces]
+
+    def weighed(self, text: str, cut: Cut) -> tuple[list[list[int]], list[float]]:
+        """Token ids of each window of ``text``, as ``cut`` cuts it, and the weight of each; the weights' sum is 1.
+
+        Of a window that has more tokens than its characters let expect, the end is not read.
+        """
+        sample = text[: self._room * _CHARACTERS_A_TOKEN]
+        ids = self._ids(sample)
+        if len(ids) <= self._room and len(sample) == len(text):
+            return [[self._special.cls_id, *ids, self._special.sep_id]], [1.0]
+        characters = max(1, int(_FILL * self._room * len(sample) / max(len(ids), 1)))
+        pieces = cut(text, characters, self._most)
+        rows = [[self._special.cls_id, *self._ids(piece)[: self._room], self._special.sep_id] for piece, _ in pieces]
+        weights = [1.0 if asks else _BESIDE for _, asks in pieces]
+        total = sum(weights)
+        return rows, [weight / total for weight in weights]
 
     def pad(self, rows: list[list[int]]) -> Batch:
         """One batch of ``rows``, padded to the smallest bucket that holds the longest."""

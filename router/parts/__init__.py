@@ -1,6 +1,6 @@
 """Parts: whose words a request has. The person's, those that a client's program added, and the results of tools."""
 
-from triton_router.parts.conversation import Conversation, PartReader, Parts
+from triton_router.parts.conversation import Conversation, PartReader, Parts, split_words
 from triton_router.parts.normal import normalised
 from triton_router.parts.part import Kind, Part
 from triton_router.parts.shapes import SHAPES, Shape
@@ -18,5 +18,6 @@ __all__ = [
     "Task",
     "Window",
     "normalised",
+    "split_words",
     "windows",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress
+from itertools import compress, islice, takewhile
 from typing import Literal
 
 from triton_router.dialects import ModelRequest, Turn
 from triton_router.dialects.request import SYSTEM_ROLES
 from triton_router.parts.asking import points_at_text
-from triton_router.parts.follow import elliptical, says_nothing
+from triton_router.parts.follow import LONGEST as LONGEST_TURN
+from triton_router.parts.follow import elliptical, says_nothing, shares_words
 from triton_router.parts.message import LONGEST, partition
 from triton_router.parts.part import Kind, Part
 from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
@@ -20,6 +21,8 @@ Conversation = Literal["follow", "last_turn"]
 
 # A chain of such turns is followed back so far.
 MOST_TURNS = 12
+# Of a reply so many characters are compared with the next turn.
+REPLY = 4_000
 # What repeats over turns is a program's from so many characters on; people repeat a short word themselves.
 REPEATED = 40
 # So much material counts where the person's own words say nothing without it ("what is wrong here?").
@@ -30,6 +33,9 @@ DIRECTIONS = 4_000
 # How long prose is told apart from the words next to it.
 _PROSE = frozenset({"position", "quote marks", "rules"})
 _SHIPPED = ShapeTable(SHAPES)
+_PERSONS = frozenset({"words", "material"})
+# Stands where words stood; no text has it.
+_HOLE = "\x00"
 
 
 class Parts:
@@ -69,6 +75,40 @@ class Parts:
     def material(self) -> str:
         """What the person gave to work on in that turn."""
         return _joined(self.judged, "material")
+
+    def read(self, names: Iterable[str]) -> str:
+        """What a signal reads that names these parts: kinds of parts, `topic`, `own`, or `all`."""
+        texts = [self._named(name) for name in names]
+        return texts[0] if len(texts) == 1 else "\n".join(filter(None, texts))
+
+    def places(self, parts: Sequence[Part], names: Iterable[str]) -> list[int]:
+        """Which of ``parts``, all of the conversation, are read by a signal that names these."""
+        chosen = set(names)
+        person = "\n".join(self._named(name) for name in ("words", "topic", "own", "material") if name in chosen)
+        return [
+            place
+            for place, part in enumerate(parts)
+            if "all" in chosen
+            or (part.kind in chosen and part.kind not in _PERSONS)
+            or (part.kind in _PERSONS and part.text.strip()[:MATERIAL] in person)
+        ]
+
+    def said_before(self) -> Iterator[str]:
+        """The person's words of each turn before the one that counts, the newest first."""
+        last = min((part.turn for part in self.judged), default=0)
+        for number in range(last - 1, -1, -1):
+            if (turn := self.turns[number]).role == "user" and turn.text.strip():
+                yield _joined(_parts_of(turn, number, self._shapes), "words") or turn.text
+
+    def _named(self, name: str) -> str:
+        match name:
+            case "words" | "topic" | "own" | "material":
+                text: str = getattr(self, name)
+                return text
+            case "all":
+                return "\n".join(turn.text for turn in self.turns)
+            case _:
+                return "\n".join(part.text for part in self.all() if part.kind == name)
 
     def all(self) -> Iterator[Part]:
         """Every part of the conversation, in order."""
@@ -116,10 +156,13 @@ class PartReader:
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
             judged += _numbered(partition(said[-1:], self._shapes), spoke)
             if self._follow:
-                earlier = _followed(reversed(said[:-1]), said[-1])
+                earlier = _followed(((each, "") for each in reversed(said[:-1])), said[-1])
         elif task is None and self._follow:
-            words = (_joined(self._parts(turns, number), "words") for number in _within(turns, before))
-            earlier = _followed(words, _joined(judged, "words"))
+            exchanges = (
+                (_joined(self._parts(turns, number), "words"), _reply(turns, number))
+                for number in _within(turns, before)
+            )
+            earlier = _followed(exchanges, _joined(judged, "words"))
         return Parts(turns, judged, earlier, task, self._shapes)
 
     def _last_words(self, turns: Sequence[Turn], numbers: Sequence[int]) -> tuple[list[Part], list[int], int]:
@@ -137,6 +180,25 @@ class PartReader:
 
     def _parts(self, turns: Sequence[Turn], number: int) -> list[Part]:
         return _parts_of(turns[number], number, self._shapes)
+
+
+def split_words(parts: Parts) -> tuple[str, str] | None:
+    """The last turn without the person's words, and these; ``None`` where they are not all that asks.
+
+    The first has a mark in the place of each piece of words, so both together are the turn, and nothing else is.
+    """
+    last = len(parts.turns) - 1
+    if parts.task or parts.earlier or parts.topic != parts.own or any(part.turn != last for part in parts.judged):
+        return None
+    rest, at = parts.turns[last].text, 0
+    if _HOLE in rest:
+        return None
+    for part in parts.judged:
+        if part.kind == "words" and (text := part.text.strip()):
+            if (start := rest.find(text, at)) < 0:
+                return None
+            rest, at = f"{rest[:start]}{_HOLE}{rest[start + len(text) :]}", start + 1
+    return rest, parts.own
 
 
 def _parts_of(turn: Turn, number: int, shapes: ShapeTable, seen: frozenset[str] = frozenset()) -> list[Part]:
@@ -182,12 +244,21 @@ def _within(turns: Sequence[Turn], numbers: Sequence[int]) -> Iterator[int]:
         yield number
 
 
-def _followed(before: Iterator[str], last: str) -> list[str]:
-    """What the person said in the turns that ``last`` goes on from, oldest first. ``before`` has the newest first."""
+def _reply(turns: Sequence[Turn], number: int) -> str:
+    """What the assistant says to the turn with that ``number``; the beginning of it, where it is long."""
+    replies = takewhile(lambda turn: turn.role != "user" or not turn.text, islice(turns, number + 1, None))
+    return "\n".join(turn.text[:REPLY] for turn in replies if turn.role == "assistant")[:REPLY]
+
+
+def _followed(exchanges: Iterator[tuple[str, str]], last: str) -> list[str]:
+    """What the person said in the turns that ``last`` goes on from, oldest first.
+
+    ``exchanges`` are what the person said before and what the assistant replied, the newest first.
+    """
     chain: list[str] = []
     said = last
-    while len(chain) < MOST_TURNS and elliptical(said):
-        if (earlier := next(before, None)) is None:
+    for earlier, reply in islice(exchanges, MOST_TURNS) if len(last) <= LONGEST_TURN else ():
+        if not (elliptical(said) or shares_words(said, f"{earlier}\n{reply}")):
             break
         if earlier:
             chain.append(earlier)

@@ -7,13 +7,17 @@ about an answer (shorter, an example, step two). No list of subjects is needed, 
 from __future__ import annotations
 
 import re
+from itertools import dropwhile
 
 from triton_router.dialects.request import names
 
 # A longer turn says something by itself, whatever words it begins with.
 LONGEST, MOST_WORDS = 160, 14
-# So many words of its own has a turn that begins like the continuation of another, and one that points back.
-GOING_ON, POINTING_BACK = 3, 2
+# So many words of its own has a turn that begins like the continuation of another, one that points back, and one that
+# shares words with what was said before it.
+GOING_ON, POINTING_BACK, SHARING = 3, 2, 4
+# Shorter words say little, wherever they come again.
+SHARED = 4
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W\d_]+)?")
 _SENTENCE = re.compile(r"[.!?]\s+")
@@ -30,8 +34,9 @@ _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _BACK = names(
     """it its it's that that's those these this they them their theirs he him his she her hers itself same other others
     former latter previous above earlier before instead dies diese dieses dieser davon damit dafür daran daraus dazu
-    ihn ihm ihr ihnen ça cela celui celle ceux lui leur eso esa esto esta este ello questo quello ciò isso isto ele
-    ela это этот эта то его её их hier"""
+    darauf darüber dabei ihn ihm ihr ihnen ça cela celui celle ceux lui leur eso esa esto esta este ello questo
+    quello ciò isso
+    isto ele ela это этот эта то его её их hier"""
 )
 # Begin a turn that goes on from the last.
 _GOING_ON = names(
@@ -60,7 +65,7 @@ _GRAMMAR = names(
     che non è sono puoi fai fare più meno cosa como o os as um uma mais fazer faça é я ты мне что как кто где когда
     не ли можно можешь сделай больше меньше пожалуйста why warum wieso pourquoi perché почему neden le la les lo en y
     los las das e и а take takes took dame welche welcher welches geht gibt besides also sie c'est four five six
-    seven eight nine ten otra vez pas ne так это"""
+    seven eight nine ten otra vez pas ne так это already schon déjà ya still"""
 )
 # Talk about an answer and its form.
 _ANSWER = names(
@@ -83,11 +88,29 @@ _ANSWER = names(
 )
 # With one word of its own a turn that has one of these speaks of an answer: "could you be more precise?".
 _AGAIN = names("you your more less too instead if")
+# A whole question behind these has a subject of its own.
+_OPENINGS = names("and now ok okay alright well thanks thank great perfect cool also und et y e")
+_QUESTION = names(
+    "what why how who whom whose when where which is are does do did can could was wie was warum wer wo wann"
+)
+_EXPLAINING = names("explain define describe translate summarize summarise erkläre explique explica spiega")
+_POSSESSIVE = names("mine yours already meins schon déjà ya")
+# Words of any subject, which do not tie two turns to each other.
+_ANY_SUBJECT = names(
+    """about after also always another around because best better call called cause causes come comes cost could day
+    days different doing effect effects ever every everything example find form general given good great happen have
+    help high important kind know large like long look made make makes making many matter mean means might more most
+    much name need needs needed never new number often only other people person place possible price problem question
+    reason same should show simple small some someone something still stuff take tell than thing things think through
+    time times today type types under until usually very want well what when where which while whole with without word
+    words work works working world would write year years your"""
+)
 _ASKING_WHAT = names("what who where when which define was qué que qu'est")
 _NOTHING = _GRAMMAR | _GOING_ON | _ANSWER | _BACK | _FRAGMENT
 _OTHER_SUBJECT = re.compile(
     r"\b(?:new|different|another|unrelated|other|separate)\s+(?:topic|subject|question|thing|matter|note)\b|\bunrelated\b"
-    r"|\bsomething (?:else|different)\b|\b(?:chang|switch)(?:e|ing) (?:of )?(?:the )?(?:topics?|subjects?|gears)\b"
+    r"|\bsomething (?:else|different|about)\b"
+    r"|\b(?:chang|switch)(?:e|ing) (?:of )?(?:the )?(?:topics?|subjects?|gears)\b"
     r"|\bby the way\b|\bbtw\b|\bandere[rs]? (?:frage|thema)\b|\bübrigens\b|\bautre (?:question|sujet)\b|\bau fait\b"
     r"|\botr[ao] (?:pregunta|tema|cosa)\b|\bcambiando de tema\b|\bдругой вопрос\b|\bкстати\b"
     r"|换个?(?:话题|问题)|另(?:一个|外一个)?问题|顺便(?:问|说)|話題を変え|別の質問|ところで",
@@ -115,6 +138,25 @@ def elliptical(text: str) -> bool:
     return goes_on(text) and not _OTHER_SUBJECT.search(text)
 
 
+def shares_words(text: str, before: str) -> bool:
+    """Whether a short turn speaks of something that ``before``, the turns just before it, speak of."""
+    if len(text) > LONGEST or _is_cjk(text) or _OTHER_SUBJECT.search(text):
+        return False
+    words = _words(text)
+    own = [word for word in words if not _says_nothing(word)]
+    if not 0 < len(own) <= SHARING or len(words) > MOST_WORDS:
+        return False
+    before = before.casefold()
+    if text.casefold() in before:
+        return False  # asked again
+    return any(len(word) >= SHARED and word not in _ANY_SUBJECT and _stem(word) in before for word in own)
+
+
+def _stem(word: str) -> str:
+    """``word`` without what plurals and cases add; it is looked for at any place of a word."""
+    return word[: max(SHARED, len(word) - 2)] if word.endswith(("es", "en", "ed")) else word.rstrip("se") or word
+
+
 def _goes_on(text: str) -> bool:
     words = _words(text)
     if not words or len(words) > MOST_WORDS:
@@ -122,7 +164,13 @@ def _goes_on(text: str) -> bool:
     own = _own(text, words)
     if own == 0:
         return True
-    if words[0] in _GOING_ON or words[:2] in _CONDITIONS:
+    if own > 1 and words[0] in _OPENINGS and _asks_anew(words):
+        return False
+    if words[0] in ("it", "they", "he", "she") and own <= GOING_ON and len(words) <= 8:
+        return True
+    if own <= GOING_ON and (_POSSESSIVE.intersection(words) or "one" in (words[-1], *words[1:2])):
+        return True
+    if words[0] in _GOING_ON or words[:2] in _CONDITIONS or (words[-1] == "then" and len(words) > 1):
         return own <= GOING_ON
     first, *others = _SENTENCE.split(text)
     if others and _own(first, _words(first)) and not elliptical(first):
@@ -130,7 +178,7 @@ def _goes_on(text: str) -> bool:
     back = any(word in _BACK for word in words) and not _EXPLETIVE.search(text.casefold())
     if back or (words[0] == "which" and _says_nothing(words[1])):
         return own <= POINTING_BACK
-    if words[0] in ("it", "they", "he", "she") or (words[0] == "the" and not text.endswith("?")):
+    if words[0] == "the" and not text.endswith("?"):
         return own <= GOING_ON and len(words) <= 8
     if words[0] in ("make", *_CHANGE) and words[1:2] in (["the"], ["your"]):
         return own <= GOING_ON
@@ -138,7 +186,15 @@ def _goes_on(text: str) -> bool:
         return True
     if words[0] in _FRAGMENT:
         return own <= GOING_ON and len(words) <= 6
-    return own == 1 and len(words) <= 2 and not text.endswith("?")
+    if own > 1 or text.endswith("?") or words[0] in _EXPLAINING:
+        return False
+    return len(words) <= 2 or (len(words) <= 4 and not _ANSWER.isdisjoint(words))
+
+
+def _asks_anew(words: list[str]) -> bool:
+    """Whether a whole question stands behind words such as "thanks" or "and", and points at nothing."""
+    rest = list(dropwhile(_OPENINGS.__contains__, words))
+    return len(rest) > 2 and rest[0] in _QUESTION and rest[1] not in _FRAGMENT and _BACK.isdisjoint(rest)
 
 
 def says_nothing(text: str) -> bool:

@@ -24,7 +24,7 @@ def windows(text: str, characters: int, most: int = 8) -> list[Window]:
     the last, where no other does.
     """
     if len(text) > characters * most:
-        half = characters * (most // 2)
+        half = characters * most // 2
         text = text[:half] + "\n\n" + text[-half + 2 :]
     cut: list[str] = []
     current = ""

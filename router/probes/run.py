@@ -42,8 +42,9 @@ async def in_process(loaded: Loaded, manifest: Path, probes: Iterable[Probe]) ->
         results = []
         for probe in probes:
             sent = ChatRequest.parse(probe.body)
-            query = SignalInput(sent.prompt(), sent, probe.headers)
-            results.append(of_record(probe, await generations.current.decide(query, everything=True)))
+            pipeline = generations.current
+            query = SignalInput(sent, probe.headers, reader=pipeline.runtime.reader)
+            results.append(of_record(probe, await pipeline.decide(query, everything=True)))
         return results
     finally:
         watch.cancel()

@@ -34,7 +34,11 @@ class Complexities(SignalKind[ComplexitySignal]):
 
     def __init__(self, signals: Sequence[ComplexitySignal], setup: Setup) -> None:
         super().__init__(signals, setup)
-        self.needs = Needs(embedding=True, texts=tuple(text for signal in signals for text in _texts(signal)))
+        self.needs = Needs(
+            embedding=True,
+            texts=tuple(text for signal in signals for text in _texts(signal)),
+            readings=tuple(signal.parts for signal in signals),
+        )
         self._sides: dict[str, tuple[Vector, ...]] = {}
 
     def prepare(self, texts: EncodedTexts) -> None:
@@ -52,8 +56,11 @@ class Complexities(SignalKind[ComplexitySignal]):
         evaluations: dict[tuple[str, str], Evaluation] = {}
         for signal in self.signals:
             if signal.name in self._sides:
-                hard, easy = (float((side @ results.encoding.embedding).max()) for side in self._sides[signal.name])
-                evaluations |= _levels(signal, hard - easy, results.took(ENCODER))
+                embedding, margin = results.embedding(signal.parts), 0.0
+                if embedding is not None:
+                    hard, easy = (float((side @ embedding).max()) for side in self._sides[signal.name])
+                    margin = hard - easy
+                evaluations |= _levels(signal, margin, results.took(ENCODER))
         return evaluations
 
 

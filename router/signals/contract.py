@@ -5,12 +5,15 @@ docs/signals/writing-one.md writes one. Imports little: kinds of other packages 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from triton_router.config.kinds import Key
 from triton_router.config.kinds import SignalSettings as SignalSettings
+from triton_router.parts import PartReader, Parts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +30,14 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float32]
 
 ENCODER = "encoder"
+Names = tuple[str, ...]
+"""Names of parts of a request."""
+# What is encoded, and what is read by signals that do not say what they read.
+TOPIC: Names = ("topic",)
+WORDS: Names = ("words",)
+# Characters of a conversation whose parts are read in a millisecond or two.
+READ_ON_LOOP = 32_768
+_READER = PartReader()
 
 
 class Evaluation(NamedTuple):
@@ -55,28 +66,51 @@ def certain(matched: bool, measure: float | None = None, ms: float = 0.0) -> Eva
     return Evaluation(matched, float(matched), None, ms, measure)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignalInput:
-    """What signals look at: what the user last said, the whole request, its headers (names in lower case).
+    """What signals look at: the whole request, its parts, its headers (names in lower case).
 
-    ``hurried`` requests do without encoders: there are more of them than can be served otherwise.
+    ``hurried`` requests do without encoders: there are more of them than can be served otherwise. ``reader`` reads the
+    parts, once and when they are first needed. ``only`` stands for all that is said, to see which part makes a signal
+    fire.
     """
 
-    prompt: str
     request: ModelRequest
     headers: Mapping[str, str] = field(default_factory=dict)
     hurried: bool = False
+    reader: PartReader = _READER
+    only: str | None = None
+    _parts: Parts | None = None
+    _texts: dict[Names, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of the request. Raises ``MalformedRequest``."""
+        if self._parts is None:
+            self._parts = self.reader.read(self.request)
+        return self._parts
+
+    async def read_parts(self) -> None:
+        """Read the parts, off the event loop where that would hold up other requests."""
+        if self._parts is None and sum(len(turn.text) for turn in self.request.turns()) > READ_ON_LOOP:
+            self._parts = await asyncio.to_thread(self.reader.read, self.request)
 
     def text(self, signal: SignalSettings | None = None) -> str:
-        """The text that ``signal`` judges; without one, the text that is encoded."""
-        return self.prompt
+        """The text that ``signal`` reads: of the parts that it names. Without one, the text that is encoded."""
+        return self.read(TOPIC if signal is None else getattr(signal, "parts", WORDS))
+
+    def read(self, names: Names) -> str:
+        """The text of the parts with these names; see `PartName` in `config.signals`."""
+        if self.only is not None:
+            return self.only
+        text = self._texts.get(names)
+        if text is None:
+            text = self._texts[names] = self.parts.read(names)
+        return text
 
     def earlier(self, turns: int) -> list[str]:
-        """What the user said before the last turn, newest first, ``turns`` at most."""
-        if not turns:
-            return []
-        texts = [turn.text for turn in self.request.turns() if turn.role == "user"]
-        return [text for text in reversed(texts[:-1]) if text.strip()][:turns]
+        """What the person said before the last turn, newest first, ``turns`` at most."""
+        return list(islice(self.parts.said_before(), turns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +119,9 @@ class Needs:
 
     ``headers`` of the request; the prompt's ``embedding``; the probabilities of ``heads``, each with the name of the
     trunk that is preferred for it (``None``: the first that has it). ``texts`` are encoded once, for the embedding and
-    for each of the heads. Of ``earlier`` turns of the user the embeddings ride in the prompt's call. ``service`` names
-    what the kind asks by itself, as `x-vsr-degraded` shows it.
+    for each of the heads. Of ``earlier`` turns of the user and of ``readings``, parts that are read besides the topic,
+    the embeddings ride in the prompt's call. ``service`` names what the kind asks by itself, as `x-vsr-degraded` shows
+    it.
     """
 
     headers: bool = False
@@ -94,6 +129,7 @@ class Needs:
     heads: Mapping[str, str | None] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     earlier: int = 0
+    readings: tuple[Names, ...] = ()
     service: str | None = None
 
     @property
@@ -151,13 +187,16 @@ class SignalResults:
     ``degraded`` names the parts that were down, ``reasons`` says why. ``classified`` is what the MCP server said.
     ``calls`` holds when the ``encoder`` (tokenising, the calls, pooling; of several trunks from the first to the last)
     and a service such as ``mcp`` were asked and when they were done (``perf_counter``); ``parts`` which of these a type
-    of signals came from. ``encoding`` is the embedder's, ``heads`` and ``tokens`` (see :class:`Encoding`) are those
-    that some kind needs. Signals that could not change the outcome are in none of these.
+    of signals came from. ``encoding`` is the embedder's of the topic, ``readings`` are the embeddings of other parts,
+    ``heads`` and ``tokens`` (see :class:`Encoding`) are those that some kind needs. ``fired_by`` has the places of the
+    parts that made a signal match, where everything was asked for. Signals that could not change the outcome are in
+    none of these.
     """
 
     evaluations: dict[Key, Evaluation] = field(default_factory=dict)
     domains: DomainScores | None = None
     encoding: Encoding | None = None
+    readings: dict[Names, Vector] = field(default_factory=dict)
     heads: dict[str, Vector] = field(default_factory=dict)
     tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
     classified: McpClassification | None = None
@@ -165,11 +204,20 @@ class SignalResults:
     reasons: list[str] = field(default_factory=list)
     calls: dict[str, tuple[float, float]] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    fired_by: dict[Key, list[int]] = field(default_factory=dict)
 
     def note(self, part: str, began: float, ended: float) -> None:
         """``part`` was asked from ``began`` to ``ended``."""
         earlier = self.calls.get(part, (began, ended))
         self.calls[part] = min(began, earlier[0]), max(ended, earlier[1])
+
+    def embedding(self, names: Names) -> Vector | None:
+        """The embedding of the parts with these names, FP32 [dimension] of unit length; ``None`` of those without text.
+
+        Only where ``encoding`` is known.
+        """
+        assert self.encoding is not None
+        return self.encoding.embedding if names == TOPIC else self.readings.get(names)
 
     def took(self, part: str) -> float:
         """Milliseconds that were spent on ``part``."""

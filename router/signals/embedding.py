@@ -31,7 +31,11 @@ class Embeddings(SignalKind[EmbeddingSignal]):
 
     def __init__(self, signals: Sequence[EmbeddingSignal], setup: Setup) -> None:
         super().__init__(signals, setup)
-        self.needs = Needs(embedding=True, texts=tuple(text for signal in signals for text in signal.candidates))
+        self.needs = Needs(
+            embedding=True,
+            texts=tuple(text for signal in signals for text in signal.candidates),
+            readings=tuple(signal.parts for signal in signals),
+        )
         self._candidates: dict[str, Vector] = {}
 
     def prepare(self, texts: EncodedTexts) -> None:
@@ -44,14 +48,15 @@ class Embeddings(SignalKind[EmbeddingSignal]):
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         if results.encoding is None:
             return {}
-        embedding, ms = results.encoding.embedding, results.took(ENCODER)
-        signals = zip(self.keys, self.signals, strict=True)
-        return {key: self._evaluated(signal, embedding, ms) for key, signal in signals}
+        signals, ms = zip(self.keys, self.signals, strict=True), results.took(ENCODER)
+        return {key: self._evaluated(signal, results.embedding(signal.parts), ms) for key, signal in signals}
 
-    def _evaluated(self, signal: EmbeddingSignal, embedding: Vector, ms: float) -> Evaluation:
+    def _evaluated(self, signal: EmbeddingSignal, embedding: Vector | None, ms: float) -> Evaluation:
         candidates = self._candidates.get(signal.name)
         if candidates is None:
             return UNKNOWN
+        if embedding is None:
+            return Evaluation(False, 0.0, signal.threshold, ms)
         similarities = candidates @ embedding
         number = similarities.mean() if signal.aggregation_method == "mean" else similarities.max()
         value = float(number)

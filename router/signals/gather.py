@@ -15,18 +15,22 @@ from triton_router.config.kinds import SIGNALS, Key
 from triton_router.config.schema import SemanticCachePlugin
 from triton_router.errors import Unavailable
 from triton_router.inference import Encoder, Encoders, Encoding, TopicParameters
+from triton_router.parts import windows
 from triton_router.signals import registry
 from triton_router.signals.contract import (
     ENCODER,
+    TOPIC,
     UNKNOWN,
     EncodedTexts,
     Evaluations,
     HangsOn,
+    Names,
     Setup,
     SignalInput,
     SignalKind,
     SignalResults,
 )
+from triton_router.signals.fired import fired_by
 from triton_router.telemetry import Metrics, RateLimitedLog
 
 if TYPE_CHECKING:
@@ -119,6 +123,7 @@ class Gatherer:
         the answer would mean nothing.
         """
         results = SignalResults(parts=self._parts)
+        await query.read_parts()
         self._evaluate(self._free.values(), query, results)
         if everything:
             rest, embedding = frozenset(self._kinds), True
@@ -129,6 +134,8 @@ class Gatherer:
         kinds = [kind for of, kind in self._kinds.items() if of in rest and of not in self._free]
         await self._ask(kinds, embedding, query, results, unread=unread)
         self._evaluate(kinds, query, results)
+        if everything:
+            results.fired_by = fired_by(self._kinds.values(), self._free.values(), query, results)
         return results
 
     def _open(self, hangs_on: HangsOn, evaluations: Evaluations) -> tuple[frozenset[str], bool]:
@@ -186,10 +193,12 @@ class Gatherer:
             results.without("triton", "behind")
             return
         embeds = encoder is self._embedder
-        turns = max((kind.needs.earlier for kind in kinds), default=0) if embeds else 0
+        earlier = query.earlier(max((kind.needs.earlier for kind in kinds), default=0)) if embeds else []
+        readings = _readings(kinds, query) if embeds else {}
+        others = list(dict.fromkeys(other for other in readings.values() if other != text))
         started, called = perf_counter(), encoder.failure is None
         try:
-            encoding = await encoder.encode(text, query.earlier(turns))
+            encoding = await encoder.encode(text, [*earlier, *others], windows)
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels(ENCODER, unavailable.reason).inc()
             results.without("triton", unavailable.reason)
@@ -198,7 +207,9 @@ class Gatherer:
             if called:
                 results.note(ENCODER, started, perf_counter())
         if embeds:
-            results.encoding = encoding
+            results.encoding = replace(encoding, beside=encoding.beside[: len(earlier)])
+            embeddings = dict(zip([text, *others], [encoding.embedding, *encoding.beside[len(earlier) :]], strict=True))
+            results.readings = {names: embeddings[other] for names, other in readings.items()}
         judged = {head for head, judge in self._judges.items() if judge is encoder}
         results.heads |= {head: encoding.heads[head] for head in judged & encoding.heads.keys()}
         results.tokens |= {head: encoding.tokens[head] for head in judged & encoding.tokens.keys()}
@@ -255,6 +266,12 @@ def used_names(config: Config) -> dict[str, set[str]]:
     for of, name in seen:
         used.setdefault(of, set()).add(name)
     return used
+
+
+def _readings(kinds: Iterable[Kind], query: SignalInput) -> dict[Names, str]:
+    """The texts of the parts that ``kinds`` read besides the topic, by the parts' names; of those that have any."""
+    wanted = {names for kind in kinds for names in kind.needs.readings if names != TOPIC}
+    return {names: text for names in sorted(wanted) if (text := query.read(names)).strip()}
 
 
 def _made(setup: Setup, used: Mapping[str, set[str]]) -> Iterable[Kind]:

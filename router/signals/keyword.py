@@ -19,9 +19,11 @@ import numpy as np
 import re2
 
 from triton_router.config import expressions
-from triton_router.config.plain import SIGNALS, items
+from triton_router.config.document import Path
+from triton_router.config.plain import DECISIONS, SIGNALS, items, rules
 from triton_router.config.report import Report
 from triton_router.config.signals import KeywordSignal
+from triton_router.config.whole_words import holding
 from triton_router.parts import normalised
 from triton_router.signals.contract import (
     Evaluation,
@@ -43,6 +45,7 @@ _UNSPACED += r"\uff66-\uffdc\U00020000-\U0003ffff"
 _SPACED_WORD = re.compile(rf"([^\W{_UNSPACED}]+)")
 WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+FAST_RESPONSE = "fast_response"
 # Stands beside words; no keyword is written with it.
 _MARK = "\x01"
 
@@ -65,17 +68,26 @@ class Keywords(SignalKind[KeywordSignal]):
             raise ValueError("; ".join(refused))
         self._nor = [signal.keys[0] for signal in self.signals if signal.operator == "NOR"]
         self._rules = [(signal.operator, len(_compared(signal))) for signal in self.signals]
-        self._finders = [
-            _finder(match, self.signals, keywords, case_sensitive)
-            for match in ("substring", "word", "regex", "fuzzy", "bm25", "ngram")
-            for case_sensitive in (False, True)
-            if (keywords := list(_keywords(self.signals, match, case_sensitive)))
-        ]
+        self._finders = {
+            names: [
+                _finder(match, self.signals, keywords, case_sensitive)
+                for match in ("substring", "word", "regex", "fuzzy", "bm25", "ngram")
+                for case_sensitive in (False, True)
+                if (keywords := list(_keywords(self.signals, names, match, case_sensitive)))
+            ]
+            for names in dict.fromkeys(signal.parts for signal in self.signals)
+        }
 
     @classmethod
     def check(cls, data: Any, report: Report) -> None:
+        protective = dict(_protective(data))
         for path, signal in items(data, (*SIGNALS, KeywordSignal.LIST)):
             words = signal.get("keywords")
+            if not {"match", "method", "fuzzy_match"} & signal.keys() or signal.get("match") == "substring":
+                _warn_of_holders(words, path, report)
+            if (decision := protective.get(str(signal.get("name")))) and "parts" not in signal:
+                message = f"decision `{decision}` answers by itself on these words, in what the person says"
+                report.warning(path, f"{message} only; `parts: [all]` reads everything that is sent")
             if "regex" in (signal.get("match"), signal.get("method")) and isinstance(words, list):
                 for index, word in enumerate(words):
                     if isinstance(word, str) and (why := expressions.refused(word)):
@@ -83,12 +95,13 @@ class Keywords(SignalKind[KeywordSignal]):
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        text = encodable(query.text())
-        plain = normalised(text)
         counts: Counter[int] = Counter()
-        for finder in self._finders:
-            # An expression says itself what spaces and marks it means.
-            counts.update(finder.find(text if isinstance(finder, _Expressions) else plain))
+        for names, finders in self._finders.items():
+            text = encodable(query.read(names))
+            plain = normalised(text)
+            for finder in finders:
+                # An expression says itself what spaces and marks it means.
+                counts.update(finder.find(text if isinstance(finder, _Expressions) else plain))
         ms = (perf_counter() - started) * 1000
         # Most of many signals find nothing, and the others much the same: they share a few evaluations.
         evaluations = dict.fromkeys(self.keys, certain(False, 0, ms)) | dict.fromkeys(self._nor, certain(True, 0, ms))
@@ -100,6 +113,25 @@ class Keywords(SignalKind[KeywordSignal]):
                 shared[outcome] = certain(*outcome, ms)
             evaluations[self.keys[place]] = shared[outcome]
         return evaluations
+
+
+def _warn_of_holders(words: Any, path: Path, report: Report) -> None:
+    for index, word in enumerate(words if isinstance(words, list) else []):
+        if isinstance(word, str) and (holders := holding(word)):
+            message = f"`{word}` is also found in {', '.join(f'`{each}`' for each in holders)}"
+            report.warning((*path, "keywords", index), f"{message}; `match: word` finds whole words only")
+
+
+def _protective(data: Any) -> Iterator[tuple[str, Any]]:
+    """The names of keyword signals in rules of decisions that answer by themselves, each with the decision's name."""
+    answering = {
+        path[: len(DECISIONS) + 1]: decision.get("name")
+        for path, decision in items(data, DECISIONS)
+        if any(plugin.get("type") == FAST_RESPONSE for _, plugin in items(decision, ("plugins",)))
+    }
+    for path, rule in rules(data):
+        if rule["type"] == KeywordSignal.TYPE and (name := answering.get(path[: len(DECISIONS) + 1])):
+            yield str(rule.get("name")), name
 
 
 def problems(signal: KeywordSignal) -> list[str]:
@@ -135,9 +167,11 @@ def _compared(signal: KeywordSignal) -> set[str]:
     return set(words) if signal.case_sensitive else {word.casefold() for word in words}
 
 
-def _keywords(signals: Sequence[KeywordSignal], match: str, case_sensitive: bool) -> Iterator[Keyword]:
+def _keywords(
+    signals: Sequence[KeywordSignal], names: tuple[str, ...], match: str, case_sensitive: bool
+) -> Iterator[Keyword]:
     for place, signal in enumerate(signals):
-        if signal.match == match and signal.case_sensitive is case_sensitive:
+        if signal.parts == names and signal.match == match and signal.case_sensitive is case_sensitive:
             yield from ((place, word) for word in _compared(signal))
 
 

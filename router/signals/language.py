@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
+from triton_router.config.kinds import Key
 from triton_router.config.plain import rules
 from triton_router.config.report import Report
 from triton_router.config.signals import LanguageSignal
@@ -45,19 +46,26 @@ class Languages(SignalKind[LanguageSignal]):
             report.error(paths[0], f"{_MISSING}, or remove the rule")
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
-        started = perf_counter()
-        text = query.text()[:SCANNED]
-        signals = list(zip(self.keys, self.signals, strict=True))
+        evaluations: dict[Key, Evaluation] = {}
+        for names in dict.fromkeys(signal.parts for signal in self.signals):
+            started = perf_counter()
+            ranked = self._ranked(query.read(names)[:SCANNED])
+            ms = (perf_counter() - started) * 1000
+            for key, signal in zip(self.keys, self.signals, strict=True):
+                if signal.parts == names:
+                    evaluations[key] = _evaluated(signal, ranked, ms)
+        return evaluations
+
+    def _ranked(self, text: str) -> dict[str, float]:
+        """Probabilities by language, the likeliest first; none of a text with too few letters."""
         if _letters(text) < LEAST_LETTERS:
-            return {key: Evaluation(False, 0.0, signal.threshold) for key, signal in signals}
-        ranked = dict(self._identifier.rank(text.encode("utf-8", "replace").decode()))
-        detected = next(iter(ranked))
-        ms = (perf_counter() - started) * 1000
-        return {key: _evaluated(signal, detected, float(ranked.get(signal.name, 0.0)), ms) for key, signal in signals}
+            return {}
+        return dict(self._identifier.rank(text.encode("utf-8", "replace").decode()))
 
 
-def _evaluated(signal: LanguageSignal, detected: str, probability: float, ms: float) -> Evaluation:
-    matched = signal.name == detected and probability >= signal.threshold
+def _evaluated(signal: LanguageSignal, ranked: Mapping[str, float], ms: float) -> Evaluation:
+    probability = float(ranked.get(signal.name, 0.0))
+    matched = signal.name == next(iter(ranked), None) and probability >= signal.threshold
     return Evaluation(matched, probability, signal.threshold, ms)
 
 

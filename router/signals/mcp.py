@@ -97,7 +97,7 @@ class McpClasses(SignalKind[McpSignal]):
             if name in query.headers and believed(self._identity, name)
         }
         try:
-            results.classified = await self._classifier.classify(query.text(), headers)
+            results.classified = await self._classifier.classify(query.read(self._classifier.settings.parts), headers)
         finally:
             if called:
                 results.note(McpSignal.TYPE, started, perf_counter())

@@ -16,6 +16,8 @@ from triton_router.signals.contract import (
     SignalResults,
 )
 
+_OWN = ("own",)
+
 
 class Reasks(SignalKind[ReaskSignal]):
     """Compares this turn with those before. A conversation with fewer turns than a signal looks back does not match."""
@@ -24,12 +26,15 @@ class Reasks(SignalKind[ReaskSignal]):
 
     def __init__(self, signals: Sequence[ReaskSignal], setup: Setup) -> None:
         super().__init__(signals, setup)
-        self.needs = Needs(embedding=True, earlier=max((signal.lookback_turns for signal in signals), default=0))
+        turns = max((signal.lookback_turns for signal in signals), default=0)
+        # The last turn alone: with the words that it goes on from it would be like them.
+        self.needs = Needs(embedding=True, earlier=turns, readings=(_OWN,))
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         if results.encoding is None:
             return {}
-        similarities = [float(turn @ results.encoding.embedding) for turn in results.encoding.beside]
+        own = results.embedding(_OWN)
+        similarities = [float(turn @ own) for turn in results.encoding.beside] if own is not None else []
         ms = results.took(ENCODER)
         return {key: _evaluated(signal, similarities, ms) for key, signal in zip(self.keys, self.signals, strict=True)}
 

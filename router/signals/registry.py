@@ -18,6 +18,7 @@ _KINDS = {
     "structure": "Structures",
     "context": "ContextLengths",
     "conversation": "Conversations",
+    "task": "Tasks",
     "metadata": "MetadataValues",
     "authz": "Roles",
     "language": "Languages",

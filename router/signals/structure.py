@@ -48,9 +48,8 @@ class Structures(SignalKind[StructureSignal]):
                 report.error((*path, "feature", "source", "pattern"), f"not an RE2 expression: {why}")
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
-        text = encodable(query.text())
         counted = zip(self.keys, self.signals, self._counters, strict=True)
-        return {key: _evaluated(signal, count, text) for key, signal, count in counted}
+        return {key: _evaluated(signal, count, encodable(query.text(signal))) for key, signal, count in counted}
 
 
 def _evaluated(signal: StructureSignal, count: Count, text: str) -> Evaluation:

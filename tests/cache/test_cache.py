@@ -20,6 +20,7 @@ from triton_router.config.services import CacheSettings, Identity
 from triton_router.dialects import ChatRequest, CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest
 from triton_router.dialects.chat import ChatAnswer
 from triton_router.errors import Unavailable
+from triton_router.parts import PartReader
 from triton_router.telemetry import Metrics
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
@@ -53,13 +54,21 @@ def asked(
     embedding: Any = EAST,
     settings: SemanticCacheSettings | None = None,
     before: list[Any] | None = None,
+    read: bool = False,
     **members: Any,
 ) -> Question | None:
+    """``read``: with the parts of the request told apart."""
     messages = [*(before or []), {"role": "user", "content": prompt}]
     body = json.dumps({"model": "m", "messages": messages, **members}).encode()
     request = ChatRequest.parse(body)
     return cache.question(
-        settings or SemanticCacheSettings(), DECISION, request, body, ADA if headers is None else headers, embedding
+        settings or SemanticCacheSettings(),
+        DECISION,
+        request,
+        body,
+        ADA if headers is None else headers,
+        embedding,
+        parts=PartReader().read(request) if read else None,
     )
 
 
@@ -437,6 +446,65 @@ def test_whoever_brings_something_to_be_known_by_is_not_anonymous(name: str) -> 
 
 def test_a_load_balancers_cookie_beside_a_key_makes_nobody_else_of_a_caller() -> None:
     assert scope("user", Identity(), {**ADA, "cookie": "lb=1"}) == scope("user", Identity(), {**ADA, "cookie": "lb=2"})
+
+
+REMINDER = "<system-reminder>\nThe shop closes at {}.\n</system-reminder>\n{}"
+DOCUMENT = "Context: The shop on Mill Road closes at {}.\n\nQuestion: {}"
+QUOTED = "{1}\n\n```\nclosing = {0}\n```"
+
+
+@pytest.mark.parametrize(
+    "shape", [REMINDER, DOCUMENT, QUOTED, "Date: {}\n{}"], ids=["note", "document", "code", "date"]
+)
+async def test_words_are_compared_and_what_stands_around_them_has_to_be_equal(cache: SemanticCache, shape: str) -> None:
+    await kept(cache, asked(cache, shape.format("18:00", "What is the capital of France?"), read=True))
+    alike = "what's the capital of france"
+    assert await hit(cache, asked(cache, shape.format("18:00", alike), embedding=NEAR, read=True)) == "semantic"
+    for text in (shape.format("19:00", alike), shape.format("19:00", "What is the capital of France?"), alike):
+        assert await hit(cache, asked(cache, text, embedding=EAST, read=True)) is None
+
+
+async def test_another_history_or_tool_result_is_another_question(cache: SemanticCache) -> None:
+    def before(answer: str) -> list[Any]:
+        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        return [
+            {"role": "user", "content": "Look it up."},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": answer},
+            {"role": "assistant", "content": "Done."},
+        ]
+
+    await kept(cache, asked(cache, before=before("7"), read=True))
+    alike = "what's the capital of france"
+    assert await hit(cache, asked(cache, alike, embedding=NEAR, before=before("7"), read=True)) == "semantic"
+    assert await hit(cache, asked(cache, alike, embedding=NEAR, before=before("8"), read=True)) is None
+    assert await hit(cache, asked(cache, before=before("8"), read=True)) is None
+
+
+@pytest.mark.parametrize("last", ["yes", "now make it stable", "why?"])
+async def test_a_turn_that_goes_on_is_compared_by_its_letters_alone(cache: SemanticCache, last: str) -> None:
+    before = [{"role": "user", "content": "What is heapsort?"}, {"role": "assistant", "content": "A sort."}]
+    question = asked(cache, last, before=before, read=True)
+    assert question is not None and question.embedding is None
+    await kept(cache, question)
+    assert await hit(cache, asked(cache, last, before=before, read=True)) == "exact"
+
+
+async def test_a_task_about_a_chat_is_compared_by_its_letters_alone(cache: SemanticCache) -> None:
+    chat = (
+        "Generate a title for the chat.\n<chat_history>\nUSER: What is heapsort?\nASSISTANT: A sort.\n</chat_history>"
+    )
+    question = asked(cache, chat, read=True)
+    assert question is not None and question.embedding is None
+
+
+async def test_words_that_are_split_elsewhere_are_no_exact_hit(cache: SemanticCache) -> None:
+    def around(first: str, second: str) -> str:
+        return f"{first}\n<note>\nN\n</note>\n{second}"
+
+    await kept(cache, asked(cache, around("What is a heap?\nTell me", "What is a tree?"), embedding=None, read=True))
+    other = around("What is a heap?", "Tell me\nWhat is a tree?")
+    assert await hit(cache, asked(cache, other, embedding=None, read=True)) is None
 
 
 def test_vectors_of_two_trunks_never_meet_and_the_same_text_is_found_all_the_same(cache: SemanticCache) -> None:

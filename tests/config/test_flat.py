@@ -472,3 +472,20 @@ def test_whatever_stands_in_a_flat_file_its_problems_are_where_it_stands(data: s
         # A key that is missing is reported at the line of what misses it.
         written = problem.path if problem.path in lines else re.sub(r"\.?[^.\[\]]+\]?$", "", problem.path).rstrip("[")
         assert problem.line == lines[written], str(problem)
+
+
+def test_migrating_offers_whole_words_and_lists_the_rules_that_change(
+    capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    (tmp_path / "flat.yaml").write_text(FLAT)
+    assert main(["migrate", "--config", str(tmp_path / "flat.yaml")]) == 0
+    as_written = capsys.readouterr()
+    assert main(["migrate", "--config", str(tmp_path / "flat.yaml"), "--whole-words"]) == 0
+    whole = capsys.readouterr()
+    before, after = loads(as_written.out).config.routing, loads(whole.out).config.routing
+    assert {signal.match for signal in before.signals.keywords} == {"substring"}
+    assert {signal.match for signal in after.signals.keywords} == {"word"}
+    for signal in before.signals.keywords:
+        assert f"keyword signal `{signal.name}` (decisions: " in as_written.err
+    assert "also matches `vat` in private and observation" in as_written.err
+    assert "see --whole-words" in as_written.err and "now match whole words only" in whole.err

@@ -232,3 +232,37 @@ def test_a_document_of_two_thousand_lines_is_read_whole() -> None:
     assert len(loaded.config.routing.decisions) == count
     wrong = text.replace("name: k7\n", "name: q7\n", 1)
     assert [problem.suggestion for problem in problems(wrong) if problem.severity == "error"] != []
+
+
+def test_short_keywords_inside_common_words_are_named() -> None:
+    text = MODELS + textwrap.dedent("""
+        routing:
+          signals:
+            keywords:
+              - {name: web, keywords: [api, rest service]}
+              - {name: whole, keywords: [api], match: word}
+          decisions:
+            - {name: a, rules: {type: keyword, name: web}}
+            - {name: b, rules: {type: keyword, name: whole}}
+        """)
+    (warning,) = loads(text).warnings
+    assert (warning.path, warning.line) == ("routing.signals.keywords[0].keywords[0]", 10)
+    assert warning.message.startswith("`api` is also found in `rapid`, `capital`")
+    assert "`match: word`" in warning.message
+
+
+def test_a_rule_that_answers_by_itself_is_warned_of_what_it_does_not_read() -> None:
+    text = MODELS + textwrap.dedent("""
+        routing:
+          signals:
+            keywords:
+              - {name: secret, keywords: [launch code]PARTS}
+          decisions:
+            - name: blocked
+              rules: {type: keyword, name: secret}
+              plugins: [{type: fast_response, configuration: {message: No.}}]
+        """)
+    (warning,) = loads(text.replace("PARTS", "")).warnings
+    assert (warning.path, warning.line) == ("routing.signals.keywords[0]", 10)
+    assert "`parts: [all]` reads everything" in warning.message
+    assert loads(text.replace("PARTS", ", parts: [all]")).warnings == []

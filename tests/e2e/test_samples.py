@@ -333,3 +333,52 @@ def test_without_the_directory_requests_go_on_and_come_back(tenants: tuple[Site,
     assert site.metric("router_degraded_requests_total", part="mcp") >= 1
     directory.start()
     wait_for(lambda: site.ask("Hello", headers={"x-tenant-id": "tenant-0005"}).json()["model"] == "tenant-0005", "back")
+
+
+@pytest.fixture(scope="module")
+def assistants(tmp_path_factory: pytest.TempPathFactory, triton_port: int) -> Iterator[Site]:
+    yield from sample("assistants", tmp_path_factory.mktemp("assistants"), triton_port)
+
+
+NOTE = "<system-reminder>\nA TypeScript server. Run the linter; work step by step.\n</system-reminder>"
+CHAT = "\n<chat_history>\nUSER: Prove step by step that 7 is prime.\nASSISTANT: It has two divisors.\n</chat_history>"
+TASKS = [
+    "### Task:\nGenerate a concise, 3-5 word title for the chat.",
+    "### Task:\nGenerate 1-3 broad tags for the chat history.",
+    "### Task:\nSuggest 3-5 follow-up questions that the user might ask next.",
+]
+
+
+def messages(site: Site, *blocks: str, system: str | None = None) -> httpx.Response:
+    content = [{"type": "text", "text": block} for block in blocks]
+    body: dict[str, Any] = {"model": "MoM", "max_tokens": 20, "messages": [{"role": "user", "content": content}]}
+    return site.client.post("/v1/messages", json=body if system is None else {**body, "system": system})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_background_tasks_go_to_the_small_model_without_thinking_and_persona(assistants: Site, task: str) -> None:
+    answer = assistants.ask(task + CHAT)
+    assert answer.headers["x-vsr-selected-decision"] == "background"
+    received = answer.json()["demo"]["received"]
+    assert answer.json()["model"] == "small" and received["system"] == []
+    assert received["fields"]["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "decision"),
+    [
+        ("Why did the Roman Republic fall?", "everything_else"),
+        ("What is the derivative of x^3?", "careful_work"),
+        ("What are the side effects of ibuprofen?", "health"),
+    ],
+)
+def test_a_reminder_in_front_of_a_question_does_not_decide(assistants: Site, prompt: str, decision: str) -> None:
+    assert assistants.ask(prompt).headers["x-vsr-selected-decision"] == decision
+    assert messages(assistants, NOTE, prompt).headers["x-vsr-selected-decision"] == decision
+
+
+def test_a_persona_joins_an_agent_s_own_instructions(assistants: Site) -> None:
+    own = "You are a coding agent.\n" + "Use the tools.\n" * 30
+    received = messages(assistants, "Write a Python function that merges two sorted lists", system=own).json()["demo"]
+    text = json.dumps(received["received"]["system"])
+    assert "Prefer short, working code" in text and "You are a coding agent." in text

@@ -133,7 +133,7 @@ def executions(address: str) -> dict[str, int]:
 
 
 async def asked(generations: Generations) -> Any:
-    return (await generations.current.decide(SignalInput(PROMPT, ChatRequest.saying(PROMPT)))).routing()[0]
+    return (await generations.current.decide(SignalInput(ChatRequest.saying(PROMPT)))).routing()[0]
 
 
 async def test_each_trunk_is_asked_once_and_both_at_the_same_time(

@@ -6,8 +6,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from triton_router import parts
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.windows import Windows
 
@@ -77,3 +80,25 @@ def test_megabytes_are_not_tokenised_whole() -> None:
 
 def test_characters_outside_the_vocabulary_are_no_obstacle() -> None:
     assert windows().batch("解释 \ud83d 😀 \x00").mask.sum() >= 3
+
+
+@given(st.text("ab w1?.\n\ud800解", max_size=400), st.sampled_from([1, 3]))
+def test_windows_that_are_weighed_fit_and_have_weights(text: str, most: int) -> None:
+    rows, weights = windows(max_windows=most).weighed(text, parts.windows)
+    assert 1 <= len(rows) == len(weights) <= most
+    assert all(2 <= len(row) <= 32 and row[0] == CLS and row[-1] == SEP for row in rows)
+    assert sum(weights) == pytest.approx(1) and min(weights) > 0
+
+
+def test_the_window_that_asks_counts_most() -> None:
+    statement = " ".join(f"{text(0, 12)}." for _ in range(8))
+    rows, weights = windows().weighed(f"{statement} {text(20, 26)} why?", parts.windows)
+    assert len(rows) == 3 and weights.index(max(weights)) == 2
+    rows, weights = windows().weighed(f"Why {text(20, 26)}? {statement}", parts.windows)
+    assert len(rows) == 3 and weights.index(max(weights)) == 0
+
+
+def test_a_short_text_is_one_window() -> None:
+    ours = windows()
+    rows, weights = ours.weighed(text(0, 9), parts.windows)
+    assert (rows, weights) == (ours.rows(text(0, 9)), [1.0])

@@ -44,7 +44,9 @@ def evaluate(
     seen = SignalResults()
     if embedding is not None:
         seen.encoding = Encoding(embedding, {}, 1, 0.0, tuple(beside))
+        seen.readings = dict.fromkeys(kind.needs.readings, embedding)
     if texts is not None:
         kind.prepare(EncodedTexts(texts))
-    asked = SignalInput(text, request or ChatRequest.saying(text), headers or {})
+    # A text is judged as it is, whatever parts would be told apart in it.
+    asked = SignalInput(request or ChatRequest.saying(text), headers or {}, only=None if request else text)
     return dict.fromkeys(kind.keys, UNKNOWN) | dict(kind.evaluate(asked, seen))

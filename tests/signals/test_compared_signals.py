@@ -69,8 +69,8 @@ def asked(*turns: str) -> ChatRequest:
 
 def test_a_repeated_question_is_seen_in_a_streak() -> None:
     rules = made(Reasks, [ReaskSignal(name="once"), ReaskSignal(name="twice", lookback_turns=2)])
-    assert SignalInput("", asked("one", "two", "three", "four")).earlier(rules.needs.earlier) == ["three", "two"]
-    assert SignalInput("", asked("one")).earlier(rules.needs.earlier) == []
+    assert SignalInput(asked("one", "two", "three", "four")).earlier(rules.needs.earlier) == ["three", "two"]
+    assert SignalInput(asked("one")).earlier(rules.needs.earlier) == []
 
     def matched(*earlier: np.ndarray) -> list[bool | None]:
         found = evaluate(rules, embedding=EAST, beside=earlier)

@@ -104,7 +104,7 @@ async def main():
     async with generations.routing(spans) as route:
         outcome = await route(Request("POST", "/v1/chat/completions", {}, json.dumps(body).encode()))
     asked = len(calls), sorted(calls[0])
-    decided = await generations.current.decide(SignalInput("Why?", ChatRequest.saying("Why?")), everything=True)
+    decided = await generations.current.decide(SignalInput(ChatRequest.saying("Why?")), everything=True)
     watch.cancel()
     await server.stop(0)
     explained = explain(decided)["signals"]

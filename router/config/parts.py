@@ -1,0 +1,56 @@
+"""Settings of a request's parts: which of them a signal reads, and by which shapes they are told apart."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from triton_router.config.section import Name, Section
+
+PartName = Literal[
+    "words", "topic", "own", "material", "context", "history", "template", "tool", "system", "assistant", "all"
+]
+"""Parts of a request that a signal can read; see docs/parts.md."""
+
+_PARTS = (
+    "Parts of the request that are read: the person's `words` (with those of earlier turns that the last one goes on "
+    'from), their `topic` (without a last turn such as "yes"), the last turn\'s `own` words, `material` to work on; '
+    "`context`, `history` and `template` of a client's program; turns of `tool`, `system`, `assistant`; or `all`."
+)
+PartNames = Annotated[tuple[PartName, ...], Field(min_length=1, description=_PARTS)]
+
+
+class ShapeSettings(Section):
+    """A mark that a client's program puts around text: a tag or a label."""
+
+    client: Name = Field(description="The client, for people.")
+    reading: Literal["words", "context", "history", "template"] = Field(
+        description="What stands in it: the person's `words`, `context` that a program added, a chat's `history`, or "
+        "directions of a `template`."
+    )
+    tag: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.:-]{0,63}$")] | None = Field(
+        None, description="Name of a tag: everything between `<name>` and `</name>`, or `[name]` and `[/name]`."
+    )
+    label: Annotated[str, StringConstraints(pattern=r"^[^\s:#](?:[^\n:]{0,47}[^\s:])?$")] | None = Field(
+        None, description="A label: everything behind a line that begins with it and a colon, until the next label."
+    )
+
+    @model_validator(mode="after")
+    def _tag_or_label(self) -> ShapeSettings:
+        if (self.tag is None) == (self.label is None):
+            raise ValueError("a shape needs one of `tag` and `label`")
+        return self
+
+
+class PartsSettings(Section):
+    """Whose words a request has; docs/parts.md."""
+
+    conversation: Literal["follow", "last_turn"] = Field(
+        "follow",
+        description="`follow`: a turn that says nothing by itself is judged with the person's earlier words; "
+        "`last_turn`: each turn alone.",
+    )
+    shapes: tuple[ShapeSettings, ...] = Field(
+        (), description="Marks of your clients, besides those that are shipped; yours count where both name one."
+    )
