@@ -247,7 +247,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from triton_router.compare import as_text, compare_with, read_samples
 
     try:
-        before, after = _loaded(arguments.config), _loaded(arguments.after)
+        before, after = _loaded(arguments), _loaded(arguments, arguments.after)
         samples = list(read_samples(arguments.prompts.read_text("utf-8")))
         bundle = _bundle(before, arguments)
         compared = compare_with(before, after, samples, bundle, answer_tokens=arguments.answer_tokens)
@@ -264,7 +264,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _probes(arguments: argparse.Namespace) -> int:
     from triton_router.probes import form, report, run
 
-    file, loaded = form.read(arguments.file), _loaded(arguments.config)
+    file, loaded = form.read(arguments.file), _loaded(arguments)
     probes = list(form.probes(file))
     if arguments.gateway is not None:
         timeout = file.evaluation.request_timeout_seconds
@@ -342,8 +342,8 @@ def _bundle(loaded: Loaded, arguments: argparse.Namespace) -> Path:
     return bundle_path(loaded.config, _repository(arguments), arguments.config)
 
 
-def _loaded(arguments: argparse.Namespace) -> Loaded:
-    loaded = load(arguments.config, allow_inactive=arguments.allow_inactive)
+def _loaded(arguments: argparse.Namespace, path: Path | None = None) -> Loaded:
+    loaded = load(path or arguments.config, allow_inactive=arguments.allow_inactive)
     for warning in loaded.warnings:
         print(warning, file=sys.stderr)
     return loaded

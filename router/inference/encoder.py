@@ -121,7 +121,7 @@ class Encoder:
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
         """
-        key = (text, cut is None, *beside)
+        key: tuple[str | bool, ...] = (text, cut is None, *beside)
         if self._memo is not None and (earlier := self._memo.get(key)) is not None:
             return earlier
         if self._failure is not None:

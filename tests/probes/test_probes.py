@@ -63,7 +63,7 @@ def results(probed: form.ProbeFile) -> list[verdicts.Result]:
         found = []
         for probe in form.probes(probed):
             sent = ChatRequest.parse(probe.body)
-            query = SignalInput(sent.prompt(), sent, probe.headers)
+            query = SignalInput(sent, probe.headers)
             found.append(verdicts.of_record(probe, await pipeline.decide(query, everything=True)))
         return found
 

@@ -31,7 +31,7 @@ SEEN: dict[tuple[str, str], Evaluation] = {
 
 def evaluated(*signals: dict[str, Any]) -> dict[tuple[str, str], Evaluation]:
     kind = Projections([ProjectionSignal.model_validate(each) for each in signals], setup())
-    return dict(kind.evaluate(SignalInput("", ChatRequest.saying("")), SignalResults(dict(SEEN))))
+    return dict(kind.evaluate(SignalInput(ChatRequest.saying("")), SignalResults(dict(SEEN))))
 
 
 def setup() -> Setup:
@@ -182,7 +182,7 @@ def contest(members: dict[str, Evaluation], **more: Any) -> dict[str, Evaluation
     signal = PartitionSignal.model_validate({"name": "p", "of": "domain", "members": list(members), **more})
     results = SignalResults({("domain", name): each for name, each in members.items()})
     kind = Partitions([signal], setup())
-    return {name: each for (_, name), each in kind.evaluate(SignalInput("", ChatRequest.saying("")), results).items()}
+    return {name: each for (_, name), each in kind.evaluate(SignalInput(ChatRequest.saying("")), results).items()}
 
 
 def test_one_member_of_a_partition_wins() -> None:
@@ -277,11 +277,11 @@ async def test_sums_come_after_what_they_are_made_of() -> None:
     config = loads(THREE_LAYERS).config
     gatherer = Gatherer(config, None, TopicParameters(), Metrics())
     for text, score in (("prove it", None), ("briefly", None)):
-        results = await gatherer.gather(SignalInput(text, ChatRequest.saying(text)))
+        results = await gatherer.gather(SignalInput(ChatRequest.saying(text)))
         # Without an encoder the topic is unknown, and so is a sum with it.
         assert results.evaluations["projection", "hard"].measure is score
     alone = loads(THREE_LAYERS.replace(", {type: domain, name: law, weight: 0.25}", "")).config
     gatherer = Gatherer(alone, None, TopicParameters(), Metrics())
     for text, score in (("prove it", 1.0), ("prove it briefly", -1.0), ("hello", 0.0)):
-        results = await gatherer.gather(SignalInput(text, ChatRequest.saying(text)))
+        results = await gatherer.gather(SignalInput(ChatRequest.saying(text)))
         assert results.evaluations["projection", "hard"].measure == score
