@@ -68,8 +68,16 @@ def measure(faults: Sequence[Fault], rates: Sequence[float], logs: Path) -> dict
                 print(_line(cells[-1]), flush=True)
         tracebacks = sum(text.count("Traceback (most recent call last)") for text in victim.logs().values())
     broken = [f"{cell['fault']} at {cell['rate']:g}/s" for cell in cells if _broken(cell)]
-    return {"machine": machine(), "command": command(), "minutes": (time.monotonic() - began) / 60, "cells": cells,
-            "tracebacks": tracebacks, "broken": broken, "back_within": BACK_WITHIN, "answered_within": ANSWERED_WITHIN}  # fmt: skip
+    return {
+        "machine": machine(),
+        "command": command(),
+        "minutes": (time.monotonic() - began) / 60,
+        "cells": cells,
+        "tracebacks": tracebacks,
+        "broken": broken,
+        "back_within": BACK_WITHIN,
+        "answered_within": ANSWERED_WITHIN,
+    }
 
 
 def _no_logs(folder: str, names: list[str]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from perf.victim import Victim
 
@@ -84,7 +84,7 @@ def _fill_disk(victim: Victim) -> None:
 def _few_descriptors(victim: Victim) -> None:
     """Each process of the router may open two more files than it has open now."""
     for pid in victim.pids("router") + victim.pids("worker"):
-        highest = max(int(entry) for entry in os.listdir(f"/proc/{pid}/fd"))
+        highest = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir())
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 3, hard))
     victim.reload()
