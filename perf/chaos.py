@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,12 @@ def measure(faults: Sequence[Fault], rates: Sequence[float], logs: Path) -> dict
         victim = Victim(Path(directory), stack)
         stack.callback(lambda: shutil.copytree(directory, logs, ignore=_no_logs, dirs_exist_ok=True))
         victim.start()
+        # The kernel ends a process with the thread that started it: this one lives as long as all of them.
+        hand = stack.enter_context(ThreadPoolExecutor(1))
         for fault in faults:
             for rate in rates:
-                cells.append(run_precisely(_cell(victim, fault, rate)))
+                victim.wait_for_spare()
+                cells.append(run_precisely(_cell(victim, hand, fault, rate)))
                 print(_line(cells[-1]), flush=True)
         tracebacks = sum(text.count("Traceback (most recent call last)") for text in victim.logs().values())
     broken = [f"{cell['fault']} at {cell['rate']:g}/s" for cell in cells if _broken(cell)]
@@ -115,19 +119,20 @@ class _Watch:
         return good == 2
 
 
-async def _cell(victim: Victim, fault: Fault, rate: float) -> dict[str, Any]:
+async def _cell(victim: Victim, hand: Executor, fault: Fault, rate: float) -> dict[str, Any]:
     seconds, watch = BEFORE + fault.seconds + AFTER, _Watch(victim)
     moments = [moment for moment in arrivals(rate, int(rate * seconds * 1.5)) if moment < seconds]
+    loop = asyncio.get_running_loop()
     watching = asyncio.create_task(watch.run())
     began = time.monotonic()
     load = asyncio.create_task(open_loop(victim.gateway, chat_bodies(PROMPTS, MODEL), moments))
     await asyncio.sleep(BEFORE)
     struck = mended = time.monotonic()
-    await asyncio.to_thread(fault.strike, victim)
+    await loop.run_in_executor(hand, fault.strike, victim)
     await asyncio.sleep(max(0.0, struck + fault.seconds - time.monotonic()))
     if fault.mend is not None:
         mended = time.monotonic()
-        await asyncio.to_thread(fault.mend, victim)
+        await loop.run_in_executor(hand, fault.mend, victim)
     samples = await load
     whole = await watch.whole(mended + LOST_AFTER)
     watching.cancel()

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from perf.testbed import REPOSITORY, ROOT, resident
+from perf.testbed import REPOSITORY, ROOT, cpu, resident
 from triton_router.processes import Process
 
 # Below the kernel's range for outgoing connections, and apart from those of perf.testbed.
@@ -117,6 +117,16 @@ class Victim:
                 for file in Path(f"/proc/{pid}/task").glob("*/children"):
                     pids += [int(child) for child in file.read_text().split()]
         return pids
+
+    def wait_for_spare(self) -> None:
+        """Wait until the spare worker has loaded its modules: until then it uses the processor."""
+        ends, before = time.monotonic() + _READY_WITHIN, -1.0
+        while time.monotonic() < ends:
+            *_, spare = pids = self.pids("worker") or [0]
+            if len(pids) == 3 and cpu(spare) == before:
+                return
+            before = cpu(spare) if len(pids) == 3 else -1.0
+            time.sleep(1)
 
     def signal(self, pids: list[int], number: signal.Signals) -> None:
         for pid in pids:
