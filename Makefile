@@ -7,6 +7,7 @@
 # make perf-peers     LiteLLM with semantic-router beside us in one run (7 GB, once)
 # make perf-soak      many requests: memory, bounds, time to live
 # make chaos          faults under load: failed requests, time to recover, memory (a quarter of an hour)
+# make endurance      half an hour of load, reloads and faults: memory, descriptors, threads
 # make fuzz           random requests, messages, configurations and backends
 # make perf-gate      exit status 1 where a request has become slower than the committed baseline
 # make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
@@ -23,7 +24,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow check-deploy perf perf-peers perf-soak chaos fuzz perf-gate perf-all perf-triton cross-check gpu lint model clean
+.PHONY: run test test-slow check-deploy perf perf-peers perf-soak chaos chaos-short endurance fuzz perf-gate perf-all perf-triton cross-check gpu lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -67,6 +68,12 @@ perf-soak: $(VENV)/.perf model
 
 chaos: $(VENV)/.dev model
 	$(BIN)/python -m perf chaos
+
+chaos-short: $(VENV)/.dev model
+	$(BIN)/python -m perf chaos --short
+
+endurance: $(VENV)/.dev model
+	$(BIN)/python -m perf endurance
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz

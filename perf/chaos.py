@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ RATES = (20.0, 100.0)
 BEFORE, AFTER = 2.0, 3.0
 # Seconds until a part that is not back counts as lost; the promise, and that of an answer.
 LOST_AFTER, BACK_WITHIN, ANSWERED_WITHIN = 40.0, 15.0, 2.0
-# A short form for every commit: one part of each kind.
-SHORT = ("nothing", "Triton's stub killed", "worker killed", "one replica closes", "configuration bombed")
+# A short form for every commit, of faults that do not last.
+SHORT = ("Triton killed", "one replica closes", "one replica answers 429", "configuration bombed")
+SHORT_SECONDS = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     rates = arguments.rates[:1] if arguments.short else arguments.rates
     words = SHORT if arguments.short else arguments.only
     faults = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
+    if arguments.short:
+        faults = [replace(fault, seconds=SHORT_SECONDS) for fault in faults]
     if not faults:
         raise SystemExit(f"no fault has that in its name; there are: {', '.join(fault.name for fault in FAULTS)}")
     document = measure(faults, rates, arguments.out / "chaos-logs")

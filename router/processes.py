@@ -134,9 +134,10 @@ class Child:
     """One process of the stack. Times are in seconds.
 
     ``ready`` is asked again and again until it answers True; an exception from it counts as False. ``healthy`` is asked
-    each second from then on, after a failure sooner; after three failures in a row the process is killed. ``before_stop`` may take its time
-    over work in flight; it is left out after a failure. ``after_stop`` runs when the process and all its descendants
-    are gone. One that a signal ends before it was ever ready is started again ``retries`` times.
+    each second from then on, after a failure sooner; after three failures in a row the process is killed.
+    ``before_stop`` may take its time over work in flight; it is left out after a failure. ``after_stop`` runs when the
+    process and all its descendants are gone. One that a signal ends before it was ever ready is started again
+    ``retries`` times.
     """
 
     name: str
