@@ -18,7 +18,7 @@ def check(data: Any, report: Report) -> None:
     if settings.get("failure_mode_allow") is True:
         message = "while the router is down every request reaches the default model's backend: no rule, role or limit "
         message += "holds, and whatever model it names is served if that backend has it. The Envoy of `up` and `envoy` "
-        message += "refuses names that the configuration hides; other gateways do not"
+        message += "refuses the hidden ones of the configuration; other gateways serve them too"
         report.warning((*_ENVOY, "failure_mode_allow"), message)
         _no_credential_leaks(data, report)
     if settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":
