@@ -6,6 +6,9 @@
 # make perf           what a routed request costs, rung by rung, in one run
 # make perf-peers     LiteLLM with semantic-router beside us in one run (7 GB, once)
 # make perf-soak      many requests: memory, bounds, time to live
+# make chaos          faults under load: failed requests, time to recover, memory (a quarter of an hour)
+# make endurance      half an hour of load, reloads and faults: memory, descriptors, threads
+# make fuzz           random requests, messages, configurations and backends
 # make perf-gate      exit status 1 where a request has become slower than the committed baseline
 # make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
 # make cross-check    the encoder's graph against the one that Hugging Face's Optimum makes (7 GB, once)
@@ -21,7 +24,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow check-deploy perf perf-peers perf-soak perf-gate perf-all perf-triton cross-check gpu lint model clean
+.PHONY: run test test-slow check-deploy perf perf-peers perf-soak chaos chaos-short endurance fuzz perf-gate perf-all perf-triton cross-check gpu lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -62,6 +65,18 @@ perf: $(VENV)/.perf model
 
 perf-soak: $(VENV)/.perf model
 	$(BIN)/python -m perf soak
+
+chaos: $(VENV)/.dev model
+	$(BIN)/python -m perf chaos
+
+chaos-short: $(VENV)/.dev model
+	$(BIN)/python -m perf chaos --short
+
+endurance: $(VENV)/.dev model
+	$(BIN)/python -m perf endurance
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
 
 perf-gate: $(VENV)/.perf model
 	$(BIN)/python -m perf gate

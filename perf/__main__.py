@@ -22,6 +22,8 @@ COMMANDS = {
     "streams": Command("perf.streams", "what a streamed answer costs, in each body mode"),
     "cache": Command("perf.cache", "what hits cost, and lookups among many answers"),
     "trunks": Command("perf.trunks", "two trunks for one request, next to the slower of them alone"),
+    "chaos": Command("perf.chaos", "faults under load: failed requests, time to recover, memory"),
+    "endurance": Command("perf.endurance", "half an hour of load, reloads and faults: memory, descriptors, threads"),
     "soak": Command("perf.soak", "many requests: memory, bounds, time to live"),
     "cache-quality": Command("perf.cache_quality", "what the semantic cache gets wrong and what it finds"),
     "triton": Command("perf.triton", "the signal models on Triton, by NVIDIA's perf_analyzer"),

@@ -12,7 +12,7 @@ import time
 
 _MESSAGE = b'"message":{"role":"assistant","content":"Fine."},"finish_reason":"stop"'
 _BODY = b'{"id":"1","object":"chat.completion","model":"m","choices":[{"index":0,%s}]}' % _MESSAGE
-_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _EVENT = (
     b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
@@ -38,7 +38,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             if b'"stream"' in body:
                 await _events(head, writer)
             else:
-                writer.write(_ANSWER)
+                writer.write(ANSWER)
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()
 

@@ -37,13 +37,16 @@ MOST_CONNECTIONS = 900
 class Samples:
     """Milliseconds of each request; inside the router ``encoder_ms`` waiting for Triton, ``router_ms`` the rest.
 
-    ``at`` is when each was to be sent, in seconds from the beginning. ``statuses`` counts answers by HTTP status, 0 is
+    ``at`` is when each was to be sent, in seconds from the beginning, ``status_of`` and ``degraded_of`` how each was
+    answered. ``statuses`` counts answers by HTTP status, 0 is
     a connection that broke or an answer that never came. ``degraded`` answers came without some signal. ``hits`` were
     answered from the cache, ``oldest`` is the largest age of such an answer in seconds.
     """
 
     ms: list[float] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
+    status_of: list[int] = field(default_factory=list)
+    degraded_of: list[bool] = field(default_factory=list)
     encoder_ms: list[float] = field(default_factory=list)
     router_ms: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -65,6 +68,8 @@ class Samples:
         """Append what another run has measured; its times follow on this one's."""
         self.at += [self.seconds + moment for moment in other.at]
         self.ms += other.ms
+        self.status_of += other.status_of
+        self.degraded_of += other.degraded_of
         self.encoder_ms += other.encoder_ms
         self.router_ms += other.router_ms
         self.statuses += other.statuses
@@ -220,8 +225,11 @@ class _Connection:
 
 
 def _count(head: bytes, samples: Samples) -> None:
-    samples.statuses[int(head[9:12]) if head else 0] += 1
-    samples.degraded += b"x-vsr-degraded" in head
+    status, degraded = int(head[9:12]) if head else 0, b"x-vsr-degraded" in head
+    samples.status_of.append(status)
+    samples.degraded_of.append(degraded)
+    samples.statuses[status] += 1
+    samples.degraded += degraded
     if b"x-vsr-response-path: cache" in head:
         samples.hits += 1
         samples.oldest = max(samples.oldest, int(age[1]) if (age := _AGE.search(head)) else 0)

@@ -20,8 +20,8 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _POLL_SECONDS = 0.05
 _LAST_LINES = 20
-# A child that is ready is asked for its health so often; so many failures in a row make it ill.
-_CHECK_SECONDS = 1.0
+# A child that is ready is asked for its health so often, and sooner after a failure; so many in a row make it ill.
+_CHECK_SECONDS, _DOUBTFUL_SECONDS = 1.0, 0.5
 _FAILURES_IN_A_ROW = 3
 
 Say = Callable[[str], None]
@@ -134,9 +134,10 @@ class Child:
     """One process of the stack. Times are in seconds.
 
     ``ready`` is asked again and again until it answers True; an exception from it counts as False. ``healthy`` is asked
-    each second from then on; after three failures in a row the process is killed. ``before_stop`` may take its time
-    over work in flight; it is left out after a failure. ``after_stop`` runs when the process and all its descendants
-    are gone. One that a signal ends before it was ever ready is started again ``retries`` times.
+    each second from then on, after a failure sooner; after three failures in a row the process is killed.
+    ``before_stop`` may take its time over work in flight; it is left out after a failure. ``after_stop`` runs when the
+    process and all its descendants are gone. One that a signal ends before it was ever ready is started again
+    ``retries`` times.
     """
 
     name: str
@@ -274,7 +275,7 @@ class _Life:
         self.first_ready.set()
         failures = 0
         while failures < _FAILURES_IN_A_ROW:
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(_DOUBTFUL_SECONDS if failures else _CHECK_SECONDS)
             healthy = self.child.healthy is None or await _true(self.child.healthy)
             failures = 0 if healthy else failures + 1
         return "runs, but does not answer"

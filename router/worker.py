@@ -8,6 +8,7 @@ it, in any order; an answer with ``failed`` says why. When its standard input en
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import signal
@@ -40,6 +41,8 @@ HEALTH_SECONDS, LOOKS, LOOK_SECONDS = 0.5, 10, 0.2
 CHECKS_BETWEEN_METRICS = 10
 # Seconds beyond the draining that a worker may take to end.
 END_WITHIN = 5.0
+# Imported only where a configuration needs them, which takes up to a second: a spare does it ahead.
+IMPORTED_LATE = ("mcp.client.streamable_http", "py3langid.langid", "pymilvus", "redis.asyncio", "usearch.index")
 
 
 # --- the worker's side ---------------------------------------------------------------------------------------------
@@ -269,7 +272,10 @@ class Talk:
 
 
 class Spare:
-    """A process that has loaded its modules and waits to become a worker: loading takes longer than all the rest."""
+    """A process that has loaded its modules and waits to become a worker: loading takes longer than all the rest.
+
+    It loads what this process has loaded too.
+    """
 
     def __init__(self) -> None:
         self._process: Process | None = None
@@ -298,7 +304,8 @@ class Spare:
 
     def _start(self) -> Process:
         # In this process's group, and not killed with it: then the worker's input ends, and it drains.
-        return Process((sys.executable, "-m", "triton_router.worker"), None, own_group=False)
+        late = [name for name in IMPORTED_LATE if name in sys.modules]
+        return Process((sys.executable, "-m", "triton_router.worker", *late), None, own_group=False)
 
 
 class Worker:
@@ -483,6 +490,8 @@ class Worker:
 
 
 def main() -> None:
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     asyncio.run(work())
 
 

@@ -221,7 +221,7 @@ def _texts(content: Any) -> tuple[str, ...]:
 def images_in(content: Any) -> int:
     if isinstance(content, str):
         return 0
-    return sum(isinstance(part, dict) and part.get("type") in IMAGE_PARTS for part in parts_of(content))
+    return sum(isinstance(part, dict) and named(part, "type") in IMAGE_PARTS for part in parts_of(content))
 
 
 def parts_of(content: Any) -> list[Any]:
@@ -248,4 +248,4 @@ def _text(part: Any) -> str:
 
 
 def _is_text(part: Any) -> bool:
-    return isinstance(part, str) or (isinstance(part, dict) and part.get("type") in TEXT_PARTS)
+    return isinstance(part, str) or (isinstance(part, dict) and named(part, "type") in TEXT_PARTS)

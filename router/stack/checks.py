@@ -17,7 +17,8 @@ def check(data: Any, report: Report) -> None:
         return
     if settings.get("failure_mode_allow") is True:
         message = "while the router is down every request reaches the default model's backend: no rule, role or limit "
-        message += "holds, and whatever model it names, a hidden one too, is served if that backend has it"
+        message += "holds, and whatever model it names is served if that backend has it. The Envoy of `up` and `envoy` "
+        message += "refuses the hidden ones of the configuration; other gateways serve them too"
         report.warning((*_ENVOY, "failure_mode_allow"), message)
         _no_credential_leaks(data, report)
     if settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":

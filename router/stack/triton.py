@@ -46,8 +46,9 @@ class Canary:
     Use it inside one event loop. Raises BundleError when the bundle cannot be used.
     """
 
-    # Longer than a request waits: a server that is only busy must not be taken for a broken one.
-    _DEADLINE_MS = 5000
+    # Longer than a request waits: a server that is only busy must not be taken for a broken one. Three of them, and
+    # the start of another server, are less than 15 seconds.
+    _DEADLINE_MS = 2500
     # Other failures, such as another bundle, are there again after a restart.
     _MENDED_BY_RESTART = frozenset({"error", "deadline"})
 

@@ -112,6 +112,7 @@ class _Stack:
         problems = port_problems(self._ports)
         if problems:
             raise CannotStart("cannot start:\n  " + "\n  ".join(problems))
+        self._consider_identity()
         # Stopped in the reverse order: nothing loses what it depends on before it has ended itself.
         children = [*self._demo_children(), *self._triton_children(), self._router_child(), self._envoy_child()]
         drain = self._config.global_.router.drain_seconds
@@ -123,6 +124,21 @@ class _Stack:
             on_ready=self._announce,
             stop_within=drain + sum(child.grace for child in children),
         )
+
+    def _consider_identity(self) -> None:
+        """Nothing in this Envoy sets the headers that identify callers, or removes a client's own.
+
+        Raises:
+            CannotStart: they would be believed, and clients of other machines reach Envoy.
+        """
+        set_by = self._services.authz.identity.set_by
+        if set_by == "nobody":
+            return
+        message = f"`global.services.authz.identity.set_by: {set_by}` lets whoever reaches this Envoy be anybody"
+        if not _is_loopback(self._services.envoy.host):
+            message += ": have it listen on loopback (`global.services.envoy.host`), behind the filter that sets them"
+            raise CannotStart(message)
+        _say(f"warning: {message}, unless a filter before it sets the headers that identify callers")
 
     # --- children --------------------------------------------------------------------------------------------------
 

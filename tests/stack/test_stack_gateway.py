@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +18,8 @@ import httpx
 import pytest
 from local_stack import REPOSITORY, Gateway, chat, free_port, is_openai_error, make_config, wait_for
 from router_by_name import REFUSAL
+
+from triton_router.config import Config
 
 pytestmark = pytest.mark.e2e
 
@@ -133,6 +136,36 @@ def test_failing_open_reaches_the_default_model_without_internal_headers(
     received.pop("accept-encoding")
     assert received == {"x-vsr-debug": "1", "x-vsr-cache-control": "no-store", "x-request-id": "mine"}
     assert is_openai_error(gateway.client.get("/v1/models"))
+
+
+def test_failing_open_serves_no_hidden_name(
+    start_gateway: Callable[..., Gateway], start_backend: Callable[..., str]
+) -> None:
+    gateway = start_gateway({"m": [start_backend()]}, failure_mode_allow=True)
+    document = gateway.config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    document["providers"]["models"].append({"name": "secret", "hidden": True})
+    document["routing"] = {"modelCards": [
+        {"name": "m", "loras": [{"name": "shown"}, {"name": "tenant \u00e9", "hidden": True}]},
+        {"name": "secret", "loras": [{"name": "below"}]},
+    ]}  # fmt: skip
+    config = Config.model_validate(document)
+    gateway.replace(config)
+
+    def status(content: bytes, kind: str = "application/json") -> int:
+        answer = gateway.client.post("/v1/chat/completions", content=content, headers={"content-type": kind})
+        assert answer.status_code == 200 or is_openai_error(answer)
+        return answer.status_code
+
+    wait_for(lambda: status(json.dumps(chat("secret")).encode()) == 403, "the hidden name is refused")
+    for name in ("tenant \u00e9", "below"):
+        assert status(json.dumps(chat(name)).encode()) == 403
+        assert status(json.dumps(chat(name), ensure_ascii=False).encode()) == 403
+        assert status(json.dumps(chat(name)).encode(), "text/plain") == 403
+    assert status(b'{"model":"shown","messages":[],"mod\\u0065l":"below"}') == 403
+    for name in ("m", "shown", "other"):
+        assert status(json.dumps(chat(name)).encode()) == 200
+    large = chat("below") | {"user": "x" * 60_000}
+    assert status(json.dumps(large).encode()) == 403
 
 
 # --- with the ext_proc server --------------------------------------------------------------------------------------

@@ -253,6 +253,16 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "logs").exists()
 
 
+def test_identity_that_every_client_could_claim_is_refused(tmp_path: Path) -> None:
+    document = configuration()
+    document["global"]["services"]["authz"] = {"identity": {"set_by": "gateway"}}
+    document["global"]["services"]["envoy"]["host"] = "0.0.0.0"
+    code, said = run(tmp_path, document)
+    assert code == 1
+    assert "global.services.authz.identity.set_by: gateway" in said and "global.services.envoy.host" in said
+    assert not (tmp_path / "run" / "logs").exists()
+
+
 def test_a_faulty_configuration_is_reported(tmp_path: Path) -> None:
     code, said = run(tmp_path, configuration() | {"providesr": {}})
     assert code == 1

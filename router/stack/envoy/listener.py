@@ -9,6 +9,7 @@ from triton_router.config.schema import Config
 from triton_router.config.services import RouterTls
 from triton_router.stack.envoy.clusters import clusters
 from triton_router.stack.envoy.ext_proc import ext_proc_cluster, ext_proc_filter
+from triton_router.stack.envoy.failing_open import access_filter, model_reader
 from triton_router.stack.envoy.headers import stripped_headers
 from triton_router.stack.envoy.local_replies import error_mappers
 from triton_router.stack.envoy.names import CORS_FILTER, LISTENER_STATS, ROUTE_TABLE
@@ -87,12 +88,15 @@ def listener(config: Config, table: Json, *, access_log: Path | None = None) -> 
 
 
 def _http_filters(config: Config) -> list[Json]:
+    open_ = config.global_.services.envoy.failure_mode_allow
     cors = [extension(CORS_FILTER, "filters.http.cors.v3.Cors")] if config.global_.services.envoy.cors else []
     return [
         *cors,
         _decompressor("gzip", window_bits=15, max_inflate_ratio=_LARGEST_RATIO),
         _decompressor("zstd"),
+        *([model_reader()] if open_ else []),
         ext_proc_filter(config),
+        *([access_filter()] if open_ else []),
         extension("envoy.filters.http.router", "filters.http.router.v3.Router"),
     ]
 

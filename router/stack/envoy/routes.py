@@ -11,6 +11,7 @@ from triton_router.config.services import CorsSettings
 from triton_router.errors import refusal_body
 from triton_router.names import BASE_MODEL, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
 from triton_router.stack.envoy.clusters import replicated
+from triton_router.stack.envoy.failing_open import without_hidden_models
 from triton_router.stack.envoy.names import (
     CORS_FILTER,
     EXT_PROC_FILTER,
@@ -122,7 +123,7 @@ def _retry_policy(model: ProviderModel) -> Json:
 def _guards(config: Config) -> list[Json]:
     model = default_base_model(config)
     if config.global_.services.envoy.failure_mode_allow and model is not None:
-        return [_forward(config, model, [])]
+        return [{**_forward(config, model, []), "typed_per_filter_config": without_hidden_models(config)}]
     anthropic = {"path": MESSAGES_PATH, "headers": [_method("POST")]}
     return [_unavailable(anthropic, MESSAGES_PATH), _unavailable(_model_path([]))]
 

@@ -1,0 +1,68 @@
+"""A backend that falls ill when it is told to: ``POST /illness`` with the name of one, or with nothing to be well.
+
+``500`` and ``429`` are statuses; ``close`` ends the connection without a response, ``reset`` breaks it, ``hang`` never
+answers. Its health check stays green: that is what makes an illness hard to notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+import sys
+
+from perf.backend import ANSWER
+
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+_REFUSED = b"HTTP/1.1 %s Ill\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\n{}"
+_HANGING_SECONDS = 60.0
+
+
+class _Backend:
+    illness = b""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head, body = await reader.readuntil(b"\r\n\r\n"), b""
+                if length := _LENGTH.search(head):
+                    body = await reader.readexactly(int(length[1]))
+                if head.startswith(b"POST /illness"):
+                    self.illness = body
+                    writer.write(_OK)
+                elif head.startswith(b"GET "):
+                    writer.write(_OK)
+                elif not await self._answer(writer):
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        writer.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection stays open."""
+        match self.illness:
+            case b"":
+                writer.write(ANSWER)
+            case b"close":
+                return False
+            case b"reset":
+                # Without lingering, closing sends a reset.
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return False
+            case b"hang":
+                await asyncio.sleep(_HANGING_SECONDS)
+                return False
+            case status:
+                writer.write(_REFUSED % status)
+        return True
+
+
+async def _main(port: int) -> None:
+    server = await asyncio.start_server(_Backend().serve, "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))
