@@ -105,7 +105,9 @@ class Pipeline:
     async def handle(self, request: Request) -> tuple[Outcome, Record]:
         """:meth:`route`, and the record of how it came to that."""
         record = Record(self.runtime.generation, request.headers.get(names.REQUEST_ID))
-        path = request.path.partition("?")[0]
+        path, _, query = request.path.partition("?")
+        if query:
+            request = replace(request, headers={**request.headers, names.QUERY: query})
         self._open += 1
         self._idle.clear()
         with self._metrics.in_flight.track_inprogress():

@@ -347,6 +347,11 @@ class Identity(Section):
         description="Trusted source of these headers, which removes a client's own: an authentication filter before "
         "the router (`gateway`), or a caller verified by mTLS (`mtls`). `nobody`: the headers are ignored.",
     )
+    credential_headers: tuple[LowerHeaderName, ...] = Field(
+        (),
+        description="Headers that hold callers' credentials, besides those that look like it by name or value. They "
+        "tell callers apart in the cache; other headers that the router does not know no longer do.",
+    )
 
 
 class Authz(Section):
