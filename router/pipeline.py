@@ -70,7 +70,7 @@ class Pipeline:
         self.gatherer = LanguageGatherer(runtime.config, encoders, topics, metrics, classifier=classifier)
         self._lookup: Lookup[Record] | None = None
         if cache is not None and runtime.cache is not None:
-            self._lookup = Lookup(cache, runtime.cache, self.gatherer.by_body_alone)
+            self._lookup = Lookup(cache, runtime.cache, self.gatherer.by_body_alone and not runtime.access.rules)
         self._metrics = metrics
         self._open = 0
         self._idle = asyncio.Event()
@@ -88,13 +88,14 @@ class Pipeline:
         """Return when no request is being routed."""
         await self._idle.wait()
 
-    def models(self) -> list[dict[str, Any]]:
-        """The entries of ``GET /v1/models``, virtual names first."""
+    def models(self, headers: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """The entries of ``GET /v1/models``, virtual names first; with ``headers`` those that their sender may ask."""
         return [
             {"id": entry.name, "object": "model", "created": 0, "owned_by": "triton-router", "parent": entry.parent}
             | ({"description": entry.description} if entry.description else {})
             | ({"max_model_len": entry.max_model_len} if entry.max_model_len else {})
             for entry in self.catalog.listed(self.adapters)
+            if headers is None or self.runtime.access.may_see(entry.name, entry.parent or entry.name, headers)
         ]
 
     async def route(self, request: Request) -> Outcome:
@@ -113,7 +114,7 @@ class Pipeline:
         with self._metrics.in_flight.track_inprogress():
             try:
                 if request.method == "GET":
-                    return self._get(path, record), record
+                    return self._get(path, request, record), record
                 self._admit(request)
                 if (dialect := DIALECTS.get(path)) is not None:
                     return await self._ask(dialect, request, record), record
@@ -136,6 +137,7 @@ class Pipeline:
                 raise Refusal(429, "The service is overloaded; please try again.", code="overloaded")
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Refusal(415, "Compressed request bodies are not read.", code="unsupported_encoding")
+        self.runtime.access.require_caller(request.headers)
 
     async def _ask(self, dialect: type[ModelRequest], request: Request, record: Record) -> Outcome:
         started = perf_counter()
@@ -143,7 +145,7 @@ class Pipeline:
         signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
         if sent.model is not None and not self.catalog.is_auto(sent.model):
             conceal = _request_usage(sent, self.runtime.usage)
-            return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, record, conceal=conceal)
+            return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, request, record, conceal=conceal)
         sent.require_conversation()
         parsed = perf_counter()
 
@@ -157,8 +159,7 @@ class Pipeline:
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
         decided, (_, choice, selection) = perf_counter(), record.routing()
-        if self.runtime.needs_identity and _unknown_caller(record):
-            raise Refusal(403, "This service needs to know who is calling.", code="identity_required")
+        self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
 
         plugged = choice.decision.plugins if choice.decision else ()
         changes = plugins.apply(plugged, sent, request.headers, selection.model)
@@ -227,14 +228,14 @@ class Pipeline:
                           "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record
 
-    def _get(self, path: str, record: Record) -> Reply:
+    def _get(self, path: str, request: Request, record: Record) -> Reply:
         if path == names.HEALTH_PATH:
             return _json_reply(200, b'{"status":"ok"}', record)
         if path == names.MODELS_PATH:
-            return _json_reply(200, json_bytes({"object": "list", "data": self.models()}), record)
+            return _json_reply(200, json_bytes({"object": "list", "data": self.models(request.headers)}), record)
         if path.startswith(names.MODELS_PATH + "/"):
             name = unquote(path.removeprefix(names.MODELS_PATH + "/"))
-            entry = next((entry for entry in self.models() if entry["id"] == name), None)
+            entry = next((entry for entry in self.models(request.headers) if entry["id"] == name), None)
             if entry is None:
                 raise _unknown_model(self.catalog, self.adapters, name)
             return _json_reply(200, json_bytes(entry), record)
@@ -245,15 +246,18 @@ class Pipeline:
         body = Body.parse(request.body) if request.body else None
         name = body.model if body else None
         if name is not None and not self.catalog.is_auto(name):
-            return self._forward_to(_named(self.catalog, self.adapters, name), body, record)
-        if request.path.partition("?")[0] != names.EMBEDDINGS_PATH:
-            return self._forward_to(self.catalog.default, None, record)
+            return self._forward_to(_named(self.catalog, self.adapters, name), body, request, record)
+        if _path(request) != names.EMBEDDINGS_PATH:
+            return self._forward_to(self.catalog.default, None, request, record)
         if body is None or self.catalog.embedder is None:
             raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
-        return self._forward_to(self.catalog.embedder, body, record)
+        return self._forward_to(self.catalog.embedder, body, request, record)
 
-    def _forward_to(self, selection: Selection, body: Body | None, record: Record, *, conceal: bool = False) -> Forward:
+    def _forward_to(
+        self, selection: Selection, body: Body | None, request: Request, record: Record, *, conceal: bool = False
+    ) -> Forward:
         """Forward ``body`` with the model's own name in it; ``None`` leaves it as it is."""
+        self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         if body is not None and body.model != selection.upstream:
             body.set("model", selection.upstream)
         record.selection, record.path = selection, "passthrough"
@@ -278,15 +282,13 @@ class Pipeline:
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
 
 
+def _path(request: Request) -> str:
+    return request.path.partition("?")[0]
+
+
 def _hurried(request: Request, overload: OverloadSettings) -> bool:
     """Whether requests wait so long that this one has to do without encoders."""
     return request.waited * 1000 > overload.shed_after_ms
-
-
-def _unknown_caller(record: Record) -> bool:
-    """Whether the caller's role could not be evaluated."""
-    evaluations = record.signals.evaluations if record.signals is not None else {}
-    return any(kind == "authz" and evaluation.matched is None for (kind, _), evaluation in evaluations.items())
 
 
 def _hint(signals: SignalResults, threshold: float) -> Hint | None:

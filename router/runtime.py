@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from triton_router.access import Access
 from triton_router.config import Config, Loaded, leaves
 from triton_router.config.plugins import SemanticCachePlugin, SemanticCacheSettings
 from triton_router.config.schema import Decision
@@ -51,8 +52,7 @@ class Runtime:
     """One generation of the configuration, compiled.
 
     ``generation`` is the first twelve digits of the file's SHA-256. ``hint_threshold`` is the least confidence with
-    which an MCP server's hints count. ``needs_identity``: a request is refused where a decision asks for the caller's
-    role and nobody vouches for the caller. ``settling`` has the decisions' rules compiled.
+    which an MCP server's hints count. ``access`` has who may ask what. ``settling`` has the decisions' rules compiled.
 
     It has 14 attributes: one for each part that reads it.
     """
@@ -64,7 +64,7 @@ class Runtime:
     settling: Settling
     session_header: str
     hint_threshold: float
-    needs_identity: bool
+    access: Access
     overload: OverloadSettings
     usage: UsageSettings
     journal: JournalRuntime
@@ -88,7 +88,11 @@ def compile_runtime(loaded: Loaded) -> Runtime:
         settling=Settling(decisions, config.routing.strategy),
         session_header=config.global_.router.session_header,
         hint_threshold=mcp.threshold if mcp else 0.0,
-        needs_identity="authz" in kinds and not services.authz.fail_open,
+        access=Access(
+            services.authz,
+            config.routing.signals.role_bindings,
+            needs_identity="authz" in kinds and not services.authz.fail_open,
+        ),
         overload=services.extproc.overload,
         usage=observability.usage,
         journal=JournalRuntime(

@@ -354,9 +354,26 @@ class Identity(Section):
     )
 
 
+class AccessRule(Section):
+    """Who may ask some models, adapters or paths. Several rules that cover a request must all let it pass."""
+
+    models: tuple[Name, ...] = Field(
+        (),
+        description="Models and adapters, as names or shell patterns, whether clients name them or are routed to them. "
+        "A model stands for its adapters too. Default: all.",
+    )
+    paths: tuple[Annotated[str, StringConstraints(pattern=r"^/v1/[a-z/]+$")], ...] = Field(
+        (), description="Paths such as `/v1/embeddings`. Default: all."
+    )
+    roles: tuple[Name, ...] = Field(
+        min_length=1, description="Roles of `routing.signals.role_bindings`, one of which is needed."
+    )
+
+
 class Authz(Section):
     NOT_ACTIVE = frozenset({"providers"})
 
+    access: tuple[AccessRule, ...] = Field((), description="Who may ask which models, adapters and paths.")
     fail_open: bool = Field(
         False, description="Route callers without an identity even if decisions test roles; otherwise they get 403."
     )
