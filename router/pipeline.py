@@ -145,7 +145,9 @@ class Pipeline:
         signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
         if sent.model is not None and not self.catalog.is_auto(sent.model):
             conceal = _request_usage(sent, self.runtime.usage)
-            return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, request, record, conceal=conceal)
+            return self._forward_to(
+                _named(self.catalog, self.adapters, sent.model), sent, request, record, conceal=conceal
+            )
         sent.require_conversation()
         parsed = perf_counter()
 

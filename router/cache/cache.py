@@ -127,7 +127,9 @@ class SemanticCache:
         if not prompt.strip():
             return None
         try:
-            partition = _partition([request.NAME, scope, decision.name, *model, self._checksum], headers, request, rewritten)
+            partition = _partition(
+                [request.NAME, scope, decision.name, *model, self._checksum], headers, request, rewritten
+            )
         except (ValueError, RecursionError):
             # Numbers of thousands of digits, or nesting as deep as it can be read at all.
             return None

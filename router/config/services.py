@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.section import (
     HOST_AND_PORT,
+    Address,
     Endpoint,
     Host,
     IpAddress,
@@ -442,9 +443,9 @@ class McpSettings(Section):
         "http", description="`stdio` starts `command`; `http` calls `url` (streamable HTTP)."
     )
     command: Name | None = Field(None, description="Program to start, for `stdio`.")
-    args: tuple[str, ...] = Field((), description="Its arguments.")
+    args: tuple[SecretStr, ...] = Field((), description="Its arguments; never shown again.")
     env: dict[str, SecretStr] = Field(default_factory=dict, description="Additions to its minimal environment.")
-    url: Name | None = Field(None, description="Address of the server, for `http`.")
+    url: Address | None = Field(None, description="Address of the server, for `http`.")
     http_headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Headers sent to the server, such as `authorization`."
     )
