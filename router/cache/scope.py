@@ -28,8 +28,7 @@ _JWT = re.compile(r"(\S+ )?eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")
 # These tell callers apart that bring nothing else.
 _SESSIONS = ("cookie", "x-forwarded-client-cert")
 # Headers that tell no caller from another: of HTTP, browsers, proxies, tracing and client libraries.
-_HARMLESS = frozenset(
-    """
+_LISTED = """
     :query accept accept-charset accept-encoding accept-language accept-datetime access-control-request-headers
     access-control-request-method age anthropic-beta anthropic-dangerous-direct-browser-access anthropic-version
     api-version baggage b3 cache-control connection content-encoding content-language content-length content-type
@@ -45,8 +44,8 @@ _HARMLESS = frozenset(
     x-hostname x-http-method-override x-newrelic-id x-newrelic-transaction x-ot-span-context x-original-forwarded-for
     x-original-host x-original-uri x-original-url x-real-ip x-request-id x-request-start x-requested-with x-scheme
     x-session-id x-title http-referer x-trace-id
-    """.split()
-)
+"""
+_HARMLESS = frozenset(_LISTED.split())
 _HARMLESS_PREFIXES = (INTERNAL_PREFIX, "x-stainless-", "x-envoy-", "x-b3-", "sec-", "x-ot-")
 # These say how a request is to be answered, and by which version of an API.
 _SHAPING = re.compile(r"beta|(^|-)(api-)?version$")
