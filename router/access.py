@@ -23,7 +23,7 @@ class Access:
     ``needs_identity``: a caller whom nobody vouches for may ask nothing, because decisions ask for roles.
     """
 
-    def __init__(self, settings: Authz, bindings: Sequence[RoleBinding], *, needs_identity: bool) -> None:
+    def __init__(self, settings: Authz, bindings: Sequence[Any], *, needs_identity: bool) -> None:
         self.rules = settings.access
         self._identity, self._bindings, self._needs_identity = settings.identity, bindings, needs_identity
 
@@ -117,16 +117,16 @@ def _check_models(data: Any, rule: dict[str, Any], path: Path, report: Report) -
 def _check_ways_past(data: Any, rules: list[dict[str, Any]], report: Report) -> None:
     """Warn of models that only decisions with roles use, and that anybody gets by naming them."""
     guarded: dict[str, Path] = {}
-    free = {at(data, "providers", "defaults", "default_model") or next(iter(names(data, *MODELS)), None)}
+    free = {str(at(data, "providers", "defaults", "default_model") or next(iter(names(data, *MODELS)), None))}
     for path, decision in items(data, DECISIONS):
         for where, ref in items(decision, ("modelRefs",), below=path):
             name = ref.get("lora_name") or ref.get("model")
             if _asks_role(decision.get("rules")) and isinstance(name, str):
                 guarded.setdefault(name, where)
             else:
-                free.add(name)
-    hidden = {model.get("name") for _, model in items(data, MODELS) if model.get("hidden") is True}
-    hidden |= {lora.get("name") for _, card in items(data, CARDS) for _, lora in items(card, ("loras",))
+                free.add(str(name))
+    hidden = {str(model.get("name")) for _, model in items(data, MODELS) if model.get("hidden") is True}
+    hidden |= {str(lora.get("name")) for _, card in items(data, CARDS) for _, lora in items(card, ("loras",))
                if lora.get("hidden") is True}  # fmt: skip
     patterns = [pattern for rule in rules for _, pattern in _strings(rule, "models")]
     every = any(not rule.get("models") for rule in rules)

@@ -90,7 +90,7 @@ def compile_runtime(loaded: Loaded) -> Runtime:
         hint_threshold=mcp.threshold if mcp else 0.0,
         access=Access(
             services.authz,
-            config.routing.signals.role_bindings,
+            config.routing.signals.of("authz"),
             needs_identity="authz" in kinds and not services.authz.fail_open,
         ),
         overload=services.extproc.overload,
