@@ -16,6 +16,11 @@ AT_ONCE = 2
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
+async def run(large: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """``work``'s result; off the event loop if it is ``large``."""
+    return await off_loop(work, *args, **kwargs) if large else work(*args, **kwargs)
+
+
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """``work``'s result; at most ``AT_ONCE`` run at any time, the others wait."""
     loop = asyncio.get_running_loop()

@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
 
-from triton_router import names, plugins
-from triton_router.body import Body
+from triton_router import names, offload, plugins
+from triton_router.body import Body, is_large
 from triton_router.cache.cache import Question, SemanticCache
 from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Lookup
@@ -118,7 +118,7 @@ class Pipeline:
                 self._admit(request)
                 if (dialect := DIALECTS.get(path)) is not None:
                     return await self._ask(dialect, request, record), record
-                return self._pass(request, record), record
+                return await self._pass(request, record), record
             except Refusal as refusal:
                 record.error, record.path = refusal, "error"
                 self.journal.count(record)
@@ -140,14 +140,15 @@ class Pipeline:
         self.runtime.access.require_caller(request.headers)
 
     async def _ask(self, dialect: type[ModelRequest], request: Request, record: Record) -> Outcome:
-        started = perf_counter()
-        sent, lookup = dialect.parse(request.body), self._lookup
+        started, large = perf_counter(), is_large(request.body)
+        sent = await offload.run(large, _read, dialect, request.body)
+        # A cache would read all of it again, for a request that hardly comes twice.
+        lookup = self._lookup if not large else None
         signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
         if sent.model is not None and not self.catalog.is_auto(sent.model):
-            conceal = _request_usage(sent, self.runtime.usage)
-            return self._forward_to(
-                _named(self.catalog, self.adapters, sent.model), sent, request, record, conceal=conceal
-            )
+            named = _named(self.catalog, self.adapters, sent.model)
+            conceal = await offload.run(large, _request_usage, sent, self.runtime.usage)
+            return self._forward_to(named, sent, request, record, conceal=conceal)
         sent.require_conversation()
         parsed = perf_counter()
 
@@ -164,15 +165,12 @@ class Pipeline:
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
 
         plugged = choice.decision.plugins if choice.decision else ()
-        changes = plugins.apply(plugged, sent, request.headers, selection.model)
+        changes = await offload.run(large, plugins.apply, plugged, sent, request.headers, selection.model)
         if isinstance(changes, Completion):
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
             return self._reply(changes, "fast_response", signal_input, record)
-        conceal = _request_usage(sent, self.runtime.usage)
-        apply_reasoning(sent, selection)
-        sent.set("model", selection.upstream)
-        body = sent.encode()
+        conceal, body = await offload.run(large, _rewritten, sent, selection, self.runtime.usage)
 
         if lookup is not None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
@@ -243,9 +241,9 @@ class Pipeline:
             return _json_reply(200, json_bytes(entry), record)
         raise Refusal(404, f"no such path: GET {path}")
 
-    def _pass(self, request: Request, record: Record) -> Forward:
+    async def _pass(self, request: Request, record: Record) -> Forward:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        body = Body.parse(request.body) if request.body else None
+        body = await offload.run(is_large(request.body), Body.parse, request.body) if request.body else None
         name = body.model if body else None
         if name is not None and not self.catalog.is_auto(name):
             return self._forward_to(_named(self.catalog, self.adapters, name), body, request, record)
@@ -282,6 +280,21 @@ class Pipeline:
         record.path, record.ignored = path, record.ignored or signal_input.request.ignored
         self.journal.write(record, signal_input.prompt)
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
+
+
+def _read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:
+    """``body`` with its turns, which signals read."""
+    sent = dialect.parse(body)
+    sent.turns()
+    return sent
+
+
+def _rewritten(sent: ModelRequest, selection: Selection, usage: UsageSettings) -> tuple[bool, bytes]:
+    """Whether the client is not to see the count of tokens, and the body for the selected model."""
+    conceal = _request_usage(sent, usage)
+    apply_reasoning(sent, selection)
+    sent.set("model", selection.upstream)
+    return conceal, sent.encode()
 
 
 def _path(request: Request) -> str:

@@ -207,6 +207,8 @@ class SignalKind(Generic[Settings]):
     """
 
     SETTINGS: ClassVar[type[SignalSettings]]
+    # A conversation of more characters is evaluated off the event loop.
+    ON_LOOP: ClassVar[int] = 65_536
 
     def __init__(self, signals: Sequence[Settings], setup: Setup) -> None:
         self.signals = tuple(signals)
