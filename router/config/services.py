@@ -64,6 +64,11 @@ class RouterSettings(Section):
         10 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024,
         description="Largest request body, for Envoy, gRPC and the router. A larger body gets 413.",
     )  # fmt: skip
+    max_bytes_in_flight: int = Field(
+        128 * 1024 * 1024, ge=1024 * 1024,
+        description="Most bytes of request bodies that a worker holds at once, until their requests are forwarded; one "
+        "of `max_body_bytes` always has room. A request that would take more is answered 429 with `retry-after`.",
+    )  # fmt: skip
     drain_seconds: float = Field(30, ge=0, description="Seconds for open streams to finish after SIGTERM.")
 
 
