@@ -211,7 +211,10 @@ class _Rest:
         body = BatchRequest.model_validate_json(await request.body())
         started = perf_counter()
         encoder = self._encoder()
-        vectors = [encoding.embedding for encoding in await _few_at_a_time(encoder.encode, body.texts)]
+        vectors = [
+            encoding.embedding
+            for encoding in await _few_at_a_time(partial(encoder.encode, background=True), body.texts)
+        ]
         return _json({
             "embeddings": [{"embedding": vector.tolist(), "dimension": len(vector)} for vector in vectors],
             "model": encoder.trunk.name,
@@ -223,7 +226,7 @@ class _Rest:
         body = SimilarityRequest.model_validate_json(await request.body())
         started = perf_counter()
         encoder = self._encoder()
-        first, second = await _few_at_a_time(encoder.encode, [body.text1, body.text2])
+        first, second = await _few_at_a_time(partial(encoder.encode, background=True), [body.text1, body.text2])
         return _json(
             {"similarity": float(np.dot(first.embedding, second.embedding)), "model": encoder.trunk.name,
              "processing_time_ms": _ms_since(started)}
@@ -337,7 +340,7 @@ class _BearerToken:
 
 
 def _signal_input(text: str, headers: Mapping[str, str] | None = None) -> SignalInput:
-    return SignalInput(text, ChatRequest.saying(text), headers or {})
+    return SignalInput(text, ChatRequest.saying(text), headers or {}, background=True)
 
 
 def _matched(evaluations: Any) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +24,7 @@ from tritonclient.grpc import service_pb2_grpc as services
 
 from triton_router.config.services import InferenceSettings
 from triton_router.errors import Unavailable
+from triton_router.inference.background import Background
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.limit import Limit
 from triton_router.inference.windows import Batch, Windows
@@ -90,6 +92,7 @@ class Encoder:
         self._limit_shown = metrics.encoder_limit.labels(trunk.name)
         self._limit_shown.set(self._limit.calls)
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
+        self._background = Background()
         self._wake = asyncio.Event()
         metrics.encoder_up.labels(trunk.name).set(0)
 
@@ -103,17 +106,18 @@ class Encoder:
         """Seconds that a call may take."""
         return self._deadline
 
-    async def encode(self, text: str, beside: Sequence[str] = ()) -> Encoding:
+    async def encode(self, text: str, beside: Sequence[str] = (), *, background: bool = False) -> Encoding:
         """Encode ``text`` in one call; windows of a long text are pooled (mean, embedding again of unit length).
 
-        Of each text ``beside`` it the first window rides in the same call.
+        Of each text ``beside`` it the first window rides in the same call. A ``background`` call waits for others of
+        its kind, and moves neither the breaker nor the limit.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
         """
         if self._failure is not None:
             raise Unavailable(self._failure)
-        if self._limit.full:
+        if not background and self._limit.full:
             self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
         started = perf_counter()
@@ -121,8 +125,11 @@ class Encoder:
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
-        outputs = await self._infer_within_limit(batch)
-        self._timeouts = 0
+        if background:
+            outputs = await self._background.run(partial(self._infer, batch))
+        else:
+            outputs = await self._infer_within_limit(batch)
+            self._timeouts = 0
         return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000)
 
     async def _infer_within_limit(self, batch: Batch) -> dict[str, Vector]:

@@ -59,13 +59,15 @@ def certain(matched: bool, measure: float | None = None, ms: float = 0.0) -> Eva
 class SignalInput:
     """What signals look at: what the user last said, the whole request, its headers (names in lower case).
 
-    ``hurried`` requests do without encoders: there are more of them than can be served otherwise.
+    ``hurried`` requests do without encoders: there are more of them than can be served otherwise. ``background`` work
+    comes after requests.
     """
 
     prompt: str
     request: ModelRequest
     headers: Mapping[str, str] = field(default_factory=dict)
     hurried: bool = False
+    background: bool = False
 
     def text(self, signal: SignalSettings | None = None) -> str:
         """The text that ``signal`` judges; without one, the text that is encoded."""

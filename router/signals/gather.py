@@ -197,7 +197,7 @@ class Gatherer:
         turns = max((kind.needs.earlier for kind in kinds), default=0) if embeds else 0
         started, called = perf_counter(), encoder.failure is None
         try:
-            encoding = await encoder.encode(text, query.earlier(turns))
+            encoding = await encoder.encode(text, query.earlier(turns), background=query.background)
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels(ENCODER, unavailable.reason).inc()
             results.without("triton", unavailable.reason)

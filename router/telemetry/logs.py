@@ -43,5 +43,7 @@ class RateLimitedLog:
         self._often += 1
         now = monotonic()
         if now - self._logged >= self._seconds:
-            self._log.warning(f"{self._event}: {detail}" if detail else self._event, extra={"fields": fields | {"often": self._often}})
+            self._log.warning(
+                f"{self._event}: {detail}" if detail else self._event, extra={"fields": fields | {"often": self._often}}
+            )
             self._logged, self._often = now, 0
