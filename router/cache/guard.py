@@ -127,7 +127,7 @@ def _named(written: str) -> set[str]:
 
 
 def _written_small(written: str) -> set[str]:
-    return english.CAPITONYMS.intersection(re.findall(r"\w+", written))
+    return set(english.CAPITONYMS).intersection(re.findall(r"\w+", written))
 
 
 def _names(written: str) -> set[str]:
