@@ -87,11 +87,15 @@ class Body:
         try:
             members, close = _top_level(text, _Patient().value if is_large(body) else _scan)
         except _TooMany as error:
-            raise MalformedRequest(f"the body has {error}") from error
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-            raise MalformedRequest(f"the body is not valid JSON: {reason}") from error
-        return cls(text, members, close)
+            problem = f"the body has {error}"
+        except RecursionError:
+            problem = "the body is not valid JSON: nested too deep"
+        except ValueError as error:
+            problem = f"the body is not valid JSON: {error}"
+        else:
+            return cls(text, members, close)
+        # Not from within: whoever catches it would have to free all that was read by then.
+        raise MalformedRequest(problem)
 
     def get(self, name: str) -> Any:
         """Value of a top-level member as the client sent it, or ``None``."""
@@ -155,6 +159,10 @@ class Body:
         if text is None or not text.startswith("[") or not text[1:-1].strip():
             return []
         return _elements(text, 0)
+
+    def release(self) -> None:
+        """Let go of what was parsed, where nothing but the encoded body is needed any more."""
+        self.members.clear()
 
     @property
     def changed(self) -> bool:

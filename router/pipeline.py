@@ -170,7 +170,7 @@ class Pipeline:
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
             return self._reply(changes, "fast_response", signal_input, record)
-        conceal, body = await offload.run(large, _rewritten, sent, selection, self.runtime.usage)
+        conceal, body = await offload.run(large, _rewritten, sent, selection, self.runtime.usage, release=large)
 
         if lookup is not None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
@@ -289,12 +289,18 @@ def _read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:
     return sent
 
 
-def _rewritten(sent: ModelRequest, selection: Selection, usage: UsageSettings) -> tuple[bool, bytes]:
-    """Whether the client is not to see the count of tokens, and the body for the selected model."""
+def _rewritten(sent: ModelRequest, selection: Selection, usage: UsageSettings, *, release: bool) -> tuple[bool, bytes]:
+    """Whether the client is not to see the count of tokens, and the body for the selected model.
+
+    ``release`` frees what was parsed here and now: half a million values take a while.
+    """
     conceal = _request_usage(sent, usage)
     apply_reasoning(sent, selection)
     sent.set("model", selection.upstream)
-    return conceal, sent.encode()
+    body = sent.encode()
+    if release:
+        sent.release()
+    return conceal, body
 
 
 def _path(request: Request) -> str:

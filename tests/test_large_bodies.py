@@ -175,6 +175,18 @@ def test_every_expression_reads_so_many_characters_and_counts_so_many_matches(mo
         assert read[0] == structure.EXPRESSION_READS and len(read) - 1 <= matches + 1
 
 
+@pytest.mark.parametrize(("length", "on_loop"), [(1_000, True), (5_000, False)])
+async def test_texts_over_a_signals_limit_are_evaluated_in_another_thread(
+    length: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, threads = pipeline(), []
+    monkeypatch.setattr(
+        structure.Structures, "evaluate", lambda *_: threads.append(threading.current_thread()) or {}, raising=True
+    )
+    await asked(made, chat("x" * length))
+    assert [thread is threading.main_thread() for thread in threads] == [on_loop]
+
+
 def test_words_with_letters_wrong_are_looked_for_at_both_ends() -> None:
     text = "a" * MIB + "b" * MIB
     assert keyword.ends(text, 10) == "aaaaa\nbbbbb" and keyword.ends("short", 10) == "short"
