@@ -48,7 +48,7 @@ def chat(content: Any, **members: Any) -> bytes:
 
 
 BODIES = {
-    "members": chat("hi", metadata={f"k{n}": n for n in range(600_000)}),
+    "members": chat("hi", metadata={str(n): 0 for n in range(800_000)}),
     "fewer members": chat("hi", metadata={f"k{n}": n for n in range(200_000)}),
     "question marks": chat("?" * (9 * MIB)),
     "brackets": chat("[" * (9 * MIB)),
