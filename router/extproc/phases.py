@@ -250,6 +250,9 @@ class _Phase(Enum):
     CLOSED = "closed"
 
 
+_TOO_MANY = "The service holds as many large requests as it can; please try again."
+
+
 class Exchange:
     """One HTTP request. ``receive`` never raises on events out of order: it answers ``Abort``, once and for all.
 
@@ -348,7 +351,7 @@ class Exchange:
         if _declared_length(headers) > self._max_body_bytes:
             return self._too_large()
         if not self._admit(_declared_length(headers)):
-            return self._too_many()
+            return self._refuse(429, _TOO_MANY, "overloaded")
         self._phase = _Phase.BODY
         self._whole = False
         self._body_mode = event.body_mode
@@ -358,7 +361,7 @@ class Exchange:
         if len(self._pieces) + len(event.body) > self._max_body_bytes:
             return self._too_large()
         if not self._admit(len(self._pieces) + len(event.body)):
-            return self._too_many()
+            return self._refuse(429, _TOO_MANY, "overloaded")
         if self._body_mode is BodyMode.FULL_DUPLEX_STREAMED:
             self._pieces += event.body
             return self._whole_body() if event.end_of_stream else Wait()
@@ -423,12 +426,6 @@ class Exchange:
     def _too_large(self) -> ImmediateReply:
         return self._refuse(413, f"The request body is larger than {self._max_body_bytes} bytes.", "request_too_large")
 
-    def _too_many(self) -> ImmediateReply:
-        self._pieces.clear()
-        message = "The service holds as many large requests as it can; please try again."
-        body = refusal_body(self._head.path, 429, message, code="overloaded")
-        return _reply(Reply(429, body, {"retry-after": "1"}))
-
     def _misconfigured(self, mode: BodyMode) -> ImmediateReply:
         return self._refuse(
             500,
@@ -438,7 +435,8 @@ class Exchange:
         )
 
     def _refuse(self, status: int, message: str, code: str) -> ImmediateReply:
-        return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code)))
+        headers = {"retry-after": "1"} if status == 429 else {}
+        return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code), headers))
 
 
 def clean(value: str) -> str:

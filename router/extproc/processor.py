@@ -80,8 +80,7 @@ class Processor:
         self._join_gateway = join_gateway
         self._waited = waited
         self._budget = budget
-        self._aborted = RateLimitedLog(log, "ext_proc stream aborted")
-        self._failed = RateLimitedLog(log, "ext_proc stream failed")
+        self._bad_streams = RateLimitedLog(log, "ext_proc stream without an end")
         self._not_routed = RateLimitedLog(log, "routing failed")
         self._draining = False
         self._idle = asyncio.Event()
@@ -108,7 +107,7 @@ class Processor:
         try:
             reason = await self._converse(call)
         except Exception as error:
-            self._failed.warn(_place(error))
+            self._bad_streams.warn(_place(error))
             reason = "the router failed"
         finally:
             self.open -= 1
@@ -136,7 +135,7 @@ class Processor:
                 if isinstance(command, Finish):
                     break
                 if isinstance(command, Abort):
-                    self._aborted.warn(command.reason)
+                    self._bad_streams.warn(command.reason)
                     return command.reason
                 encoded = messages.encode(command)
                 # The first message brings the call's headers, so the status must not overtake it.
