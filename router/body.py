@@ -28,6 +28,28 @@ def _no_constant(name: str) -> Any:
 
 _scan = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant).raw_decode
 
+# Bodies beyond either are read beside the event loop; a body within both takes it a few milliseconds.
+LARGE_BYTES, LARGE_SEPARATORS = 256 * 1024, 5_000
+# The APIs know less than a hundred members. Values: an array of tokens is the longest that clients send.
+MOST_MEMBERS, MOST_VALUES = 1_000, 500_000
+# Characters that one call of the C scanner may read of a large body.
+_PIECE = 65_536
+_UNITS = re.compile(r"(?:[^\\]{1,64}+|\\u[0-9a-fA-F]{4}|\\[^u]){1,1024}+", re.DOTALL)
+_HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
+
+
+class _TooMany(ValueError):
+    """The body is valid, and has more of something than a request needs."""
+
+
+Scan = Callable[[str, int], tuple[Any, int]]
+"""Reads the JSON value at a place; returns it and the place behind it."""
+
+
+def is_large(body: bytes) -> bool:
+    """Whether reading ``body`` would hold up other requests."""
+    return len(body) > LARGE_BYTES or body.count(b",") > LARGE_SEPARATORS
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -63,11 +85,17 @@ class Body:
         except UnicodeDecodeError as error:
             raise MalformedRequest(f"the body is not UTF-8 (byte {error.start})") from error
         try:
-            members, close = _top_level(text)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-            raise MalformedRequest(f"the body is not valid JSON: {reason}") from error
-        return cls(text, members, close)
+            members, close = _top_level(text, _Patient().value if is_large(body) else _scan)
+        except _TooMany as error:
+            problem = f"the body has {error}"
+        except RecursionError:
+            problem = "the body is not valid JSON: nested too deep"
+        except ValueError as error:
+            problem = f"the body is not valid JSON: {error}"
+        else:
+            return cls(text, members, close)
+        # Not from within: whoever catches it would have to free all that was read by then.
+        raise MalformedRequest(problem)
 
     def get(self, name: str) -> Any:
         """Value of a top-level member as the client sent it, or ``None``."""
@@ -79,7 +107,7 @@ class Body:
         if name not in self._changed:
             return self.get(name)
         text = self._changed[name]
-        return None if text is None else _scan(text, 0)[0]
+        return None if text is None else _scanner(text)(text, 0)[0]
 
     @property
     def model(self) -> str | None:
@@ -102,7 +130,7 @@ class Body:
         if text is None or not text.startswith("{"):
             self.set(name, value)
             return
-        inner, close = _members(text, 0)
+        inner, close = _members(text, 0, _scanner(text))
         changed = {key: json.dumps(item, separators=(",", ":")) for key, item in value.items()}
         self._changed[name] = _splice(text, 0, inner, close, changed)
 
@@ -132,6 +160,10 @@ class Body:
             return []
         return _elements(text, 0)
 
+    def release(self) -> None:
+        """Let go of what was parsed, where nothing but the encoded body is needed any more."""
+        self.members.clear()
+
     @property
     def changed(self) -> bool:
         """Whether anything was edited."""
@@ -144,7 +176,7 @@ class Body:
 
 def with_member(text: str, name: str, value: Any) -> str:
     """The JSON object ``text`` with one member set, all else as written."""
-    members, close = _members(text, 0)
+    members, close = _members(text, 0, _scanner(text))
     return _splice(text, 0, members, close, {name: json.dumps(value, separators=(",", ":"))})
 
 
@@ -153,7 +185,83 @@ def _skip_space(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _members(text: str, position: int) -> tuple[list[tuple[str, Member]], int]:
+class _Patient:
+    """Reads JSON piece by piece, so that other threads get their turns: the C scanner lets nobody in between.
+
+    Raises ValueError at more than ``MOST_VALUES`` values.
+    """
+
+    def __init__(self) -> None:
+        self._left = MOST_VALUES
+
+    def value(self, text: str, position: int) -> tuple[Any, int]:
+        """See ``Scan``."""
+        self._left -= 1
+        if self._left < 0:
+            raise _TooMany(f"more than {MOST_VALUES} values")
+        match text[position : position + 1]:
+            case "{":
+                members, close = _members(text, position, self.value)
+                return {name: member.value for name, member in members}, close + 1
+            case "[":
+                return self._array(text, position)
+            case '"':
+                return _string(text, position)
+        return _scan(text, position)
+
+    def _array(self, text: str, position: int) -> tuple[list[Any], int]:
+        values: list[Any] = []
+        position = _skip_space(text, position + 1)
+        if text[position : position + 1] == "]":
+            return values, position + 1
+        while True:
+            value, position = self.value(text, position)
+            values.append(value)
+            position = _skip_space(text, position)
+            match text[position : position + 1]:
+                case "]":
+                    return values, position + 1
+                case ",":
+                    position = _skip_space(text, position + 1)
+                case _:
+                    raise ValueError(f"expected ',' or ']' (character {position})")
+
+
+def _string(text: str, position: int) -> tuple[str, int]:
+    end = text.find('"', position + 1)
+    while end > 0 and text[end - 1] == "\\" and _is_escaped(text, end):
+        end = text.find('"', end + 1)
+    if end - position <= _PIECE:
+        return _scan(text, position)
+    pieces, start = [], position + 1
+    while start < end:
+        units = _UNITS.match(text, start, end)
+        if units is None:
+            raise ValueError(f"invalid escape (character {start})")
+        stop = units.end()
+        if _HIGH_SURROGATE.search(text, max(start, stop - 6), stop):
+            # Both halves of a character have to be read together.
+            stop = min(stop + 6, end) if text[stop : stop + 2] == "\\u" else stop
+        pieces.append(_scan(f'"{text[start:stop]}"', 0)[0])
+        start = stop
+    return "".join(pieces), end + 1
+
+
+def _is_escaped(text: str, position: int) -> bool:
+    start = position
+    while text[start - 1] == "\\":
+        start -= 1
+    return (position - start) % 2 == 1
+
+
+def _scanner(text: str) -> Scan:
+    """What reads a part of a body of this length."""
+    return _scan if len(text) <= _PIECE else _Patient().value
+
+
+def _members(
+    text: str, position: int, scan: Scan = _scan, most: int = MOST_VALUES
+) -> tuple[list[tuple[str, Member]], int]:
     """Members of the object that begins at ``position``, and the place of its closing brace."""
     members: list[tuple[str, Member]] = []
     position = _skip_space(text, position + 1)
@@ -163,12 +271,14 @@ def _members(text: str, position: int) -> tuple[list[tuple[str, Member]], int]:
         if text[position : position + 1] != '"':
             raise ValueError(f"expected a member name (character {position})")
         key_start = position
-        name, position = _scan(text, position)
+        if len(members) == most:
+            raise _TooMany(f"more than {most} members")
+        name, position = scan(text, position)
         position = _skip_space(text, position)
         if text[position : position + 1] != ":":
             raise ValueError(f"expected ':' (character {position})")
         start = _skip_space(text, position + 1)
-        value, end = _scan(text, start)
+        value, end = scan(text, start)
         members.append((name, Member(value, key_start, start, end)))
         position = _skip_space(text, end)
         if text[position : position + 1] == "}":
@@ -178,11 +288,11 @@ def _members(text: str, position: int) -> tuple[list[tuple[str, Member]], int]:
         position = _skip_space(text, position + 1)
 
 
-def _top_level(text: str) -> tuple[dict[str, Member], int]:
+def _top_level(text: str, scan: Scan) -> tuple[dict[str, Member], int]:
     begin = _skip_space(text, 0)
     if text[begin : begin + 1] != "{":
         raise ValueError("it must be an object")
-    listed, close = _members(text, begin)
+    listed, close = _members(text, begin, scan, MOST_MEMBERS)
     if _skip_space(text, close + 1) != len(text):
         raise ValueError(f"something follows the object (character {close + 1})")
     members: dict[str, Member] = {}
@@ -228,11 +338,11 @@ def _splice(
 
 def _elements(text: str, start: int) -> list[str]:
     """The texts of the elements of the (valid, non-empty) array that begins at ``start``."""
-    elements = []
+    elements, scan = [], _scanner(text)
     position = start
     while True:
         position = _skip_space(text, position + 1)
-        _, end = _scan(text, position)
+        _, end = scan(text, position)
         elements.append(text[position:end])
         position = _skip_space(text, end)
         if text[position] == "]":

@@ -116,6 +116,7 @@ def _add_compare(commands: Any) -> None:
         "--answer-tokens", type=int, default=300, metavar="N", help="length of answers whose tokens nobody counted"
     )
     compare.add_argument("--json", action="store_true", help="the whole report as JSON")
+    _allows_inactive(compare)
     compare.set_defaults(run=_compare)
 
 
@@ -131,6 +132,10 @@ def _command(
 
 def _reads_configuration(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", type=Path, required=True, metavar="FILE")
+    _allows_inactive(command)
+
+
+def _allows_inactive(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allow-inactive",
         action="append",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from triton_router.config.services import Identity as IdentitySettings
+from triton_router.config.signals import RoleBinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,14 @@ def identify(settings: IdentitySettings, headers: Mapping[str, str]) -> Identity
     groups = (group.strip() for group in headers.get(settings.user_groups_header, "").split(","))
     tenant = headers.get(settings.tenant_header, "").strip() or None
     return Identity(user, frozenset(group for group in groups if group), tenant)
+
+
+def is_bound(caller: Identity, binding: RoleBinding) -> bool:
+    """Whether ``binding`` gives its role to ``caller``."""
+    return any(
+        subject.name == caller.user if subject.kind == "User" else subject.name in caller.groups
+        for subject in binding.subjects
+    )
 
 
 def believed(settings: IdentitySettings, header: str) -> bool:

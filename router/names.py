@@ -40,6 +40,8 @@ SERVER_TIMING = "server-timing"
 
 # --- headers of others ---------------------------------------------------------------------------------------------
 
+# No header: a request's query, handed on among its headers. A client can send none of that name.
+QUERY = ":query"
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"

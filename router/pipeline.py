@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
 
-from triton_router import names, plugins
-from triton_router.body import Body
+from triton_router import names, offload, plugins
+from triton_router.body import Body, is_large
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Keep, Memo
@@ -92,13 +92,14 @@ class Pipeline:
         """Return when no request is being routed."""
         await self._idle.wait()
 
-    def models(self) -> list[dict[str, Any]]:
-        """The entries of ``GET /v1/models``, virtual names first."""
+    def models(self, headers: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """The entries of ``GET /v1/models``, virtual names first; with ``headers`` those that their sender may ask."""
         return [
             {"id": entry.name, "object": "model", "created": 0, "owned_by": "triton-router", "parent": entry.parent}
             | ({"description": entry.description} if entry.description else {})
             | ({"max_model_len": entry.max_model_len} if entry.max_model_len else {})
             for entry in self.catalog.listed(self.adapters)
+            if headers is None or self.runtime.access.may_see(entry.name, entry.parent or entry.name, headers)
         ]
 
     async def route(self, request: Request) -> Outcome:
@@ -109,17 +110,19 @@ class Pipeline:
     async def handle(self, request: Request) -> tuple[Outcome, Record]:
         """:meth:`route`, and the record of how it came to that."""
         record = Record(self.runtime.generation, request.headers.get(names.REQUEST_ID))
-        path = request.path.partition("?")[0]
+        path, _, query = request.path.partition("?")
+        if query:
+            request = replace(request, headers={**request.headers, names.QUERY: query})
         self._open += 1
         self._idle.clear()
         with self._metrics.in_flight.track_inprogress():
             try:
                 if request.method == "GET":
-                    return self._get(path, record), record
+                    return self._get(path, request, record), record
                 self._admit(request)
                 if (dialect := DIALECTS.get(path)) is not None:
                     return await self._ask(dialect, request, record), record
-                return self._pass(request, record), record
+                return await self._pass(request, record), record
             except Refusal as refusal:
                 record.error, record.path = refusal, "error"
                 self.journal.count(record)
@@ -138,19 +141,22 @@ class Pipeline:
                 raise Refusal(429, "The service is overloaded; please try again.", code="overloaded")
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Refusal(415, "Compressed request bodies are not read.", code="unsupported_encoding")
+        self.runtime.access.require_caller(request.headers)
 
     async def _ask(self, dialect: type[ModelRequest], request: Request, record: Record) -> Outcome:
-        started = perf_counter()
-        sent = dialect.parse(request.body)
+        started, large = perf_counter(), is_large(request.body)
+        sent = await offload.run(large, _read, dialect, request.body)
         recipe = self.recipes.for_request(sent.model, request.headers)
         if recipe is None:
             assert sent.model is not None
-            conceal = _request_usage(sent, self.runtime.usage)
-            return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, record, conceal=conceal)
+            named = _named(self.catalog, self.adapters, sent.model)
+            conceal = await offload.run(large, _request_usage, sent, self.runtime.usage)
+            return self._forward_to(named, sent, request, record, conceal=conceal)
         sent.require_conversation()
         hurried = _hurried(request, self.runtime.overload)
         signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
-        lookup, record.recipe = recipe.lookup, recipe.runtime
+        # A cache would read all of a large body again, for a request that hardly comes twice.
+        lookup, record.recipe = None if large else recipe.lookup, recipe.runtime
         parsed = perf_counter()
 
         memo = lookup.memo if lookup is not None else None
@@ -164,16 +170,14 @@ class Pipeline:
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
         decided, (_, choice, selection) = perf_counter(), record.routing()
-        if recipe.runtime.needs_identity and _unknown_caller(record):
-            raise Refusal(403, "This service needs to know who is calling.", code="identity_required")
+        self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
 
-        changes = _rewrite(sent, request.headers, choice, selection)
+        changes = await offload.run(large, _rewrite, sent, request.headers, choice, selection)
         if isinstance(changes, Completion):
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
             return self._reply(changes, "fast_response", request, signal_input, record)
-        conceal = _request_usage(sent, self.runtime.usage)
-        body = sent.encode()
+        conceal, body = await offload.run(large, _encoded, sent, self.runtime.usage, release=large)
 
         if lookup is not None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
@@ -193,7 +197,7 @@ class Pipeline:
 
         record.path = "routed"
         self.journal.write(record, signal_input.request.prompt(), request)
-        upstream, removed = self._upstreams.changes(selection.base)
+        upstream, removed = self._upstreams.changes(selection.base, request.headers)
         readable = conceal or record.question is not None
         headers = {**changes.set, **_routing_headers(selection, readable=readable), **upstream}
         keep = lookup.expect(record.question) if lookup is not None else None
@@ -269,40 +273,43 @@ class Pipeline:
                           "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record
 
-    def _get(self, path: str, record: Record) -> Reply:
+    def _get(self, path: str, request: Request, record: Record) -> Reply:
         if path == names.HEALTH_PATH:
             return _json_reply(200, b'{"status":"ok"}', record)
         if path == names.MODELS_PATH:
-            return _json_reply(200, json_bytes({"object": "list", "data": self.models()}), record)
+            return _json_reply(200, json_bytes({"object": "list", "data": self.models(request.headers)}), record)
         if path.startswith(names.MODELS_PATH + "/"):
             name = unquote(path.removeprefix(names.MODELS_PATH + "/"))
-            entry = next((entry for entry in self.models() if entry["id"] == name), None)
+            entry = next((entry for entry in self.models(request.headers) if entry["id"] == name), None)
             if entry is None:
                 raise _unknown_model(self.catalog, self.adapters, name)
             return _json_reply(200, json_bytes(entry), record)
         raise Refusal(404, f"no such path: GET {path}")
 
-    def _pass(self, request: Request, record: Record) -> Forward:
+    async def _pass(self, request: Request, record: Record) -> Forward:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        body = Body.parse(request.body) if request.body else None
+        body = await offload.run(is_large(request.body), Body.parse, request.body) if request.body else None
         name = body.model if body else None
         if name is not None and not self.catalog.is_auto(name):
-            return self._forward_to(_named(self.catalog, self.adapters, name), body, record)
-        if request.path.partition("?")[0] != names.EMBEDDINGS_PATH:
-            return self._forward_to(self.catalog.default, None, record)
+            return self._forward_to(_named(self.catalog, self.adapters, name), body, request, record)
+        if _path(request) != names.EMBEDDINGS_PATH:
+            return self._forward_to(self.catalog.default, None, request, record)
         if body is None or self.catalog.embedder is None:
             raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
-        return self._forward_to(self.catalog.embedder, body, record)
+        return self._forward_to(self.catalog.embedder, body, request, record)
 
-    def _forward_to(self, selection: Selection, body: Body | None, record: Record, *, conceal: bool = False) -> Forward:
+    def _forward_to(
+        self, selection: Selection, body: Body | None, request: Request, record: Record, *, conceal: bool = False
+    ) -> Forward:
         """Forward ``body`` with the model's own name in it; ``None`` leaves it as it is."""
+        self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         if body is not None and body.model != selection.upstream:
             body.set("model", selection.upstream)
         record.selection, record.path = selection, "passthrough"
         self.journal.count(record)
         encoded = body.encode() if body is not None and body.changed else None
         observer = self._observer(selection, body, conceal=conceal)
-        upstream, removed = self._upstreams.changes(selection.base)
+        upstream, removed = self._upstreams.changes(selection.base, request.headers)
         headers = {**_routing_headers(selection, readable=conceal), **upstream}
         return Forward(headers, encoded, record.headers(), removed, observer)
 
@@ -335,15 +342,32 @@ def _rewrite(
     return changes
 
 
+def _read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:
+    """``body`` with its turns, which signals read."""
+    sent = dialect.parse(body)
+    sent.turns()
+    return sent
+
+
+def _encoded(sent: ModelRequest, usage: UsageSettings, *, release: bool) -> tuple[bool, bytes]:
+    """Whether the client is not to see the count of tokens, and the body for the selected model.
+
+    ``release`` frees what was parsed here and now: half a million values take a while.
+    """
+    conceal = _request_usage(sent, usage)
+    body = sent.encode()
+    if release:
+        sent.release()
+    return conceal, body
+
+
+def _path(request: Request) -> str:
+    return request.path.partition("?")[0]
+
+
 def _hurried(request: Request, overload: OverloadSettings) -> bool:
     """Whether requests wait so long that this one has to do without encoders."""
     return request.waited * 1000 > overload.shed_after_ms
-
-
-def _unknown_caller(record: Record) -> bool:
-    """Whether the caller's role could not be evaluated."""
-    evaluations = record.signals.evaluations if record.signals is not None else {}
-    return any(kind == "authz" and evaluation.matched is None for (kind, _), evaluation in evaluations.items())
 
 
 def _hint(signals: SignalResults, threshold: float) -> Hint | None:

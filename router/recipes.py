@@ -44,7 +44,7 @@ class Recipes:
             gatherer = LanguageGatherer(each.config, encoders, topics, metrics, classifier=classifier)
             lookup: Lookup[Record] | None = None
             if cache is not None and each.cache is not None:
-                lookup = Lookup(cache, each.cache, gatherer.by_body_alone)
+                lookup = Lookup(cache, each.cache, gatherer.by_body_alone and not runtime.access.rules)
             self._all.append(Recipe(each, gatherer, lookup))
         self.default = self._all[0]
         router = runtime.config.global_.router

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from triton_router.access import Access
 from triton_router.config import Config, Loaded, leaves
 from triton_router.config.parts import PartsSettings
 from triton_router.config.plugins import SemanticCachePlugin, SemanticCacheSettings
@@ -84,6 +85,7 @@ class Runtime:
     recipes: tuple[RecipeRuntime, ...]
     session_header: str
     hint_threshold: float
+    access: Access
     overload: OverloadSettings
     usage: UsageSettings
     journal: JournalRuntime
@@ -106,6 +108,11 @@ def compile_runtime(loaded: Loaded) -> Runtime:
         recipes=recipes,
         session_header=config.global_.router.session_header,
         hint_threshold=mcp.threshold if mcp else 0.0,
+        access=Access(
+            services.authz,
+            [binding for each in recipes for binding in each.config.routing.signals.of("authz")],
+            needs_identity=any(each.needs_identity for each in recipes),
+        ),
         overload=services.extproc.overload,
         usage=observability.usage,
         journal=JournalRuntime(

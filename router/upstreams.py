@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from triton_router.cache.scope import CREDENTIALS, SESSIONS
+from triton_router.cache.scope import private_headers
 from triton_router.config import Config
 from triton_router.config.schema import BackendRef
 from triton_router.config.services import Identity
@@ -25,8 +25,8 @@ class Upstreams:
         models = ((model.name, model.backend_refs[0]) for model in config.providers.models if model.backend_refs)
         self._by_model = {name: _Upstream(ref, identity) for name, ref in models if ref.external or ref.extra_headers}
 
-    def changes(self, model: str) -> tuple[Mapping[str, str], tuple[str, ...]]:
-        """Request headers to set, and to remove, on the way to the backends of ``model``.
+    def changes(self, model: str, headers: Mapping[str, str]) -> tuple[Mapping[str, str], tuple[str, ...]]:
+        """What to set among the request's ``headers``, and what to remove, on the way to the backends of ``model``.
 
         Raises:
             Refusal: the key cannot be had now. Without it the request would be refused there, or billed to others.
@@ -35,7 +35,7 @@ class Upstreams:
         if upstream is None:
             return {}, ()
         try:
-            return upstream.headers(), upstream.remove
+            return upstream.headers(), upstream.private(headers)
         except (OSError, ValueError) as error:
             message = f"The credential for the model `{model}` is not available."
             raise Refusal(503, message, code="upstream_credential_missing") from error
@@ -46,9 +46,10 @@ class _Upstream:
         self._header, self._prefix = ref.auth_header, f"{ref.auth_prefix} " if ref.auth_prefix else ""
         self._key = _key(ref)
         self._extra = {name: value.get_secret_value() for name, value in ref.extra_headers.items()}
-        private = (*CREDENTIALS, *SESSIONS, identity.user_id_header, identity.user_groups_header,
-                   identity.tenant_header)  # fmt: skip
-        self.remove = () if ref.forward_credentials or not ref.external else tuple(dict.fromkeys(private))
+        self._identity = identity if ref.external and not ref.forward_credentials else None
+
+    def private(self, headers: Mapping[str, str]) -> tuple[str, ...]:
+        return private_headers(self._identity, headers) if self._identity is not None else ()
 
     def headers(self) -> Mapping[str, str]:
         """Raises ``OSError`` or ``ValueError`` where there is no key."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 
 from triton_router.api import create_app
 from triton_router.config import loads
+from triton_router.config.section import Section
 from triton_router.errors import BundleError
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
 from triton_router.pipeline import Pipeline
+from triton_router.runtime import compile_runtime
+from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
@@ -114,6 +118,75 @@ async def test_malformed_bodies_are_400(rest: httpx.AsyncClient, path: str, cont
 async def test_unknown_paths_and_methods(rest: httpx.AsyncClient) -> None:
     assert is_error(await rest.get("/nowhere"), 404)
     assert is_error(await rest.get("/classify"), 405)
+
+
+SECRETS = """
+providers: {models: [{name: base, backend_refs: [{endpoint: "127.0.0.1:1"}]}]}
+routing:
+  decisions:
+    - name: all
+      plugins:
+        - type: header_mutation
+          configuration: {add: [{name: x-key, value: hunter2}], update: [{name: x-other, value: hunter2}]}
+global:
+  model_catalog:
+    modules:
+      classifier:
+        mcp:
+          transport_type: http
+          url: "https://mcp.example/hunter2/mcp?key=hunter2#hunter2"
+          command: serve
+          args: [--token, hunter2, --key=hunter2]
+          env: {KEY: hunter2}
+          http_headers: {authorization: hunter2}
+  stores:
+    semantic_cache:
+      secret: hunter2
+      redis: {url: "redis://ada:hunter2/@h:unter2@redis.example:6379/0?password=hunter2", password: hunter2}
+      milvus: {uri: "https://root:hunter2@milvus.example:19530", token: "root:hunter2"}
+  services:
+    observability: {tracing: {exporter: {headers: {authorization: hunter2}}}}
+"""
+
+
+async def test_no_secret_of_the_configuration_is_shown() -> None:
+    loaded = loads(SECRETS)
+    pipeline = Pipeline(compile_runtime(loaded), None, TopicParameters(), Metrics())
+    async with client(pipeline) as rest:
+        shown = (await rest.get("/config")).text
+    assert "hunter2" not in shown and "unter2" not in shown
+    assert "redis://**********@redis.example:6379/**********" in shown, "where it is, is no secret"
+    assert "https://**********@milvus.example:19530" in shown
+    mcp = loaded.config.global_.model_catalog.modules.classifier.mcp
+    assert mcp is not None and mcp.url is not None and "hunter2" in mcp.url
+
+
+def test_every_key_that_holds_a_secret_is_of_a_type_that_masks_it() -> None:
+    """A key whose name speaks of secrets, or that takes an address with room for one."""
+    speaks = re.compile(r"secret|password|token$|api_key|^headers$|^http_headers$|^env$|^args$|^ur[il]$|^value$")
+    # The flat form is converted, and never shown.
+    others = ("triton_router.config.flat", "triton_router.config.flat_form")
+    sections = [each for each in every(Section) if each.__module__ not in others]
+    named = {
+        f"{each.__name__}.{name}"
+        for each in sections
+        for name, field in each.model_fields.items()
+        if speaks.search(name) and field.annotation is not bool
+    }
+    masked = {
+        f"{each.__name__}.{name}"
+        for each in sections
+        for name, field in each.model_fields.items()
+        if "SecretStr" in str(field.annotation) or "_masked" in f"{field.annotation} {field.metadata}"
+    }
+    assert named <= masked, named - masked
+    assert {"McpSettings.args", "McpSettings.url", "RedisSettings.url", "MilvusSettings.uri"} <= masked
+
+
+def every(section: type[Section]) -> Iterator[type[Section]]:
+    yield section
+    for inner in section.__subclasses__():
+        yield from every(inner)
 
 
 async def test_models_configuration_and_documentation(rest: httpx.AsyncClient, pipeline: Pipeline) -> None:

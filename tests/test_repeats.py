@@ -161,3 +161,21 @@ async def test_an_adapter_of_one_name_on_another_base_answers_for_itself() -> No
             assert base not in made, "asked again"
             made[base] = outcome.headers["x-selected-model"]
     assert made == {"large": "law", "small": "law"}
+
+
+async def test_a_key_in_the_query_is_a_callers_own() -> None:
+    made = pipeline()
+
+    async def ask(path: str) -> Outcome:
+        outcome = await made.route(Request("POST", path, {}, BODY))
+        if isinstance(outcome, Forward) and outcome.observer is not None:
+            outcome.observer.on_headers(200, {"content-type": "application/json"})
+            outcome.observer.on_body(json.dumps(ANSWER).encode(), last=True)
+            outcome.observer.on_complete()
+            outcome.observer.on_end()
+            await asyncio.sleep(0.01)
+        return outcome
+
+    for path in ("?api_key=ada", "?api_key=bob", "", "?beta=true"):
+        assert isinstance(await ask(f"/v1/chat/completions{path}"), Forward)
+        assert isinstance(await ask(f"/v1/chat/completions{path}"), Reply)

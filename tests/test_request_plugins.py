@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from triton_router import plugins
 from triton_router.config.plugins import Plugin
-from triton_router.dialects import ChatRequest
+from triton_router.dialects import DIALECTS, ChatRequest
 
 PLUGIN: TypeAdapter[Any] = TypeAdapter(Plugin)
 
@@ -73,6 +73,12 @@ def test_a_cap_on_tokens_has_no_way_around(asked: dict[str, Any], left: dict[str
     assert {key: value for key, value in body.items() if "tokens" in key} == left
 
 
+@pytest.mark.parametrize("asked", [{"max_tokens": -1}, {"max_completion_tokens": 0}, {"n": -5}, {"best_of": -1}])
+def test_a_number_below_one_is_no_way_around_a_cap(asked: dict[str, int]) -> None:
+    _, body = applied({"type": "request_params", "max_tokens_limit": 100, "max_n": 2}, **asked)
+    assert {body[name] for name in asked} <= {100, 2}
+
+
 def test_blocked_and_unknown_members_go_and_the_needed_stay() -> None:
     settings = {
         "type": "request_params",
@@ -127,6 +133,43 @@ def test_a_choice_of_a_tool_that_is_gone_goes_too() -> None:
     assert "tool_choice" not in body
     _, body = applied({"type": "tools", "block_tools": ["a"]}, tools=[tool("a"), tool("b")], tool_choice=choice)
     assert body["tool_choice"] == choice
+
+
+WEATHER = {"name": "weather", "parameters": {}}
+TOOLS = [
+    ("chat", {"functions": [WEATHER], "function_call": {"name": "weather"}}),
+    ("chat", {"web_search_options": {}}),
+    ("chat", {"tools": [{"type": "custom", "custom": {"name": "weather"}}], "tool_choice": "required"}),
+    ("completions", {"tools": [tool("weather")]}),
+    ("responses", {"tools": [{"type": "mcp", "server_label": "weather", "server_url": "http://w"}]}),
+    ("responses", {"tools": [{"type": "web_search"}, {"type": "custom", "name": "weather"}], "max_tool_calls": 3}),
+    ("messages", {"mcp_servers": [{"type": "url", "name": "weather", "url": "http://w"}]}),
+    ("messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}], "tool_choice": {"type": "any"}}),
+]
+
+
+def through_tools(api: str, settings: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:
+    dialect = next(each for each in DIALECTS.values() if api == each.NAME)
+    request = dialect.parse(json.dumps({"model": "MoM", **members}).encode())
+    plugins.apply([PLUGIN.validate_python({"type": "tools", "configuration": settings})], request, {}, "a-model")
+    left: dict[str, Any] = json.loads(request.encode())
+    return left
+
+
+@pytest.mark.parametrize(("api", "members"), TOOLS)
+def test_no_tools_means_none_in_any_api(api: str, members: dict[str, Any]) -> None:
+    assert through_tools(api, {"mode": "none"}, members) == {"model": "MoM"}
+    assert through_tools(api, {"allow_tools": ["other"]}, members) == {"model": "MoM"}
+    assert through_tools(api, {"mode": "passthrough"}, members) == {"model": "MoM", **members}
+
+
+def test_lists_of_names_hold_for_all_kinds_of_tools() -> None:
+    custom = {"type": "custom", "custom": {"name": "weather"}}
+    members = {"tools": [custom, tool("mail")], "functions": [WEATHER, {"name": "mail"}], "web_search_options": {}}
+    left = through_tools("chat", {"allow_tools": ["weather"]}, members)
+    assert left == {"model": "MoM", "tools": [custom], "functions": [WEATHER]}
+    left = through_tools("chat", {"block_tools": ["weather"]}, members)
+    assert left == {"model": "MoM", "tools": [tool("mail")], "functions": [{"name": "mail"}], "web_search_options": {}}
 
 
 # --- fast_response -------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_a_file_is_read_again_and_a_broken_one_keeps_the_last_key(
     ref = f"{{base_url: 'https://api.example.com/v1', api_key_file: '{path}'}}"
     found = upstreams.Upstreams(loads(config(ref)).config)
     with pytest.raises(Refusal):
-        found.changes("far")
+        found.changes("far", {})
     sent = []
     for content in ("one\n", "two", "", None):
         if content is None:
@@ -83,7 +83,7 @@ def test_a_file_is_read_again_and_a_broken_one_keeps_the_last_key(
         else:
             path.write_text(content)
         now[0] += upstreams.FRESH
-        sent.append(found.changes("far")[0]["authorization"])
+        sent.append(found.changes("far", {})[0]["authorization"])
     assert sent == ["Bearer one", "Bearer two", "Bearer two", "Bearer two"]
 
 

@@ -239,7 +239,10 @@ class _Rest:
         body = BatchRequest.model_validate_json(await request.body())
         started = perf_counter()
         encoder = self._encoder()
-        vectors = [encoding.embedding for encoding in await _few_at_a_time(encoder.encode, body.texts)]
+        vectors = [
+            encoding.embedding
+            for encoding in await _few_at_a_time(partial(encoder.encode, background=True), body.texts)
+        ]
         return json_response({
             "embeddings": [{"embedding": vector.tolist(), "dimension": len(vector)} for vector in vectors],
             "model": encoder.trunk.name,
@@ -251,7 +254,7 @@ class _Rest:
         body = SimilarityRequest.model_validate_json(await request.body())
         started = perf_counter()
         encoder = self._encoder()
-        first, second = await _few_at_a_time(encoder.encode, [body.text1, body.text2])
+        first, second = await _few_at_a_time(partial(encoder.encode, background=True), [body.text1, body.text2])
         return json_response(
             {"similarity": float(np.dot(first.embedding, second.embedding)), "model": encoder.trunk.name,
              "processing_time_ms": _ms_since(started)}
@@ -355,7 +358,7 @@ class _BearerToken:
 
 
 def _query(pipeline: Pipeline, text: str) -> SignalInput:
-    return SignalInput(ChatRequest.saying(text), reader=pipeline.runtime.reader)
+    return SignalInput(ChatRequest.saying(text), reader=pipeline.runtime.reader, background=True)
 
 
 def _matched(evaluations: Any) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from triton_router.answers import Answer
 from triton_router.cache.entry import Entry, Store
 from triton_router.cache.flights import Flights
-from triton_router.cache.scope import scope_of
+from triton_router.cache.scope import scope_of, shaping
 from triton_router.config.schema import Decision, SemanticCacheSettings
 from triton_router.config.services import CacheSettings, Identity
 from triton_router.dialects import ModelRequest
@@ -134,7 +134,7 @@ class SemanticCache:
             frame, prompt = split
         names = [request.NAME, scope, decision.name, *place, self._checksum, frame]
         try:
-            partition = _partition(names, request, rewritten)
+            partition = _partition(names, headers, request, rewritten)
         except (ValueError, RecursionError):
             # Numbers of thousands of digits, or nesting as deep as it can be read at all.
             return None
@@ -277,11 +277,11 @@ class SemanticCache:
             self._metrics.cache_entries.set(await self.store.size())
 
 
-def _partition(names: list[str | None], request: ModelRequest, rewritten: bytes) -> str:
+def _partition(names: list[str | None], headers: Mapping[str, str], request: ModelRequest, rewritten: bytes) -> str:
     """Everything that shapes the answer, but the words of the last user turn."""
     body = {name: value for name, value in json.loads(rewritten).items() if name not in NOT_THE_ANSWER}
     # Among the names is the dialect's: one body may mean two things, and usage is in the backend's own words.
-    whole = json.dumps([*names, request.shape(body)], sort_keys=True)
+    whole = json.dumps([*names, shaping(headers), request.shape(body)], sort_keys=True)
     return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()
 
 

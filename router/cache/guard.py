@@ -14,6 +14,8 @@ from functools import lru_cache
 
 from triton_router.wording import LONGEST, Wording, english, plain, read
 
+_CAPITALS = re.compile(r"(?<!^)(?<![.?!] )\b[A-Z]\w+")
+_ACRONYMS = re.compile(r"\b[A-Z]{2,}\b")
 _CLIPPED = re.compile(r"[^aeiou]*[aeiou][bcdfgklmnprstvz]")
 
 # How many words may be others that stand for the same.
@@ -65,7 +67,10 @@ def comparing(now: str, known: Reading = read) -> Callable[[str], str | None]:
             return None
         first = known(earlier) if second else None
         if first is None or second is None:
-            return None if plain(earlier) == plain(now) else "text"
+            shouted = earlier.isupper() or now.isupper()
+            return None if plain(earlier, shouted=shouted) == plain(now, shouted=shouted) else "text"
+        if _named(earlier) & _written_small(now) or _named(now) & _written_small(earlier):
+            return "name"
         one, other = first.flat(), second.flat()
         if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
             return None
@@ -113,9 +118,21 @@ def _nearly_same(one: list[str], other: list[str], written: str) -> bool:
     )
 
 
+def _named(written: str) -> set[str]:
+    """Words that are a name by their capitals, and something else without: "the Polish", "IT"."""
+    if written.isupper():
+        return set()
+    words = {*_CAPITALS.findall(written), *_ACRONYMS.findall(written)}
+    return {word.lower() for word in words} & english.CAPITONYMS
+
+
+def _written_small(written: str) -> set[str]:
+    return set(english.CAPITONYMS).intersection(re.findall(r"\w+", written))
+
+
 def _names(written: str) -> set[str]:
     """Common forms of words that begin with a capital where no sentence does."""
-    return {english.common(word.lower()) for word in re.findall(r"(?<!^)(?<![.?!] )\b[A-Z]\w+", written)}
+    return {english.common(word.lower()) for word in _CAPITALS.findall(written)}
 
 
 def _same(one: str, other: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from triton_router.answers import Answer
 from triton_router.cache.cache import Hit, Question, SemanticCache, Vector, may_read
+from triton_router.cache.scope import shaping
 from triton_router.config.schema import Decision
 from triton_router.dialects import ModelRequest
 from triton_router.runtime import CacheRuntime
@@ -45,7 +46,8 @@ class Memo(Generic[T]):
         scope = self._cache.scope("user", headers)
         if scope is None:
             return None
-        return hashlib.sha256(f"{request.NAME}\n{scope}\n".encode("utf-8", "replace") + body).digest()
+        caller = f"{request.NAME}\n{scope}\n{shaping(headers)}\n"
+        return hashlib.sha256(caller.encode("utf-8", "replace") + body).digest()
 
     def note(self, key: bytes, exact: str, value: T) -> None:
         """The entry ``exact`` answers the request ``key``; ``value`` comes back with it."""

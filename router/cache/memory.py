@@ -69,7 +69,7 @@ class MemoryStore:
         self._sweep()
         now = self._clock()
         while (vectors := self._partitions.get(partition)) is not None:
-            candidates = vectors.nearest(embedding, limit, least)
+            candidates = await vectors.nearest(embedding, limit, least)
             expired = [slot for _, slot in candidates if slot.entry.expired(now)]
             if not expired:
                 for _, slot in candidates:

@@ -23,6 +23,8 @@ from triton_router.cache.entry import Vector
 EXACT = 4096
 # Rows are kept in blocks, so that growing copies nothing.
 BLOCK = 1024
+# Blocks that are looked at before others get their turn: 4,096 vectors.
+BLOCKS_AT_ONCE = 4
 # How many vectors a thread adds at once; a build that is cancelled waits for that.
 BATCH = 128
 # Candidates that the graph proposes for each answer asked, and at least: int8 blurs the order of near ones. More are
@@ -96,25 +98,39 @@ class Vectors(Generic[Item]):
             self._graph.remove(label)
         self._maintain()
 
-    def nearest(self, vector: Vector, limit: int, least: float) -> list[tuple[float, Item]]:
+    async def nearest(self, vector: Vector, limit: int, least: float) -> list[tuple[float, Item]]:
         """Up to ``limit`` items with a cosine of ``least`` or more, best first; the newer of equal ones first."""
         if not self._items or limit < 1:
             return []
         rows = self._proposed(self._graph, vector, limit) if self._graph is not None else None
         if rows is None:
-            scores = np.concatenate([block @ vector for block in self._blocks])[: len(self._items)]
-            rows = np.flatnonzero(scores >= least)
-            scores = scores[rows]
-            if len(rows) > limit:
-                best = np.argpartition(-scores, limit - 1)[:limit]
-                rows, scores = rows[best], scores[best]
+            ranked = await self._scanned(vector, limit, least)
         else:
-            scores = np.array([self._blocks[row // BLOCK][row % BLOCK] @ vector for row in rows], dtype=np.float32)
-        ranked = sorted(
-            ((float(score), self._labels[row], row) for score, row in zip(scores, rows, strict=True) if score >= least),
-            reverse=True,
-        )
-        return [(score, self._items[row]) for score, _, row in ranked[:limit]]
+            scores = [float(self._blocks[row // BLOCK][row % BLOCK] @ vector) for row in rows]
+            ranked = [(score, self._labels[row]) for score, row in zip(scores, rows, strict=True) if score >= least]
+        # While others had their turns some may have gone.
+        living = [(score, label) for score, label in sorted(ranked, reverse=True) if label in self._rows]
+        return [(score, self._items[self._rows[label]]) for score, label in living[:limit]]
+
+    async def _scanned(self, vector: Vector, limit: int, least: float) -> list[tuple[float, int]]:
+        """The scores and labels of the nearest by a look at all; others get their turns after some blocks each.
+
+        A vector that changes its row meanwhile may be missed.
+        """
+        best: list[tuple[float, int]] = []
+        for start in range(0, len(self._items), BLOCKS_AT_ONCE * BLOCK):
+            if start:
+                await asyncio.sleep(0)
+            blocks = self._blocks[start // BLOCK : start // BLOCK + BLOCKS_AT_ONCE]
+            if start >= len(self._items):
+                break
+            scores = np.concatenate([block @ vector for block in blocks])[: len(self._items) - start]
+            rows = np.flatnonzero(scores >= least)
+            if len(rows) > limit:
+                # As many as are asked for, and those that tie with the last of them.
+                rows = rows[scores[rows] >= np.partition(scores[rows], -limit)[-limit]][-MOST_PROPOSED:]
+            best += [(float(scores[row]), self._labels[start + row]) for row in rows]
+        return best
 
     def _proposed(self, graph: _Graph, vector: Vector, limit: int) -> NDArray[np.intp] | None:
         """Rows that may be among the nearest ``limit``; ``None`` where dead nodes hide them, until the next graph."""

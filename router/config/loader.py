@@ -26,7 +26,12 @@ from triton_router.config.signals import KeywordSignal
 Form = TypeVar("Form", bound=BaseModel)
 
 # Modules with their own `check(data, report)`. By name, because they are in upper layers.
-OWNERS = ("triton_router.signals.registry", "triton_router.plugins.registry", "triton_router.stack.checks")
+OWNERS = (
+    "triton_router.signals.registry",
+    "triton_router.plugins.registry",
+    "triton_router.access",
+    "triton_router.stack.checks",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PlainSerializer,
     StringConstraints,
     ValidationInfo,
     WithJsonSchema,
@@ -44,6 +45,23 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=128)]
 LowerHeaderName = Annotated[HeaderName, StringConstraints(to_lower=True)]
+
+_MASK = "**********"
+
+
+def _masked(address: str) -> str:
+    """The scheme and the host of ``address``: passwords stand before the host, keys in a query or a path."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return _MASK
+    # Behind the last `@`, as a password may hold anything.
+    host = re.split(r"[/?#]", rest.rpartition("@")[2], maxsplit=1)[0]
+    hidden = f"{_MASK}@" if "@" in rest else ""
+    return f"{scheme}://{hidden}{host}" + ("" if rest.rstrip("/").endswith(host) else f"/{_MASK}")
+
+
+# An address that may hold a secret: whole to the program, masked wherever it is shown.
+Address = Annotated[Name, PlainSerializer(_masked, when_used="json")]
 
 HOST_AND_PORT = r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
 

@@ -10,6 +10,7 @@ from triton_router.config.knowledge import KnowledgeBase
 from triton_router.config.parts import PartNames, PartsSettings
 from triton_router.config.section import (
     HOST_AND_PORT,
+    Address,
     Endpoint,
     Host,
     IpAddress,
@@ -71,6 +72,11 @@ class RouterSettings(Section):
         description="Protections that may do nothing: kinds of signals and plugins, or keys, that this version lacks. "
         "A file with any other one is refused.",
     )
+    max_bytes_in_flight: int = Field(
+        128 * 1024 * 1024, ge=1024 * 1024,
+        description="Most bytes of request bodies that a worker holds at once, until their requests are forwarded; one "
+        "of `max_body_bytes` always has room. A request that would take more is answered 429 with `retry-after`.",
+    )  # fmt: skip
     drain_seconds: float = Field(30, ge=0, description="Seconds for open streams to finish after SIGTERM.")
 
 
@@ -370,12 +376,34 @@ class Identity(Section):
         description="Trusted source of these headers, which removes a client's own: an authentication filter before "
         "the router (`gateway`), or a caller verified by mTLS (`mtls`). `nobody`: the headers are ignored.",
     )
+    credential_headers: tuple[LowerHeaderName, ...] = Field(
+        (),
+        description="Headers that hold callers' credentials, besides those that look like it by name or value. They "
+        "tell callers apart in the cache; other headers that the router does not know no longer do.",
+    )
+
+
+class AccessRule(Section):
+    """Who may ask some models, adapters or paths. Several rules that cover a request must all let it pass."""
+
+    models: tuple[Name, ...] = Field(
+        (),
+        description="Models and adapters, as names or shell patterns, whether clients name them or are routed to them. "
+        "A model stands for its adapters too. Default: all.",
+    )
+    paths: tuple[Annotated[str, StringConstraints(pattern=r"^/v1/[a-z/]+$")], ...] = Field(
+        (), description="Paths such as `/v1/embeddings`. Default: all."
+    )
+    roles: tuple[Name, ...] = Field(
+        min_length=1, description="Roles of `routing.signals.role_bindings`, one of which is needed."
+    )
 
 
 class Authz(Section):
     NOT_ACTIVE = frozenset({"providers"})
     PROTECTIVE = frozenset({"providers"})
 
+    access: tuple[AccessRule, ...] = Field((), description="Who may ask which models, adapters and paths.")
     fail_open: bool = Field(
         False, description="Route callers without an identity even if decisions test roles; otherwise they get 403."
     )
@@ -452,9 +480,9 @@ class McpSettings(Section):
         "http", description="`stdio` starts `command`; `http` calls `url` (streamable HTTP)."
     )
     command: Name | None = Field(None, description="Program to start, for `stdio`.")
-    args: tuple[str, ...] = Field((), description="Its arguments.")
+    args: tuple[SecretStr, ...] = Field((), description="Its arguments; never shown again.")
     env: dict[str, SecretStr] = Field(default_factory=dict, description="Additions to its minimal environment.")
-    url: Name | None = Field(None, description="Address of the server, for `http`.")
+    url: Address | None = Field(None, description="Address of the server, for `http`.")
     http_headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Headers sent to the server, such as `authorization`."
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
-from triton_router.config.section import CacheScope, Milliseconds, Name, Probability, Section
+from triton_router.config.section import Address, CacheScope, Milliseconds, Name, Probability, Section
 
 
 class RedisSettings(Section):
@@ -14,7 +14,7 @@ class RedisSettings(Section):
 
     NOT_ACTIVE = frozenset({"connection", "index", "search", "development", "logging"})
 
-    url: Annotated[Name, StringConstraints(pattern=r"^(rediss?|unix)://")] = Field(
+    url: Annotated[Address, StringConstraints(pattern=r"^(rediss?|unix)://")] = Field(
         "redis://127.0.0.1:6379", description="`redis://`, `rediss://` or `unix://` address."
     )
     username: Name | None = Field(None, description="User name.")
@@ -28,7 +28,7 @@ class MilvusSettings(Section):
 
     NOT_ACTIVE = frozenset({"connection", "search", "development", "logging"})
 
-    uri: Name = Field("http://127.0.0.1:19530", description="Address of the server.")
+    uri: Address = Field("http://127.0.0.1:19530", description="Address of the server.")
     token: SecretStr | None = Field(None, description="`user:password` or a key; name a variable: `${MILVUS_TOKEN}`.")
     collection: Name = Field("triton_router_cache", description="Collection; created if missing.")
     deadline_ms: Milliseconds = Field(100, description="Timeout of one call. A call that exceeds it is a miss.")

@@ -14,7 +14,7 @@ The rules come from what Envoy does, not from what would be symmetrical:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from urllib.parse import quote_from_bytes
@@ -250,10 +250,17 @@ class _Phase(Enum):
     CLOSED = "closed"
 
 
+_TOO_MANY = "The service holds as many large requests as it can; please try again."
+
+
 class Exchange:
-    """One HTTP request. ``receive`` never raises on events out of order: it answers ``Abort``, once and for all."""
+    """One HTTP request. ``receive`` never raises on events out of order: it answers ``Abort``, once and for all.
+
+    ``admit`` says whether there is room for a body of so many bytes; without it the request is refused (429).
+    """
 
     __slots__ = (
+        "_admit",
         "_answer_headers",
         "_answer_mode",
         "_body_mode",
@@ -266,8 +273,9 @@ class Exchange:
         "_whole",
     )
 
-    def __init__(self, *, max_body_bytes: int) -> None:
+    def __init__(self, *, max_body_bytes: int, admit: Callable[[int], bool] = lambda size: True) -> None:
         self._max_body_bytes = max_body_bytes
+        self._admit = admit
         self._phase = _Phase.START
         self._body_mode = BodyMode.BUFFERED
         self._head = Request("", "")
@@ -342,6 +350,8 @@ class Exchange:
             return self._misconfigured(event.body_mode)
         if _declared_length(headers) > self._max_body_bytes:
             return self._too_large()
+        if not self._admit(_declared_length(headers)):
+            return self._refuse(429, _TOO_MANY, "overloaded")
         self._phase = _Phase.BODY
         self._whole = False
         self._body_mode = event.body_mode
@@ -350,6 +360,8 @@ class Exchange:
     def _body(self, event: RequestBody) -> Command:
         if len(self._pieces) + len(event.body) > self._max_body_bytes:
             return self._too_large()
+        if not self._admit(len(self._pieces) + len(event.body)):
+            return self._refuse(429, _TOO_MANY, "overloaded")
         if self._body_mode is BodyMode.FULL_DUPLEX_STREAMED:
             self._pieces += event.body
             return self._whole_body() if event.end_of_stream else Wait()
@@ -423,7 +435,8 @@ class Exchange:
         )
 
     def _refuse(self, status: int, message: str, code: str) -> ImmediateReply:
-        return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code)))
+        headers = {"retry-after": "1"} if status == 429 else {}
+        return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code), headers))
 
 
 def clean(value: str) -> str:

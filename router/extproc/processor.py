@@ -11,6 +11,7 @@ from typing import Protocol
 from triton_router.errors import refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.extproc import messages
+from triton_router.extproc.budget import Budget, Share
 from triton_router.extproc.phases import (
     Abort,
     Command,
@@ -26,6 +27,7 @@ from triton_router.extproc.phases import (
 )
 from triton_router.http2.grpc import Status
 from triton_router.names import REQUEST_ID, TRACEPARENT, TRACESTATE
+from triton_router.telemetry import RateLimitedLog
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ class Processor:
     """Serve the calls of Envoy's filter: ``serve`` is the handler of each.
 
     ``route`` is called once a request; an exception of its becomes a 500 in the API's shape. ``waited`` says for how
-    many seconds requests wait at the moment. ``join_gateway`` makes an Envoy that traces the caller of the trace.
+    many seconds requests wait at the moment. ``budget`` bounds the bodies that are held together. ``join_gateway``
+    makes an Envoy that traces the caller of the trace.
     """
 
     def __init__(
@@ -70,11 +73,15 @@ class Processor:
         max_body_bytes: int,
         join_gateway: bool,
         waited: Callable[[], float],
+        budget: Budget,
     ) -> None:
         self._route = route
         self._max_body_bytes = max_body_bytes
         self._join_gateway = join_gateway
         self._waited = waited
+        self._budget = budget
+        self._bad_streams = RateLimitedLog(log, "ext_proc stream without an end")
+        self._not_routed = RateLimitedLog(log, "routing failed")
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -100,7 +107,7 @@ class Processor:
         try:
             reason = await self._converse(call)
         except Exception as error:
-            log.error("ext_proc stream failed: %s", _place(error))
+            self._bad_streams.warn(_place(error))
             reason = "the router failed"
         finally:
             self.open -= 1
@@ -111,9 +118,10 @@ class Processor:
 
     async def _converse(self, call: Call) -> str | None:
         """Run one stream. Returns the reason for an abort, or ``None``."""
-        exchange = Exchange(max_body_bytes=self._max_body_bytes)
+        share = Share(self._budget)
+        exchange = Exchange(max_body_bytes=self._max_body_bytes, admit=share.grow)
         observer: Observer | None = None
-        spoken = False
+        spoken = routed = False
         try:
             while not exchange.closed:
                 data = await call.read()
@@ -122,11 +130,12 @@ class Processor:
                     event = _observed(observer, event)
                 command = exchange.receive(event)
                 if isinstance(command, Route):
+                    routed = True
                     command, observer = await self._decided(exchange, command.request, call)
                 if isinstance(command, Finish):
                     break
                 if isinstance(command, Abort):
-                    log.warning("ext_proc stream aborted: %s", command.reason)
+                    self._bad_streams.warn(command.reason)
                     return command.reason
                 encoded = messages.encode(command)
                 # The first message brings the call's headers, so the status must not overtake it.
@@ -138,8 +147,11 @@ class Processor:
                     await call.write_last(last)
                 # The backend may think for minutes, with a long conversation in each of these.
                 del data, event, command
+                if routed:
+                    share.release()
             return None
         finally:
+            share.release()
             if observer is not None:
                 observer.on_end()
 
@@ -160,10 +172,8 @@ class Processor:
             if task is None or task.cancelling():
                 raise
             failure = error  # something inside was cancelled; the client is still there
-        log.error(
-            "routing failed: %s; %s, request %s",
-            _place(failure), request.path.partition("?")[0], request.headers.get(REQUEST_ID, "-"),
-        )  # fmt: skip
+        path, number = request.path.partition("?")[0], request.headers.get(REQUEST_ID, "-")
+        self._not_routed.warn(f"{_place(failure)}; {path}, request {number}")
         message = "The router failed to handle this request."
         return Reply(500, refusal_body(request.path, 500, message, code="router_error"))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from triton_router.config.services import Global, ServerTls
 from triton_router.exchange import Outcome, Request
 from triton_router.extproc.backlog import Backlog
+from triton_router.extproc.budget import Budget
 from triton_router.extproc.processor import SERVICE, Processor
 from triton_router.telemetry import Metrics
 
@@ -27,9 +28,10 @@ class ExtProcServer:
     """Serve ``ExternalProcessor`` and the standard gRPC health service on one port.
 
     ``route`` is called once a request; an exception of its becomes a 500 in the API's shape. ``max_body_bytes`` limits
-    request bodies (413 beyond it) and gRPC messages. Port 0 takes a free one. With ``tls`` the port speaks TLS only;
-    ``health_port`` serves health alone, in the clear. ``join_gateway`` makes an Envoy that traces the caller of the
-    trace. ``report_wait`` takes the seconds for which requests wait to be taken up. ``wire`` is what speaks HTTP/2.
+    request bodies (413 beyond it) and gRPC messages, ``budget`` bounds bodies that are held together (429 beyond it).
+    Port 0 takes a free one. With ``tls`` the port speaks TLS only; ``health_port`` serves health alone, in the clear.
+    ``join_gateway`` makes an Envoy that traces the caller of the trace. ``report_wait`` takes the seconds for which
+    requests wait to be taken up. ``wire`` is what speaks HTTP/2.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class ExtProcServer:
         host: str = "127.0.0.1",
         port: int = 50051,
         max_body_bytes: int = 10 * 1024 * 1024,
+        budget: Budget | None = None,
         tls: ServerTls | None = None,
         health_port: int | None = None,
         join_gateway: bool = False,
@@ -47,7 +50,11 @@ class ExtProcServer:
     ) -> None:
         self._host, self._port, self._health_port = host, port, health_port
         self._processor = Processor(
-            route, max_body_bytes=max_body_bytes, join_gateway=join_gateway, waited=lambda: self._backlog.seconds
+            route,
+            max_body_bytes=max_body_bytes,
+            join_gateway=join_gateway,
+            waited=lambda: self._backlog.seconds,
+            budget=budget or Budget(128 * 1024 * 1024),
         )
         self._transport = _transport(wire, self._processor, max_body_bytes + _MESSAGE_MARGIN, tls)
         self._report_wait = report_wait
@@ -65,6 +72,7 @@ class ExtProcServer:
             host=settings.host,
             port=settings.port + index,
             max_body_bytes=config.router.max_body_bytes,
+            budget=Budget(max(config.router.max_bytes_in_flight, config.router.max_body_bytes), metrics.refused.inc),
             tls=settings.tls,
             health_port=settings.health_port + index if settings.health_port is not None else None,
             join_gateway=config.services.observability.tracing.enabled,

@@ -13,6 +13,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +25,7 @@ from tritonclient.grpc import service_pb2 as pb
 from triton_router.config.services import InferenceSettings
 from triton_router.errors import Unavailable
 from triton_router.http2.client import CallFailed, GrpcChannel
+from triton_router.inference.background import Background
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.limit import Limit
 from triton_router.inference.windows import Batch, Cut, Windows
@@ -89,6 +91,7 @@ class Encoder:
         self._limit_shown = metrics.encoder_limit.labels(trunk.name)
         self._limit_shown.set(self._limit.calls)
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
+        self._background = Background()
         self._wake = asyncio.Event()
         self._memo: OrderedDict[tuple[str | bool, ...], Encoding] | None = None
         metrics.encoder_up.labels(trunk.name).set(0)
@@ -112,11 +115,13 @@ class Encoder:
         """Answer what repeats one of the last texts without a call: for configurations that are compared."""
         self._memo = OrderedDict()
 
-    async def encode(self, text: str, beside: Sequence[str] = (), cut: Cut | None = None) -> Encoding:
+    async def encode(
+        self, text: str, beside: Sequence[str] = (), cut: Cut | None = None, *, background: bool = False
+    ) -> Encoding:
         """Encode ``text`` in one call; windows of a long text are pooled (mean, embedding again of unit length).
 
         With ``cut`` the windows that say what is wanted count most. Of each text ``beside`` it the first window rides
-        in the same call.
+        in the same call. A ``background`` call waits for others of its kind, and moves neither breaker nor limit.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
@@ -126,7 +131,7 @@ class Encoder:
             return earlier
         if self._failure is not None:
             raise Unavailable(self._failure)
-        if self._limit.full:
+        if not background and self._limit.full:
             self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
         started = perf_counter()
@@ -138,8 +143,11 @@ class Encoder:
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
-        outputs = await self._infer_within_limit(batch)
-        self._timeouts = 0
+        if background:
+            outputs = await self._background.run(partial(self._infer, batch))
+        else:
+            outputs = await self._infer_within_limit(batch)
+            self._timeouts = 0
         encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
         if self._memo is not None:
             self._memo[key] = encoding

@@ -45,7 +45,7 @@ def _cap_tokens(request: ModelRequest, limit: int) -> None:
 
 
 def _exceeds(value: object, limit: int) -> bool:
-    """Whether ``value`` is over ``limit``, or nothing that could be compared with it."""
+    """Whether ``value`` is over ``limit``, below 1 (to some backends that is no limit), or not a number."""
     if value is None:
         return False
-    return isinstance(value, bool) or not isinstance(value, int | float) or value > limit
+    return isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= limit

@@ -8,7 +8,7 @@ from typing import Any
 from triton_router.config.plain import at, rules
 from triton_router.config.report import Report
 from triton_router.config.signals import RoleBinding
-from triton_router.identity import Identity, identify
+from triton_router.identity import identify, is_bound
 from triton_router.signals.contract import (
     Evaluation,
     Evaluations,
@@ -49,17 +49,10 @@ class Roles(SignalKind[RoleBinding]):
             return {}
         evaluations: dict[tuple[str, str], Evaluation] = {}
         for binding in self.signals:
-            evaluation = certain(_has(caller, binding))
+            evaluation = certain(is_bound(caller, binding))
             evaluations[binding.TYPE, binding.name] = evaluation
             # Several bindings may give one role; any of them is enough.
             role = binding.TYPE, binding.role
             if role not in evaluations or evaluation.matched:
                 evaluations[role] = evaluation
         return evaluations
-
-
-def _has(caller: Identity, binding: RoleBinding) -> bool:
-    return any(
-        subject.name == caller.user if subject.kind == "User" else subject.name in caller.groups
-        for subject in binding.subjects
-    )

@@ -70,9 +70,9 @@ def certain(matched: bool, measure: float | None = None, ms: float = 0.0) -> Eva
 class SignalInput:
     """What signals look at: the whole request, its parts, its headers (names in lower case).
 
-    ``hurried`` requests do without encoders: there are more of them than can be served otherwise. ``reader`` reads the
-    parts, once and when they are first needed. ``only`` stands for all that is said, to see which part makes a signal
-    fire.
+    ``hurried`` requests do without encoders: there are more of them than can be served otherwise. ``background`` work
+    comes after requests. ``reader`` reads the parts, once and when they are first needed. ``only`` stands for all that
+    is said, to see which part makes a signal fire.
     """
 
     request: ModelRequest
@@ -80,6 +80,7 @@ class SignalInput:
     hurried: bool = False
     reader: PartReader = _READER
     only: str | None = None
+    background: bool = False
     _parts: Parts | None = None
     _texts: dict[Names, str] = field(default_factory=dict)
 
@@ -255,6 +256,8 @@ class SignalKind(Generic[Settings]):
     """
 
     SETTINGS: ClassVar[type[SignalSettings]]
+    # A conversation of more characters is evaluated off the event loop.
+    ON_LOOP: ClassVar[int] = 65_536
 
     def __init__(self, signals: Sequence[Settings], setup: Setup) -> None:
         self.signals = tuple(signals)

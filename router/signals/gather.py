@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from triton_router import offload
 from triton_router.config import Config, leaves
 from triton_router.config.kinds import SIGNALS, Key
 from triton_router.config.schema import SemanticCachePlugin
@@ -124,7 +125,7 @@ class Gatherer:
         """
         results = SignalResults(parts=self._parts)
         await query.read_parts()
-        self._evaluate(self._free.values(), query, results)
+        await self._evaluate_soon(list(self._free.values()), query, results)
         if everything:
             rest, embedding = frozenset(self._kinds), True
         elif hangs_on is None:
@@ -133,7 +134,7 @@ class Gatherer:
             rest, embedding = self._open(hangs_on, results.evaluations)
         kinds = [kind for of, kind in self._kinds.items() if of in rest and of not in self._free]
         await self._ask(kinds, embedding, query, results, unread=unread)
-        self._evaluate(kinds, query, results)
+        await self._evaluate_soon(kinds, query, results)
         if everything:
             results.fired_by = fired_by(self._kinds.values(), self._free.values(), query, results)
         return results
@@ -148,6 +149,13 @@ class Gatherer:
             if of in types:
                 types |= parts
         return frozenset(types), still.embedding
+
+    async def _evaluate_soon(self, kinds: Collection[Kind], query: SignalInput, results: SignalResults) -> None:
+        """Evaluate ``kinds``, and let other requests go on meanwhile where that takes more than a moment."""
+        least = min((kind.ON_LOOP for kind in kinds), default=0)
+        # The whole body is no shorter, and its length is at hand.
+        large = len(query.request.text) > least and sum(len(turn.text) for turn in query.request.turns()) > least
+        await offload.run(large and bool(kinds), self._evaluate, kinds, query, results)
 
     def _evaluate(self, kinds: Iterable[Kind], query: SignalInput, results: SignalResults) -> None:
         for kind in kinds:
@@ -198,7 +206,7 @@ class Gatherer:
         others = list(dict.fromkeys(other for other in readings.values() if other != text))
         started, called = perf_counter(), encoder.failure is None
         try:
-            encoding = await encoder.encode(text, [*earlier, *others], windows)
+            encoding = await encoder.encode(text, [*earlier, *others], windows, background=query.background)
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels(ENCODER, unavailable.reason).inc()
             results.without("triton", unavailable.reason)

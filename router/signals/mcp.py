@@ -381,7 +381,11 @@ def _over_stdio(settings: McpSettings) -> Transport:
     from mcp.client.stdio import stdio_client
 
     env = _revealed(settings.env)
-    return stdio_client(StdioServerParameters(command=settings.command or "", args=list(settings.args), env=env))
+    return stdio_client(
+        StdioServerParameters(
+            command=settings.command or "", args=[each.get_secret_value() for each in settings.args], env=env
+        )
+    )
 
 
 def _revealed(secrets: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -22,9 +23,14 @@ from triton_router.signals.contract import (
     SignalResults,
     certain,
 )
-from triton_router.signals.keyword import WORD, encodable, marked
+from triton_router.signals.keyword import WORD, encodable, ends, marked
 
 Count = Callable[[str], int]
+
+# Characters of a text in which words are counted (its first and last ones), and in which expressions are.
+WORDS_READ, EXPRESSION_READS = 262_144, 32_768
+# Matches of one expression, after which it counts no more.
+MATCHES = 1_000
 
 
 class Structures(SignalKind[StructureSignal]):
@@ -35,6 +41,8 @@ class Structures(SignalKind[StructureSignal]):
     """
 
     SETTINGS = StructureSignal
+    # Up to here an expression takes a few milliseconds, whatever it is.
+    ON_LOOP = 4_096
 
     def __init__(self, signals: Sequence[StructureSignal], setup: Setup) -> None:
         super().__init__(signals, setup)
@@ -59,7 +67,8 @@ def _evaluated(signal: StructureSignal, count: Count, text: str) -> Evaluation:
         case "exists" | "sequence":
             number = float(number > 0)
         case "density":
-            number /= max(len(WORD.findall(text)), 1)
+            read = text[:EXPRESSION_READS] if signal.feature.source.type == "regex" else ends(text, WORDS_READ)
+            number /= max(len(WORD.findall(read)), 1)
     holds = signal.predicate.holds(number) if signal.predicate else number > 0
     return certain(holds, number, (perf_counter() - started) * 1000)
 
@@ -75,14 +84,14 @@ def _counter(signal: StructureSignal) -> Count:
         case "sequence":
             return _sequence_counter(source)
         case _:
-            return _expression_counter(signal.name, source)
+            return _expression_counter(signal.name, source, 1 if signal.feature.type == "exists" else MATCHES)
 
 
 def _keyword_counter(source: StructureSource) -> Count:
     """Occurrences of any keyword as whole words; those that overlap count once."""
     keywords = {_compared(source, keyword).encode() for keyword in source.keywords}
     automaton = ahocorasick_rs.BytesAhoCorasick(sorted(keywords), ahocorasick_rs.MatchKind.LeftmostLongest)
-    return lambda text: len(automaton.find_matches_as_indexes(_compared(source, text).encode()))
+    return lambda text: len(automaton.find_matches_as_indexes(_compared(source, ends(text, WORDS_READ)).encode()))
 
 
 def _sequence_counter(source: StructureSource) -> Count:
@@ -90,7 +99,7 @@ def _sequence_counter(source: StructureSource) -> Count:
     sequences = [[_compared(source, word) for word in words] for words in source.sequences]
 
     def count(text: str) -> int:
-        compared = _compared(source, text)
+        compared = _compared(source, ends(text, WORDS_READ))
         return sum(_in_order(words, compared) for words in sequences)
 
     return count
@@ -110,9 +119,10 @@ def _compared(source: StructureSource, text: str) -> str:
     return marked(text if source.case_sensitive else text.casefold())
 
 
-def _expression_counter(name: str, source: StructureSource) -> Count:
+def _expression_counter(name: str, source: StructureSource, most: int) -> Count:
     pattern = source.pattern or ""
     if why := expressions.refused(pattern):
         raise ValueError(f"structure signal `{name}`: `{pattern}` is not an RE2 expression: {why}")
     expression = re2.compile(pattern, expressions.options(source.case_sensitive))
-    return lambda text: sum(1 for _ in expression.finditer(text))
+    # Each match may read the whole rest of the text.
+    return lambda text: sum(1 for _ in islice(expression.finditer(text[:EXPRESSION_READS]), most))

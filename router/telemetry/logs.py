@@ -38,9 +38,12 @@ class RateLimitedLog:
         self._log, self._event, self._seconds = log, event, seconds
         self._often, self._logged = 0, -math.inf
 
-    def warn(self, **fields: object) -> None:
+    def warn(self, detail: str = "", **fields: object) -> None:
+        """Log the event, ``detail`` behind it, unless that was done a short while ago."""
         self._often += 1
         now = monotonic()
         if now - self._logged >= self._seconds:
-            self._log.warning(self._event, extra={"fields": fields | {"often": self._often}})
+            self._log.warning(
+                f"{self._event}: {detail}" if detail else self._event, extra={"fields": fields | {"often": self._often}}
+            )
             self._logged, self._often = now, 0

@@ -83,7 +83,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.refused = Counter(
-            "router_refused_requests", "Requests answered 429 because others waited too long already.",
+            "router_refused_requests", "Requests answered 429: others waited too long, or bodies took all the room.",
             registry=registry,
         )  # fmt: skip
         self.adapter_fallbacks = Counter(

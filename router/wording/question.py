@@ -38,16 +38,21 @@ class Wording:
         return [word for part in self.parts for word in ((part.joint, *part.words) if part.joint else part.words)]
 
 
-def plain(text: str) -> str:
-    """``text`` but for letter case, spacing and the last stop: what is compared where it is not read.
+def plain(text: str, *, shouted: bool = False) -> str:
+    """``text`` but for the capital of a sentence, spacing and the last stop: what is compared where it is not read.
 
-    In code case and indents count, and in units that differ in nothing else case does.
+    In code indents count too. Other capitals may be all that tells "US policy" from "us policy"; where one of two texts
+    is ``shouted``, all in capitals, they tell nothing.
     """
     if len(text) > _LONGEST_PLAIN:
         return text
     if CODE.search(text):
         return text.strip()
-    words = [word if CASED.search(word) else word.lower() for word in text.split()]
+    words = text.split()
+    for place, word in enumerate(words):
+        begins = not place or words[place - 1][-1] in ".?!"
+        if (shouted or (begins and word[1:] == word[1:].lower())) and not CASED.search(word):
+            words[place] = word.lower()
     return " ".join(words).rstrip(" .?!")
 
 

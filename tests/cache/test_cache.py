@@ -444,6 +444,48 @@ def test_whoever_brings_something_to_be_known_by_is_not_anonymous(name: str) -> 
     assert len({ada, bob, "anonymous"}) == 3
 
 
+STRANGERS = [
+    {"x-auth-token": "WHO"}, {"cf-access-jwt-assertion": "WHO"}, {"x-goog-iap-jwt-assertion": "WHO"},
+    {"x-api-token": "WHO"}, {"x-amz-security-token": "WHO"}, {"x-forwarded-user": "WHO"}, {"x-acme-caller": "WHO"},
+    {"x-acme": "eyJhbGciOiJIUzI1NiJ9.WHO.c2ln"}, {":query": "api_key=WHO"}, {":query": "a=1&key=WHO"},
+    {":query": "subscription-key=WHO"}, {":query": "u=WHO"}, {"from": "WHO"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", STRANGERS, ids=str)
+@pytest.mark.parametrize("beside", [{}, {"user-agent": "curl/8", "accept": "*/*", "x-forwarded-for": "10.0.0.1"}])
+def test_what_could_be_a_credential_makes_a_scope_of_its_own(headers: dict[str, str], beside: dict[str, str]) -> None:
+    ada, bob = (
+        scope("user", Identity(), {**beside, **{name: value.replace("WHO", who) for name, value in headers.items()}})
+        for who in ("ada", "bob")
+    )
+    assert len({ada, bob, "anonymous"}) == 3
+    assert scope("user", Identity(), beside) == "anonymous"
+
+
+def test_one_key_in_front_of_many_users_does_not_make_one_caller_of_them() -> None:
+    service = {"authorization": "Bearer the-gateways"}
+    ada, bob = (scope("user", Identity(), {**service, "x-goog-iap-jwt-assertion": who}) for who in ("ada", "bob"))
+    assert ada != bob
+
+
+def test_the_operator_can_name_the_credential() -> None:
+    named = Identity.model_validate({"credential_headers": ["X-Badge"]})
+    ada, bob = (scope("user", named, {"x-badge": who, "x-ticket": who}) for who in ("ada", "bob"))
+    assert ada != bob
+    assert ada == scope("user", named, {"x-badge": "ada", "x-ticket": "another"})
+    assert scope("user", named, {"x-ticket": "1"}) == "anonymous", "the operator knows that this is none"
+
+
+@pytest.mark.parametrize("name", ["anthropic-beta", "openai-beta", "anthropic-version", "x-acme-beta", ":query"])
+def test_beta_features_versions_and_the_query_are_part_of_the_key(cache: SemanticCache, name: str) -> None:
+    one, other = (asked(cache, headers={**ADA, name: f"beta={value}"}) for value in (1, 2))
+    assert one is not None and other is not None and one.partition != other.partition and one.exact != other.exact
+    memo, body = Memo[str](cache, 10), json.dumps({"messages": SAID}).encode()
+    keys = {memo.key(ChatRequest.parse(body), body, {**ADA, name: value}) for value in ("1", "2")}
+    assert len(keys) == 2
+
+
 def test_a_load_balancers_cookie_beside_a_key_makes_nobody_else_of_a_caller() -> None:
     assert scope("user", Identity(), {**ADA, "cookie": "lb=1"}) == scope("user", Identity(), {**ADA, "cookie": "lb=2"})
 

@@ -81,3 +81,29 @@ def test_any_text_can_be_read(text: str) -> None:
 @given(st.text("abcde 123"))
 def test_letter_case_says_nothing(text: str) -> None:
     assert difference(text, text.upper()) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("us policy", "US policy"), ("it support", "IT support"), ("who rules", "WHO rules"),
+        ("best polish for wood", "best Polish for wood"), ("how to cook turkey", "how to cook Turkey"),
+        ("how do I restart windows", "how do I restart Windows"), ("is it safe", "is IT safe"),
+        ("was sind die sie regeln", "was sind die Sie regeln"), ("politique us en europe", "politique US en europe"),
+    ],
+)  # fmt: skip
+def test_letter_case_counts_where_it_is_meaning(one: str, other: str) -> None:
+    assert difference(one, other) is not None
+    assert difference(other, one) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("who wrote hamlet", "Who wrote Hamlet?"), ("what is the capital of france", "What is the capital of France?"),
+        ("Was kostet das?", "was kostet das"), ("HOW TO BOIL EGGS", "how to boil eggs"),
+        ("Turkey prices", "turkey prices"), ("how do I open windows", "How do I open windows?"),
+    ],
+)  # fmt: skip
+def test_letter_case_says_nothing_where_sentences_begin_and_of_names_alone(one: str, other: str) -> None:
+    assert difference(one, other) is None

@@ -184,7 +184,7 @@ async def test_the_graph_finds_what_a_scan_finds_through_any_number_of_removals(
             await built(store)
             good = 0
             for query in queries:
-                found = store.nearest(query, 4, -1.0)
+                found = await store.nearest(query, 4, -1.0)
                 assert all(item in held.values() and score == pytest.approx(data[item] @ query, abs=1e-6)
                            for score, item in found)  # fmt: skip
                 best = exact(held, data, query, 4)
@@ -213,8 +213,8 @@ async def test_a_question_stored_again_and_again_does_not_hide_behind_its_former
         store.remove(label)
         label = store.add(data[0], 0)
     assert store._graph is not None and store._building is None
-    assert [item for _, item in store.nearest(data[0], 1, 0.99)] == [0]
-    assert len(store.nearest(data[0], 4, -1.0)) == 4
+    assert [item for _, item in await store.nearest(data[0], 1, 0.99)] == [0]
+    assert len(await store.nearest(data[0], 4, -1.0)) == 4
 
 
 @pytest.mark.usefixtures("small")
@@ -242,16 +242,16 @@ async def test_copies_of_a_vector_take_no_more_of_the_graph_than_one(
         if len(labels) > 3:
             store.remove(labels.pop(1))
         if turn % 500 == 0:
-            assert {item for _, item in store.nearest(data[0], len(labels), 0.99)} == {0}
-            assert len(store.nearest(data[0], len(labels), 0.99)) == len(labels)
+            assert {item for _, item in await store.nearest(data[0], len(labels), 0.99)} == {0}
+            assert len(await store.nearest(data[0], len(labels), 0.99)) == len(labels)
     assert store._graph is not None and store._building is None
     # Noise moves a number over the border between two codes now and then.
     assert len(store._graph) <= (2000 if not noise else 2010)
     for label in labels:
         store.remove(label)
-    assert store.nearest(data[0], 1, 0.99) == []
+    assert await store.nearest(data[0], 1, 0.99) == []
     store.add(data[0], 0)
-    assert [item for _, item in store.nearest(data[0], 1, 0.99)] == [0]
+    assert [item for _, item in await store.nearest(data[0], 1, 0.99)] == [0]
 
 
 @pytest.mark.usefixtures("small")
@@ -269,11 +269,11 @@ async def test_many_removed_neighbours_hide_nothing_and_bring_a_new_graph() -> N
         store.remove(label)
     old = store._graph
     assert old is not None and old.dead == 1500 and store._building is None
-    assert [item for _, item in store.nearest(data[0], 1, 0.75)] == [0]
+    assert [item for _, item in await store.nearest(data[0], 1, 0.75)] == [0]
     assert store._building is not None
     await built(store)
     assert store._graph is not old and store._graph is not None and store._graph.dead == 0
-    assert [item for _, item in store.nearest(data[0], 1, 0.75)] == [0]
+    assert [item for _, item in await store.nearest(data[0], 1, 0.75)] == [0]
     assert store._building is None and far in store._graph.labels
 
 
@@ -292,7 +292,7 @@ async def test_what_comes_and_goes_while_a_graph_is_built_is_in_it_or_not() -> N
     number = 3000
     while store._building is not None:
         # Answers are exact all the while.
-        assert store.nearest(data[number - 1], 1, 0.9)[0][1] == number - 1
+        assert (await store.nearest(data[number - 1], 1, 0.9))[0][1] == number - 1
         store.remove(labels.pop(0))
         labels.append(store.add(data[number], number))
         number += 1
@@ -305,7 +305,7 @@ async def test_what_comes_and_goes_while_a_graph_is_built_is_in_it_or_not() -> N
     while len(store) > 100:
         store.remove(labels.pop())
     assert store._graph is None
-    assert store.nearest(data[number - len(labels) - 1], 1, -1.0)
+    assert await store.nearest(data[number - len(labels) - 1], 1, -1.0)
 
 
 @pytest.mark.usefixtures("small")
@@ -391,3 +391,41 @@ async def test_alike_ones_that_expired_together_take_few_searches(monkeypatch: p
     assert await store.nearest("aa", EAST, 4, 0.5) == []
     assert searches <= 100
     await store.close()
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_look_at_all_vectors_lets_others_have_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dead neighbours hide what lives: all of it is looked at, a few blocks at a time."""
+    data = rows(12 * vectors.BLOCK)
+    store: Vectors[int] = Vectors(32)
+    for number, vector in enumerate(data):
+        store.add(vector, number)
+    store.close()
+    monkeypatch.setattr(Vectors, "_proposed", lambda *_: None)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    for number in (0, 5000, len(data) - 1):
+        turns = 0
+        best = await store.nearest(data[number], 4, -1.0)
+        assert turns >= 12 // vectors.BLOCKS_AT_ONCE - 1
+        assert best[0][1] == number
+        assert [score for score, _ in best] == pytest.approx(sorted((data @ data[number]).tolist(), reverse=True)[:4])
+    beside.cancel()
+
+
+async def test_what_goes_while_vectors_are_looked_at_is_not_found() -> None:
+    data = rows(8 * vectors.BLOCK)
+    store: Vectors[int] = Vectors(32)
+    labels = [store.add(vector, number) for number, vector in enumerate(data)]
+    store.close()
+    looking = asyncio.create_task(store.nearest(data[0], 1, 0.5))
+    await asyncio.sleep(0)
+    store.remove(labels[0])
+    assert 0 not in [item for _, item in await looking]

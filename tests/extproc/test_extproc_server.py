@@ -16,6 +16,7 @@ from serving import eventually, serving
 
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc import wire
+from triton_router.extproc.budget import Budget
 from triton_router.extproc.phases import BodyMode
 from triton_router.extproc.server import SERVICE, ExtProcServer
 
@@ -233,6 +234,42 @@ async def test_nonsense_from_the_pipeline_aborts(caplog: pytest.LogCaptureFixtur
         assert code is grpc.StatusCode.INTERNAL
         await eventually(lambda: server.open_streams == 0)
     assert "AttributeError" in caplog.text
+
+
+async def test_many_bad_streams_and_failures_leave_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(_raises) as server:
+        client = Client(server)
+        for _ in range(20):
+            await ended(client.process(), headers())
+            await ended(client.process(), headers(), body(b"{}"))
+            await ended(client.process(), b"\xff nonsense")
+        await eventually(lambda: server.open_streams == 0)
+    lines = [record.getMessage() for record in caplog.records if record.name == "triton_router.extproc.processor"]
+    assert 1 <= len(lines) <= 3, lines
+
+
+async def test_bodies_beyond_the_budget_are_429_and_the_others_are_served() -> None:
+    release = asyncio.Event()
+
+    async def slow(request: Request) -> Outcome:
+        await release.wait()
+        return Forward({})
+
+    async with serving(slow, max_body_bytes=1000, budget=Budget(2000)) as server:
+        client = Client(server)
+        held = [client.process() for _ in range(2)]
+        for call in held:
+            await exchange(call, headers(("content-length", b"1000")))
+            await call.write(body(b"x" * 1000).SerializeToString())
+        await eventually(lambda: server.open_streams == 2)
+        (refusal,) = await exchange(client.process(), headers(("content-length", b"1000")))
+        assert refusal.immediate_response.status.code == 429
+        assert values(refusal.immediate_response.headers)["retry-after"] == b"1"
+        release.set()
+        for call in held:
+            assert (await call.read()) is not grpc.aio.EOF
+        (asked,) = await exchange(client.process(), headers(("content-length", b"1000")))
+        assert asked.WhichOneof("response") == "request_headers", "what was forwarded is held no more"
 
 
 async def test_client_gone_cancels_routing() -> None:
