@@ -78,6 +78,8 @@ class Runtime:
     ``generation`` is the first twelve digits of the file's SHA-256. ``recipes`` starts with that of `routing`.
     ``hint_threshold`` is the least confidence with which an MCP server's hints count. ``cache`` is that of the first
     recipe that uses one: they share its store.
+
+    It has 13 attributes: one for each part that reads it.
     """
 
     generation: str

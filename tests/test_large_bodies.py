@@ -30,7 +30,7 @@ providers: {models: [{name: base, backend_refs: [{endpoint: "127.0.0.1:1"}]}]}
 routing:
   signals:
     keywords:
-      - {name: secret, keywords: [launch code]}
+      - {name: secret, keywords: [launch code], parts: [all]}
       - {name: typo, keywords: [kubernetes], match: fuzzy}
     structure:
       - {name: marks, feature: {type: count, source: {type: regex, pattern: '\\?'}}, predicate: {gt: 3}}

@@ -79,11 +79,11 @@ async def test_all_kinds_of_requests_are_seen_and_no_prompt() -> None:
 def test_a_span_has_what_was_counted_in_it() -> None:
     metrics, now = Metrics(), [0.0]
     history = History(metrics.registry, lambda: now[0])
-    metrics.requests.labels("all", "plain", "routed").inc(7)
+    metrics.requests.labels("all", "plain", "routed", "").inc(7)
     history.look()
     assert not history.spans
     now[0] = 10.0
-    metrics.requests.labels("all", "plain", "routed").inc(20)
+    metrics.requests.labels("all", "plain", "routed", "").inc(20)
     metrics.degraded.labels("triton").inc(3)
     metrics.tokens.labels("plain", "prompt").inc(5)
     metrics.tokens.labels("other", "prompt").inc(5)

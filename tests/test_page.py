@@ -155,7 +155,7 @@ async def test_what_cannot_be_explained_is_an_error_as_everywhere(rest: httpx.As
         ({"text": "a", "request": REQUEST}, 400),
         ({"request": {"model": "MoM", "messages": [1]}}, 400),
         ({"request": REQUEST | {"model": "nobody"}}, 404),
-        ({"request": REQUEST, "path": "/config"}, 404),
+        ({"request": REQUEST, "path": "/config"}, 400),
     ):
         answer = await rest.post("/api/v1/explain", json=body)
         assert answer.status_code == status, answer.text

@@ -105,7 +105,9 @@ async def test_a_keyword_rule_at_the_top_costs_no_call(
     bundle, tokenizers = load_bundle(BUNDLE)
     asked: list[str] = []
 
-    async def encode(encoder: Encoder, text: str, beside: Sequence[str] = (), cut: object = None) -> Encoding:
+    async def encode(
+        encoder: Encoder, text: str, beside: Sequence[str] = (), cut: object = None, **_: object
+    ) -> Encoding:
         asked.append(text)
         heads = {head.name: np.eye(len(head.labels), dtype=np.float32)[-1] for head in encoder.trunk.heads}
         assert encoder.trunk.embedding is not None

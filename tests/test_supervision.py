@@ -133,7 +133,7 @@ def test_the_metrics_of_several_processes_are_one() -> None:
     registry.register(sums)
     own.encoder_up.labels("minilm").set(1)
     other.encoder_up.labels("minilm").set(0)
-    other.requests.labels("math", "base", "upstream").inc(3)
+    other.requests.labels("math", "base", "upstream", "").inc(3)
     other.stage_seconds.labels("total").observe(0.003)
     other.in_flight.set(2)
     sums.update(7, samples(other.registry))
@@ -141,7 +141,7 @@ def test_the_metrics_of_several_processes_are_one() -> None:
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
-    routed = {"decision": "math", "model": "base", "path": "upstream"}
+    routed = {"decision": "math", "model": "base", "path": "upstream", "recipe": ""}
     assert value("router_requests_total", **routed) == 3
     assert value("router_stage_seconds_bucket", stage="total", le="0.005") == 1
     assert (value("router_encoder_up", trunk="minilm"), value("router_in_flight_requests")) == (0, 2)

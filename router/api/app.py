@@ -270,7 +270,8 @@ class _Rest:
             return json_response(explain(await pipeline.decide(query, everything=True)))
         raw = json_bytes(body.request)
         record, outcome = await pipeline.preview(ProxiedRequest("POST", body.path, headers, raw))
-        return json_response(explain(record) | {"outgoing": outgoing(raw, record, outcome)})
+        explained = explain(record) if record.choice is not None else {}
+        return json_response(explained | {"outgoing": outgoing(raw, record, outcome)})
 
     async def route(self, request: Request) -> Response:
         """What would become of a chat request: the same body and headers that Envoy would see, asked about only."""
