@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
@@ -30,7 +31,7 @@ from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
 from triton_router.live import LiveLog
 from triton_router.plugins import HeaderChanges
-from triton_router.recipes import Recipes
+from triton_router.recipes import Recipe, Recipes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
@@ -54,7 +55,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 16 methods: one for each stage of a request, and what is asked about it.
+    It has 18 methods and 13 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Pipeline:
         self._upstreams = Upstreams(runtime.config)
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
+        self._protects = bool(self.recipes.default.runtime.protection)
         self._metrics = metrics
         self._open = 0
         self._idle = asyncio.Event()
@@ -121,8 +123,11 @@ class Pipeline:
                     return await self._ask(dialect, request, record), record
                 return self._pass(request, record), record
             except Refusal as refusal:
-                record.error, record.path = refusal, "error"
-                self.journal.count(record)
+                record.error, record.path = refusal, "error" if record.blocked is None else "blocked"
+                if record.blocked is None:
+                    self.journal.count(record)
+                else:
+                    self.journal.write(record, "", replace(request, body=b""))
                 return _refusal_reply(path, refusal, record), record
             finally:
                 self._open -= 1
@@ -143,12 +148,18 @@ class Pipeline:
         started = perf_counter()
         sent = dialect.parse(request.body)
         recipe = self.recipes.for_request(sent.model, request.headers)
+        hurried = _hurried(request, self.runtime.overload)
+        if self._protects and recipe is not self.recipes.default:
+            # What `routing` refuses is refused for every name; a recipe may refuse more.
+            asked = SignalInput(sent.prompt(), sent, request.headers, hurried)
+            if guarded := await self._guard(request, asked, record):
+                return guarded
         if recipe is None:
             assert sent.model is not None
             conceal = _request_usage(sent, self.runtime.usage)
             return self._forward_to(_named(self.catalog, self.adapters, sent.model), sent, record, conceal=conceal)
         sent.require_conversation()
-        signal_input = SignalInput(sent.prompt(), sent, request.headers, _hurried(request, self.runtime.overload))
+        signal_input = SignalInput(sent.prompt(), sent, request.headers, hurried)
         lookup, record.recipe = recipe.lookup, recipe.runtime
         parsed = perf_counter()
 
@@ -162,6 +173,7 @@ class Pipeline:
 
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
+        self._refuse_blocked(record, recipe)
         decided, (_, choice, selection) = perf_counter(), record.routing()
         if recipe.runtime.needs_identity and _unknown_caller(record):
             raise Refusal(403, "This service needs to know who is calling.", code="identity_required")
@@ -227,6 +239,48 @@ class Pipeline:
         headers = changes.set | _routing_headers(selection, readable=False)
         return record, Forward(headers, sent.encode(), record.headers(), tuple(changes.remove))
 
+    async def _guard(self, request: Request, signal_input: SignalInput, record: Record) -> Outcome | None:
+        """What `routing` protects from, for a request that names a model or another recipe: ``None`` lets it through.
+
+        Raises ``Refusal``.
+        """
+        sent, default = signal_input.request, self.recipes.default
+        table, named = default.runtime, self.catalog.default
+        if self.recipes.for_request(sent.model, request.headers) is None:
+            assert sent.model is not None
+            named = _named(self.catalog, self.adapters, sent.model)
+        signals = await default.gatherer.gather(signal_input, hangs_on=table.protection.hanging_on)
+        answer = choose(table.protection.answering, signals.evaluations, table.strategy).decision
+        choice = replace(choose(table.decisions, signals.evaluations, table.strategy), decision=answer)
+        record.recipe, record.signals, record.choice, record.selection = table, signals, choice, named
+        self._refuse_blocked(record, default)
+        if answer is not None:
+            completion = plugins.apply(answer.plugins, sent, signal_input.headers, named.model)
+            assert isinstance(completion, Completion)
+            return self._reply(completion, "fast_response", request, signal_input, record)
+        if record.choice.decision is not None:  # what could not be checked goes to the model that may see it
+            conceal = _request_usage(sent, self.runtime.usage)
+            return self._forward_to(record.selection, sent, record, conceal=conceal)
+        record.recipe = record.choice = None
+        return None
+
+    def _refuse_blocked(self, record: Record, recipe: Recipe) -> None:
+        """Raise ``Refusal`` where protection says so. Otherwise what could not be checked may go elsewhere."""
+        signals, choice, _ = record.routing()
+        verdict = recipe.runtime.protection.judge(signals.evaluations)
+        record.would_block += verdict.shadow
+        for name in verdict.shadow:
+            self._metrics.blocked.labels(name, "shadow").inc()
+        if verdict.refusal is not None:
+            record.blocked = verdict.blocks
+            outcome = "blocked" if verdict.refusal.code == "blocked" else "unknown"
+            self._metrics.blocked.labels(verdict.blocks, outcome).inc()
+            raise verdict.refusal
+        if verdict.unknown is not None:
+            self._metrics.blocked.labels(verdict.unknown.name, "unknown").inc()
+            record.choice = replace(choice, decision=verdict.unknown)
+            record.selection = self.catalog.select(verdict.unknown, self.adapters)
+
     async def _recall(
         self, memo: Memo[Record], repeat: bytes, request: Request, signal_input: SignalInput, record: Record
     ) -> Reply | None:
@@ -254,9 +308,10 @@ class Pipeline:
         table = record.recipe = recipe.runtime
         began = perf_counter()
         signals = record.signals = await recipe.gatherer.gather(
-            signal_input, everything=everything, hangs_on=table.settling
+            signal_input, everything=everything, hangs_on=partial(table.protection.beside, table.settling)
         )
         record.category = signals.domains.winner if signals.domains is not None else None
+        record.blocked = table.protection.judge(signals.evaluations).blocks
         gathered = perf_counter()
         choice = record.choice = choose(table.decisions, signals.evaluations, table.strategy)
         chosen = perf_counter()

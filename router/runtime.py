@@ -19,6 +19,7 @@ from triton_router.config.services import (
     UsageSettings,
 )
 from triton_router.decisions import Settling
+from triton_router.protection import Protection
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class JournalRuntime:
 class RecipeRuntime:
     """One routing table, compiled. ``name`` is empty for the file's own `routing`.
 
-    ``config`` has this table in the place of `routing`. ``settling`` has the decisions' rules compiled.
+    ``config`` has this table in the place of `routing`. ``settling`` has the decisions' rules compiled;
+    ``decisions`` are those that route, ``protection`` has those that refuse.
     ``needs_identity``: a request is refused where a decision asks for the caller's role and nobody vouches for the
     caller. ``cache`` is ``None`` where no decision uses it.
     """
@@ -64,6 +66,7 @@ class RecipeRuntime:
     decisions: tuple[Decision, ...]
     strategy: str
     settling: Settling
+    protection: Protection
     needs_identity: bool
     cache: CacheRuntime | None
 
@@ -123,14 +126,16 @@ def compile_runtime(loaded: Loaded) -> Runtime:
 
 
 def _recipe(name: str, config: Config) -> RecipeRuntime:
-    decisions, strategy = config.routing.decisions, config.routing.strategy
-    kinds = {str(rule.type) for decision in decisions for rule in leaves(decision)}
+    protection, strategy = Protection.of(config.routing.decisions), config.routing.strategy
+    decisions = protection.routing(config.routing.decisions)
+    kinds = {str(rule.type) for decision in config.routing.decisions for rule in leaves(decision)}
     return RecipeRuntime(
         name=name,
         config=config,
         decisions=decisions,
         strategy=strategy,
         settling=Settling(decisions, strategy),
+        protection=protection,
         needs_identity="authz" in kinds and not config.global_.services.authz.fail_open,
         cache=_cache(name, config),
     )

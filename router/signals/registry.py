@@ -29,6 +29,9 @@ _KINDS = {
     "kb": "KnowledgeBases",
     "partition": "Partitions",
     "projection": "Projections",
+    "pii": "Pii",
+    "jailbreak": "Jailbreaks",
+    "classifier": "Classifiers",
 }
 
 
