@@ -23,6 +23,7 @@ COMMANDS = {
     "train-head": Command("export.train_head", "train a head on labelled JSON lines"),
     "evaluate": Command("export.evaluate", "measure accuracy, calibration, int8 against fp32, latency"),
     "evaluate-bundle": Command("export.evaluate_bundle", "measure what becomes of labelled rows, as a request goes"),
+    "evaluate-personal": Command("export.evaluate_personal", "measure the rules for personal data on labelled texts"),
     "fit-topics": Command("export.topics", "fit how topics are scored that the head does not know"),
     "evaluate-topics": Command("export.topics_evaluation", "measure that on topics that nothing was fitted on"),
 }

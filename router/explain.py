@@ -38,6 +38,7 @@ def explain(record: Record) -> dict[str, Any]:
         "outcome": {
             "recipe": record.recipe.name or None if record.recipe else None,
             "decision": chosen.name if chosen else None,
+            **({"blocked": record.blocked} if record.blocked else {}),
             "confidence": round(choice.confidence, 4),
             "category": record.category,
             "model": selection.model,

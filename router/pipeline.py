@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
@@ -20,7 +21,8 @@ from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Keep, Memo
 from triton_router.completion import Completion
-from triton_router.config.services import OverloadSettings, UsageSettings
+from triton_router.config.observability import UsageSettings
+from triton_router.config.services import OverloadSettings
 from triton_router.decisions import Choice, choose
 from triton_router.dialects import DIALECTS, ModelRequest
 from triton_router.errors import Refusal, refusal_body
@@ -30,7 +32,7 @@ from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
 from triton_router.live import LiveLog
 from triton_router.plugins import HeaderChanges
-from triton_router.recipes import Recipes
+from triton_router.recipes import Recipe, Recipes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
@@ -54,7 +56,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 16 methods: one for each stage of a request, and what is asked about it.
+    It has 18 methods and 13 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Pipeline:
         self._upstreams = Upstreams(runtime.config)
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
+        self._protects = bool(self.recipes.default.runtime.protection)
         self._metrics = metrics
         self._open = 0
         self._idle = asyncio.Event()
@@ -124,8 +127,11 @@ class Pipeline:
                     return await self._ask(dialect, request, record), record
                 return await self._pass(request, record), record
             except Refusal as refusal:
-                record.error, record.path = refusal, "error"
-                self.journal.count(record)
+                record.error, record.path = refusal, "error" if record.blocked is None else "blocked"
+                if record.blocked is None:
+                    self.journal.count(record)
+                else:
+                    self.journal.write(record, "", replace(request, body=b""))
                 return _refusal_reply(path, refusal, record), record
             finally:
                 self._open -= 1
@@ -147,14 +153,19 @@ class Pipeline:
         started, large = perf_counter(), is_large(request.body)
         sent = await offload.run(large, _read, dialect, request.body)
         recipe = self.recipes.for_request(sent.model, request.headers)
+        hurried = _hurried(request, self.runtime.overload)
+        signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
+        if self._protects and recipe is not self.recipes.default:
+            # What `routing` refuses is refused for every name; a recipe may refuse more.
+            guarded = await self._guard(request, signal_input, record)
+            if guarded is not None:
+                return guarded
         if recipe is None:
             assert sent.model is not None
             named = _named(self.catalog, self.adapters, sent.model)
             conceal = await offload.run(large, _request_usage, sent, self.runtime.usage)
             return self._forward_to(named, sent, request, record, conceal=conceal)
         sent.require_conversation()
-        hurried = _hurried(request, self.runtime.overload)
-        signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
         # A cache would read all of a large body again, for a request that hardly comes twice.
         lookup, record.recipe = None if large else recipe.lookup, recipe.runtime
         parsed = perf_counter()
@@ -169,6 +180,7 @@ class Pipeline:
 
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
+        self._refuse_blocked(record, recipe)
         decided, (_, choice, selection) = perf_counter(), record.routing()
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
 
@@ -233,6 +245,48 @@ class Pipeline:
         headers = changes.set | _routing_headers(selection, readable=False)
         return record, Forward(headers, sent.encode(), record.headers(), tuple(changes.remove))
 
+    async def _guard(self, request: Request, signal_input: SignalInput, record: Record) -> Outcome | None:
+        """What `routing` protects from, for a request that names a model or another recipe: ``None`` lets it through.
+
+        Raises ``Refusal``.
+        """
+        sent, default = signal_input.request, self.recipes.default
+        table, named = default.runtime, self.catalog.default
+        if self.recipes.for_request(sent.model, request.headers) is None:
+            assert sent.model is not None
+            named = _named(self.catalog, self.adapters, sent.model)
+        signals = await default.gatherer.gather(signal_input, hangs_on=table.protection.hanging_on)
+        answer = choose(table.protection.answering, signals.evaluations, table.strategy).decision
+        choice = replace(choose(table.decisions, signals.evaluations, table.strategy), decision=answer)
+        record.recipe, record.signals, record.choice, record.selection = table, signals, choice, named
+        self._refuse_blocked(record, default)
+        if answer is not None:
+            completion = plugins.apply(answer.plugins, sent, signal_input.headers, named.model)
+            assert isinstance(completion, Completion)
+            return self._reply(completion, "fast_response", request, signal_input, record)
+        if record.choice.decision is not None:  # what could not be checked goes to the model that may see it
+            conceal = _request_usage(sent, self.runtime.usage)
+            return self._forward_to(record.selection, sent, request, record, conceal=conceal)
+        record.recipe = record.choice = None
+        return None
+
+    def _refuse_blocked(self, record: Record, recipe: Recipe) -> None:
+        """Raise ``Refusal`` where protection says so. Otherwise what could not be checked may go elsewhere."""
+        signals, choice, _ = record.routing()
+        verdict = recipe.runtime.protection.judge(signals.evaluations)
+        record.would_block += verdict.shadow
+        for name in verdict.shadow:
+            self._metrics.blocked.labels(name, "shadow").inc()
+        if verdict.refusal is not None:
+            record.blocked = verdict.blocks
+            outcome = "blocked" if verdict.refusal.code == "blocked" else "unknown"
+            self._metrics.blocked.labels(verdict.blocks, outcome).inc()
+            raise verdict.refusal
+        if verdict.unknown is not None:
+            self._metrics.blocked.labels(verdict.unknown.name, "unknown").inc()
+            record.choice = replace(choice, decision=verdict.unknown)
+            record.selection = self.catalog.select(verdict.unknown, self.adapters)
+
     async def _recall(
         self, memo: Memo[Record], repeat: bytes, request: Request, signal_input: SignalInput, record: Record
     ) -> Reply | None:
@@ -261,9 +315,10 @@ class Pipeline:
         record.query = signal_input
         began = perf_counter()
         signals = record.signals = await recipe.gatherer.gather(
-            signal_input, everything=everything, hangs_on=table.settling
+            signal_input, everything=everything, hangs_on=partial(table.protection.beside, table.settling)
         )
         record.category = signals.domains.winner if signals.domains is not None else None
+        record.blocked = table.protection.judge(signals.evaluations).blocks
         gathered = perf_counter()
         choice = record.choice = choose(table.decisions, signals.evaluations, table.strategy)
         chosen = perf_counter()

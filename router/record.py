@@ -17,7 +17,7 @@ from triton_router.selection import Selection
 from triton_router.signals import SignalInput, SignalResults
 
 # How a request got its response: in metrics and audit lines by these words.
-ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "error"]
+ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "blocked", "error"]
 
 
 @dataclass(slots=True)
@@ -26,10 +26,11 @@ class Record:
 
     ``path`` is ``None`` for paths that the router answers itself. ``recipe`` is the routing table that chooses;
     ``query``, ``signals``, ``choice`` and ``category`` are there where the router has chosen, ``question`` where the
-    cache was asked, ``error`` where it refused.
-    ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
+    cache was asked, ``error`` where it refused. ``blocked`` names the decision that did so, ``would_block`` those that
+    only say so. ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no
+    signals.
 
-    It has 15 attributes and 16 methods, because everything that is said of a request is derived from here.
+    It has 17 attributes and 16 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -46,6 +47,8 @@ class Record:
     hit: Hit | None = None
     replay_id: str | None = None
     error: Refusal | None = None
+    blocked: str | None = None
+    would_block: tuple[str, ...] = ()
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -126,6 +129,10 @@ class Record:
         headers = {names.GENERATION: self.generation}
         if (path := self.response_path) is not None:
             headers[names.RESPONSE_PATH] = path
+        if self.blocked is not None:
+            headers[names.BLOCKED] = self.blocked
+        if self.would_block:
+            headers[names.WOULD_BLOCK] = ",".join(self.would_block)
         if self.error is None and self.selection is not None:
             headers[names.RESPONSE_MODEL] = self.selection.model
             if self.choice is not None:
@@ -176,6 +183,8 @@ class Record:
                   "category": self.category, "model": selection.model}  # fmt: skip
         if self.recipe is not None and self.recipe.name:
             fields["recipe"] = self.recipe.name
+        if self.blocked is not None:
+            fields["blocked"] = self.blocked
         if self.signals is None:
             return fields | {"repeat": True}
         return fields | {
@@ -199,6 +208,7 @@ class Record:
             "adapter": self.selection.adapter,
             "matched_signals": [
                 {"type": kind, "name": name, "value": round(signal.value, 4), "threshold": signal.threshold}
+                | ({"where": signal.where} if signal.where else {})
                 for (kind, name), signal in self.signals.evaluations.items()
                 if signal.matched
             ],

@@ -7,21 +7,14 @@ from dataclasses import dataclass
 
 from triton_router.access import Access
 from triton_router.config import Config, Loaded, leaves
+from triton_router.config.observability import AuditSettings, TracingSettings, UsageSettings
 from triton_router.config.parts import PartsSettings
 from triton_router.config.plugins import SemanticCachePlugin, SemanticCacheSettings
 from triton_router.config.schema import Decision
-from triton_router.config.services import (
-    AuditSettings,
-    CacheSettings,
-    Identity,
-    McpSettings,
-    OverloadSettings,
-    ReplaySettings,
-    TracingSettings,
-    UsageSettings,
-)
+from triton_router.config.services import CacheSettings, Identity, McpSettings, OverloadSettings, ReplaySettings
 from triton_router.decisions import Settling
 from triton_router.parts import PartReader, Shape
+from triton_router.protection import Protection
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +50,8 @@ class JournalRuntime:
 class RecipeRuntime:
     """One routing table, compiled. ``name`` is empty for the file's own `routing`.
 
-    ``config`` has this table in the place of `routing`. ``settling`` has the decisions' rules compiled.
+    ``config`` has this table in the place of `routing`. ``settling`` has the decisions' rules compiled;
+    ``decisions`` are those that route, ``protection`` has those that refuse.
     ``needs_identity``: a request is refused where a decision asks for the caller's role and nobody vouches for the
     caller. ``cache`` is ``None`` where no decision uses it.
     """
@@ -67,6 +61,7 @@ class RecipeRuntime:
     decisions: tuple[Decision, ...]
     strategy: str
     settling: Settling
+    protection: Protection
     needs_identity: bool
     cache: CacheRuntime | None
 
@@ -141,14 +136,16 @@ def _reader(settings: PartsSettings) -> PartReader:
 
 
 def _recipe(name: str, config: Config) -> RecipeRuntime:
-    decisions, strategy = config.routing.decisions, config.routing.strategy
-    kinds = {str(rule.type) for decision in decisions for rule in leaves(decision)}
+    protection, strategy = Protection.of(config.routing.decisions), config.routing.strategy
+    decisions = protection.routing(config.routing.decisions)
+    kinds = {str(rule.type) for decision in config.routing.decisions for rule in leaves(decision)}
     return RecipeRuntime(
         name=name,
         config=config,
         decisions=decisions,
         strategy=strategy,
         settling=Settling(decisions, strategy),
+        protection=protection,
         needs_identity="authz" in kinds and not config.global_.services.authz.fail_open,
         cache=_cache(name, config),
     )

@@ -23,7 +23,8 @@ from triton_router.api.history import History
 from triton_router.api.live import LiveFeed
 from triton_router.api.views import ServiceState
 from triton_router.config import Loaded
-from triton_router.config.services import ApiSettings, MetricsSettings
+from triton_router.config.observability import MetricsSettings
+from triton_router.config.services import ApiSettings
 from triton_router.discovery import Discovery
 from triton_router.extproc.server import ExtProcServer
 from triton_router.generations import Generations

@@ -10,8 +10,8 @@ from time import perf_counter
 import orjson
 
 from triton_router.answers import Answer, Usage
+from triton_router.config.observability import UsageSettings
 from triton_router.config.schema import Pricing
-from triton_router.config.services import UsageSettings
 from triton_router.telemetry import Metrics
 
 # Finish reasons as answers are read; anything else is counted as one.

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from triton_router.answers import LARGEST, Answer, Events, Usage
+from triton_router.config.observability import UsageSettings
 from triton_router.config.schema import Pricing
-from triton_router.config.services import UsageSettings
 from triton_router.dialects.chat import ChatAnswer
 from triton_router.telemetry import Metrics
 from triton_router.usage import UsageObserver, WithoutUsage, cost

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from triton_router import reload, supervision
 from triton_router.api import create_app
 from triton_router.config import Config, Loaded, load, loads
-from triton_router.config.services import MetricsSettings
+from triton_router.config.observability import MetricsSettings
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
 from triton_router.reload import Reloader

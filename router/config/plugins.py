@@ -83,6 +83,25 @@ class FastResponsePlugin(PluginSettings):
     configuration: FastResponseSettings = Field(description="The immediate response, as JSON or as a stream.")
 
 
+class BlockSettings(Section):
+    enabled: bool = Field(True, description="Switch for this decision.")
+    message: str = Field("The request was refused by policy.", min_length=1, description="What the client is told.")
+    status: int = Field(403, ge=400, le=499, description="HTTP status of the error, in the shape of the client's API.")
+    shadow: bool = Field(False, description="Block nothing; only say in a header and a metric what would be blocked.")
+    on_unknown: Literal["deny", "route", "ignore"] = Field(
+        "deny",
+        description="If a signal of the rules could not be evaluated: refuse with 503, send the request to the "
+        "decision's modelRefs, or go on as if nothing matched.",
+    )
+
+
+class BlockPlugin(PluginSettings):
+    """Refuse the request, whichever model it names; see docs/protection.md."""
+
+    type: Literal["block"]
+    configuration: BlockSettings = Field(default_factory=BlockSettings, description="The error, and when to refuse.")
+
+
 class RequestParamsSettings(Section):
     NOT_ACTIVE = frozenset({"default_max_tokens"})
 

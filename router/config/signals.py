@@ -11,6 +11,9 @@ from triton_router.config import knowledge, projections  # noqa: F401  # they re
 from triton_router.config.document import Path
 from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, installed
 from triton_router.config.parts import PartNames
+from triton_router.config.protection import ClassifierSignal as ClassifierSignal
+from triton_router.config.protection import JailbreakSignal as JailbreakSignal
+from triton_router.config.protection import PiiSignal as PiiSignal
 from triton_router.config.report import Report
 from triton_router.config.section import Name, Phrase, Probability, Section, Similarity, TokenCount
 

@@ -41,6 +41,8 @@ CPU_DEADLINE = 1.0
 TIMEOUTS_IN_A_ROW = 3
 # Texts whose encodings an encoder keeps that is told to.
 REMEMBERED = 1024
+# Rows of one call for a long conversation, so that it fits every profile and does not hold up others for long.
+PASSAGES_IN_A_CALL = 8
 # How many probe intervals pass between checks that a healthy Triton still serves the same bundle.
 INTERVALS_BETWEEN_CHECKS = 5
 
@@ -129,11 +131,7 @@ class Encoder:
         key: tuple[str | bool, ...] = (text, cut is None, *beside)
         if self._memo is not None and (earlier := self._memo.get(key)) is not None:
             return earlier
-        if self._failure is not None:
-            raise Unavailable(self._failure)
-        if not background and self._limit.full:
-            self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
-            raise Unavailable("overload")
+        self._refuse_if_down(background=background)
         started = perf_counter()
         weights: Sequence[float] | None = None
         if cut is None:
@@ -154,6 +152,13 @@ class Encoder:
             if len(self._memo) > REMEMBERED:
                 self._memo.popitem(last=False)
         return encoding
+
+    def _refuse_if_down(self, *, background: bool = False) -> None:
+        if self._failure is not None:
+            raise Unavailable(self._failure)
+        if not background and self._limit.full:
+            self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
+            raise Unavailable("overload")
 
     async def _infer_within_limit(self, batch: Batch) -> dict[str, Vector]:
         began, took = perf_counter(), None
@@ -184,6 +189,28 @@ class Encoder:
             batch = self._windows.pad(self._windows.rows(text)[:1])
             encodings.append(self._pooled(await self._infer(batch), batch, 1, 0.0))
         return encodings
+
+    async def judge_each(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """What each head says of each text, FP32 [texts, labels]; of a text in windows the most probable by label.
+
+        Raises:
+            Unavailable: the breaker is open, too many calls are in flight, or a call failed.
+        """
+        self._refuse_if_down()
+        windows = [self._windows.rows(text) for text in texts]
+        rows = [row for each in windows for row in each]
+        outputs = []
+        for start in range(0, len(rows), PASSAGES_IN_A_CALL):
+            part = self._windows.pad(rows[start : start + PASSAGES_IN_A_CALL])
+            outputs.append(await self._infer_within_limit(part))
+        self._timeouts = 0
+        ends = np.cumsum([len(each) for each in windows])
+        judged = {}
+        for head in (head for head in self.trunk.heads if not head.per_token):
+            said = np.concatenate([np.empty((0, len(head.labels)), np.float32), *(out[head.output] for out in outputs)])
+            most = [said[end - len(each) : end].max(axis=0) for each, end in zip(windows, ends, strict=True)]
+            judged[head.name] = np.asarray(most, np.float32).reshape(len(texts), len(head.labels))
+        return judged
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Probe until cancelled. ``on_ready`` runs each time the encoder comes up, before requests use it."""

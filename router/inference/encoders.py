@@ -94,6 +94,11 @@ class Encoders:
         having = [each for each in self._all if each.trunk.head(head)]
         return _chosen(having, name, head) if having else None
 
+    def reader(self, head: str, name: str | None = None) -> Encoder | None:
+        """Likewise among all of the bundle: a head that few trunks have reads texts next to prompts of any language."""
+        having = [each for each in self._bundle if each.trunk.head(head)]
+        return _chosen(having, name, head) if having else None
+
 
 def _chosen(having: Sequence[Encoder], name: str | None, purpose: str) -> Encoder:
     if name is None:

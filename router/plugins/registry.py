@@ -8,6 +8,7 @@ from typing import Any
 from triton_router.config.kinds import PLUGIN_GROUP, PluginSettings, installed
 from triton_router.config.plain import DECISIONS, items
 from triton_router.config.report import Report
+from triton_router.plugins.block import Block
 from triton_router.plugins.contract import PluginKind
 from triton_router.plugins.fast_response import FastResponse
 from triton_router.plugins.header_mutation import HeaderMutation
@@ -25,6 +26,7 @@ _KINDS: tuple[type[PluginKind], ...] = (
     FastResponse,
     SemanticCache,
     RouterReplay,
+    Block,
 )
 
 

@@ -46,6 +46,7 @@ class Evaluation(NamedTuple):
     ``matched`` is ``None`` when the signal could not be evaluated. ``value`` in [0, 1] is how surely the signal holds
     (a probability, a similarity), ``threshold`` what it had to reach, ``ms`` the milliseconds spent (a shared forward
     pass counts for each signal that it served). ``measure`` is the number that the signal counts, where it counts one.
+    ``where`` says in which turns a match was, and never quotes them.
     """
 
     matched: bool | None
@@ -53,6 +54,7 @@ class Evaluation(NamedTuple):
     threshold: float | None = None
     ms: float = 0.0
     measure: float | None = None
+    where: str = ""
 
 
 Evaluations = Mapping[Key, Evaluation]
@@ -119,15 +121,16 @@ class Needs:
     """What a kind looks at beyond the request's body, collected for one call a trunk.
 
     ``headers`` of the request; the prompt's ``embedding``; the probabilities of ``heads``, each with the name of the
-    trunk that is preferred for it (``None``: the first that has it). ``texts`` are encoded once, for the embedding and
-    for each of the heads. Of ``earlier`` turns of the user and of ``readings``, parts that are read besides the topic,
-    the embeddings ride in the prompt's call. ``service`` names what the kind asks by itself, as `x-vsr-degraded` shows
-    it.
+    trunk that is preferred for it (``None``: the first that has it). The heads of ``passages``, likewise, read the
+    whole conversation in pieces. ``texts`` are encoded once, for the embedding and for each of the heads. Of
+    ``earlier`` turns of the user and of ``readings``, parts that are read besides the topic, the embeddings ride in the
+    prompt's call. ``service`` names what the kind asks by itself, as `x-vsr-degraded` shows it.
     """
 
     headers: bool = False
     embedding: bool = False
     heads: Mapping[str, str | None] = field(default_factory=dict)
+    passages: Mapping[str, str | None] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     earlier: int = 0
     readings: tuple[Names, ...] = ()
@@ -136,7 +139,19 @@ class Needs:
     @property
     def encoder(self) -> bool:
         """Whether a call to Triton is needed."""
-        return self.embedding or bool(self.heads)
+        return self.embedding or bool(self.heads) or bool(self.passages)
+
+
+@dataclass(frozen=True, slots=True)
+class PassagesRead:
+    """What a head says of a conversation's passages: ``probabilities`` FP32 [passages, labels], and ``where`` each is.
+
+    ``missing``: there are passages that the trunk cannot read.
+    """
+
+    probabilities: NDArray[np.float32]
+    where: tuple[str, ...]
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +181,20 @@ class Setup:
         """The trunk whose ``head`` judges."""
         return self.encoders.judge(head, name) if self.encoders else None
 
-    def labels(self, head: str, name: str | None = None) -> tuple[str, ...]:
-        """The labels of ``head``; none without encoders.
+    def reader(self, head: str, name: str | None = None) -> Encoder | None:
+        """The trunk of the whole bundle whose ``head`` reads passages, in whatever language the prompt is."""
+        return self.encoders.reader(head, name) if self.encoders else None
+
+    def labels(self, head: str, name: str | None = None, *, passages: bool = False) -> tuple[str, ...]:
+        """The labels of ``head``; none without encoders. The trunk is that which reads the prompt, or ``passages``.
 
         Raises:
             BundleError: no trunk of the bundle has that head.
         """
         from triton_router.errors import BundleError
 
-        judge = self.judge(head, name)
+        reader = self.reader(head, name)
+        judge = reader if passages else self.judge(head, name) or reader
         described = judge.trunk.head(head) if judge else None
         if described is None and self.encoders is not None:
             raise BundleError(f"the signal bundle has no head `{head}`; export one that has, or remove its signals")
@@ -189,7 +209,8 @@ class SignalResults:
     ``calls`` holds when the ``encoder`` (tokenising, the calls, pooling; of several trunks from the first to the last)
     and a service such as ``mcp`` were asked and when they were done (``perf_counter``); ``parts`` which of these a type
     of signals came from. ``encoding`` is the embedder's of the topic, ``readings`` are the embeddings of other parts,
-    ``heads`` and ``tokens`` (see :class:`Encoding`) are those that some kind needs. ``fired_by`` has the places of the
+    ``heads`` and ``tokens`` (see :class:`Encoding`) are those that some kind needs, ``passages`` what heads say of the
+    whole conversation. ``fired_by`` has the places of the
     parts that made a signal match, where everything was asked for. Signals that could not change the outcome are in
     none of these.
     """
@@ -200,6 +221,7 @@ class SignalResults:
     readings: dict[Names, Vector] = field(default_factory=dict)
     heads: dict[str, Vector] = field(default_factory=dict)
     tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
+    passages: dict[str, PassagesRead] = field(default_factory=dict)
     classified: McpClassification | None = None
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)

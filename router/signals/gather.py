@@ -16,6 +16,7 @@ from triton_router.config.kinds import SIGNALS, Key
 from triton_router.config.schema import SemanticCachePlugin
 from triton_router.errors import Unavailable
 from triton_router.inference import Encoder, Encoders, Encoding, TopicParameters
+from triton_router.inference.language import identify
 from triton_router.parts import windows
 from triton_router.signals import registry
 from triton_router.signals.contract import (
@@ -26,12 +27,14 @@ from triton_router.signals.contract import (
     Evaluations,
     HangsOn,
     Names,
+    PassagesRead,
     Setup,
     SignalInput,
     SignalKind,
     SignalResults,
 )
 from triton_router.signals.fired import fired_by
+from triton_router.signals.passages import passages
 from triton_router.telemetry import Metrics, RateLimitedLog
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ Kind = SignalKind[Any]
 
 class Gatherer:
     """The kinds of signals of one configuration. Immutable but for :meth:`prepare`.
+
+    It has many methods and attributes, as everything that calls a trunk or a service stands here.
 
     ``classifier`` is the client of the MCP server.
     """
@@ -65,6 +70,8 @@ class Gatherer:
         self._embedder = setup.embedder()
         wanted = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.heads.items()}
         self._judges = {head: setup.judge(head, trunk) for head, trunk in wanted.items()}
+        readers = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.passages.items()}
+        self._readers = {head: setup.reader(head, trunk) for head, trunk in readers.items()}
         self._free = _free(self._kinds, self._used)
         self._made_of = {of: parts for of in reversed(self._kinds) if (parts := _made_of(self._kinds[of]))}
         self._pending = frozenset(key for of in self._used - self._free.keys() for key in self._kinds[of].keys)
@@ -181,6 +188,7 @@ class Gatherer:
             results.without("language", "not_read")
             trunks = []
         calls = [self._encode(trunk, kinds, query, results) for trunk in trunks]
+        calls += [self._read(trunk, kinds, query, results) for trunk in self._reading(kinds)]
         calls += [self._consult(kind, query, results) for kind in kinds if kind.needs.service]
         if len(calls) == 1:
             await calls[0]
@@ -193,6 +201,36 @@ class Gatherer:
         wanted = [self._embedder] if embedding or any(need.embedding for need in needs) else []
         wanted += [self._judges[head] for need in needs for head in need.heads]
         return list(dict.fromkeys(each for each in wanted if each is not None))
+
+    def _reading(self, kinds: Iterable[Kind]) -> list[Encoder]:
+        """The trunks whose heads read the whole conversation for ``kinds``, each once."""
+        readers = (self._readers[head] for kind in kinds for head in kind.needs.passages)
+        return list(dict.fromkeys(reader for reader in readers if reader is not None))
+
+    async def _read(self, reader: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:
+        turns = query.request.turns()
+        pieces, whole = passages(turns)
+        if query.hurried:
+            self._metrics.signal_errors.labels(ENCODER, "behind").inc()
+            results.without("triton", "behind")
+            return
+        if not whole:
+            results.without("passages", "long")
+        readable = [piece for piece in pieces if reader.trunk.reads(identify(piece.text))]
+        if len(readable) < len(pieces):
+            results.without("language", "not_read")
+        began = perf_counter()
+        try:
+            judged = await reader.judge_each([piece.text for piece in readable])
+        except Unavailable as unavailable:
+            self._metrics.signal_errors.labels(ENCODER, unavailable.reason).inc()
+            results.without("triton", unavailable.reason)
+            return
+        finally:
+            results.note(ENCODER, began, perf_counter())
+        where = tuple(f"{turns[piece.turn].role} {piece.turn}" for piece in readable)
+        for head in {head for kind in kinds for head in kind.needs.passages if self._readers[head] is reader}:
+            results.passages[head] = PassagesRead(judged[head], where, len(readable) < len(pieces))
 
     async def _encode(self, encoder: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:
         text = query.text()

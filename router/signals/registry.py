@@ -30,6 +30,9 @@ _KINDS = {
     "kb": "KnowledgeBases",
     "partition": "Partitions",
     "projection": "Projections",
+    "pii": "Pii",
+    "jailbreak": "Jailbreaks",
+    "classifier": "Classifiers",
 }
 
 

@@ -29,6 +29,12 @@ class Metrics:
         self.degraded = Counter(
             "router_degraded_requests", "Requests routed without a part that was down.", ["part"], registry=registry
         )
+        self.blocked = Counter(
+            "router_blocked_requests",
+            "Requests that protection refused (`blocked`), could not check (`unknown`) or would refuse (`shadow`).",
+            ["decision", "outcome"],
+            registry=registry,
+        )
         self.windowed = Counter(
             "router_windowed_prompts", "Prompts over the encoder's limit, scored in windows.", registry=registry
         )

@@ -28,7 +28,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from triton_router import __version__
-from triton_router.config.services import TraceExporter, TraceResource, TracingSettings
+from triton_router.config.observability import TraceExporter, TraceResource, TracingSettings
 from triton_router.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

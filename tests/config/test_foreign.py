@@ -16,7 +16,7 @@ providers:
   defaults: {default_model: small}
   models: [{name: small, backend_refs: [{endpoint: "127.0.0.1:1"}]}]
 """
-GUARDED = BASE + "routing: {decisions: [{name: block, rules: {type: jailbreak, name: attack}}]}\n"
+GUARDED = BASE + "routing: {decisions: [{name: block, rules: {type: hallucination, name: attack}}]}\n"
 
 
 def errors(text: str, *, allow: tuple[str, ...] = ()) -> list[Problem]:
@@ -113,10 +113,10 @@ def test_variables_that_nothing_reads_may_be_unset() -> None:
 @pytest.mark.parametrize(
     ("addition", "name", "path"),
     [
-        ("routing: {decisions: [{name: a, rules: {type: jailbreak, name: x}}]}", "jailbreak", "rules.type"),
+        ("routing: {decisions: [{name: a, rules: {type: hallucination, name: x}}]}", "hallucination", "rules.type"),
         (
-            "routing: {decisions: [{name: a, rules: {operator: NOT, conditions: [{type: pii, name: x}]}}]}",
-            "pii",
+            "routing: {decisions: [{name: a, rules: {operator: NOT, conditions: [{type: safety, name: x}]}}]}",
+            "safety",
             "rules.conditions[0].type",
         ),
         (
@@ -142,7 +142,7 @@ def test_what_would_protect_and_cannot_is_an_error_until_it_is_allowed(addition:
 
 
 def test_the_file_itself_may_allow_it() -> None:
-    allowed = GUARDED + "global: {router: {allow_inactive: [jailbreak]}}\n"
+    allowed = GUARDED + "global: {router: {allow_inactive: [hallucination]}}\n"
     (warning,) = loads(allowed).warnings
     assert "never matches" in warning.message
 
@@ -154,7 +154,7 @@ def test_the_file_itself_may_allow_it() -> None:
         "global: {services: {ratelimit: {fail_open: false, providers: []}}}",
         "routing: {decisions: [{name: a, plugins: [{type: hallucination, configuration: {enabled: false}}]}]}",
         "routing: {decisions: [{name: a, plugins: [{type: memory, configuration: {enabled: true}}]}]}",
-        "routing: {signals: {jailbreak: [{name: nobody_reads_it}]}}",
+        "routing: {signals: {hallucination: [{name: nobody_reads_it}]}}",
     ],
 )
 def test_what_protects_nothing_is_a_warning(addition: str) -> None:
@@ -185,10 +185,11 @@ def test_check_says_how_much_of_a_file_acts(tmp_path: Path, capsys: pytest.Captu
     file = tmp_path / "router.yaml"
     file.write_text(GUARDED + "listeners: [{name: http, port: 8899}]\n")
     assert main(["check", "--config", str(file)]) == 1
-    assert "--allow-inactive jailbreak" in capsys.readouterr().err
-    assert main(["check", "--config", str(file), "--allow-inactive", "jailbreak"]) == 0
+    assert "--allow-inactive hallucination" in capsys.readouterr().err
+    assert main(["check", "--config", str(file), "--allow-inactive", "hallucination"]) == 0
     # providers, defaults, default_model, models, name, backend_refs, endpoint, routing, decisions, name; and the inert
-    assert "10 of 16 keys act, 6 do nothing here (jailbreak 3, listeners 3), 0 are refused" in capsys.readouterr().out
+    counted = "10 of 16 keys act, 6 do nothing here (hallucination 3, listeners 3), 0 are refused"
+    assert counted in capsys.readouterr().out
     file.write_text(BASE)
     assert main(["check", "--config", str(file)]) == 0
     assert "keys act" not in capsys.readouterr().out

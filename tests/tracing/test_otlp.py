@@ -25,7 +25,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from local_stack import REPOSITORY, wait_for
 from packaging.requirements import Requirement
 
-from triton_router.config.services import TracingSettings
+from triton_router.config.observability import TracingSettings
 from triton_router.telemetry import Metrics, traces
 from triton_router.telemetry.traces import Traces
 

@@ -21,7 +21,7 @@ from local_stack import REPOSITORY, free_port, wait_for
 from serving import eventually
 
 from triton_router.config import ConfigError, Problem, loads
-from triton_router.config.services import TracingSettings
+from triton_router.config.observability import TracingSettings
 from triton_router.dialects.chat import PATH as CHAT_PATH
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.pipeline import Pipeline

@@ -1,0 +1,65 @@
+"""Settings of signals that protect, and of heads that an operator brings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from triton_router.config.kinds import SignalSettings
+from triton_router.config.section import Name, Probability
+
+
+class ClassifierSignal(SignalSettings):
+    """A label of any head in the signal bundle."""
+
+    TYPE, LIST = "classifier", "classifiers"
+    PURPOSE = "Labels of the bundle's heads, for rules of `type: classifier`."
+
+    head: Name = Field(description="Name of a head in the signal bundle.")
+    labels: tuple[Name, ...] = Field(
+        min_length=1, description="Labels of that head. The sum of their probabilities must reach the threshold."
+    )
+    threshold: Probability = Field(0.5, description="Least probability.")
+    model: Name | None = Field(None, description="Trunk whose head is read; default: the first that has it.")
+    every_part: bool = Field(
+        False,
+        description="Read the whole conversation in passages, tool results too; the most probable passage counts. "
+        "Default: only the prompt.",
+    )
+
+
+class JailbreakSignal(SignalSettings):
+    """Attempts to lift a model's rules, and instructions smuggled into a text. Reads every part of a conversation."""
+
+    TYPE, LIST = "jailbreak", "jailbreak"
+    PURPOSE = "Jailbreaks and injections, for rules of `type: jailbreak`."
+
+    method: Literal["classifier", "hybrid"] = Field(
+        "classifier", description="`classifier`: the bundle's head `jailbreak`; `hybrid` means the same."
+    )
+    threshold: Probability = Field(0.5, description="Least probability of the labels, in the most probable passage.")
+    labels: tuple[Name, ...] = Field(
+        ("jailbreak", "prompt_injection"),
+        min_length=1,
+        description="Labels of the head that count, as far as it has them.",
+    )
+    include_history: bool = Field(True, description="Accepted; earlier turns are read in any case.")
+
+
+class PiiSignal(SignalSettings):
+    """Personal data that has a form. Names and addresses have none and are not detected."""
+
+    TYPE, LIST = "pii", "pii"
+    PURPOSE = "Personal data, for rules of `type: pii`."
+
+    pii_types_allowed: tuple[Name, ...] = Field((), description="Types that do not match; all others do.")
+    pii_types_denied: tuple[Name, ...] = Field((), description="The only types that match; default: all.")
+    threshold: Probability = Field(0.5, description="Accepted; rules are certain.")
+    include_history: bool = Field(True, description="Accepted; earlier turns are read in any case.")
+
+    @model_validator(mode="after")
+    def _one_list(self) -> PiiSignal:
+        if self.pii_types_allowed and self.pii_types_denied:
+            raise ValueError("give one of `pii_types_allowed` and `pii_types_denied`")
+        return self

@@ -1,0 +1,80 @@
+"""Classifier signals: labels of any head in the bundle, such as one that an operator tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from triton_router.config.protection import ClassifierSignal
+from triton_router.config.report import nearest
+from triton_router.errors import BundleError
+from triton_router.signals.contract import (
+    ENCODER,
+    Evaluation,
+    Evaluations,
+    Needs,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+)
+
+
+class Classifiers(SignalKind[ClassifierSignal]):
+    """Unknown where the head was not asked.
+
+    Raises:
+        BundleError: the bundle lacks a head or a label, or two signals want one head of different trunks.
+    """
+
+    SETTINGS = ClassifierSignal
+
+    def __init__(self, signals: Sequence[ClassifierSignal], setup: Setup) -> None:
+        super().__init__(signals, setup)
+        trunks: dict[str, str | None] = {}
+        self._places = []
+        for signal in self.signals:
+            if trunks.setdefault(signal.head, signal.model) != signal.model:
+                raise BundleError(f"classifier signals read the head `{signal.head}` of one trunk, not of two")
+            self._places.append(places(setup, signal.head, signal.labels, signal.model, passages=signal.every_part))
+        self.needs = Needs(
+            heads={signal.head: signal.model for signal in self.signals if not signal.every_part},
+            passages={signal.head: signal.model for signal in self.signals if signal.every_part},
+        )
+
+    def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
+        evaluations: dict[Any, Evaluation] = {}
+        for key, signal, columns in zip(self.keys, self.signals, self._places, strict=True):
+            if signal.every_part:
+                evaluations[key] = worst_passage(signal.head, columns, signal.threshold, results)
+            elif (probabilities := results.heads.get(signal.head)) is not None:
+                value = float(probabilities[columns].sum())
+                evaluations[key] = Evaluation(value >= signal.threshold, value, signal.threshold, results.took(ENCODER))
+        return evaluations
+
+
+def places(
+    setup: Setup, head: str, labels: Sequence[str], trunk: str | None = None, *, passages: bool = False
+) -> list[int]:
+    """Where ``labels`` stand in what ``head`` gives; none without encoders. Raises ``BundleError`` for others."""
+    known = setup.labels(head, trunk, passages=passages)
+    for label in labels if known else ():
+        if label not in known:
+            hint = f"; did you mean `{close}`?" if (close := nearest(label, known)) else ""
+            raise BundleError(f"the head `{head}` has no label `{label}`; it has {', '.join(known)}{hint}")
+    return [known.index(label) for label in labels if label in known]
+
+
+def worst_passage(head: str, columns: Sequence[int], threshold: float, results: SignalResults) -> Evaluation:
+    """The most probable passage for the labels at ``columns``; unknown where none matches and some were not read."""
+    read = results.passages.get(head)
+    if read is None or not columns:
+        return Evaluation(None)
+    sums = read.probabilities[:, list(columns)].sum(axis=1)
+    place = int(np.argmax(sums)) if len(sums) else None
+    value = float(sums[place]) if place is not None else 0.0
+    matched = True if value >= threshold else None if read.missing else False
+    where = read.where[place] if matched and place is not None else ""
+    return Evaluation(matched, value, threshold, results.took(ENCODER), None, where)

@@ -1,0 +1,25 @@
+"""How rules for personal data are measured."""
+
+from __future__ import annotations
+
+from export.evaluate_personal import disguised, scores
+
+ROWS = [
+    {"text": "card 4111 1111 1111 1111 of Ann", "spans": [[5, 24, "CREDIT_CARD"], [28, 31, "PERSON"]]},
+    {"text": "mail ann@mail.example!", "spans": [[5, 20, "EMAIL_ADDRESS"]]},
+    {"text": "from 203.0.113.7", "spans": []},
+]
+
+
+def test_exact_and_touched_spans_and_those_elsewhere_are_counted() -> None:
+    table = scores(ROWS)
+    assert table["CREDIT_CARD"] == (1, 1, 1, 0)
+    assert table["EMAIL_ADDRESS"] == (1, 0, 1, 0)
+    assert table["IP_ADDRESS"] == (0, 0, 0, 1)
+
+
+def test_disguises_are_counted_over_what_is_seen_without_one() -> None:
+    table = disguised(ROWS)
+    assert table["as written"] == (1, 1)
+    assert table["characters without width"] == (1, 1)
+    assert table["digits in words"] == (1, 0)
