@@ -210,9 +210,10 @@ class SignalResults:
     and a service such as ``mcp`` were asked and when they were done (``perf_counter``); ``parts`` which of these a type
     of signals came from. ``encoding`` is the embedder's of the topic, ``readings`` are the embeddings of other parts,
     ``heads`` and ``tokens`` (see :class:`Encoding`) are those that some kind needs, ``passages`` what heads say of the
-    whole conversation. ``fired_by`` has the places of the
-    parts that made a signal match, where everything was asked for. Signals that could not change the outcome are in
-    none of these.
+    whole conversation. ``fired_by`` has the places of the parts that made a signal match, where everything was asked
+    for. Signals that could not change the outcome are in none of these.
+
+    It has 13 attributes: what each kind of evaluator may read of the others' work.
     """
 
     evaluations: dict[Key, Evaluation] = field(default_factory=dict)

@@ -26,10 +26,8 @@ import asyncio
 import hashlib
 import json
 import socket
-import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-Json = dict[str, Any]
+from triton_router.stack.demo_turn import DemoModel, Json, Script, Turn
 
 _SHOWN_HEADERS = (
     "x-selected-model", "x-gateway-base-model-name", "x-request-id", "accept-encoding", "anthropic-version",
@@ -49,74 +47,7 @@ _CREDENTIALS = ("authorization", "x-api-key")
 _CONTENT_FIELDS = frozenset({"model", "messages", "prompt", "input", "system", "instructions"})
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A model of one port, with its adapters."""
-
-    name: str
-    loras: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """What ``x-demo-script`` asks for."""
-
-    chunks: int | None = None
-    seconds: float = 0.0
-    delay: float = 0.0
-    tools: bool = False
-    thoughts: bool = False
-    status: int | None = None
-    reset: int | None = None
-
-    @classmethod
-    def parse(cls, header: str) -> Script:
-        """Read the header. Raises ValueError for a value that is no number."""
-        pairs = dict(part.strip().split("=", 1) for part in header.split(";") if "=" in part)
-        return cls(
-            chunks=int(pairs["chunks"]) if "chunks" in pairs else None,
-            seconds=float(pairs.get("seconds", 0)),
-            delay=float(pairs.get("delay", 0)),
-            tools=pairs.get("tools", "0") == "1",
-            thoughts=pairs.get("thoughts", "0") == "1",
-            status=int(pairs["status"]) if "status" in pairs else None,
-            reset=int(pairs["reset"]) if "reset" in pairs else None,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One request that is to be answered."""
-
-    model: str
-    body: Json
-    script: Script
-    demo: Json
-    pieces: list[str]
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    @property
-    def thoughts(self) -> list[str]:
-        return ["Let me ", "think."] if self.script.thoughts else []
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(json.dumps(self.body).split())
-
-    @property
-    def tool(self) -> str | None:
-        tools = self.body.get("tools") or []
-        if not self.script.tools or not tools:
-            return None
-        return str(tools[0].get("function", tools[0]).get("name", "tool"))
-
-
-def application(models_by_port: Mapping[int, Sequence[Served]]) -> Starlette:
+def application(models_by_port: Mapping[int, Sequence[DemoModel]]) -> Starlette:
     """The server. A port without models answers for any model name."""
 
     async def models(request: Request) -> Response:
@@ -161,7 +92,7 @@ def _port(request: Request) -> int:
     return int(server[1]) if server else 0
 
 
-def _model_entries(model: Served) -> Iterator[Json]:
+def _model_entries(model: DemoModel) -> Iterator[Json]:
     shared = {"object": "model", "created": 0, "owned_by": "vllm", "max_model_len": 32768}
     yield {"id": model.name, **shared, "root": model.name, "parent": None}
     for lora in model.loras:
@@ -475,7 +406,7 @@ _APIS = {
 # --- running -------------------------------------------------------------------------------------------------------
 
 
-def serve(models_by_port: Mapping[int, Sequence[Served]], host: str = "127.0.0.1") -> None:
+def serve(models_by_port: Mapping[int, Sequence[DemoModel]], host: str = "127.0.0.1") -> None:
     """Listen on every port of ``models_by_port`` until SIGINT or SIGTERM."""
     sockets = [socket.create_server((host, port), backlog=1024) for port in models_by_port]
     config = uvicorn.Config(
@@ -484,7 +415,7 @@ def serve(models_by_port: Mapping[int, Sequence[Served]], host: str = "127.0.0.1
     uvicorn.Server(config).run(sockets=sockets)
 
 
-def write_plan(path: Path, models_by_port: Mapping[int, Sequence[Served]]) -> None:
+def write_plan(path: Path, models_by_port: Mapping[int, Sequence[DemoModel]]) -> None:
     """Write the file that ``--plan`` reads."""
     plan = [
         {"port": port, "models": [{"name": model.name, "loras": list(model.loras)} for model in models]}
@@ -493,9 +424,9 @@ def write_plan(path: Path, models_by_port: Mapping[int, Sequence[Served]]) -> No
     path.write_text(json.dumps(plan, indent=1, ensure_ascii=False))
 
 
-def _read_plan(path: Path) -> dict[int, list[Served]]:
+def _read_plan(path: Path) -> dict[int, list[DemoModel]]:
     return {
-        entry["port"]: [Served(model["name"], tuple(model["loras"])) for model in entry["models"]]
+        entry["port"]: [DemoModel(model["name"], tuple(model["loras"])) for model in entry["models"]]
         for entry in json.loads(path.read_text())
     }
 
@@ -517,7 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--port or --plan is needed")
     else:
         loras = tuple(options.lora)
-        models = [Served(name, () if at else loras) for at, name in enumerate(options.model)]
+        models = [DemoModel(name, () if at else loras) for at, name in enumerate(options.model)]
         serve({options.port: models}, options.host)
 
 

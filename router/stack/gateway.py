@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from triton_router.config import Config
 from triton_router.extproc.health import worker_addresses
-from triton_router.stack import demo_backend, envoy
-from triton_router.stack.demo_backend import Served
+from triton_router.stack import envoy
+from triton_router.stack.demo_turn import DemoModel
 from triton_router.stack.envoy import validation
 from triton_router.stack.envoy.validation import EnvoyRefused
 
@@ -176,16 +176,16 @@ def _admin(port: int, path: str) -> dict[str, list[dict[str, object]]]:
 # --- demo backends -------------------------------------------------------------------------------------------------
 
 
-def served_models(config: Config) -> dict[str, list[Served]]:
+def served_models(config: Config) -> dict[str, list[DemoModel]]:
     """What each endpoint serves: the models whose ``backend_refs`` name it, and their adapters.
 
     Nothing at all stands for anything that is asked for, as at an endpoint that loads adapters on demand.
     """
     loras = {card.name: tuple(lora.name for lora in card.loras) for card in config.routing.modelCards}
-    served: dict[str, list[Served]] = {}
+    served: dict[str, list[DemoModel]] = {}
     on_demand: set[str] = set()
     for model in config.providers.models:
-        name = demo_backend.Served(model.provider_model_id or model.name, loras.get(model.name, ()))
+        name = DemoModel(model.provider_model_id or model.name, loras.get(model.name, ()))
         for endpoint in dict.fromkeys(ref.endpoint for ref in model.backend_refs):
             served.setdefault(endpoint, []).append(name)
         on_demand.update(ref.endpoint for ref in model.backend_refs if ref.adapters_on_demand)

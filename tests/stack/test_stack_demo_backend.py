@@ -11,10 +11,11 @@ import pytest
 from local_stack import chat
 from openai import NotFoundError, OpenAI
 
-from triton_router.stack.demo_backend import Script, Served, application
+from triton_router.stack.demo_backend import application
+from triton_router.stack.demo_turn import DemoModel, Script
 
 
-def client(*served: Served) -> httpx.AsyncClient:
+def client(*served: DemoModel) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(application({8000: served}))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
 
@@ -27,7 +28,7 @@ async def test_the_answer_shows_what_arrived() -> None:
     ]
     body = {"model": "m", "messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
     headers = {"x-selected-model": "m", "x-vsr-debug": "1", "authorization": "Bearer secret"}
-    async with client(Served("m")) as asked:
+    async with client(DemoModel("m")) as asked:
         answer = (await asked.post("/v1/chat/completions", json=body, headers=headers)).json()
     assert answer["model"] == "m"
     assert answer["demo"]["received"] == {
@@ -40,7 +41,7 @@ async def test_the_answer_shows_what_arrived() -> None:
 
 
 async def test_models_list_adapters_with_their_base_and_others_are_unknown() -> None:
-    async with client(Served("m", ("law",)), Served("n")) as asked:
+    async with client(DemoModel("m", ("law",)), DemoModel("n")) as asked:
         listed = (await asked.get("/v1/models")).json()["data"]
         adapter = await asked.post("/v1/chat/completions", json=chat("law"))
         unknown = await asked.post("/v1/chat/completions", json=chat("x"))

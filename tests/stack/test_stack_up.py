@@ -18,7 +18,7 @@ import yaml
 from local_stack import PATIENCE, REPOSITORY, chat, free_port, wait_for
 
 from triton_router.config import Config
-from triton_router.stack.demo_backend import Served
+from triton_router.stack.demo_turn import DemoModel
 from triton_router.stack.up import demo_endpoints, served_models, with_endpoints
 
 CONFIGURATION = """
@@ -282,8 +282,8 @@ def test_every_endpoint_gets_a_port_and_its_models() -> None:
     assert len(set(ports.values())) == 3 and 18000 not in ports.values()
     first, second, _ = ports.values()
     assert served_models(config) == {
-        "127.0.0.1:8000": [Served("general"), Served("twin")],
-        "vllm.example.svc.cluster.local:8000": [Served("org/base", ("haiku",))],
+        "127.0.0.1:8000": [DemoModel("general"), DemoModel("twin")],
+        "vllm.example.svc.cluster.local:8000": [DemoModel("org/base", ("haiku",))],
     }
     lazy = yaml.safe_load(CONFIGURATION)
     lazy["providers"]["models"][0]["backend_refs"][0]["adapters_on_demand"] = True

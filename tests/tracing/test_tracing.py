@@ -42,7 +42,7 @@ routing:
   signals:
     keywords:
       - {name: thorough, keywords: [step by step]}
-      - {name: greeting, keywords: [good morning]}
+      - {name: greeting, keywords: [good morning], parts: [all]}
       - {name: never, keywords: [xyzzy]}
   decisions:
     - name: think
