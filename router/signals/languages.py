@@ -5,6 +5,7 @@ Vectors of two trunks say nothing of each other, so prompts, topics, examples an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from triton_router.config import Config
@@ -61,6 +62,8 @@ class LanguageGatherer:
 
     async def prepare(self, encoder: Encoder | None = None) -> None:
         """See :meth:`Gatherer.prepare`; every gatherer is prepared, whichever encoder fails."""
+        # The classifier of languages loads when it is first asked, and no request is to wait for that.
+        await asyncio.to_thread(identify, "")
         failure: Unavailable | None = None
         for gatherer in self._all:
             try:
