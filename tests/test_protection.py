@@ -139,7 +139,7 @@ def test_an_explanation_says_who_blocks() -> None:
     async def run() -> dict[str, Any]:
         pipeline = Pipeline(compile_runtime(loads(CONFIG.replace("PLUGIN", BLOCK))), None, {}, Metrics())
         text = f"hello {CARD}"
-        record = await pipeline.decide(SignalInput(text, ChatRequest.saying(text)), everything=True)
+        record = await pipeline.decide(SignalInput(ChatRequest.saying(text)), everything=True)
         return explain(record)
 
     explained = asyncio.run(run())

@@ -81,7 +81,11 @@ def scope_of(
 
 def shaping(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """What shapes an answer besides the body: beta features, versions of the API, and the query."""
-    return sorted((name, value) for name, value in headers.items() if name == QUERY or _SHAPING.search(name))
+    return sorted(
+        (name, value)
+        for name, value in headers.items()
+        if name == QUERY or (_SHAPING.search(name) and not name.startswith(_HARMLESS_PREFIXES))
+    )
 
 
 def private_headers(settings: IdentitySettings, headers: Mapping[str, str]) -> tuple[str, ...]:

@@ -10,11 +10,10 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from triton_router.config import Config
-from triton_router.errors import Unavailable
-from triton_router.inference import Encoder, load_bundle
-from triton_router.telemetry import Metrics
+if TYPE_CHECKING:
+    from triton_router.config import Config
 
 _INSTALL = 'pip install "triton-router[stack]"   (or: pip install "nvidia-pytriton==0.7.0" "numpy<2")'
 _SHARED_MEMORY = Path("/dev/shm")
@@ -53,6 +52,10 @@ class Canary:
     _MENDED_BY_RESTART = frozenset({"error", "deadline"})
 
     def __init__(self, manifest: Path, config: Config) -> None:
+        # The image that only prepares a server has none of what these need.
+        from triton_router.inference import Encoder, load_bundle
+        from triton_router.telemetry import Metrics
+
         settings, metrics = config.global_.inference.model_copy(update={"deadline_ms": self._DEADLINE_MS}), Metrics()
         bundle, tokenizers = load_bundle(manifest)
         self._encoders = [
@@ -61,6 +64,8 @@ class Canary:
 
     async def answers(self) -> bool:
         """Whether each trunk answers, or fails in a way that starting Triton again does not mend."""
+        from triton_router.errors import Unavailable
+
         try:
             for encoder in self._encoders:
                 await encoder.encode_each(["canary"])

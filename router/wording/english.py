@@ -1001,7 +1001,7 @@ WORDING = _words(
 # Words that are a name in capitals and something else without, and that people do write without where they mean that.
 CAPITONYMS = _words(
     """
-    act aids apple bath baker bush chase chile china cook cork country crown excel express frank gap grace guinea hunter
+    act aids apple bath baker bush chase china cook cork country crown excel express frank gap grace guinea hunter
     ice it jack jersey job lent lima line mark meta miller mint mustang nice notion orange pages palm patch pin polish
     prime reading sage sat scotch shell slack smith square stripe sun surface swift target taylor teams turkey us wave
     who will windows word zoom

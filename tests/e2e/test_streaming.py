@@ -83,7 +83,8 @@ def test_a_backend_that_breaks_off_leaves_nothing_behind(aibrix: Site) -> None:
 def test_the_router_stays_small(aibrix: Site) -> None:
     status = Path(f"/proc/{aibrix.processes['router'].pid}/status").read_text()
     resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    assert int(resident.split()[1]) < 150 * 1024
+    # With the tokenizers of two encoders and the classifier of languages; those take about 40 MiB.
+    assert int(resident.split()[1]) < 190 * 1024
 
 
 def test_no_prompt_reaches_log_or_metrics(aibrix: Site) -> None:
@@ -97,7 +98,9 @@ def test_explain_shows_the_whole_decision(aibrix: Site) -> None:
     command.append("What is the derivative of x^3 + 2x?")
     explained = httpx.Response(200, content=subprocess.run(command, capture_output=True, check=True).stdout).json()
     assert explained["outcome"]["model"] == "qwen3-8b"
-    assert {"type", "name", "matched", "value", "threshold", "measure", "ms"} == set(explained["signals"][0])
+    assert {"type", "name", "matched", "value", "threshold", "measure", "ms", "fired_by"} == set(
+        explained["signals"][0]
+    )
     assert [decision["name"] for decision in explained["decisions"] if decision["chosen"]] == ["math_decision"]
     tree = subprocess.run([*command[:-1], "--text", command[-1]], capture_output=True, check=True, text=True).stdout
     assert "→ ✓ math_decision" in tree

@@ -141,7 +141,7 @@ async def test_all_passages_of_a_request_are_in_few_calls(site: Site) -> None:
 async def test_the_prompt_alone_is_what_a_classifier_reads(site: Site) -> None:
     models = [
         (await site.ask(*contents, model="MoM", last=last)).headers["x-selected-model"]
-        for contents, last in (((), "hello"), (("an attack",), "hello"), ((), "an attack"))
+        for contents, last in (((), "hello"), (("an attack",), "Which river flows through Paris?"), ((), "an attack"))
     ]
     assert models == ["cloud", "cloud", "own"]
 

@@ -23,7 +23,7 @@ class Serve:
         first, _ = free_port(), free_port()
         self._rest = free_port()
         services = {
-            "extproc": {"port": first, "workers": workers},
+            "extproc": {"port": first, "workers": workers, "wire": "grpcio"},
             "api": {"port": self._rest},
             "observability": {"metrics": {"port": free_port()}},
         }
