@@ -200,7 +200,12 @@ async def test_a_name_that_the_bundle_does_not_have_is_said(
     site: tuple[Path, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     bundle, tokenizers = load_bundle(site[0] / "repository" / "bundle.json")
-    encoders = Encoders(bundle, tokenizers, loads(CONFIG.replace("  MORE", "")).config.global_.inference, Metrics())
+    encoders = Encoders(
+        bundle,
+        tokenizers,
+        loads(CONFIG.replace("ADDRESS", "127.0.0.1:1").replace("  MORE", "")).config.global_.inference,
+        Metrics(),
+    )
     judge = encoders.judge("domain", "models/some-classifier")
     assert judge is not None
     assert encoders.embedder("somebody/plain-embedder").trunk.name == "plain"
@@ -215,6 +220,6 @@ def test_a_bundle_without_an_embedding_is_refused(site: tuple[Path, str]) -> Non
     with pytest.raises(BundleError, match="no trunk that gives an embedding"):
         Encoders(
             bundle.model_copy(update={"trunks": tuple(blind)}), tokenizers,
-            loads(CONFIG.replace("  MORE", "")).config.global_.inference, Metrics(),
+            loads(CONFIG.replace("ADDRESS", "127.0.0.1:1").replace("  MORE", "")).config.global_.inference, Metrics(),
         )  # fmt: skip
     assert json.loads((site[0] / "repository" / "bundle.json").read_text())["checksum"] == bundle.checksum
