@@ -31,7 +31,7 @@ SLOW = "slow " * 400
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Answers zeros at once, and long texts never."""
 
-    def __init__(self, checksum: str, outputs: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, checksum: str, outputs: dict[str, dict[str, tuple[int, ...]]]) -> None:
         self.checksum, self.outputs = checksum, outputs
         self.now = self.most = self.slow = 0
 
@@ -52,7 +52,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 self.now -= 1
         response = service_pb2.ModelInferResponse()
         for output in request.outputs:
-            shape = (windows, *self.outputs[output.name])
+            shape = (windows, *self.outputs[request.model_name][output.name])
             tensor = response.outputs.add(name=output.name, datatype="FP32")
             tensor.shape.extend(shape)
             response.raw_output_contents.append(np.full(shape, 0.1, np.float32).tobytes())
@@ -62,17 +62,18 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 @asynccontextmanager
 async def served() -> AsyncIterator[tuple[Triton, Pipeline]]:
     bundle, tokenizers = load_bundle(ROOT / "model_repository" / "bundle.json")
-    trunk = bundle.trunks[0]
-    outputs = {head.output: (len(head.labels),) for head in trunk.heads}
-    if trunk.embedding:
-        outputs[trunk.embedding.output] = (trunk.embedding.dimension,)
+    outputs: dict[str, dict[str, tuple[int, ...]]] = {}
+    for trunk in bundle.trunks:
+        outputs[trunk.model] = {head.output: (len(head.labels),) for head in trunk.heads}
+        if trunk.embedding:
+            outputs[trunk.model][trunk.embedding.output] = (trunk.embedding.dimension,)
     triton, server = Triton(bundle.checksum, outputs), grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     settings = f'\nglobal: {{inference: {{endpoint: "127.0.0.1:{port}", deadline_ms: 200}}}}\n'
     pipeline = Generations(loads(CONFIG + settings), bundle, tokenizers, Metrics()).current
-    encoder = pipeline.gatherer.embedder
+    encoder = pipeline.recipes.default.gatherer.embedder
     assert encoder is not None
     await encoder.probe(pipeline.prepare)
     try:
@@ -84,7 +85,7 @@ async def served() -> AsyncIterator[tuple[Triton, Pipeline]]:
 
 async def test_a_batch_that_is_too_slow_leaves_live_traffic_its_encoder() -> None:
     async with served() as (triton, pipeline):
-        encoder = pipeline.gatherer.embedder
+        encoder = pipeline.recipes.default.gatherer.embedder
         assert encoder is not None and encoder.failure is None
         transport = httpx.ASGITransport(create_app(lambda: pipeline))
         async with httpx.AsyncClient(transport=transport, base_url="http://router") as rest:
