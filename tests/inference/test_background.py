@@ -73,9 +73,8 @@ async def served() -> AsyncIterator[tuple[Triton, Pipeline]]:
     await server.start()
     settings = f'\nglobal: {{inference: {{endpoint: "127.0.0.1:{port}", deadline_ms: 200}}}}\n'
     pipeline = Generations(loads(CONFIG + settings), bundle, tokenizers, Metrics()).current
-    encoder = pipeline.recipes.default.gatherer.embedder
-    assert encoder is not None
-    await encoder.probe(pipeline.prepare)
+    for encoder in pipeline.encoders or ():
+        await encoder.probe(pipeline.prepare)
     try:
         yield triton, pipeline
     finally:

@@ -115,6 +115,6 @@ def test_killed_workers_come_back_and_can_be_seen(serve: Callable[..., Serve]) -
 def test_workers_start_and_are_measured_on_a_full_disk(serve: Callable[..., Serve]) -> None:
     router = serve(full_disk=True)
     assert router.serving(router.extproc)
-    # The limit of each worker and that of the process with REST.
-    wait_for(lambda: router.metric("router_encoder_limit{") == 30, "the metrics of all three")
+    # The limit for each of two encoders, of each worker and of the process with REST.
+    wait_for(lambda: router.metric("router_encoder_limit{") == 60, "the metrics of all three")
     assert router.process.poll() is None
