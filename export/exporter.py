@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +100,7 @@ class Exporter:
 
             _copy(made, target)
             initializers = onnx.load(target).graph.initializer
-            weights = sum(_elements(tensor.dims) for tensor in initializers)
+            weights = sum(math.prod(tensor.dims) for tensor in initializers)
             document = repository.engine_request(self.trunk(model), sha256(target), weights)
             request.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -337,8 +338,8 @@ class Exporter:
             seen = each.training.get("delta", {}).get("sha256", "")
             if seen != here:
                 raise ExportError(
-                    f"{model.name}: head {each.name} was trained with {_told_delta(seen)}, "
-                    f"the manifest has {_told_delta(here)}; train it again with `train-head`"
+                    f"{model.name}: head {each.name} was trained with {_delta_name(seen)}, "
+                    f"the manifest has {_delta_name(here)}; train it again with `train-head`"
                 )
         return heads
 
@@ -480,15 +481,8 @@ def _digest(what: str, path: Path) -> str:
         raise ExportError(f"{what} {path}: {error.strerror}") from error
 
 
-def _told_delta(digest: str) -> str:
+def _delta_name(digest: str) -> str:
     return f"delta {digest[:12]}…" if digest else "no delta"
-
-
-def _elements(dims: Sequence[int]) -> int:
-    total = 1
-    for dim in dims:
-        total *= dim
-    return total
 
 
 def _copy(made: Path, target: Path) -> None:

@@ -309,8 +309,8 @@ class Pipeline:
         nothing needs too.
         """
         runtime, record = self.runtime, record or Record(self.runtime.generation)
-        asked = self.recipes.for_request(signal_input.request.model, signal_input.headers)
-        recipe = asked if asked is not None else self.recipes.default
+        named = self.recipes.for_request(signal_input.request.model, signal_input.headers)
+        recipe = named if named is not None else self.recipes.default
         table = record.recipe = recipe.runtime
         record.query = signal_input
         began = perf_counter()
@@ -319,12 +319,12 @@ class Pipeline:
         )
         record.category = signals.domains.winner if signals.domains is not None else None
         record.blocked = table.protection.judge(signals.evaluations).blocks
-        gathered = perf_counter()
+        evaluated = perf_counter()
         choice = record.choice = choose(table.decisions, signals.evaluations, table.strategy)
         chosen = perf_counter()
         session, hint = signal_input.headers.get(runtime.session_header), _hint(signals, runtime.hint_threshold)
         record.selection = self.catalog.select(choice.decision, self.adapters, session=session, hint=hint)
-        record.stages |= {"signals": (began, gathered), "decision": (gathered, chosen),
+        record.stages |= {"signals": (began, evaluated), "decision": (evaluated, chosen),
                           "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record
 

@@ -58,7 +58,7 @@ class LiveFeed:
     async def _ask(self) -> None:
         """Tell all views, once a second, until there is none."""
         known = [(await source(0))["last"] for source in self._sources()]
-        told = self.history.spans[-1]["time"] if self.history.spans else 0.0
+        newest = self.history.spans[-1]["time"] if self.history.spans else 0.0
         while self._views:
             await asyncio.sleep(TICK)
             answers = await asyncio.gather(*(source(at) for source, at in zip(self._sources(), known, strict=True)))
@@ -68,8 +68,8 @@ class LiveFeed:
             )
             skipped = sum(answer["skipped"] for answer in answers) + max(len(requests) - SHOWN, 0)
             self._tell(_event("requests", {"requests": requests[-SHOWN:], "skipped": skipped}))
-            if self.history.spans and self.history.spans[-1]["time"] != told:
-                told = self.history.spans[-1]["time"]
+            if self.history.spans and self.history.spans[-1]["time"] != newest:
+                newest = self.history.spans[-1]["time"]
                 self._tell(_event("span", self.history.spans[-1]))
 
     def _tell(self, event: bytes) -> None:

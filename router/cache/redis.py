@@ -64,12 +64,12 @@ class RedisStore:
     async def nearest(self, partition: str, embedding: Vector, limit: int, least: float) -> list[tuple[float, Entry]]:
         # Hashes that expired a moment ago are still found, without fields: ask for more than is wanted.
         query = f"(@partition:{{$partition}})=>[KNN {2 * limit} @embedding $embedding AS distance]"
-        found = await self._search(
+        matches = await self._search(
             query, "PARAMS", 4, "partition", partition, "embedding", embedding.astype("<f4").tobytes(),
             "SORTBY", "distance", "RETURN", len(FIELDS) + 1, "distance", *FIELDS, "LIMIT", 0, 2 * limit,
         )  # fmt: skip
         near: list[tuple[float, Entry]] = []
-        for name, flat in zip(found[1::2], found[2::2], strict=True):
+        for name, flat in zip(matches[1::2], matches[2::2], strict=True):
             if flat is None:
                 continue
             fields = {field.decode(): value for field, value in zip(flat[::2], flat[1::2], strict=True)}
@@ -145,15 +145,15 @@ class RedisStore:
         async with self._within_deadline():
             await self._make_index()
             try:
-                found: list[Any] = await self._client.execute_command(*command)
+                reply: list[Any] = await self._client.execute_command(*command)
             except self._errors.ResponseError as error:
                 if not _no_index(error):
                     raise
                 # The server came back empty, or somebody dropped it.
                 self._indexed = False
                 await self._make_index()
-                found = await self._client.execute_command(*command)
-        return found
+                reply = await self._client.execute_command(*command)
+        return reply
 
     async def _make_index(self) -> None:
         if self._indexed:

@@ -133,7 +133,7 @@ def _drop(parent: Any, key: str, path: Path, gone: list[int], adopted: Converted
     """Take the items of ``parent[key]`` out that nothing reads."""
     if not gone:
         return
-    kept = [index for index in range(len(parent[key])) if index not in gone]
-    parent[key] = [parent[key][index] for index in kept]
-    for place, index in enumerate(kept):
+    remaining = [index for index in range(len(parent[key])) if index not in gone]
+    parent[key] = [parent[key][index] for index in remaining]
+    for place, index in enumerate(remaining):
         adopted.origin[(*path, key, place)] = (*path, key, index)

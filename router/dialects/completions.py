@@ -80,8 +80,8 @@ class CompletionsRequest(ModelRequest):
 
     def text_suffices(self) -> bool:
         one = all(self.get(name) in (None, 1) for name in ("n", "best_of"))
-        asked = any(self.get(name) for name in ("logprobs", "echo", "prompt_embeds"))
-        more = asked or self.get("logprobs") is not None or asks_for_tokens(self)
+        special = any(self.get(name) for name in ("logprobs", "echo", "prompt_embeds"))
+        more = special or self.get("logprobs") is not None or asks_for_tokens(self)
         return one and not more and isinstance(self.get("prompt"), str)
 
     def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
@@ -91,7 +91,7 @@ class CompletionsRequest(ModelRequest):
             "created": int(time.time()),
             "model": model,
         }
-        said = {"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}
         if self.get("stream") is True:
-            return streamed(chunks(head, [said], self, usage or NO_USAGE))
-        return whole({**head, "choices": [said], "usage": usage or NO_USAGE})
+            return streamed(chunks(head, [choice], self, usage or NO_USAGE))
+        return whole({**head, "choices": [choice], "usage": usage or NO_USAGE})

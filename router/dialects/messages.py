@@ -129,9 +129,9 @@ class MessagesRequest(ModelRequest):
         if mode == "replace":
             self.set("system", prompt)
             messages = self.current("messages") or []
-            kept = [index for index, message in enumerate(messages) if message.get("role") not in SYSTEM_ROLES]
-            if len(kept) < len(messages):
-                self.keep_elements("messages", kept)
+            remaining = [index for index, message in enumerate(messages) if message.get("role") not in SYSTEM_ROLES]
+            if len(remaining) < len(messages):
+                self.keep_elements("messages", remaining)
         elif isinstance(own, list) and own:
             text = _PARAGRAPH + prompt if mode == "append" else prompt + _PARAGRAPH
             block = _json_block(text)
@@ -143,8 +143,8 @@ class MessagesRequest(ModelRequest):
     def think(self, parameter: str, wanted: bool) -> None:
         """vLLM reads its own switch and no `thinking`; for whoever does, one that says otherwise is taken out."""
         self.merge("chat_template_kwargs", {parameter: wanted})
-        said = inside(self.current("thinking"), "type")
-        if said is not None and (said != "disabled") != wanted:
+        switch = inside(self.current("thinking"), "type")
+        if switch is not None and (switch != "disabled") != wanted:
             self.remove("thinking")
 
     def think_with(self, effort: str) -> None:

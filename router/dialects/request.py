@@ -130,10 +130,10 @@ class ModelRequest(Body, ABC):
     def shape(self, body: dict[str, Any]) -> list[Any]:
         """``body``, a version of this request, without the words of its last turn: what else shapes an answer."""
         rest = {name: value for name, value in body.items() if name != self.CONVERSATION}
-        said = body.get(self.CONVERSATION)
-        if not isinstance(said, list):
+        conversation = body.get(self.CONVERSATION)
+        if not isinstance(conversation, list):
             return [rest]
-        *before, last = said
+        *before, last = conversation
         content = last.get("content")
         parts = content if isinstance(content, list) else [content]
         if last.get("type") in (None, "message"):
@@ -143,10 +143,10 @@ class ModelRequest(Body, ABC):
 
     def said_plainly(self) -> bool:
         """Whether the last turn is one text and nothing else."""
-        said = self.get(self.CONVERSATION)
-        if not isinstance(said, list):
-            return isinstance(said, str)
-        content = inside(said[-1], "content") if said else None
+        conversation = self.get(self.CONVERSATION)
+        if not isinstance(conversation, list):
+            return isinstance(conversation, str)
+        content = inside(conversation[-1], "content") if conversation else None
         return isinstance(content, str) or (isinstance(content, list) and len(content) == 1 and _is_text(content[0]))
 
 
@@ -189,15 +189,15 @@ def objects(request: Body, name: str) -> list[dict[str, Any]]:
     Raises:
         MalformedRequest: it is something else.
     """
-    found = request.get(name)
-    if found is None:
+    value = request.get(name)
+    if value is None:
         return []
-    if not isinstance(found, list):
+    if not isinstance(value, list):
         raise MalformedRequest(f"`{name}` must be an array", name)
-    for index, item in enumerate(found):
+    for index, item in enumerate(value):
         if not isinstance(item, dict):
             raise MalformedRequest(f"{name}[{index}] must be an object", f"{name}[{index}]")
-    return found
+    return value
 
 
 def text_of(content: Any) -> str:

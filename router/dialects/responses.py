@@ -136,10 +136,10 @@ class ResponsesRequest(ModelRequest):
             raise MalformedRequest("`instructions` must be a string", "instructions")
         if instructions:
             yield Turn("system", instructions)
-        given = self.get("input")
-        if isinstance(given, str):
-            yield Turn("user", given)
-        elif given is not None and not isinstance(given, list):
+        source = self.get("input")
+        if isinstance(source, str):
+            yield Turn("user", source)
+        elif source is not None and not isinstance(source, list):
             raise MalformedRequest("`input` must be a string or an array", "input")
         else:
             yield from _turns(objects(self, "input"))
@@ -170,8 +170,8 @@ class ResponsesRequest(ModelRequest):
         more = ("store", "background", "include", "top_logprobs", "enable_response_messages")
         if any(self.get(name) for name in (*elsewhere, *more)):
             return False
-        given = self.get("input")
-        return not isinstance(given, list) or not any(_refers(item) for item in given)
+        source = self.get("input")
+        return not isinstance(source, list) or not any(_refers(item) for item in source)
 
     def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
         made = self._response(model)

@@ -207,8 +207,10 @@ class Encoder:
         ends = np.cumsum([len(each) for each in windows])
         judged = {}
         for head in (head for head in self.trunk.heads if not head.per_token):
-            said = np.concatenate([np.empty((0, len(head.labels)), np.float32), *(out[head.output] for out in outputs)])
-            most = [said[end - len(each) : end].max(axis=0) for each, end in zip(windows, ends, strict=True)]
+            values = np.concatenate(
+                [np.empty((0, len(head.labels)), np.float32), *(out[head.output] for out in outputs)]
+            )
+            most = [values[end - len(each) : end].max(axis=0) for each, end in zip(windows, ends, strict=True)]
             judged[head.name] = np.asarray(most, np.float32).reshape(len(texts), len(head.labels))
         return judged
 

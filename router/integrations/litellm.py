@@ -82,13 +82,13 @@ class TritonRouter(CustomLogger):  # type: ignore[misc]
     @classmethod
     def from_environment(cls) -> TritonRouter:
         """With the settings that stand in the module's description."""
-        given = os.environ.get
+        variable = os.environ.get
         return cls(
-            given("TRITON_ROUTER_URL") or "http://127.0.0.1:9080",
-            given("TRITON_ROUTER_TOKEN"),
-            models=_names(given("TRITON_ROUTER_MODELS", "auto,MoM")),
-            within=float(given("TRITON_ROUTER_WITHIN", "500")) / 1000,
-            headers=_names(given("TRITON_ROUTER_HEADERS", "x-session-id,x-request-id").lower()),
+            variable("TRITON_ROUTER_URL") or "http://127.0.0.1:9080",
+            variable("TRITON_ROUTER_TOKEN"),
+            models=_names(variable("TRITON_ROUTER_MODELS", "auto,MoM")),
+            within=float(variable("TRITON_ROUTER_WITHIN", "500")) / 1000,
+            headers=_names(variable("TRITON_ROUTER_HEADERS", "x-session-id,x-request-id").lower()),
         )
 
     # LiteLLM only calls a hook that stands in the class itself.

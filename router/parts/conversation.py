@@ -58,13 +58,13 @@ class Parts:
         shapes: ShapeTable = _SHIPPED,
     ) -> None:
         self.turns, self.judged, self.earlier, self.task, self._shapes = turns, judged, earlier, task, shapes
-        said = self.own
-        if not said or says_nothing(said):
-            said = f"{said}\n{self.material[:MATERIAL]}".strip()
-        elif (text := _joined((part for part in judged if part.reason in _PROSE), "material")) and points_at_text(said):
-            said = f"{said}\n{text[:MATERIAL]}"
-        self.words = "\n".join([*earlier, said]) if earlier else said
-        self.topic = "\n".join(earlier) if earlier and says_nothing(said) else self.words
+        turn = self.own
+        if not turn or says_nothing(turn):
+            turn = f"{turn}\n{self.material[:MATERIAL]}".strip()
+        elif (text := _joined((part for part in judged if part.reason in _PROSE), "material")) and points_at_text(turn):
+            turn = f"{turn}\n{text[:MATERIAL]}"
+        self.words = "\n".join([*earlier, turn]) if earlier else turn
+        self.topic = "\n".join(earlier) if earlier and says_nothing(turn) else self.words
 
     @property
     def own(self) -> str:
@@ -152,11 +152,11 @@ class PartReader:
         earlier: list[str] = []
         history = _joined(judged, "history")
         task = task_of(turns[spoke].text, _directions(turns, judged), bool(history))
-        if task and history and (said := spoken(history)):
+        if task and history and (quoted := spoken(history)):
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
-            judged += _numbered(partition(said[-1:], self._shapes), spoke)
+            judged += _numbered(partition(quoted[-1:], self._shapes), spoke)
             if self._follow:
-                earlier = _followed(((each, "") for each in reversed(said[:-1])), said[-1])
+                earlier = _followed(((each, "") for each in reversed(quoted[:-1])), quoted[-1])
         elif task is None and self._follow:
             exchanges = (
                 (_joined(self._parts(turns, number), "words"), _reply(turns, number))
@@ -256,13 +256,13 @@ def _followed(exchanges: Iterator[tuple[str, str]], last: str) -> list[str]:
     ``exchanges`` are what the person said before and what the assistant replied, the newest first.
     """
     chain: list[str] = []
-    said = last
+    words = last
     for earlier, reply in islice(exchanges, MOST_TURNS) if len(last) <= LONGEST_TURN else ():
-        if not (elliptical(said) or shares_words(said, f"{earlier}\n{reply}")):
+        if not (elliptical(words) or shares_words(words, f"{earlier}\n{reply}")):
             break
         if earlier:
             chain.append(earlier)
-            said = earlier
+            words = earlier
     return chain[::-1]
 
 

@@ -64,8 +64,8 @@ def _speaks_of_a_chat(directions: str) -> bool:
 def spoken(transcript: str) -> list[str]:
     """What the person said in a transcript, in order."""
     pieces = _SPEAKER.split(transcript)
-    said = zip(pieces[1::2], pieces[2::2], strict=True)
-    return [text.strip() for speaker, text in said if speaker.casefold() in _PEOPLE and text.strip()]
+    turns = zip(pieces[1::2], pieces[2::2], strict=True)
+    return [text.strip() for speaker, text in turns if speaker.casefold() in _PEOPLE and text.strip()]
 
 
 def is_transcript(text: str) -> bool:

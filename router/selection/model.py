@@ -119,13 +119,13 @@ class ModelCatalog:
         """The entries of ``GET /v1/models``, virtual names first."""
         if not self._expose:
             return self._listed
-        found = [
+        matches = [
             ListedModel(name, base)
             for base, names in loaded.by_base.items()
             for name in sorted(names)
             if self._may_be_exposed(name) and base not in self._known.hidden
         ]
-        return [*self._listed, *found]
+        return [*self._listed, *matches]
 
     def is_auto(self, name: str) -> bool:
         """Whether ``name`` asks the router to choose."""
@@ -143,12 +143,12 @@ class ModelCatalog:
         """The model or adapter that a client asked for by name; ``None`` if there is none, or it is hidden."""
         if name in self._known.hidden:
             return None
-        found = self._named(name)
-        if found is None and self._expose and self._may_be_exposed(name):
+        entry = self._named(name)
+        if entry is None and self._expose and self._may_be_exposed(name):
             base = loaded.base_of(name)
             if base is not None and base not in self._known.hidden:
                 return Selection(name, base, name, upstream=name)
-        return found
+        return entry
 
     def _may_be_exposed(self, name: str) -> bool:
         return not self.is_declared(name) and not any(fnmatchcase(name, pattern) for pattern in self._tenants)

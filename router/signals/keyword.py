@@ -216,12 +216,12 @@ class _Literals:
 
     def find(self, text: str) -> Iterable[int]:
         """The place of each keyword's signal, once for each keyword that is in ``text``."""
-        found: set[int] = set()
+        hits: set[int] = set()
         for piece in pieces(text, self._longest):
             piece = piece if self._case_sensitive else piece.casefold()
             matches = self._automaton.find_matches_as_indexes(self._prepared(piece), overlapping=True)
-            found.update(match[0] for match in matches)
-        return chain.from_iterable([self._owners[pattern] for pattern in found])
+            hits.update(match[0] for match in matches)
+        return chain.from_iterable([self._owners[pattern] for pattern in hits])
 
     def _prepared(self, text: str) -> bytes:
         return (marked(text) if self._whole_words else text).encode()

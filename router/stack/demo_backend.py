@@ -241,8 +241,8 @@ def _completion_stream(turn: Turn) -> Iterator[str]:
 
 
 def _embedding(turn: Turn) -> Json:
-    given = turn.body.get("input", "")
-    texts = given if isinstance(given, list) else [given]
+    source = turn.body.get("input", "")
+    texts = source if isinstance(source, list) else [source]
     vectors = [[byte / 255 for byte in hashlib.sha256(repr(text).encode()).digest()[:8]] for text in texts]
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = {"prompt_tokens": turn.prompt_tokens, "total_tokens": turn.prompt_tokens}

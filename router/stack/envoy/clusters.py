@@ -62,8 +62,8 @@ def _model_cluster(model: ProviderModel) -> Json:
         # Not every machine that has IPv6 gets out by it.
         cluster["dns_lookup_family"] = "V4_PREFERRED"
     # A provider's API has no such path, unless somebody says which.
-    asked = not first.external or "health_check_path" in reliability.model_fields_set
-    if reliability.health_check_path is not None and asked:
+    checked = not first.external or "health_check_path" in reliability.model_fields_set
+    if reliability.health_check_path is not None and checked:
         cluster["health_checks"] = [_health_check(reliability, reliability.health_check_path)]
     return cluster
 

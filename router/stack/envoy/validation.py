@@ -27,9 +27,9 @@ def binary() -> Path | None:
     """The Envoy of this Python environment (extra `stack`), if there is one."""
     spec = importlib.util.find_spec("envoy")
     for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        found = Path(place) / "_bin" / "envoy"
-        if os.access(found, os.X_OK):
-            return found
+        bundled = Path(place) / "_bin" / "envoy"
+        if os.access(bundled, os.X_OK):
+            return bundled
     return None
 
 
