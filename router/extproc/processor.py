@@ -138,6 +138,8 @@ class Processor:
                     self._bad_streams.warn(command.reason)
                     return command.reason
                 encoded = messages.encode(command)
+                # The backend may think for minutes, with a long conversation in each of these.
+                del data, event, command
                 # The first message brings the call's headers, so the status must not overtake it.
                 last = encoded.pop() if exchange.closed and (spoken or len(encoded) > 1) else None
                 while encoded:
@@ -145,8 +147,7 @@ class Processor:
                     spoken = True
                 if last is not None:
                     await call.write_last(last)
-                # The backend may think for minutes, with a long conversation in each of these.
-                del data, event, command
+                del last
                 if routed:
                     share.release()
             return None
