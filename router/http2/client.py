@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from triton_router.http2.connection import CONNECTION_WINDOW, STREAM_WINDOW, Connection, Stream
+from triton_router.http2.endpoint import Endpoint
 from triton_router.http2.frames import (
     DATA,
     END_HEADERS,
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 _HEADER_TABLE_SIZE, _ENABLE_PUSH, _WINDOW = 1, 2, 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _CONNECT_WITHIN = 2.0
+# The largest number of a stream that a client may open.
+LAST_STREAM = 2**31 - 1
 # Seconds for which the addresses behind a name are believed.
 _RESOLVED_FOR = 1.0
 
@@ -57,13 +60,15 @@ class ClientConnection(Connection):
         packed = b"".join(struct.pack(">HI", name, value) for name, value in settings.items())
         first = frame(SETTINGS, 0, 0, packed)
         self._outgoing = [PREFACE, first, window_update(0, CONNECTION_WINDOW - INITIAL_WINDOW)]
-        # The peer takes no new streams.
+        # The connection takes no new streams.
         self.left = False
 
     def request(self, block: bytes, body: bytes) -> int:
         """Open a stream with a whole request; returns its number."""
         number = self._last_stream + (1 if self._last_stream == 0 else 2)
         self._last_stream = number
+        # Numbers are never used twice; section 5.1.1.
+        self.left = self.left or number >= LAST_STREAM
         stream = self._streams[number] = Stream(self._peer_window)
         self._outgoing.append(frame(HEADERS, END_HEADERS, number, block))
         stream.unsent.append(body)
@@ -135,26 +140,17 @@ _CODES = {
 }  # fmt: skip
 
 
-class _Link(asyncio.Protocol):
+class _Link(Endpoint):
     """A connection to one address. It ends by itself; :class:`GrpcChannel` opens another."""
 
     def __init__(self) -> None:
         self.connection = ClientConnection()
+        super().__init__(self.connection)
         self.calls: dict[int, _Unary] = {}
-        self._transport: asyncio.Transport | None = None
-        self._flushing = False
 
     @property
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing() and not self.connection.left
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        connected = transport.get_extra_info("socket")
-        if connected is not None and connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._flush()
 
     def data_received(self, data: bytes) -> None:
         for event in self.connection.receive(data):
@@ -197,21 +193,6 @@ class _Link(asyncio.Protocol):
         if self.calls.pop(number, None) is not None:
             self.connection.reset(number, ErrorCode.CANCEL)
             self._flush_soon()
-
-    def close(self) -> None:
-        self._flush()
-        if self._transport is not None:
-            self._transport.close()
-
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        if self._transport is not None and (data := self.connection.take()):
-            self._transport.write(data)
 
 
 class GrpcChannel:

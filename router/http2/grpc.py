@@ -6,7 +6,6 @@ A loop's round is one write: what handlers send while they are at it leaves toge
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
@@ -17,6 +16,7 @@ from time import monotonic
 from urllib.parse import quote
 
 from triton_router.http2.connection import Connection
+from triton_router.http2.endpoint import Endpoint
 from triton_router.http2.frames import (
     ConnectionEnded,
     DataReceived,
@@ -234,17 +234,15 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Peer(asyncio.Protocol):
+class _Peer(Endpoint):
     """One client's connection: bytes to events, events to calls.
 
-    It has more methods than other classes here: asyncio's five, and those by which calls send.
+    It has more methods than other classes here: asyncio's, and those by which calls send.
     """
 
     def __init__(self, server: GrpcServer) -> None:
+        super().__init__(Connection(max_streams=server.max_streams))
         self._server = server
-        self._connection = Connection(max_streams=server.max_streams)
-        self._transport: asyncio.Transport | None = None
-        self._flushing = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._moved: asyncio.Event | None = None
@@ -255,17 +253,12 @@ class _Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             transport.abort()
             return
-        connected = transport.get_extra_info("socket")
-        if connected is not None and connected.family != socket.AF_UNIX:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._server.peers.add(self)
-        self._flush()
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         for event in self._connection.receive(data):
@@ -394,17 +387,4 @@ class _Peer(asyncio.Protocol):
     def close(self) -> None:
         for call in list(self.calls.values()):
             self._gone(call)
-        self._flush()
-        if self._transport is not None:
-            self._transport.close()
-
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        if self._transport is not None and (data := self._connection.take()):
-            with contextlib.suppress(RuntimeError):  # a transport of TLS that has been closed meanwhile
-                self._transport.write(data)
+        super().close()

@@ -163,6 +163,18 @@ async def test_a_server_that_sends_its_clients_away_loses_no_call() -> None:
         await channel.close()
 
 
+async def test_when_the_numbers_of_streams_are_used_up_another_connection_is_opened(
+    serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triton_router.http2.client.LAST_STREAM", 7)
+    async with serving(reverse) as port:
+        channel = GrpcChannel(f"127.0.0.1:{port}")
+        method = channel.unary(PATH)
+        for _ in range(20):
+            assert await method(b"ab", 60) == b"ba"
+        await channel.close()
+
+
 async def test_what_is_no_http2_fails_the_call() -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
