@@ -330,7 +330,9 @@ def test_int8_answers_as_its_graph_does(broken: bool, exporter: Exporter) -> Non
     with live.started(root, exporter.paths.build / "triton") as address:
         measured, found = live.check_triton(address, root, exporter.models[0], None)
     assert measured["flavour"] == "int8"
-    assert ["differs from its own graph" in str(each) for each in found] == [True] * broken
+    # Random weights in int8: with the wrong text some CPUs lose further limits as well, so the others are not counted.
+    assert any("differs from its own graph" in str(each) for each in found) == broken
+    assert broken or found == []
 
 
 def test_what_stands_in_for_a_plan_is_judged_in_the_plans_precision(exporter: Exporter) -> None:
