@@ -1,4 +1,4 @@
-"""Settings of signals that protect, and of heads that an operator brings."""
+"""Settings of signals that protect."""
 
 from __future__ import annotations
 
@@ -8,25 +8,6 @@ from pydantic import Field, model_validator
 
 from triton_router.config.kinds import SignalSettings
 from triton_router.config.section import Name, Probability
-
-
-class ClassifierSignal(SignalSettings):
-    """A label of any head in the signal bundle."""
-
-    TYPE, LIST = "classifier", "classifiers"
-    PURPOSE = "Labels of the bundle's heads, for rules of `type: classifier`."
-
-    head: Name = Field(description="Name of a head in the signal bundle.")
-    labels: tuple[Name, ...] = Field(
-        min_length=1, description="Labels of that head. The sum of their probabilities must reach the threshold."
-    )
-    threshold: Probability = Field(0.5, description="Least probability.")
-    model: Name | None = Field(None, description="Trunk whose head is read; default: the first that has it.")
-    every_part: bool = Field(
-        False,
-        description="Read the whole conversation in passages, tool results too; the most probable passage counts. "
-        "Default: only the prompt.",
-    )
 
 
 class JailbreakSignal(SignalSettings):

@@ -9,9 +9,12 @@ from pydantic import Field, StringConstraints, create_model, model_validator
 
 from triton_router.config import knowledge, projections  # noqa: F401  # they register their kinds
 from triton_router.config.document import Path
+from triton_router.config.heads import ClassifierSignal as ClassifierSignal
+from triton_router.config.heads import FactCheckSignal as FactCheckSignal
+from triton_router.config.heads import ModalitySignal as ModalitySignal
+from triton_router.config.heads import UserFeedbackSignal as UserFeedbackSignal
 from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, installed
 from triton_router.config.parts import PartNames
-from triton_router.config.protection import ClassifierSignal as ClassifierSignal
 from triton_router.config.protection import JailbreakSignal as JailbreakSignal
 from triton_router.config.protection import PiiSignal as PiiSignal
 from triton_router.config.report import Report
@@ -19,13 +22,9 @@ from triton_router.config.section import Name, Phrase, Probability, Section, Sim
 
 _CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
 # Types and lists of v0.3 that this version may lack.
-_FOREIGN = ("fact_check", "user_feedback", "preference", "modality", "jailbreak", "pii", "event", "classifier",
-            "safety", "hallucination", "input_modality")  # fmt: skip
-_FOREIGN_LISTS = frozenset(
-    {"fact_check", "user_feedbacks", "preferences", "modality", "jailbreak", "pii", "events", "classifiers", "safety",
-     "hallucination", "input_modality"}
-)  # fmt: skip
-_PROTECTIVE = frozenset({"jailbreak", "pii", "safety", "hallucination"})
+_FOREIGN = ("preference", "event", "safety", "hallucination", "input_modality")
+_FOREIGN_LISTS = frozenset({"preferences", "events", "safety", "hallucination", "input_modality"})
+_PROTECTIVE = frozenset({"safety", "hallucination"})
 
 
 class DomainSignal(SignalSettings):

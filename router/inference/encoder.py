@@ -53,8 +53,9 @@ _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_
 class Encoding:
     """``embedding`` FP32 [dimension], unit length; ``heads`` FP32 [labels] probabilities by head name.
 
-    A trunk without an embedding gives one of dimension 0. ``beside`` holds the embeddings of the texts that were
-    encoded in the same call, ``tokens`` FP32 [tokens, labels] of each window by the name of a head that judges tokens.
+    A trunk without an embedding gives one of dimension 0. Of the texts that were encoded in the same call ``beside``
+    holds the embeddings, ``heads_beside`` FP32 [texts, labels] by head. ``tokens`` FP32 [tokens, labels] of each window
+    by the name of a head that judges tokens.
     """
 
     embedding: Vector
@@ -62,6 +63,7 @@ class Encoding:
     windows: int
     ms: float
     beside: tuple[Vector, ...] = ()
+    heads_beside: dict[str, Vector] = field(default_factory=dict)
     tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
     trunk: str = ""
 
@@ -317,17 +319,19 @@ class Encoder:
         else:
             embedding = np.average(embeddings[:windows], axis=0, weights=weights).astype(np.float32)
             embedding /= max(float(np.linalg.norm(embedding)), 1e-12)
-        heads, tokens = {}, {}
+        heads, beside, tokens = {}, {}, {}
         for head in self.trunk.heads:
             rows = outputs[head.output][:windows]
             if head.per_token:
                 lengths = batch.mask[:windows].sum(axis=1)
                 tokens[head.name] = tuple(row[:length] for row, length in zip(rows, lengths, strict=True))
             else:
+                beside[head.name] = outputs[head.output][windows:]
                 heads[head.name] = (
                     rows[0] if windows == 1 else np.average(rows, axis=0, weights=weights).astype(np.float32)
                 )
-        return Encoding(embedding, heads, windows, ms, tuple(embeddings[windows:]), tokens, self.trunk.name)
+        others = tuple(embeddings[windows:])
+        return Encoding(embedding, heads, windows, ms, others, beside, tokens, self.trunk.name)
 
     def _failed(self, unavailable: Unavailable) -> None:
         if unavailable.reason == "deadline":

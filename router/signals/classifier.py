@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from triton_router.config.protection import ClassifierSignal
+from triton_router.config.heads import ClassifierSignal
 from triton_router.config.report import nearest
 from triton_router.errors import BundleError
 from triton_router.signals.contract import (
     ENCODER,
+    UNKNOWN,
     Evaluation,
     Evaluations,
+    Names,
     Needs,
     Setup,
     SignalInput,
@@ -42,17 +43,16 @@ class Classifiers(SignalKind[ClassifierSignal]):
         self.needs = Needs(
             heads={signal.head: signal.model for signal in self.signals if not signal.every_part},
             passages={signal.head: signal.model for signal in self.signals if signal.every_part},
+            readings=tuple(signal.parts for signal in self.signals if not signal.every_part),
         )
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
-        evaluations: dict[Any, Evaluation] = {}
-        for key, signal, columns in zip(self.keys, self.signals, self._places, strict=True):
-            if signal.every_part:
-                evaluations[key] = worst_passage(signal.head, columns, signal.threshold, results)
-            elif (probabilities := results.heads.get(signal.head)) is not None:
-                value = float(probabilities[columns].sum())
-                evaluations[key] = Evaluation(value >= signal.threshold, value, signal.threshold, results.took(ENCODER))
-        return evaluations
+        return {
+            key: worst_passage(signal.head, columns, signal.threshold, results)
+            if signal.every_part
+            else likely(signal.head, columns, signal.threshold, signal.parts, results)
+            for key, signal, columns in zip(self.keys, self.signals, self._places, strict=True)
+        }
 
 
 def places(
@@ -67,11 +67,23 @@ def places(
     return [known.index(label) for label in labels if label in known]
 
 
+def likely(head: str, columns: Sequence[int], threshold: float, parts: Names, results: SignalResults) -> Evaluation:
+    """The probability of the labels at ``columns`` for the ``parts`` of a request; unknown where ``head`` did not say.
+
+    Parts without text do not match.
+    """
+    if head not in results.heads or not columns:
+        return UNKNOWN
+    probabilities = results.probabilities(head, parts)
+    value = float(probabilities[list(columns)].sum()) if probabilities is not None else 0.0
+    return Evaluation(value >= threshold, value, threshold, results.took(ENCODER))
+
+
 def worst_passage(head: str, columns: Sequence[int], threshold: float, results: SignalResults) -> Evaluation:
     """The most probable passage for the labels at ``columns``; unknown where none matches and some were not read."""
     read = results.passages.get(head)
     if read is None or not columns:
-        return Evaluation(None)
+        return UNKNOWN
     sums = read.probabilities[:, list(columns)].sum(axis=1)
     place = int(np.argmax(sums)) if len(sums) else None
     value = float(sums[place]) if place is not None else 0.0

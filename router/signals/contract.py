@@ -123,7 +123,7 @@ class Needs:
     ``headers`` of the request; the prompt's ``embedding``; the probabilities of ``heads``, each with the name of the
     trunk that is preferred for it (``None``: the first that has it). The heads of ``passages``, likewise, read the
     whole conversation in pieces. ``texts`` are encoded once, for the embedding and for each of the heads. Of
-    ``earlier`` turns of the user and of ``readings``, parts that are read besides the topic, the embeddings ride in the
+    ``earlier`` turns of the user, and of ``readings``, parts that are read besides the topic, the rows ride in the
     prompt's call. ``service`` names what the kind asks by itself, as `x-vsr-degraded` shows it.
     """
 
@@ -211,9 +211,10 @@ class SignalResults:
     of signals came from. ``encoding`` is the embedder's of the topic, ``readings`` are the embeddings of other parts,
     ``heads`` and ``tokens`` (see :class:`Encoding`) are those that some kind needs, ``passages`` what heads say of the
     whole conversation. ``fired_by`` has the places of the parts that made a signal match, where everything was asked
-    for. Signals that could not change the outcome are in none of these.
+    for. ``beside`` has what heads say of those ``readings``. Signals that could not change the outcome are in none of
+    these.
 
-    It has 13 attributes: what each kind of evaluator may read of the others' work.
+    It has 14 attributes: what each kind of evaluator may read of the others' work.
     """
 
     evaluations: dict[Key, Evaluation] = field(default_factory=dict)
@@ -221,6 +222,7 @@ class SignalResults:
     encoding: Encoding | None = None
     readings: dict[Names, Vector] = field(default_factory=dict)
     heads: dict[str, Vector] = field(default_factory=dict)
+    beside: dict[tuple[str, Names], Vector] = field(default_factory=dict)
     tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
     passages: dict[str, PassagesRead] = field(default_factory=dict)
     classified: McpClassification | None = None
@@ -242,6 +244,13 @@ class SignalResults:
         """
         assert self.encoding is not None
         return self.encoding.embedding if names == TOPIC else self.readings.get(names)
+
+    def probabilities(self, head: str, names: Names) -> Vector | None:
+        """What ``head`` says of the parts with these names, FP32 [labels]; ``None`` of those without text.
+
+        Only where ``heads`` has it.
+        """
+        return self.heads[head] if names == TOPIC else self.beside.get((head, names))
 
     def took(self, part: str) -> float:
         """Milliseconds that were spent on ``part``."""

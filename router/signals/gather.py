@@ -239,8 +239,10 @@ class Gatherer:
             results.without("triton", "behind")
             return
         embeds = encoder is self._embedder
+        judged = {head for head, judge in self._judges.items() if judge is encoder}
         earlier = query.earlier(max((kind.needs.earlier for kind in kinds), default=0)) if embeds else []
-        readings = _readings(kinds, query) if embeds else {}
+        asking = [each for each in kinds if each.needs.heads.keys() & judged or (embeds and each.needs.embedding)]
+        readings = _readings(asking, query)
         others = list(dict.fromkeys(other for other in readings.values() if other != text))
         started, called = perf_counter(), encoder.failure is None
         try:
@@ -252,11 +254,14 @@ class Gatherer:
         finally:
             if called:
                 results.note(ENCODER, started, perf_counter())
+        rows = {names: -1 if other == text else others.index(other) for names, other in readings.items()}
         if embeds:
             results.encoding = replace(encoding, beside=encoding.beside[: len(earlier)])
-            embeddings = dict(zip([text, *others], [encoding.embedding, *encoding.beside[len(earlier) :]], strict=True))
-            results.readings = {names: embeddings[other] for names, other in readings.items()}
-        judged = {head for head, judge in self._judges.items() if judge is encoder}
+            embeddings = [*encoding.beside[len(earlier) :], encoding.embedding]
+            results.readings = {names: embeddings[row] for names, row in rows.items()}
+        for head in judged & encoding.heads.keys():
+            said = [*encoding.heads_beside[head][len(earlier) :], encoding.heads[head]] if rows else []
+            results.beside |= {(head, names): said[row] for names, row in rows.items()}
         results.heads |= {head: encoding.heads[head] for head in judged & encoding.heads.keys()}
         results.tokens |= {head: encoding.tokens[head] for head in judged & encoding.tokens.keys()}
 

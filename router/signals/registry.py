@@ -12,7 +12,8 @@ from triton_router.config.plain import at, rules
 from triton_router.config.report import Report
 from triton_router.signals.contract import SignalKind
 
-# In the module of the same name; loaded where a configuration uses it, as some bring large libraries.
+# In the module of the same name, or in one that is named; loaded where a configuration uses it, as some bring large
+# libraries.
 _KINDS = {
     "keyword": "Keywords",
     "structure": "Structures",
@@ -33,6 +34,9 @@ _KINDS = {
     "pii": "Pii",
     "jailbreak": "Jailbreaks",
     "classifier": "Classifiers",
+    "fact_check": "heads.FactChecks",
+    "user_feedback": "heads.UserFeedbacks",
+    "modality": "heads.Modalities",
 }
 
 
@@ -46,7 +50,8 @@ def kind(of: str) -> type[SignalKind[Any]]:
     """The kind of type ``of``. Raises ``KeyError``."""
     if of not in _KINDS:
         return _others()[of]
-    implementation: type[SignalKind[Any]] = getattr(import_module(f"{__package__}.{of}"), _KINDS[of])
+    module, _, name = _KINDS[of].rpartition(".")
+    implementation: type[SignalKind[Any]] = getattr(import_module(f"{__package__}.{module or of}"), name)
     return implementation
 
 

@@ -114,7 +114,7 @@ def test_what_makes_no_sense_is_refused(addition: str, path: str, message: str) 
     ("addition", "message"),
     [
         ("routing: {decisions: [{name: a, rules: {type: preference, name: x}}]}", "never matches"),
-        ("routing: {signals: {fact_check: [{name: x}]}}", "not active"),
+        ("routing: {signals: {preferences: [{name: x}]}}", "not active"),
         ("routing: {signals: {context: [{name: long, min_tokens: 8K}]}}", "not evaluated"),
         (
             "routing: {modelCards: [{name: base, loras: [{name: a}]}, {name: other, loras: [{name: a}]}]}",
