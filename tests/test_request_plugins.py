@@ -183,6 +183,12 @@ def test_a_fast_answer_is_one_that_clients_can_read() -> None:
     assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == ("No.", "stop")
 
 
+def test_a_fast_answer_without_a_text_still_answers() -> None:
+    answer, _ = applied({"type": "fast_response"})
+    assert isinstance(answer, plugins.Completion)
+    assert ChatCompletion.model_validate_json(answer.body).choices[0].message.content
+
+
 @pytest.mark.parametrize("usage", [False, True])
 def test_a_fast_stream_is_one_that_clients_can_read(usage: bool) -> None:
     options = {"stream_options": {"include_usage": True}} if usage else {}

@@ -52,6 +52,18 @@ class Converted:
             if entry.get(key) is not None:
                 self.put((*path, key), entry[key], (*source, key))
 
+    def append(self, path: Path, entry: dict[str, Any], source: Path) -> None:
+        """Append ``entry`` to the list at ``path``, which may be missing; it is the canonical ``source`` that asks for
+        it. Without effect where something else than a list stands.
+        """
+        at: Any = self.data
+        for step in path[:-1]:
+            at = at.setdefault(step, {}) if isinstance(at, dict) else None
+        if not isinstance(at, dict) or not isinstance(listed := at.setdefault(path[-1], []), list):
+            return
+        self.origin[(*path, len(listed))] = self.written(source)
+        listed.append(entry)
+
     def next(self, path: Path) -> Path:
         """The path of the next element of the list at ``path``."""
         at: Any = self.data

@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from triton_router.config import knowledge, projections
-from triton_router.config.converted import Converted
+from triton_router.config.converted import Converted, Mistake
 from triton_router.config.document import Path
 from triton_router.config.kinds import PLUGINS
 from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, tables
@@ -38,13 +38,13 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     adopted = Converted(data if isinstance(data, dict) else {}, {(): ()})
     for section, renamed in _RENAMED.items():
         _rename(at(data, *section), section, renamed, adopted)
+    _repeated(data, adopted)
     for path, model in items(data, MODELS):
         _reasoning(data, path, model, adopted)
     _adapters_as_models(data, adopted)
     for path, routing in tables(data):
         projections.adopt(routing, path, adopted)
-    for path, reason in knowledge.read_labels(data, directory):
-        report.warning(path, reason)
+    knowledge.adopt(data, directory, adopted)
     for path, decision in decisions(data):
         for where, plugin in items(decision, ("plugins",), below=path):
             _cache_threshold(plugin.get("configuration"), (*where, "configuration"), adopted)
@@ -57,6 +57,25 @@ def _rename(section: Any, path: Path, renamed: dict[str, str], adopted: Converte
         if theirs in section and ours not in section:
             section[ours] = section.pop(theirs)
             adopted.origin[(*path, ours)] = (*path, theirs)
+
+
+def _repeated(data: Any, adopted: Converted) -> None:
+    """Files made from a template may declare a model once for each of its servers."""
+    for where, listed in ((MODELS, "backend_refs"), (CARDS, "loras")):
+        first: dict[str, dict[str, Any]] = {}
+        repeated = []
+        for path, entry in items(data, where):
+            same = first.setdefault(str(entry.get("name")), entry)
+            if same is entry or any(same.get(key) != entry.get(key) for key in {*same, *entry} - {listed}):
+                continue
+            adopted.problems.append(
+                Mistake((*path, "name"), f"`{entry.get('name')}` is declared twice; its {listed} are joined", harmless=True)
+            )
+            repeated.append(int(path[-1]))
+            own, further = same.get(listed) or [], entry.get(listed) or []
+            if isinstance(own, list) and isinstance(further, list):
+                same[listed] = own + [each for each in further if each not in own]
+        _drop(at(data, *where[:-1]), where[-1], where[:-1], repeated, adopted)
 
 
 def _reasoning(data: Any, path: Path, model: dict[str, Any], adopted: Converted) -> None:
@@ -115,7 +134,7 @@ def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> I
             yield int(where[-1])
         elif configuration is None and kind in kinds and kinds[kind].model_fields["configuration"].is_required():
             message = f"this `{kind}` has no `configuration`: it does nothing"
-            report.does_nothing((*path, *where), kind, message, protects=kind == "fast_response")
+            report.does_nothing((*path, *where), kind, message, protects=False)
             yield int(where[-1])
 
 

@@ -1,4 +1,8 @@
-"""Settings of knowledge bases: labelled examples that prompts are compared with, and signals that read the outcome."""
+"""Settings of knowledge bases: labelled examples that prompts are compared with, and signals that read the outcome.
+
+The folder `knowledge_bases` has those that every file may use by name. Their names, labels, groups and metrics are those
+of vLLM Semantic Router; their exemplars are our own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from pydantic import Field
 
 from triton_router.config.document import Path
 from triton_router.config.kinds import SignalSettings
-from triton_router.config.plain import at, items
+from triton_router.config.converted import Converted, Mistake
+from triton_router.config.plain import at, items, tables
 from triton_router.config.section import Name, Phrase, Section, Similarity
 
 KBS = ("global", "model_catalog", "kbs")
@@ -82,18 +87,47 @@ class KnowledgeSignal(SignalSettings):
     )
 
 
-def read_labels(data: Any, directory: FilePath) -> Iterator[tuple[Path, str]]:
-    """Put the labels of each manifest into ``data``; yields the place and the reason where one cannot be read."""
+def adopt(data: Any, directory: FilePath, adopted: Converted) -> None:
+    """Put the labels of each manifest into ``data``, and the built-in bases that it reads without declaring them."""
     for path, base in items(data, KBS):
         folder, manifest = at(base, "source", "path"), at(base, "source", "manifest") or "labels.json"
         if not isinstance(folder, str) or not isinstance(manifest, str) or base.get("labels"):
             continue
-        try:
-            labels = json.loads((directory / folder / manifest).read_bytes())["labels"]
-            if not isinstance(labels, dict):
-                raise ValueError("`labels` is not a mapping")
-            base["labels"] = {name: {"exemplars": label.get("exemplars") or []} for name, label in labels.items()}
-        except OSError as error:
-            yield (*path, "source"), f"{folder}/{manifest} cannot be read: {error.strerror}"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            yield (*path, "source"), f"{folder}/{manifest} is no manifest of labels: {error}"
+        labels, reason = _labels(directory / folder / manifest)
+        if labels is None:
+            reason = f"{folder}/{manifest} {reason}"
+            if (built_in := _built_in(str(base.get("name")))) is not None:
+                labels, reason = built_in["labels"], f"{reason}: the built-in labels are used"
+            adopted.problems.append(Mistake((*path, "source"), reason, harmless=True))
+        if labels is not None:
+            base["labels"] = labels
+    declared = [base.get("name") for _, base in items(data, KBS)]
+    for path, name in _read_by_signals(data):
+        if name not in declared and (built_in := _built_in(name)) is not None:
+            declared.append(name)
+            adopted.append(KBS, {"name": name, **built_in}, path)
+
+
+def _read_by_signals(data: Any) -> Iterator[tuple[Path, str]]:
+    for path, routing in tables(data):
+        for where, signal in items(routing, ("signals", KnowledgeSignal.LIST), below=path):
+            if isinstance(name := signal.get("kb"), str):
+                yield (*where, "kb"), name
+
+
+def _labels(manifest: FilePath) -> tuple[dict[str, Any] | None, str]:
+    """The labels in a file, or why there are none."""
+    try:
+        labels = json.loads(manifest.read_bytes())["labels"]
+        if not isinstance(labels, dict):
+            raise ValueError("`labels` is not a mapping")
+        return {name: {"exemplars": label.get("exemplars") or []} for name, label in labels.items()}, ""
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"is no manifest of labels: {error}"
+
+
+def _built_in(name: str) -> dict[str, Any] | None:
+    file = FilePath(__file__).with_name("knowledge_bases") / f"{FilePath(name).name}.json"
+    return dict(json.loads(file.read_bytes())) if file.is_file() else None

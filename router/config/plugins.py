@@ -75,12 +75,18 @@ class HeaderMutationPlugin(PluginSettings):
 
 class FastResponseSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
-    message: str = Field(min_length=1, description="Text of the response; no backend is called.")
+    message: str = Field(
+        "This request is not passed on to a model.",
+        min_length=1,
+        description="Text of the response; no backend is called.",
+    )
 
 
 class FastResponsePlugin(PluginSettings):
     type: Literal["fast_response"]
-    configuration: FastResponseSettings = Field(description="The immediate response, as JSON or as a stream.")
+    configuration: FastResponseSettings = Field(
+        default_factory=FastResponseSettings, description="The immediate response, as JSON or as a stream."
+    )
 
 
 class BlockSettings(Section):

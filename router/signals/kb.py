@@ -143,9 +143,9 @@ def _evaluated(signal: KnowledgeSignal, base: KnowledgeBase, scores: _Scores, ms
     if kind == "metric":
         return Evaluation(score > 0, value, 0.0, ms, score)
     if signal.match == "best":
-        # The first of equals, by name.
-        best = min(among, key=lambda each: (-among[each], each))
-        return Evaluation(name == best, value, among[best], ms, score)
+        best = max(among.values(), default=0.0)
+        # Two groups that share their best label are both the nearest.
+        return Evaluation(name in among and score == best, value, best, ms, score)
     labels = [name] if kind == "label" else base.groups.get(name, ())
     nearest_first = sorted(labels, key=lambda label: _threshold(base, label) - scores.labels.get(label, 0.0))
     matched = any(scores.labels.get(label, 0.0) >= _threshold(base, label) for label in labels)

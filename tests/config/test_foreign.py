@@ -124,11 +124,6 @@ def test_variables_that_nothing_reads_may_be_unset() -> None:
             "response_jailbreak",
             "plugins[0].type",
         ),
-        (
-            "routing: {decisions: [{name: a, plugins: [{type: fast_response}]}]}",
-            "fast_response",
-            "plugins[0]",
-        ),
         ("global: {services: {ratelimit: {providers: [{type: local-limiter}]}}}", "ratelimit", "services.ratelimit"),
         ("global: {services: {authz: {providers: [{type: static-config}]}}}", "providers", "authz.providers"),
     ],
@@ -176,8 +171,7 @@ routing:
 """
     )
     assert [(problem.line, problem.path) for problem in errors(text)] == [
-        (11, "routing.decisions[0].plugins[1].configuration.mesage"),
-        (11, "routing.decisions[0].plugins[1].configuration.message"),
+        (11, "routing.decisions[0].plugins[1].configuration.mesage")
     ]
 
 
@@ -224,6 +218,53 @@ global:
     manifest.write_text("[]")
     with pytest.raises(ConfigError, match="no manifest of labels"):
         loads(text, file=file)
+
+
+def test_knowledge_bases_that_every_file_may_name(tmp_path: Path) -> None:
+    text = (
+        BASE
+        + """
+routing:
+  signals: {kb: [{name: private, kb: privacy_kb, target: {kind: group, value: privacy_policy}, match: best}]}
+  projections:
+    scores: [{name: score, inputs: [{type: kb_metric, kb: mmlu_kb, metric: escalate_vs_keep, weight: 1}]}]
+    mappings: [{name: bands, source: score, outputs: [{name: up, gt: 0}]}]
+  decisions: [{name: a, rules: {type: kb, name: private}}, {name: b, rules: {type: projection, name: up}}]
+"""
+    )
+    privacy, subjects = loads(text).config.global_.model_catalog.kbs
+    assert (privacy.name, privacy.threshold, subjects.name) == ("privacy_kb", 0.55, "mmlu_kb")
+    for base in (privacy, subjects):
+        assert all(label.exemplars for label in base.labels.values())
+        assert {label for group in base.groups.values() for label in group} == base.labels.keys()
+    (problem,) = errors(text.replace("value: privacy_policy", "value: privacy_polici"))
+    assert problem.line == 7 and "no group named" in problem.message
+    # A file that declares one has the last word, but for labels that it lacks.
+    own = text + "global: {model_catalog: {kbs: [{name: privacy_kb, source: {path: nowhere}, threshold: 0.9, "
+    loaded = loads(own + "groups: {privacy_policy: [pii]}}]}}\n", file=str(tmp_path / "router.yaml"))
+    assert any("built-in labels" in warning.message for warning in loaded.warnings)
+    privacy = next(base for base in loaded.config.global_.model_catalog.kbs if base.name == "privacy_kb")
+    assert (privacy.threshold, list(privacy.groups)) == (0.9, ["privacy_policy"])
+    assert privacy.labels["pii"].exemplars
+
+
+def test_a_model_that_is_declared_once_for_each_server() -> None:
+    text = """
+providers:
+  models:
+    - {name: m, backend_refs: [{endpoint: "a:1"}, {endpoint: "127.0.0.1:99999"}]}
+    - {name: n, backend_refs: [{endpoint: "c:1"}]}
+    - {name: m, backend_refs: [{endpoint: "b:1"}]}
+routing: {modelCards: [{name: m, loras: [{name: x}]}, {name: n}, {name: m, loras: [{name: x}, {name: y}]}]}
+"""
+    assert [problem.line for problem in errors(text)] == [4]
+    loaded = loads(text.replace("127.0.0.1:99999", "d:1"))
+    assert [ref.endpoint for ref in loaded.config.providers.models[0].backend_refs] == ["a:1", "d:1", "b:1"]
+    assert [lora.name for lora in loaded.config.routing.modelCards[0].loras] == ["x", "y"]
+    assert [warning.line for warning in loaded.warnings if "joined" in warning.message] == [6, 7]
+    # What else differs is a mistake.
+    hidden = text.replace('"127.0.0.1:99999"', '"d:1"').replace("{name: n, b", "{name: m, hidden: true, b")
+    assert any("declared twice" in problem.message for problem in errors(hidden))
 
 
 def test_the_threshold_of_the_cache_may_stand_below() -> None:

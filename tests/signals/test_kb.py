@@ -66,6 +66,13 @@ def test_scores_of_labels_groups_and_metrics(kind: str, value: str, match: str, 
     assert found.measure == pytest.approx(score, abs=1e-6)
 
 
+def test_groups_that_share_the_nearest_label_are_both_the_nearest() -> None:
+    text = KBS.replace("public: [weather]", "public: [weather], code_only: [code]")
+    assert [outcome("group", name, "best", text).matched for name in ("private", "code_only", "public")] == [
+        True, True, False,
+    ]  # fmt: skip
+
+
 def test_the_nearest_exemplar_alone_may_count() -> None:
     text = KBS.replace("threshold: 0.51", "threshold: 0.51\n        prototype_scoring: {enabled: false}")
     assert outcome("label", "code", text=text).measure == pytest.approx(0.8)
