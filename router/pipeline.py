@@ -24,7 +24,7 @@ from triton_router.completion import Completion
 from triton_router.config.observability import UsageSettings
 from triton_router.config.services import OverloadSettings
 from triton_router.decisions import Choice, choose
-from triton_router.dialects import DIALECTS, ModelRequest
+from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
 from triton_router.errors import Refusal, refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.inference import Encoder, Encoders, TopicParameters
@@ -341,9 +341,15 @@ class Pipeline:
             return _json_reply(200, json_bytes(entry), record)
         raise Refusal(404, f"no such path: GET {path}")
 
-    async def _pass(self, request: Request, record: Record) -> Forward:
+    async def _pass(self, request: Request, record: Record) -> Outcome:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        body = await offload.run(is_large(request.body), Body.parse, request.body) if request.body else None
+        body = await offload.run(is_large(request.body), OtherRequest.parse, request.body) if request.body else None
+        if self._protects and body is not None:
+            hurried = _hurried(request, self.runtime.overload)
+            signal_input = SignalInput(body, request.headers, hurried, self.runtime.reader)
+            guarded = await self._guard(request, signal_input, record)
+            if guarded is not None:
+                return guarded
         name = body.model if body else None
         if name is not None and not self.catalog.is_auto(name):
             return self._forward_to(_named(self.catalog, self.adapters, name), body, request, record)

@@ -96,6 +96,42 @@ def test_a_result_of_a_tool_counts_too() -> None:
     assert isinstance(reply, Reply) and reply.status == 451
 
 
+@pytest.mark.parametrize(
+    "body", [{"model": "cloud", "input": CARD}, {"input": ["x", CARD]}, {"model": "own", "x": CARD}]
+)
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank"])
+def test_paths_that_are_passed_on_are_protected_too(path: str, body: dict[str, Any]) -> None:
+    reply, counted = ask(BLOCK, body, path)
+    assert isinstance(reply, Reply)
+    assert (reply.status, counted, json.loads(reply.body)["error"]["code"]) == (451, "blocked", "blocked")
+    reply, _ = ask("{type: fast_response, configuration: {message: No.}}", body, path)
+    assert isinstance(reply, Reply)
+    assert (reply.status, json.loads(reply.body)["error"]["message"]) == (403, "No.")
+    outcome, _ = ask(BLOCK, {"model": "cloud", "input": "hello"}, path)
+    assert isinstance(outcome, Forward)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/completions", {"prompt": [[1, 2]]}), ("/v1/embeddings", {"input": [1, 2]})]
+)
+@pytest.mark.parametrize(("choice", "status"), [("deny", 503), ("ignore", None)])
+def test_tokens_cannot_be_read_so_they_are_unknown(
+    choice: str, status: int | None, path: str, body: dict[str, Any]
+) -> None:
+    outcome, _ = ask(f"{{type: block, configuration: {{on_unknown: {choice}}}}}", body | {"model": "cloud"}, path)
+    assert getattr(outcome, "status", None) == status
+
+
+def test_an_earlier_turn_counts() -> None:
+    messages = [
+        {"role": "user", "content": CARD},
+        {"role": "assistant", "content": "ok"},
+        {"role": "user", "content": "x"},
+    ]
+    reply, _ = ask(BLOCK, {"model": "cloud", "messages": messages})
+    assert isinstance(reply, Reply) and reply.status == 451
+
+
 @pytest.mark.parametrize("model", ["MoM", "cloud"])
 def test_a_shadow_says_so_and_changes_nothing(model: str) -> None:
     plugin = "{type: block, configuration: {shadow: true}}"

@@ -98,6 +98,10 @@ class InferenceSettings(Section):
         256, ge=1, description="Largest number of signal calls in flight, per worker and trunk. Further requests are "
         "routed without model-backed signals.",
     )  # fmt: skip
+    max_passages: int = Field(
+        128, ge=1, description="Largest number of a request's passages (600 characters each) that are judged by heads "
+        "which read every part. Beyond it their signals are unknown. Passages that were judged before do not count.",
+    )  # fmt: skip
     adaptive_limit: bool = Field(
         True, description="Adapt the number of calls in flight to their duration, up to `max_in_flight`."
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from triton_router.completion import Completion, streamed, whole
 from triton_router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage
-from triton_router.dialects.request import Mode, ModelRequest, Turn, names
+from triton_router.dialects.request import Mode, ModelRequest, Turn, names, tokens_in
 from triton_router.errors import MalformedRequest
 from triton_router.names import COMPLETIONS_PATH
 
@@ -65,6 +65,9 @@ class CompletionsRequest(ModelRequest):
             yield Turn("user", "\n".join(text for text in prompt if isinstance(text, str)))
         elif prompt is not None:
             raise MalformedRequest("`prompt` must be a string or an array", "prompt")
+
+    def has_tokens(self) -> bool:
+        return tokens_in(self.get("prompt")) or self.get("prompt_embeds") is not None
 
     def tell(self, prompt: str, mode: Mode) -> None:
         self._ignore("system_prompt")

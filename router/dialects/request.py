@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from triton_router.answers import Answer, inside
 from triton_router.body import Body, with_member
 from triton_router.completion import Completion
+from triton_router.dialects.texts import Change, Text, change_texts, texts_of
 from triton_router.errors import MalformedRequest
 
 Mode = Literal["replace", "prepend", "append", "insert"]
@@ -47,6 +48,7 @@ class ModelRequest(Body, ABC):
 
     ignored: list[str] = field(default_factory=list)
     _turns: list[Turn] | None = None
+    _texts: list[Text] | None = None
 
     # Names the dialect, in cache keys.
     NAME: ClassVar[str]
@@ -60,8 +62,8 @@ class ModelRequest(Body, ABC):
     NEEDED: ClassVar[frozenset[str]]
     # Members that the API or vLLM's version of it knows.
     KNOWN: ClassVar[frozenset[str]]
-    # Reads what backends answer.
-    ANSWER: ClassVar[type[Answer]]
+    # Reads what backends answer; ``None`` where that has no words.
+    ANSWER: ClassVar[type[Answer] | None]
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -82,6 +84,20 @@ class ModelRequest(Body, ABC):
             if turn.role == "user":
                 return turn.text
         return turns[-1].text if turns else ""
+
+    def texts(self) -> list[Text]:
+        """Everything that the model reads, in whatever member; see :func:`.texts.texts_of`."""
+        if self._texts is None:
+            self._texts = texts_of(self)
+        return self._texts
+
+    def change_texts(self, change: Change) -> None:
+        """Send on what ``change`` makes of each of :meth:`texts`."""
+        change_texts(self, change)
+
+    def has_tokens(self) -> bool:
+        """Whether the model reads something that is written as tokens or numbers, which nothing here can read."""
+        return False
 
     @abstractmethod
     def _read(self) -> Iterator[Turn]: ...
@@ -226,6 +242,11 @@ def images_in(content: Any) -> int:
 
 def parts_of(content: Any) -> list[Any]:
     return content if isinstance(content, list) else []
+
+
+def tokens_in(value: Any) -> bool:
+    """Whether a prompt is a list of tokens, or one of such lists."""
+    return isinstance(value, list) and any(not isinstance(item, str | dict) for item in value)
 
 
 def role_of(message: dict[str, Any]) -> str:

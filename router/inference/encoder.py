@@ -27,6 +27,7 @@ from triton_router.errors import Unavailable
 from triton_router.http2.client import CallFailed, GrpcChannel
 from triton_router.inference.background import Background
 from triton_router.inference.bundle import Trunk
+from triton_router.inference.judged import Judged
 from triton_router.inference.limit import Limit
 from triton_router.inference.windows import Batch, Cut, Windows
 from triton_router.telemetry import Metrics, RateLimitedLog
@@ -96,6 +97,7 @@ class Encoder:
         self._limit_shown.set(self._limit.calls)
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
         self._background = Background()
+        self._judged = Judged()
         self._wake = asyncio.Event()
         self._memo: OrderedDict[tuple[str | bool, ...], Encoding] | None = None
         metrics.encoder_up.labels(trunk.name).set(0)
@@ -198,7 +200,22 @@ class Encoder:
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or a call failed.
         """
-        self._refuse_if_down()
+        unknown = [text for text in dict.fromkeys(texts) if self._judged.get(text) is None]
+        if unknown:
+            self._refuse_if_down()
+            await self._judge(unknown)
+        said = [self._judged.get(text) or {} for text in texts]
+        return {
+            head.name: np.asarray([each[head.name] for each in said], np.float32).reshape(len(texts), len(head.labels))
+            for head in self.trunk.heads
+            if not head.per_token
+        }
+
+    def has_judged(self, text: str) -> bool:
+        """Whether :meth:`judge_each` needs no call for ``text``."""
+        return self._judged.get(text) is not None
+
+    async def _judge(self, texts: Sequence[str]) -> None:
         windows = [self._windows.rows(text) for text in texts]
         rows = [row for each in windows for row in each]
         outputs = []
@@ -206,15 +223,12 @@ class Encoder:
             part = self._windows.pad(rows[start : start + PASSAGES_IN_A_CALL])
             outputs.append(await self._infer_within_limit(part))
         self._timeouts = 0
-        ends = np.cumsum([len(each) for each in windows])
-        judged = {}
-        for head in (head for head in self.trunk.heads if not head.per_token):
-            values = np.concatenate(
-                [np.empty((0, len(head.labels)), np.float32), *(out[head.output] for out in outputs)]
-            )
-            most = [values[end - len(each) : end].max(axis=0) for each, end in zip(windows, ends, strict=True)]
-            judged[head.name] = np.asarray(most, np.float32).reshape(len(texts), len(head.labels))
-        return judged
+        heads = [head for head in self.trunk.heads if not head.per_token]
+        values = {head.name: np.concatenate([output[head.output] for output in outputs]) for head in heads}
+        end = 0
+        for text, each in zip(texts, windows, strict=True):
+            start, end = end, end + len(each)
+            self._judged.put(text, {name: rows[start:end].max(axis=0) for name, rows in values.items()})
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Probe until cancelled. ``on_ready`` runs each time the encoder comes up, before requests use it."""

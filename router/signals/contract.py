@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from triton_router.config.kinds import Key
 from triton_router.config.kinds import SignalSettings as SignalSettings
+from triton_router.dialects.texts import Text
 from triton_router.parts import PartReader, Parts
 
 if TYPE_CHECKING:
@@ -111,6 +112,13 @@ class SignalInput:
             text = self._texts[names] = self.parts.read(names)
         return text
 
+    def everything(self) -> list[Text]:
+        """All that the model reads, each part of the request as one text; the conversation first, in its order."""
+        if self.only is not None:
+            return [Text(self.only, "")]
+        parts = groupby(self.request.texts(), key=lambda text: text.where)
+        return [Text("\n".join(text for text, _ in texts), where) for where, texts in parts]
+
     def earlier(self, turns: int) -> list[str]:
         """What the person said before the last turn, newest first, ``turns`` at most."""
         return list(islice(self.parts.said_before(), turns))
@@ -146,7 +154,7 @@ class Needs:
 class PassagesRead:
     """What a head says of a conversation's passages: ``probabilities`` FP32 [passages, labels], and ``where`` each is.
 
-    ``missing``: there are passages that the trunk cannot read.
+    ``missing``: there are passages that were not read.
     """
 
     probabilities: NDArray[np.float32]

@@ -21,6 +21,7 @@ from triton_router.parts import windows
 from triton_router.signals import registry
 from triton_router.signals.contract import (
     ENCODER,
+    READ_ON_LOOP,
     TOPIC,
     UNKNOWN,
     EncodedTexts,
@@ -34,7 +35,7 @@ from triton_router.signals.contract import (
     SignalResults,
 )
 from triton_router.signals.fired import fired_by
-from triton_router.signals.passages import passages
+from triton_router.signals.passages import Passage, passages
 from triton_router.telemetry import Metrics, RateLimitedLog
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Gatherer:
         readers = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.passages.items()}
         self._readers = {head: setup.reader(head, trunk) for head, trunk in readers.items()}
         self._free = _free(self._kinds, self._used)
+        self._most_passages = config.global_.inference.max_passages
         self._made_of = {of: parts for of in reversed(self._kinds) if (parts := _made_of(self._kinds[of]))}
         self._pending = frozenset(key for of in self._used - self._free.keys() for key in self._kinds[of].keys)
         self._parts = {of: kind.needs.service or ENCODER for of, kind in self._kinds.items()
@@ -208,29 +210,42 @@ class Gatherer:
         return list(dict.fromkeys(reader for reader in readers if reader is not None))
 
     async def _read(self, reader: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:
-        turns = query.request.turns()
-        pieces, whole = passages(turns)
         if query.hurried:
             self._metrics.signal_errors.labels(ENCODER, "behind").inc()
             results.without("triton", "behind")
             return
-        if not whole:
-            results.without("passages", "long")
-        readable = [piece for piece in pieces if reader.trunk.reads(identify(piece.text))]
-        if len(readable) < len(pieces):
-            results.without("language", "not_read")
+        large = len(query.request.text) > READ_ON_LOOP
+        pieces, missing = await offload.run(large, self._passages, reader, query)
+        if missing is not None:
+            results.without(*missing)
         began = perf_counter()
         try:
-            judged = await reader.judge_each([piece.text for piece in readable])
+            judged = await reader.judge_each([piece.text for piece in pieces])
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels(ENCODER, unavailable.reason).inc()
             results.without("triton", unavailable.reason)
             return
         finally:
             results.note(ENCODER, began, perf_counter())
-        where = tuple(f"{turns[piece.turn].role} {piece.turn}" for piece in readable)
+        where = tuple(piece.where for piece in pieces)
         for head in {head for kind in kinds for head in kind.needs.passages if self._readers[head] is reader}:
-            results.passages[head] = PassagesRead(judged[head], where, len(readable) < len(pieces))
+            results.passages[head] = PassagesRead(judged[head], where, missing is not None)
+
+    def _passages(self, reader: Encoder, query: SignalInput) -> tuple[list[Passage], tuple[str, str] | None]:
+        """The passages for ``reader``, and the part of the service for want of which others are not read, with why."""
+        chosen: list[Passage] = []
+        missing = ("passages", "tokens") if query.request.has_tokens() else None
+        new = 0
+        for piece in passages(query.everything()):
+            if not reader.has_judged(piece.text):
+                if not reader.trunk.reads(identify(piece.text)):
+                    missing = "language", "not_read"
+                    continue
+                new += 1
+            if new > self._most_passages:
+                return chosen, ("passages", "long")
+            chosen.append(piece)
+        return chosen, missing
 
     async def _encode(self, encoder: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:
         text = query.text()

@@ -1,4 +1,4 @@
-"""PII signals: personal data that has a form, in any part of the conversation."""
+"""PII signals: personal data that has a form, in anything that a model reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KNOWN = (*personal.TYPES, *personal.WITHOUT_FORM)
 
 
 class Pii(SignalKind[PiiSignal]):
-    """Never unknown; ``measure`` is the number of types that count, ``where`` names them and their turns."""
+    """Unknown only where a model gets tokens. ``measure`` is the number of types; ``where`` names them and their parts."""
 
     SETTINGS = PiiSignal
 
@@ -45,15 +45,16 @@ class Pii(SignalKind[PiiSignal]):
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
         places: dict[str, list[str]] = {}
-        for number, turn in enumerate(query.request.turns()):
-            for each in sorted(personal.types(encodable(turn.text))):
-                places.setdefault(each, []).append(f"{turn.role} {number}")
+        for text, part in query.everything():
+            for each in sorted(personal.types(encodable(text))):
+                places.setdefault(each, []).append(part)
         ms = (perf_counter() - started) * 1000
         evaluations = {}
         for key, counted in zip(self.keys, self._counted, strict=True):
-            there = {each: turns for each, turns in places.items() if each in counted}
-            where = "; ".join(f"{each} in {', '.join(turns)}" for each, turns in there.items())
-            evaluations[key] = Evaluation(bool(there), float(bool(there)), None, ms, len(there), where)
+            there = {each: parts for each, parts in places.items() if each in counted}
+            where = "; ".join(f"{each} in {', '.join(dict.fromkeys(parts))}" for each, parts in there.items())
+            matched = True if there else None if query.request.has_tokens() else False
+            evaluations[key] = Evaluation(matched, float(bool(there)), None, ms, len(there), where)
         return evaluations
 
 

@@ -28,7 +28,8 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Answers with probability 0.9 of the second label for rows with the word; ``down`` it answers nothing."""
 
     def __init__(self, bundle: Bundle, word: int) -> None:
-        self.bundle, self.word, self.down, self.rows = bundle, word, False, 0
+        self.bundle, self.word, self.down = bundle, word, False
+        self.rows = self.calls = 0
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802  # as the service calls it
         response = pb.ModelConfigResponse()
@@ -42,6 +43,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         shape = tuple(request.inputs[0].shape)
         ids = np.frombuffer(request.raw_input_contents[0], np.int64).reshape(shape)
         self.rows += len(ids)
+        self.calls += 1
         assert trunk.embedding is not None
         outputs = {trunk.embedding.output: np.eye(len(ids), trunk.embedding.dimension, dtype=np.float32)}
         for head in trunk.heads:

@@ -59,9 +59,25 @@ async def test_an_attack_in_any_part_is_refused(site: Site, model: str) -> None:
 
 
 async def test_all_passages_of_a_request_are_in_few_calls(site: Site) -> None:
+    site.triton.rows = site.triton.calls = 0
+    long = " ".join(f"Line {number} of the report says {number * 7}." for number in range(300))
+    assert blocked(await site.ask(long)) is None
+    assert 16 < site.triton.rows <= 24
+    assert site.triton.calls <= 4
+
+
+async def test_a_turn_later_only_what_is_new_is_judged(site: Site) -> None:
+    long = " ".join(f"Line {number} of the report says {number * 7}." for number in range(300))
+    await site.ask(long, last="and?")
     site.triton.rows = 0
-    await site.ask(FILLER * 2)
-    assert 8 < site.triton.rows <= 24
+    assert blocked(await site.ask(long, "and?", last="an attack")) == 403
+    assert site.triton.rows == 1
+
+
+@pytest.mark.parametrize("model", ["MoM", "cloud"])
+async def test_more_than_is_judged_is_unknown_and_not_harmless(site: Site, model: str) -> None:
+    long = " ".join(f"Line {number} of the report says {number * 7}." for number in range(2_000))
+    assert blocked(await site.ask(long, model=model)) == 503
 
 
 @pytest.mark.parametrize("site", ["{shadow: true}"], indirect=True)

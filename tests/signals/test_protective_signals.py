@@ -10,12 +10,13 @@ import pytest
 from tests.signals.kinds import evaluate, made
 from triton_router.config import ConfigError, loads
 from triton_router.config.protection import ClassifierSignal, JailbreakSignal, PiiSignal
-from triton_router.dialects import ChatRequest, Turn
+from triton_router.dialects import ChatRequest
+from triton_router.dialects.texts import Text
 from triton_router.disguises import plain
 from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.classifier import Classifiers, worst_passage
 from triton_router.signals.contract import PassagesRead
-from triton_router.signals.passages import LENGTH, MOST, passages
+from triton_router.signals.passages import LENGTH, passages
 from triton_router.signals.pii import Pii
 
 CARD = "4111 1111 1111 1111"
@@ -133,10 +134,16 @@ def test_what_base64_hides_is_read_too() -> None:
 
 def test_passages_hold_every_character_the_newest_turn_first() -> None:
     words = " ".join(f"w{number}" for number in range(600))
-    pieces, whole = passages([Turn("user", words), Turn("tool", "short")])
-    assert whole
-    assert (pieces[0].text, pieces[0].turn) == ("short", 1)
+    pieces = list(passages([Text(words, "user 0"), Text("short", "tool 1")]))
+    assert (pieces[0].text, pieces[0].where) == ("short", "tool 1")
     assert all(len(piece.text) <= LENGTH for piece in pieces)
     assert all(any(word in piece.text for piece in pieces) for word in words.split())
-    pieces, whole = passages([Turn("user", "x " * LENGTH * MOST)])
-    assert (len(pieces), whole) == (MOST, False)
+    assert list(passages([Text(" " * 5 * LENGTH, "user 0")])) == []
+    assert len(list(passages([Text("x" * LENGTH, "user 0")]))) == 1
+
+
+def test_one_part_alone_is_read_where_that_is_asked_for() -> None:
+    kind = made(Pii, [PiiSignal(name="p")])
+    request = ChatRequest.saying(CARD)
+    assert kind.evaluate(SignalInput(request, only="hello"), SignalResults())["pii", "p"].matched is False
+    assert kind.evaluate(SignalInput(request, only=CARD), SignalResults())["pii", "p"].matched is True

@@ -1,0 +1,170 @@
+"""Every text that a model reads, in every API: it is found, and can be replaced without harm to the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
+from triton_router.errors import MalformedRequest
+
+HERE = "SECRET"
+CALL = {"id": "c", "type": "function", "function": {"name": "pay", "arguments": json.dumps({"to": HERE, "sum": 12})}}
+TOOL = {"type": "function", "function": {"name": "pay", "description": HERE, "parameters": {"type": "object"}}}
+SCHEMA = {"type": "object", "properties": {"type": {"type": "string", "description": HERE}}}
+
+CHAT: dict[str, tuple[dict[str, Any], str]] = {
+    "system": ({"messages": [{"role": "developer", "content": HERE}]}, "developer 0"),
+    "part": ({"messages": [{"role": "user", "content": [{"type": "text", "text": HERE}]}]}, "user 0"),
+    "refusal": (
+        {"messages": [{"role": "assistant", "content": [{"type": "refusal", "refusal": HERE}]}]},
+        "assistant 0",
+    ),
+    "thought": ({"messages": [{"role": "assistant", "content": "x", "reasoning_content": HERE}]}, "assistant 0"),
+    "name": ({"messages": [{"role": "user", "name": HERE, "content": "x"}]}, "user 0"),
+    "tool result": ({"messages": [{"role": "tool", "tool_call_id": "c", "content": HERE}]}, "tool 0"),
+    "call": ({"messages": [{"role": "assistant", "content": None, "tool_calls": [CALL]}]}, "call 0"),
+    "tool": ({"messages": [], "tools": [TOOL]}, "tools"),
+    "document": ({"messages": [], "documents": [{"title": "t", "text": HERE}]}, "documents"),
+    "schema": ({"messages": [], "response_format": {"type": "json_schema", "json_schema": SCHEMA}}, "response_format"),
+    "prediction": ({"messages": [], "prediction": {"type": "content", "content": HERE}}, "prediction"),
+    "template": ({"messages": [], "chat_template_kwargs": {"greeting": HERE}}, "chat_template_kwargs"),
+    "a member that nobody knows": ({"messages": [], "new": [{"x": HERE}]}, "new"),
+}
+RESULT = {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": HERE}]}
+SOURCE = {"type": "text", "media_type": "text/plain", "data": HERE}
+MESSAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "system": ({"system": [{"type": "text", "text": HERE}], "messages": []}, "system"),
+    "tool result": ({"messages": [{"role": "user", "content": [RESULT]}]}, "tool 0"),
+    "document": ({"messages": [{"role": "user", "content": [{"type": "document", "source": SOURCE}]}]}, "user 0"),
+    "call": (
+        {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "input": {"to": HERE}}]}]},
+        "call 0",
+    ),
+    "thought": (
+        {"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": HERE}]}]},
+        "assistant 0",
+    ),
+    "tool": ({"messages": [], "tools": [{"name": "pay", "input_schema": SCHEMA}]}, "tools"),
+}
+RESPONSES: dict[str, tuple[dict[str, Any], str]] = {
+    "text": ({"input": HERE}, "user 0"),
+    "instructions": ({"instructions": HERE, "input": "x"}, "instructions"),
+    "call": ({"input": [{"type": "function_call", "call_id": "c", "arguments": json.dumps([HERE])}]}, "call 0"),
+    "output": ({"input": [{"type": "function_call_output", "call_id": "c", "output": HERE}]}, "tool 0"),
+    "reasoning": (
+        {"input": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": HERE}]}]},
+        "assistant 0",
+    ),
+    "variable": ({"input": "x", "prompt": {"id": "p", "variables": {"name": HERE}}}, "prompt"),
+}
+COMPLETIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "one": ({"prompt": HERE}, "user 0"),
+    "several": ({"prompt": ["x", HERE]}, "user 1"),
+    "suffix": ({"prompt": "x", "suffix": HERE}, "suffix"),
+}
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "one": ({"input": HERE}, "user 0"),
+    "several": ({"input": ["x", HERE]}, "user 1"),
+    "rerank": ({"query": "x", "documents": ["y", HERE]}, "documents"),
+    "chat": ({"messages": [{"role": "user", "content": HERE}]}, "messages"),
+}
+CASES = [
+    pytest.param(path, body, where, id=f"{path} {name}")
+    for path, cases in {
+        "/v1/chat/completions": CHAT,
+        "/v1/messages": MESSAGES,
+        "/v1/responses": RESPONSES,
+        "/v1/completions": COMPLETIONS,
+        "/v1/embeddings": OTHER,
+    }.items()
+    for name, (body, where) in cases.items()
+]
+
+
+def parsed(path: str, body: dict[str, Any]) -> ModelRequest:
+    return DIALECTS.get(path, OtherRequest).parse(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(("path", "body", "where"), CASES)
+def test_a_text_is_read_wherever_it_stands(path: str, body: dict[str, Any], where: str) -> None:
+    assert [text.where for text in parsed(path, body).texts() if HERE in text.text] == [where]
+
+
+@pytest.mark.parametrize(("path", "body", "where"), CASES)
+def test_it_is_replaced_and_nothing_else(path: str, body: dict[str, Any], where: str) -> None:
+    request = parsed(path, body)
+    request.change_texts(lambda text, place: text.replace(HERE, 'a "quoted" é\n'))
+    sent = json.loads(request.encode())
+    changed = parsed(path, sent)
+    changed.change_texts(lambda text, place: text.replace('a "quoted" é\n', HERE))
+    assert HERE not in request.encode().decode()
+    assert _arguments_read(json.loads(changed.encode())) == _arguments_read(body)
+
+
+def _arguments_read(value: Any) -> Any:
+    """With arguments as what they say: spaces between members may differ."""
+    if isinstance(value, dict):
+        return {
+            name: json.loads(item) if name == "arguments" and isinstance(item, str) else _arguments_read(item)
+            for name, item in value.items()
+        }
+    return [_arguments_read(item) for item in value] if isinstance(value, list) else value
+
+
+def test_messages_without_a_change_keep_every_byte() -> None:
+    text = '{"messages": [ {"role":"user","content":"a",  "x":1.0} , {"role":"user","content":"SECRET"}],"seed" : 1e2}'
+    request = parsed("/v1/chat/completions", {})
+    request = type(request).parse(text.encode())
+    request.change_texts(lambda text, place: text.replace(HERE, "b"))
+    assert request.encode().decode() == text.replace('messages": [ ', 'messages": [').replace(
+        '  "x":1.0} , {"role":"user","content":"SECRET"}', '  "x":1.0},{"role":"user","content":"b"}'
+    )
+
+
+def test_numbers_count_where_a_tool_is_called() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "pay", "arguments": '{"card": 4111111111111111}'}}
+    request = parsed("/v1/chat/completions", {"messages": [{"role": "assistant", "tool_calls": [call]}]})
+    request.change_texts(lambda text, place: text.replace("4111111111111111", "[CARD]"))
+    sent = json.loads(request.encode())["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(sent) == {"card": "[CARD]"}
+
+
+def test_what_no_model_reads_is_left() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,SECRETxx"}}
+    document = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": HERE}}
+    body = {
+        "user": HERE,
+        "metadata": {"user_id": HERE},
+        "stop": [HERE],
+        "messages": [
+            {"role": "user", "content": [image, document]},
+            {"role": "tool", "tool_call_id": HERE, "content": "x"},
+        ],
+        "tool_choice": {"type": "function", "function": {"name": HERE}},
+        "tools": [{"type": "function", "function": {"name": HERE, "parameters": {}}}],
+    }
+    assert not [text for text in parsed("/v1/chat/completions", body).texts() if HERE in text.text]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "tokens"),
+    [
+        ("/v1/completions", {"prompt": [1, 2]}, True),
+        ("/v1/completions", {"prompt": [[1, 2], [3]]}, True),
+        ("/v1/completions", {"prompt_embeds": "x"}, True),
+        ("/v1/completions", {"prompt": ["a"]}, False),
+        ("/v1/embeddings", {"input": [[1]]}, True),
+        ("/v1/embeddings", {"input": "a"}, False),
+    ],
+)
+def test_tokens_are_no_text(path: str, body: dict[str, Any], tokens: bool) -> None:
+    assert parsed(path, body).has_tokens() is tokens
+
+
+def test_a_body_nested_too_deep_is_refused() -> None:
+    body = b'{"messages": ' + b"[" * 900 + b"]" * 900 + b"}"
+    with pytest.raises(MalformedRequest):
+        DIALECTS["/v1/chat/completions"].parse(body).texts()
