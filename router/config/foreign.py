@@ -69,7 +69,9 @@ def _repeated(data: Any, adopted: Converted) -> None:
             if same is entry or any(same.get(key) != entry.get(key) for key in {*same, *entry} - {listed}):
                 continue
             adopted.problems.append(
-                Mistake((*path, "name"), f"`{entry.get('name')}` is declared twice; its {listed} are joined", harmless=True)
+                Mistake(
+                    (*path, "name"), f"`{entry.get('name')}` is declared twice; its {listed} are joined", harmless=True
+                )
             )
             repeated.append(int(path[-1]))
             own, further = same.get(listed) or [], entry.get(listed) or []

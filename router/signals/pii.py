@@ -17,7 +17,7 @@ _KNOWN = (*personal.TYPES, *personal.WITHOUT_FORM)
 
 
 class Pii(SignalKind[PiiSignal]):
-    """Unknown only where a model gets tokens. ``measure`` is the number of types; ``where`` names them and their parts."""
+    """Unknown only where a model gets tokens. ``measure`` counts the types, ``where`` names them and their parts."""
 
     SETTINGS = PiiSignal
 

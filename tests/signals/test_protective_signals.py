@@ -9,7 +9,8 @@ import pytest
 
 from tests.signals.kinds import evaluate, made
 from triton_router.config import ConfigError, loads
-from triton_router.config.protection import ClassifierSignal, JailbreakSignal, PiiSignal
+from triton_router.config.heads import ClassifierSignal
+from triton_router.config.protection import JailbreakSignal, PiiSignal
 from triton_router.dialects import ChatRequest
 from triton_router.dialects.texts import Text
 from triton_router.disguises import plain
