@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
+from triton_router.dialects.texts import change_texts
 from triton_router.errors import MalformedRequest
 
 HERE = "SECRET"
@@ -96,10 +97,10 @@ def test_a_text_is_read_wherever_it_stands(path: str, body: dict[str, Any], wher
 @pytest.mark.parametrize(("path", "body", "where"), CASES)
 def test_it_is_replaced_and_nothing_else(path: str, body: dict[str, Any], where: str) -> None:
     request = parsed(path, body)
-    request.change_texts(lambda text, place: text.replace(HERE, 'a "quoted" é\n'))
+    change_texts(request, lambda text, place: text.replace(HERE, 'a "quoted" é\n'))
     sent = json.loads(request.encode())
     changed = parsed(path, sent)
-    changed.change_texts(lambda text, place: text.replace('a "quoted" é\n', HERE))
+    change_texts(changed, lambda text, place: text.replace('a "quoted" é\n', HERE))
     assert HERE not in request.encode().decode()
     assert _arguments_read(json.loads(changed.encode())) == _arguments_read(body)
 
@@ -118,7 +119,7 @@ def test_messages_without_a_change_keep_every_byte() -> None:
     text = '{"messages": [ {"role":"user","content":"a",  "x":1.0} , {"role":"user","content":"SECRET"}],"seed" : 1e2}'
     request = parsed("/v1/chat/completions", {})
     request = type(request).parse(text.encode())
-    request.change_texts(lambda text, place: text.replace(HERE, "b"))
+    change_texts(request, lambda text, place: text.replace(HERE, "b"))
     assert request.encode().decode() == text.replace('messages": [ ', 'messages": [').replace(
         '  "x":1.0} , {"role":"user","content":"SECRET"}', '  "x":1.0},{"role":"user","content":"b"}'
     )
@@ -127,7 +128,7 @@ def test_messages_without_a_change_keep_every_byte() -> None:
 def test_numbers_count_where_a_tool_is_called() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "pay", "arguments": '{"card": 4111111111111111}'}}
     request = parsed("/v1/chat/completions", {"messages": [{"role": "assistant", "tool_calls": [call]}]})
-    request.change_texts(lambda text, place: text.replace("4111111111111111", "[CARD]"))
+    change_texts(request, lambda text, place: text.replace("4111111111111111", "[CARD]"))
     sent = json.loads(request.encode())["messages"][0]["tool_calls"][0]["function"]["arguments"]
     assert json.loads(sent) == {"card": "[CARD]"}
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from triton_router.answers import Answer, inside
 from triton_router.body import Body, with_member
 from triton_router.completion import Completion
-from triton_router.dialects.texts import Change, Text, change_texts, texts_of
+from triton_router.dialects.texts import Text, texts_of
 from triton_router.errors import MalformedRequest
 
 Mode = Literal["replace", "prepend", "append", "insert"]
@@ -90,10 +90,6 @@ class ModelRequest(Body, ABC):
         if self._texts is None:
             self._texts = texts_of(self)
         return self._texts
-
-    def change_texts(self, change: Change) -> None:
-        """Send on what ``change`` makes of each of :meth:`texts`."""
-        change_texts(self, change)
 
     def has_tokens(self) -> bool:
         """Whether the model reads something that is written as tokens or numbers, which nothing here can read."""
