@@ -100,7 +100,7 @@ def test_a_head_of_the_operator_is_a_signal_by_its_labels() -> None:
     results = SignalResults(heads={"mood": np.array([0.3, 0.7], np.float32)})
     asked = SignalInput("x", ChatRequest.saying("x"))
     assert kind.evaluate(asked, results)["classifier", "angry"].matched is True
-    assert not kind.evaluate(asked, SignalResults())
+    assert kind.evaluate(asked, SignalResults())["classifier", "angry"].matched is None
 
 
 def test_their_jailbreak_signals_are_taken_unedited() -> None:
