@@ -8,14 +8,19 @@ from pathlib import Path
 from export import bundle, delta, head, training
 from export.checksums import sha256
 from export.exporter import Exporter, check_trainable, needs_torch
+from export.labelled import Data, DataFile
 from export.manifest import ModelSpec
-from export.training import Data, DataFile, HeadSettings, TrainingResult
+from export.training import HeadSettings, OperatingRates, TrainingResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bundle.add_arguments(parser)
     parser.add_argument(
-        "--data", action="append", required=True, metavar="FILE[:WEIGHT]", help='JSON lines {"text", "label"}; repeat'
+        "--data",
+        action="append",
+        required=True,
+        metavar="FILE[:WEIGHT][=LABEL]",
+        help='JSON lines {"text", "label"}, each counting so often; all of them of one label; repeat',
     )
     parser.add_argument(
         "--without",
@@ -23,6 +28,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="SOURCE",
         help="rows whose `source` starts so are left out; repeat",
+    )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="OLD=NEW", help="what the files call OLD is NEW; repeat"
+    )
+    parser.add_argument(
+        "--together",
+        choices=("row", "source", "lang"),
+        default="row",
+        help="linear, mlp: folds of cross-validation hold back all of a source, or of a language",
+    )
+    parser.add_argument(
+        "--passages",
+        metavar="LABEL",
+        help="linear, mlp: cut texts as the router cuts a conversation; a row of any other label than this one counts "
+        "by its likeliest passage",
+    )
+    parser.add_argument(
+        "--positive", metavar="LABELS", help="linear, mlp: comma-separated labels that a rule adds; goes with `--rate`"
+    )
+    parser.add_argument(
+        "--rate",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="linear, mlp: of the rows of this data file without a positive label such a share reaches 0.5; repeat",
     )
     parser.add_argument("--out", type=Path, required=True, help="head file to write")
     parser.add_argument(
@@ -66,7 +96,13 @@ def run(arguments: argparse.Namespace) -> None:
     exporter = bundle.exporter(arguments)
     model = exporter.models[0]
     check_trainable(model)
-    data = Data.read([DataFile.parse(text) for text in arguments.data], arguments.without)
+    data = Data.read(
+        [DataFile.parse(text) for text in arguments.data],
+        arguments.without,
+        renamed=dict(text.split("=", 1) for text in arguments.label),
+        group=arguments.together,
+        passages=arguments.passages is not None,
+    )
     train = train_delta if arguments.method == "lora" else train_on_frozen_states
     if arguments.method == "mixture" and (arguments.first is None or arguments.exams is None):
         raise ValueError("a mixture needs `--first` and `--exams`")
@@ -83,6 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
 def train_on_frozen_states(
     exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.Namespace
 ) -> TrainingResult:
+    rates = {name: float(share) for name, share in (text.split("=", 1) for text in arguments.rate)}
     settings = HeadSettings(
         method=arguments.method,
         features=tuple(arguments.features.split(",")),
@@ -93,6 +130,8 @@ def train_on_frozen_states(
         hidden=arguments.hidden,
         epochs=arguments.epochs or 30,
         calibrate=tuple(arguments.calibrate),
+        negative=arguments.passages,
+        point=OperatingRates(tuple(arguments.positive.split(",")), rates, arguments.passages) if rates else None,
     )
     features = exporter.features(model, settings.features)
     if arguments.method == "mixture":

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 
 from export import quality
-from export.encoder import Vectors, read_rows
+from export.encoder import Vectors
 from export.head import HeadWeights, Layer, rounded
+from export.labelled import Data, Floats, Indices
 from export.quality import Drift
 
 METHODS = {
@@ -29,82 +28,8 @@ METHODS = {
 }
 # Rows of one step of the hidden layer's training.
 BATCH = 200
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """Labelled JSON lines, each row counting `weight` times."""
-
-    path: Path
-    weight: float
-
-    @classmethod
-    def parse(cls, text: str) -> DataFile:
-        """`PATH` or `PATH:WEIGHT`. Raises ValueError for a weight that is not above zero."""
-        path, colon, weight = text.rpartition(":")
-        if not colon or Path(text).exists():
-            return cls(Path(text), 1.0)
-        if not float(weight) > 0:
-            raise ValueError(f"{text}: the weight must be above zero")
-        return cls(Path(path), float(weight))
-
-
-@dataclass(frozen=True)
-class Data:
-    """All rows, file after file."""
-
-    files: tuple[DataFile, ...]
-    labels: tuple[str, ...]
-    texts: tuple[str, ...]
-    truth: Indices
-    """Index of each row's label."""
-    origin: Indices
-    """Index of each row's file."""
-
-    @classmethod
-    def read(cls, files: Sequence[DataFile], without: Sequence[str] = ()) -> Data:
-        """All rows but those whose source starts with one of ``without``: their licence forbids it, or they are to
-        measure with.
-
-        Raises ValueError for a file that cannot be read, and where there is one label only."""
-        parts = [[row for row in read_rows(file.path) if not row.source.startswith(tuple(without))] for file in files]
-        labels = tuple(sorted({row.label for part in parts for row in part}))
-        if len(labels) < 2:
-            raise ValueError(f"rows of two labels at least are needed; found {', '.join(labels) or 'none'}")
-        return cls(
-            files=tuple(files),
-            labels=labels,
-            texts=tuple(row.text for part in parts for row in part),
-            truth=np.asarray([labels.index(row.label) for part in parts for row in part]),
-            origin=np.concatenate([np.full(len(part), index) for index, part in enumerate(parts)]),
-        )
-
-    @property
-    def weights(self) -> Floats:
-        return np.asarray([file.weight for file in self.files])[self.origin]
-
-    @property
-    def held_back(self) -> NDArray[np.bool_]:
-        """A tenth of the rows, by their text: the same text is held back in every file and every run."""
-        return np.asarray([int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10 == 0 for text in self.texts])
-
-    def of(self, mask: NDArray[np.bool_]) -> Data:
-        texts = tuple(text for text, keep in zip(self.texts, mask, strict=True) if keep)
-        return Data(self.files, self.labels, texts, self.truth[mask], self.origin[mask])
-
-    def facts(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "file": file.path.name,
-                "rows": int((self.origin == index).sum()),
-                "weight": file.weight,
-                "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
-            }
-            for index, file in enumerate(self.files)
-        ]
+# How often the passages that count are chosen again by the head that learnt the last choice.
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -122,6 +47,21 @@ class HeadSettings:
     """Of the hidden layer's training."""
     calibrate: tuple[str, ...] = ()
     """Names of the files whose rows set temperature and offsets: those like what the head will read; empty: all."""
+    negative: str | None = None
+    """Of rows that stand as several passages: all passages of a row with this label have it, and of any other row the
+    one that has it least (Dietterich et al., 1997, multiple instances)."""
+    point: OperatingRates | None = None
+
+
+@dataclass(frozen=True)
+class OperatingRates:
+    """Where the operating point lies: the labels ``positive`` together reach a probability of one half on so many of a
+    file's rows of another label, at most; by the file's name."""
+
+    positive: tuple[str, ...]
+    rates: Mapping[str, float]
+    of: str | None = None
+    """Only rows of this label count; ``None``: all that are not positive."""
 
 
 @dataclass(frozen=True)
@@ -162,31 +102,83 @@ def train(
         part = data.of(data.origin == index)
         progress(f"encoding {len(part.texts)} rows of {file.path.name}")
         encoded.append(features(part.texts))
-    x, y, weights = np.concatenate(encoded), data.truth, data.weights
+    x, y = np.concatenate(encoded), data.truth
 
     progress(f"cross-validating in {settings.folds} folds")
     logits = np.empty((len(x), len(data.labels)), np.float64)
-    # Folds keep the share of each label in each file.
-    splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
-    for seen, unseen in splitter.split(x, data.origin * len(data.labels) + y):
-        layers = _fit(x[seen], y[seen], weights[seen], settings, len(data.labels))
-        logits[unseen] = HeadWeights(name, data.labels, settings.features, layers, 1.0, {}).logits(x[unseen])
+    # Folds keep the share of each label in each file, as far as what stays together lets them.
+    splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=settings.seed)
+    for seen, unseen in splitter.split(x, data.origin * len(data.labels) + y, data.group):
+        mask = np.isin(np.arange(len(x)), seen)
+        logits[unseen] = _learnt(name, x[mask], data.of(mask), settings).logits(x[unseen])
 
-    progress(f"training on all {len(x)} rows")
-    layers = tuple(map(rounded, _fit(x, y, weights, settings, len(data.labels))))
+    progress(f"training on all {len(x)} texts")
+    head = _learnt(name, x, data, settings)
+    head = replace(head, layers=tuple(map(rounded, head.layers)))
     facts: dict[str, Any] = {"inverse_penalty": settings.inverse_penalty, "folds": settings.folds}
     if settings.method == "mlp":
         facts |= {"hidden": settings.hidden, "epochs": settings.epochs}
     facts |= {"seed": settings.seed, "flavour": settings.flavour, "scikit_learn": sklearn.__version__}
+    if settings.negative is not None:
+        facts["passages_but_of"] = settings.negative
     if delta:
         facts["delta"] = delta
-    head = HeadWeights(name, data.labels, settings.features, layers, 1.0, {})
-    unseen = data.held_back if delta else np.ones(len(x), np.bool_)
+    unseen = data.held_back.copy() if delta else np.ones(len(x), np.bool_)
+    if settings.negative is not None:
+        unseen &= data.worst(_other(logits, data.labels.index(settings.negative)))
     if settings.calibrate:
         names = [file.path.name for file in data.files]
         unseen &= np.isin(data.origin, [names.index(name) for name in settings.calibrate])
         facts["calibrated_on"] = list(settings.calibrate)
-    return calibrate(head, settings.method, facts, data.facts(), data.of(unseen), logits[unseen])
+    result = calibrate(head, settings.method, facts, data.facts(), data.of(unseen), logits[unseen])
+    return result if settings.point is None else at_point(result, settings.point)
+
+
+def _learnt(name: str, x: Vectors, data: Data, settings: HeadSettings) -> HeadWeights:
+    """A head before temperature, and before its numbers are rounded."""
+    chosen = np.ones(len(x), np.bool_)
+    for _ in range(1 if settings.negative is None else ROUNDS):
+        layers = _fit(x[chosen], data.truth[chosen], data.weights[chosen], settings, len(data.labels))
+        head = HeadWeights(name, data.labels, settings.features, layers, 1.0, {})
+        if settings.negative is not None:
+            negative = data.labels.index(settings.negative)
+            chosen = (data.truth == negative) | data.worst(_other(head.logits(x), negative))
+    return head
+
+
+def _other(logits: Floats | Vectors, negative: int) -> Floats:
+    """The probability of any other label than ``negative``."""
+    return 1.0 - quality.softmax(logits)[:, negative]
+
+
+def at_point(result: TrainingResult, point: OperatingRates) -> TrainingResult:
+    """``result`` with the odds of the positive labels moved, so that one half is the operating point.
+
+    That is the calibration for prompts among which the positive ones are rarer, or more often, than in training
+    (Elkan, 2001). Raises ValueError for a label or a file that is not there.
+    """
+    rows, head = result.rows, result.head
+    names = [file.path.name for file in rows.files]
+    positive = np.isin(np.arange(len(rows.labels)), [rows.labels.index(label) for label in point.positive])
+    odds = result.logits / head.temperature
+    margin = np.logaddexp.reduce(odds[:, positive], axis=1) - np.logaddexp.reduce(odds[:, ~positive], axis=1)
+    counted = rows.truth == rows.labels.index(point.of) if point.of is not None else ~positive[rows.truth]
+    shift = max(
+        float(np.quantile(margin[counted & (rows.origin == names.index(name))], 1 - rate, method="higher"))
+        for name, rate in point.rates.items()
+    )
+    moved = np.where(positive, -shift * head.temperature, 0.0)
+    last = head.layers[-1]
+    layers = (*head.layers[:-1], rounded(Layer(last.weight, (last.bias + moved).astype(np.float32))))
+    caught = positive[rows.truth] & (margin > shift)
+    facts = {
+        "positive": list(point.positive),
+        "rates": dict(point.rates),
+        "shift": round(shift, 3),
+        "held_back_recall": round(float(caught.sum() / positive[rows.truth].sum()), 4),
+    }
+    moved_head = replace(head, layers=layers, training={**head.training, "operating_point": facts})
+    return replace(result, head=moved_head, logits=result.logits + moved)
 
 
 def train_mixture(

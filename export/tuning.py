@@ -25,8 +25,9 @@ from torch.nn import functional
 from export import network
 from export.delta import PLACES, Delta, LayerSlot, Matrix
 from export.head import Layer, rounded
+from export.labelled import Data
 from export.quality import Drift
-from export.training import Data, fit_linear
+from export.training import fit_linear
 
 BATCH = 32
 # Batches are cut from so many batches' rows sorted by length: little padding, and still another mixture each epoch.

@@ -22,11 +22,13 @@ class Passage(NamedTuple):
 def passages(parts: Sequence[Text]) -> Iterator[Passage]:
     """The passages of all ``parts``, the last part first: what is new in a conversation."""
     for text, where in reversed(parts):
-        for piece in _cut(plain(text)):
+        for piece in pieces(text):
             yield Passage(piece, where)
 
 
-def _cut(text: str) -> Iterator[str]:
+def pieces(text: str) -> Iterator[str]:
+    """The passages of one text."""
+    text = plain(text)
     for start in range(0, max(len(text) - OVERLAP, 1), LENGTH - OVERLAP):
         if (piece := text[start : start + LENGTH]).strip():
             yield piece

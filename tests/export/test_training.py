@@ -13,7 +13,7 @@ from tiny_bert import HIDDEN, LAYERS, TinyBert
 
 from export import head, quality, training
 from export.__main__ import main
-from export.training import Data, DataFile
+from export.labelled import Data, DataFile
 
 LABELS = ("law", "other", "sports")
 
