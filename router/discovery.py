@@ -1,21 +1,14 @@
-"""Asking the backends which LoRA adapters they have loaded: once for all workers.
-
-A backend may be slow, hostile or broken: each is asked by itself, under a deadline for the whole answer.
-"""
+"""Asking the backends which LoRA adapters they have loaded: once for all workers."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
 from collections.abc import Callable, Mapping
-from functools import partial
-from http.client import HTTPConnection, HTTPException
-from threading import Thread
 
 import orjson
 
+from triton_router import polling
 from triton_router.config import Config
 from triton_router.config.schema import ProviderModel
 from triton_router.config.services import AdapterDiscovery
@@ -26,8 +19,6 @@ from triton_router.telemetry import Metrics, RateLimitedLog
 
 log = logging.getLogger(__name__)
 
-# A list of some ten thousand adapters.
-LARGEST_ANSWER = 8 * 1024 * 1024
 # Backends asked at once.
 AT_ONCE = 16
 
@@ -88,20 +79,13 @@ class Discovery:
         return frozenset.intersection(*answers) if answers else None
 
     async def _listed(self, address: str, names: list[str], seconds: float) -> frozenset[str] | None:
-        opened: list[socket.socket] = []
         try:
-            async with self._few, asyncio.timeout(seconds):
-                return await _in_thread(partial(_ask, address, names, seconds, opened))
-        except (OSError, HTTPException):
-            return None
+            async with self._few:
+                body = await polling.get(address, MODELS_PATH, seconds)
+                return listed_adapters(orjson.loads(body), names) if body is not None else None
         except Exception as error:
             self._odd.warn(backend=address, reason=f"{type(error).__name__}: {error}"[:200])
             return None
-        finally:
-            # Wakes a thread that still reads.
-            for each in opened:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
 
 
 def _may_have_adapters(config: Config, model: ProviderModel) -> bool:
@@ -110,45 +94,3 @@ def _may_have_adapters(config: Config, model: ProviderModel) -> bool:
     if any(card.name == model.name and card.loras for card in config.routing.modelCards):
         return True
     return any(decision.hints.adapters for decision in config.decisions())
-
-
-def _ask(address: str, names: list[str], seconds: float, opened: list[socket.socket]) -> frozenset[str] | None:
-    """``seconds`` is for each read; ``opened`` gets the socket, for who has no patience for all of them."""
-    host, _, port = address.rpartition(":")
-    connection = HTTPConnection(host.strip("[]"), int(port), timeout=seconds)
-    try:
-        connection.connect()
-        opened.append(connection.sock)
-        connection.request("GET", MODELS_PATH)
-        response = connection.getresponse()
-        body = response.read(LARGEST_ANSWER)
-        return listed_adapters(orjson.loads(body), names) if response.status == 200 else None
-    finally:
-        connection.close()
-
-
-def _in_thread(work: Callable[[], frozenset[str] | None]) -> asyncio.Future[frozenset[str] | None]:
-    """Run ``work`` in a thread that holds up neither others nor the end of the process, whatever it waits for."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[frozenset[str] | None] = loop.create_future()
-
-    def settle(result: frozenset[str] | None, error: Exception | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except Exception as error:
-            failure = error
-        # The loop may have ended by now.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    Thread(target=run, name="adapters", daemon=True).start()
-    return answer

@@ -30,6 +30,9 @@ class Observer(Protocol):
     def shortens(self) -> bool:
         """Whether the client may get less than the backend sends."""
 
+    def on_sent(self) -> None:
+        """The request goes to the backend. Without this call nothing was sent, and no other follows."""
+
     def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
 

@@ -8,6 +8,7 @@ from triton_router.completion import Completion
 from triton_router.decisions import Verdict
 from triton_router.exchange import Forward
 from triton_router.record import Record
+from triton_router.selection import described
 from triton_router.signals import SignalInput
 
 # Characters of a part in the tree.
@@ -45,6 +46,8 @@ def explain(record: Record) -> dict[str, Any]:
             "base_model": selection.base,
             "adapter": selection.adapter,
             "missing_adapter": selection.missing,
+            "selected_by": selection.reason,
+            "candidates": described(selection.standings),
             "refused_hints": list(selection.refused_hints),
             "reasoning": selection.use_reasoning,
             "reasoning_effort": selection.effort if selection.use_reasoning else None,
@@ -112,6 +115,7 @@ def as_text(explained: dict[str, Any]) -> str:
              f"decision  {outcome['decision'] or 'none matched: default model'}",
              f"reasoning {_SWITCH[outcome['reasoning']]}"]  # fmt: skip
     lines += [f"degraded  {part}: {reason}" for part, reason in explained["degraded"].items()]
+    lines += _candidates(outcome)
     lines += ["", "parts"]
     lines += [
         f"  {place:>2} {part['kind']:<9} {_excerpt(part['text'])}" for place, part in enumerate(explained["parts"])
@@ -129,6 +133,18 @@ def as_text(explained: dict[str, Any]) -> str:
         lines += _tree(decision, "      ") if "rule" in decision else ["      (no rules: matches everything)"]
     lines += ["", "  ".join(f"{stage} {ms:.2f} ms" for stage, ms in explained["timings_ms"].items())]
     return "\n".join(lines)
+
+
+def _candidates(outcome: dict[str, Any]) -> list[str]:
+    """Why one of several candidates was chosen."""
+    lines = ["", f"candidates (chosen by {outcome['selected_by']})"] if outcome["candidates"] else []
+    for each in outcome["candidates"]:
+        factors = "  ".join(f"{name} {ratio:.2f}" for name, ratio in each["factors"].items())
+        values = "  ".join(f"{name}={value:g}" for name, value in each["values"].items())
+        bounds = f"  breaks {', '.join(each['breaks'])}" if each["breaks"] else ""
+        lines.append(f"  {each['model']:<24} share {each['share']:.0%}  {factors}{bounds}".rstrip())
+        lines.append(f"  {'':<24} {values}")
+    return lines
 
 
 _MARK = {True: "✓", False: "·", None: "?"}

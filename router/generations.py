@@ -33,6 +33,7 @@ from triton_router.selection import LoadedAdapters
 from triton_router.signals.mcp import McpClassifier
 from triton_router.supervision import Tasks
 from triton_router.telemetry import Metrics
+from triton_router.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,10 @@ class _Classifier:
 class Generations:
     """Use it inside one event loop; ``tasks`` are its own and the service's.
 
-    ``directory`` is where encoded texts are kept; ``None`` keeps them in memory. It has 13 attributes: the current
-    generation, and all that outlives one.
+    ``directory`` is where encoded texts are kept; ``None`` keeps them in memory. ``vitals`` is what is known of the
+    models, ``None`` where no other process shares it.
 
-    It has 18 methods and 13 attributes, because all that outlives a generation is looked after here.
+    It has 18 methods and 14 attributes, because all that outlives a generation is looked after here.
 
     Raises:
         BundleError: a configured domain needs the bundle's parameters for topics and they are not there.
@@ -71,7 +72,9 @@ class Generations:
         tokenizers: dict[str, bytes],
         metrics: Metrics,
         directory: Path | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
+        self.vitals = vitals or Vitals()
         self._topics = bundle.topics
         self._metrics = metrics
         self.tasks = Tasks(metrics)
@@ -236,6 +239,7 @@ class Generations:
             cache=self._cache_for(runtime.cache),
             replay=self._replay if replay is not None else None,
             live=self._live,
+            vitals=self.vitals,
         )
 
     def _cache_for(self, runtime: CacheRuntime | None) -> SemanticCache | None:

@@ -82,6 +82,10 @@ class Journal:
         for part in degraded:
             self._metrics.degraded.labels(part).inc()
         if (selection := record.selection) is not None:
+            if selection.reason not in (None, "only") and record.decision is not None:
+                self._metrics.selections.labels(
+                    record.decision.name, self.label(selection.model), selection.reason
+                ).inc()
             for kind in selection.refused_hints:
                 self._metrics.refused_hints.labels(kind).inc()
             if selection.missing is not None:

@@ -36,12 +36,22 @@ from triton_router.recipes import Recipe, Recipes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
-from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection, apply_reasoning, nearest_name
+from triton_router.selection import (
+    Balance,
+    Hint,
+    LoadedAdapters,
+    ModelCatalog,
+    Selection,
+    apply_reasoning,
+    nearest_name,
+)
 from triton_router.signals import SignalInput, SignalResults
+from triton_router.signals.context import estimated_tokens
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
 from triton_router.upstreams import Upstreams
 from triton_router.usage import UsageObserver
+from triton_router.vitals import Flight, Vitals
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +66,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 18 methods and 13 attributes: one for each stage of a request, and what is asked about it.
+    It has 18 methods and 14 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -70,9 +80,11 @@ class Pipeline:
         cache: SemanticCache | None = None,
         replay: ReplayLog | None = None,
         live: LiveLog | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         self.runtime, self.encoders, self.cache = runtime, encoders, cache
-        self.catalog = ModelCatalog(runtime.config)
+        self._vitals = vitals or Vitals()
+        self.catalog = ModelCatalog(runtime.config, Balance(runtime.config, self._vitals))
         self.adapters = LoadedAdapters()
         self._upstreams = Upstreams(runtime.config)
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
@@ -323,7 +335,10 @@ class Pipeline:
         choice = record.choice = choose(table.decisions, signals.evaluations, table.strategy)
         chosen = perf_counter()
         session, hint = signal_input.headers.get(runtime.session_header), _hint(signals, runtime.hint_threshold)
-        record.selection = self.catalog.select(choice.decision, self.adapters, session=session, hint=hint)
+        turns = signal_input.request.turns
+        record.selection = self.catalog.select(
+            choice.decision, self.adapters, session=session, hint=hint, tokens=lambda: estimated_tokens(turns())
+        )
         record.stages |= {"signals": (began, evaluated), "decision": (evaluated, chosen),
                           "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record
@@ -379,8 +394,11 @@ class Pipeline:
     ) -> Observer:
         label, price = self.journal.label(selection.model), self.catalog.price(selection.base)
         # Embeddings have no end to hear of, and are long.
-        read = sent.ANSWER if isinstance(sent, ModelRequest) else None
-        return UsageObserver(self._metrics, label, self.runtime.usage, keep, read=read, price=price, conceal=conceal)
+        read, streams = (sent.ANSWER, sent.get("stream") is True) if isinstance(sent, ModelRequest) else (None, False)
+        flight = partial(Flight, self._vitals, selection.base, selection.adapter, streams=streams)
+        return UsageObserver(
+            self._metrics, label, self.runtime.usage, keep, read=read, price=price, conceal=conceal, sent=flight
+        )
 
     def _reply(
         self, answer: Completion, path: ResponsePath, request: Request, signal_input: SignalInput, record: Record

@@ -29,10 +29,12 @@ from triton_router.discovery import Discovery
 from triton_router.extproc.server import ExtProcServer
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
+from triton_router.load import LoadPoll, VitalsMetrics
 from triton_router.pipeline import Pipeline
 from triton_router.reload import Gateway, Reloader
 from triton_router.selection import LoadedAdapters
 from triton_router.telemetry import Metrics, SummedMetrics
+from triton_router.vitals import Vitals
 from triton_router.worker import Spare, Worker
 
 if TYPE_CHECKING:
@@ -85,11 +87,16 @@ class _Service:
         self._bundle = options.bundle
         bundle, tokenizers = load_bundle(options.bundle)
         self._loop = asyncio.get_running_loop()
-        self._generations = Generations(loaded, bundle, tokenizers, metrics, options.directory)
+        workers = self._config.services.extproc.workers
+        # Of all processes; gone with this one, and found by the others under its number here.
+        shared = os.memfd_create("vitals") if workers > 1 else None
+        place = f"/proc/{os.getpid()}/fd/{shared}" if shared is not None else None
+        vitals = Vitals(place, seats=workers + 1)
+        self._generations = Generations(loaded, bundle, tokenizers, metrics, options.directory, vitals)
         self._registry = metrics.registry
         self._spare = Spare()
         self._workers: list[Worker] = []
-        if self._config.services.extproc.workers > 1:
+        if workers > 1:
             sums = SummedMetrics(metrics.registry, self._measure)
             self._registry = CollectorRegistry()
             self._registry.register(sums)
@@ -102,17 +109,20 @@ class _Service:
                     metrics=metrics,
                     sums=sums,
                     spare=self._spare,
+                    vitals=place,
                     log_level=options.log_level,
                 )
-                for index in range(self._config.services.extproc.workers)
+                for index in range(workers)
             ]
         sources = [self._generations.live, *(worker.live for worker in self._workers)]
+        self._registry.register(VitalsMetrics(lambda: self._generations.current.runtime.config, vitals))
         self._feed = LiveFeed(lambda: sources, History(self._registry))
         local = _Local(self._generations)
         self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, options.gateway)
         self._discovery = Discovery(
             lambda: self._generations.current.runtime.config, self._know, metrics, options.addresses
         )
+        self._load = LoadPoll(lambda: self._generations.current.runtime.config, vitals, options.addresses)
 
     def _measure(self) -> None:
         """Get the workers' metrics, in the thread of a scrape; those of one that does not give them are older."""
@@ -183,6 +193,7 @@ class _Service:
             self._generations.tasks.running(
                 generations=self._generations.run,
                 discovery=self._discovery.run,
+                load=self._load.run,
                 reload=self._reloader.run,
                 history=self._feed.history.run,
             ),

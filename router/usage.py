@@ -13,6 +13,7 @@ from triton_router.answers import Answer, Usage
 from triton_router.config.observability import UsageSettings
 from triton_router.config.schema import Pricing
 from triton_router.telemetry import Metrics
+from triton_router.vitals import Flight
 
 # Finish reasons as answers are read; anything else is counted as one.
 REASONS = frozenset(
@@ -102,14 +103,15 @@ class UsageObserver:
     ``model`` is a metric's label. It asks for a body only where the settings want usage from such a response, ``keep``
     wants the answer itself, or there is a ``listener``. ``read`` is the answer's class, ``None`` for responses that
     carry no text. The end calls ``keep`` once with the answer, or ``None`` where no whole one came, and ``listener``
-    with the summary. ``conceal`` takes a count out of a stream that the client did not ask for.
+    with the summary. ``conceal`` takes a count out of a stream that the client did not ask for. ``sent`` makes the
+    flight of the request, once it is sent.
 
-    It has 14 attributes: six that say what to do, and eight for the state of a response that comes in pieces.
+    It has 16 attributes: seven that say what to do, and nine for the state of a response that comes in pieces.
     """
 
     __slots__ = (
-        "_answer", "_filter", "_first", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_settings",
-        "_started", "_status", "_whole", "listener",
+        "_answer", "_filter", "_first", "_flight", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_sent",
+        "_settings", "_started", "_status", "_whole", "listener",
     )  # fmt: skip
 
     def __init__(
@@ -122,21 +124,36 @@ class UsageObserver:
         read: type[Answer] | None,
         price: Pricing | None = None,
         conceal: bool = False,
+        sent: Callable[[], Flight] | None = None,
     ) -> None:
         self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
         self._filter = WithoutUsage() if conceal else None
         self._started = perf_counter()
+        self._sent = sent
+        self._flight: Flight | None = None
         self._answer: Answer | None = None
         self._first = self._last = 0.0
         self._status, self._whole = 0, False
         self.listener: Callable[[AnswerSummary], None] | None = None
+
+    def on_sent(self) -> None:
+        """The request goes to the backend."""
+        if self._sent is not None:
+            self._flight = self._sent()
 
     def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
         self._status = status
         seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
         seconds.observe(perf_counter() - self._started)
+        wanted = self._wanted(status, headers)
+        if self._flight is not None and not (wanted and self._answer is not None and self._answer.streamed):
+            # Of a stream that nobody reads, this is the first that comes.
+            self._flight.arrive(well=status == 200)
+        return wanted
+
+    def _wanted(self, status: int, headers: Mapping[str, str]) -> bool:
         if self._read is None or status != 200 or headers.get("content-encoding", "identity") != "identity":
             return False
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -161,6 +178,8 @@ class UsageObserver:
             if not self._first:
                 self._first = self._last
                 self._metrics.first_token_seconds.labels(self._model).observe(self._first - self._started)
+                if self._flight is not None:
+                    self._flight.arrive()
         if self._filter is None or not self._answer.streamed:
             return None
         rest = self._filter.feed(piece, last=last)
@@ -186,13 +205,22 @@ class UsageObserver:
             keep(answer if answer is not None and answer.complete else None)
         if answer is not None:
             self._count(answer)
+        if self._flight is not None:
+            self._flight.end()
+            self._flight = None
 
     def _count(self, answer: Answer) -> None:
         reason = answer.finish_reason if answer.finish_reason in REASONS else "other"
         self._metrics.finished.labels(self._model, reason if answer.complete else "aborted").inc()
+        completion = answer.usage.completion if answer.usage is not None else 0
         if answer.chunks > 1 and answer.streamed:
             each = (self._last - self._first) / (answer.chunks - 1)
             self._metrics.token_seconds.labels(self._model).observe(each)
+            if self._flight is not None:
+                # Without a count, most servers send one token in each piece.
+                self._flight.tokens(self._last - self._first, (completion or answer.chunks) - 1)
+        elif self._flight is not None and answer.complete and not answer.streamed:
+            self._flight.tokens(perf_counter() - self._started, completion)
         if answer.usage is None:
             return
         for kind in ("prompt", "completion", "cached"):

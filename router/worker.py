@@ -29,6 +29,7 @@ from triton_router.processes import Process
 from triton_router.selection import LoadedAdapters
 from triton_router.supervision import keep_running
 from triton_router.telemetry import Metrics, SummedMetrics, configure_logging, samples
+from triton_router.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ async def work() -> None:
     bundle, tokenizers = load_bundle(Path(start["bundle"]))
     directory = Path(start["directory"]) if start["directory"] else None
     metrics = Metrics()
-    generations = Generations(loaded, bundle, tokenizers, metrics, directory)
+    vitals = Vitals(start["vitals"], seat=start["seat"], seats=start["seats"])
+    generations = Generations(loaded, bundle, tokenizers, metrics, directory, vitals)
     generations.know(_adapters(start["adapters"]))
     config = loaded.config.global_
     # Standard output belongs to the talk with the supervisor.
@@ -326,6 +328,7 @@ class Worker:
         metrics: Metrics,
         sums: SummedMetrics,
         spare: Spare,
+        vitals: str | None = None,
         log_level: str = "INFO",
     ) -> None:
         self.port = port
@@ -340,6 +343,10 @@ class Worker:
             "bundle": str(bundle),
             "directory": str(directory) if directory else None,
             "log_level": log_level,
+            # The supervisor has the first seat.
+            "vitals": vitals,
+            "seat": port - loaded.config.global_.services.extproc.port + 1 if vitals else 0,
+            "seats": loaded.config.global_.services.extproc.workers + 1 if vitals else 1,
         }
         self._metrics, self._sums, self._spare = metrics, sums, spare
         self._adapters: dict[str, list[str]] = {}

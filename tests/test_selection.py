@@ -9,7 +9,7 @@ import pytest
 
 from triton_router.config import loads
 from triton_router.config.schema import ModelRef
-from triton_router.selection import Hint, LoadedAdapters, ModelCatalog, Selection
+from triton_router.selection import Balance, Hint, LoadedAdapters, ModelCatalog, Selection
 
 CONFIG = """
 providers:
@@ -41,7 +41,8 @@ routing:
 
 def catalog(draws: Iterator[float] | None = None) -> ModelCatalog:
     draws = draws or cycle([0.0])
-    return ModelCatalog(loads(CONFIG).config, lambda: next(draws))
+    config = loads(CONFIG).config
+    return ModelCatalog(config, Balance(config, draw=lambda: next(draws)))
 
 
 @pytest.mark.parametrize(

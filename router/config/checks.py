@@ -85,6 +85,36 @@ def _models_are_served(data: Any, report: Report) -> None:
             )
 
 
+def _algorithms_can_act(data: Any, report: Report) -> None:
+    """What an algorithm compares is known of its candidates."""
+    models = {str(model.get("name")): model for _, model in items(data, MODELS)}
+    cards = {str(card.get("name")): card for _, card in items(data, CARDS)}
+    reads_streams = at(data, "global", "services", "observability", "usage", "streams") is True
+    for path, decision in items(data, DECISIONS):
+        algorithm = decision.get("algorithm")
+        refs = [ref for _, ref in items(decision, ("modelRefs",))]
+        if not isinstance(algorithm, dict) or len(refs) < 2:
+            continue
+        kind, where = algorithm.get("type"), (*path, "algorithm")
+        factors = ("quality", "latency", "cost") if kind == "multi_factor" else ()
+        counts = {name for name in factors if at(algorithm, "multi_factor", "weights", name) != 0}
+        counts |= {"cost_aware": {"cost"}, "latency_aware": {"latency"}}.get(str(kind), set())
+        prices = {str(ref["model"]): at(models.get(str(ref["model"])), "pricing") for ref in refs if "model" in ref}
+        unpriced = [name for name, price in prices.items() if not price]
+        currencies = {at(price, "currency") or "USD" for price in prices.values() if price}
+        if "cost" in counts and len(currencies) > 1:
+            report.error(where, f"prices in {' and '.join(sorted(currencies))} cannot be compared")
+        elif "cost" in counts and unpriced:
+            report.warning(where, f"without `pricing`, {', '.join(unpriced)} count as free")
+        unrated = [name for ref in refs if ref.get("score") is None and isinstance(name := ref.get("model"), str)
+                   and at(cards.get(name), "quality_score") is None]  # fmt: skip
+        if "quality" in counts and unrated:
+            report.warning(where, f"without `quality_score`, {', '.join(unrated)} count as good as the best")
+        if "latency" in counts and not reads_streams:
+            message = "streams are not read, so the time to their headers stands for that to the first token: "
+            report.warning(where, message + "`global.services.observability.usage.streams` reads them")
+
+
 _UPSTREAM_KEYS = ("protocol", "ca_file", "api_key", "api_key_env", "api_key_file", "auth_header", "auth_prefix",
                   "extra_headers", "forward_credentials")  # fmt: skip
 
@@ -257,6 +287,7 @@ _CHECKS: tuple[Callable[[Any, Report], None], ...] = (
     _references_exist,
     _signals_are_used,
     _hints_exist,
+    _algorithms_can_act,
     _api_is_guarded,
     _tracing_can_run,
     _store_can_run,

@@ -15,6 +15,7 @@ from triton_router.config.document import Path
 from triton_router.config.kinds import PLUGINS
 from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, tables
 from triton_router.config.report import Report
+from triton_router.config.selection import INACTIVE_ALGORITHMS
 
 # What 0.4.0 calls what is named otherwise here, by the section that it stands in.
 _RENAMED: dict[tuple[str, ...], dict[str, str]] = {
@@ -46,6 +47,7 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
         projections.adopt(routing, path, adopted)
     knowledge.adopt(data, directory, adopted)
     for path, decision in decisions(data):
+        _inactive_algorithm(decision, path, report)
         for where, plugin in items(decision, ("plugins",), below=path):
             _cache_threshold(plugin.get("configuration"), (*where, "configuration"), adopted)
         _drop(decision, "plugins", path, list(_inactive_plugins(path, decision, report)), adopted)
@@ -121,6 +123,15 @@ def _adapters_as_models(data: Any, adopted: Converted) -> None:
         if card.get("name") in bases and card["name"] not in models
     ]
     _drop(at(data, "routing"), "modelCards", ("routing",), cards, adopted)
+
+
+def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) -> None:
+    kind = at(decision, "algorithm", "type")
+    if kind in INACTIVE_ALGORITHMS:
+        message = f"algorithm `{kind}` is not active in this version; score and weight choose the model"
+        report.does_nothing((*path, "algorithm", "type"), "algorithm", message, protects=False)
+        report.forget_flaws((*path, "algorithm"))
+        del decision["algorithm"]
 
 
 def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> Iterator[int]:

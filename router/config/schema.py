@@ -16,6 +16,7 @@ from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
 from triton_router.config.section import BASE_URL, Endpoint, LowerHeaderName, Name, Seconds, Section, TokenCount
+from triton_router.config.selection import Algorithm
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
 
@@ -193,7 +194,7 @@ class ProviderModel(Section):
     backend_refs: tuple[BackendRef, ...] = Field(
         (), description="Servers of the model; none if the gateway in front of the router knows them."
     )
-    pricing: Pricing | None = Field(None, description="Prices for the metric `router_cost`.")
+    pricing: Pricing | None = Field(None, description="Prices: for `router_cost`, and the choice of a model by cost.")
     reliability: Reliability = Field(default_factory=Reliability, description="Retries, health checks, ejection.")
     hidden: bool = Field(False, description="Omit the model from `GET /v1/models`, and refuse it to clients.")
 
@@ -213,7 +214,7 @@ class ModelCard(Section):
     """A model's description and adapters, without its addresses."""
 
     NOT_ACTIVE = frozenset(
-        {"param_size", "capabilities", "quality_score", "modality", "tags", "display_name", "publisher", "presentation",
+        {"param_size", "capabilities", "modality", "tags", "display_name", "publisher", "presentation",
          "distribution", "family", "revision", "released_at", "knowledge_cutoff", "lifecycle", "max_output_tokens",
          "modalities"}
     )  # fmt: skip
@@ -223,6 +224,9 @@ class ModelCard(Section):
     loras: tuple[Lora, ...] = Field((), description="LoRA adapters of the model's backends.")
     context_window_size: TokenCount = Field(
         None, description="Longest context in tokens (`8K` is 8,000); `max_model_len` in `GET /v1/models`."
+    )
+    quality_score: float | None = Field(
+        None, ge=0, description="How good the model is, on any scale that is the same for all: for `multi_factor`."
     )
 
 
@@ -290,7 +294,7 @@ class Hints(Section):
 class Decision(Section):
     """A rule tree, and the effects of a match."""
 
-    NOT_ACTIVE = frozenset({"annotations", "algorithm", "adaptations", "output_contract", "output_contract_spec",
+    NOT_ACTIVE = frozenset({"annotations", "adaptations", "output_contract", "output_contract_spec",
                             "candidateIterations", "emits", "action"})  # fmt: skip
 
     name: Name = Field(description="Name in headers, metrics and logs.")
@@ -299,6 +303,9 @@ class Decision(Section):
     tier: int = Field(0, ge=0, description="Lower tiers come first; the strategy decides within a tier.")
     rules: Rule | None = Field(None, description="The rule tree; a decision without rules matches every request.")
     modelRefs: tuple[ModelRef, ...] = Field((), description="Candidates; default: the default model.")  # noqa: N815
+    algorithm: Algorithm | None = Field(
+        None, description="How one of several candidates is chosen; default: by score and weight."
+    )
     hints: Hints = Field(default_factory=Hints, description="What the MCP server may choose for this decision.")
     plugins: tuple[Plugin, ...] = Field((), description="Plugins, in the order of the file.")
 

@@ -22,6 +22,7 @@ from triton_router.config.section import (
     Seconds,
     Section,
 )
+from triton_router.config.selection import LoadPolling, Probing
 from triton_router.config.stores import CacheSettings as CacheSettings
 from triton_router.config.stores import Stores
 
@@ -63,6 +64,8 @@ class RouterSettings(Section):
     adapter_discovery: AdapterDiscovery = Field(
         default_factory=AdapterDiscovery, description="Detection of the adapters that the backends have loaded."
     )
+    load: LoadPolling = Field(default_factory=LoadPolling, description="Polling of the backends' load.")
+    probing: Probing = Field(default_factory=Probing, description="Requests to candidates that are slow or full.")
     parts: PartsSettings = Field(default_factory=PartsSettings, description="Whose words a request has.")
     max_body_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024,

@@ -161,7 +161,11 @@ class Processor:
         self.longest_wait = max(self.longest_wait, call.late)
         request = replace(request, waited=max(call.late, self._waited()))
         outcome = await self._outcome(_joined(request, call.metadata) if self._join_gateway else request)
-        return exchange.receive(Routed(outcome)), outcome.observer if isinstance(outcome, Forward) else None
+        command = exchange.receive(Routed(outcome))
+        observer = outcome.observer if isinstance(outcome, Forward) else None
+        if observer is not None:
+            observer.on_sent()
+        return command, observer
 
     async def _outcome(self, request: Request) -> Outcome:
         try:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from triton_router.config.schema import Config, Decision, Hints, ModelRef, Pricing, ProviderModel, ReasoningFamily
 from triton_router.selection.adapters import LoadedAdapters
+from triton_router.selection.balance import Balance, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +19,8 @@ class Selection:
     ``model`` is the name that clients, headers and metrics see (the adapter's, if there is one), ``upstream`` the name
     that the backend knows it by, ``base`` the model whose backends serve it. ``use_reasoning`` of ``None`` leaves the
     client's own switches alone. ``missing`` names the adapter that should have served and is not loaded;
-    ``refused_hints`` what an MCP server asked for and the decision does not allow.
+    ``refused_hints`` what an MCP server asked for and the decision does not allow. ``reason`` says in a word why it was
+    chosen among ``standings``, the decision's candidates.
     """
 
     model: str
@@ -33,6 +32,8 @@ class Selection:
     upstream: str = ""
     missing: str | None = None
     refused_hints: tuple[str, ...] = ()
+    reason: str | None = None
+    standings: tuple[Standing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,12 @@ class KnownName:
 class ModelCatalog:
     """The models and adapters of a configuration: looking names up, and choosing among candidates.
 
-    It has 17 methods, because both work on the same tables of names.
+    It has 16 methods, because both work on the same tables of names.
     """
 
-    def __init__(self, config: Config, draw: Callable[[], float] = random.random) -> None:
+    def __init__(self, config: Config, balance: Balance | None = None) -> None:
         defaults, router = config.providers.defaults, config.global_.router
-        self._draw = draw
+        self._balance = balance or Balance(config)
         self._effort = defaults.default_reasoning_effort
         self._models = {model.name: model for model in config.providers.models}
         self._families = defaults.reasoning_families
@@ -171,33 +172,25 @@ class ModelCatalog:
         *,
         session: str | None = None,
         hint: Hint | None = None,
+        tokens: Callable[[], int] = lambda: 0,
+        without: Callable[[str], bool] = lambda name: False,
     ) -> Selection:
-        """One of the decision's candidates; the default model if it has none, or there is no decision.
+        """One of the decision's candidates, as :class:`Balance` chooses; the default model if it has none, or there is
+        no decision. ``hint`` is followed as far as the decision allows.
 
-        Candidates with the best score share the requests by weight: at random, or, where ``session`` names the
-        conversation, always the same one for it. ``hint`` is followed as far as the decision allows.
+        Raises:
+            Refusal: no candidate keeps the bounds of the decision's algorithm, which says `fail`.
         """
         refs = decision.modelRefs if decision is not None else ()
         if refs:
             assert decision is not None
-            selection = self._selection(self._candidate(_best(refs), decision.name, session))
+            pick = self._balance.choose(decision, session, tokens, without)
+            selection = replace(self._selection(pick.ref), reason=pick.reason, standings=tuple(pick.standings))
         else:
             selection = self.default
         if decision is not None and hint is not None:
             selection = self._hinted(selection, hint, decision.hints)
         return self._loaded(selection, loaded)
-
-    def _candidate(self, refs: Sequence[ModelRef], decision: str, session: str | None) -> ModelRef:
-        if len(refs) == 1:
-            return refs[0]
-        if session:
-            return max(refs, key=lambda ref: _rendezvous(ref, f"{decision}\n{session}"))
-        point = self._draw() * sum(ref.weight for ref in refs)
-        for ref in refs:
-            point -= ref.weight
-            if point < 0:
-                return ref
-        return refs[-1]
 
     def _selection(self, ref: ModelRef) -> Selection:
         model = self._models[ref.model]
@@ -256,20 +249,3 @@ def nearest_name(name: str, listed: Sequence[ListedModel]) -> str | None:
 
 def _with_adapter(selection: Selection, adapter: str) -> Selection:
     return replace(selection, model=adapter, upstream=adapter, adapter=adapter)
-
-
-def _best(refs: Sequence[ModelRef]) -> Sequence[ModelRef]:
-    """The candidates with the best score; all of them where none has a score."""
-    scores = [ref.score for ref in refs if ref.score is not None]
-    if not scores:
-        return refs
-    return [ref for ref in refs if ref.score == max(scores)]
-
-
-def _rendezvous(ref: ModelRef, key: str) -> float:
-    """Weighted rendezvous hashing: the largest value wins, each with its weight's share of all keys, and a change of
-    one candidate moves no key between the others (Schindelhauer and Schomaker, 2005)."""
-    name = f"{ref.model}\n{ref.lora_name or ''}\n{key}"
-    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()
-    uniform = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
-    return -ref.weight / math.log(uniform)

@@ -92,6 +92,13 @@ class Metrics:
             "router_refused_requests", "Requests answered 429: others waited too long, or bodies took all the room.",
             registry=registry,
         )  # fmt: skip
+        self.selections = Counter(
+            "router_selections",
+            "Choices among a decision's candidates, by reason: `weight`, `conversation`, `score`, `probe`, `bounds` "
+            "(none keeps them).",
+            ["decision", "model", "reason"],
+            registry=registry,
+        )
         self.adapter_fallbacks = Counter(
             "router_adapter_fallbacks",
             "Requests served by the base model because its backends do not have the adapter.",

@@ -1,0 +1,129 @@
+"""Settings of the choice among a decision's candidates, by what they cost and how they do at the moment."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from triton_router.config.section import Milliseconds, Probability, Seconds, Section
+
+# Algorithms of vLLM Semantic Router that are not here: a decision with one of them shares its requests by weight.
+INACTIVE_ALGORITHMS = frozenset(
+    {"automix", "confidence", "fusion", "hybrid", "kmeans", "knn", "mlp", "prompt", "ratings", "remom", "router_dc",
+     "svm", "workflows"}
+)  # fmt: skip
+
+
+class Slo(Section):
+    """What a candidate has to keep to be chosen. A bound on what is not known of it is kept."""
+
+    max_ttft_ms: Milliseconds | None = Field(None, description="Milliseconds to the first token of a stream.")
+    max_tpot_ms: Milliseconds | None = Field(None, description="Milliseconds for each token of output.")
+    max_cost_per_1m: float | None = Field(None, ge=0, description="Mean price of a million tokens in and out.")
+    max_inflight: int | None = Field(None, ge=1, description="Requests in flight, from all processes of the host.")
+
+
+class LatencyAware(Section):
+    """The fastest candidates share the requests."""
+
+    ttft_percentile: int | None = Field(
+        None, ge=1, le=100, description="Percentile of the time to the first token that counts; with only this one, "
+        "nothing else does.",
+    )  # fmt: skip
+    tpot_percentile: int | None = Field(
+        None, ge=1, le=100, description="The same for the time of each token of output. Default for both: the mean."
+    )
+    description: str | None = Field(None, description="Documentation only.")
+    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates have to keep.")
+
+
+class CostAware(Section):
+    """The cheapest candidate that keeps the bounds. Without a price a model is free."""
+
+    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates have to keep.")
+
+
+class FactorWeights(Section):
+    """How much each factor says; only their proportion counts."""
+
+    quality: float = Field(0.25, ge=0, description="`modelRefs[].score`, or else `quality_score` of the model card.")
+    latency: float = Field(0.25, ge=0, description="Time to the first token, and for each token of output.")
+    cost: float = Field(0.25, ge=0, description="Mean price of a token in and one out.")
+    load: float = Field(0.25, ge=0, description="Requests in flight and waiting, for each endpoint of the model.")
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> FactorWeights:
+        if not (self.quality or self.latency or self.cost or self.load):
+            raise ValueError("one of the weights must be more than 0")
+        return self
+
+
+class MultiFactor(Section):
+    """The best weighted sum of factors, each relative to the best candidate's."""
+
+    NOT_ACTIVE = frozenset({"objective", "quality", "expected_output_tokens"})
+    INSTEAD: ClassVar[dict[str, str]] = {"quality": "`quality_score` of the model cards counts"}
+
+    weights: FactorWeights = Field(default_factory=FactorWeights, description="Weights of the factors.")
+    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates have to keep.")
+    latency_percentile: int | None = Field(
+        None, ge=1, le=100, description="Percentile of both latencies that counts; default: the mean."
+    )
+    latency_metric: Literal["ttft", "tpot"] | None = Field(None, description="The only latency; default: both.")
+    on_no_candidates: Literal["cheapest", "first", "fail"] = Field(
+        "cheapest", description="Where no candidate keeps the bounds: the cheapest, the first, or an answer 503."
+    )
+
+
+class Algorithm(Section):
+    """How one of several candidates is chosen."""
+
+    NOT_ACTIVE = frozenset({"minimum_candidates", "on_error", *INACTIVE_ALGORITHMS})
+
+    type: Literal["static", "latency_aware", "cost_aware", "multi_factor"] = Field(
+        description="`static`: by score and weight alone. The others look at the candidates."
+    )
+    latency_aware: LatencyAware = Field(default_factory=LatencyAware, description="For `type: latency_aware`.")
+    cost_aware: CostAware = Field(default_factory=CostAware, description="For `type: cost_aware`.")
+    multi_factor: MultiFactor = Field(default_factory=MultiFactor, description="For `type: multi_factor`.")
+
+    def factors(self) -> MultiFactor | None:
+        """The algorithm as a sum of factors; ``None`` for `static`."""
+        match self.type:
+            case "latency_aware":
+                alone = FactorWeights(quality=0, latency=1, cost=0, load=0)
+                return MultiFactor(weights=alone, slo=self.latency_aware.slo)
+            case "cost_aware":
+                alone = FactorWeights(quality=0, latency=0, cost=1, load=0)
+                return MultiFactor(weights=alone, slo=self.cost_aware.slo)
+            case "multi_factor":
+                return self.multi_factor
+        return None
+
+    def percentiles(self) -> tuple[int | None, int | None, bool, bool]:
+        """Percentiles of the first token and of each one (``None``: the mean), and whether each of the two counts."""
+        if self.type == "latency_aware":
+            first, each = self.latency_aware.ttft_percentile, self.latency_aware.tpot_percentile
+            neither = first is None and each is None
+            return first, each, neither or first is not None, neither or each is not None
+        settings = self.multi_factor
+        percentile, metric = settings.latency_percentile, settings.latency_metric
+        return percentile, percentile, metric != "tpot", metric != "ttft"
+
+
+class LoadPolling(Section):
+    """Polling of the backends' `/metrics` (vLLM's), once for all workers: requests that wait, and the KV cache."""
+
+    enabled: bool = Field(False, description="Poll the models that a decision with `load` or `max_inflight` may use.")
+    interval_seconds: Seconds = Field(1, description="Seconds between polls of each backend.")
+    timeout_seconds: Seconds = Field(1, description="Timeout of one poll, in seconds.")
+
+
+class Probing(Section):
+    """Requests to candidates that are slow or full, to notice their recovery."""
+
+    share: Probability = Field(
+        0.005, description="Share of a decision's requests that each such candidate gets, one at a time."
+    )
+    after_seconds: Seconds = Field(5, description="It gets one in any case after so long without an answer of it.")
