@@ -132,10 +132,8 @@ class Balance:
         probe = self._probe(standings, plan, now)
         if probe is not None:
             return Pick(probe.ref, "probe", ordered)
-        if all(each.score is None for each in feasible):
-            return self._by_weight([each.ref for each in feasible], None, ordered)
-        drawn = _drawn([each.share for each in feasible], self._draw())
-        return Pick(feasible[drawn].ref, "score", ordered)
+        drawn = feasible[_drawn([each.share for each in feasible], self._draw())]
+        return Pick(drawn.ref, "weight" if drawn.score is None else "score", ordered)
 
     def _plan(self, algorithm: Algorithm | None) -> _Plan:
         plan = self._plans.get(id(algorithm))
@@ -251,16 +249,12 @@ def _may_recover(standing: Standing, plan: _Plan, best: float) -> bool:
 
 
 def _add_shares(feasible: Sequence[Standing], plan: _Plan) -> None:
-    if not feasible or any(each.score is None for each in feasible):
-        return
-    scores = [each.score or 0.0 for each in feasible]
-    best = max(scores)
-    for each, score in zip(feasible, scores, strict=True):
-        below = best - score
-        if below < 1e-9:
-            each.share = each.ref.weight
-        elif plan.tolerance:
-            each.share = each.ref.weight * max(1.0 - below / plan.tolerance, 0.0)
+    """By weight, and where they have scores, by how near the best one each is."""
+    best = max((each.score for each in feasible if each.score is not None), default=None)
+    for each in feasible:
+        below = best - each.score if best is not None and each.score is not None else 0.0
+        near = 1.0 if below < 1e-9 else max(1.0 - below / plan.tolerance, 0.0) if plan.tolerance else 0.0
+        each.share = each.ref.weight * near
     total = sum(each.share for each in feasible)
     for each in feasible:
         each.share /= total
