@@ -1,7 +1,7 @@
 """Settings of knowledge bases: labelled examples that prompts are compared with, and signals that read the outcome.
 
-The folder `knowledge_bases` has those that every file may use by name. Their names, labels, groups and metrics are those
-of vLLM Semantic Router; their exemplars are our own.
+The folder `knowledge_bases` has those that every file may use by name. Their names, labels, groups and metrics are
+those of vLLM Semantic Router; their exemplars are our own.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from triton_router.config.converted import Converted, Mistake
 from triton_router.config.document import Path
 from triton_router.config.kinds import SignalSettings
-from triton_router.config.converted import Converted, Mistake
 from triton_router.config.plain import at, items, tables
 from triton_router.config.section import Name, Phrase, Section, Similarity
 
