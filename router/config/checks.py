@@ -213,7 +213,7 @@ def _signals_are_used(data: Any, report: Report) -> None:
         for path, signal in () if settings.COMPETE else _signals(data, settings):
             names_in_rules = settings.rule_names(signal)
             if names_in_rules and not any((kind, name) in used for name in names_in_rules):
-                report.warning(path, f"no decision uses the {kind} signal `{signal['name']}`; it is not evaluated")
+                report.warning(path, f"no decision uses the {kind} signal `{signal.get('name')}`; it is not evaluated")
 
 
 def _place(signal: dict[str, Any], key: Key, path: Path) -> Path:

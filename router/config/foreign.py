@@ -31,6 +31,10 @@ _PLUGINS = frozenset(
 _PROTECTIVE_PLUGINS = frozenset({"content_safety", "hallucination", "response_jailbreak"})
 
 
+_STORE = ("global", "stores", "semantic_cache")
+_STORES = frozenset({"hybrid", "qdrant", "valkey"})
+
+
 def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     """Rewrite ``data``, whose shape nobody has checked, into the canonical form; the result knows where it stood.
 
@@ -39,6 +43,11 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     adopted = Converted(data if isinstance(data, dict) else {}, {(): ()})
     for section, renamed in _RENAMED.items():
         _rename(at(data, *section), section, renamed, adopted)
+    _store(at(data, *_STORE), adopted, report)
+    for path, listener in items(data, ("listeners",)):
+        if listener.get("api_keys"):
+            message = "`api_keys` of a listener are not active in this version: clients need none"
+            report.does_nothing((*path, "api_keys"), "api_keys", message, protects=True)
     _repeated(data, adopted)
     for path, model in items(data, MODELS):
         _reasoning(data, path, model, adopted)
@@ -59,6 +68,39 @@ def _rename(section: Any, path: Path, renamed: dict[str, str], adopted: Converte
         if theirs in section and ours not in section:
             section[ours] = section.pop(theirs)
             adopted.origin[(*path, ours)] = (*path, theirs)
+
+
+def _store(store: Any, adopted: Converted, report: Report) -> None:
+    """Addresses of the cache's server, in parts."""
+    if not isinstance(store, dict):
+        return
+    if (kind := store.get("backend_type")) in _STORES:
+        message = f"stores of type `{kind}` are not active in this version; responses are kept in memory"
+        report.does_nothing((*_STORE, "backend_type"), "backend_type", message, protects=False)
+        del store["backend_type"]
+    for name, key, scheme, port in (("redis", "url", "redis", 6379), ("milvus", "uri", "http", 19530)):
+        settings = store.get(name)
+        connection = at(settings, "connection")
+        if not isinstance(settings, dict) or not isinstance(at(connection, "host"), str) or key in settings:
+            continue
+        secure = "s" if at(connection, "tls", "enabled") is True else ""
+        database = connection.pop("database", None)
+        address = f"{scheme}{secure}://{connection.pop('host')}:{connection.pop('port', None) or port}"
+        settings[key] = address + (f"/{database}" if database and name == "redis" else "")
+        adopted.origin[(*_STORE, name, key)] = (*adopted.written(_STORE), name, "connection", "host")
+        if name == "redis" and connection.get("password"):
+            settings["password"] = connection.pop("password")
+        if name == "milvus" and at(connection, "auth", "enabled") is True:
+            auth = connection.pop("auth")
+            settings["token"] = f"{auth.get('username') or ''}:{auth.get('password') or ''}"
+        if connection.keys() <= {"tls"} and at(connection, "tls", "enabled") == bool(secure):
+            del settings["connection"]
+    collection = at(store, "milvus", "collection")
+    if isinstance(collection, dict):
+        if collection.get("name"):
+            store["milvus"]["collection"] = collection["name"]
+        else:
+            del store["milvus"]["collection"]
 
 
 def _repeated(data: Any, adopted: Converted) -> None:

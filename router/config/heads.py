@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from triton_router.config.kinds import SignalSettings
 from triton_router.config.parts import PartNames
@@ -18,7 +18,14 @@ class ClassifierSignal(SignalSettings):
     TYPE, LIST = "classifier", "classifiers"
     PURPOSE = "Labels of the bundle's heads, for rules of `type: classifier`."
 
-    head: Name = Field(description="Name of a head in the signal bundle.")
+    NOT_ACTIVE = frozenset({"model_path", "instructions", "disable_rationale", "use_cpu"})
+
+    type: Literal["head", "local", "llm"] = Field(
+        "head",
+        description="`head`: a head of the signal bundle. `local` and `llm` are models of vLLM Semantic Router; their "
+        "signals are never known here.",
+    )
+    head: Name = Field("", description="Name of a head in the signal bundle; needed for `head`.")
     labels: tuple[Name, ...] = Field(
         min_length=1, description="Labels of that head. The sum of their probabilities must reach the threshold."
     )
@@ -30,6 +37,12 @@ class ClassifierSignal(SignalSettings):
         "Default: only `parts`.",
     )
     parts: PartNames = ("topic",)
+
+    @model_validator(mode="after")
+    def _names_a_head(self) -> ClassifierSignal:
+        if self.type == "head" and not self.head:
+            raise ValueError("`head` is missing")
+        return self
 
 
 class HeadSignal(SignalSettings):

@@ -204,9 +204,8 @@ class _Sections:
             self._report.forget_flaws((*path, key))
             del data[key]
         # `plugins:` with nothing below is `null` in YAML, and generated files have `""` for what is not set.
-        defaults = _lists_and_sections(section)
         for key, value in list(data.items()):
-            if key in defaults if value is None else value in ("", [], {}) and _refuses(section, key, str(value)):
+            if value in (None, "", [], {}) and _refuses(section, key, repr(value)):
                 del data[key]
 
     def keys(self, path: Path) -> list[str]:
@@ -219,19 +218,15 @@ def _fields(section: type[Section]) -> dict[str, Any]:
     return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
-def _lists_and_sections(section: type[Section]) -> set[str]:
-    return {key for key, field in _fields(section).items() if field.default_factory is not None or field.default == ()}
-
-
 @cache
 def _refuses(section: type[Section], key: str, empty: str) -> bool:
-    """Whether an ``empty`` text, list (`[]`) or mapping (`{}`) is no value of ``key``, which has a default."""
+    """Whether ``empty`` (`None`, `''`, `[]` or `{}`) is no value of ``key``, which has a default."""
     field = _fields(section).get(key)
     if field is None or field.is_required():
         return False
-    kind: Any = Annotated[field.annotation, field]
+    kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     try:
-        TypeAdapter(kind).validate_python({"[]": [], "{}": {}}.get(empty, ""))
+        TypeAdapter(kind).validate_python({"None": None, "[]": [], "{}": {}}.get(empty, ""))
     except ValidationError:
         return True
     return False

@@ -124,6 +124,8 @@ def _mappings(entry: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]
 def adopt(routing: dict[str, Any], path: Path, adopted: Converted) -> None:
     """Make signals of what ``routing``, which stands at ``path``, has under `projections`."""
     layers = routing.get("projections")
+    if layers is None:
+        routing.pop("projections", None)
     if not isinstance(layers, dict):
         return
     at_layers = (*path, "projections")
@@ -152,7 +154,7 @@ class _Scores:
     def add(self) -> None:
         """Add a signal for each mapping."""
         for where, score in self._scores.values():
-            if score.get("method", "weighted_sum") != "weighted_sum":
+            if score.get("method") not in (None, "", "weighted_sum"):
                 self._mistake((*where, "method"), f"`{score['method']}` is not one of weighted_sum")
         read: set[str] = set()
         for where, mapping in items(self._layers, ("mappings",), below=self._path):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from triton_router.config.kinds import SignalSettings
-from triton_router.config.section import Name, Probability
+from triton_router.config.section import Name, Phrase, Probability
 
 
 class JailbreakSignal(SignalSettings):
@@ -16,16 +16,40 @@ class JailbreakSignal(SignalSettings):
     TYPE, LIST = "jailbreak", "jailbreak"
     PURPOSE = "Jailbreaks and injections, for rules of `type: jailbreak`."
 
-    method: Literal["classifier", "hybrid"] = Field(
-        "classifier", description="`classifier`: the bundle's head `jailbreak`; `hybrid` means the same."
+    method: Literal["classifier", "hybrid", "contrastive"] = Field(
+        "classifier",
+        description="`classifier`: the bundle's head `jailbreak`; `hybrid` means the same. `contrastive`: how much "
+        "nearer the person's words are to `jailbreak_patterns` than to `benign_patterns`; it reads nothing else.",
     )
-    threshold: Probability = Field(0.5, description="Least probability of the labels, in the most probable passage.")
+    threshold: Probability = Field(
+        0.5,
+        description="Least probability of the labels, in the most probable passage. Of `contrastive`: least margin of "
+        "the cosines; default there: 0.1.",
+    )
+    jailbreak_patterns: tuple[Phrase, ...] = Field((), description="Attacks, for `contrastive`.")
+    benign_patterns: tuple[Phrase, ...] = Field((), description="Harmless prompts, for `contrastive`.")
+    direction: Literal["request", "response"] = Field(
+        "request", description="What is read; `response` is not active in this version."
+    )
     labels: tuple[Name, ...] = Field(
         ("jailbreak", "prompt_injection"),
         min_length=1,
         description="Labels of the head that count, as far as it has them.",
     )
     include_history: bool = Field(True, description="Accepted; earlier turns are read in any case.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_margin_is_less_than_a_probability(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("method") == "contrastive" and "threshold" not in data:
+            return {**data, "threshold": 0.1}
+        return data
+
+    @model_validator(mode="after")
+    def _has_patterns(self) -> JailbreakSignal:
+        if self.method == "contrastive" and not (self.jailbreak_patterns and self.benign_patterns):
+            raise ValueError("`contrastive` needs `jailbreak_patterns` and `benign_patterns`")
+        return self
 
 
 class PiiSignal(SignalSettings):

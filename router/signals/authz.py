@@ -39,9 +39,9 @@ class Roles(SignalKind[RoleBinding]):
             return
         paths = [path for path, rule in rules(data) if rule.get("type") == RoleBinding.TYPE]
         if paths and at(authz, "fail_open") is not True:
-            message = "this rule needs identity headers, so every request would be refused: set "
+            message = "this rule needs identity headers, so every request is refused: set "
             message += "`global.services.authz.identity.set_by` to the filter that sets them, or remove the rule"
-            report.error(paths[0], message)
+            report.warning(paths[0], message)
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         caller = identify(self._identity, query.headers)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from triton_router.config.heads import ClassifierSignal
-from triton_router.config.report import nearest
+from triton_router.config.plain import SIGNALS, items
+from triton_router.config.report import Report, nearest
 from triton_router.errors import BundleError
 from triton_router.signals.contract import (
     ENCODER,
@@ -24,7 +26,7 @@ from triton_router.signals.contract import (
 
 
 class Classifiers(SignalKind[ClassifierSignal]):
-    """Unknown where the head was not asked.
+    """Unknown where the head was not asked, or none is named.
 
     Raises:
         BundleError: the bundle lacks a head or a label, or two signals want one head of different trunks.
@@ -33,7 +35,7 @@ class Classifiers(SignalKind[ClassifierSignal]):
     SETTINGS = ClassifierSignal
 
     def __init__(self, signals: Sequence[ClassifierSignal], setup: Setup) -> None:
-        super().__init__(signals, setup)
+        super().__init__([signal for signal in signals if signal.type == "head"], setup)
         trunks: dict[str, str | None] = {}
         self._places = []
         for signal in self.signals:
@@ -45,6 +47,13 @@ class Classifiers(SignalKind[ClassifierSignal]):
             passages={signal.head: signal.model for signal in self.signals if signal.every_part},
             readings=tuple(signal.parts for signal in self.signals if not signal.every_part),
         )
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        for path, signal in items(data, (*SIGNALS, ClassifierSignal.LIST)):
+            if (kind := signal.get("type")) in ("local", "llm"):
+                message = f"classifiers of type `{kind}` are not active in this version: a rule on one never matches"
+                report.does_nothing((*path, "type"), ClassifierSignal.TYPE, message, protects=False)
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,8 @@ def test_variables_that_nothing_reads_may_be_unset() -> None:
             "plugins[0].type",
         ),
         ("global: {services: {ratelimit: {providers: [{type: local-limiter}]}}}", "ratelimit", "services.ratelimit"),
+        ("listeners: [{name: http, port: 8899, api_keys: [secret]}]", "api_keys", "listeners[0].api_keys"),
+        ("routing: {signals: {jailbreak: [{name: a, direction: response}]}}", "direction", "jailbreak[0].direction"),
         ("global: {services: {authz: {providers: [{type: static-config}]}}}", "providers", "authz.providers"),
     ],
 )
@@ -246,6 +249,75 @@ routing:
     privacy = next(base for base in loaded.config.global_.model_catalog.kbs if base.name == "privacy_kb")
     assert (privacy.threshold, list(privacy.groups)) == (0.9, ["privacy_policy"])
     assert privacy.labels["pii"].exemplars
+
+
+def test_null_means_not_set() -> None:
+    text = """
+providers:
+  defaults: {default_model: small, reasoning_families: null}
+  models:
+    - name: small
+      pricing: {prompt_per_1m: null, currency: null}
+      reliability: {retry_count: null, base_ejection_time: null, lb_policy: null}
+      backend_refs: [{endpoint: "127.0.0.1:1", weight: null, protocol: null}]
+routing:
+  strategy: null
+  projections: null
+  signals: {keywords: [{name: k, operator: null, case_sensitive: null, method: null, keywords: [x]}], events: null}
+  decisions: [{name: d, rules: {type: keyword, name: k, predicate: null}, modelRefs: [{model: small, weight: null}]}]
+entrypoints: null
+recipes: null
+global: {services: null, stores: {response_cache: {ttl_seconds: null, backend_type: null}}}
+"""
+    config = loads(text).config
+    assert config.providers.models[0].reliability.retry_count == 2
+    assert config.global_.stores.semantic_cache.ttl_seconds == 3600
+    # What has to be there is not there.
+    assert any(problem.path.endswith("keywords") for problem in errors(text.replace("[x]", "null")))
+
+
+@pytest.mark.parametrize(
+    "kind", ["role_bindings: [{role: r", "partitions: [{members: [m]", "keywords: [{keywords: [k]"]
+)
+def test_a_signal_without_a_name(kind: str) -> None:
+    assert any("missing" in problem.message for problem in errors(f"{BASE}routing: {{signals: {{{kind}}}]}}}}\n"))
+
+
+def test_addresses_of_the_cache_in_parts() -> None:
+    def store(settings: str) -> Any:
+        return loads(f"{BASE}global: {{stores: {{response_cache: {{{settings}}}}}}}\n").config.global_.stores
+
+    connection = "{host: cache, port: 6380, database: 2, password: pw, timeout: 9, tls: {enabled: true}}"
+    redis = store(
+        f"backend_type: redis, redis: {{connection: {connection}, index: {{prefix: p}}}}"
+    ).semantic_cache.redis
+    assert redis.url == "rediss://cache:6380/2" and redis.password.get_secret_value() == "pw"
+    connection = "{host: vectors, auth: {enabled: true, username: u, password: p}}"
+    milvus = store(f"milvus: {{connection: {connection}, collection: {{name: c, index: {{type: HNSW}}}}}}")
+    milvus = milvus.semantic_cache.milvus
+    assert (milvus.uri, milvus.collection) == ("http://vectors:19530", "c")
+    assert milvus.token.get_secret_value() == "u:p"
+    assert store("milvus: {collection: {}}").semantic_cache.milvus.collection == "triton_router_cache"
+    loaded = loads(f"{BASE}global: {{stores: {{response_cache: {{backend_type: valkey, valkey: {{a: 1}}}}}}}}\n")
+    assert loaded.config.global_.stores.semantic_cache.backend_type == "memory"
+    assert any("kept in memory" in warning.message for warning in loaded.warnings)
+
+
+def test_classifiers_that_are_models_of_their_own_are_never_known() -> None:
+    classifiers = "{classifiers: [{name: c, type: llm, model: small, labels: [a, b], instructions: Judge}]}"
+    rule = "{type: classifier, name: c, label: a, predicate: {gte: 0.5}, on_error: no_match}"
+    loaded = loads(f"{BASE}routing: {{signals: {classifiers}, decisions: [{{name: d, rules: {rule}}}]}}\n")
+    assert any("type `llm` are not active" in warning.message for warning in loaded.warnings)
+    (problem,) = errors(f"{BASE}routing: {{signals: {{classifiers: [{{name: c, labels: [a]}}]}}}}\n")
+    assert "`head` is missing" in problem.message
+
+
+def test_roles_that_nobody_vouches_for_are_said() -> None:
+    bindings = "{role_bindings: [{name: b, role: admin, subjects: [{kind: User, name: ann}]}]}"
+    loaded = loads(
+        f"{BASE}routing: {{signals: {bindings}, decisions: [{{name: d, rules: {{type: authz, name: b}}}}]}}\n"
+    )
+    assert any("every request is refused" in warning.message for warning in loaded.warnings)
 
 
 def test_a_model_that_is_declared_once_for_each_server() -> None:

@@ -79,7 +79,6 @@ def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_
     ("addition", "path", "message"),
     [
         ("routing: {modelCards: [{name: base, loras: [{name: other}]}]}", "loras[0].name", "name of a model"),
-        ("routing: {decisions: [{name: a, rules: {type: authz, name: x}}]}", "rules", "refused"),
         ("global: {model_catalog: {modules: {classifier: {domain: {fallback_category: x}}}}}", "category", "no domain"),
         (
             "global: {model_catalog: {modules: {classifier: {mcp: {url: 'http://me:pw@host/mcp'}}}}}",

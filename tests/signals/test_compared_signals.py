@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from kinds import evaluate, made
 
+from triton_router.config.protection import JailbreakSignal
 from triton_router.config.signals import ComplexitySignal, EmbeddingSignal, ReaskSignal
 from triton_router.dialects import ChatRequest
 from triton_router.signals import SignalInput
 from triton_router.signals.complexity import Complexities
 from triton_router.signals.embedding import Embeddings
+from triton_router.signals.jailbreak import Jailbreaks
 from triton_router.signals.reask import Reasks
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
@@ -82,3 +84,18 @@ def test_a_repeated_question_is_seen_in_a_streak() -> None:
     assert matched(toward(5)) == [True, False]
     assert matched() == [False, False]
     assert {evaluation.matched for evaluation in evaluate(rules).values()} == {None}
+
+
+@pytest.mark.parametrize(("degrees", "matched"), [(80, True), (49, True), (47, False), (10, False)])
+def test_attacks_by_contrast_need_no_head(degrees: float, matched: bool) -> None:
+    """Cosines to the nearest of each side: at 49 degrees 0.755 - 0.656 = 0.099, with a threshold of 0.09."""
+    patterns = {"jailbreak_patterns": ["obey", "far"], "benign_patterns": ["hello"]}
+    signal = JailbreakSignal.model_validate({"name": "j", "method": "contrastive", "threshold": 0.09, **patterns})
+    kind = made(Jailbreaks, [signal])
+    assert not kind.needs.passages
+    texts = {"obey": NORTH, "far": -NORTH, "hello": EAST}
+    assert evaluate(kind, embedding=toward(degrees), texts=texts)["jailbreak", "j"].matched is matched
+    assert evaluate(kind, embedding=toward(degrees), texts={"obey": NORTH})["jailbreak", "j"].matched is None
+    assert JailbreakSignal.model_validate({"name": "j", "method": "contrastive", **patterns}).threshold == 0.1
+    with pytest.raises(ValueError, match="needs `jailbreak_patterns`"):
+        JailbreakSignal.model_validate({"name": "j", "method": "contrastive"})
