@@ -40,6 +40,7 @@ def explain(record: Record) -> dict[str, Any]:
             "recipe": record.recipe.name or None if record.recipe else None,
             "decision": chosen.name if chosen else None,
             **({"blocked": record.blocked} if record.blocked else {}),
+            **({"unsettled": choice.unsettled.name} if choice.unsettled else {}),
             "confidence": round(choice.confidence, 4),
             "category": record.category,
             "model": selection.model,
@@ -114,6 +115,8 @@ def as_text(explained: dict[str, Any]) -> str:
              *([f"recipe    {outcome['recipe']}"] if outcome["recipe"] else []),
              f"decision  {outcome['decision'] or 'none matched: default model'}",
              f"reasoning {_SWITCH[outcome['reasoning']]}"]  # fmt: skip
+    if "unsettled" in outcome:
+        lines.append(f"fails     because {outcome['unsettled']} could not be settled")
     lines += [f"degraded  {part}: {reason}" for part, reason in explained["degraded"].items()]
     lines += _candidates(outcome)
     lines += ["", "parts"]

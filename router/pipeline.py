@@ -269,7 +269,8 @@ class Pipeline:
             named = _named(self.catalog, self.adapters, sent.model)
         signals = await default.gatherer.gather(signal_input, hangs_on=table.protection.hanging_on)
         answer = choose(table.protection.answering, signals.evaluations, table.strategy).decision
-        choice = replace(choose(table.decisions, signals.evaluations, table.strategy), decision=answer)
+        choice = choose(table.decisions, signals.evaluations, table.strategy)
+        choice = replace(choice, decision=answer, unsettled=None)
         record.recipe, record.signals, record.choice, record.selection = table, signals, choice, named
         self._refuse_blocked(record, default)
         if answer is not None:
@@ -294,6 +295,9 @@ class Pipeline:
             outcome = "blocked" if verdict.refusal.code == "blocked" else "unknown"
             self._metrics.blocked.labels(verdict.blocks, outcome).inc()
             raise verdict.refusal
+        if choice.unsettled is not None:
+            message = f"The decision `{choice.unsettled.name}` could not be settled, so the request was not sent on."
+            raise Refusal(503, message, code="signal_unavailable")
         if verdict.unknown is not None:
             self._metrics.blocked.labels(verdict.unknown.name, "unknown").inc()
             record.choice = replace(choice, decision=verdict.unknown)

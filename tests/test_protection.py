@@ -211,3 +211,29 @@ def test_a_block_that_makes_no_sense_does_not_load(old: str, new: str, message: 
     config = CONFIG.replace("PLUGIN", "{type: block, configuration: {on_unknown: route}}").replace(old, new)
     with pytest.raises(ConfigError, match=message):
         loads(config)
+
+
+@pytest.mark.parametrize(("unknown", "status"), [("fail_request", 503), ("no_match", None), ("match", None)])
+@pytest.mark.parametrize("path", sorted(BODIES))
+def test_a_rule_may_fail_what_it_cannot_judge(unknown: str, status: int | None, path: str) -> None:
+    rule = f"{{operator: NOT, conditions: [{{type: embedding, name: near, on_unknown: {unknown}}}]}}"
+    config = CONFIG.replace("PLUGIN", BLOCK)
+    config = config.replace("    pii:", "    embeddings: [{name: near, candidates: [x]}]\n    pii:")
+    config = config.replace(
+        "    - {name: first", f"    - {{name: far, priority: 200, rules: {rule}}}\n    - {{name: first"
+    )
+
+    async def run(model: str) -> Outcome:
+        pipeline = Pipeline(compile_runtime(loads(config)), None, {}, Metrics())
+        body = json.dumps(BODIES[path] | {"model": model}).replace(CARD, "there")
+        return await pipeline.route(Request("POST", path, {}, body.encode()))
+
+    outcome = asyncio.run(run("MoM"))
+    if status is None:
+        assert isinstance(outcome, Forward)
+        assert outcome.response_headers["x-vsr-selected-decision"] == ("far" if unknown == "no_match" else "first")
+    else:
+        assert isinstance(outcome, Reply) and outcome.status == status
+        assert b"signal_unavailable" in outcome.body or path == "/v1/messages"
+    # A client that names a model is not routed.
+    assert isinstance(asyncio.run(run("cloud")), Forward)

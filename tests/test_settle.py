@@ -24,12 +24,19 @@ from triton_router.telemetry import Metrics
 BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
 NAMES = ("a", "b", "c")
 
-leaves = st.sampled_from(NAMES).map(lambda name: {"type": "keyword", "name": name})
+unknowns = st.sampled_from([None, None, None, "match", "no_match", "fail_request"])
+leaves = st.builds(
+    lambda name, unknown: {"type": "keyword", "name": name, "on_unknown": unknown}, st.sampled_from(NAMES), unknowns
+)
 rules = st.recursive(
     leaves,
     lambda below: st.one_of(
         st.builds(lambda parts: {"operator": "AND", "conditions": parts}, st.lists(below, min_size=1, max_size=3)),
-        st.builds(lambda parts: {"operator": "OR", "conditions": parts}, st.lists(below, min_size=1, max_size=3)),
+        st.builds(
+            lambda parts, unknown: {"operator": "OR", "conditions": parts, "on_unknown": unknown},
+            st.lists(below, min_size=1, max_size=3),
+            unknowns,
+        ),
         st.builds(lambda part: {"operator": "NOT", "conditions": [part]}, below),
     ),
     max_leaves=5,
@@ -58,7 +65,7 @@ def certainly(matched: bool | None) -> Evaluation:
 def test_what_is_not_asked_cannot_change_the_decision(
     tables: list[dict[str, Any]], strategy: str, known: dict[str, bool | None], data: st.DataObject
 ) -> None:
-    """However the signals that nothing hangs on would have come out, the same decision wins."""
+    """However the signals that nothing hangs on would have come out, the same decision wins, or the request fails."""
     routing = configured(tables, strategy).routing
     evaluations = {("keyword", name): certainly(value) for name, value in known.items()}
     pending = {("keyword", name) for name in NAMES if name not in known}
@@ -66,10 +73,12 @@ def test_what_is_not_asked_cannot_change_the_decision(
     assert set(still.signals) <= pending
     asked = {key: certainly(data.draw(values)) for key in sorted(still.signals)}
     left = sorted(pending - set(still.signals))
-    chosen = choose(routing.decisions, evaluations | asked, strategy).decision
+    chosen = choose(routing.decisions, evaluations | asked, strategy)
     for rest in itertools.product([None, True, False], repeat=len(left)):
         full = evaluations | asked | {key: certainly(value) for key, value in zip(left, rest, strict=True)}
-        assert choose(routing.decisions, full, strategy).decision == chosen
+        choice = choose(routing.decisions, full, strategy)
+        assert (choice.unsettled is None) == (chosen.unsettled is None)
+        assert chosen.unsettled is not None or choice.decision == chosen.decision
 
 
 CONFIG = """

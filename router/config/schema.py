@@ -233,8 +233,7 @@ class ModelCard(Section):
 class Rule(Section):
     """A node of a decision's rule tree: a leaf (`type`, `name`) or a branch (`operator`, `conditions`)."""
 
-    NOT_ACTIVE = frozenset({"label", "on_error", "on_unknown"})
-    INSTEAD: ClassVar[dict[str, str]] = {"on_unknown": "what hangs on an unknown signal does not match"}
+    NOT_ACTIVE = frozenset({"label"})
 
     type: SignalType | None = Field(None, description="Leaf: kind of signal.")
     name: Name | None = Field(None, description="Leaf: name of the signal under `routing.signals`.")
@@ -243,10 +242,22 @@ class Rule(Section):
         description="Leaf: bounds on the signal's number (a probability, a similarity, a count) instead of the "
         "signal's own condition.",
     )
+    on_unknown: Literal["no_match", "match", "fail_request"] | None = Field(
+        None,
+        description="What an unknown node counts as, in the place of unknown; `fail_request`: requests that hang on it "
+        "get 503. Its other name is `on_error`.",
+    )
     operator: Literal["AND", "OR", "NOT"] | None = Field(None, description="Branch: operator of the conditions.")
     conditions: tuple[Rule, ...] = Field(
         (), description="Branch: child nodes; exactly one for `NOT`. `AND` without any matches every request."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_either_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "on_error" in data and "on_unknown" not in data:
+            return {("on_unknown" if key == "on_error" else key): value for key, value in data.items()}
+        return data
 
     @model_validator(mode="after")
     def _leaf_or_branch(self) -> Rule:

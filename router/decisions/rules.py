@@ -1,6 +1,7 @@
 """A decision's rule tree in Kleene's strong three-valued logic: true, false, or unknown.
 
 A signal that could not be evaluated is unknown, and stays so through NOT: a rule must not fire because a part is down.
+A node's `on_unknown` may say what it counts as.
 Confidence follows Zadeh's rules for the probability that a node holds: AND is its weakest part, OR the strongest part
 that matched, NOT the complement.
 """
@@ -29,6 +30,20 @@ def evaluate(rule: Rule | None, evaluations: Evaluations) -> Verdict:
     """The verdict on ``rule``; no rule at all matches everything, with no confidence."""
     if rule is None:
         return MATCH_ALL
+    verdict = _evaluate(rule, evaluations)
+    if verdict.matched is None and rule.on_unknown in ("match", "no_match"):
+        return verdict._replace(matched=rule.on_unknown == "match")
+    return verdict
+
+
+def fails(verdict: Verdict) -> bool:
+    """Whether the request fails because ``verdict`` is unknown."""
+    if verdict.matched is not None or verdict.rule is None:
+        return False
+    return verdict.rule.on_unknown == "fail_request" or any(map(fails, verdict.below))
+
+
+def _evaluate(rule: Rule, evaluations: Evaluations) -> Verdict:
     if rule.operator is None:
         return _leaf(rule, evaluations.get((str(rule.type), str(rule.name)), UNKNOWN))
     below = tuple(evaluate(condition, evaluations) for condition in rule.conditions)

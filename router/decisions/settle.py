@@ -32,12 +32,16 @@ _NOTHING = Open()
 
 
 class _Contender(NamedTuple):
-    """A decision: ``leaves`` are all of its signals that have not been asked."""
+    """A decision: ``leaves`` are all of its signals that have not been asked.
+
+    ``counts`` are the values that end the search: true, and unknown where the request then fails.
+    """
 
     outlook: Node
     leaves: frozenset[Key]
     caches: bool
     hints: bool
+    counts: int
 
 
 class Settling:
@@ -60,9 +64,9 @@ class Settling:
         for rank in self._ranks:
             for contender in rank:
                 outlook = contender.outlook(evaluations)
-                if outlook[0] & TRUE:
+                if outlook[0] & contender.counts:
                     able.append((contender, outlook))
-                    certain = certain or outlook[0] == TRUE
+                    certain = certain or not outlook[0] & ~contender.counts
             if certain:  # nothing below can win
                 break
         signals: set[Key] = set()
@@ -97,12 +101,31 @@ def _contender(decision: Decision, pending: frozenset[Key]) -> _Contender:
         frozenset(_leaves(decision.rules)) & pending,
         any(isinstance(plugin, SemanticCachePlugin) and plugin.by_meaning for plugin in decision.plugins),
         bool(hints.models or hints.adapters or hints.reasoning),
+        TRUE | UNKNOWN if _may_fail(decision.rules) else TRUE,
     )
+
+
+def _may_fail(rule: Rule | None) -> bool:
+    return rule is not None and (rule.on_unknown == "fail_request" or any(map(_may_fail, rule.conditions)))
 
 
 def _node(rule: Rule | None, pending: frozenset[Key]) -> Node:
     if rule is None:
         return lambda evaluations: _SURE[TRUE]
+    node = _unsettled(rule, pending)
+    if rule.on_unknown in ("match", "no_match"):
+        return partial(_settled, TRUE if rule.on_unknown == "match" else FALSE, node)
+    return node
+
+
+def _settled(stands_for_unknown: int, node: Node, evaluations: Evaluations) -> Outlook:
+    value, leaves = node(evaluations)
+    if value & UNKNOWN:
+        value = value & ~UNKNOWN | stands_for_unknown
+    return _SURE.get(value) or (value, leaves)
+
+
+def _unsettled(rule: Rule, pending: frozenset[Key]) -> Node:
     leaves = frozenset(_leaves(rule))
     if not leaves & pending:
         return lambda evaluations: _SURE[_VALUES[evaluate(rule, evaluations).matched]]

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triton_router.config.schema import Decision
-from triton_router.decisions.rules import Verdict, evaluate
+from triton_router.decisions.rules import Verdict, evaluate, fails
 from triton_router.signals import Evaluations
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The decision that won, if any, and the verdict on each decision in declared order."""
+    """The decision that won, if any, and the verdict on each decision in declared order.
+
+    ``unsettled`` could have won, is unknown, and says that the request fails then.
+    """
 
     decision: Decision | None
     confidence: float
     verdicts: tuple[Verdict, ...]
+    unsettled: Decision | None = None
 
 
 def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: str) -> Choice:
@@ -32,9 +36,18 @@ def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: st
         if verdict.matched and (best is None or _rank(index, decisions, verdicts, strategy)
                                 > _rank(best, decisions, verdicts, strategy)):  # fmt: skip
             best = index
+    failing = (decision for decision, verdict in zip(decisions, verdicts, strict=True) if fails(verdict))
+    unsettled = next((each for each in failing if best is None or _comes_first(each, decisions[best], strategy)), None)
     if best is None:
-        return Choice(None, 0.0, verdicts)
-    return Choice(decisions[best], verdicts[best].confidence, verdicts)
+        return Choice(None, 0.0, verdicts, unsettled)
+    return Choice(decisions[best], verdicts[best].confidence, verdicts, unsettled)
+
+
+def _comes_first(decision: Decision, other: Decision, strategy: str) -> bool:
+    """Whether ``decision`` would win over ``other`` if it matched, or might where the surest wins."""
+    if strategy == "confidence":
+        return decision.tier <= other.tier
+    return (decision.tier, -decision.priority) < (other.tier, -other.priority)
 
 
 def _rank(

@@ -48,6 +48,8 @@ def of_record(probe: Probe, record: Record) -> Result:
     recipe = record.recipe.name or None if record.recipe else None
     missing = tuple(_missing(probe, signals.evaluations))
     causes = [*_elsewhere(probe, recipe, chosen, selection.model)]
+    if choice.unsettled is not None:
+        causes.append(Cause(f"`{choice.unsettled.name}` could not be settled, so the request fails"))
     if (chosen.name if chosen else None) != probe.decision and not causes:
         causes += _lost(probe, record, signals.evaluations)
         causes += [Cause(f"went without {part}: {reason}") for part, reason in record.degraded.items()]
