@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
@@ -44,6 +44,22 @@ class Events:
                 yield b"\n".join(self._data)
                 self._data.clear()
         self.held = len(self._rest[0]) + sum(map(len, self._data))
+
+
+class Piece(NamedTuple):
+    """A piece of what a model says, as ``holder[name]`` in an event. Those of one ``channel`` make one text.
+
+    ``arguments``: that text is JSON, the arguments of a call.
+    """
+
+    holder: dict[str, Any]
+    name: str
+    channel: tuple[Any, ...]
+    arguments: bool = False
+
+    @property
+    def text(self) -> str:
+        return str(self.holder[self.name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +144,22 @@ class Answer(ABC):
                 self.model = name
                 return
 
+    @classmethod
+    @abstractmethod
+    def pieces(cls, event: dict[str, Any]) -> Iterator[Piece]:
+        """The pieces of text in an event of a stream, all strings."""
+
+    @classmethod
+    @abstractmethod
+    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The channels, or how they begin, that have no more to come with or after ``event``."""
+
+    @classmethod
+    def another(cls, event: dict[str, Any], piece: Piece, text: str) -> dict[str, Any]:
+        """An event behind ``event`` that adds ``text`` to the channel of ``piece``, one of its pieces, and no more."""
+        more = {**piece.holder, piece.name: text}
+        return more if piece.holder is event else {**event, "delta": more}
+
     @abstractmethod
     def _read_whole(self, answer: dict[str, Any]) -> None: ...
 
@@ -172,6 +204,13 @@ def inside(value: Any, name: str) -> Any:
 def first(value: Any) -> Any:
     """The first element of a list; ``None`` if there is none."""
     return value[0] if isinstance(value, list) and value else None
+
+
+def strings(holder: Any, names: Iterable[str], channel: tuple[Any, ...], *, arguments: bool = False) -> Iterator[Piece]:
+    """Those of an object's members called ``names`` that are strings, as pieces."""
+    for name in names:
+        if isinstance(inside(holder, name), str):
+            yield Piece(holder, name, (*channel, name), arguments)
 
 
 def _object(data: bytes) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ class Observer(Protocol):
 
     @property
     def shortens(self) -> bool:
-        """Whether the client may get less than the backend sends."""
+        """Whether the client may get more or less than the backend sends."""
 
     def on_sent(self) -> None:
         """The request goes to the backend. Without this call nothing was sent, and no other follows."""

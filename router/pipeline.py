@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from triton_router import names, offload, plugins
-from triton_router.body import Body, is_large
+from triton_router.body import is_large
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Keep, Memo
@@ -27,12 +27,14 @@ from triton_router.decisions import Choice, choose
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
 from triton_router.errors import Refusal, refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
+from triton_router.guards import Guards
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
 from triton_router.live import LiveLog
+from triton_router.masking import Mask
 from triton_router.plugins import HeaderChanges
-from triton_router.recipes import Recipe, Recipes
+from triton_router.recipes import Recipes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
 from triton_router.runtime import Runtime
@@ -43,7 +45,8 @@ from triton_router.selection import (
     ModelCatalog,
     Selection,
     apply_reasoning,
-    nearest_name,
+    named_model,
+    unknown_model,
 )
 from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.context import estimated_tokens
@@ -66,7 +69,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 18 methods and 14 attributes: one for each stage of a request, and what is asked about it.
+    It has 18 methods and 15 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Pipeline:
         self._upstreams = Upstreams(runtime.config)
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
+        self._guards = Guards(metrics, lambda decision: self.catalog.select(decision, self.adapters))
         self._protects = bool(self.recipes.default.runtime.protection)
         self._metrics = metrics
         self._open = 0
@@ -167,16 +171,18 @@ class Pipeline:
         recipe = self.recipes.for_request(sent.model, request.headers)
         hurried = _hurried(request, self.runtime.overload)
         signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
+        named = None
+        if recipe is None:
+            assert sent.model is not None
+            named = named_model(self.catalog, self.adapters, sent.model)
         if self._protects and recipe is not self.recipes.default:
             # What `routing` refuses is refused for every name; a recipe may refuse more.
-            guarded = await self._guard(request, signal_input, record)
+            guarded = await self._guard(request, signal_input, record, named)
             if guarded is not None:
                 return guarded
         if recipe is None:
-            assert sent.model is not None
-            named = _named(self.catalog, self.adapters, sent.model)
-            conceal = await offload.run(large, _request_usage, sent, self.runtime.usage)
-            return self._forward_to(named, sent, request, record, conceal=conceal)
+            assert named is not None
+            return await self._forward_to(named, sent, request, record)
         sent.require_conversation()
         # A cache would read all of a large body again, for a request that hardly comes twice.
         lookup, record.recipe = None if large else recipe.lookup, recipe.runtime
@@ -192,18 +198,20 @@ class Pipeline:
 
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)
-        self._refuse_blocked(record, recipe)
+        self._guards.judge(record, recipe.runtime.protection)
+        self._guards.confine(record)
         decided, (_, choice, selection) = perf_counter(), record.routing()
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
+        sent, request, mask = await self._guards.mask(sent, request, record)
 
         changes = await offload.run(large, _rewrite, sent, request.headers, choice, selection)
         if isinstance(changes, Completion):
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
-            return self._reply(changes, "fast_response", request, signal_input, record)
+            return self._reply(changes, "fast_response", request, sent, record)
         conceal, body = await offload.run(large, _encoded, sent, self.runtime.usage, release=large)
 
-        if lookup is not None:
+        if lookup is not None and mask is None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
             record.question = lookup.question(choice.decision, signal_input, body, embedding, model, trunk)
         rewritten = perf_counter()
@@ -217,15 +225,15 @@ class Pipeline:
             memo.note(repeat, record.question.exact, record.essence())
         if record.hit is not None:
             answer = sent.answer(record.hit.text, selection.model, record.hit.usage)
-            return self._reply(answer, "cache", request, signal_input, record)
+            return self._reply(answer, "cache", request, sent, record)
 
         record.path = "routed"
-        self.journal.write(record, signal_input.request.prompt(), request)
+        self.journal.write(record, sent.prompt(), request)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        readable = conceal or record.question is not None
+        readable = conceal or record.question is not None or mask is not None
         headers = {**changes.set, **_routing_headers(selection, readable=readable), **upstream}
         keep = lookup.expect(record.question) if lookup is not None else None
-        observer = self._observer(selection, sent, keep, conceal=conceal)
+        observer = self._observer(selection, sent, keep, conceal=conceal, mask=mask)
         return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
 
     async def preview(self, request: Request) -> tuple[Record, Forward | Completion]:
@@ -241,7 +249,7 @@ class Pipeline:
         sent = dialect.parse(request.body)
         if self.recipes.for_request(sent.model, request.headers) is None:
             assert sent.model is not None
-            record.selection, record.path = _named(self.catalog, self.adapters, sent.model), "passthrough"
+            record.selection, record.path = named_model(self.catalog, self.adapters, sent.model), "passthrough"
             sent.set("model", record.selection.upstream)
             return record, Forward(_routing_headers(record.selection, readable=False), sent.encode())
         record.stages["parse"] = started, perf_counter()
@@ -257,51 +265,31 @@ class Pipeline:
         headers = changes.set | _routing_headers(selection, readable=False)
         return record, Forward(headers, sent.encode(), record.headers(), tuple(changes.remove))
 
-    async def _guard(self, request: Request, signal_input: SignalInput, record: Record) -> Outcome | None:
-        """What `routing` protects from, for a request that names a model or another recipe: ``None`` lets it through.
+    async def _guard(
+        self, request: Request, signal_input: SignalInput, record: Record, named: Selection | None
+    ) -> Outcome | None:
+        """What `routing` protects from, for a request to a ``named`` model or another recipe: ``None`` lets it through.
 
         Raises ``Refusal``.
         """
         sent, default = signal_input.request, self.recipes.default
-        table, named = default.runtime, self.catalog.default
-        if self.recipes.for_request(sent.model, request.headers) is None:
-            assert sent.model is not None
-            named = _named(self.catalog, self.adapters, sent.model)
+        table = default.runtime
         signals = await default.gatherer.gather(signal_input, hangs_on=table.protection.hanging_on)
         answer = choose(table.protection.answering, signals.evaluations, table.strategy).decision
         choice = choose(table.decisions, signals.evaluations, table.strategy)
         choice = replace(choice, decision=answer, unsettled=None)
-        record.recipe, record.signals, record.choice, record.selection = table, signals, choice, named
-        self._refuse_blocked(record, default)
+        record.recipe, record.signals, record.choice = table, signals, choice
+        record.selection = named if named is not None else self.catalog.default
+        self._guards.judge(record, default.runtime.protection)
         if answer is not None:
-            completion = plugins.apply(answer.plugins, sent, signal_input.headers, named.model)
+            sent, request, _ = await self._guards.mask(sent, request, record)
+            completion = plugins.apply(answer.plugins, sent, signal_input.headers, record.selection.model)
             assert isinstance(completion, Completion)
-            return self._reply(completion, "fast_response", request, signal_input, record)
-        if record.choice.decision is not None:  # what could not be checked goes to the model that may see it
-            conceal = _request_usage(sent, self.runtime.usage)
-            return self._forward_to(record.selection, sent, request, record, conceal=conceal)
+            return self._reply(completion, "fast_response", request, sent, record)
+        if named is not None and self._guards.confine(record):
+            return await self._forward_to(record.selection, sent, request, record)
         record.recipe = record.choice = None
         return None
-
-    def _refuse_blocked(self, record: Record, recipe: Recipe) -> None:
-        """Raise ``Refusal`` where protection says so. Otherwise what could not be checked may go elsewhere."""
-        signals, choice, _ = record.routing()
-        verdict = recipe.runtime.protection.judge(signals.evaluations)
-        record.would_block += verdict.shadow
-        for name in verdict.shadow:
-            self._metrics.blocked.labels(name, "shadow").inc()
-        if verdict.refusal is not None:
-            record.blocked = verdict.blocks
-            outcome = "blocked" if verdict.refusal.code == "blocked" else "unknown"
-            self._metrics.blocked.labels(verdict.blocks, outcome).inc()
-            raise verdict.refusal
-        if choice.unsettled is not None:
-            message = f"The decision `{choice.unsettled.name}` could not be settled, so the request was not sent on."
-            raise Refusal(503, message, code="signal_unavailable")
-        if verdict.unknown is not None:
-            self._metrics.blocked.labels(verdict.unknown.name, "unknown").inc()
-            record.choice = replace(choice, decision=verdict.unknown)
-            record.selection = self.catalog.select(verdict.unknown, self.adapters)
 
     async def _recall(
         self, memo: Memo[Record], repeat: bytes, request: Request, signal_input: SignalInput, record: Record
@@ -314,7 +302,7 @@ class Pipeline:
         record.repeat(earlier, hit)
         assert record.selection is not None
         answer = signal_input.request.answer(hit.text, record.selection.model, hit.usage)
-        return self._reply(answer, "cache", request, signal_input, record)
+        return self._reply(answer, "cache", request, signal_input.request, record)
 
     async def decide(
         self, signal_input: SignalInput, record: Record | None = None, *, everything: bool = False
@@ -356,60 +344,83 @@ class Pipeline:
             name = unquote(path.removeprefix(names.MODELS_PATH + "/"))
             entry = next((entry for entry in self.models(request.headers) if entry["id"] == name), None)
             if entry is None:
-                raise _unknown_model(self.catalog, self.adapters, name)
+                raise unknown_model(self.catalog, self.adapters, name)
             return _json_reply(200, json_bytes(entry), record)
         raise Refusal(404, f"no such path: GET {path}")
 
     async def _pass(self, request: Request, record: Record) -> Outcome:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        body = await offload.run(is_large(request.body), OtherRequest.parse, request.body) if request.body else None
-        if self._protects and body is not None:
+        sent = await offload.run(is_large(request.body), OtherRequest.parse, request.body) if request.body else None
+        name = sent.model if sent else None
+        body: ModelRequest | None = sent
+        if name is not None and not self.catalog.is_auto(name):
+            selection = named_model(self.catalog, self.adapters, name)
+        elif _path(request) != names.EMBEDDINGS_PATH:
+            selection, body = self.catalog.default, None
+        elif sent is None or self.catalog.embedder is None:
+            raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
+        else:
+            selection = self.catalog.embedder
+        if self._protects and sent is not None:
             hurried = _hurried(request, self.runtime.overload)
-            signal_input = SignalInput(body, request.headers, hurried, self.runtime.reader)
-            guarded = await self._guard(request, signal_input, record)
+            query = SignalInput(sent, request.headers, hurried, self.runtime.reader)
+            guarded = await self._guard(request, query, record, selection)
             if guarded is not None:
                 return guarded
-        name = body.model if body else None
-        if name is not None and not self.catalog.is_auto(name):
-            return self._forward_to(_named(self.catalog, self.adapters, name), body, request, record)
-        if _path(request) != names.EMBEDDINGS_PATH:
-            return self._forward_to(self.catalog.default, None, request, record)
-        if body is None or self.catalog.embedder is None:
-            raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
-        return self._forward_to(self.catalog.embedder, body, request, record)
+            if record.verdict.masking:
+                body = sent
+        return await self._forward_to(selection, body, request, record)
 
-    def _forward_to(
-        self, selection: Selection, body: Body | None, request: Request, record: Record, *, conceal: bool = False
+    async def _forward_to(
+        self, selection: Selection, sent: ModelRequest | None, request: Request, record: Record
     ) -> Forward:
-        """Forward ``body`` with the model's own name in it; ``None`` leaves it as it is."""
+        """Forward ``sent`` with the model's own name in it; ``None`` leaves it as it is."""
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
-        if body is not None and body.model != selection.upstream:
-            body.set("model", selection.upstream)
         record.selection, record.path = selection, "passthrough"
+        sent, request, mask = await self._guards.mask(sent, request, record)
+        large = is_large(request.body)
+        conceal = sent is not None and await offload.run(large, _request_usage, sent, self.runtime.usage)
+        if sent is not None and sent.model != selection.upstream:
+            sent.set("model", selection.upstream)
         self.journal.count(record)
-        encoded = body.encode() if body is not None and body.changed else None
-        observer = self._observer(selection, body, conceal=conceal)
+        encoded = sent.encode() if sent is not None and (sent.changed or mask is not None) else None
+        observer = self._observer(selection, sent, conceal=conceal, mask=mask)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        headers = {**_routing_headers(selection, readable=conceal), **upstream}
+        headers = {**_routing_headers(selection, readable=conceal or mask is not None), **upstream}
         return Forward(headers, encoded, record.headers(), removed, observer)
 
     def _observer(
-        self, selection: Selection, sent: Body | None, keep: Keep | None = None, *, conceal: bool = False
+        self,
+        selection: Selection,
+        sent: ModelRequest | None,
+        keep: Keep | None = None,
+        *,
+        conceal: bool = False,
+        mask: Mask | None = None,
     ) -> Observer:
         label, price = self.journal.label(selection.model), self.catalog.price(selection.base)
         # Embeddings have no end to hear of, and are long.
-        read, streams = (sent.ANSWER, sent.get("stream") is True) if isinstance(sent, ModelRequest) else (None, False)
+        read, streams = (sent.ANSWER, sent.get("stream") is True) if sent is not None else (None, False)
         flight = partial(Flight, self._vitals, selection.base, selection.adapter, streams=streams)
+        edits = partial(mask.restored, read) if mask is not None else None
         return UsageObserver(
-            self._metrics, label, self.runtime.usage, keep, read=read, price=price, conceal=conceal, sent=flight
+            self._metrics,
+            label,
+            self.runtime.usage,
+            keep,
+            read=read,
+            price=price,
+            conceal=conceal,
+            sent=flight,
+            edits=edits,
         )
 
     def _reply(
-        self, answer: Completion, path: ResponsePath, request: Request, signal_input: SignalInput, record: Record
+        self, answer: Completion, path: ResponsePath, request: Request, sent: ModelRequest, record: Record
     ) -> Reply:
         """An answer that no backend is asked for."""
-        record.path, record.ignored = path, record.ignored or signal_input.request.ignored
-        self.journal.write(record, signal_input.request.prompt(), request)
+        record.path, record.ignored = path, record.ignored or sent.ignored
+        self.journal.write(record, sent.prompt(), request)
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
 
 
@@ -489,21 +500,3 @@ def _refusal_reply(path: str, refusal: Refusal, record: Record) -> Reply:
     body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
     reply = _json_reply(refusal.status, body, record)
     return replace(reply, headers={**reply.headers, "retry-after": "1"}) if refusal.status == 429 else reply
-
-
-def _named(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Selection:
-    selection = catalog.concrete(name, adapters)
-    if selection is None:
-        raise _unknown_model(catalog, adapters, name)
-    return selection
-
-
-def _unknown_model(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) -> Refusal:
-    if catalog.is_auto(name):
-        message = (
-            f"The model `{name}` is not there for this request: it lacks the headers that its entrypoints ask for."
-        )
-        return Refusal(404, message, code="model_not_found", param="model")
-    nearest = nearest_name(name, catalog.listed(adapters))
-    message = f"The model `{name}` does not exist." + (f" Did you mean `{nearest}`?" if nearest else "")
-    return Refusal(404, message, code="model_not_found", param="model")

@@ -2,61 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from triton_router.config import leaves
+from triton_router.config import Config, leaves
 from triton_router.config.kinds import Key
-from triton_router.config.plugins import BlockPlugin, BlockSettings, FastResponsePlugin
-from triton_router.config.schema import Decision
+from triton_router.config.plugins import (
+    BlockPlugin,
+    BlockSettings,
+    ConfinePlugin,
+    ConfineSettings,
+    FastResponsePlugin,
+    MaskPlugin,
+    MaskSettings,
+)
+from triton_router.config.schema import Decision, Rule
 from triton_router.decisions import Settling, evaluate
 from triton_router.errors import Refusal
 from triton_router.signals import Evaluations
 from triton_router.signals.contract import Open
+from triton_router.signals.pii import counted_types
 
 # Types whose decisions protect also where they answer with a `fast_response`, as vLLM Semantic Router's do.
 PROTECTIVE = frozenset({"jailbreak", "pii"})
 
+Settings = BlockSettings | ConfineSettings | MaskSettings
+
+
+class Masking(NamedTuple):
+    """Personal data of ``types`` is masked for all models that are not ``trusted``, as ``decision`` says."""
+
+    decision: str
+    types: frozenset[str]
+    trusted: tuple[str, ...]
+
 
 class Verdict(NamedTuple):
-    """What protection says of a request: who ``blocks`` it, or would in ``shadow``; who takes what is ``unknown``.
+    """What protection says of a request: who ``blocks`` it, or would act in ``shadow``.
 
-    ``refusal`` is what the client gets.
+    ``refusal`` is what the client gets, ``unknown`` says that it is for want of a signal. ``confined`` has the models
+    that may see the request, ``masking`` what is masked for others.
     """
 
     blocks: str | None = None
     refusal: Refusal | None = None
     shadow: tuple[str, ...] = ()
-    unknown: Decision | None = None
+    confined: Decision | None = None
+    unknown: bool = False
+    masking: tuple[Masking, ...] = ()
+
+    def also(self, other: Verdict) -> Verdict:
+        """Both, of which this one was first."""
+        confined, unknown = (self.confined, self.unknown) if self.confined else (other.confined, other.unknown)
+        return Verdict(
+            other.blocks, other.refusal, self.shadow + other.shadow, confined, unknown, self.masking + other.masking
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Protection:
     """The decisions of a configuration that protect.
 
-    ``blocking`` refuse. ``answering`` have a fixed answer: they stand among the others in routing, and alone where a
-    client names a model.
+    ``guarding`` act before routing, each with the types of personal data that its rules count. ``answering`` have a
+    fixed answer: they stand among the others in routing, and alone where a client names a model.
     """
 
-    blocking: tuple[tuple[Decision, BlockSettings], ...]
+    guarding: tuple[tuple[Decision, Settings, frozenset[str]], ...]
     answering: tuple[Decision, ...]
     keys: frozenset[Key]
 
     @classmethod
-    def of(cls, decisions: Sequence[Decision]) -> Protection:
-        blocking = tuple((each, settings) for each in decisions if (settings := _block(each)) is not None)
-        answering = tuple(each for each in decisions if _block(each) is None and _answers(each))
-        protecting = (*(decision for decision, _ in blocking), *answering)
+    def of(cls, config: Config) -> Protection:
+        decisions = config.routing.decisions
+        counted = counted_types(config)
+        guarding = tuple(
+            (each, settings, frozenset().union(*(counted.get(str(rule.name), ()) for rule in _pii(each))))
+            for each in decisions
+            if (settings := _guard(each)) is not None
+        )
+        answering = tuple(each for each in decisions if _guard(each) is None and _answers(each))
+        protecting = (*(decision for decision, _, _ in guarding), *answering)
         keys = frozenset((str(rule.type), str(rule.name)) for decision in protecting for rule in leaves(decision))
-        return cls(blocking, answering, keys)
+        return cls(guarding, answering, keys)
 
     def __bool__(self) -> bool:
-        return bool(self.blocking or self.answering)
+        return bool(self.guarding or self.answering)
 
     def routing(self, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
         """Those of ``decisions`` among which a request is routed."""
-        names = {decision.name for decision, _ in self.blocking}
+        names = {decision.name for decision, _, _ in self.guarding}
         return tuple(decision for decision in decisions if decision.name not in names)
 
     def hanging_on(self, evaluations: Evaluations, pending: Collection[Key]) -> Open:
@@ -66,32 +101,40 @@ class Protection:
     def beside(self, settling: Settling, evaluations: Evaluations, pending: Collection[Key]) -> Open:
         """What is asked where a decision is chosen too."""
         still = settling(evaluations, pending)
-        blocking = {(str(rule.type), str(rule.name)) for decision, _ in self.blocking for rule in leaves(decision)}
-        return replace(still, signals={*still.signals, *(blocking & frozenset(pending))}) if blocking else still
+        guarding = {(str(rule.type), str(rule.name)) for decision, _, _ in self.guarding for rule in leaves(decision)}
+        return replace(still, signals={*still.signals, *(guarding & frozenset(pending))}) if guarding else still
 
     def judge(self, evaluations: Evaluations) -> Verdict:
-        """The first decision that blocks, in the order of the file; a signal that nobody knows counts as it says."""
-        shadow: list[str] = []
-        unknown: Decision | None = None
-        for decision, settings in self.blocking:
+        """The first decision that refuses, in the order of the file; a signal that nobody knows counts as it says."""
+        verdict = Verdict()
+        for decision, settings, types in self.guarding:
             matched = evaluate(decision.rules, evaluations).matched
             if matched is False or (matched is None and settings.on_unknown == "ignore"):
                 continue
             if settings.shadow:
-                shadow.append(decision.name)
-            elif matched is None and settings.on_unknown == "route":
-                unknown = unknown or decision
-            else:
-                code = "blocked" if matched else "protection_unavailable"
-                status = settings.status if matched else 503
-                message = settings.message if matched else "The request could not be checked, so it was not sent on."
-                return Verdict(decision.name, Refusal(status, message, code=code), tuple(shadow))
-        return Verdict(None, None, tuple(shadow), unknown)
+                verdict = verdict._replace(shadow=(*verdict.shadow, decision.name))
+            elif matched is None and settings.on_unknown == "deny":
+                message = "The request could not be checked, so it was not sent on."
+                refusal = Refusal(503, message, code="protection_unavailable")
+                return verdict._replace(blocks=decision.name, refusal=refusal, unknown=True)
+            elif isinstance(settings, MaskSettings):
+                masking = Masking(decision.name, types, settings.trusted_models)
+                verdict = verdict._replace(masking=(*verdict.masking, masking))
+            elif isinstance(settings, BlockSettings) and matched:
+                refusal = Refusal(settings.status, settings.message, code="blocked")
+                return verdict._replace(blocks=decision.name, refusal=refusal)
+            elif verdict.confined is None:
+                verdict = verdict._replace(confined=decision, unknown=matched is None)
+        return verdict
 
 
-def _block(decision: Decision) -> BlockSettings | None:
-    plugins = (plugin.configuration for plugin in decision.plugins if isinstance(plugin, BlockPlugin))
-    return next((settings for settings in plugins if settings.enabled), None)
+def _guard(decision: Decision) -> Settings | None:
+    guards = (each for each in decision.plugins if isinstance(each, BlockPlugin | ConfinePlugin | MaskPlugin))
+    return next((each.configuration for each in guards if each.configuration.enabled), None)
+
+
+def _pii(decision: Decision) -> Iterator[Rule]:
+    return (rule for rule in leaves(decision) if rule.type == "pii")
 
 
 def _answers(decision: Decision) -> bool:

@@ -12,6 +12,7 @@ from triton_router.cache.cache import Hit, Question
 from triton_router.config.schema import Decision
 from triton_router.decisions import Choice, nearness
 from triton_router.errors import Refusal
+from triton_router.protection import Verdict
 from triton_router.runtime import RecipeRuntime
 from triton_router.selection import Selection
 from triton_router.signals import SignalInput, SignalResults
@@ -26,11 +27,11 @@ class Record:
 
     ``path`` is ``None`` for paths that the router answers itself. ``recipe`` is the routing table that chooses;
     ``query``, ``signals``, ``choice`` and ``category`` are there where the router has chosen, ``question`` where the
-    cache was asked, ``error`` where it refused. ``blocked`` names the decision that did so, ``would_block`` those that
-    only say so. ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no
-    signals.
+    cache was asked, ``error`` where it refused. ``verdict`` is what protection says; ``blocked`` names the decision
+    that refused, ``masked`` those for which personal data was masked. ``stages`` are when each began and ended
+    (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 17 attributes and 16 methods, because everything that is said of a request is derived from here.
+    It has 18 attributes and 16 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -48,7 +49,8 @@ class Record:
     replay_id: str | None = None
     error: Refusal | None = None
     blocked: str | None = None
-    would_block: tuple[str, ...] = ()
+    verdict: Verdict = field(default_factory=Verdict)
+    masked: tuple[str, ...] = ()
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -131,8 +133,10 @@ class Record:
             headers[names.RESPONSE_PATH] = path
         if self.blocked is not None:
             headers[names.BLOCKED] = self.blocked
-        if self.would_block:
-            headers[names.WOULD_BLOCK] = ",".join(self.would_block)
+        if self.verdict.shadow:
+            headers[names.WOULD_BLOCK] = ",".join(self.verdict.shadow)
+        if self.masked:
+            headers[names.MASKED] = ",".join(self.masked)
         if self.error is None and self.selection is not None:
             headers[names.RESPONSE_MODEL] = self.selection.model
             if self.choice is not None:
@@ -185,6 +189,8 @@ class Record:
             fields["recipe"] = self.recipe.name
         if self.blocked is not None:
             fields["blocked"] = self.blocked
+        if self.masked:
+            fields["masked"] = ",".join(self.masked)
         if self.signals is None:
             return fields | {"repeat": True}
         return fields | {

@@ -51,7 +51,7 @@ class RecipeRuntime:
     """One routing table, compiled. ``name`` is empty for the file's own `routing`.
 
     ``config`` has this table in the place of `routing`. ``settling`` has the decisions' rules compiled;
-    ``decisions`` are those that route, ``protection`` has those that refuse.
+    ``decisions`` are those that route, ``protection`` has those that protect.
     ``needs_identity``: a request is refused where a decision asks for the caller's role and nobody vouches for the
     caller. ``cache`` is ``None`` where no decision uses it.
     """
@@ -136,7 +136,7 @@ def _reader(settings: PartsSettings) -> PartReader:
 
 
 def _recipe(name: str, config: Config) -> RecipeRuntime:
-    protection, strategy = Protection.of(config.routing.decisions), config.routing.strategy
+    protection, strategy = Protection.of(config), config.routing.strategy
     decisions = protection.routing(config.routing.decisions)
     kinds = {str(rule.type) for decision in config.routing.decisions for rule in leaves(decision)}
     return RecipeRuntime(

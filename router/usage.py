@@ -6,14 +6,23 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 import orjson
 
 from triton_router.answers import Answer, Usage
 from triton_router.config.observability import UsageSettings
 from triton_router.config.schema import Pricing
+from triton_router.edits import BodyFilter, Chained
 from triton_router.telemetry import Metrics
 from triton_router.vitals import Flight
+
+
+class Edits(Protocol):
+    """Makes what changes a response on its way, ``streamed`` or whole; ``None`` if nothing does."""
+
+    def __call__(self, *, streamed: bool) -> BodyFilter | None: ...
+
 
 # Finish reasons as answers are read; anything else is counted as one.
 REASONS = frozenset(
@@ -103,14 +112,15 @@ class UsageObserver:
     ``model`` is a metric's label. It asks for a body only where the settings want usage from such a response, ``keep``
     wants the answer itself, or there is a ``listener``. ``read`` is the answer's class, ``None`` for responses that
     carry no text. The end calls ``keep`` once with the answer, or ``None`` where no whole one came, and ``listener``
-    with the summary. ``conceal`` takes a count out of a stream that the client did not ask for. ``sent`` makes the
-    flight of the request, once it is sent.
+    with the summary. ``conceal`` takes a count out of a stream that the client did not ask for; ``edits`` makes what
+    changes a response, streamed or whole. ``sent`` makes the flight of the request, once it is sent.
 
-    It has 16 attributes: seven that say what to do, and nine for the state of a response that comes in pieces.
+    It has 18 attributes: eight that say what to do, and ten for the state of a response that comes in pieces.
     """
 
     __slots__ = (
-        "_answer", "_filter", "_first", "_flight", "_keep", "_last", "_metrics", "_model", "_price", "_read", "_sent",
+        "_answer", "_conceal", "_edits", "_filter", "_first", "_flight", "_keep", "_last", "_metrics", "_model",
+        "_price", "_read", "_sent",
         "_settings", "_started", "_status", "_whole", "listener",
     )  # fmt: skip
 
@@ -125,10 +135,12 @@ class UsageObserver:
         price: Pricing | None = None,
         conceal: bool = False,
         sent: Callable[[], Flight] | None = None,
+        edits: Edits | None = None,
     ) -> None:
         self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
-        self._filter = WithoutUsage() if conceal else None
+        self._conceal, self._edits = conceal, edits
+        self._filter: BodyFilter | None = None
         self._started = perf_counter()
         self._sent = sent
         self._flight: Flight | None = None
@@ -159,15 +171,18 @@ class UsageObserver:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
         wanted = self._settings.streams if streamed else self._settings.answers
-        if not (wanted or self._keep or self.listener) or not (streamed or kind == "application/json"):
+        if not (wanted or self._keep or self.listener or self._edits) or not (streamed or kind == "application/json"):
             return False
         self._answer = self._read(streamed)
+        edit = self._edits(streamed=streamed) if self._edits else None
+        filters = [WithoutUsage()] if self._conceal and streamed else []
+        self._filter = Chained([*filters, *([edit] if edit else [])]) if filters or edit else None
         return True
 
     @property
     def shortens(self) -> bool:
-        """Whether the client may get less than the backend sends."""
-        return self._filter is not None and self._answer is not None and self._answer.streamed
+        """Whether the client may get more or less than the backend sends."""
+        return self._filter is not None
 
     def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
         """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""
@@ -180,7 +195,7 @@ class UsageObserver:
                 self._metrics.first_token_seconds.labels(self._model).observe(self._first - self._started)
                 if self._flight is not None:
                     self._flight.arrive()
-        if self._filter is None or not self._answer.streamed:
+        if self._filter is None:
             return None
         rest = self._filter.feed(piece, last=last)
         return None if rest == piece else rest

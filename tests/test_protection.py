@@ -97,7 +97,7 @@ def test_a_result_of_a_tool_counts_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{"model": "cloud", "input": CARD}, {"input": ["x", CARD]}, {"model": "own", "x": CARD}]
+    "body", [{"model": "cloud", "input": CARD}, {"model": "own", "input": ["x", CARD]}, {"model": "own", "x": CARD}]
 )
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank"])
 def test_paths_that_are_passed_on_are_protected_too(path: str, body: dict[str, Any]) -> None:
@@ -169,6 +169,43 @@ def test_a_signal_that_nobody_knows_does_what_the_operator_chose(
         assert outcome.headers["x-gateway-base-model-name"] == result
     else:
         assert (outcome.status, outcome.headers["x-vsr-blocked"]) == (result, "no personal data")
+
+
+CONFINE = "{type: confine}"
+
+
+@pytest.mark.parametrize("model", ["MoM", "quick", "cloud", "legal-lora"])
+def test_personal_data_stays_with_the_models_that_may_see_it(model: str) -> None:
+    """Also once it was said: the conversation that follows has it too."""
+    turns = [("user", f"hello {CARD}"), ("assistant", "ok"), ("user", "and now?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    outcome, counted = ask(CONFINE, {"model": model, "messages": messages})
+    assert isinstance(outcome, Forward)
+    assert (outcome.headers["x-gateway-base-model-name"], counted) == ("own", "confined")
+    assert json.loads(outcome.body or b"{}")["model"] == "own"
+    outcome, counted = ask(CONFINE, {"model": model, "messages": messages[1:]})
+    assert isinstance(outcome, Forward)
+    assert (outcome.headers["x-gateway-base-model-name"], counted) == ("cloud", "")
+
+
+def test_a_model_that_may_see_it_is_left() -> None:
+    outcome, counted = ask(CONFINE, BODIES["/v1/chat/completions"] | {"model": "own"})
+    assert isinstance(outcome, Forward)
+    assert (outcome.headers["x-selected-model"], counted, outcome.body) == ("own", "", None)
+
+
+def test_embeddings_are_confined_too() -> None:
+    outcome, counted = ask(CONFINE, {"model": "cloud", "input": CARD}, "/v1/embeddings")
+    assert isinstance(outcome, Forward)
+    assert (outcome.headers["x-selected-model"], counted) == ("own", "confined")
+
+
+@pytest.mark.parametrize(("choice", "result"), [("deny", 503), ("route", "own"), ("ignore", "cloud")])
+def test_what_cannot_be_checked_is_confined(choice: str, result: int | str) -> None:
+    plugin = f"{{type: confine, configuration: {{on_unknown: {choice}}}}}"
+    outcome, _ = ask(plugin, {"model": "cloud", "prompt": [1, 2]}, "/v1/completions")
+    to = outcome.headers["x-selected-model"] if isinstance(outcome, Forward) else outcome.status
+    assert to == result
 
 
 def test_an_explanation_says_who_blocks() -> None:

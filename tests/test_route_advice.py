@@ -209,6 +209,24 @@ async def test_what_envoy_would_refuse_is_refused(
     assert answer.json()["error"]["code"] == code
 
 
+async def test_what_protection_forbids_is_refused() -> None:
+    pipeline = pipeline_of("""
+providers: {models: [{name: base, backend_refs: [{endpoint: "127.0.0.1:9"}]}]}
+routing:
+  signals:
+    pii: [{name: card, pii_types_denied: [CREDIT_CARD]}, {name: mail, pii_types_denied: [EMAIL_ADDRESS]}]
+  decisions:
+    - {name: no cards, rules: {type: pii, name: card}, plugins: [{type: block}]}
+    - {name: nobody's mail, rules: {type: pii, name: mail}, plugins: [{type: mask}]}
+""")
+    transport = httpx.ASGITransport(create_app(lambda: pipeline))
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as rest:
+        for text, code in (("4111 1111 1111 1111", "blocked"), ("jane@mail.example", "masking_unavailable")):
+            refused = await rest.post("/api/v1/route", json=chat(text))
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, code)
+            assert text not in refused.text
+
+
 async def test_decisions_that_ask_who_is_calling() -> None:
     pipeline = pipeline_of("""
 providers: {models: [{name: base, backend_refs: [{endpoint: "127.0.0.1:9"}]}]}

@@ -28,7 +28,7 @@ from triton_router.api.responses import error_response, json_response
 from triton_router.api.status import described
 from triton_router.api.views import CompareRequest, SendRequest, ServiceState, Views
 from triton_router.dialects import DIALECTS, ChatRequest, chat
-from triton_router.errors import Refusal, Unavailable
+from triton_router.errors import Refusal, Unavailable, error_body
 from triton_router.exchange import Reply
 from triton_router.exchange import Request as ProxiedRequest
 from triton_router.explain import explain, outgoing
@@ -282,6 +282,9 @@ class _Rest:
         outcome, record = await pipeline.handle(chat)
         if isinstance(outcome, Reply) and outcome.status != 200:
             return Response(outcome.body, outcome.status, media_type="application/json")
+        if record.masked:
+            message = "Personal data is masked only in requests whose responses come back through the router."
+            return Response(error_body(message, type="permission_error", code="masking_unavailable"), 403)
         return json_response(advice(chat, outcome, record))
 
     async def purge(self, request: Request) -> Response:

@@ -108,6 +108,40 @@ class BlockPlugin(PluginSettings):
     configuration: BlockSettings = Field(default_factory=BlockSettings, description="The error, and when to refuse.")
 
 
+class ConfineSettings(Section):
+    enabled: bool = Field(True, description="Switch for this decision.")
+    shadow: bool = Field(False, description="Confine nothing; only say in a header and a metric what would be.")
+    on_unknown: Literal["deny", "route", "ignore"] = Field(
+        "route",
+        description="If a signal of the rules could not be evaluated: refuse with 503, confine the request, or go on "
+        "as if nothing matched.",
+    )
+
+
+class ConfinePlugin(PluginSettings):
+    """Send the request to the decision's modelRefs, whichever model it names; see docs/protection.md."""
+
+    type: Literal["confine"]
+    configuration: ConfineSettings = Field(default_factory=ConfineSettings, description="When to confine.")
+
+
+class MaskSettings(Section):
+    enabled: bool = Field(True, description="Switch for this decision.")
+    trusted_models: tuple[Name, ...] = Field((), description="Models that may read the personal data.")
+    shadow: bool = Field(False, description="Mask nothing; only say in a header and a metric what would be.")
+    on_unknown: Literal["deny", "ignore"] = Field(
+        "deny",
+        description="If a signal of the rules could not be evaluated: refuse with 503, or go on as if nothing matched.",
+    )
+
+
+class MaskPlugin(PluginSettings):
+    """Replace personal data by placeholders, and these by the data in the response; see docs/protection.md."""
+
+    type: Literal["mask"]
+    configuration: MaskSettings = Field(default_factory=MaskSettings, description="When to mask, and for whom.")
+
+
 class RequestParamsSettings(Section):
     NOT_ACTIVE = frozenset({"default_max_tokens"})
 

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Self
 
-from triton_router.answers import Answer, count, first, inside
+from triton_router.answers import Answer, Piece, count, first, inside, strings
 from triton_router.completion import DONE, Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -23,6 +23,7 @@ from triton_router.dialects.request import (
     named,
     names,
     objects,
+    parts_of,
     place_system,
     role_of,
     text_of,
@@ -33,6 +34,7 @@ from triton_router.names import CHAT_PATH
 PATH = CHAT_PATH
 
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+_WORDS = ("content", "reasoning_content", "reasoning", "refusal")
 # Beside its text, in a message or a piece of one.
 _MORE_THAN_TEXT = ("tool_calls", "function_call", "annotations", "audio", "refusal")
 
@@ -42,6 +44,35 @@ class ChatAnswer(Answer):
 
     __slots__ = ()
     DONE_LINE = True
+
+    @classmethod
+    def pieces(cls, event: dict[str, Any]) -> Iterator[Piece]:
+        for choice in parts_of(event.get("choices")):
+            yield from cls._said(inside(choice, "delta"), (inside(choice, "index"),))
+
+    @classmethod
+    def _said(cls, delta: Any, channel: tuple[Any, ...]) -> Iterator[Piece]:
+        yield from strings(delta, _WORDS, channel)
+        yield from strings(inside(delta, "function_call"), ("arguments",), channel, arguments=True)
+        for call in parts_of(inside(delta, "tool_calls")):
+            place = (*channel, "call", inside(call, "index"))
+            yield from strings(inside(call, "function"), ("arguments",), place, arguments=True)
+
+    @classmethod
+    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        for choice in parts_of(event.get("choices")):
+            if inside(choice, "finish_reason") is not None:
+                yield (choice.get("index"),)
+
+    @classmethod
+    def another(cls, event: dict[str, Any], piece: Piece, text: str) -> dict[str, Any]:
+        more: dict[str, Any] = {piece.name: text}
+        match piece.channel:
+            case (_, "call", number, _):
+                more = {"tool_calls": [{"index": number, "function": more}]}
+            case (_, "arguments"):
+                more = {"function_call": more}
+        return with_choice(event, {"index": piece.channel[0], "delta": more})
 
     def _read_whole(self, answer: dict[str, Any]) -> None:
         self._take(answer, "message")
@@ -146,6 +177,12 @@ class ChatRequest(ModelRequest):
 
         said, end = chunk({"role": "assistant", "content": text}, None), chunk({}, "stop")
         yield from chunks({**head, "object": "chat.completion.chunk"}, [said, end], self, usage)
+
+
+def with_choice(event: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
+    """An event of the same stream as ``event``, with one choice that goes on."""
+    head = {name: value for name, value in event.items() if name != "usage"}
+    return {**head, "choices": [{**choice, "logprobs": None, "finish_reason": None}]}
 
 
 def include_usage(request: ModelRequest) -> bool:

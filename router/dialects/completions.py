@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from triton_router.answers import Piece, inside, strings
 from triton_router.completion import Completion, streamed, whole
-from triton_router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage
-from triton_router.dialects.request import Mode, ModelRequest, Turn, names, tokens_in
+from triton_router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage, with_choice
+from triton_router.dialects.request import Mode, ModelRequest, Turn, names, parts_of, tokens_in
 from triton_router.errors import MalformedRequest
 from triton_router.names import COMPLETIONS_PATH
 
@@ -23,6 +24,15 @@ class CompletionsAnswer(ChatAnswer):
     """Reads `choices` too; each has its text at once, whole or in pieces."""
 
     __slots__ = ()
+
+    @classmethod
+    def pieces(cls, event: dict[str, Any]) -> Iterator[Piece]:
+        for choice in parts_of(event.get("choices")):
+            yield from strings(choice, ("text",), (inside(choice, "index"),))
+
+    @classmethod
+    def another(cls, event: dict[str, Any], piece: Piece, text: str) -> dict[str, Any]:
+        return with_choice(event, {"index": piece.channel[0], "text": text})
 
     def _read_whole(self, answer: dict[str, Any]) -> None:
         self._take(answer, "text")

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from triton_router.answers import Answer, count, inside
+from triton_router.answers import Answer, Piece, count, inside, strings
 from triton_router.completion import Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -45,6 +45,18 @@ class MessagesAnswer(Answer):
     """Reads the content blocks of a message, or the events that build them."""
 
     __slots__ = ()
+
+    @classmethod
+    def pieces(cls, event: dict[str, Any]) -> Iterator[Piece]:
+        if event.get("type") == "content_block_delta":
+            delta, channel = event.get("delta"), (event.get("index"),)
+            yield from strings(delta, ("text", "thinking"), channel)
+            yield from strings(delta, ("partial_json",), channel, arguments=True)
+
+    @classmethod
+    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        if event.get("type") == "content_block_stop":
+            yield (event.get("index"),)
 
     def _read_whole(self, answer: dict[str, Any]) -> None:
         for block in parts_of(answer.get("content")):

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from triton_router.answers import Answer, count, inside
+from triton_router.answers import Answer, Piece, count, inside, strings
 from triton_router.completion import Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -58,6 +58,19 @@ class ResponsesAnswer(Answer):
     """Reads the `output` items of a response, or the events that build them."""
 
     __slots__ = ()
+
+    @classmethod
+    def pieces(cls, event: dict[str, Any]) -> Iterator[Piece]:
+        kind, delta, _ = str(event.get("type")).partition(".delta")
+        if delta:
+            # A call's arguments are JSON; what a custom tool gets is any text.
+            yield from strings(event, ("delta",), _channel(event, kind), arguments="arguments" in kind)
+
+    @classmethod
+    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        kind, done, _ = str(event.get("type")).partition(".done")
+        if done:
+            yield _channel(event, kind)
 
     def _read_whole(self, answer: dict[str, Any]) -> None:
         for item in parts_of(answer.get("output")):
@@ -206,6 +219,11 @@ class ResponsesRequest(ModelRequest):
         # Nobody will find it under its id.
         state = {"status": "in_progress", "background": False, "store": False, "error": None}
         return {**head, **state, "incomplete_details": None, "model": model, **repeated, "output": [], "usage": None}
+
+
+def _channel(event: dict[str, Any], kind: str) -> tuple[Any, ...]:
+    """Whose piece an event of a ``kind`` such as `response.output_text` is."""
+    return (kind, *(event.get(name) for name in ("output_index", "content_index", "summary_index")))
 
 
 def _turns(items: list[dict[str, Any]]) -> Iterator[Turn]:

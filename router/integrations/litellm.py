@@ -50,6 +50,10 @@ MOST_LINES = 10_000
 KEY = "triton_router"
 
 
+# Errors after which the request must not go to any model, in the words of the router.
+FORBIDDEN = frozenset({"identity_required", "blocked", "protection_unavailable", "masking_unavailable"})
+
+
 class NoAdvice(Exception):
     """The router could not be asked, or what it said is of no use. ``str()`` is one word for logs and counters."""
 
@@ -140,8 +144,8 @@ class TritonRouter(CustomLogger):  # type: ignore[misc]
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             self._failed()
             raise NoAdvice("timeout" if isinstance(error, TimeoutError) else "unreachable") from error
-        if status == 403 and _code(body) == "identity_required":
-            raise HTTPException(403, detail=json.loads(body)["error"])
+        if status != 200 and _code(body) in FORBIDDEN:
+            raise HTTPException(status, detail=json.loads(body)["error"])
         if status != 200:
             # A refusal of this one request says nothing about the next.
             if status >= 500:

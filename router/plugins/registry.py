@@ -9,9 +9,11 @@ from triton_router.config.kinds import PLUGIN_GROUP, PluginSettings, installed
 from triton_router.config.plain import DECISIONS, items
 from triton_router.config.report import Report
 from triton_router.plugins.block import Block
+from triton_router.plugins.confine import Confine
 from triton_router.plugins.contract import PluginKind
 from triton_router.plugins.fast_response import FastResponse
 from triton_router.plugins.header_mutation import HeaderMutation
+from triton_router.plugins.mask import Mask
 from triton_router.plugins.request_params import RequestParams
 from triton_router.plugins.router_replay import RouterReplay
 from triton_router.plugins.semantic_cache import SemanticCache
@@ -27,6 +29,8 @@ _KINDS: tuple[type[PluginKind], ...] = (
     SemanticCache,
     RouterReplay,
     Block,
+    Confine,
+    Mask,
 )
 
 

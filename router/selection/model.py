@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -234,17 +233,6 @@ class ModelCatalog:
             return selection
         base = self._plain(self._models[selection.base])
         return replace(selection, model=base.model, upstream=base.upstream, adapter=None, missing=selection.adapter)
-
-
-def nearest_name(name: str, listed: Sequence[ListedModel]) -> str | None:
-    """The listed name that ``name`` most likely means: in other letters, behind a provider's prefix, or misspelt."""
-    names = {entry.name.casefold(): entry.name for entry in listed}
-    wanted = name.casefold()
-    for each in (wanted, wanted.rpartition("/")[2]):
-        if each in names:
-            return names[each]
-    close = difflib.get_close_matches(wanted, names, n=1)
-    return names[close[0]] if close else None
 
 
 def _with_adapter(selection: Selection, adapter: str) -> Selection:

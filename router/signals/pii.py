@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from triton_router import personal
+from triton_router.config import Config
 from triton_router.config.plain import SIGNALS, items
 from triton_router.config.protection import PiiSignal
 from triton_router.config.report import Report, nearest
@@ -56,6 +57,12 @@ class Pii(SignalKind[PiiSignal]):
             matched = True if there else None if query.request.has_tokens() else False
             evaluations[key] = Evaluation(matched, float(bool(there)), None, ms, len(there), where)
         return evaluations
+
+
+def counted_types(config: Config) -> dict[str, frozenset[str]]:
+    """The types of personal data that each signal counts, by its name."""
+    declared = [signal for signal in config.routing.signals.of("pii") if isinstance(signal, PiiSignal)]
+    return {signal.name: _counted(signal.pii_types_allowed, signal.pii_types_denied) for signal in declared}
 
 
 def _counted(allowed: Sequence[str], denied: Sequence[str]) -> frozenset[str]:

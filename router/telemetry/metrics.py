@@ -31,7 +31,8 @@ class Metrics:
         )
         self.blocked = Counter(
             "router_blocked_requests",
-            "Requests that protection refused (`blocked`), could not check (`unknown`) or would refuse (`shadow`).",
+            "Requests that protection refused (`blocked`), could not check (`unknown`), sent to another model "
+            "(`confined`) or masked (`masked`), or on which it would act (`shadow`).",
             ["decision", "outcome"],
             registry=registry,
         )

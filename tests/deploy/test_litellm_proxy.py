@@ -282,7 +282,10 @@ routing:
   modelCards: [{name: phi2, loras: [{name: doctor}]}]
   signals:
     role_bindings: [{name: staff, role: staff, subjects: [{kind: Group, name: staff}]}]
+    pii: [{name: card, pii_types_denied: [CREDIT_CARD]}, {name: mail, pii_types_denied: [EMAIL_ADDRESS]}]
   decisions:
+    - {name: no cards, rules: {type: pii, name: card}, plugins: [{type: block, configuration: {status: 451}}]}
+    - {name: nobody's mail, rules: {type: pii, name: mail}, plugins: [{type: mask}]}
     - {name: staff, rules: {type: authz, name: staff}, modelRefs: [{model: phi2, lora_name: doctor}]}
 global:
   inference: {endpoint: "127.0.0.1:9"}
@@ -314,6 +317,8 @@ def test_what_the_router_forbids_is_forbidden(site: Site, tmp_path: Path) -> Non
             assert model_of(proxy.ask("hello", model="phi2")) == "phi2"
             proxy.client.headers.update({"x-authz-user-id": "ada", "x-authz-user-groups": "staff"})
             assert model_of(proxy.ask("hello")) == "doctor"
+            assert proxy.ask("pay with 4111 1111 1111 1111").status_code == 451
+            assert proxy.ask("write to jane@mail.example").status_code == 403
     finally:
         router.kill()
         router.wait(10)

@@ -1,0 +1,139 @@
+"""A response changed on its way: server-sent events one by one, out of pieces that end anywhere; or a whole answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import orjson
+
+from triton_router.answers import LARGEST
+
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+
+
+class BodyFilter(Protocol):
+    """Changes a body that comes in pieces."""
+
+    def feed(self, piece: bytes, *, last: bool = False) -> bytes:
+        """Take in a piece; returns what the client gets now."""
+
+
+class EventEditor(Protocol):
+    """Changes the events of one stream."""
+
+    def edit(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """What the client gets in the place of ``event``, which may be changed; ``None`` for its bytes as they are."""
+
+    def rest(self) -> list[dict[str, Any]]:
+        """What is still to be said, before the stream ends."""
+
+
+class EditedEvents:
+    """A stream of events, each as ``editor`` has it. The beginning of one waits for its end.
+
+    An event of more than 8 MiB, and all behind it, passes as it is.
+    """
+
+    __slots__ = ("_editor", "_gave_up", "_held", "_named", "_numbers")
+
+    def __init__(self, editor: EventEditor) -> None:
+        self._editor = editor
+        self._held = b""
+        self._named = self._gave_up = False
+        # How many events were added, where events have numbers.
+        self._numbers = 0
+
+    def feed(self, piece: bytes, *, last: bool = False) -> bytes:
+        """See :class:`BodyFilter`."""
+        stream, self._held, start, out = self._held + piece, b"", 0, []
+        if not self._gave_up:
+            for end in _EVENT_END.finditer(stream):
+                out.append(self._edited(stream[start : end.end()]))
+                start = end.end()
+        rest = stream[start:]
+        if last:
+            out.append(self._edited(rest) if rest and not self._gave_up else rest)
+            out += [self._written(event) for event in self._editor.rest()]
+        elif self._gave_up or len(rest) > LARGEST:
+            self._gave_up = True
+            out.append(rest)
+        else:
+            self._held = rest
+        return b"".join(out)
+
+    def _edited(self, raw: bytes) -> bytes:
+        lines = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+        self._named |= any(line.startswith(b"event:") for line in lines)
+        if data.strip() == b"[DONE]":
+            return b"".join(self._written(event) for event in self._editor.rest()) + raw
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return raw
+        if not isinstance(event, dict):
+            return raw
+        number = event.get("sequence_number")
+        edited = self._editor.edit(event)
+        if edited is None and not (self._numbers and isinstance(number, int)):
+            return raw
+        events = [event] if edited is None else edited
+        if isinstance(number, int):
+            for each in events:
+                each["sequence_number"] = number + self._numbers
+                self._numbers += 1
+            self._numbers -= 1
+        return b"".join(map(self._written, events))
+
+    def _written(self, event: dict[str, Any]) -> bytes:
+        kind = event.get("type")
+        head = f"event: {kind}\n".encode() if self._named and isinstance(kind, str) else b""
+        return head + b"data: " + _json(event) + b"\n\n"
+
+
+class EditedAnswer:
+    """A whole answer, held until it is all there; one of more than 8 MiB passes as it is."""
+
+    __slots__ = ("_edit", "_held")
+
+    def __init__(self, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        self._edit = edit
+        self._held: bytearray | None = bytearray()
+
+    def feed(self, piece: bytes, *, last: bool = False) -> bytes:
+        """See :class:`BodyFilter`."""
+        if self._held is None:
+            return piece
+        self._held += piece
+        if not last and len(self._held) <= LARGEST:
+            return b""
+        whole, self._held = bytes(self._held), None
+        try:
+            answer = json.loads(whole) if last else None
+        except (ValueError, RecursionError):
+            return whole
+        edited = self._edit(answer) if isinstance(answer, dict) else None
+        return whole if edited is None else _json(edited)
+
+
+class Chained:
+    """Filters one behind the other."""
+
+    __slots__ = ("_filters",)
+
+    def __init__(self, filters: Iterable[BodyFilter]) -> None:
+        self._filters = tuple(filters)
+
+    def feed(self, piece: bytes, *, last: bool = False) -> bytes:
+        """See :class:`BodyFilter`."""
+        for each in self._filters:
+            piece = each.feed(piece, last=last)
+        return piece
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    # Lone surrogates stay escapes, which UTF-8 could not carry.
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,71 @@
+"""What protection does with one request: refuse it, let only some models see it, mask what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from triton_router import offload
+from triton_router.body import is_large
+from triton_router.config.schema import Decision
+from triton_router.dialects import ModelRequest
+from triton_router.errors import Refusal
+from triton_router.exchange import Request
+from triton_router.masking import Mask
+from triton_router.protection import Protection
+from triton_router.record import Record
+from triton_router.selection import Selection
+from triton_router.telemetry import Metrics
+
+Sent = TypeVar("Sent", ModelRequest, ModelRequest | None)
+
+
+class Guards:
+    """``select`` chooses one of a decision's models."""
+
+    def __init__(self, metrics: Metrics, select: Callable[[Decision], Selection]) -> None:
+        self._blocked, self._select = metrics.blocked, select
+
+    def judge(self, record: Record, protection: Protection) -> None:
+        """Note what ``protection`` says. Raises ``Refusal``."""
+        signals, choice, _ = record.routing()
+        verdict = protection.judge(signals.evaluations)
+        record.verdict = record.verdict.also(verdict)
+        for name in verdict.shadow:
+            self._blocked.labels(name, "shadow").inc()
+        if verdict.refusal is not None:
+            record.blocked = verdict.blocks
+            self._blocked.labels(verdict.blocks, "unknown" if verdict.unknown else "blocked").inc()
+            raise verdict.refusal
+        if choice.unsettled is not None:
+            message = f"The decision `{choice.unsettled.name}` could not be settled, so the request was not sent on."
+            raise Refusal(503, message, code="signal_unavailable")
+
+    def confine(self, record: Record) -> bool:
+        """Let the request go to a model that may see it. Returns whether it would have gone to another."""
+        _, choice, selection = record.routing()
+        decision = record.verdict.confined
+        if decision is None or any(selection.model in (ref.model, ref.lora_name) for ref in decision.modelRefs):
+            return False
+        self._blocked.labels(decision.name, "unknown" if record.verdict.unknown else "confined").inc()
+        record.choice = replace(choice, decision=decision)
+        record.selection = self._select(decision)
+        return True
+
+    async def mask(self, sent: Sent, request: Request, record: Record) -> tuple[Sent, Request, Mask | None]:
+        """The request as the selected model may see it; everything from here on knows no other."""
+        selection = record.selection
+        assert selection is not None
+        trusted = {selection.model, selection.base}
+        masking = [each for each in record.verdict.masking if trusted.isdisjoint(each.trusted)]
+        types = frozenset[str]().union(*(each.types for each in masking))
+        if not types or sent is None:
+            return sent, request, None
+        mask = await offload.run(is_large(request.body), Mask, sent, types)
+        if not mask:
+            return sent, request, None
+        record.masked = tuple(each.decision for each in masking)
+        for name in record.masked:
+            self._blocked.labels(name, "masked").inc()
+        return mask.request, replace(request, body=mask.request.encode()), mask

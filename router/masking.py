@@ -1,0 +1,184 @@
+"""Personal data under cover: placeholders on the way to a model, the values again on the way back.
+
+What stands for what is known to the exchange alone, and forgotten with it. Placeholders are numbered in the order of
+the texts, so the same conversation with one turn more gets the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from triton_router import personal
+from triton_router.answers import Answer, Piece
+from triton_router.dialects import ModelRequest
+from triton_router.dialects.texts import change_texts
+from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents
+from triton_router.signals.keyword import encodable
+
+# Members of an answer whose strings are JSON themselves.
+_ARGUMENTS = frozenset({"arguments", "partial_json"})
+_SAID = frozenset({"content", "text", "delta"})
+# Members of requests that may ask for an answer in JSON.
+_FORMATS = ("response_format", "text", "output_format", "output_config", "structured_outputs", "guided_json")
+
+
+class Mask:
+    """Placeholders of one exchange, for personal data of ``types``. Whole values are kept in memory only.
+
+    ``request`` is what the model gets: like the one that came, with a placeholder for each value, the same for the same
+    value, wherever it stands. A line in which data is disguised becomes a placeholder as a whole.
+    """
+
+    def __init__(self, request: ModelRequest, types: frozenset[str]) -> None:
+        self._types = types
+        self._taken = request.text
+        self._numbers: dict[str, int] = {}
+        self._placeholders: dict[str, str] = {}
+        texts = [text for text, _ in request.texts()]
+        parts = [
+            "\n".join(text for text, _ in part) for _, part in groupby(request.texts(), key=lambda text: text.where)
+        ]
+        for part in parts:
+            for finding in personal.find(encodable(part)):
+                if finding.type in types:
+                    self._placeholder(part[finding.start : finding.end], finding.type)
+        values = _any_of(self._placeholders) if self._placeholders else None
+        masked = iter([self._masked(text, values) for text in texts])
+        change_texts(request, lambda text, where: next(masked))
+        self.request = type(request).parse(request.encode())
+        self._json = any("json" in name or "json" in str(request.get(name)) for name in _FORMATS if request.get(name))
+
+    def __bool__(self) -> bool:
+        return bool(self._placeholders)
+
+    @property
+    def originals(self) -> Mapping[str, str]:
+        """Values by placeholder."""
+        return {placeholder: value for value, placeholder in self._placeholders.items()}
+
+    def restored(self, reads: type[Answer] | None, *, streamed: bool) -> BodyFilter | None:
+        """What puts the values back into a response that ``reads`` can read."""
+        if reads is None or not self:
+            return None
+        values = _Values(self.originals, json_wanted=self._json)
+        return EditedEvents(_Restorer(values, reads)) if streamed else EditedAnswer(values.in_answer)
+
+    def _placeholder(self, value: str, type: str) -> str:
+        if value not in self._placeholders:
+            while True:
+                self._numbers[type] = number = self._numbers.get(type, 0) + 1
+                if (placeholder := f"[{type}_{number}]") not in self._taken:
+                    break
+            self._placeholders[value] = placeholder
+        return self._placeholders[value]
+
+    def _masked(self, text: str, values: re.Pattern[str] | None) -> str:
+        if values is not None:
+            text = values.sub(lambda match: self._placeholders[match.group()], text)
+        if not self._types & personal.types(encodable(text)):
+            return text
+        lines = text.split("\n")
+        disguised = [sorted(self._types & personal.types(encodable(line))) for line in lines]
+        if not any(disguised):
+            return self._placeholder(text, min(self._types & personal.types(encodable(text))))
+        return "\n".join(
+            self._placeholder(line, types[0]) if types else line for line, types in zip(lines, disguised, strict=True)
+        )
+
+
+class _Values:
+    """``originals`` by placeholder, and how they are put into texts. ``json_wanted``: the answer's text is JSON."""
+
+    def __init__(self, originals: Mapping[str, str], *, json_wanted: bool) -> None:
+        self._originals, self.json = originals, json_wanted
+        self._escaped = {placeholder: json.dumps(value)[1:-1] for placeholder, value in originals.items()}
+        self._any = re.compile("|".join(map(re.escape, originals)))
+
+    def put(self, text: str, *, arguments: bool) -> str:
+        """``text`` with values for placeholders; as in a JSON string where the text is JSON."""
+        values = self._escaped if arguments else self._originals
+        return self._any.sub(lambda match: values[match.group()], text)
+
+    def begins(self, text: str) -> int:
+        """Where a placeholder begins that ``text`` may have only the beginning of; its length where none does."""
+        place = text.rfind("[")
+        if place < 0 or text[place:] in self._originals:
+            return len(text)
+        return place if any(each.startswith(text[place:]) for each in self._originals) else len(text)
+
+    def in_answer(self, answer: dict[str, Any]) -> dict[str, Any] | None:
+        """A whole answer with the values; ``None`` if it has none."""
+        changed = self.inside(answer)
+        return None if changed is answer else changed
+
+    def inside(self, value: Any, name: str = "") -> Any:
+        """``value`` with each placeholder in its strings replaced; the same object where there is none."""
+        match value:
+            case str() if "[" in value:
+                return self.put(value, arguments=name in _ARGUMENTS or (self.json and name in _SAID))
+            case list():
+                items = [self.inside(item, name) for item in value]
+                return value if all(one is two for one, two in zip(items, value, strict=True)) else items
+            case dict():
+                members = {key: self.inside(item, key) for key, item in value.items()}
+                return value if all(members[key] is item for key, item in value.items()) else members
+        return value
+
+
+class _Restorer:
+    """Puts values into the events of a stream. What may be the beginning of a placeholder waits for the next piece."""
+
+    def __init__(self, values: _Values, reads: type[Answer]) -> None:
+        self._values, self._reads = values, reads
+        self._held: dict[tuple[Any, ...], tuple[str, Callable[[str], dict[str, Any]]]] = {}
+
+    def edit(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """See :class:`.edits.EventEditor`."""
+        ended = list(self._reads.ended(event))
+        pieces = list(self._reads.pieces(event))
+        if not pieces and not self._held:
+            changed = self._values.inside(event)
+            return None if changed is event else [changed]
+        late = list(self._late(ended, {piece.channel for piece in pieces}))
+        before = [piece.text for piece in pieces]
+        for piece in pieces:
+            piece.holder[piece.name] = self._ready(event, piece, last=_belongs(piece.channel, ended))
+        same = before == [piece.text for piece in pieces]
+        rest = event if pieces else self._values.inside(event)
+        return None if same and rest is event and not late else [*late, rest]
+
+    def rest(self) -> list[dict[str, Any]]:
+        """See :class:`.edits.EventEditor`."""
+        return list(self._late([()], set()))
+
+    def _ready(self, event: dict[str, Any], piece: Piece, *, last: bool) -> str:
+        held, _ = self._held.pop(piece.channel, ("", None))
+        text = held + piece.text
+        place = len(text) if last else self._values.begins(text)
+        if place < len(text):
+            self._held[piece.channel] = text[place:], lambda more: self._reads.another(event, piece, more)
+        return self._values.put(text[:place], arguments=piece.arguments or self._values.json)
+
+    def _late(self, ended: Iterable[tuple[Any, ...]], own: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+        """What is held of channels that have ended, in events of its own."""
+        for channel in [each for each in self._held if each not in own and _belongs(each, ended)]:
+            text, event_with = self._held.pop(channel)
+            yield event_with(text)
+
+
+def _belongs(channel: tuple[Any, ...], beginnings: Iterable[tuple[Any, ...]]) -> bool:
+    return any(channel[: len(each)] == each for each in beginnings)
+
+
+def _any_of(values: Iterable[str]) -> re.Pattern[str]:
+    """Any of ``values``, the longest first, not inside a word or a number."""
+    return re.compile("|".join(map(_apart, sorted(values, key=len, reverse=True))))
+
+
+def _apart(value: str) -> str:
+    before = r"(?<!\w)" if value[0].isalnum() else ""
+    return before + re.escape(value) + (r"(?!\w)" if value[-1].isalnum() else "")
