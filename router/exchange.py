@@ -27,6 +27,10 @@ class Observer(Protocol):
     """Watches the response to one forwarded request as it passes."""
 
     @property
+    def wanted(self) -> bool:
+        """Whether the response is to be watched at all; asked before it comes, where that spares its messages."""
+
+    @property
     def shortens(self) -> bool:
         """Whether the client may get more or less than the backend sends."""
 

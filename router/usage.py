@@ -180,6 +180,12 @@ class UsageObserver:
         return True
 
     @property
+    def wanted(self) -> bool:
+        """Whether the response is to be watched at all: where any is counted, its status is too."""
+        settings = self._settings
+        return bool(settings.answers or settings.streams or self._keep or self.listener or self._filter)
+
+    @property
     def shortens(self) -> bool:
         """Whether the client may get more or less than the backend sends."""
         return self._filter is not None

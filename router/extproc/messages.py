@@ -8,7 +8,13 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from triton_router.extproc import phases, wire
-from triton_router.extproc.phases import BodyMode, Command, Event, HeaderList
+from triton_router.extproc.headers import HeaderList
+from triton_router.extproc.phases import BodyMode, Command, Event
+
+# Where Envoy keeps a request's headers for us, and our decision for the filter that applies it.
+METADATA = "triton-router"
+FILTER = "envoy.filters.http.ext_proc"
+HEADERS_ATTRIBUTE = f"metadata.filter_metadata['{METADATA}'].headers"
 
 
 def _override(response_body: BodyMode) -> bytes:
@@ -32,6 +38,7 @@ def _override(response_body: BodyMode) -> bytes:
 
 _OVERRIDE = _override(BodyMode.NONE)
 _WATCH = _override(BodyMode.STREAMED)
+_WATCH_WHOLE = _override(BodyMode.BUFFERED)
 # Envoy takes no larger piece of a FULL_DUPLEX_STREAMED body.
 _PIECE = 64 * 1024
 
@@ -62,7 +69,8 @@ def decode(data: bytes) -> Event:
             request, response = _body_modes(message)
             return phases.RequestHeaders(_headers(http.headers), http.end_of_stream, request, response)
         case "request_body":
-            return phases.RequestBody(message.request_body.body, message.request_body.end_of_stream)
+            body = message.request_body
+            return phases.RequestBody(body.body, body.end_of_stream, _headers_of_attributes(message))
         case "request_trailers":
             return phases.RequestTrailers()
         case "response_headers":
@@ -122,6 +130,18 @@ def _message(command: Command) -> bytes:
             elif body is not None:
                 common.body_mutation.clear_body = True
             return _serialize(message)
+        case phases.ForwardAtOnce(set=headers, remove=remove, body=body, response=response):
+            changes = message.dynamic_metadata.fields[METADATA].struct_value.fields
+            changes["request"].string_value = _lines(headers)
+            changes["remove"].string_value = "".join(f"{name}\n" for name in remove)
+            changes["response"].string_value = _lines(response)
+            common = message.request_body.response
+            if body:
+                common.body_mutation.body = body
+            elif body is not None:
+                common.body_mutation.clear_body = True
+            message.request_body.SetInParent()
+            return _serialize(message)
         case phases.ImmediateReply(status=status, headers=headers, body=body):
             immediate = message.immediate_response
             immediate.status.code = status
@@ -131,11 +151,11 @@ def _message(command: Command) -> bytes:
             return _serialize(message)
         case phases.ContinueTrailers():
             return _CONTINUE_TRAILERS
-        case phases.ContinueResponse(set=headers, watch=watch, remove=remove):
+        case phases.ContinueResponse(set=headers, watch=watch, remove=remove, whole=whole):
             mutation = message.response_headers.response.header_mutation
             mutation.remove_headers.extend(remove)
             _set_headers(mutation, headers)
-            return _serialize(message) + (_WATCH if watch else _OVERRIDE)
+            return _serialize(message) + (_OVERRIDE if not watch else _WATCH_WHOLE if whole else _WATCH)
         case phases.ContinueResponseBody(echo=None, replaced=None):
             return _CONTINUE_RESPONSE_BODY
         case phases.ContinueResponseBody(echo=None, replaced=replaced):
@@ -194,6 +214,27 @@ def _headers(message: Any) -> HeaderList:
         (header.key, (header.raw_value or header.value.encode()).decode("utf-8", "backslashreplace"))
         for header in message.headers
     )
+
+
+def _headers_of_attributes(message: Any) -> HeaderList | None:
+    """The request's headers, where they came as an attribute: their number, then names and values, a line each.
+
+    A line's characters are the header's bytes (Latin-1, as in WSGI): the text of an attribute has to be UTF-8.
+    Raises ``ValueError`` where they are not as many as they say.
+    """
+    attributes = message.attributes
+    if FILTER not in attributes or (text := attributes[FILTER].fields[HEADERS_ATTRIBUTE].string_value) == "":
+        return None
+    if not text.isascii():
+        text = text.encode("latin-1").decode("utf-8", "backslashreplace")
+    count, *lines = text.split("\n")
+    if len(lines) != 2 * int(count):
+        raise ValueError("headers that are not whole")
+    return tuple(zip(lines[::2], lines[1::2], strict=True))
+
+
+def _lines(headers: HeaderList) -> str:
+    return "".join([f"{name}\n{value}\n" for name, value in headers])
 
 
 def _status(message: Any) -> int:

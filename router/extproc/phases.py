@@ -10,23 +10,20 @@ The rules come from what Envoy does, not from what would be symmetrical:
 - Where nobody watches the answer's body, the stream ends with the answer's headers: a running answer needs no router.
 - FULL_DUPLEX_STREAMED bodies are ours to send back, in both directions. The reply to the request's headers waits for
   the whole body, because with it the route is chosen.
+- A filter that skips headers sends the body first, with the headers as an attribute. Headers cannot be changed in the
+  reply then: the decision goes back as metadata, and Envoy applies it. The response is sent only while the stream is
+  open, so it ends with the decision where nobody wants more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from urllib.parse import quote_from_bytes
 
 from triton_router.errors import refusal_body
 from triton_router.exchange import Forward, Outcome, Reply, Request
-from triton_router.names import CLIENT_HEADERS, INTERNAL_HEADERS, INTERNAL_PREFIX
-
-HeaderList = tuple[tuple[str, str], ...]
-
-# The framing of a message belongs to this module and to Envoy.
-_FRAMING = frozenset({"content-length", "transfer-encoding"})
+from triton_router.extproc.headers import FRAMING, HeaderList, cleaned, declared_length, internal, joined
 
 
 class BodyMode(IntEnum):
@@ -55,8 +52,11 @@ class RequestHeaders:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
+    """``headers`` are the request's, where the filter sends no message of its own for them."""
+
     body: bytes
     end_of_stream: bool
+    headers: HeaderList | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,16 @@ class ForwardBody:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardAtOnce:
+    """Decision on a request that came in one message: Envoy sets ``response`` on the response itself."""
+
+    set: HeaderList
+    remove: tuple[str, ...]
+    body: bytes | None
+    response: HeaderList
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Say nothing: more of the body is to come."""
 
@@ -184,11 +194,12 @@ class ContinueTrailers:
 
 @dataclass(frozen=True, slots=True)
 class ContinueResponse:
-    """Set and remove headers of the answer; ``watch`` asks for its body in pieces."""
+    """Set and remove headers of the answer; ``watch`` asks for its body, in pieces or ``whole``."""
 
     set: HeaderList = ()
     watch: bool = False
     remove: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +237,7 @@ Command = (
     | ForwardHeaders
     | ForwardBody
     | ForwardStreamed
+    | ForwardAtOnce
     | Wait
     | ImmediateReply
     | ContinueTrailers
@@ -250,6 +262,8 @@ class _Phase(Enum):
     CLOSED = "closed"
 
 
+# A response is worth one message less that Envoy can surely hold: some gateways bound connections to 32 KiB.
+_HELD_BY_ANY_GATEWAY = 16 * 1024
 _TOO_MANY = "The service holds as many large requests as it can; please try again."
 
 
@@ -257,12 +271,15 @@ class Exchange:
     """One HTTP request. ``receive`` never raises on events out of order: it answers ``Abort``, once and for all.
 
     ``admit`` says whether there is room for a body of so many bytes; without it the request is refused (429).
+
+    It has 16 methods: each event in each phase has its own.
     """
 
     __slots__ = (
         "_admit",
         "_answer_headers",
         "_answer_mode",
+        "_at_once",
         "_body_mode",
         "_head",
         "_max_body_bytes",
@@ -277,6 +294,7 @@ class Exchange:
         self._max_body_bytes = max_body_bytes
         self._admit = admit
         self._phase = _Phase.START
+        self._at_once = False  # the request came in one message
         self._body_mode = BodyMode.BUFFERED
         self._head = Request("", "")
         self._remove: tuple[str, ...] = ()
@@ -302,6 +320,8 @@ class Exchange:
         match event:
             case RequestHeaders() if phase is _Phase.START:
                 return self._headers(event)
+            case RequestBody(headers=tuple() as headers) if phase is _Phase.START:
+                return self._request(event, headers)
             case RequestBody() if phase is _Phase.BODY:
                 return self._body(event)
             case Routed() if phase is _Phase.ROUTING:
@@ -333,24 +353,28 @@ class Exchange:
                 return Finish()
         return Abort(f"{type(event).__name__} while {phase.value}")
 
+    def _request(self, event: RequestBody, head: HeaderList) -> Command:
+        self._head, self._remove = _read(head)
+        self._at_once, self._whole = True, False
+        if len(event.body) > self._max_body_bytes:
+            return self._too_large()
+        if not self._admit(len(event.body)):
+            return self._refuse(429, _TOO_MANY, "overloaded")
+        self._phase = _Phase.ROUTING
+        return Route(replace(self._head, body=event.body))
+
     def _headers(self, event: RequestHeaders) -> Command:
-        headers = _joined(event.headers)
-        self._head = Request(headers.pop(":method", ""), headers.pop(":path", ""), headers)
-        headers.pop(":scheme", None)
-        if authority := headers.pop(":authority", None):
-            headers["host"] = authority
-        self._remove = tuple(name for name in headers if _internal(name))
-        for name in self._remove:
-            del headers[name]
+        self._head, self._remove = _read(event.headers)
+        headers = self._head.headers
         self._answer_mode = event.response_body_mode
         if event.end_of_stream:
             self._phase = _Phase.ROUTING
             return Route(self._head)
         if event.body_mode is BodyMode.GRPC:
             return self._misconfigured(event.body_mode)
-        if _declared_length(headers) > self._max_body_bytes:
+        if declared_length(headers) > self._max_body_bytes:
             return self._too_large()
-        if not self._admit(_declared_length(headers)):
+        if not self._admit(declared_length(headers)):
             return self._refuse(429, _TOO_MANY, "overloaded")
         self._phase = _Phase.BODY
         self._whole = False
@@ -371,25 +395,30 @@ class Exchange:
             return self._misconfigured(self._body_mode)
         self._trailers = not event.end_of_stream
         self._phase = _Phase.ROUTING
-        return Route(Request(self._head.method, self._head.path, self._head.headers, event.body))
+        return Route(replace(self._head, body=event.body))
 
     def _whole_body(self) -> Command:
         self._phase = _Phase.ROUTING
-        return Route(Request(self._head.method, self._head.path, self._head.headers, bytes(self._pieces)))
+        return Route(replace(self._head, body=bytes(self._pieces)))
 
     def _routed(self, outcome: Outcome) -> Command:
         if isinstance(outcome, Reply):
             return _reply(outcome)
         self._phase = _Phase.DECIDED
-        self._answer_headers = _cleaned(outcome.response_headers)
-        headers = _cleaned(outcome.headers)
+        response, headers = cleaned(outcome.response_headers), cleaned(outcome.headers)
+        if not self._at_once:
+            self._answer_headers = response
         if self._body_mode is BodyMode.FULL_DUPLEX_STREAMED and not self._whole:
             return self._streamed(headers, outcome)
         if outcome.body is not None:
             headers += (("content-length", str(len(outcome.body))),)
-        unwanted = tuple(name.lower() for name in outcome.remove if name.lower() not in _FRAMING)
+        unwanted = tuple(name.lower() for name in outcome.remove if name.lower() not in FRAMING)
         if self._whole:
             return ForwardHeaders(headers, (*self._remove, *unwanted), outcome.body)
+        if self._at_once:
+            if outcome.observer is None or not outcome.observer.wanted:
+                self._phase = _Phase.CLOSED
+            return ForwardAtOnce(headers, (*self._remove, *unwanted), outcome.body, response)
         return ForwardBody(headers, outcome.body, unwanted)
 
     def _streamed(self, headers: HeaderList, outcome: Forward) -> Command:
@@ -404,7 +433,10 @@ class Exchange:
         watch = (event.watched or self._answer_mode is BodyMode.FULL_DUPLEX_STREAMED) and not event.end_of_stream
         self._phase = _Phase.WATCHING if watch else _Phase.CLOSED
         # A backend may have said how long its stream is.
-        return ContinueResponse(self._answer_headers, watch, ("content-length",) if watch and event.shortened else ())
+        removed = ("content-length",) if watch and event.shortened else ()
+        whole = watch and not event.shortened and self._answer_mode is not BodyMode.FULL_DUPLEX_STREAMED
+        length = declared_length(dict(event.headers)) if whole else 0
+        return ContinueResponse(self._answer_headers, watch, removed, 0 < length <= _HELD_BY_ANY_GATEWAY)
 
     def _gateways_answer(self, event: ResponseHeaders) -> Command:
         """Envoy answers by itself, before anything was decided: an earlier filter refused, or a timer ran out."""
@@ -439,45 +471,21 @@ class Exchange:
         return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code), headers))
 
 
-def clean(value: str) -> str:
-    """Return ``value`` as a header value that nothing between here and the client refuses or splits.
-
-    Characters outside printable ASCII (line ends, NUL and other controls included) are percent-encoded as UTF-8;
-    lone surrogates become ``?``.
-    """
-    if value.isascii() and value.isprintable():
-        return value
-    return quote_from_bytes(value.encode("utf-8", "replace"), safe=_PRINTABLE)
-
-
-_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-
-
-def _cleaned(headers: Mapping[str, str]) -> HeaderList:
-    lowered = ((name.lower(), clean(value)) for name, value in headers.items())
-    return tuple(header for header in lowered if header[0] not in _FRAMING)
-
-
-def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for name, value in headers:
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return joined
-
-
-def _internal(name: str) -> bool:
-    if name.startswith(INTERNAL_PREFIX):
-        return name not in CLIENT_HEADERS
-    return name in INTERNAL_HEADERS
-
-
-def _declared_length(headers: Mapping[str, str]) -> int:
-    declared = headers.get("content-length", "")
-    return int(declared) if declared.isascii() and declared.isdigit() else 0
+def _read(head: HeaderList) -> tuple[Request, tuple[str, ...]]:
+    """A request without its body, and the headers that its sender may not set."""
+    headers = joined(head)
+    method, path = headers.pop(":method", ""), headers.pop(":path", "")
+    headers.pop(":scheme", None)
+    if authority := headers.pop(":authority", None):
+        headers["host"] = authority
+    remove = tuple(name for name in headers if internal(name))
+    for name in remove:
+        del headers[name]
+    return Request(method, path, headers), remove
 
 
 def _reply(reply: Reply) -> ImmediateReply:
-    headers = _cleaned(reply.headers)
+    headers = cleaned(reply.headers)
     if not any(name == "content-type" for name, _ in headers):
         headers += (("content-type", "application/json"),)
     return ImmediateReply(reply.status, headers, reply.body)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_router.exchange import Forward, Reply, Request
+from triton_router.extproc.headers import clean
 from triton_router.extproc.phases import (
     Abort,
     BodyMode,
@@ -21,6 +24,7 @@ from triton_router.extproc.phases import (
     Event,
     Exchange,
     Finish,
+    ForwardAtOnce,
     ForwardBody,
     ForwardHeaders,
     ForwardStreamed,
@@ -35,7 +39,6 @@ from triton_router.extproc.phases import (
     Route,
     Routed,
     Wait,
-    clean,
 )
 
 LIMIT = 1000
@@ -45,6 +48,27 @@ GET = RequestHeaders(((":method", "GET"), (":path", "/v1/models")), end_of_strea
 BODY = RequestBody(b'{"model":"auto"}', end_of_stream=True)
 FORWARD = Forward({"x-selected-model": "a"}, b"{}", {"x-vsr-selected-model": "a"})
 REPLY = Reply(200, b"{}", {"x-vsr-response-path": "cache"})
+AT_ONCE = RequestBody(b'{"model":"auto"}', True, (*HEAD, ("content-length", "16"), ("x-team", "a"), ("x-team", "b")))
+
+
+class Watching:
+    """An observer of which only its wish to see a response counts here."""
+
+    wanted = True
+    shortens = False
+
+    def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
+        return True
+
+    def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
+        return None
+
+    def on_complete(self) -> None: ...
+
+    def on_end(self) -> None: ...
+
+
+WATCHED = replace(FORWARD, observer=Watching())
 
 
 def play(*events: Event) -> list[Command]:
@@ -210,6 +234,62 @@ def test_a_watched_answer_passes_untouched_until_its_end() -> None:
     assert nothing == ContinueResponse((("x-vsr-selected-model", "a"),), False)
 
 
+@pytest.mark.parametrize("length, whole", [("", False), ("0", False), ("10", True), ("16384", True), ("16385", False)])
+def test_a_short_answer_is_watched_whole(length: str, whole: bool) -> None:
+    headers = (("content-length", length),) if length else ()
+    seen = ResponseHeaders(200, headers, False, True)
+    assert play(HEADERS, BODY, Routed(FORWARD), seen)[-1] == ContinueResponse(
+        (("x-vsr-selected-model", "a"),), True, (), whole
+    )
+    cut = replace(seen, shortened=True)
+    assert play(HEADERS, BODY, Routed(FORWARD), cut)[-1] == ContinueResponse(
+        (("x-vsr-selected-model", "a"),), True, ("content-length",), False
+    )
+
+
+# --- a request in one message --------------------------------------------------------------------------------------
+
+
+def test_one_message_is_routed_and_ends_the_stream_where_nobody_watches() -> None:
+    exchange = Exchange(max_body_bytes=LIMIT)
+    route = exchange.receive(AT_ONCE)
+    assert isinstance(route, Route)
+    headers = {"host": "gw", "content-length": "16", "x-team": "a, b"}
+    assert route.request == Request("POST", "/v1/chat/completions", headers, AT_ONCE.body)
+    assert exchange.receive(Routed(FORWARD)) == ForwardAtOnce(
+        (("x-selected-model", "a"), ("content-length", "2")), (), b"{}", (("x-vsr-selected-model", "a"),)
+    )
+    assert exchange.closed
+
+
+def test_a_watched_answer_comes_behind_one_message_and_has_its_headers_already() -> None:
+    seen = ResponseHeaders(200, (("content-length", "2"),), False, True)
+    *_, forward, headers, last = play(AT_ONCE, Routed(WATCHED), seen, ResponseBody(b"{}", True))
+    assert isinstance(forward, ForwardAtOnce)
+    assert headers == ContinueResponse((), True, (), True)
+    assert last == ContinueResponseBody(None, True)
+    assert play(AT_ONCE, Routed(WATCHED), InputEnded())[-1] == Finish()
+    assert play(AT_ONCE, Routed(WATCHED), AT_ONCE)[-1] == Abort("RequestBody while waiting for the answer")
+
+
+def test_spoofed_headers_in_one_message_are_unseen_and_removed() -> None:
+    assert AT_ONCE.headers is not None
+    spoofed = replace(AT_ONCE, headers=(*AT_ONCE.headers, ("x-vsr-selected-model", "evil"), ("x-vsr-debug", "1")))
+    route, forward = play(spoofed, Routed(replace(FORWARD, remove=("Authorization",))))
+    assert isinstance(route, Route) and "x-vsr-selected-model" not in route.request.headers
+    assert route.request.headers["x-vsr-debug"] == "1"
+    assert isinstance(forward, ForwardAtOnce) and forward.remove == ("x-vsr-selected-model", "authorization")
+
+
+def test_one_message_may_be_too_large_or_one_too_many() -> None:
+    status, told = error(play(replace(AT_ONCE, body=b"x" * (LIMIT + 1)))[-1])
+    assert (status, told["code"]) == (413, "request_too_large")
+    exchange = Exchange(max_body_bytes=LIMIT, admit=lambda size: False)
+    status, told = error(exchange.receive(AT_ONCE))
+    assert (status, told["code"]) == (429, "overloaded")
+    assert exchange.closed
+
+
 @pytest.mark.parametrize("extra, refused", [(0, False), (1, True)])
 def test_body_limit(extra: int, refused: bool) -> None:
     (by_header,) = play(RequestHeaders((*HEAD, ("content-length", str(LIMIT + extra))), False))
@@ -318,8 +398,11 @@ def test_every_header_that_we_set_is_clean_and_lower_case() -> None:
 
 # --- any order -----------------------------------------------------------------------------------------------------
 
-outcomes = st.sampled_from([FORWARD, Forward({}), Forward({}, b"", {}), REPLY, Reply(404, b"")])
-bodies = st.builds(RequestBody, st.binary(max_size=8) | st.just(b"x" * (LIMIT + 1)), st.booleans())
+outcomes = st.sampled_from([FORWARD, WATCHED, Forward({}), Forward({}, b"", {}), REPLY, Reply(404, b"")])
+bodies = st.builds(
+    RequestBody, st.binary(max_size=8) | st.just(b"x" * (LIMIT + 1)), st.booleans(), st.sampled_from([None, HEAD])
+)
+DECISIONS = ForwardHeaders | ForwardBody | ForwardStreamed | ForwardAtOnce | ImmediateReply
 modes = st.sampled_from(BodyMode)
 heads = st.builds(RequestHeaders, st.just(HEAD), st.booleans(), modes, modes)
 answers = st.builds(ResponseHeaders, st.just(200), st.just(()), st.booleans(), st.booleans())
@@ -339,12 +422,12 @@ def test_no_order_of_messages_ends_cleanly_without_a_decision_or_an_answer(
         if isinstance(command, Route):
             assert not exchange.closed
             command = exchange.receive(Routed(data.draw(outcomes)))
-            assert isinstance(command, ForwardHeaders | ForwardBody | ForwardStreamed | ImmediateReply)
+            assert isinstance(command, DECISIONS)
         commands.append(command)
         if exchange.closed:
             break
     assert exchange.closed  # whatever came, the stream has an end
-    decisions = [c for c in commands if isinstance(c, ForwardHeaders | ForwardBody | ForwardStreamed | ImmediateReply)]
+    decisions = [c for c in commands if isinstance(c, DECISIONS)]
     assert len(decisions) <= 1
     if not isinstance(commands[-1], Abort):
         assert decisions or any(isinstance(command, ContinueResponse) for command in commands)
@@ -354,8 +437,11 @@ def test_no_order_of_messages_ends_cleanly_without_a_decision_or_an_answer(
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Event]:
     """What Envoy really sends for one request: every legal order."""
-    if draw(st.booleans()):
+    kind = draw(st.sampled_from(["headers", "at once", "headers and body"]))
+    if kind == "headers":
         request: list[Event] = [GET, Routed(draw(outcomes))]
+    elif kind == "at once":
+        request = [replace(AT_ONCE, end_of_stream=draw(st.booleans())), Routed(draw(outcomes))]
     else:
         trailers = draw(st.booleans())
         request = [HEADERS, RequestBody(draw(st.binary(max_size=8)), not trailers), Routed(draw(outcomes))]
@@ -374,9 +460,4 @@ def test_legal_conversations_are_decided_and_never_abort(events: list[Event]) ->
             break
     assert exchange.closed
     assert not any(isinstance(command, Abort) for command in commands)
-    assert (
-        sum(
-            isinstance(command, ForwardHeaders | ForwardBody | ForwardStreamed | ImmediateReply) for command in commands
-        )
-        == 1
-    )
+    assert sum(isinstance(command, DECISIONS) for command in commands) == 1

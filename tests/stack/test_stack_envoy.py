@@ -124,12 +124,20 @@ def test_envoy_waits_longer_than_the_router() -> None:
 def test_models_then_guards_then_404() -> None:
     config = make_config({"a": ["10.0.0.1:8000"], "b": ["10.0.0.2:8000"]})
     table = route_table(config)
-    *forwarded, anthropic, guard = table[:4]
-    hidden, models, model, health, slash, *mistakes, last, connect = table[4:]
+    *forwarded, anthropic_at_once, anthropic, guard_at_once, guard = table[:6]
+    hidden, models, model, health, slash, *mistakes, last, connect = table[6:]
     assert [
         (route["match"]["headers"][1]["string_match"]["exact"], route["route"]["cluster"]) for route in forwarded
     ] == [("a", "model/a"), ("b", "model/b")]
     assert all(route["route"]["timeout"] == "0s" for route in forwarded)
+    for at_once, other in ((anthropic_at_once, anthropic), (guard_at_once, guard)):
+        *headers, length = at_once["match"]["headers"]
+        assert {**at_once["match"], "headers": headers} == other["match"]
+        assert at_once["direct_response"] == other["direct_response"]
+        expression = re.compile(length["string_match"]["safe_regex"]["regex"])
+        assert [bool(expression.fullmatch(text)) for text in ("1", "1024", "007", "0", "00", "")] == [True] * 3 + [
+            False
+        ] * 3
     for route in (*forwarded, guard):
         expression = re.compile(route["match"]["safe_regex"]["regex"])
         assert all(expression.fullmatch(path) for path in envoy.MODEL_PATHS)
@@ -164,11 +172,11 @@ def test_failing_open_goes_to_the_default_model() -> None:
         "global": {"services": {"envoy": {"failure_mode_allow": True}}},
     }
     table = route_table(Config.model_validate(document))
-    assert table[2]["route"]["cluster"] == "model/b"
-    assert len(table[2]["match"]["headers"]) == 1
+    assert [route["route"]["cluster"] for route in table[2:4]] == ["model/b", "model/b"]
+    assert len(table[3]["match"]["headers"]) == 1
     # What the router answers itself has no backend to fall back on.
-    assert [route["direct_response"]["status"] for route in table[3:8]] == [400, 503, 503, 503, 400]
-    assert {route["direct_response"]["status"] for route in table[8:]} == {403, 404}
+    assert [route["direct_response"]["status"] for route in table[4:9]] == [400, 503, 503, 503, 400]
+    assert {route["direct_response"]["status"] for route in table[9:]} == {403, 404}
 
 
 def test_names_that_are_not_ascii_match_plain_and_encoded() -> None:

@@ -10,6 +10,7 @@ from triton_router.config.schema import Config, ProviderModel
 from triton_router.config.services import CorsSettings
 from triton_router.errors import refusal_body
 from triton_router.names import BASE_MODEL, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
+from triton_router.stack.envoy import one_message
 from triton_router.stack.envoy.clusters import replicated
 from triton_router.stack.envoy.failing_open import without_hidden_models
 from triton_router.stack.envoy.names import (
@@ -53,7 +54,10 @@ def routes(config: Config) -> Json:
     table = [
         _forward(config, model, [_base_model_is(model.name)]) for model in config.providers.models if model.backend_refs
     ]
-    table += _guards(config)
+    guards = _guards(config)
+    if one_message.possible(config.global_.services.envoy):
+        guards = [each for guard in guards for each in one_message.with_and_without(guard)]
+    table += guards
     table += [_hidden({"safe_regex": {"regex": f"{_BACKSLASH}|{_DOT_SEGMENT}"}})]
     # Answered by the router itself.
     table += [
@@ -212,7 +216,7 @@ def _for_browsers(table: Sequence[Json], cors: CorsSettings) -> Json:
     """The CORS filter acts on routes to clusters alone: guards become routes to one that does not exist."""
     preflight = [_method("OPTIONS"), {"name": "access-control-request-method", "present_match": True}]
     guards = [
-        {"match": route["match"], "route": _NOWHERE}
+        {key: route[key] for key in ("match", "typed_per_filter_config") if key in route} | {"route": _NOWHERE}
         if route.get("direct_response", {}).get("status") == 503 else route
         for route in table
     ]  # fmt: skip

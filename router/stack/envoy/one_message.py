@@ -1,0 +1,100 @@
+"""One ext_proc message for a request: Envoy's part of it.
+
+The router gets headers and body together, and its decision is applied by Envoy. Two filters in Lua do what Envoy has no
+other words for: read all headers, whatever their names, and set headers whose names are not known before.
+"""
+
+from __future__ import annotations
+
+from triton_router.config.services import EnvoySettings
+from triton_router.extproc.messages import HEADERS_ATTRIBUTE, METADATA
+from triton_router.stack.envoy.names import EXT_PROC_FILTER
+from triton_router.stack.envoy.values import Json, extension, typed
+
+# What an attribute holds must be UTF-8, and a header may be anything: each byte becomes the character of its number.
+_READ_HEADERS = rf"""
+local function as_utf8(character)
+  local byte = character:byte()
+  return string.char(192 + math.floor(byte / 64), 128 + byte % 64)
+end
+
+function envoy_on_request(handle)
+  local lines, count = {{""}}, 0
+  for name, value in pairs(handle:headers()) do
+    count = count + 1
+    lines[2 * count], lines[2 * count + 1] = name, value
+  end
+  lines[1] = tostring(count)
+  local text = table.concat(lines, "\n")
+  if text:find("[\128-\255]") then
+    text = text:gsub("[\128-\255]", as_utf8)
+  end
+  handle:streamInfo():dynamicMetadata():set("{METADATA}", "headers", text)
+end
+"""
+# A header that is set makes Envoy choose the route anew.
+_APPLY_DECISION = rf"""
+local function set_all(headers, lines)
+  for name, value in lines:gmatch("([^\n]*)\n([^\n]*)\n") do
+    headers:replace(name, value)
+  end
+end
+
+function envoy_on_request(handle)
+  local decision = handle:streamInfo():dynamicMetadata():get("{METADATA}")
+  if decision and decision.request then
+    local headers = handle:headers()
+    for name in decision.remove:gmatch("([^\n]*)\n") do
+      headers:remove(name)
+    end
+    set_all(headers, decision.request)
+  end
+end
+
+function envoy_on_response(handle)
+  local decision = handle:streamInfo():dynamicMetadata():get("{METADATA}")
+  if decision and decision.response then
+    set_all(handle:headers(), decision.response)
+  end
+end
+"""
+_AT_ONCE = {
+    "request_header_mode": "SKIP",
+    "request_body_mode": "BUFFERED",
+    # The router ends its stream where nobody reads the response, and Envoy sends no more then.
+    "response_header_mode": "SEND",
+}
+
+
+def possible(settings: EnvoySettings) -> bool:
+    """Whether requests can come in one message: their bodies do."""
+    return settings.request_body_mode == "BUFFERED" and settings.response_body_mode == "NONE"
+
+
+def around(ext_proc: Json, largest: int) -> list[Json]:
+    """The filter ``ext_proc`` and those that it needs; ``largest`` is the limit of bodies in bytes."""
+    # Without it the headers would go on to the next filter before the body has been decided on.
+    hold = extension("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=largest)
+    return [_lua("read-headers", _READ_HEADERS), ext_proc, hold, _lua("apply-decision", _APPLY_DECISION)]
+
+
+def attributes() -> Json:
+    """What the filter sends and takes besides messages."""
+    return {
+        "request_attributes": [HEADERS_ATTRIBUTE],
+        "metadata_options": {"receiving_namespaces": {"untyped": [METADATA]}},
+    }
+
+
+def with_and_without(route: Json) -> list[Json]:
+    """``route`` for requests that say the length of their body, which are sent at once, and for all others."""
+    match = route["match"]
+    has_body = {"name": "content-length", "string_match": {"safe_regex": {"regex": "0*[1-9][0-9]*"}}}
+    override = typed("filters.http.ext_proc.v3.ExtProcPerRoute", overrides={"processing_mode": _AT_ONCE})
+    settings = {**route.get("typed_per_filter_config", {}), EXT_PROC_FILTER: override}
+    headers = [*match.get("headers", []), has_body]
+    return [{**route, "match": {**match, "headers": headers}, "typed_per_filter_config": settings}, route]
+
+
+def _lua(name: str, code: str) -> Json:
+    return extension(name, "filters.http.lua.v3.Lua", default_source_code={"inline_string": code})
