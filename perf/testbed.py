@@ -20,6 +20,8 @@ from perf.load import chat_bodies, closed_loop
 from triton_router.config import load
 from triton_router.processes import Process
 from triton_router.stack import envoy, triton
+from triton_router.stack.envoy import one_message
+from triton_router.stack.envoy.names import EXT_PROC_FILTER
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
@@ -202,21 +204,19 @@ def _session(pid: int) -> int:
 def _without_router(bootstrap: Path, model: str, *, keep_filter: bool) -> None:
     """Send everything to the one backend, whatever ext_proc says; without the filter: Envoy as it would be alone."""
     document = json.loads(bootstrap.read_text())
+    route = {"match": {"prefix": "/"}, "route": {"cluster": envoy.cluster_name(model), "timeout": "0s"}}
+    routes = one_message.with_and_without(route) if keep_filter else [route]
+    hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
+    # The clusters come from a file, after this.
+    plain = {"name": "plain", "validate_clusters": False, "virtual_hosts": hosts}
     for listener in document["static_resources"]["listeners"]:
-        for chain in listener.get("filter_chains", listener.get("filterChains", [])):
-            for connection_manager in chain["filters"]:
-                config = connection_manager.get("typed_config", connection_manager.get("typedConfig"))
-                key = "http_filters" if "http_filters" in config else "httpFilters"
+        for chain in listener["filter_chains"]:
+            for manager in chain["filters"]:
+                config = manager["typed_config"]
                 if not keep_filter:
-                    config[key] = [item for item in config[key] if "ext_proc" not in item["name"]]
-                for key in ("rds", "early_header_mutation_extensions", "earlyHeaderMutationExtensions"):
+                    ours = {each["name"] for each in one_message.around({"name": EXT_PROC_FILTER}, 0)}
+                    config["http_filters"] = [each for each in config["http_filters"] if each["name"] not in ours]
+                for key in ("rds", "early_header_mutation_extensions"):
                     config.pop(key, None)
-                config["route_config"] = {
-                    "name": "plain",
-                    # The clusters come from a file, after this.
-                    "validate_clusters": False,
-                    "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                        {"match": {"prefix": "/"}, "route": {"cluster": envoy.cluster_name(model), "timeout": "0s"}}
-                    ]}],
-                }  # fmt: skip
+                config["route_config"] = plain
     bootstrap.write_text(json.dumps(document))

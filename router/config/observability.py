@@ -36,7 +36,11 @@ class LogSettings(Section):
 class UsageSettings(Section):
     """Token counts, from responses as they pass."""
 
-    answers: bool = Field(True, description="Read complete responses: tokens and finish reason.")
+    answers: bool = Field(
+        True,
+        description="Read complete responses: tokens and finish reason. Where neither these nor `streams` are read, our "
+        "Envoy shows the router no responses, and `router_upstream_seconds` stays empty.",
+    )
     streams: bool = Field(
         False,
         description="Read streamed responses too: also the time to the first token and per token. Each chunk "

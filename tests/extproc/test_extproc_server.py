@@ -17,6 +17,7 @@ from serving import eventually, serving
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc import wire
 from triton_router.extproc.budget import Budget
+from triton_router.extproc.messages import HEADERS_ATTRIBUTE
 from triton_router.extproc.phases import BodyMode
 from triton_router.extproc.server import SERVICE, ExtProcServer
 
@@ -43,6 +44,13 @@ def headers(*extra: tuple[str, bytes], end_of_stream: bool = False) -> wire.Proc
 
 def body(data: bytes) -> wire.ProcessingRequest:
     return wire.ProcessingRequest(request_body=wire.HttpBody(body=data, end_of_stream=True))
+
+
+def at_once(data: bytes, text: str) -> wire.ProcessingRequest:
+    """A request in one message; ``text`` are its headers as Envoy's filter writes them."""
+    message = body(data)
+    message.attributes["envoy.filters.http.ext_proc"][HEADERS_ATTRIBUTE] = text
+    return message
 
 
 ANSWER = wire.ProcessingRequest(response_headers=wire.HttpHeaders())
@@ -116,6 +124,41 @@ async def test_one_request(client: Client) -> None:
     assert values(common.header_mutation) == {"x-vsr-selected-model": b"math%C3%A9"}
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_a_request_in_one_message(client: Client) -> None:
+    call = client.process()
+    text = "4\n:method\nPOST\n:path\n/v1/chat/completions\nx-vsr-selected-model\nevil\nx-team\nB\u00c3\u00bcro"
+    (routed,) = await exchange(call, at_once(b"abc", text))
+    assert routed.request_body.response.body_mutation.body == b"abc!"
+    assert dict(routed.dynamic_metadata["triton-router"]) == {
+        "request": "x-selected-model\nmath%C3%A9\ncontent-length\n4\n",
+        "remove": "x-vsr-selected-model\n",
+        "response": "x-vsr-selected-model\nmath%C3%A9\n",
+    }
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_headers_as_text_are_bytes() -> None:
+    seen: list[Request] = []
+
+    async def note(request: Request) -> Outcome:
+        seen.append(request)
+        return Forward({})
+
+    async with serving(note) as server:
+        text = "2\nx-text\nB\u00c3\u00bcro\nx-bytes\n\u00ff"
+        (routed,) = await exchange(Client(server).process(), at_once(b"abc", text))
+    assert seen[0].headers == {"x-text": "Büro", "x-bytes": "\\xff"}
+    # Nothing to change is a decision too, and not an empty message.
+    assert routed.WhichOneof("response") == "request_body"
+
+
+@pytest.mark.parametrize("text", ["2\na\nb", "1\na\nb\nx-authz-user-id\nroot", "0\na", "x", "-1\n"])
+async def test_headers_that_are_not_whole_abort(client: Client, text: str) -> None:
+    code, _ = await ended(client.process(), at_once(b"abc", text))
+    assert code is grpc.StatusCode.INTERNAL
 
 
 async def test_request_without_a_body() -> None:

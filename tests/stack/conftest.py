@@ -33,6 +33,7 @@ def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
         models: dict[str, list[str | tuple[str, int]]],
         *,
         extproc_port: int | None = None,
+        second_worker: int | None = None,
         max_body_bytes: int = 100_000,
         failure_mode_allow: bool = False,
         reliability: dict[str, Any] | None = None,
@@ -46,7 +47,8 @@ def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
             router={"max_body_bytes": max_body_bytes},
             services={"envoy": listening | listener},
         )
-        workers = [("127.0.0.1", extproc_port or free_port())]
+        ports = [extproc_port or free_port(), *([second_worker] if second_worker is not None else [])]
+        workers = [("127.0.0.1", each) for each in ports]
         bootstrap = envoy.write(config, tmp_path / "envoy", workers=workers)
         log = stack.enter_context((tmp_path / "envoy.log").open("wb"))
         command = [str(Path(sys.executable).with_name("envoy")), "-c", str(bootstrap), "-l", "warning"]

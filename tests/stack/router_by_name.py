@@ -24,6 +24,10 @@ async def route(request: Request) -> Outcome:
         model = json.loads(request.body)["model"]
     except ValueError:
         return Reply(400, refusal_body(request.path, 400, "The body is not JSON."))
+    if model == "show":
+        return Reply(200, json.dumps(dict(request.headers)).encode())
+    if model == "slow":
+        await asyncio.sleep(2)
     if model == "refuse":
         return Reply(503, REFUSAL, {"content-type": "application/json", "x-ours": "yes"})
     return Forward({"x-selected-model": model, "x-gateway-base-model-name": model})
