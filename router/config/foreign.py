@@ -44,6 +44,10 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     for section, renamed in _RENAMED.items():
         _rename(at(data, *section), section, renamed, adopted)
     _store(at(data, *_STORE), adopted, report)
+    providers = at(data, "global", "services", "authz", "providers")
+    if isinstance(providers, list) and all(at(each, "type") == "static-config" for each in providers):
+        # The keys of `backend_refs`, which are used anyway.
+        del data["global"]["services"]["authz"]["providers"]
     for path, listener in items(data, ("listeners",)):
         if listener.get("api_keys"):
             message = "`api_keys` of a listener are not active in this version: clients need none"
@@ -65,7 +69,7 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
 
 def _rename(section: Any, path: Path, renamed: dict[str, str], adopted: Converted) -> None:
     for theirs, ours in renamed.items() if isinstance(section, dict) else ():
-        if theirs in section and ours not in section:
+        if theirs in section and not section.get(ours):
             section[ours] = section.pop(theirs)
             adopted.origin[(*path, ours)] = (*path, theirs)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from triton_router.config import checks, flat, foreign, recipes
+from triton_router.config import checks, flat, foreign, recipes, wrapped
 from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
@@ -68,14 +68,14 @@ def loads(
     environment: Mapping[str, str] = os.environ,
     allow_inactive: Collection[str] = (),
 ) -> Loaded:
-    """Read configuration from ``text``, whose variables come from ``environment``.
+    """Read configuration from ``text``, whose variables come from ``environment``; it may be wrapped (:mod:`.wrapped`).
 
     ``file`` is used in messages, and paths in the text are relative to it.
 
     Raises:
         ConfigError: anything in it is wrong.
     """
-    document = parse(text, environment)
+    document = wrapped.read(text, environment)
     report = Report(file, document, allow_inactive)
     for entry_point, reason in BROKEN.items():
         report.error((), f"the entry point {entry_point} of an installed package cannot be loaded: {reason}")

@@ -256,7 +256,8 @@ class Rule(Section):
     @classmethod
     def _by_either_name(cls, data: Any) -> Any:
         if isinstance(data, dict) and "on_error" in data and "on_unknown" not in data:
-            return {("on_unknown" if key == "on_error" else key): value for key, value in data.items()}
+            rest = {key: value for key, value in data.items() if key != "on_error"}
+            return rest | {"on_unknown": data["on_error"] or None}
         return data
 
     @model_validator(mode="after")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from triton_router.cli import main
-from triton_router.config import ConfigError, Problem, loads
+from triton_router.config import ConfigError, Problem, loads, wrapped
 from triton_router.config.coverage import coverage, table
+from triton_router.config.document import parse
 
 BASE = """
 providers:
@@ -128,7 +130,7 @@ def test_variables_that_nothing_reads_may_be_unset() -> None:
         ("global: {services: {ratelimit: {providers: [{type: local-limiter}]}}}", "ratelimit", "services.ratelimit"),
         ("listeners: [{name: http, port: 8899, api_keys: [secret]}]", "api_keys", "listeners[0].api_keys"),
         ("routing: {signals: {jailbreak: [{name: a, direction: response}]}}", "direction", "jailbreak[0].direction"),
-        ("global: {services: {authz: {providers: [{type: static-config}]}}}", "providers", "authz.providers"),
+        ("global: {services: {authz: {providers: [{type: header-injection}]}}}", "providers", "authz.providers"),
     ],
 )
 def test_what_would_protect_and_cannot_is_an_error_until_it_is_allowed(addition: str, name: str, path: str) -> None:
@@ -153,6 +155,7 @@ def test_the_file_itself_may_allow_it() -> None:
         "routing: {decisions: [{name: a, plugins: [{type: hallucination, configuration: {enabled: false}}]}]}",
         "routing: {decisions: [{name: a, plugins: [{type: memory, configuration: {enabled: true}}]}]}",
         "routing: {signals: {hallucination: [{name: nobody_reads_it}]}}",
+        "listeners: [{name: http}]\nglobal: {services: {authz: {providers: [{type: static-config}]}}}",
     ],
 )
 def test_what_protects_nothing_is_a_warning(addition: str) -> None:
@@ -354,6 +357,46 @@ routing:
     assert plugin.configuration.similarity_threshold == 0.93
     (problem,) = errors(text.replace("0.93", "9.3"))
     assert problem.path.endswith("configuration.semantic.similarity_threshold")
+
+
+INNER = """
+version: v0.3
+providers: {models: [{name: m, backend_refs: [{endpoint: "${HOST}:1"}]}]}
+routing: {decisions: [{name: d, wrong: 1}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("outside", "indent", "line"),
+    [
+        ("---", 0, 4),
+        ("image: {tag: '1'}\nglobal: {imageRegistry: ''}\nconfig:", 2, 6),
+        ("apiVersion: x/v1\nkind: SemanticRouter\nspec:\n  config:", 4, 7),
+        ("kind: ConfigMap\ndata:\n  note.txt: |\n    a: ${UNSET}\n  config.yaml: |", 4, 8),
+        ("# two\n---\nkind: Namespace\n---\nkind: ConfigMap\ndata:\n  config.yaml: |", 4, 10),
+    ],
+)
+def test_a_configuration_inside_of_something_else(outside: str, indent: int, line: int) -> None:
+    text = f"{outside}{textwrap.indent(INNER, ' ' * indent)}"
+    with pytest.raises(ConfigError) as raised:
+        loads(text, environment={"HOST": "h"})
+    (problem,) = [problem for problem in raised.value.problems if problem.severity == "error"]
+    assert (problem.line, problem.path) == (line, "routing.decisions[0].wrong")
+    config = loads(text.replace(", wrong: 1", ""), environment={"HOST": "h"}).config
+    assert config.providers.models[0].backend_refs[0].endpoint == "h:1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\n---\nb: 2\n",
+        # Nothing of a configuration is one of its own.
+        "global: {services: {authz: {providers: [{type: header-injection}]}}}\n",
+        "vllm_endpoints: []\nprompt: |\n  routing: {}\n  providers: {}\n",
+    ],
+)
+def test_what_has_no_configuration_inside_is_read_as_it_is(text: str) -> None:
+    assert wrapped.read(text).lines == parse(text).lines
 
 
 def test_how_much_of_a_schema_acts() -> None:
