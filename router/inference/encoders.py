@@ -94,10 +94,20 @@ class Encoders:
         having = [each for each in self._all if each.trunk.head(head)]
         return _chosen(having, name, head) if having else None
 
-    def reader(self, head: str, name: str | None = None) -> Encoder | None:
-        """Likewise among all of the bundle: a head that few trunks have reads texts next to prompts of any language."""
-        having = [each for each in self._bundle if each.trunk.head(head)]
-        return _chosen(having, name, head) if having else None
+    def readers(self, head: str, name: str | None = None) -> Encoders:
+        """Likewise all of the bundle that have it with the same labels, to choose by a text's language.
+
+        Only the trunk called ``name``, if it has the head.
+        """
+        among = copy(self)
+        among._all = [each for each in self._bundle if each.trunk.head(head)]
+        if among._all:
+            first = _chosen(among._all, name, head)
+            known = first.trunk.head(head)
+            assert known is not None
+            same = [each for each in among._all if (other := each.trunk.head(head)) and other.labels == known.labels]
+            among._all = [first] if name is not None else same
+        return among
 
 
 def _chosen(having: Sequence[Encoder], name: str | None, purpose: str) -> Encoder:

@@ -189,9 +189,9 @@ class Setup:
         """The trunk whose ``head`` judges."""
         return self.encoders.judge(head, name) if self.encoders else None
 
-    def reader(self, head: str, name: str | None = None) -> Encoder | None:
-        """The trunk of the whole bundle whose ``head`` reads passages, in whatever language the prompt is."""
-        return self.encoders.reader(head, name) if self.encoders else None
+    def readers(self, head: str, name: str | None = None) -> Encoders | None:
+        """The trunks of the whole bundle whose ``head`` reads passages, in whatever language the prompt is."""
+        return self.encoders.readers(head, name) if self.encoders else None
 
     def labels(self, head: str, name: str | None = None, *, passages: bool = False) -> tuple[str, ...]:
         """The labels of ``head``; none without encoders. The trunk is that which reads the prompt, or ``passages``.
@@ -201,7 +201,7 @@ class Setup:
         """
         from triton_router.errors import BundleError
 
-        reader = self.reader(head, name)
+        reader = next(iter(self.readers(head, name) or ()), None)
         judge = reader if passages else self.judge(head, name) or reader
         described = judge.trunk.head(head) if judge else None
         if described is None and self.encoders is not None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from triton_router import offload
 from triton_router.config import Config, leaves
@@ -72,7 +75,7 @@ class Gatherer:
         wanted = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.heads.items()}
         self._judges = {head: setup.judge(head, trunk) for head, trunk in wanted.items()}
         readers = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.passages.items()}
-        self._readers = {head: setup.reader(head, trunk) for head, trunk in readers.items()}
+        self._readers = {head: setup.readers(head, trunk) for head, trunk in readers.items()}
         self._free = _free(self._kinds, self._used)
         self._most_passages = config.global_.inference.max_passages
         self._made_of = {of: parts for of in reversed(self._kinds) if (parts := _made_of(self._kinds[of]))}
@@ -190,7 +193,7 @@ class Gatherer:
             results.without("language", "not_read")
             trunks = []
         calls = [self._encode(trunk, kinds, query, results) for trunk in trunks]
-        calls += [self._read(trunk, kinds, query, results) for trunk in self._reading(kinds)]
+        calls += [self._read(heads, query, results) for heads in self._reading(kinds)]
         calls += [self._consult(kind, query, results) for kind in kinds if kind.needs.service]
         if len(calls) == 1:
             await calls[0]
@@ -204,47 +207,73 @@ class Gatherer:
         wanted += [self._judges[head] for need in needs for head in need.heads]
         return list(dict.fromkeys(each for each in wanted if each is not None))
 
-    def _reading(self, kinds: Iterable[Kind]) -> list[Encoder]:
-        """The trunks whose heads read the whole conversation for ``kinds``, each once."""
-        readers = (self._readers[head] for kind in kinds for head in kind.needs.passages)
-        return list(dict.fromkeys(reader for reader in readers if reader is not None))
+    def _reading(self, kinds: Iterable[Kind]) -> list[list[str]]:
+        """The heads that read the whole conversation for ``kinds``, together those that the same trunks have."""
+        heads = sorted({head for kind in kinds for head in kind.needs.passages})
+        together: dict[tuple[str, ...], list[str]] = {}
+        for head in heads:
+            if readers := tuple(each.trunk.name for each in self._readers[head] or ()):
+                together.setdefault(readers, []).append(head)
+        return list(together.values())
 
-    async def _read(self, reader: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:
+    async def _read(self, heads: Sequence[str], query: SignalInput, results: SignalResults) -> None:
+        """Each passage by the trunk that reads its language; ``heads`` are of the same trunks."""
         if query.hurried:
             self._metrics.signal_errors.labels(ENCODER, "behind").inc()
             results.without("triton", "behind")
             return
+        readers = self._readers[heads[0]]
+        assert readers is not None
         large = len(query.request.text) > READ_ON_LOOP
-        pieces, missing = await offload.run(large, self._passages, reader, query)
+        chosen, missing = await offload.run(large, self._passages, readers, query)
         if missing is not None:
             results.without(*missing)
+        calls = [self._judge(reader, pieces, results) for reader, pieces in chosen.items()]
+        judged = dict(zip(chosen, await asyncio.gather(*calls), strict=True))
+        whole = missing is None and all(said is not None for said in judged.values())
+        read = [(pieces, known) for reader, pieces in chosen.items() if (known := judged[reader]) is not None]
+        if chosen and not read:
+            return
+        where = tuple(piece.where for pieces, _ in read for piece in pieces)
+        for head in heads:
+            described = next(iter(readers)).trunk.head(head)
+            assert described is not None
+            none = np.empty((0, len(described.labels)), np.float32)
+            said = np.concatenate([none, *(each[head] for _, each in read)])
+            results.passages[head] = PassagesRead(said, where, not whole)
+
+    async def _judge(
+        self, reader: Encoder, pieces: Sequence[Passage], results: SignalResults
+    ) -> Mapping[str, NDArray[np.float32]] | None:
         began = perf_counter()
         try:
-            judged = await reader.judge_each([piece.text for piece in pieces])
+            return await reader.judge_each([piece.text for piece in pieces])
         except Unavailable as unavailable:
             self._metrics.signal_errors.labels(ENCODER, unavailable.reason).inc()
             results.without("triton", unavailable.reason)
-            return
+            return None
         finally:
             results.note(ENCODER, began, perf_counter())
-        where = tuple(piece.where for piece in pieces)
-        for head in {head for kind in kinds for head in kind.needs.passages if self._readers[head] is reader}:
-            results.passages[head] = PassagesRead(judged[head], where, missing is not None)
 
-    def _passages(self, reader: Encoder, query: SignalInput) -> tuple[list[Passage], tuple[str, str] | None]:
-        """The passages for ``reader``, and the part of the service for want of which others are not read, with why."""
-        chosen: list[Passage] = []
+    def _passages(
+        self, readers: Encoders, query: SignalInput
+    ) -> tuple[dict[Encoder, list[Passage]], tuple[str, str] | None]:
+        """The passages by who reads them, and the part of the service for want of which others are not, with why."""
+        chosen: dict[Encoder, list[Passage]] = {}
         missing = ("passages", "tokens") if query.request.has_tokens() else None
         new = 0
         for piece in passages(query.everything()):
-            if not reader.has_judged(piece.text):
-                if not reader.trunk.reads(identify(piece.text)):
+            reader = next((each for each in readers if each.has_judged(piece.text)), None)
+            if reader is None:
+                language = identify(piece.text)
+                reader = next(iter(readers.reading(language)))
+                if not reader.trunk.reads(language):
                     missing = "language", "not_read"
                     continue
                 new += 1
             if new > self._most_passages:
                 return chosen, ("passages", "long")
-            chosen.append(piece)
+            chosen.setdefault(reader, []).append(piece)
         return chosen, missing
 
     async def _encode(self, encoder: Encoder, kinds: list[Kind], query: SignalInput, results: SignalResults) -> None:

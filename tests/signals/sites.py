@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-from tokenizers import Tokenizer
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -19,6 +18,7 @@ from triton_router.config import loads
 from triton_router.exchange import Outcome, Request
 from triton_router.generations import Generations
 from triton_router.inference.bundle import Bundle, checksum
+from triton_router.inference.tokens import load_tokenizer
 from triton_router.telemetry import Metrics
 
 SOURCE = Path(__file__).parents[2] / "model_repository"
@@ -27,9 +27,11 @@ SOURCE = Path(__file__).parents[2] / "model_repository"
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Answers with probability 0.9 of the second label for rows with the word; ``down`` it answers nothing."""
 
-    def __init__(self, bundle: Bundle, word: int) -> None:
-        self.bundle, self.word, self.down = bundle, word, False
+    def __init__(self, bundle: Bundle, words: dict[str, int]) -> None:
+        """words: the id of the word by trunk."""
+        self.bundle, self.words, self.down = bundle, words, False
         self.rows = self.calls = 0
+        self.asked: list[str] = []
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802  # as the service calls it
         response = pb.ModelConfigResponse()
@@ -39,15 +41,17 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         if self.down:
             await context.abort(grpc.StatusCode.INTERNAL, "down")
-        (trunk,), response = self.bundle.trunks, pb.ModelInferResponse()
+        trunk = next(each for each in self.bundle.trunks if each.model == request.model_name)
+        response = pb.ModelInferResponse()
         shape = tuple(request.inputs[0].shape)
         ids = np.frombuffer(request.raw_input_contents[0], np.int64).reshape(shape)
         self.rows += len(ids)
         self.calls += 1
+        self.asked.append(trunk.name)
         assert trunk.embedding is not None
         outputs = {trunk.embedding.output: np.eye(len(ids), trunk.embedding.dimension, dtype=np.float32)}
         for head in trunk.heads:
-            attacked = (ids == self.word).any(axis=1)
+            attacked = (ids == self.words[trunk.name]).any(axis=1)
             outputs[head.output] = np.full((len(ids), len(head.labels)), 0.05, np.float32)
             outputs[head.output][np.arange(len(ids)), attacked.astype(int)] = 0.9
         for output in request.outputs:
@@ -57,13 +61,15 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return response
 
 
-def bundle_with(heads: list[dict[str, Any]]) -> tuple[Bundle, dict[str, bytes]]:
+def bundle_with(heads: list[dict[str, Any]], *, trunks: int = 1) -> tuple[Bundle, dict[str, bytes]]:
+    """So many ``trunks`` of the exported bundle, each with ``heads`` besides its own."""
     document = json.loads((SOURCE / "bundle.json").read_text())
-    del document["trunks"][1:], document["checksum"]
-    trunk = document["trunks"][0]
-    trunk["heads"] += heads
+    del document["trunks"][trunks:], document["checksum"]
+    for trunk in document["trunks"]:
+        trunk["heads"] = [each for each in trunk["heads"] if each["name"] == "domain"] + heads
     document["checksum"] = checksum(document)
-    return Bundle.model_validate(document), {trunk["name"]: (SOURCE / trunk["tokenizer"]["file"]).read_bytes()}
+    files = {trunk["name"]: trunk["tokenizer"]["file"] for trunk in document["trunks"]}
+    return Bundle.model_validate(document), {name: (SOURCE / file).read_bytes() for name, file in files.items()}
 
 
 class Site:
@@ -80,11 +86,10 @@ class Site:
 
 
 @asynccontextmanager
-async def site_of(text: str, heads: list[dict[str, Any]], word: str) -> AsyncIterator[Site]:
+async def site_of(text: str, heads: list[dict[str, Any]], word: str, *, trunks: int = 1) -> AsyncIterator[Site]:
     """A router with the configuration ``text``, whose ``ADDRESS`` is that of its Triton."""
-    bundle, tokenizers = bundle_with(heads)
-    (tokenizer,) = tokenizers.values()
-    triton = Triton(bundle, Tokenizer.from_buffer(tokenizer).token_to_id(word))
+    bundle, tokenizers = bundle_with(heads, trunks=trunks)
+    triton = Triton(bundle, {name: load_tokenizer(file).ids(f" {word}")[-1] for name, file in tokenizers.items()})
     server = grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port("127.0.0.1:0")

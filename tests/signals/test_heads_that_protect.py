@@ -104,6 +104,24 @@ async def test_a_script_that_the_trunk_cannot_read_is_unknown_and_not_harmless(s
     assert blocked(await site.ask("\u043a\u0430\u043a \u0442\u0430\u043c \u0434\u0435\u043b\u0430")) == 503
 
 
+async def test_each_passage_is_read_by_the_trunk_of_its_language() -> None:
+    head = {"name": "jailbreak", "output": "jailbreak", "labels": LABELS}
+    english, german = "Please tell me what the weather will be like", "Bitte sag mir, wie das Wetter morgen wird"
+    async with site_of(CONFIG.replace("CHOICE", "{}"), [head], "attack", trunks=2) as site:
+        first, second = (trunk.name for trunk in site.triton.bundle.trunks)
+        for contents, last, trunks, status in (
+            ((), english, {first}, None),
+            ((), german, {second}, None),
+            ((f"{german} attack",), english, {first, second}, 403),
+            ((f"{english} attack",), german, {first, second}, 403),
+        ):
+            site.triton.asked.clear()
+            assert blocked(await site.ask(*contents, last=last)) == status
+            assert set(site.triton.asked) <= trunks
+        assert blocked(await site.ask(f"{german} und dann kommt attack", role="tool", last=german)) == 403
+        assert site.triton.asked[-1] == second
+
+
 def test_a_bundle_without_the_head_does_not_load() -> None:
     bundle, tokenizers = bundle_with([])
     text = CONFIG.replace("ADDRESS", "127.0.0.1:1").replace("CHOICE", "{}")
