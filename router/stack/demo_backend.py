@@ -14,6 +14,7 @@ seconds    time over which they are spread
 delay      seconds before the answer begins
 tools      ``1``: call the first of the request's tools instead of answering in text
 thoughts   ``1``: think aloud before the answer
+echo       repeat what the user said last, in pieces of so many characters
 status     answer with this HTTP status and an error
 reset      break the connection after this many chunks (of a streamed answer)
 ========== ==========================================================================================================
@@ -76,7 +77,7 @@ def application(models_by_port: Mapping[int, Sequence[DemoModel]]) -> Starlette:
             await asyncio.sleep(script.delay)
         if script.status is not None:
             return api.failure(script.status, "The request failed as its script says.", "InternalServerError")
-        turn = Turn(model, body, script, _demo(request, body), _pieces(model, script))
+        turn = Turn(model, body, script, _demo(request, body), _pieces(model, script, body))
         if body.get("stream") is True and api.stream is not None:
             return StreamingResponse(_played(api.stream(turn), script), media_type="text/event-stream")
         if script.seconds:
@@ -107,10 +108,21 @@ def _anthropic_failure(status: int, message: str, kind: str) -> Response:
     return JSONResponse({"type": "error", "error": {"type": kind, "message": message}}, status)
 
 
-def _pieces(model: str, script: Script) -> list[str]:
+def _pieces(model: str, script: Script, body: Json) -> list[str]:
+    if script.echo is not None:
+        text = _said_last(body)
+        return [text[start : start + script.echo] for start in range(0, len(text), script.echo)]
     if script.chunks is not None:
         return [f"{number} " for number in range(script.chunks)]
     return [f"{word} " for word in f"This is a demo answer of {model}.".split()]
+
+
+def _said_last(body: Json) -> str:
+    said = body.get("messages", body.get("input", body.get("prompt")))
+    if isinstance(said, list):
+        turns = [item for item in said if isinstance(item, dict) and item.get("role") == "user"]
+        said = turns[-1].get("content") if turns else ""
+    return _text(said)
 
 
 def _demo(request: Request, body: Json) -> Json:

@@ -30,6 +30,7 @@ class Script:
     thoughts: bool = False
     status: int | None = None
     reset: int | None = None
+    echo: int | None = None
 
     @classmethod
     def parse(cls, header: str) -> Script:
@@ -43,6 +44,7 @@ class Script:
             thoughts=pairs.get("thoughts", "0") == "1",
             status=int(pairs["status"]) if "status" in pairs else None,
             reset=int(pairs["reset"]) if "reset" in pairs else None,
+            echo=int(pairs["echo"]) if "echo" in pairs else None,
         )
 
 
