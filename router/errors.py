@@ -10,11 +10,17 @@ from triton_router.names import MESSAGES_PATH
 
 
 class Refusal(Exception):
-    """A request that gets an error response. ``code`` names the error, ``param`` the member that is wrong."""
+    """A request that gets an error response.
 
-    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
+    ``code`` names the error, ``param`` the member that is wrong. ``retry_after`` is in seconds; 0 says nothing of it.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None, retry_after: int = 0
+    ) -> None:
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
+        self.retry_after = retry_after or (1 if status == 429 else 0)
 
 
 class MalformedRequest(Refusal):

@@ -25,6 +25,7 @@ from triton_router.config.services import McpSettings
 from triton_router.errors import Unavailable
 from triton_router.exchange import Outcome, Request
 from triton_router.inference import Bundle, Encoder, Encoders
+from triton_router.limits import SharedCounters, Stores
 from triton_router.live import LiveLog
 from triton_router.pipeline import Pipeline
 from triton_router.replay import ReplayLog
@@ -56,9 +57,9 @@ class Generations:
     """Use it inside one event loop; ``tasks`` are its own and the service's.
 
     ``directory`` is where encoded texts are kept; ``None`` keeps them in memory. ``vitals`` is what is known of the
-    models, ``None`` where no other process shares it.
+    models, and ``counts`` are those of limits in memory; ``None`` where no other process shares them.
 
-    It has 18 methods and 14 attributes, because all that outlives a generation is looked after here.
+    It has 18 methods and 15 attributes, because all that outlives a generation is looked after here.
 
     Raises:
         BundleError: a configured domain needs the bundle's parameters for topics and they are not there.
@@ -73,8 +74,9 @@ class Generations:
         metrics: Metrics,
         directory: Path | None = None,
         vitals: Vitals | None = None,
+        counts: SharedCounters | None = None,
     ) -> None:
-        self.vitals = vitals or Vitals()
+        self.vitals, self._counts = vitals or Vitals(), Stores(counts)
         self._topics = bundle.topics
         self._metrics = metrics
         self.tasks = Tasks(metrics)
@@ -221,6 +223,7 @@ class Generations:
             if self._cache is not None:
                 with contextlib.suppress(Exception):
                     await self._cache.close()
+            await self._counts.close()
 
     async def _prepare_for(self, encoder: Encoder) -> None:
         await self.current.prepare(encoder)
@@ -240,6 +243,7 @@ class Generations:
             replay=self._replay if replay is not None else None,
             live=self._live,
             vitals=self.vitals,
+            counts=self._counts,
         )
 
     def _cache_for(self, runtime: CacheRuntime | None) -> SemanticCache | None:

@@ -7,8 +7,9 @@ where it has to know why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -21,7 +22,6 @@ from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Keep, Memo
 from triton_router.completion import Completion
-from triton_router.config.observability import UsageSettings
 from triton_router.config.services import OverloadSettings
 from triton_router.decisions import Choice, choose
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
@@ -31,6 +31,7 @@ from triton_router.guards import Guards
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
+from triton_router.limits import Admission, Limits, Stores, Wish
 from triton_router.live import LiveLog
 from triton_router.masking import Mask
 from triton_router.plugins import HeaderChanges
@@ -53,7 +54,7 @@ from triton_router.signals.context import estimated_tokens
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
 from triton_router.upstreams import Upstreams
-from triton_router.usage import UsageObserver
+from triton_router.usage import AnswerSummary, UsageObserver
 from triton_router.vitals import Flight, Vitals
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 18 methods and 15 attributes: one for each stage of a request, and what is asked about it.
+    It has 19 methods and 17 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -84,15 +85,17 @@ class Pipeline:
         replay: ReplayLog | None = None,
         live: LiveLog | None = None,
         vitals: Vitals | None = None,
+        counts: Stores | None = None,
     ) -> None:
         self.runtime, self.encoders, self.cache = runtime, encoders, cache
-        self._vitals = vitals or Vitals()
+        self._vitals, self._balances = vitals or Vitals(), any(each.algorithm for each in runtime.config.decisions())
         self.catalog = ModelCatalog(runtime.config, Balance(runtime.config, self._vitals))
         self.adapters = LoadedAdapters()
         self._upstreams = Upstreams(runtime.config)
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
         self._guards = Guards(metrics, lambda decision: self.catalog.select(decision, self.adapters))
+        self.limits = Limits(runtime.config, counts or Stores(), metrics)
         self._protects = bool(self.recipes.default.runtime.protection)
         self._metrics = metrics
         self._open = 0
@@ -203,13 +206,17 @@ class Pipeline:
         decided, (_, choice, selection) = perf_counter(), record.routing()
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         sent, request, mask = await self._guards.mask(sent, request, record)
+        admission = await self._admitted(request, sent, selection, record)
+        selection = record.selection = admission.selection
 
         changes = await offload.run(large, _rewrite, sent, request.headers, choice, selection)
         if isinstance(changes, Completion):
+            admission.release()
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
             return self._reply(changes, "fast_response", request, sent, record)
-        conceal, body = await offload.run(large, _encoded, sent, self.runtime.usage, release=large)
+        count = self.runtime.usage.request_on_streams or admission.settle is not None
+        conceal, body = await offload.run(large, _encoded, sent, count, release=large)
 
         if lookup is not None and mask is None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
@@ -224,16 +231,17 @@ class Pipeline:
         if memo and repeat and record.question and record.repeatable:
             memo.note(repeat, record.question.exact, record.essence())
         if record.hit is not None:
+            admission.release()
             answer = sent.answer(record.hit.text, selection.model, record.hit.usage)
             return self._reply(answer, "cache", request, sent, record)
 
         record.path = "routed"
         self.journal.write(record, sent.prompt(), request)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        readable = conceal or record.question is not None or mask is not None
+        readable = bool(conceal or record.question or mask or admission.settle)
         headers = {**changes.set, **_routing_headers(selection, readable=readable), **upstream}
         keep = lookup.expect(record.question) if lookup is not None else None
-        observer = self._observer(selection, sent, keep, conceal=conceal, mask=mask)
+        observer = self._observer(selection, sent, keep, conceal=conceal, mask=mask, settle=admission.settle)
         return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
 
     async def preview(self, request: Request) -> tuple[Record, Forward | Completion]:
@@ -378,16 +386,37 @@ class Pipeline:
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         record.selection, record.path = selection, "passthrough"
         sent, request, mask = await self._guards.mask(sent, request, record)
-        large = is_large(request.body)
-        conceal = sent is not None and await offload.run(large, _request_usage, sent, self.runtime.usage)
+        admission = await self._admitted(request, sent, selection, record)
+        selection = record.selection = admission.selection
+        count = self.runtime.usage.request_on_streams or admission.settle is not None
+        conceal = sent is not None and count and await offload.run(is_large(request.body), sent.request_usage)
         if sent is not None and sent.model != selection.upstream:
             sent.set("model", selection.upstream)
         self.journal.count(record)
         encoded = sent.encode() if sent is not None and (sent.changed or mask is not None) else None
-        observer = self._observer(selection, sent, conceal=conceal, mask=mask)
+        observer = self._observer(selection, sent, conceal=conceal, mask=mask, settle=admission.settle)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        headers = {**_routing_headers(selection, readable=conceal or mask is not None), **upstream}
+        headers = {**_routing_headers(selection, readable=bool(conceal or mask or admission.settle)), **upstream}
         return Forward(headers, encoded, record.headers(), removed, observer)
+
+    async def _admitted(
+        self, request: Request, sent: ModelRequest | None, selection: Selection, record: Record
+    ) -> Admission:
+        """Within the limits, perhaps to a cheaper candidate. Raises ``Refusal``."""
+        if not self.limits:
+            return Admission(selection)
+
+        def cheapest() -> Selection | None:
+            other = self.catalog.cheapest(record.decision, self.adapters)
+            if other is not None:
+                with contextlib.suppress(Refusal):
+                    self.runtime.access.require(_path(request), other.model, other.base, request.headers)
+                    return other
+            return None
+
+        admission = await self.limits.admit(Wish.of(request, sent, record.decision, selection), cheapest)
+        record.limits = admission.notes
+        return admission
 
     def _observer(
         self,
@@ -397,6 +426,7 @@ class Pipeline:
         *,
         conceal: bool = False,
         mask: Mask | None = None,
+        settle: Callable[[AnswerSummary], None] | None = None,
     ) -> Observer:
         label, price = self.journal.label(selection.model), self.catalog.price(selection.base)
         # Embeddings have no end to hear of, and are long.
@@ -404,16 +434,9 @@ class Pipeline:
         flight = partial(Flight, self._vitals, selection.base, selection.adapter, streams=streams)
         edits = partial(mask.restored, read) if mask is not None else None
         return UsageObserver(
-            self._metrics,
-            label,
-            self.runtime.usage,
-            keep,
-            read=read,
-            price=price,
-            conceal=conceal,
-            sent=flight,
-            edits=edits,
-        )
+            self._metrics, label, self.runtime.usage, keep, read=read, price=price, conceal=conceal,
+            sent=flight if self._balances else None, edits=edits, settle=settle,
+        )  # fmt: skip
 
     def _reply(
         self, answer: Completion, path: ResponsePath, request: Request, sent: ModelRequest, record: Record
@@ -443,12 +466,13 @@ def _read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:
     return sent
 
 
-def _encoded(sent: ModelRequest, usage: UsageSettings, *, release: bool) -> tuple[bool, bytes]:
+def _encoded(sent: ModelRequest, count: bool, *, release: bool) -> tuple[bool, bytes]:
     """Whether the client is not to see the count of tokens, and the body for the selected model.
 
-    ``release`` frees what was parsed here and now: half a million values take a while.
+    ``count`` has the backend count a stream's tokens; ``release`` frees what was parsed here and now: half a million
+    values take a while.
     """
-    conceal = _request_usage(sent, usage)
+    conceal = count and sent.request_usage()
     body = sent.encode()
     if release:
         sent.release()
@@ -481,11 +505,6 @@ def _whole_embedding(record: Record, encoders: Encoders | None) -> tuple[Vector 
     return encoders.lengthened(encoding.embedding), encoding.trunk
 
 
-def _request_usage(sent: ModelRequest, usage: UsageSettings) -> bool:
-    """Have the backend count a stream's tokens. Returns whether the client is not to see the count."""
-    return usage.request_on_streams and sent.request_usage()
-
-
 def _routing_headers(selection: Selection, *, readable: bool) -> dict[str, str]:
     """``readable``: the router reads the response, so it must not be compressed."""
     headers = {names.SELECTED_MODEL: selection.model, names.BASE_MODEL: selection.base}
@@ -499,4 +518,5 @@ def _json_reply(status: int, body: bytes, record: Record) -> Reply:
 def _refusal_reply(path: str, refusal: Refusal, record: Record) -> Reply:
     body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
     reply = _json_reply(refusal.status, body, record)
-    return replace(reply, headers={**reply.headers, "retry-after": "1"}) if refusal.status == 429 else reply
+    again = {"retry-after": str(refusal.retry_after)} if refusal.retry_after else {}
+    return replace(reply, headers={**reply.headers, **again})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -28,10 +28,11 @@ class Record:
     ``path`` is ``None`` for paths that the router answers itself. ``recipe`` is the routing table that chooses;
     ``query``, ``signals``, ``choice`` and ``category`` are there where the router has chosen, ``question`` where the
     cache was asked, ``error`` where it refused. ``verdict`` is what protection says; ``blocked`` names the decision
-    that refused, ``masked`` those for which personal data was masked. ``stages`` are when each began and ended
-    (``perf_counter``). A repeat that the memo answers has no signals.
+    that refused, ``masked`` those for which personal data was masked. ``limits`` says what became of limits that do
+    not hold, by rule. ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has
+    no signals.
 
-    It has 18 attributes and 16 methods, because everything that is said of a request is derived from here.
+    It has 19 attributes and 16 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -51,6 +52,7 @@ class Record:
     blocked: str | None = None
     verdict: Verdict = field(default_factory=Verdict)
     masked: tuple[str, ...] = ()
+    limits: Mapping[str, str] = field(default_factory=dict)
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -137,6 +139,8 @@ class Record:
             headers[names.WOULD_BLOCK] = ",".join(self.verdict.shadow)
         if self.masked:
             headers[names.MASKED] = ",".join(self.masked)
+        if self.limits:
+            headers[names.LIMITS] = ", ".join(f"{rule}={note}" for rule, note in self.limits.items())
         if self.error is None and self.selection is not None:
             headers[names.RESPONSE_MODEL] = self.selection.model
             if self.choice is not None:
@@ -183,7 +187,7 @@ class Record:
         """What the log line of a routed request says."""
         selection, decision = self.selection, self.decision
         assert self.choice is not None and selection is not None
-        fields = {"request_id": self.request_id, "decision": decision.name if decision else None,
+        fields: dict[str, Any] = {"request_id": self.request_id, "decision": decision.name if decision else None,
                   "category": self.category, "model": selection.model}  # fmt: skip
         if self.recipe is not None and self.recipe.name:
             fields["recipe"] = self.recipe.name
@@ -191,6 +195,8 @@ class Record:
             fields["blocked"] = self.blocked
         if self.masked:
             fields["masked"] = ",".join(self.masked)
+        if self.limits:
+            fields["limits"] = dict(self.limits)
         if self.signals is None:
             return fields | {"repeat": True}
         return fields | {

@@ -29,6 +29,7 @@ from triton_router.discovery import Discovery
 from triton_router.extproc.server import ExtProcServer
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
+from triton_router.limits import SharedCounters
 from triton_router.load import LoadPoll, VitalsMetrics
 from triton_router.pipeline import Pipeline
 from triton_router.reload import Gateway, Reloader
@@ -88,11 +89,10 @@ class _Service:
         bundle, tokenizers = load_bundle(options.bundle)
         self._loop = asyncio.get_running_loop()
         workers = self._config.services.extproc.workers
-        # Of all processes; gone with this one, and found by the others under its number here.
-        shared = os.memfd_create("vitals") if workers > 1 else None
-        place = f"/proc/{os.getpid()}/fd/{shared}" if shared is not None else None
-        vitals = Vitals(place, seats=workers + 1)
-        self._generations = Generations(loaded, bundle, tokenizers, metrics, options.directory, vitals)
+        vitals_file, counts_file = (_shared_file(name) if workers > 1 else None for name in ("vitals", "counts"))
+        vitals = Vitals(vitals_file, seats=workers + 1)
+        counts = SharedCounters(counts_file, seats=workers + 1)
+        self._generations = Generations(loaded, bundle, tokenizers, metrics, options.directory, vitals, counts)
         self._registry = metrics.registry
         self._spare = Spare()
         self._workers: list[Worker] = []
@@ -109,7 +109,8 @@ class _Service:
                     metrics=metrics,
                     sums=sums,
                     spare=self._spare,
-                    vitals=place,
+                    vitals=vitals_file,
+                    counts=counts_file,
                     log_level=options.log_level,
                 )
                 for index in range(workers)
@@ -252,6 +253,11 @@ class _Local:
             await self._before.drained()
         self._before = None
         await self._generations.forget_unused()
+
+
+def _shared_file(name: str) -> str:
+    """A file in memory that goes with this process; others find it under its number here."""
+    return f"/proc/{os.getpid()}/fd/{os.memfd_create(name)}"
 
 
 async def _first(*work: Awaitable[object]) -> None:

@@ -110,18 +110,18 @@ class UsageObserver:
     """Counts what the response to one forwarded request costs; an :class:`triton_router.exchange.Observer`.
 
     ``model`` is a metric's label. It asks for a body only where the settings want usage from such a response, ``keep``
-    wants the answer itself, or there is a ``listener``. ``read`` is the answer's class, ``None`` for responses that
-    carry no text. The end calls ``keep`` once with the answer, or ``None`` where no whole one came, and ``listener``
-    with the summary. ``conceal`` takes a count out of a stream that the client did not ask for; ``edits`` makes what
-    changes a response, streamed or whole. ``sent`` makes the flight of the request, once it is sent.
+    wants the answer itself, or there is a ``listener`` or something to ``settle``. ``read`` is the answer's class,
+    ``None`` for responses that carry no text. The end calls ``keep`` once with the answer, or ``None`` where no whole
+    one came, and these two with the summary. ``conceal`` takes a count out of a stream that the client did not ask
+    for; ``edits`` makes what changes a response, streamed or whole. ``sent`` makes the flight of the request, once it
+    is sent.
 
-    It has 18 attributes: eight that say what to do, and ten for the state of a response that comes in pieces.
+    It has 19 attributes: nine that say what to do, and ten for the state of a response that comes in pieces.
     """
 
     __slots__ = (
         "_answer", "_conceal", "_edits", "_filter", "_first", "_flight", "_keep", "_last", "_metrics", "_model",
-        "_price", "_read", "_sent",
-        "_settings", "_started", "_status", "_whole", "listener",
+        "_price", "_read", "_sent", "_settings", "_settle", "_started", "_status", "_whole", "listener",
     )  # fmt: skip
 
     def __init__(
@@ -136,13 +136,14 @@ class UsageObserver:
         conceal: bool = False,
         sent: Callable[[], Flight] | None = None,
         edits: Edits | None = None,
+        settle: Callable[[AnswerSummary], None] | None = None,
     ) -> None:
         self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
         self._conceal, self._edits = conceal, edits
         self._filter: BodyFilter | None = None
         self._started = perf_counter()
-        self._sent = sent
+        self._sent, self._settle = sent, settle
         self._flight: Flight | None = None
         self._answer: Answer | None = None
         self._first = self._last = 0.0
@@ -171,7 +172,8 @@ class UsageObserver:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
         wanted = self._settings.streams if streamed else self._settings.answers
-        if not (wanted or self._keep or self.listener or self._edits) or not (streamed or kind == "application/json"):
+        wanted = wanted or bool(self._keep or self.listener or self._edits or self._settle)
+        if not wanted or not (streamed or kind == "application/json"):
             return False
         self._answer = self._read(streamed)
         edit = self._edits(streamed=streamed) if self._edits else None
@@ -182,8 +184,8 @@ class UsageObserver:
     @property
     def wanted(self) -> bool:
         """Whether the response is to be watched at all: where any is counted, its status is too."""
-        settings = self._settings
-        return bool(settings.answers or settings.streams or self._keep or self.listener or self._filter)
+        settings, wishes = self._settings, (self._keep, self.listener, self._settle, self._sent, self._edits)
+        return settings.answers or settings.streams or self._conceal or any(wishes)
 
     @property
     def shortens(self) -> bool:
@@ -219,8 +221,10 @@ class UsageObserver:
         whole = self._whole or (answer is not None and answer.complete)
         # The listener may hold what holds this.
         listener, self.listener = self.listener, None
-        if listener is not None:
-            listener(AnswerSummary(self._status, self._first, answer, whole))
+        settle, self._settle = self._settle, None
+        for each in (listener, settle):
+            if each is not None:
+                each(AnswerSummary(self._status, self._first, answer, whole))
         if keep is not None:
             # Clients hang up once they have read a stream's last event; that was all of it.
             keep(answer if answer is not None and answer.complete else None)

@@ -24,6 +24,7 @@ from triton_router.errors import Rejected, Unavailable
 from triton_router.extproc.server import ExtProcServer
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
+from triton_router.limits import SharedCounters
 from triton_router.pipeline import Pipeline
 from triton_router.processes import Process
 from triton_router.selection import LoadedAdapters
@@ -70,8 +71,9 @@ async def work() -> None:
     bundle, tokenizers = load_bundle(Path(start["bundle"]))
     directory = Path(start["directory"]) if start["directory"] else None
     metrics = Metrics()
-    vitals = Vitals(start["vitals"], seat=start["seat"], seats=start["seats"])
-    generations = Generations(loaded, bundle, tokenizers, metrics, directory, vitals)
+    vitals = Vitals(start["vitals"], start["seat"], start["seats"])
+    counts = SharedCounters(start["counts"], start["seat"], start["seats"])
+    generations = Generations(loaded, bundle, tokenizers, metrics, directory, vitals, counts)
     generations.know(_adapters(start["adapters"]))
     config = loaded.config.global_
     # Standard output belongs to the talk with the supervisor.
@@ -329,6 +331,7 @@ class Worker:
         sums: SummedMetrics,
         spare: Spare,
         vitals: str | None = None,
+        counts: str | None = None,
         log_level: str = "INFO",
     ) -> None:
         self.port = port
@@ -345,6 +348,7 @@ class Worker:
             "log_level": log_level,
             # The supervisor has the first seat.
             "vitals": vitals,
+            "counts": counts,
             "seat": port - loaded.config.global_.services.extproc.port + 1 if vitals else 0,
             "seats": loaded.config.global_.services.extproc.workers + 1 if vitals else 1,
         }

@@ -281,7 +281,8 @@ class _Rest:
         chat = request_of(body, request.headers)
         outcome, record = await pipeline.handle(chat)
         if isinstance(outcome, Reply) and outcome.status != 200:
-            return Response(outcome.body, outcome.status, media_type="application/json")
+            again = {name: outcome.headers[name] for name in ("retry-after",) if name in outcome.headers}
+            return Response(outcome.body, outcome.status, again, media_type="application/json")
         if record.masked:
             message = "Personal data is masked only in requests whose responses come back through the router."
             return Response(error_body(message, type="permission_error", code="masking_unavailable"), 403)

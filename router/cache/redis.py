@@ -9,7 +9,6 @@ How much is held is Redis' own business: set ``maxmemory`` and a ``volatile-*`` 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from triton_router.cache.entry import Entry, Reason, Vector
+from triton_router.cache.entry import Entry, Vector
 from triton_router.errors import Unavailable
+from triton_router.redis_client import RedisClient
 
-# Connections of one worker; further calls wait for one within their deadline.
-CONNECTIONS = 32
 # Entries removed at once by a purge.
 BATCH = 1000
 FIELDS = ("partition", "decision_name", "prompt", "embedding", "answer", "stored_at", "ttl_seconds")
@@ -45,7 +43,8 @@ class RedisStore:
         password: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._errors, self._client = _connect(url, deadline_seconds, username, password)
+        self._server = RedisClient(url, deadline_seconds, username, password)
+        self._errors, self._client = self._server.errors, self._server.client
         self._dimension, self._deadline, self._clock = dimension, deadline_seconds, clock
         # Another dimension is another embedder: entries of both may live side by side.
         self._prefix, self._index = f"{prefix}:{dimension}:", f"{prefix}:{dimension}"
@@ -114,7 +113,7 @@ class RedisStore:
         return int((await self._search("*", "LIMIT", 0, 0))[0])
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._server.close()
 
     async def _purge_key(self, key: str, decision: str | None) -> int:
         async with self._within_deadline():
@@ -173,31 +172,14 @@ class RedisStore:
 
     @asynccontextmanager
     async def _within_deadline(self) -> AsyncIterator[None]:
-        """Turns all that can go wrong with a server into Unavailable."""
-        errors = self._errors
         try:
-            async with asyncio.timeout(self._deadline):
+            async with self._server.within_deadline():
                 yield
-        except (TimeoutError, errors.TimeoutError) as error:
-            raise Unavailable("deadline", "Redis did not answer in time") from error
-        except (errors.AuthenticationError, errors.AuthorizationError, errors.NoPermissionError) as error:
-            raise Unavailable("refused", str(error)) from error
-        except (errors.ConnectionError, OSError) as error:
-            # What comes back may have lost the index.
-            self._indexed = False
-            raise Unavailable("connection", str(error)) from error
-        except errors.RedisError as error:
-            raise Unavailable(*_said(str(error))) from error
-
-
-def _said(message: str) -> tuple[Reason, str]:
-    if "unknown command" in message and "FT." in message:
-        return "unsupported", "this Redis has no search module: use Redis 8, Redis Stack, or load redisearch"
-    if "command not allowed when used memory" in message:
-        return "full", message
-    if message.startswith(("READONLY", "NOAUTH", "NOPERM")) or "read only replica" in message:
-        return "refused", message
-    return "error", message
+        except Unavailable as unavailable:
+            if unavailable.reason == "connection":
+                # What comes back may have lost the index.
+                self._indexed = False
+            raise
 
 
 def _no_index(error: Exception) -> bool:
@@ -208,27 +190,3 @@ def _no_index(error: Exception) -> bool:
 def _tag(decision: str) -> str:
     """Tags have syntax of their own; names of decisions are free text."""
     return hashlib.sha256(decision.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _connect(url: str, deadline: float, username: str | None, password: str | None) -> tuple[Any, Any]:
-    """The module of errors, and a client that has not connected yet."""
-    try:
-        from redis import exceptions
-        from redis.asyncio import BlockingConnectionPool, Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError as error:
-        raise RuntimeError('a cache in Redis needs the redis package: pip install "triton-router[redis]"') from error
-    credentials = {name: value for name, value in (("username", username), ("password", password)) if value is not None}
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS,
-        timeout=deadline,
-        socket_timeout=deadline,
-        socket_connect_timeout=deadline,
-        # Once: connections that lay idle while the server was restarted.
-        retry=Retry(NoBackoff(), 1),
-        protocol=2,
-        **credentials,
-    )
-    return exceptions, Redis.from_pool(pool)

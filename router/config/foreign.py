@@ -13,6 +13,7 @@ from triton_router.config import knowledge, projections
 from triton_router.config.converted import Converted, Mistake
 from triton_router.config.document import Path
 from triton_router.config.kinds import PLUGINS
+from triton_router.config.limits import PROVIDERS
 from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, tables
 from triton_router.config.report import Report
 from triton_router.config.selection import INACTIVE_ALGORITHMS
@@ -56,6 +57,7 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     for path, model in items(data, MODELS):
         _reasoning(data, path, model, adopted)
     _adapters_as_models(data, adopted)
+    _inactive_limits(data, report, adopted)
     for path, routing in tables(data):
         projections.adopt(routing, path, adopted)
     knowledge.adopt(data, directory, adopted)
@@ -178,6 +180,17 @@ def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) ->
         report.does_nothing((*path, "algorithm", "type"), "algorithm", message, protects=False)
         report.forget_flaws((*path, "algorithm"))
         del decision["algorithm"]
+
+
+def _inactive_limits(data: Any, report: Report, adopted: Converted) -> None:
+    gone = []
+    for path, provider in items(data, PROVIDERS):
+        if provider.get("type") == "envoy-ratelimit":
+            message = "a rate limit service of Envoy's is not asked in this version; `redis` counts for all routers"
+            report.does_nothing((*path, "type"), "ratelimit", message, protects=True)
+            report.forget_flaws(path)
+            gone.append(int(path[-1]))
+    _drop(at(data, *PROVIDERS[:-1]), PROVIDERS[-1], PROVIDERS[:-1], gone, adopted)
 
 
 def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> Iterator[int]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from triton_router.config import checks, flat, foreign, recipes, wrapped
+from triton_router.config import checks, flat, foreign, limits, recipes, wrapped
 from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
@@ -86,6 +86,7 @@ def loads(
     config = _validate(Config, document, report)
     # On the plain data, not on `config`: mistakes of shape must not hide mistakes of meaning.
     recipes.check(document.data, report)
+    limits.check(document.data, report)
     written = report.written
     for data, place in recipes.views(document.data):
         report.written = partial(_place, written, place)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.knowledge import KnowledgeBase
+from triton_router.config.limits import RateLimit
 from triton_router.config.observability import Observability
 from triton_router.config.parts import PartNames, PartsSettings
 from triton_router.config.section import (
@@ -320,14 +321,14 @@ class ReplaySettings(Section):
 
 
 class Services(Section):
-    NOT_ACTIVE = frozenset({"response_api", "ratelimit", "management_api", "startup_status"})
-    PROTECTIVE = frozenset({"ratelimit"})
+    NOT_ACTIVE = frozenset({"response_api", "management_api", "startup_status"})
 
     api: ApiSettings = Field(default_factory=ApiSettings, description="REST: classify, explain, models, health.")
     extproc: ExtProcSettings = Field(default_factory=ExtProcSettings, description="Envoy's external processor.")
     envoy: EnvoySettings = Field(default_factory=EnvoySettings, description="The Envoy that `up` runs.")
     observability: Observability = Field(default_factory=Observability, description="Metrics, traces, audit.")
     authz: Authz = Field(default_factory=Authz, description="Identity and roles.")
+    ratelimit: RateLimit = Field(default_factory=RateLimit, description="Limits and budgets.")
     router_replay: ReplaySettings = Field(
         default_factory=ReplaySettings, description="Replay: lookup of decision records."
     )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from triton_router.config.schema import Config, Decision, ModelRef
+from triton_router.config.schema import Config, Decision, ModelRef, Pricing
 from triton_router.config.selection import Algorithm, Slo
 from triton_router.errors import Refusal
 from triton_router.vitals import Estimate, Field, Vitals, named
@@ -167,7 +167,7 @@ class Balance:
         free = max(1.0 - values.get("kv_cache", 0.0), 0.05)
         values["load"] = (values["in_flight"] + values.get("queue", 0.0)) / endpoints / free
         if model.pricing is not None:
-            values["cost_per_1m"] = (model.pricing.prompt_per_1m + model.pricing.completion_per_1m) / 2
+            values["cost_per_1m"] = mean_price(model.pricing)
         quality = ref.score if ref.score is not None else card.quality_score if card is not None else None
         if quality is not None:
             values["quality"] = quality
@@ -235,6 +235,11 @@ class Balance:
                 return each
             point -= self._probing.share
         return None
+
+
+def mean_price(price: Pricing | None) -> float:
+    """Of a million tokens, half of them in and half out."""
+    return (price.prompt_per_1m + price.completion_per_1m) / 2 if price is not None else 0.0
 
 
 def _may_recover(standing: Standing, plan: _Plan, best: float) -> bool:

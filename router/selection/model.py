@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from triton_router.config.schema import Config, Decision, Hints, ModelRef, Pricing, ProviderModel, ReasoningFamily
 from triton_router.selection.adapters import LoadedAdapters
-from triton_router.selection.balance import Balance, Standing
+from triton_router.selection.balance import Balance, Standing, mean_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class KnownName:
 class ModelCatalog:
     """The models and adapters of a configuration: looking names up, and choosing among candidates.
 
-    It has 16 methods, because both work on the same tables of names.
+    It has 17 methods, because both work on the same tables of names.
     """
 
     def __init__(self, config: Config, balance: Balance | None = None) -> None:
@@ -190,6 +190,13 @@ class ModelCatalog:
         if decision is not None and hint is not None:
             selection = self._hinted(selection, hint, decision.hints)
         return self._loaded(selection, loaded)
+
+    def cheapest(self, decision: Decision | None, loaded: LoadedAdapters = NOTHING_KNOWN) -> Selection | None:
+        """The decision's candidate with the lowest price, which is 0 where there is none; the first of equal ones."""
+        if decision is None or not decision.modelRefs:
+            return None
+        refs = sorted(decision.modelRefs, key=lambda ref: mean_price(self._models[ref.model].pricing))
+        return self._loaded(replace(self._selection(refs[0]), reason="limit"), loaded)
 
     def _selection(self, ref: ModelRef) -> Selection:
         model = self._models[ref.model]

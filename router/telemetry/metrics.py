@@ -100,6 +100,12 @@ class Metrics:
             ["decision", "model", "reason"],
             registry=registry,
         )
+        self.limits = Counter(
+            "router_limits_exceeded",
+            "Requests beyond a limit: `refused`, to a `cheaper` model, or `reported`; or, `unavailable`, not checked.",
+            ["rule", "outcome"],
+            registry=registry,
+        )
         self.adapter_fallbacks = Counter(
             "router_adapter_fallbacks",
             "Requests served by the base model because its backends do not have the adapter.",

@@ -127,7 +127,11 @@ def test_variables_that_nothing_reads_may_be_unset() -> None:
             "response_jailbreak",
             "plugins[0].type",
         ),
-        ("global: {services: {ratelimit: {providers: [{type: local-limiter}]}}}", "ratelimit", "services.ratelimit"),
+        (
+            "global: {services: {ratelimit: {providers: [{type: envoy-ratelimit, address: 'limits:8081'}]}}}",
+            "ratelimit",
+            "ratelimit.providers[0].type",
+        ),
         ("listeners: [{name: http, port: 8899, api_keys: [secret]}]", "api_keys", "listeners[0].api_keys"),
         ("routing: {signals: {jailbreak: [{name: a, direction: response}]}}", "direction", "jailbreak[0].direction"),
         ("global: {services: {authz: {providers: [{type: header-injection}]}}}", "providers", "authz.providers"),
@@ -151,7 +155,6 @@ def test_the_file_itself_may_allow_it() -> None:
     "addition",
     [
         # Switched off, or empty: nothing is lost.
-        "global: {services: {ratelimit: {fail_open: false, providers: []}}}",
         "routing: {decisions: [{name: a, plugins: [{type: hallucination, configuration: {enabled: false}}]}]}",
         "routing: {decisions: [{name: a, plugins: [{type: memory, configuration: {enabled: true}}]}]}",
         "routing: {signals: {hallucination: [{name: nobody_reads_it}]}}",
