@@ -21,6 +21,7 @@ COMMANDS = {
     "report": Command("export.verify_report", "write the export report from what `verify` and the measurements left"),
     "all": Command("export.make_all", "everything that serving needs; does again only what changed"),
     "train-head": Command("export.train_head", "train a head on labelled JSON lines"),
+    "train-delta": Command("export.train_delta", "train a low-rank change of the trunk for several heads"),
     "evaluate": Command("export.evaluate", "measure accuracy, calibration, int8 against fp32, latency"),
     "evaluate-bundle": Command("export.evaluate_bundle", "measure what becomes of labelled rows, as a request goes"),
     "evaluate-personal": Command("export.evaluate_personal", "measure the rules for personal data on labelled texts"),

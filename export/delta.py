@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 FORMAT = "1"
 # In bytes. The file goes into git, where every version of it stays.
-LIMIT = 2_000_000
+LIMIT = 4_000_000
 # Dense layers by their name in the file: where transformers has the weight, in BERT and in ModernBERT.
 PLACES = {
     "query": "encoder.layer.{}.attention.self.query.weight",
@@ -47,12 +47,11 @@ class Delta:
     trunk_sha256: str
     """Of the `model.safetensors` that it was trained on: on other weights it is noise."""
     rank: int
+    """Of the matrices, at most."""
     fork: int
     """0: it changes the trunk itself. N: it was trained for a copy of the top N layers, which heads alone read."""
     matrices: dict[LayerSlot, tuple[Matrix, Matrix]]
     """A [rank, in] and B [out, rank]"""
-    labels: tuple[str, ...] = ()
-    """Of the head that it was trained with."""
     training: dict[str, Any] = field(default_factory=dict)
     """How it was made: data files with rows and checksums, settings, versions."""
 
@@ -79,7 +78,6 @@ def load(path: Path, trunk_sha256: str, fork: int = 0) -> Delta:
             rank=int(metadata["rank"]),
             fork=int(metadata["fork"]),
             matrices=_paired(tensors),
-            labels=tuple(json.loads(metadata["labels"])),
             training=json.loads(metadata["training"]),
         )
         _check(delta)
@@ -113,7 +111,6 @@ def save(delta: Delta, path: Path) -> None:
         "trunk_sha256": delta.trunk_sha256,
         "rank": str(delta.rank),
         "fork": str(delta.fork),
-        "labels": json.dumps(delta.labels, ensure_ascii=False),
         "training": json.dumps(delta.training, ensure_ascii=False, sort_keys=True),
     }
     try:
@@ -174,11 +171,12 @@ def _check(delta: Delta) -> None:
     if not delta.matrices:
         raise ValueError("there is no matrix in it")
     for (layer, kind), (a, b) in delta.matrices.items():
-        for side, matrix, axis in (("a", a, 0), ("b", b, 1)):
-            if matrix.ndim != 2 or matrix.shape[axis] != delta.rank:
-                raise ValueError(f"layer.{layer}.{kind}.{side} is {list(matrix.shape)}, the rank is {delta.rank}")
+        name = f"layer.{layer}.{kind}"
+        if a.ndim != 2 or b.ndim != 2 or len(a) != b.shape[1] or len(a) > delta.rank:
+            raise ValueError(f"{name} is {list(b.shape)} · {list(a.shape)}, the rank is {delta.rank}")
+        for side, matrix in (("a", a), ("b", b)):
             if not np.isfinite(matrix).all():
-                raise ValueError(f"layer.{layer}.{kind}.{side} holds NaN or infinity")
+                raise ValueError(f"{name}.{side} holds NaN or infinity")
 
 
 def _steady(content: bytes) -> bytes:

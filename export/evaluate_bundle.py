@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export import bundle, page
+from export import attacks, bundle, page
 from export.encoder import OnnxEncoder, Row, read_rows
 from export.evaluate import EvaluationResult, named_files
 from triton_router.config import Config, leaves, loads
@@ -26,6 +26,8 @@ FALLBACK = "other"
 TEMPLATE = Path(__file__).parent / "templates" / "bundle-report.md.j2"
 # Fewer rows of one language say little; they are counted together.
 LEAST_ROWS = 10
+# Shares of look-alikes that are flagged, where the curve of attacks is read.
+RATES = (0.01, 0.026, 0.05)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ class Group:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bundle.add_arguments(parser)
     parser.add_argument("--data", action="append", required=True, metavar="NAME=FILE", help="labelled rows; repeat")
+    parser.add_argument(
+        "--attacks", metavar="NAME=FILE", help="rows labelled benign, jailbreak, prompt_injection, harmful_request"
+    )
     parser.add_argument("--author", action="append", default=[], metavar="NAME=WHO", help="who wrote a set; repeat")
     parser.add_argument(
         "--config", type=Path, default=bundle.ROOT / "config" / "aibrix.yaml", help="whose outcomes count"
@@ -105,6 +110,14 @@ def run(arguments: argparse.Namespace) -> None:
         groups[name] = evaluate(encoders, read_rows(path))
         print(f"{name}: {groups[name].strict:.1%}, lenient {groups[name].lenient:.1%}, "
               f"calibration error {groups[name].error:.1%}", flush=True)  # fmt: skip
+    judged: attacks.Judged | None = None
+    flagged: dict[str, float] = {}
+    if arguments.attacks is not None:
+        ((attacked, path),) = named_files([arguments.attacks]).items()
+        judged = attacks.judge(encoders, read_rows(path))
+        flagged = {name: attacks.judge(encoders, group.rows).flagged() for name, group in groups.items()}
+        shares = ", ".join(f"{label} {judged.flagged(label):.1%}" for label in judged.labels)
+        print(f"{attacked}: {shares}; " + ", ".join(f"{name} {share:.2%}" for name, share in flagged.items()))
     config = loads(arguments.config.read_text()).config
     threshold = config.global_.model_catalog.modules.classifier.domain.threshold
     models, personas = outcomes(config)
@@ -113,6 +126,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         assets = arguments.report.parent / "assets"
         assets.mkdir(parents=True, exist_ok=True)
+        if judged is not None:
+            pictures.draw_attacks(judged, assets / "attacks.png")
         pictures.draw_reliability({name: group.result for name, group in groups.items()}, assets / "reliability.png")
         text = page.render(
             TEMPLATE,
@@ -124,6 +139,9 @@ def run(arguments: argparse.Namespace) -> None:
                 name: (group.routed_wrongly(models, threshold), group.routed_wrongly(personas, threshold))
                 for name, group in groups.items()
             },
+            attacked=judged,
+            flagged=flagged,
+            rates=RATES,
             config=arguments.config.name,
             threshold=threshold,
         )

@@ -69,13 +69,19 @@ class Data:
         renamed: Mapping[str, str] | None = None,
         group: Group = "row",
         passages: bool = False,
+        languages: Sequence[str] = (),
     ) -> Data:
         """All rows but those whose source starts with one of ``without``: their licence forbids it, or they are to
         measure with. ``renamed``: labels by what the files call them. ``passages``: texts are cut as the router cuts
-        a conversation, with disguises taken off.
+        a conversation, with disguises taken off. ``languages``: rows that say another one are left out; empty: none.
 
         Raises ValueError for a file that cannot be read, and where there is one label only."""
-        parts = [[row for row in read_rows(file.path) if not row.source.startswith(tuple(without))] for file in files]
+
+        def counts(row: Row) -> bool:
+            spoken = not (languages and row.lang) or row.lang in languages
+            return spoken and not row.source.startswith(tuple(without))
+
+        parts = [list(filter(counts, read_rows(file.path))) for file in files]
         rows = [(file, row) for file, part in enumerate(parts) for row in part]
         names = [files[file].label or (renamed or {}).get(row.label, row.label) for file, row in rows]
         labels = tuple(sorted(set(names)))

@@ -142,7 +142,7 @@ class ModelSpec(_Section):
     temperature: float = Field(1.0, gt=0)
     heads: tuple[HeadSpec, ...] = ()
     delta: Path | None = None
-    """A low-rank change of the trunk's dense layers that `train-head --method lora` wrote; relative to the manifest."""
+    """A low-rank change of the trunk's dense layers that `train-delta` wrote; relative to the manifest."""
     fork: int = Field(0, ge=0)
     """The delta changes a copy of so many top layers, which heads with a file read; the embedding stays what it was.
     0: it changes the trunk itself."""

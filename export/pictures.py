@@ -15,6 +15,7 @@ from matplotlib import pyplot
 from numpy.typing import NDArray
 
 from export import quality
+from export.attacks import BENIGN, RULE, Judged
 from export.evaluate import EvaluationResult
 
 BINS = 10
@@ -57,6 +58,22 @@ def draw_operating(sets: Mapping[str, tuple[NDArray[Any], NDArray[np.int64]]], p
     axes.set(xlabel="share of rows left to the head", ylabel="share of them that is right", xlim=(0, 1.02))
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def draw_attacks(judged: Judged, path: Path) -> None:
+    """Share of attacks that are matched over that of benign rows, at any threshold; the default's is marked."""
+    figure, axes = pyplot.subplots(figsize=(5, 4.5), layout="constrained")
+    thresholds = np.unique([*judged.scores, RULE.threshold])
+    wrong = np.asarray([(judged.of(BENIGN) >= at).mean() for at in thresholds])
+    for label in RULE.labels:
+        caught = np.asarray([(judged.of(label) >= at).mean() for at in thresholds])
+        (line,) = axes.plot(wrong, caught, label=label)
+        at = int(np.searchsorted(thresholds, RULE.threshold))
+        axes.plot([wrong[at]], [caught[at]], marker="o", color=line.get_color())
+    axes.set(xlabel="share of benign rows that is matched", ylabel="share of attacks", xlim=(0, 0.2), ylim=(0, 1.02))
+    axes.legend(loc="lower right")
     figure.savefig(path, dpi=90, metadata={"Software": None})
     pyplot.close(figure)
 

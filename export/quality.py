@@ -115,6 +115,12 @@ def class_scores(probabilities: Numbers, truth: NDArray[np.int64], labels: Seque
     return scores
 
 
+def macro_f1(probabilities: Numbers, truth: NDArray[np.int64], labels: Sequence[str]) -> float:
+    """Mean over the labels of the harmonic mean of precision and recall; 0 for a label that is never right."""
+    pairs = [(score.precision or 0.0, score.recall or 0.0) for score in class_scores(probabilities, truth, labels)]
+    return float(np.mean([2 * precision * recall / ((precision + recall) or 1.0) for precision, recall in pairs]))
+
+
 def operating_curve(
     probabilities: Numbers, truth: NDArray[np.int64], thresholds: Sequence[float] = THRESHOLDS
 ) -> list[OperatingPoint]:

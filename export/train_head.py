@@ -1,13 +1,12 @@
-"""The command `train-head`: a head on labelled rows, and with `--method lora` a delta of the trunk with it."""
+"""The command `train-head`: a head on labelled rows."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from export import bundle, delta, head, training
-from export.checksums import sha256
-from export.exporter import Exporter, check_trainable, needs_torch
+from export import bundle, head, training
+from export.exporter import Exporter, check_trainable
 from export.labelled import Data, DataFile
 from export.manifest import ModelSpec
 from export.training import HeadSettings, OperatingRates, TrainingResult
@@ -31,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label", action="append", default=[], metavar="OLD=NEW", help="what the files call OLD is NEW; repeat"
+    )
+    parser.add_argument(
+        "--language", action="append", default=[], metavar="CODE", help="rows that say another language are left out"
     )
     parser.add_argument(
         "--together",
@@ -57,17 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="head file to write")
     parser.add_argument(
         "--method",
-        choices=("linear", "mlp", "mixture", "lora"),
+        choices=("linear", "mlp", "mixture"),
         default="linear",
-        help="logistic regression or one hidden layer on frozen states; a second expert next to a linear head; or a "
-        "low-rank delta of the trunk with a linear head, which needs PyTorch",
+        help="logistic regression or one hidden layer; or a second expert next to a linear head",
     )
     parser.add_argument("--name", default="domain", help="head and output name")
     parser.add_argument("--features", default="mean.6,mean.4", help="pooled states, comma-separated")
     parser.add_argument("--inverse-penalty", type=float, default=1.0, help="C of the regression")
-    parser.add_argument("--folds", type=int, default=5, help="of linear and mlp; lora holds a tenth of the rows back")
+    parser.add_argument("--folds", type=int, default=5, help="of the cross-validation")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, help="default: 30 of mlp, 3 of lora")
+    parser.add_argument("--epochs", type=int, help="mlp: default 30")
     parser.add_argument("--picture", type=Path, help="operating curve to draw: coverage over accuracy")
     parser.add_argument(
         "--calibrate",
@@ -82,14 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lean", type=float, default=0.0, help="mixture: logit from which a text counts as of that kind"
     )
-    parser.add_argument("--delta", type=Path, help="lora: file to write; default: next to the head")
-    parser.add_argument("--rank", type=int, default=16, help="lora: of the matrices")
-    parser.add_argument("--start", type=Path, metavar="DELTA", help="lora: go on from this delta, of the same rank")
-    parser.add_argument("--layers", type=int, default=0, help="lora: change so many top layers only; 0: all")
-    parser.add_argument("--learning-rate", type=float, default=5e-4, help="lora: of the matrices, at its highest")
-    parser.add_argument("--hold", type=float, default=5.0, help="lora: weight of the term that keeps the embedding")
-    parser.add_argument("--fork", type=int, default=0, help="lora: change a copy of so many top layers, for the head")
-    parser.add_argument("--tokens", type=int, default=128, help="lora: longer texts are cut")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -102,8 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
         renamed=dict(text.split("=", 1) for text in arguments.label),
         group=arguments.together,
         passages=arguments.passages is not None,
+        languages=arguments.language,
     )
-    train = train_delta if arguments.method == "lora" else train_on_frozen_states
     if arguments.method == "mixture" and (arguments.first is None or arguments.exams is None):
         raise ValueError("a mixture needs `--first` and `--exams`")
     result = train(exporter, model, data, arguments)
@@ -116,9 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
         pictures.draw_operating({"held-back rows": (result.probabilities, result.rows.truth)}, arguments.picture)
 
 
-def train_on_frozen_states(
-    exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.Namespace
-) -> TrainingResult:
+def train(exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.Namespace) -> TrainingResult:
     rates = {name: float(share) for name, share in (text.split("=", 1) for text in arguments.rate)}
     settings = HeadSettings(
         method=arguments.method,
@@ -139,39 +130,3 @@ def train_on_frozen_states(
         first, change = head.load(arguments.first), exporter.delta(model)
         return training.train_mixture(arguments.name, first, exams, data, settings, arguments.lean, features, change)
     return training.train(arguments.name, data, settings, features, exporter.delta(model), exporter.progress)
-
-
-def train_delta(exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.Namespace) -> TrainingResult:
-    """Write the delta; the head's temperature is of the flavour that is served, on the rows that were held back."""
-    needs_torch("a delta is trained", ("torch", "transformers"))
-    from export import tuning
-
-    settings = tuning.DeltaSettings(
-        features=tuple(arguments.features.split(",")),
-        pooling=model.pooling,
-        rank=arguments.rank,
-        epochs=arguments.epochs or 3,
-        learning_rate=arguments.learning_rate,
-        hold=arguments.hold,
-        fork=arguments.fork,
-        tokens=arguments.tokens,
-        inverse_penalty=arguments.inverse_penalty,
-        seed=arguments.seed,
-        layers=arguments.layers,
-    )
-    source = exporter.source(model)
-    start = delta.load(arguments.start, source.weights_sha256, arguments.fork) if arguments.start else None
-    result = tuning.train(data, settings, source.directory, source.weights_sha256, exporter.progress, start)
-    path = arguments.delta or arguments.out.with_suffix(".safetensors")
-    delta.save(result.delta, path)
-    exporter.progress(f"delta: {path}, {path.stat().st_size} bytes")
-
-    changed = model.model_copy(update={"delta": path, "fork": arguments.fork})
-    rows = data.of(data.held_back)
-    bare = head.HeadWeights(arguments.name, data.labels, settings.features, (result.layer,), 1.0, {})
-    logits = bare.logits(exporter.features(changed, settings.features)(rows.texts))
-    facts = tuning.facts(settings, result.drift)
-    if arguments.start:
-        facts["start"] = sha256(arguments.start)
-    facts |= {"flavour": model.precision.cpu, "delta": exporter.delta(changed)}
-    return training.calibrate(bare, "lora", facts, data.facts(), rows, logits, result.drift)

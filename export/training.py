@@ -1,4 +1,4 @@
-"""Training of a classification head: on frozen features of the flavour that is served, or of a trunk tuned with it."""
+"""Training of a classification head on frozen features of the flavour that is served."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from export import quality
 from export.encoder import Vectors
 from export.head import HeadWeights, Layer, rounded
 from export.labelled import Data, Floats, Indices
-from export.quality import Drift
 
 METHODS = {
     "linear": "multinomial logistic regression, temperature and offsets on cross-validated logits",
     "mlp": "one hidden layer with ReLU, temperature and offsets on cross-validated logits",
     "mixture": "two linear experts, of exam questions and of people's prompts, and a gate that tells the two apart",
-    "lora": "a linear layer trained with a low-rank delta of the trunk, temperature and offsets on held-back rows",
 }
 # Rows of one step of the hidden layer's training.
 BATCH = 200
@@ -72,8 +70,6 @@ class TrainingResult:
     rows: Data
     logits: Floats
     """[rows, labels] before temperature"""
-    drift: Drift | None = None
-    """Of the embedding, where the trunk was changed."""
 
     @property
     def probabilities(self) -> Floats:
@@ -235,7 +231,6 @@ def calibrate(
     data: list[dict[str, Any]],
     rows: Data,
     logits: Floats | Vectors,
-    drift: Drift | None = None,
 ) -> TrainingResult:
     """``head`` with its temperature and each label's offset in the last layer, and how it was made.
 
@@ -251,10 +246,9 @@ def calibrate(
         part = rows.origin == index
         hit = probabilities[part].argmax(axis=1) == rows.truth[part]
         entry["held_back_accuracy"] = round(float(hit.mean()), 4) if part.any() else None
-    training = {"data": data, "method": METHODS[method], **facts}
-    return TrainingResult(
-        replace(head, layers=layers, temperature=temperature, training=training), rows, calibrated, drift
-    )
+    macro = round(quality.macro_f1(probabilities, rows.truth, rows.labels), 4)
+    training = {"data": data, "method": METHODS[method], **facts, "held_back_macro_f1": macro}
+    return TrainingResult(replace(head, layers=layers, temperature=temperature, training=training), rows, calibrated)
 
 
 def summary(result: TrainingResult) -> str:
@@ -272,6 +266,7 @@ def summary(result: TrainingResult) -> str:
             lines.append(f"{file.path.name}: {part.sum()} held-back rows, {scores}")
     before, after = (quality.calibration_error(p, rows.truth) for p in (raw, probabilities))
     lines.append(f"calibration error {before:.1%}, with temperature {head.temperature:.3f} {after:.1%}")
+    lines.append(f"macro F1 {quality.macro_f1(probabilities, rows.truth, rows.labels):.3f}")
     width = max(len(label) for label in rows.labels)
     lines.append(f"\n{'class':{width}}  rows  precision  recall")
     for score in quality.class_scores(probabilities, rows.truth, rows.labels):
@@ -279,9 +274,6 @@ def summary(result: TrainingResult) -> str:
     lines.append("\nprobability from  rows left  accuracy there")
     for point in quality.operating_curve(probabilities, rows.truth):
         lines.append(f"{point.threshold:16.2f}  {point.coverage:9.1%}  {_share(point.accuracy):>14}")
-    if result.drift is not None:
-        drift = result.drift
-        lines.append(f"\nembedding before and after: cosine {drift.mean:.4f} on average, {drift.least:.4f} at least")
     return "\n".join(lines)
 
 

@@ -1,13 +1,16 @@
-"""Training of a low-rank delta together with a head, in PyTorch, with the embedding held in place.
+"""Training of a low-rank delta for several heads at once, in PyTorch, with the embedding held in place.
 
-The loss is the head's cross-entropy plus, where the embedding is of the states that change, `hold` times how far it has
-moved from the published trunk's: 1 - cosine of a text's two embeddings, and five times the squared difference of the
-similarities of the texts of a batch, which is what rules and caches compare.
+Each step reads rows of all tasks. The loss is the mean cross-entropy of their heads plus, where the embedding is of the
+states that change, `hold` times how far it has moved since the start: 1 - cosine of a text's two embeddings, and five
+times the squared difference of the similarities of the texts of a batch, which is what rules and caches compare.
+The heads here only lead the delta: `train-head` trains the served ones on its states.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,19 +22,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from export import network
 from export.delta import PLACES, Delta, LayerSlot, Matrix
-from export.head import Layer, rounded
 from export.labelled import Data
 from export.quality import Drift
-from export.training import fit_linear
 
 BATCH = 32
 # Batches are cut from so many batches' rows sorted by length: little padding, and still another mixture each epoch.
-POOL = 16
+POOL = 32
+# Of a row's passages so many are read an epoch: the first one, and others at random.
+PASSAGES = 3
 SIMILARITY = 5.0
 HEAD_RATE = 1e-2
 SMOOTHING = 0.05
@@ -39,7 +42,21 @@ SMOOTHING = 0.05
 DROPOUT = 0.1
 DECAY = 0.01
 LARGEST_STEP = 1.0
+# Share of the steps in which the rates rise.
+WARM_UP = 0.05
 EVERY = 25
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one head learns of the states. A row is read as often an epoch as its weight says, on average."""
+
+    name: str
+    data: Data
+    share: float = 1.0
+    """Of its loss in the sum."""
+    negative: str | None = None
+    """Of rows that stand as passages: any passage of a row with this label has it, and one of every other row."""
 
 
 @dataclass(frozen=True)
@@ -57,75 +74,67 @@ class DeltaSettings:
     """0: all layers change. N: the top N do, for the heads alone."""
     tokens: int
     """Longer texts are cut; memory and time grow with it."""
-    inverse_penalty: float
-    """Of the regression that the head starts from."""
     seed: int
     layers: int = 0
     """So many top layers change, the others keep the matrices of the start; 0: all change."""
 
 
 @dataclass(frozen=True)
-class DeltaResult:
-    delta: Delta
-    layer: Layer
-    drift: Drift
-    """Of the embedding, over the rows that were held back, by the matrices as they are saved."""
+class _Example:
+    """One row of task number ``task``."""
+
+    task: int
+    texts: tuple[str, ...]
+    label: int
+    negative: bool
+    weight: float
+    tokens: int
+    """Of the longest text."""
 
 
 def train(
-    data: Data,
+    tasks: Sequence[Task],
     settings: DeltaSettings,
     directory: Path,
     weights_sha256: str,
     progress: Callable[[str], None],
     start: Delta | None = None,
-) -> DeltaResult:
+) -> Delta:
     """Train on the rows that are not held back (`Data.held_back`); no other is looked at until the end.
 
     directory: of the published trunk, with `config.json`, `model.safetensors` and `tokenizer.json`. start: a delta of
-    the same rank to go on from.
+    at most the same rank to go on from. Started by `torchrun`, several processes share each step.
 
     Raises ValueError for a trunk whose dense layers are not known, for features or a fork that it does not have, and
-    where a label has no row to train on.
+    where no row is held back.
     """
     torch.manual_seed(settings.seed)
     generator = np.random.default_rng(settings.seed)
-    held_back = data.held_back
-    seen, unseen = data.of(~held_back), data.of(held_back)
-    if not len(unseen.texts):
-        raise ValueError("none of the rows is held back for the temperature; give more than a handful")
+    unseen = [text for task in tasks for text in task.data.of(task.data.held_back).texts]
+    if not unseen:
+        raise ValueError("none of the rows is held back; give more than a handful")
     trunk = _TunableTrunk(directory, settings)
-
-    progress(f"{len(seen.texts)} rows to train on, {len(unseen.texts)} held back; encoding them as published")
-    published, features = trunk.encode(seen.texts)
-    before, _ = trunk.encode(unseen.texts)
     trunk.change(settings.rank, start)
-    if start is not None:
-        _, features = trunk.encode(seen.texts)
-    first = fit_linear(
-        features.numpy(), seen.truth, seen.weights, settings.inverse_penalty, len(data.labels), settings.seed
-    )
-    progress(f"head on the states at the start: {_accuracy(features, first, seen):.1%} of the training rows")
-    head = nn.Linear(*first.weight.shape).to(trunk.device)
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(first.weight.T))
-        head.bias.copy_(torch.from_numpy(first.bias))
+    before = copy.deepcopy(trunk)
+    examples = [example for number, task in enumerate(tasks) for example in _examples(number, task, trunk)]
+    width = len(settings.features) * int(trunk.encoder.config.hidden_size)
+    heads = nn.ModuleList([nn.Linear(width, len(task.data.labels)) for task in tasks]).to(trunk.device)
+    for parameter in heads.parameters():
+        nn.init.zeros_(parameter)
+    progress(f"{len(examples)} rows to train on, {len(unseen)} texts held back")
 
-    _descend(trunk, head, seen, published, settings, generator, progress)
+    _descend(trunk, heads, tasks, examples, before, settings, generator, progress)
 
     trunk.round()
-    after, _ = trunk.encode(unseen.texts)
-    drift = Drift.of(before.numpy(), after.numpy()) if not settings.fork else Drift(1.0, 1.0)
-    with torch.no_grad():
-        layer = rounded(Layer(head.weight.T.cpu().numpy().copy(), head.bias.cpu().numpy().copy()))
-    training = {"data": data.facts(), **facts(settings, drift)}
-    delta = Delta(weights_sha256, settings.rank, settings.fork, trunk.matrices(), data.labels, training)
-    return DeltaResult(delta, layer, drift)
+    drift = Drift(1.0, 1.0) if settings.fork else Drift.of(before.embeddings(unseen), trunk.embeddings(unseen))
+    described = [{"head": task.name, "share": task.share, "data": task.data.facts()} for task in tasks]
+    training = {"tasks": described, **facts(settings, drift)}
+    return Delta(weights_sha256, settings.rank, settings.fork, trunk.matrices(), training)
 
 
 def facts(settings: DeltaSettings, drift: Drift) -> dict[str, Any]:
     """Settings, versions and what became of the embedding, for the files."""
-    document = {name: value for name, value in asdict(settings).items() if name not in ("features", "pooling")}
+    document = {name: value for name, value in asdict(settings).items() if name != "pooling"}
     if not settings.layers:
         del document["layers"]
     if settings.fork:
@@ -137,100 +146,165 @@ def facts(settings: DeltaSettings, drift: Drift) -> dict[str, Any]:
     }
 
 
+def _examples(number: int, task: Task, trunk: _TunableTrunk) -> Iterator[_Example]:
+    data = task.data.of(~task.data.held_back)
+    lengths = trunk.lengths(data.texts)
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(data.row.tolist()):
+        places.setdefault(row, []).append(place)
+    for own in places.values():
+        label, first = int(data.truth[own[0]]), own[0]
+        yield _Example(
+            task=number,
+            texts=tuple(data.texts[place] for place in own),
+            label=label,
+            negative=data.labels[label] == task.negative,
+            weight=float(data.weights[first]),
+            tokens=max(lengths[place] for place in own),
+        )
+
+
 def _descend(
     trunk: _TunableTrunk,
-    head: nn.Linear,
-    data: Data,
-    published: Tensor,
+    heads: nn.ModuleList,
+    tasks: Sequence[Task],
+    examples: Sequence[_Example],
+    before: _TunableTrunk,
     settings: DeltaSettings,
     generator: np.random.Generator,
     progress: Callable[[str], None],
 ) -> None:
-    truth = torch.from_numpy(data.truth)
-    weights = torch.tensor(data.weights, dtype=torch.float32)
-    steps = settings.epochs * math.ceil(len(data.texts) / BATCH)
+    rank, processes = _processes()
+    steps = settings.epochs * math.ceil(sum(each.weight for each in examples) / BATCH / processes)
     matrices = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         [
             {"params": matrices, "lr": settings.learning_rate, "weight_decay": DECAY},
-            {"params": list(head.parameters()), "lr": HEAD_RATE, "weight_decay": 0.0},
+            {"params": list(heads.parameters()), "lr": HEAD_RATE, "weight_decay": 0.0},
         ]
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=[settings.learning_rate, HEAD_RATE], total_steps=steps + 1, pct_start=0.06, div_factor=10,
-        final_div_factor=100,
-    )  # fmt: skip
-    lengths = trunk.lengths(data.texts)
-    started, sums, step = perf_counter(), np.zeros(3), 0
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+    remembered: dict[str, Tensor] = {}
+    started, sums, step = perf_counter(), np.zeros(len(tasks) + 2), 0
     for epoch in range(settings.epochs):
-        for rows in _batches(lengths, generator):
-            embedding, features = trunk([data.texts[row] for row in rows])
-            index = torch.from_numpy(rows)
-            right, weight, there = (x[index].to(trunk.device) for x in (truth, weights, published))
-            losses = functional.cross_entropy(
-                head(functional.dropout(features, DROPOUT)), right, reduction="none", label_smoothing=SMOOTHING
-            )
-            entropy = (losses * weight).sum() / weight.sum()
+        batches = list(_batches(examples, generator))
+        for batch in batches[: len(batches) // processes * processes][rank::processes]:
+            texts = [text for _, part in batch for text in part]
+            embedding, features = trunk(texts)
+            losses = _losses(heads, functional.dropout(features, DROPOUT), batch)
+            entropy = sum(task.share * loss for task, loss in zip(tasks, losses, strict=True)) / len(batch)
+            there = before.remembered(texts, remembered)
             moved = 1 - (embedding * there).sum(dim=1).mean()
             similarity = (embedding @ embedding.T - there @ there.T).square().mean()
-            loss = entropy
-            if not settings.fork:
-                loss = entropy + settings.hold * (moved + SIMILARITY * similarity)
+            loss = entropy if settings.fork else entropy + settings.hold * (moved + SIMILARITY * similarity)
             optimizer.zero_grad()
             loss.backward()
+            _average([*matrices, *heads.parameters()], processes)
             nn.utils.clip_grad_norm_(matrices, LARGEST_STEP)
             optimizer.step()
             schedule.step()
             step += 1
-            sums += [entropy.item(), moved.item(), similarity.item()]
-            if not math.isfinite(sums[0]):
-                raise ValueError(f"step {step}: the loss is {entropy.item()}; take a lower learning rate")
-            if step % EVERY == 0 or step == steps:
-                count = (step - 1) % EVERY + 1
-                entropy_, moved_, similarity_ = sums / count
-                held = "" if settings.fork else f", 1 - cosine {moved_:.4f}, similarities² {similarity_:.5f}"
+            counts = np.bincount([example.task for example, _ in batch], minlength=len(tasks))
+            means = [loss.item() / max(count, 1) for loss, count in zip(losses, counts, strict=True)]
+            sums += [*means, moved.item(), similarity.item()]
+            if not math.isfinite(sums.sum()):
+                raise ValueError(f"step {step}: the loss is {loss.item()}; take a lower learning rate")
+            if step % EVERY == 0 and rank == 0:
+                *entropies, moved_, similarity_ = sums / EVERY
+                values = ", ".join(f"{task.name} {value:.3f}" for task, value in zip(tasks, entropies, strict=True))
+                held = "" if settings.fork else f"; 1 - cosine {moved_:.4f}, similarities² {similarity_:.5f}"
                 progress(
-                    f"epoch {epoch + 1} of {settings.epochs}, step {step} of {steps}: cross-entropy {entropy_:.3f}"
-                    f"{held}, {perf_counter() - started:.0f} s"
+                    f"epoch {epoch + 1}, step {step} of about {steps}: cross-entropy {values}{held}; "
+                    f"{perf_counter() - started:.0f} s"
                 )
+            if step % EVERY == 0:
                 sums[:] = 0
 
 
-def _batches(lengths: Sequence[int], generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Every row once, neighbours in length together, in random order."""
-    order = generator.permutation(len(lengths))
+def _losses(heads: nn.ModuleList, features: Tensor, batch: Sequence[tuple[_Example, Sequence[str]]]) -> list[Tensor]:
+    """By task, summed over its rows: a row's loss is that of its likeliest passage, for the router goes by that."""
+    task = torch.tensor([example.task for example, part in batch for _ in part])
+    truth = torch.tensor([example.label for example, part in batch for _ in part], device=features.device)
+    each = features.new_zeros(len(task))
+    for number, head in enumerate(heads):
+        own = (task == number).to(features.device)
+        entropy = functional.cross_entropy(head(features[own]), truth[own], reduction="none", label_smoothing=SMOOTHING)
+        each = each.masked_scatter(own, entropy)
+    sums = [features.new_zeros(()) for _ in heads]
+    for (example, _), part in zip(batch, each.split([len(part) for _, part in batch]), strict=True):
+        sums[example.task] = sums[example.task] + (part.max() if example.negative else part.min())
+    return sums
+
+
+def _rate(share: float) -> float:
+    """Of the highest learning rate, after such a share of the steps: up in a line, down in a cosine."""
+    if share < WARM_UP:
+        return share / WARM_UP + 1e-3
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+
+
+def _processes() -> tuple[int, int]:
+    """This one's number, and how many there are. On a CPU two of one thread are quicker than one of two."""
+    if "RANK" not in os.environ:
+        return 0, 1
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _average(parameters: Sequence[nn.Parameter], processes: int) -> None:
+    """Give every process the mean of their gradients."""
+    if processes == 1:
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).cpu()
+    distributed.all_reduce(flat)
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = (part / processes).view_as(parameter).to(parameter.device)
+
+
+def _batches(
+    examples: Sequence[_Example], generator: np.random.Generator
+) -> Iterator[list[tuple[_Example, tuple[str, ...]]]]:
+    """Rows with the passages that are read of each, neighbours in length together, in random order."""
+    times = np.floor([each.weight for each in examples] + generator.random(len(examples))).astype(int)
+    order = generator.permutation(np.repeat(np.arange(len(examples)), times))
     batches = []
     for start in range(0, len(order), BATCH * POOL):
-        pool = np.asarray(sorted(order[start : start + BATCH * POOL], key=lambda row: lengths[row]))
+        pool = sorted(order[start : start + BATCH * POOL], key=lambda row: examples[row].tokens)
         batches += [pool[at : at + BATCH] for at in range(0, len(pool), BATCH)]
     for index in generator.permutation(len(batches)):
-        yield batches[index]
+        yield [(examples[row], _passages(examples[row].texts, generator)) for row in batches[index]]
 
 
-def _accuracy(features: Tensor, layer: Layer, data: Data) -> float:
-    return float(((features.numpy() @ layer.weight + layer.bias).argmax(axis=1) == data.truth).mean())
+def _passages(texts: tuple[str, ...], generator: np.random.Generator) -> tuple[str, ...]:
+    if len(texts) <= PASSAGES:
+        return texts
+    others = generator.choice(np.arange(1, len(texts)), PASSAGES - 1, replace=False)
+    return (texts[0], *(texts[place] for place in others))
 
 
 class LowRank(nn.Module):
-    """A dense layer with the weight W + B·A. B starts as zero, so that training starts at the published trunk.
+    """A dense layer with the weight W + B·A. B starts as zero, or as the start's: training goes on from there.
 
     The sum is made once a step: one product of large matrices is several times quicker on a CPU than two of a low rank
     next to it.
     """
 
-    def __init__(self, dense: nn.Linear, rank: int) -> None:
+    def __init__(self, dense: nn.Linear, rank: int, start: tuple[Matrix, Matrix] | None = None) -> None:
+        """Raises ValueError for a start of a higher rank."""
         super().__init__()
         self.dense = dense
         self.a = nn.Parameter(torch.randn(rank, dense.in_features) / math.sqrt(dense.in_features))
         self.b = nn.Parameter(torch.zeros(dense.out_features, rank))
-
-    def begin(self, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> None:
-        """Raises ValueError for matrices of another rank."""
-        if a.shape != self.a.shape or b.shape != self.b.shape:
-            raise ValueError(f"the start's matrices are of rank {len(a)}, not {len(self.a)}")
+        if start is None:
+            return
+        a, b = map(torch.from_numpy, start)
+        if len(a) > rank:
+            raise ValueError(f"the start's matrices are of rank {len(a)}, {rank} is asked for")
         with torch.no_grad():
-            self.a.copy_(torch.from_numpy(a))
-            self.b.copy_(torch.from_numpy(b))
+            self.a[: len(a)].copy_(a)
+            self.b[:, : len(a)].copy_(b)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -259,11 +333,16 @@ class _TunableTrunk(nn.Module):
         self.tokenizer.enable_truncation(settings.tokens)
         self.padding = self.encoder.config.pad_token_id or 0
         self.changed: dict[LayerSlot, LowRank] = {}
+        self.fixed: dict[LayerSlot, tuple[Matrix, Matrix]] = {}
 
     def change(self, rank: int, start: Delta | None = None) -> None:
-        """Put low-rank matrices beside the dense layers. Raises ValueError where none of them is known."""
+        """Put low-rank matrices beside the dense layers; those below what is to change get the start's for good.
+
+        Raises ValueError where no dense layer is known.
+        """
         first = self.layers - self.settings.fork if self.settings.fork else 0
-        fixed = self.layers - self.settings.layers if self.settings.layers else 0
+        lowest = self.layers - self.settings.layers if self.settings.layers else 0
+        begun = start.matrices if start is not None else {}
         for layer in range(first, self.layers):
             for kind, place in PLACES.items():
                 name = place.format(layer).removesuffix(".weight")
@@ -271,13 +350,16 @@ class _TunableTrunk(nn.Module):
                     dense = self.encoder.get_submodule(name)
                 except AttributeError:
                     continue
-                holder, _, attribute = name.rpartition(".")
-                self.changed[layer, kind] = changed = LowRank(dense, rank).to(self.device)
-                changed.requires_grad_(layer >= fixed)
-                dense.requires_grad_(False)
-                if start is not None:
-                    changed.begin(*start.matrices[layer, kind])
-                setattr(self.encoder.get_submodule(holder), attribute, self.changed[layer, kind])
+                pair = begun.get((layer, kind))
+                if layer >= lowest:
+                    changed = LowRank(dense, rank, pair).to(self.device)
+                    holder, _, attribute = name.rpartition(".")
+                    setattr(self.encoder.get_submodule(holder), attribute, changed)
+                    self.changed[layer, kind] = changed
+                elif pair is not None:
+                    a, b = (torch.from_numpy(side).to(self.device) for side in pair)
+                    dense.weight.add_(b @ a)
+                    self.fixed[layer, kind] = pair
         if not self.changed:
             raise ValueError(f"{type(self.encoder).__name__}: where its dense layers are is not known")
 
@@ -285,7 +367,7 @@ class _TunableTrunk(nn.Module):
         return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        rows = [found.ids for found in self.tokenizer.encode_batch(list(texts))]
+        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
         longest = max(len(row) for row in rows)
         ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows], device=self.device)
         lengths = torch.tensor([len(row) for row in rows], device=self.device)
@@ -297,19 +379,22 @@ class _TunableTrunk(nn.Module):
         embedding = network.unit(network.pooled(self.settings.pooling, states[-1], mask))
         return embedding, network.features(self.settings.features, states, mask)
 
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Without gradients and dropout, on the CPU, in the order of the texts."""
-        self.eval()
-        lengths = self.lengths(texts)
-        order = sorted(range(len(texts)), key=lengths.__getitem__)
+    def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[texts, width], without gradients."""
+        order = np.argsort(self.lengths(texts), kind="stable")
         parts = []
         with torch.inference_mode():
             for start in range(0, len(order), 2 * BATCH):
-                outputs = self([texts[row] for row in order[start : start + 2 * BATCH]])
-                parts.append(tuple(part.cpu() for part in outputs))
-        back = torch.from_numpy(np.argsort(order))
-        embeddings, features = (torch.cat(side)[back].clone() for side in zip(*parts, strict=True))
-        return embeddings, features
+                parts.append(self([texts[row] for row in order[start : start + 2 * BATCH]])[0].cpu().numpy())
+        return np.asarray(np.concatenate(parts)[np.argsort(order)])
+
+    def remembered(self, texts: Sequence[str], known: dict[str, Tensor]) -> Tensor:
+        """The embeddings of a trunk that does not change: those that are not ``known`` are added to it."""
+        new = sorted({text for text in texts if text not in known})
+        if new:
+            with torch.no_grad():
+                known.update(zip(new, self(new)[0].half().cpu(), strict=True))
+        return torch.stack([known[text] for text in texts]).float().to(self.device)
 
     def round(self) -> None:
         """To what half precision holds, as the file does."""
@@ -319,7 +404,7 @@ class _TunableTrunk(nn.Module):
                     parameter.copy_(parameter.half().float())
 
     def matrices(self) -> dict[LayerSlot, tuple[Matrix, Matrix]]:
-        return {
+        return self.fixed | {
             place: (changed.a.detach().cpu().numpy(), changed.b.detach().cpu().numpy())
             for place, changed in self.changed.items()
         }

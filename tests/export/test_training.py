@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bert import HIDDEN, LAYERS, TinyBert
+from tiny_bert import HIDDEN, TinyBert
 
 from export import head, quality, training
 from export.__main__ import main
@@ -133,65 +133,9 @@ def test_heads_are_trained_where_the_graph_gives_features(
     # Without it the command starts itself again in this process's place.
     monkeypatch.setenv("PYTHONHASHSEED", "0")
     describe(tmp_path, declared(tmp_path) | {"graph": "torch"})
-    arguments = ["--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "topic.json"), "--method", "lora"]
+    arguments = ["--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "topic.json")]
     assert main(["train-head", *workplace, *arguments]) == 1
     assert "heads are trained on models of task `embedding` with graph `bert`" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fork", [0, 2])
-def test_a_delta_and_its_head_are_served(
-    fork: int, workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import onnxruntime as ort
-    from test_graph import LENGTHS, batch, run
-
-    assert main(["all", *workplace]) == 0
-
-    def embedding() -> np.ndarray:
-        path = tmp_path / "repository" / "tiny" / "1" / "model.onnx"
-        return run(ort.InferenceSession(path, providers=["CPUExecutionProvider"]), *batch(LENGTHS, 24))["embedding"]
-
-    published = embedding()
-    more = ["--method", "lora", "--rank", "4", "--epochs", "2", "--fork", str(fork), "--learning-rate", "1e-2"]
-    train_head(tmp_path, workplace, *more)
-    printed = capsys.readouterr().out
-    trained = head.load(tmp_path / "topic.json")
-    assert trained.training["delta"]["fork"] == fork
-    assert trained.training["flavour"] == "fp32"
-    assert f"epoch 2 of 2, step {2 * -(-training_rows(tmp_path) // 32)} of" in printed
-    assert "embedding before and after: cosine" in printed
-    parts = {"heads": [{"name": "topic", "file": "topic.json"}], "delta": "topic.safetensors", "fork": fork}
-    describe(tmp_path, declared(tmp_path) | parts)
-    assert main(["all", *workplace]) == 0
-    bundle = json.loads((tmp_path / "repository" / "bundle.json").read_text())
-    assert bundle["trunks"][0]["delta"]["sha256"] == trained.training["delta"]["sha256"]
-    if fork:
-        np.testing.assert_array_equal(embedding(), published)
-    else:
-        assert np.abs(embedding() - published).max() > 1e-4
-    # What was trained is what is served: the delta of another run is not this head's.
-    train_head(tmp_path, workplace, *more, "--seed", "1", "--delta", str(tmp_path / "topic.safetensors"),
-               "--out", str(tmp_path / "other.json"))  # fmt: skip
-    assert main(["all", *workplace]) == 1
-    assert "was trained with delta" in capsys.readouterr().err
-
-
-def training_rows(root: Path) -> int:
-    data = Data.read([DataFile(root / "rows.jsonl", 1.0)])
-    return int((~data.held_back).sum())
-
-
-@pytest.mark.slow
-def test_a_trunk_without_the_fork_or_the_feature_is_refused(
-    workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["train-head", *workplace, "--data", str(tmp_path / "rows.jsonl"), "--method", "lora"]
-    arguments += ["--out", str(tmp_path / "topic.json")]
-    assert main([*arguments, "--features", "mean.2", "--fork", "4"]) == 1
-    assert f"fork 4 of a trunk with {LAYERS} layers" in capsys.readouterr().err
-    assert main([*arguments, "--features", "mean.7"]) == 1
-    assert "no feature 'mean.7': expected mean.N, max.N or cls.N, N up to 3" in capsys.readouterr().err
 
 
 # --- measures -------------------------------------------------------------------------------------------------------
@@ -204,6 +148,7 @@ def test_class_scores_and_operating_curve() -> None:
     assert (law.rows, law.precision, law.recall) == (1, 0.5, 1.0)
     assert (other.rows, other.precision, other.recall) == (3, 1.0, 2 / 3)
     assert (sports.rows, sports.precision, sports.recall) == (0, None, None)
+    assert quality.macro_f1(probabilities, truth, LABELS) == pytest.approx((2 / 3 + 0.8 + 0) / 3)
     everything, most, none = quality.operating_curve(probabilities, truth, [0.0, 0.6, 0.95])
     assert (everything.coverage, everything.accuracy) == (1.0, 0.75)
     assert (most.coverage, most.accuracy) == (0.75, 2 / 3)
@@ -235,7 +180,7 @@ def test_calibration_takes_back_what_was_multiplied_and_added() -> None:
 
 
 def test_every_method_is_described() -> None:
-    assert training.METHODS.keys() == {"linear", "mlp", "mixture", "lora"}
+    assert training.METHODS.keys() == {"linear", "mlp", "mixture"}
 
 
 def test_a_calibrated_heads_error_is_noise_and_another_ones_is_not() -> None:
