@@ -18,8 +18,11 @@ SCANNED = 400
 LEAST_LETTERS = 6
 # English with many foreign names looks like it, and hardly anybody asks in it.
 NOT_ASKED_IN = "la"
-# Below, no language is said. Of 1,196 texts in 24 other languages none is taken for English from here on, and of 2,955
-# in English 2 % stay without a language (docs/model-report.md).
+# Prompts in English are the more common ones: so much is added to its log-likelihood. Of English prompts cut to three
+# or four words, 81 % are sure instead of 62 %, and of such beginnings in other languages 0.8 % are taken for English.
+PRIOR_OF_ENGLISH = 3.0
+# Below, no language is said. Of 1,196 texts in 24 other languages one is taken for English from here on, and of 2,955
+# in English 0.7 % stay without a language (docs/model-report.md).
 SURE = 0.9
 
 _LATIN = re.compile(
@@ -41,8 +44,7 @@ def identify(text: str) -> str | None:
     present = np.flatnonzero(counts)
     scores = counts[present].astype(np.float32) @ model.nb_ptc[present] + model.nb_pc
     scores[model.nb_classes.index(NOT_ASKED_IN)] = -np.inf
-    if foreign:
-        scores[model.nb_classes.index("en")] = -np.inf
+    scores[model.nb_classes.index("en")] += -np.inf if foreign else PRIOR_OF_ENGLISH
     best = int(scores.argmax())
     probability = 1 / np.exp(scores - scores[best]).sum()
     return str(model.nb_classes[best]) if foreign or probability >= SURE else None
