@@ -27,9 +27,9 @@ _RENAMED: dict[tuple[str, ...], dict[str, str]] = {
 # Plugins of theirs that this version may lack; those that check responses are there to protect.
 _PLUGINS = frozenset(
     {"content_safety", "context_compression", "hallucination", "image_gen", "memory", "prompt_cache", "rag",
-     "response_jailbreak", "shadow_dispatch", "tool_selection"}
+     "response_jailbreak", "shadow_dispatch", "tool_selection", "jailbreak", "pii"}
 )  # fmt: skip
-_PROTECTIVE_PLUGINS = frozenset({"content_safety", "hallucination", "response_jailbreak"})
+_PROTECTIVE_PLUGINS = frozenset({"content_safety", "hallucination", "jailbreak", "pii", "response_jailbreak"})
 
 
 _STORE = ("global", "stores", "semantic_cache")
@@ -197,7 +197,8 @@ def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> I
     kinds = {name: settings for settings in PLUGINS for name in settings.names()}
     for where, plugin in items(decision, ("plugins",)):
         kind, configuration = str(plugin.get("type")), plugin.get("configuration")
-        enabled = at(configuration, "enabled") is not False
+        # They too do nothing with one that has no settings.
+        enabled = configuration is not None and at(configuration, "enabled") is not False
         if kind in _PLUGINS and kind not in kinds:
             message = f"plugins of type `{kind}` are not active in this version"
             protects = enabled and kind in _PROTECTIVE_PLUGINS

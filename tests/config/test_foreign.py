@@ -123,6 +123,11 @@ def test_variables_that_nothing_reads_may_be_unset() -> None:
             "rules.conditions[0].type",
         ),
         (
+            "routing: {decisions: [{name: a, plugins: [{type: jailbreak, configuration: {enabled: true}}]}]}",
+            "jailbreak",
+            "plugins[0].type",
+        ),
+        (
             "routing: {decisions: [{name: a, plugins: [{type: response_jailbreak, configuration: {enabled: true}}]}]}",
             "response_jailbreak",
             "plugins[0].type",
@@ -158,6 +163,7 @@ def test_the_file_itself_may_allow_it() -> None:
         "routing: {decisions: [{name: a, plugins: [{type: hallucination, configuration: {enabled: false}}]}]}",
         "routing: {decisions: [{name: a, plugins: [{type: memory, configuration: {enabled: true}}]}]}",
         "routing: {signals: {hallucination: [{name: nobody_reads_it}]}}",
+        "routing: {decisions: [{name: a, plugins: [{type: hallucination}, {type: pii}]}]}",
         "listeners: [{name: http}]\nglobal: {services: {authz: {providers: [{type: static-config}]}}}",
     ],
 )
@@ -255,6 +261,24 @@ routing:
     privacy = next(base for base in loaded.config.global_.model_catalog.kbs if base.name == "privacy_kb")
     assert (privacy.threshold, list(privacy.groups)) == (0.9, ["privacy_policy"])
     assert privacy.labels["pii"].exemplars
+
+
+@pytest.mark.parametrize(
+    ("ref", "endpoint", "protocol", "path"),
+    [
+        ("endpoint: 'http://h:8000/v1'", "h:8000", "http", None),
+        ("endpoint: 'https://api.example.com'", "api.example.com:443", "https", None),
+        ("endpoint: 'https://api.example.com/openai/v1'", "api.example.com:443", "https", "/openai/v1"),
+        ("endpoint: api.example.com, protocol: https", "api.example.com:443", "https", None),
+        ("endpoint: models.local", "models.local:80", "http", None),
+        ("endpoint: '', base_url: 'http://h/v1'", "h:80", "http", None),
+        ("endpoint: 'h:1', base_url: ''", "h:1", "http", None),
+    ],
+)
+def test_endpoints_as_people_write_them(ref: str, endpoint: str, protocol: str, path: str | None) -> None:
+    config = loads(f"providers: {{models: [{{name: m, backend_refs: [{{{ref}}}]}}]}}\n").config
+    (backend,) = config.providers.models[0].backend_refs
+    assert (backend.endpoint, backend.protocol, backend.path) == (endpoint, protocol, path)
 
 
 def test_null_means_not_set() -> None:
