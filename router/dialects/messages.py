@@ -196,8 +196,8 @@ def _turns(message: dict[str, Any]) -> Iterator[Turn]:
     blocks = [block for block in parts_of(content) if isinstance(block, dict)]
     results = [block for block in blocks if block.get("type") == "tool_result"]
     for result in results:
-        found = result.get("content")
-        yield Turn("tool", text_of(found), images_in(found), answers=named(result, "tool_use_id"))
+        content_of = result.get("content")
+        yield Turn("tool", text_of(content_of), images_in(content_of), answers=named(result, "tool_use_id"))
     calls = tuple(named(block, "id") for block in blocks if block.get("type") == "tool_use")
     if len(results) < len(parts_of(content)) or not results:
         yield Turn(role, text_of(content), images_in(content), calls, blocks=blocks_of(content))

@@ -15,23 +15,34 @@ _ON_TEXT = names(
     переведите сократи"""
 )
 _ASKING = _ON_TEXT | names(
-    """what why how who whom whose when where which can could would will should shall do does did is are was were am may
-    might has have explain describe write give tell list show compare analyse analyze calculate compute find solve prove
-    derive evaluate discuss define create make generate design implement fix debug review refactor improve convert help
-    please suggest recommend draft plan identify name state determine estimate answer based using given read think
-    continue add remove change replace check test convert optimise optimize let's i we let provide complete was warum
-    wie wer wann wo welche welcher erkläre schreibe nenne bitte kannst können que qué pourquoi por cómo comment quand
-    cuándo quién qui où dónde explique explica expliquez écris escribe dime cosa perché come quando chi spiega scrivi
-    porque quem escreva что почему как кто когда где объясни напиши"""
-)
-_POINTING = re.compile(
-    r"\b(?:passage|excerpt|quotation|extract)s?\b|\b(?:text|message|statement|treaty|document|speech|letter)s? above\b"
-    r"|\b(?:above|this|second|first) (?:text|statement|message|document|speech|letter|source|table)s?\b",
-    re.IGNORECASE,
+    """what why how who whom whose when where which can could would will should shall do does did is are was were am
+    may might has have explain describe write give tell list show compare analyse analyze calculate compute find
+    solve prove derive evaluate discuss define create make generate design implement fix debug review refactor
+    improve convert help please suppose assume consider suggest recommend draft plan identify name state
+    determine estimate answer based using given read think continue add remove change replace check convert
+    optimise optimize let's i we let provide complete was warum wie wer wann wo welche welcher erkläre schreibe
+    nenne bitte kannst können que qué pourquoi por cómo comment quand cuándo quién qui où dónde explique explica
+    expliquez écris escribe dime cosa perché come quando chi spiega scrivi porque quem escreva что почему как
+    кто когда где объясни напиши"""
 )
 _ASKING_CJK = re.compile(
     r"[?？]|^(?:请|請|帮|幫|什么|什麼|为什么|為什麼|怎么|怎麼|如何|谁|誰|哪|解释|翻译|总结|写|给|列出|比较|计算|证明|分析)"
     r"|(?:吗|呢|嗎|ですか|ますか|か。|ください|주세요|까요|나요)[。.!]?$"
+)
+
+_TEXTS = (
+    r"(?:text|article|sentence|e-?mail|review|code|document|dialogue|stor(?:y|ie)|paper|report|conversation|poem|lyric"
+    r"|speech|description|letter|snippet|scenario|abstract|post|fact)s?"
+)
+_DATA = r"(?:information|data|message|source|table|list|note|content|context|reference|input|graph|chart|map|image)s?"
+_POINTING = re.compile(
+    rf"\b(?:this|these|that|my|(?:the )?(?:given|provided|attached|reference))(?: [\w-]+)? (?:{_TEXTS}|{_DATA})\b"
+    rf"|\b(?:{_TEXTS}|{_DATA}|statements?) (?:above|below|provided|given)\b"
+    rf"|\b(?:the|your)(?: (?!of\b)[\w-]+)? {_TEXTS}\b"
+    r"|\b(?:passage|excerpt|quotation|extract|paragraph)s?\b|\b(?:described|mentioned|shown|listed) (?:above|below)\b"
+    r"|\bthe (?:above|given|provided)\b|\bgiven (?:a|an|the|to|by|below|above)\b|\b(?<!of the )following\b"
+    r"|\b(?:this|these|those) \w+[.:]?$",
+    re.IGNORECASE,
 )
 
 
@@ -44,8 +55,13 @@ def asks(text: str) -> bool:
         return True
     if stripped.endswith("?") or "? " in stripped or "?\n" in stripped:
         return True
-    first = _FIRST.search(stripped[:80])
-    return bool(first) and first[0].casefold() in _ASKING  # type: ignore[index]
+    return begins_asking(stripped)
+
+
+def begins_asking(text: str) -> bool:
+    """Whether the first word of ``text`` asks or instructs."""
+    first = _FIRST.search(text[:80])
+    return first is not None and first[0].casefold() in _ASKING
 
 
 def works_on_text(text: str) -> bool:
@@ -57,5 +73,5 @@ def works_on_text(text: str) -> bool:
 
 
 def points_at_text(text: str) -> bool:
-    """Whether a question is about a text next to it: what that text says is then part of what is asked."""
-    return bool(_POINTING.search(text)) and not works_on_text(text)
+    """Whether ``text`` speaks of a text that stands next to it."""
+    return _POINTING.search(text) is not None

@@ -8,7 +8,6 @@ from typing import Literal
 
 from triton_router.dialects import ModelRequest, Turn
 from triton_router.dialects.request import SYSTEM_ROLES
-from triton_router.parts.asking import points_at_text
 from triton_router.parts.follow import LONGEST as LONGEST_TURN
 from triton_router.parts.follow import elliptical, says_nothing, shares_words
 from triton_router.parts.message import LONGEST, partition
@@ -30,8 +29,6 @@ MATERIAL = 2_000
 # A system text that gives directions for one task is short; an agent's has pages.
 DIRECTIONS = 4_000
 
-# How long prose is told apart from the words next to it.
-_PROSE = frozenset({"position", "quote marks", "rules"})
 _SHIPPED = ShapeTable(SHAPES)
 _PERSONS = frozenset({"words", "material"})
 # Stands where words stood; no text has it.
@@ -61,8 +58,6 @@ class Parts:
         turn = self.own
         if not turn or says_nothing(turn):
             turn = f"{turn}\n{self.material[:MATERIAL]}".strip()
-        elif (text := _joined((part for part in judged if part.reason in _PROSE), "material")) and points_at_text(turn):
-            turn = f"{turn}\n{text[:MATERIAL]}"
         self.words = "\n".join([*earlier, turn]) if earlier else turn
         self.topic = "\n".join(earlier) if earlier and says_nothing(turn) else self.words
 

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
+
+from triton_router.parts.asking import asks
+from triton_router.parts.shapes import names_text
 
 _TURN = re.compile(r"<\|(?:im_start|start_header_id|start)\|>[ \t]*(system|user|assistant)(?:<\|end_header_id\|>)?\s*")
 _TURN_END = re.compile(r"<\|(?:im_end|eot_id|end|begin_of_text|end_of_text)\|>")
 _FRONT_MATTER = re.compile(r"---\n(?:[\w -]{1,40}:[^\n]*\n)+---\n")
+# What a chat program puts in front of a line: where, when, by whom, for whom.
+_STAMP = re.compile(
+    r"(?:\[[^\[\]\n]{3,60}\](?!\()\s+(?:[\w.@-]{2,30}:\s+)?"
+    r"|\(?\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?(?:Z|\)|:|,| -)*\s+"
+    r"|[^\n:]{1,50}\b\d?\d:\d\d(?::\d\d)?(?: ?[AaPp][Mm])?\n|@[\w.-]{2,40}[,:]?\s+)+"
+)
+# A label that waits for the model's text.
+_OPEN_LABEL = re.compile(r"\n[#* ]{0,5}[A-Z]\w+(?: \w+){0,2}\**:\**\s*\Z")
+_DOUBLED = re.compile(r"([<{\[])\1([/#]?)(\w[\w.-]{0,40})([>}\]])\4")
+
+
+def stamp_of(text: str) -> str:
+    """What stands in front of a message on its line: a date, a channel, a name in brackets, a mention."""
+    match = _STAMP.match(text)
+    return match[0] if match and match.end() < len(text) else ""
 
 
 def turns_as_labels(text: str) -> str:
-    """``text`` with the marks of models' chat templates as labels."""
-    if "<<SYS>>" in text:
-        text = text.replace("<<SYS>>", "<SYS>").replace("<</SYS>>", "</SYS>")
+    """``text`` with the marks of models' chat templates as labels, and tags in doubled brackets as tags."""
+    if any(mark in text for mark in ("<</", "{{/", "[[/")):
+        text = _DOUBLED.sub(lambda match: f"<{'/' if match[2] == '/' else ''}{match[3]}>", text)
     if "<|" not in text:
         return text
     return _TURN_END.sub("\n", _TURN.sub(lambda match: f"\n{match[1].capitalize()}:\n", text))
 
 
 def data_apart(text: str) -> tuple[str, list[str]]:
-    """``text`` without data at its ends, and these: an object in JSON, lines of YAML between rules, a signature."""
+    """``text`` without data at its ends, and these.
+
+    Data are JSON, YAML between rules, a signature, a label that waits for text.
+    """
     data = []
     rest = text
     if rest.startswith("---\n") and (front := _FRONT_MATTER.match(rest)):
@@ -37,7 +60,35 @@ def data_apart(text: str) -> tuple[str, list[str]]:
             json.loads(rest[start:])
             data.append(rest[start:])
             rest = rest[:start]
+    if open_label := _OPEN_LABEL.search(rest, max(0, len(rest) - 50)):
+        data.append(open_label[0].strip())
+        rest = rest[: open_label.start()]
     if (start := rest.rfind("\n-- \n")) > 0:
         data.append(rest[start:])
         rest = rest[:start]
-    return (rest, data) if rest.strip() else (text, [])
+    if rest.strip():
+        return rest, data
+    spoken = _spoken(text)
+    return (spoken, [text]) if spoken else (text, [])
+
+
+def _spoken(text: str) -> str:
+    """What a person says in an object in JSON: the last string that asks, or whose name is a person's."""
+    with suppress(ValueError, RecursionError):
+        strings = list(_strings(json.loads(text)))
+        named = [value for name, value in strings if names_text(name)]
+        asking = [value for value in named if asks(value)] or [value for _, value in strings if asks(value)]
+        return next(reversed(asking or [value for value in named if " " in value]), "")
+    return ""
+
+
+def _strings(data: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The strings in ``data`` with the names that they have there."""
+    if isinstance(data, str):
+        yield name, data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _strings(value, key)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _strings(value, name)

@@ -152,6 +152,12 @@ def shares_words(text: str, before: str) -> bool:
     return any(len(word) >= SHARED and word not in _ANY_SUBJECT and _stem(word) in before for word in own)
 
 
+def subject_stems(text: str, least: int) -> set[str]:
+    """The beginnings of the words of ``text``, from ``least`` letters on, that tell subjects apart."""
+    words = {word.casefold() for word in _WORD.findall(text) if len(word) >= least}
+    return {word[:-2] for word in words - _ANY_SUBJECT - _NOTHING}
+
+
 def _stem(word: str) -> str:
     """``word`` without what plurals and cases add; it is looked for at any place of a word."""
     return word[: max(SHARED, len(word) - 2)] if word.endswith(("es", "en", "ed")) else word.rstrip("se") or word
@@ -205,6 +211,11 @@ def says_nothing(text: str) -> bool:
     if _is_cjk(text):
         return len(text) <= 6 and elliptical(text)
     return _own(text, _words(text)) == 0
+
+
+def says_little(text: str) -> bool:
+    """Whether ``text`` has at most one word of its own: "how do I find out why?"."""
+    return len(text) <= LONGEST and not _is_cjk(text) and _own(text, _words(text)) <= 1
 
 
 def _is_cjk(text: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from triton_router.parts.part import Kind
-from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, reading_by_name
+from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, names_speech, reading_by_name
 
 # Labels are no longer than this, colon included.
 LABEL = 50
@@ -27,6 +27,7 @@ _LOG = re.compile(
 )
 _MAIL_HEAD = re.compile(
     r"-{2,}\s*(?:original message|forwarded message|weitergeleitete nachricht|mensaje original|message d'origine)\b"
+    r"|(?:begin forwarded message|anfang der weitergeleiteten|début du message|inicio del mensaje reenviado)\b"
     r"|(?:on|am|le|el|il|op|em)\b.{6,120}\b(?:wrote|schrieb|a écrit|escribió|ha scritto|schreef|escreveu)\b.{0,40}:$"
     r"|在.{4,80}写道[:：]$",
     re.IGNORECASE,
@@ -39,7 +40,7 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
     its text stands behind it on its line."""
     kind: Kind = "words"
     reason = ""
-    paragraph = asked = given = logged = False
+    paragraph = has_question = has_context = logged = False
     current: list[str] = []
     read: list[Run] = [(kind, reason, current)]
     number, end = 0, len(lines)
@@ -84,12 +85,16 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
             put("material", "table", line)
         elif label := _label(line, shapes):
             reading, name, value = label
-            if reading == "line":
+            if reading == "line" and heads_mail(name, lines[number : number + 3]) and any(map(str.strip, read[0][2])):
+                put("context", "mail", line, *lines[number:])
+                number = end
+            elif reading == "line":
                 put("context", f"label {name}", line)
-            elif asked and given and reading == "context":
+            elif has_question and has_context and reading == "context":
                 put(kind, reason, line)  # the question itself speaks of its context
             else:
-                asked, given = asked or reading == "words", given or (reading == "context" and not asked)
+                has_context = has_context or (reading == "context" and not has_question)
+                has_question = has_question or reading == "words"
                 kind, reason = reading, f"label {name}"
                 block = number < end and bool(_BLOCK.match(lines[number]))
                 paragraph = (bool(value) or block) and reading in ("context", "history")
@@ -97,9 +102,14 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
                     put("template", "heading", line)
                 else:
                     put(kind, reason, value if reading == "words" else line)
+        elif first == "#" and kind == "context" and line.lstrip("#")[:1] == " ":
+            kind, reason, paragraph = "words", "", False  # the next section
+            put(kind, reason, line)
         elif kind == "words" and len(line) < 200 and _MAIL_HEAD.match(line):
             quoted = any(each.startswith(">") for each in lines[number : number + 3])
-            below = 0 if quoted and not line.startswith("-") else end - number
+            # A mail with nothing of the person's in front of it has the person's words behind it, or is theirs.
+            behind = not any(each[0] == "words" and any(map(str.strip, each[2])) for each in read)
+            below = 0 if behind or (quoted and not line.startswith("-")) else end - number
             put("context", "mail", line, *lines[number : number + below])
             number += below
         elif kind == "words" and (logged or _LOG.match(line)):
@@ -108,6 +118,13 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
         else:
             put(kind, reason, line)
     return read
+
+
+def heads_mail(name: str, below: list[str]) -> bool:
+    """Whether a line begins the head of a mail: `From:` with another such line soon ``below`` it."""
+    return name_of(name) in ("from", "von") and any(
+        name_of(line.partition(":")[0]) in MAIL and ":" in line for line in below
+    )
 
 
 def _has_colon(line: str) -> bool:
@@ -143,6 +160,10 @@ def _label(line: str, shapes: ShapeTable) -> tuple[Kind | Literal["line"], str, 
             return None
     if shape is not None:
         return shape.reading, name, value
-    # An unlisted name has to stand out as one: a heading, alone on its line, or of an asking person.
-    reading = reading_by_name(name) if shapes.labels and (heading or not value or _ASKED.match(name)) else None
-    return (reading, name, value) if reading else None
+    if not shapes.labels:
+        return None
+    # An unlisted name has to stand out as one: a heading, alone on its line, or of what an asking person says.
+    reading = reading_by_name(name)
+    if reading is None or heading or not value or _ASKED.match(name):
+        return (reading, name, value) if reading else None
+    return ("words", name, value) if reading == "words" and names_speech(name) else None

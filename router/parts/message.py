@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from itertools import chain, pairwise, zip_longest
 
 from triton_router.parts.asking import asks
-from triton_router.parts.ends import data_apart, turns_as_labels
+from triton_router.parts.ends import data_apart, stamp_of, turns_as_labels
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Part
-from triton_router.parts.positions import SHORT, STAMP, positions
+from triton_router.parts.positions import positions
+from triton_router.parts.scoring import persons, segments_of
+from triton_router.parts.segments import Segment
 from triton_router.parts.shapes import ShapeTable, name_of
-from triton_router.parts.tags import elements
+from triton_router.parts.tags import elements, leaf
 
 LONGEST = 32_768
 # A line that only announces what follows is no longer than this.
@@ -38,14 +40,26 @@ def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
         latest = _latest(parts, marked)
         return [inner for number, part in enumerate(parts) for inner in _around(part, number in latest)]
     if any(part.kind == "words" for part in parts):
-        return parts
+        return _own(parts)
     unlisted = [part for part in parts if part.reason.startswith("tag") and name_of(part.reason[4:]) not in shapes.tags]
     chosen = next((part for part in reversed(unlisted) if asks(part.text)), unlisted[-1] if unlisted else None)
+    if chosen is not None and (inner := leaf(chosen.text)):
+        around = chosen._replace(text=chosen.text.replace(inner, "", 1), kind="context")
+        parts = [
+            each for part in parts for each in ((around, chosen._replace(text=inner)) if part is chosen else (part,))
+        ]
+        return [part._replace(kind="words") if part.text is inner else part for part in parts]
     if chosen is None:
         chosen = next((part for part in reversed(parts) if part.kind == "material"), None)
     if chosen is None:
         return _last_paragraph(parts) if any(part.kind == "context" for part in parts) else _directions(parts)
     return [part._replace(kind="words") if part is chosen else part for part in parts]
+
+
+def unmarked(text: str, shapes: ShapeTable) -> list[Segment]:
+    """The segments among which the person's words are looked for; none where marks name them."""
+    parts = _pieces(text, shapes)
+    return [] if any(map(_is_marked, parts)) else segments_of(parts)
 
 
 def _directions(parts: list[Part]) -> list[Part]:
@@ -70,17 +84,28 @@ def _is_marked(part: Part) -> bool:
 
 
 def _latest(parts: Sequence[Part], marked: Sequence[int]) -> frozenset[int]:
-    """Of the words that marks name, those behind the last answer: what comes before are examples or earlier turns."""
+    """Of the words that marks name, those behind the last answer: what comes before are examples or earlier turns.
+
+    A label that comes again names the person's words the last time.
+    """
+    last = parts[marked[-1]].reason
+    if last.startswith("label") and sum(parts[number].reason == last for number in marked) > 1:
+        return frozenset(marked[-1:])
     for before, after in zip(reversed(marked[:-1]), reversed(marked[1:]), strict=True):
         if any(part.kind == "template" and part.reason.startswith("label") for part in parts[before + 1 : after]):
             return frozenset(number for number in marked if number >= after)
     return frozenset(marked)
 
 
+def _own(parts: Sequence[Part]) -> list[Part]:
+    """``parts`` with the person's own text as words, and what it works on as material."""
+    return [inner for part in persons(parts) for inner in (positions(part) if part.kind == "words" else [part])]
+
+
 def _around(part: Part, latest: bool) -> list[Part]:
     """Marked words that count are looked at once more; around them stand the program's own directions."""
     if latest:
-        return _sections(part)
+        return _own(_sections(part))
     if _is_marked(part):
         return [part._replace(kind="context")]
     return [part._replace(kind="template") if part.kind == "words" else part]
@@ -113,21 +138,17 @@ def _pieces(text: str, shapes: ShapeTable) -> list[Part]:
 def _sections(piece: Part, shapes: ShapeTable = _NO_SHAPES) -> list[Part]:
     """The parts of words without tags, by labels and lines. Words that a mark already names stay named."""
     text = piece.text.strip()
-    if "\n" not in text and len(text) < SHORT:
-        stamp = STAMP.match(text)
-        bare = text[stamp.end() :] if stamp else text
-        return [Part("words", bare, piece.reason)] if bare else [Part("context", text, "date")]
+    stamp = stamp_of(text)
+    stamped = [Part("context", stamp.strip(), "stamp")] if stamp else []
+    text = text[len(stamp) :]
+    if "\n" not in text:
+        return [*stamped, Part("words", text, piece.reason)]
     pieces = [
         Part(kind, joined, reason or piece.reason)
         for kind, reason, lines in runs(text.split("\n"), shapes)
         if (joined := "\n".join(lines).strip())
     ]
-    parts = []
-    for part in _captions_apart(pieces):
-        # What a label names as the person's is looked at once more, with what stands around it in sight.
-        plain = part.kind == "words" and part.reason == piece.reason
-        parts += positions(part) if plain else [part]
-    return parts
+    return stamped + _captions_apart(pieces)
 
 
 def _captions_apart(parts: list[Part]) -> list[Part]:

@@ -92,22 +92,53 @@ DATES = frozenset(
 MAIL = frozenset({"from", "to", "cc", "bcc", "sent", "date", "subject", "reply-to", "von", "an", "betreff", "gesendet"})
 
 
-# Words in the names of tags and labels that no shape lists.
+# Words in the names of tags and labels that no shape lists; beginnings and ends of words in languages that join them.
 _PERSONS = names("question query request message msg user human customer client ask asks asked prompt task problem")
 _PROGRAMS = names(
     """context document documents doc docs source sources memory memories remember history note notes reference
     references result results information background knowledge file files metadata profile policy policies rules system
     retrieved search snippet snippets attachment attachments environment settings state article articles"""
 )
+# Whose label may have its text behind it on the line.
+_SPEECH = names("question query request message msg prompt problem input")
+_FIELDS = names("text content body comment utterance instruction description")
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_PERSONS_ELSEWHERE = re.compile(
+    r"frage|nachricht|anliegen|utilisateur|demande|requête|pregunta|consulta|solicitud|usuario|domanda|richiesta|utente"
+    r"|pergunta|usuário|vraag|bericht|вопрос|запрос|сообщени|пользовател|用户|用戶|问题|問題|提问|提問|请求|請求|输入|輸入|質問"
+    r"|ユーザ|依頼|사용자|질문|요청|입력"
+)
+_PROGRAMS_ELSEWHERE = re.compile(
+    r"kontext|ausz[uü]g|dokument|quellen|wissen|hintergrund|contexte|extrait|contexto|fuentes|contesto|documenti|fonti"
+    r"|контекст|документ|источник|справк|上下文|背景|资料|資料|文档|文檔|信息|資訊|参考|參考|検索|文書|문서|참고|배경"
+)
 
 
 def reading_by_name(name: str) -> Reading | None:
     """What an unlisted tag or label says by the words in its name; ``None`` where they say nothing."""
-    words = {word.casefold() for word in _NAME_WORD.findall(name)}
+    words = _words(name)
     if not words.isdisjoint(_PROGRAMS):
         return "context"
-    return None if words.isdisjoint(_PERSONS) else "words"
+    if not words.isdisjoint(_PERSONS) or (len(words) > 1 and "input" in words):
+        return "words"
+    folded = name.casefold()
+    if _PERSONS_ELSEWHERE.search(folded):
+        return "words"
+    return "context" if _PROGRAMS_ELSEWHERE.search(folded) else None
+
+
+def names_speech(name: str) -> bool:
+    """Whether an unlisted label names what a person says, not only the person."""
+    return not _words(name).isdisjoint(_SPEECH) or _PERSONS_ELSEWHERE.search(name.casefold()) is not None
+
+
+def names_text(name: str) -> bool:
+    """Whether a field of a record, in tags or in JSON, holds what a person says."""
+    return name.casefold() in _FIELDS or names_speech(name)
+
+
+def _words(name: str) -> set[str]:
+    return {word.casefold() for word in _NAME_WORD.findall(name)}
 
 
 def name_of(text: str) -> str:

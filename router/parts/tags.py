@@ -9,13 +9,15 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from triton_router.dialects.request import names
+from triton_router.parts.asking import asks
 from triton_router.parts.part import Part
-from triton_router.parts.shapes import ShapeTable, name_of, reading_by_name
+from triton_router.parts.shapes import ShapeTable, name_of, names_text, reading_by_name
 
 # Tags are read inside of tags so many times.
 DEEPEST = 3
 _BRACKET = re.compile(r"[<\[](/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>\[\]]{0,400})?(?<!/)[>\]]")
 _TAG = re.compile(r"<(/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?(?<!/)>")
+_LEAF = re.compile(r"<([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?>([^<]*(?:<(?![/A-Za-z_])[^<]*)*)</\1>")
 _HTML = names(
     """a abbr address article aside audio b base blockquote body br button canvas caption center cite code col colgroup
     dd del details div dl dt em embed fieldset figcaption figure font footer form frame h1 h2 h3 h4 h5 h6 head header hr
@@ -26,13 +28,17 @@ _HTML = names(
 
 
 class _Element(NamedTuple):
-    """A block in tags: where it and its content begin and end; ``marked`` says that tags in it mark words."""
+    """A block in tags: where it and its content begin and end.
+
+    ``marked`` says that tags in it mark words, ``record`` that it has tags in it: a customer's record, not their words.
+    """
 
     start: int
     end: int
     inner: tuple[int, int]
     name: str
     marked: bool
+    record: bool
 
 
 def elements(text: str, shapes: ShapeTable, depth: int = 0) -> Iterator[Part]:
@@ -50,7 +56,8 @@ def elements(text: str, shapes: ShapeTable, depth: int = 0) -> Iterator[Part]:
 def _content(element: _Element, inner: str, shapes: ShapeTable, depth: int) -> Iterable[Part]:
     shape = shapes.tags.get(name_of(element.name))
     reason = f"tag {element.name}"
-    whole = [Part(shape.reading if shape else reading_by_name(element.name) or "context", inner, reason)]
+    unlisted = "context" if element.record else reading_by_name(element.name) or "context"
+    whole = [Part(shape.reading if shape else unlisted, inner, reason)]
     nested = "</" in inner or "[/" in inner
     if depth == DEEPEST or not (element.marked or shape) or not nested or (shape and shape.reading != "words"):
         return whole
@@ -62,6 +69,15 @@ def _content(element: _Element, inner: str, shapes: ShapeTable, depth: int) -> I
     if not any(part.kind == "words" and part.reason != reason for part in parts):
         return whole
     return [part._replace(kind="context") if part.reason == reason else part for part in parts]
+
+
+def leaf(text: str) -> str:
+    """What a person says in the innermost tags of ``text``: named as the person's, or the last that asks."""
+    leaves = [(name, inner.strip()) for name, inner in _LEAF.findall(text) if inner.strip()]
+    asking = [inner for _, inner in leaves if asks(inner)]
+    named = [inner for name, inner in leaves if names_text(name)]
+    longest = max((inner for _, inner in leaves), key=len, default="")
+    return next(reversed(named or asking), longest)
 
 
 def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
@@ -88,11 +104,12 @@ def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
             while inner != name:  # those in it that nobody closed go with it
                 inner, begin, body = opened.pop()
                 counts[inner] -= 1
+            record = bool(elements) and elements[-1].start > begin
             while elements and elements[-1].start > begin:
                 elements.pop()
-            elements.append(_Element(begin, end, (body, start), written, words > begin))
+            elements.append(_Element(begin, end, (body, start), written, words > begin, record))
             shape = shapes.tags.get(name)
-            if (shape.reading if shape else reading_by_name(written)) == "words":
+            if (shape.reading if shape else reading_by_name(written)) == "words" and (shape or not record):
                 words = begin
     return elements
 

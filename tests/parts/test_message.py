@@ -53,7 +53,7 @@ def test_the_persons_words(text: str) -> None:
     "text",
     [
         QUESTION,
-        "Is <b>this</b> valid HTML?\n<div>\n<p>ships</p>\n</div>",
+        "Is <b>this</b> valid HTML: <div> <p>ships</p> </div>?",
         "What does `<system-reminder>` do? I saw <hint> in a log.",
         "Explain generics: List<String> and Map<K, V>.",
         "Note: this is short.\nWhat follows from it?",

@@ -173,8 +173,8 @@ def test_a_prompt_of_the_completions_api() -> None:
     assert read(body, CompletionsRequest).words == QUESTION
 
 
-def test_blocks_of_a_message_are_told_apart() -> None:
+def test_a_note_as_a_block_of_its_own() -> None:
     parts = read(
         {"max_tokens": 9, "messages": [{"role": "user", "content": [block(NOTE), block(QUESTION)]}]}, MessagesRequest
     )
-    assert parts.judged == [Part("words", NOTE), Part("words", QUESTION)]
+    assert parts.judged == [Part("context", NOTE, "position"), Part("words", QUESTION)]
