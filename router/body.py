@@ -120,6 +120,26 @@ class Body:
         """Give a top-level member a new value; append it if it is not there."""
         self._changed[name] = json.dumps(value, separators=(",", ":"))
 
+    def set_text(self, name: str, text: str | None) -> None:
+        """Give a top-level member a value as JSON text; ``None`` takes it out."""
+        self._changed[name] = text
+
+    def edits(self) -> dict[str, str | None]:
+        """The edits until now, for :meth:`texts_before`."""
+        return dict(self._changed)
+
+    def texts_before(self, edits: Mapping[str, str | None]) -> dict[str, str | None]:
+        """Of the members that were edited since ``edits``, the texts that they had then; ``None`` where they were not
+        there."""
+        texts: dict[str, str | None] = {}
+        for name, text in self._changed.items():
+            if name not in edits:
+                member = self.members.get(name)
+                texts[name] = None if member is None else self.text[member.start : member.end]
+            elif edits[name] != text:
+                texts[name] = edits[name]
+        return texts
+
     def remove(self, name: str) -> None:
         """Take a top-level member out, if it is there."""
         self._changed[name] = None

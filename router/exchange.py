@@ -13,7 +13,7 @@ class Request:
 
     ``headers`` has lower-case names; the values of a repeated header are joined with a comma. ``body`` is whole and
     already decoded from any transfer coding. ``waited`` is how many seconds requests wait at the moment before they
-    get here.
+    get here. ``falls_back``: the gateway brings it back if its backend cannot answer it and another one may.
     """
 
     method: str
@@ -21,6 +21,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     waited: float = 0.0
+    falls_back: bool = False
 
 
 class Observer(Protocol):

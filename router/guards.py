@@ -53,6 +53,14 @@ class Guards:
         record.selection = self._select(decision)
         return True
 
+    def open_to(self, record: Record) -> tuple[str, ...] | None:
+        """The models and adapters that may see the request as it is; ``None`` where that is for all."""
+        trusted = [frozenset(each.trusted) for each in record.verdict.masking]
+        if (decision := record.verdict.confined) is not None:
+            names = (ref.lora_name or ref.model for ref in decision.modelRefs)
+            trusted.append(frozenset(names))
+        return tuple(sorted(frozenset.intersection(*trusted))) if trusted else None
+
     async def mask(self, sent: Sent, request: Request, record: Record) -> tuple[Sent, Request, Mask | None]:
         """The request as the selected model may see it; everything from here on knows no other."""
         selection = record.selection

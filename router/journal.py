@@ -48,6 +48,11 @@ class Journal:
     def count(self, record: Record) -> None:
         """Count a request by how it got its response, and show it to who watches."""
         self._live.note(record)
+        if record.failures:
+            model, reason = record.failures[-1]
+            following = record.selection.model if record.error is None and record.selection is not None else None
+            asked = self.label(following) if following is not None else ""
+            self._metrics.fallbacks.labels(self.label(model), reason, asked).inc()
         if record.error is not None or record.selection is None:
             self._metrics.requests.labels("", "", "error", "").inc()
             return

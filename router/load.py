@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from triton_router import polling
+from triton_router import breakers, polling
 from triton_router.config import Config
 from triton_router.config.schema import ProviderModel
-from triton_router.vitals import Field, Vitals, named
+from triton_router.vitals import Field, Vitals
 
 PATH = "/metrics"
 # Backends asked at once.
@@ -105,10 +105,15 @@ class VitalsMetrics(Collector):
             if (polled := vitals.polled(model.name)) is not None:
                 queue.add_metric([model.name], polled[Field.QUEUE])
                 cache.add_metric([model.name], polled[Field.KV_USAGE])
-        names = {model.name: model.name for model in config.providers.models}
-        names |= {lora.name: named(card.name, lora.name) for card in config.routing.modelCards for lora in card.loras}
-        for label, name in names.items():
+        rests = GaugeMetricFamily(
+            "router_model_rests",
+            "Seconds for which a model or adapter is not asked, because it failed.",
+            labels=["model"],
+        )
+        resting = breakers.resting(config, vitals)
+        for label, name in config.targets().items():
+            rests.add_metric([label], resting[label].seconds if label in resting else 0)
             for measure, word in _MEASURES.items():
                 if (estimate := vitals.estimate(name, measure, now)) is not None:
                     seconds.add_metric([label, word], estimate.mean)
-        yield from (in_flight, seconds, queue, cache)
+        yield from (in_flight, seconds, queue, cache, rests)

@@ -11,6 +11,19 @@ BASE_MODEL = "x-gateway-base-model-name"
 INTERNAL_HEADERS = frozenset({SELECTED_MODEL, BASE_MODEL})
 INTERNAL_PREFIX = "x-vsr-"
 
+# Of a request that another candidate can answer: what was tried, and on its way back why that failed.
+ATTEMPT = "x-vsr-attempt"
+FAILURE = "x-vsr-failure"
+RETURNED = frozenset({ATTEMPT, FAILURE})
+# Metadata of the gateway's own calls: such requests come back.
+FALLS_BACK = "x-vsr-falls-back"
+# What Envoy's router is told of one request.
+TRY_TIMEOUT = "x-envoy-upstream-rq-per-try-timeout-ms"
+MOST_RETRIES = "x-envoy-max-retries"
+RETRIED_STATUSES = "x-envoy-retriable-status-codes"
+# Where Envoy has redirected a request from.
+REDIRECTED_FROM = "x-envoy-original-url"
+
 # --- request headers with that prefix that a client may send -------------------------------------------------------
 
 CACHE_CONTROL = "x-vsr-cache-control"
@@ -27,6 +40,7 @@ DECISION = "x-vsr-selected-decision"
 CONFIDENCE = "x-vsr-selected-confidence"
 CATEGORY = "x-vsr-selected-category"
 REASONING = "x-vsr-selected-reasoning"
+FALLBACK = "x-vsr-fallback"
 ADAPTER_FALLBACK = "x-vsr-adapter-fallback"
 DEGRADED = "x-vsr-degraded"
 IGNORED = "x-vsr-ignored"

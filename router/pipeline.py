@@ -17,7 +17,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from triton_router import names, offload, plugins
+from triton_router.attempt import Attempt, restored
 from triton_router.body import is_large
+from triton_router.breakers import Breakers
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Keep, Memo
@@ -27,6 +29,7 @@ from triton_router.decisions import Choice, choose
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
 from triton_router.errors import Refusal, refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
+from triton_router.fallback import Fallback, Plan
 from triton_router.guards import Guards
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
@@ -34,10 +37,10 @@ from triton_router.jsontext import json_bytes
 from triton_router.limits import Admission, Limits, Stores, Wish
 from triton_router.live import LiveLog
 from triton_router.masking import Mask
-from triton_router.plugins import HeaderChanges
 from triton_router.recipes import Recipes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
+from triton_router.rewriting import address, encoded, read, rewrite, routing_headers
 from triton_router.runtime import Runtime
 from triton_router.selection import (
     Balance,
@@ -45,7 +48,6 @@ from triton_router.selection import (
     LoadedAdapters,
     ModelCatalog,
     Selection,
-    apply_reasoning,
     named_model,
     unknown_model,
 )
@@ -70,7 +72,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 19 methods and 17 attributes: one for each stage of a request, and what is asked about it.
+    It has 20 methods and 18 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Pipeline:
         self.catalog = ModelCatalog(runtime.config, Balance(runtime.config, self._vitals))
         self.adapters = LoadedAdapters()
         self._upstreams = Upstreams(runtime.config)
+        self._fallback = Fallback(runtime, self.catalog, Breakers(self._vitals))
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
         self._guards = Guards(metrics, lambda decision: self.catalog.select(decision, self.adapters))
@@ -143,6 +146,8 @@ class Pipeline:
                     return self._get(path, request, record), record
                 self._admit(request)
                 if (dialect := DIALECTS.get(path)) is not None:
+                    if (attempt := self._fallback.returned(request)) is not None:
+                        return await self._resume(attempt, dialect, request, record), record
                     return await self._ask(dialect, request, record), record
                 return await self._pass(request, record), record
             except Refusal as refusal:
@@ -170,7 +175,7 @@ class Pipeline:
 
     async def _ask(self, dialect: type[ModelRequest], request: Request, record: Record) -> Outcome:
         started, large = perf_counter(), is_large(request.body)
-        sent = await offload.run(large, _read, dialect, request.body)
+        sent = await offload.run(large, read, dialect, request.body)
         recipe = self.recipes.for_request(sent.model, request.headers)
         hurried = _hurried(request, self.runtime.overload)
         signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
@@ -209,14 +214,17 @@ class Pipeline:
         admission = await self._admitted(request, sent, selection, record)
         selection = record.selection = admission.selection
 
-        changes = await offload.run(large, _rewrite, sent, request.headers, choice, selection)
+        only = self._guards.open_to(record) if mask is None else ()
+        plan = self._fallback.plan(Attempt(only=only), record, request, self.adapters)
+        members: dict[str, str | None] = {}
+        changes = await offload.run(large, rewrite, sent, request.headers, choice, selection, members)
         if isinstance(changes, Completion):
             admission.release()
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
             return self._reply(changes, "fast_response", request, sent, record)
         count = self.runtime.usage.request_on_streams or admission.settle is not None
-        conceal, body = await offload.run(large, _encoded, sent, count, release=large)
+        conceal, body = await offload.run(large, encoded, sent, count, release=large)
 
         if lookup is not None and mask is None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
@@ -239,10 +247,42 @@ class Pipeline:
         self.journal.write(record, sent.prompt(), request)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
         readable = bool(conceal or record.question or mask or admission.settle)
-        headers = {**changes.set, **_routing_headers(selection, readable=readable), **upstream}
+        headers = {**changes.set, **routing_headers(selection, readable=readable), **upstream}
+        if plan is not None and request.falls_back:
+            attempt = replace(plan.attempt, members=members, conceal=conceal)
+            headers |= self._fallback.headers(plan, attempt, selection, request.headers, (*upstream, *removed))
         keep = lookup.expect(record.question) if lookup is not None else None
-        observer = self._observer(selection, sent, keep, conceal=conceal, mask=mask, settle=admission.settle)
+        observer = self._observer(selection, sent, keep, conceal=conceal, mask=mask, settle=admission.settle, plan=plan)
         return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
+
+    async def _resume(self, attempt: Attempt, dialect: type[ModelRequest], request: Request, record: Record) -> Forward:
+        """Ask the next candidate: the gateway has brought ``request`` back, because the last one could not answer."""
+        started, request = perf_counter(), restored(request, attempt)
+        sent = await offload.run(is_large(request.body), dialect.parse, request.body)
+        table = record.recipe = self.recipes.named(attempt.recipe)
+        decision = next((each for each in table.config.routing.decisions if each.name == attempt.decision), None)
+        record.choice, record.category = Choice(decision, attempt.confidence, ()), attempt.category
+        record.failures = tuple((failure.model, failure.reason) for failure in attempt.failures)
+        selection = record.selection = self._fallback.next(attempt, record, request, self.adapters)
+        admission = await self.limits.admit(replace(Wish.of(request, sent, decision, selection), again=True))
+        record.limits = admission.notes
+        plan = self._fallback.plan(attempt, record, request, self.adapters)
+        members: dict[str, str | None] = {}
+        for name, text in attempt.members.items():
+            sent.set_text(name, text)
+        address(sent, selection, members)
+        upstream, removed = self._upstreams.changes(selection.base, request.headers)
+        back = {name: value for name, value in attempt.headers.items() if name not in removed}
+        headers = {name: value for name, value in back.items() if value is not None}
+        headers |= {**routing_headers(selection, readable=bool(attempt.conceal or admission.settle)), **upstream}
+        if plan is not None:
+            attempt = replace(plan.attempt, members=members)
+            headers |= self._fallback.headers(plan, attempt, selection, request.headers, (*upstream, *removed))
+        record.path, record.stages["total"] = "fallback", (started, perf_counter())
+        self.journal.write(record, sent.prompt(), request)
+        observer = self._observer(selection, sent, conceal=attempt.conceal, settle=admission.settle, plan=plan)
+        away = (*removed, *(name for name in back if name not in headers), names.REDIRECTED_FROM)
+        return Forward(headers, sent.encode(), record.headers(), away, observer)
 
     async def preview(self, request: Request) -> tuple[Record, Forward | Completion]:
         """What would become of a request to a model: asked of no backend and no cache, counted and logged nowhere.
@@ -259,18 +299,18 @@ class Pipeline:
             assert sent.model is not None
             record.selection, record.path = named_model(self.catalog, self.adapters, sent.model), "passthrough"
             sent.set("model", record.selection.upstream)
-            return record, Forward(_routing_headers(record.selection, readable=False), sent.encode())
+            return record, Forward(routing_headers(record.selection, readable=False), sent.encode())
         record.stages["parse"] = started, perf_counter()
         query = SignalInput(sent, request.headers, reader=self.runtime.reader)
         await self.decide(query, record, everything=True)
         decided, (_, choice, selection) = perf_counter(), record.routing()
-        changes = _rewrite(sent, request.headers, choice, selection)
+        changes = rewrite(sent, request.headers, choice, selection)
         record.ignored, record.path = sent.ignored, "routed"
         record.stages |= {"rewrite": (decided, perf_counter()), "total": (started, perf_counter())}
         if isinstance(changes, Completion):
             record.path = "fast_response"
             return record, changes
-        headers = changes.set | _routing_headers(selection, readable=False)
+        headers = changes.set | routing_headers(selection, readable=False)
         return record, Forward(headers, sent.encode(), record.headers(), tuple(changes.remove))
 
     async def _guard(
@@ -336,9 +376,14 @@ class Pipeline:
         chosen = perf_counter()
         session, hint = signal_input.headers.get(runtime.session_header), _hint(signals, runtime.hint_threshold)
         turns = signal_input.request.turns
-        record.selection = self.catalog.select(
-            choice.decision, self.adapters, session=session, hint=hint, tokens=lambda: estimated_tokens(turns())
+        select = partial(
+            self.catalog.select,
+            loaded=self.adapters,
+            session=session,
+            hint=hint,
+            tokens=lambda: estimated_tokens(turns()),
         )
+        record.selection = self._fallback.select(select, table, choice.decision, self.adapters)
         record.stages |= {"signals": (began, evaluated), "decision": (evaluated, chosen),
                           "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record
@@ -396,7 +441,7 @@ class Pipeline:
         encoded = sent.encode() if sent is not None and (sent.changed or mask is not None) else None
         observer = self._observer(selection, sent, conceal=conceal, mask=mask, settle=admission.settle)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        headers = {**_routing_headers(selection, readable=bool(conceal or mask or admission.settle)), **upstream}
+        headers = {**routing_headers(selection, readable=bool(conceal or mask or admission.settle)), **upstream}
         return Forward(headers, encoded, record.headers(), removed, observer)
 
     async def _admitted(
@@ -427,15 +472,19 @@ class Pipeline:
         conceal: bool = False,
         mask: Mask | None = None,
         settle: Callable[[AnswerSummary], None] | None = None,
+        plan: Plan | None = None,
     ) -> Observer:
         label, price = self.journal.label(selection.model), self.catalog.price(selection.base)
         # Embeddings have no end to hear of, and are long.
         read, streams = (sent.ANSWER, sent.get("stream") is True) if sent is not None else (None, False)
         flight = partial(Flight, self._vitals, selection.base, selection.adapter, streams=streams)
         edits = partial(mask.restored, read) if mask is not None else None
+        usage = self.runtime.usage
+        watched = plan is not None and (plan.troubled or usage.answers or usage.streams)
         return UsageObserver(
-            self._metrics, label, self.runtime.usage, keep, read=read, price=price, conceal=conceal,
+            self._metrics, label, usage, keep, read=read, price=price, conceal=conceal,
             sent=flight if self._balances else None, edits=edits, settle=settle,
+            on_status=partial(self._fallback.settle, plan) if plan is not None and watched else None,
         )  # fmt: skip
 
     def _reply(
@@ -445,38 +494,6 @@ class Pipeline:
         record.path, record.ignored = path, record.ignored or sent.ignored
         self.journal.write(record, sent.prompt(), request)
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
-
-
-def _rewrite(
-    sent: ModelRequest, headers: Mapping[str, str], choice: Choice, selection: Selection
-) -> HeaderChanges | Completion:
-    """Let the decision's plugins and the selection change ``sent``; a plugin may answer it instead."""
-    plugged = choice.decision.plugins if choice.decision else ()
-    changes = plugins.apply(plugged, sent, headers, selection.model)
-    if not isinstance(changes, Completion):
-        apply_reasoning(sent, selection)
-        sent.set("model", selection.upstream)
-    return changes
-
-
-def _read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:
-    """``body`` with its turns, which signals read."""
-    sent = dialect.parse(body)
-    sent.turns()
-    return sent
-
-
-def _encoded(sent: ModelRequest, count: bool, *, release: bool) -> tuple[bool, bytes]:
-    """Whether the client is not to see the count of tokens, and the body for the selected model.
-
-    ``count`` has the backend count a stream's tokens; ``release`` frees what was parsed here and now: half a million
-    values take a while.
-    """
-    conceal = count and sent.request_usage()
-    body = sent.encode()
-    if release:
-        sent.release()
-    return conceal, body
 
 
 def _path(request: Request) -> str:
@@ -503,12 +520,6 @@ def _whole_embedding(record: Record, encoders: Encoders | None) -> tuple[Vector 
     if encoding is None or encoding.windows > 1 or encoders is None:
         return None, ""
     return encoders.lengthened(encoding.embedding), encoding.trunk
-
-
-def _routing_headers(selection: Selection, *, readable: bool) -> dict[str, str]:
-    """``readable``: the router reads the response, so it must not be compressed."""
-    headers = {names.SELECTED_MODEL: selection.model, names.BASE_MODEL: selection.base}
-    return headers | {"accept-encoding": "identity"} if readable else headers
 
 
 def _json_reply(status: int, body: bytes, record: Record) -> Reply:

@@ -48,7 +48,7 @@ class Recipes:
             self._all.append(Recipe(each, gatherer, lookup))
         self.default = self._all[0]
         router = runtime.config.global_.router
-        by_name = {each.runtime.name or DEFAULT: each for each in self._all}
+        self._by_name = by_name = {each.runtime.name or DEFAULT: each for each in self._all}
         self._entrypoints: dict[str, list[tuple[Mapping[str, str], Recipe]]] = {}
         for entrypoint in runtime.config.entrypoints:
             for name in entrypoint.model_names:
@@ -68,6 +68,10 @@ class Recipes:
             if all(headers.get(name) == value for name, value in needed.items()):
                 return recipe
         return None
+
+    def named(self, name: str) -> RecipeRuntime:
+        """The routing table of a recipe; that of `routing` for an empty name, or one that is no longer there."""
+        return self._by_name.get(name or DEFAULT, self.default).runtime
 
     async def prepare(self, encoder: Encoder | None = None) -> None:
         """Have every recipe's texts encoded; see :meth:`.signals.languages.LanguageGatherer.prepare`."""

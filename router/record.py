@@ -18,7 +18,7 @@ from triton_router.selection import Selection
 from triton_router.signals import SignalInput, SignalResults
 
 # How a request got its response: in metrics and audit lines by these words.
-ResponsePath = Literal["routed", "passthrough", "cache", "fast_response", "blocked", "error"]
+ResponsePath = Literal["routed", "fallback", "passthrough", "cache", "fast_response", "blocked", "error"]
 
 
 @dataclass(slots=True)
@@ -29,10 +29,10 @@ class Record:
     ``query``, ``signals``, ``choice`` and ``category`` are there where the router has chosen, ``question`` where the
     cache was asked, ``error`` where it refused. ``verdict`` is what protection says; ``blocked`` names the decision
     that refused, ``masked`` those for which personal data was masked. ``limits`` says what became of limits that do
-    not hold, by rule. ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has
-    no signals.
+    not hold, by rule. ``failures`` are the models that could not answer before, each with the reason. ``stages`` are
+    when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 19 attributes and 16 methods, because everything that is said of a request is derived from here.
+    It has 20 attributes and 16 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -53,6 +53,7 @@ class Record:
     verdict: Verdict = field(default_factory=Verdict)
     masked: tuple[str, ...] = ()
     limits: Mapping[str, str] = field(default_factory=dict)
+    failures: tuple[tuple[str, str], ...] = ()
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -119,7 +120,7 @@ class Record:
     @property
     def response_path(self) -> str | None:
         """The ``path`` as clients see it."""
-        return "upstream" if self.path in ("routed", "passthrough") else self.path
+        return "upstream" if self.path in ("routed", "fallback", "passthrough") else self.path
 
     @property
     def cache_hit(self) -> str | None:
@@ -151,6 +152,8 @@ class Record:
     def _add_choice(self, headers: dict[str, str], choice: Choice, selection: Selection) -> None:
         if self.recipe is not None and self.recipe.name:
             headers[names.RECIPE] = self.recipe.name
+        if self.failures:
+            headers[names.FALLBACK] = "->".join([*(model for model, _ in self.failures), selection.model])
         if choice.decision is not None:
             headers[names.DECISION] = choice.decision.name
             headers[names.CONFIDENCE] = f"{choice.confidence:.4f}"
@@ -197,8 +200,10 @@ class Record:
             fields["masked"] = ",".join(self.masked)
         if self.limits:
             fields["limits"] = dict(self.limits)
+        if self.failures:
+            fields["failed"] = [{"model": model, "reason": reason} for model, reason in self.failures]
         if self.signals is None:
-            return fields | {"repeat": True}
+            return fields if self.failures else fields | {"repeat": True}
         return fields | {
             "confidence": round(self.choice.confidence, 4),
             "base": selection.base,

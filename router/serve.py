@@ -18,6 +18,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from starlette.applications import Starlette
 
+from triton_router import breakers
 from triton_router.api import create_app
 from triton_router.api.history import History
 from triton_router.api.live import LiveFeed
@@ -143,7 +144,10 @@ class _Service:
 
     def _troubles(self) -> dict[str, str]:
         tasks = {f"task {name}": reason for name, reason in self._generations.tasks.failures.items()}
-        return tasks | {f"worker {worker.port}": worker.failure for worker in self._workers if worker.failure}
+        workers = {f"worker {worker.port}": worker.failure for worker in self._workers if worker.failure}
+        resting = breakers.resting(self._generations.current.runtime.config, self._generations.vitals)
+        models = {f"model {name}": f"{each.state} for {each.seconds:.0f} s" for name, each in resting.items()}
+        return tasks | workers | models
 
     def _know(self, adapters: LoadedAdapters) -> None:
         self._generations.know(adapters)

@@ -131,6 +131,7 @@ def _result(record: Record) -> Attributes:
             "router.decision": record.decision.name if record.decision else None,
             "router.model": record.selection.model,
             "router.cache.hit": record.cache_hit,
+            "router.fallback.failed": [f"{model}: {reason}" for model, reason in record.failures] or None,
             "router.degraded": list(record.degraded) or None,
         }
     return result

@@ -114,14 +114,14 @@ class UsageObserver:
     ``None`` for responses that carry no text. The end calls ``keep`` once with the answer, or ``None`` where no whole
     one came, and these two with the summary. ``conceal`` takes a count out of a stream that the client did not ask
     for; ``edits`` makes what changes a response, streamed or whole. ``sent`` makes the flight of the request, once it
-    is sent.
+    is sent; ``on_status`` hears of the response's status and headers.
 
-    It has 19 attributes: nine that say what to do, and ten for the state of a response that comes in pieces.
+    It has 20 attributes: ten that say what to do, and ten for the state of a response that comes in pieces.
     """
 
     __slots__ = (
         "_answer", "_conceal", "_edits", "_filter", "_first", "_flight", "_keep", "_last", "_metrics", "_model",
-        "_price", "_read", "_sent", "_settings", "_settle", "_started", "_status", "_whole", "listener",
+        "_on_status", "_price", "_read", "_sent", "_settings", "_settle", "_started", "_status", "_whole", "listener",
     )  # fmt: skip
 
     def __init__(
@@ -137,10 +137,11 @@ class UsageObserver:
         sent: Callable[[], Flight] | None = None,
         edits: Edits | None = None,
         settle: Callable[[AnswerSummary], None] | None = None,
+        on_status: Callable[[int, Mapping[str, str]], None] | None = None,
     ) -> None:
         self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
-        self._conceal, self._edits = conceal, edits
+        self._conceal, self._edits, self._on_status = conceal, edits, on_status
         self._filter: BodyFilter | None = None
         self._started = perf_counter()
         self._sent, self._settle = sent, settle
@@ -158,6 +159,8 @@ class UsageObserver:
     def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
         self._status = status
+        if self._on_status is not None:
+            self._on_status(status, headers)
         seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
         seconds.observe(perf_counter() - self._started)
         wanted = self._wanted(status, headers)
@@ -184,7 +187,10 @@ class UsageObserver:
     @property
     def wanted(self) -> bool:
         """Whether the response is to be watched at all: where any is counted, its status is too."""
-        settings, wishes = self._settings, (self._keep, self.listener, self._settle, self._sent, self._edits)
+        settings, wishes = (
+            self._settings,
+            (self._keep, self.listener, self._settle, self._sent, self._edits, self._on_status),
+        )
         return settings.answers or settings.streams or self._conceal or any(wishes)
 
     @property

@@ -72,6 +72,26 @@ def _models_exist(data: Any, report: Report) -> None:
             report.error((*path, "name"), message, nearest(card["name"], models))
 
 
+def _fallbacks_have_candidates(data: Any, report: Report) -> None:
+    known = [*names(data, *MODELS), *(name for adapters in _adapters(data).values() for name in adapters)]
+    tables = [("global", "router"), ("routing",)]
+    decisions = list(items(data, DECISIONS))
+    for path, section in [*((path, at(data, *path)) for path in tables), *decisions]:
+        policy = at(section, "fallback")
+        if not isinstance(policy, dict):
+            continue
+        models = policy.get("models")
+        for index, name in enumerate(models if isinstance(models, list) else ()):
+            if isinstance(name, str) and name not in known:
+                where = (*path, "fallback", "models", index)
+                report.error(where, f"no model or adapter named `{name}`", nearest(name, known))
+        choosers = [section] if path[:2] == DECISIONS else [decision for _, decision in decisions]
+        alone = not any(len(decision.get("modelRefs") or ()) > 1 for decision in choosers)
+        if policy.get("enabled", True) and not models and alone:
+            message = "no decision here has a second candidate, so nothing can take over; give `fallback.models`"
+            report.warning((*path, "fallback"), message)
+
+
 def _models_are_served(data: Any, report: Report) -> None:
     named = at(data, "global", "router", "auto_model_names") or RouterSettings().auto_model_names
     virtual = [*(named if isinstance(named, list | tuple) else ()), at(data, "global", "router", "auto_model_name")]
@@ -281,6 +301,7 @@ _CHECKS: tuple[Callable[[Any, Report], None], ...] = (
     _unique_names,
     _adapters_are_told_apart,
     _models_exist,
+    _fallbacks_have_candidates,
     _models_are_served,
     _addresses_agree,
     _families_exist,

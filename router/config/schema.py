@@ -12,10 +12,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 
+from triton_router.config.fallback import FallbackPolicy
 from triton_router.config.plugins import Plugin
 from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
-from triton_router.config.section import BASE_URL, Endpoint, LowerHeaderName, Name, Seconds, Section, TokenCount
+from triton_router.config.section import (
+    BASE_URL,
+    Endpoint,
+    LowerHeaderName,
+    Name,
+    Seconds,
+    Section,
+    TokenCount,
+    is_ip,
+)
 from triton_router.config.selection import Algorithm
 from triton_router.config.services import Global
 from triton_router.config.signals import Predicate, Signals, SignalType
@@ -219,6 +229,18 @@ class ProviderModel(Section):
     reliability: Reliability = Field(default_factory=Reliability, description="Retries, health checks, ejection.")
     hidden: bool = Field(False, description="Omit the model from `GET /v1/models`, and refuse it to clients.")
 
+    @property
+    def replicated(self) -> bool:
+        """Whether there may be another replica: several endpoints, or a name that can stand for several."""
+        hosts = [ref.endpoint.rpartition(":")[0].strip("[]") for ref in self.backend_refs]
+        return len(hosts) > 1 or not all(map(is_ip, hosts))
+
+    @property
+    def attempts(self) -> int:
+        """How many endpoints a request asks before the model counts as failed, where another one can answer."""
+        reliability = self.reliability
+        return 1 + reliability.retry_count if self.replicated and reliability.retry_responses else 1
+
 
 class Providers(Section):
     defaults: ProviderDefaults = Field(default_factory=ProviderDefaults, description="Defaults for all models.")
@@ -340,19 +362,25 @@ class Decision(Section):
         None, description="How one of several candidates is chosen; default: by score and weight."
     )
     hints: Hints = Field(default_factory=Hints, description="What the MCP server may choose for this decision.")
+    fallback: FallbackPolicy | None = Field(
+        None, description="What happens when the model cannot answer; default: `fallback` of the routing table."
+    )
     plugins: tuple[Plugin, ...] = Field((), description="Plugins, in the order of the file.")
 
 
 class RecipeRouting(Section):
     """A routing table, and the signals that its rules name. Names are those of one table only."""
 
-    NOT_ACTIVE = frozenset({"candidate_requirements", "data_policy", "model_bindings", "fallback"})
+    NOT_ACTIVE = frozenset({"candidate_requirements", "data_policy", "model_bindings"})
 
     strategy: Literal["priority", "confidence"] = Field(
         "priority", description="`priority`: the highest priority wins. `confidence`: the most confident match wins."
     )
     signals: Signals = Field(default_factory=Signals, description="Declared signals.")
     decisions: tuple[Decision, ...] = Field((), description="The routing table.")
+    fallback: FallbackPolicy | None = Field(
+        None, description="What happens when a model cannot answer; default: `global.router.fallback`, or nothing."
+    )
 
 
 class Routing(RecipeRouting):
@@ -394,6 +422,17 @@ class Config(Section):
     def of(self, recipe: Recipe) -> Config:
         """This configuration with the routing of ``recipe`` in the place of its own."""
         return self.model_copy(update={"routing": self.routing.model_copy(update=dict(recipe.routing))})
+
+    def targets(self) -> dict[str, str]:
+        """The models and adapters that are declared, each with its name among the vitals (:func:`.vitals.named`)."""
+        adapters = {lora.name: f"{card.name}\n{lora.name}" for card in self.routing.modelCards for lora in card.loras}
+        return adapters | {model.name: model.name for model in self.providers.models}
+
+    def fallbacks(self) -> Iterator[FallbackPolicy]:
+        """All that are written."""
+        tables = [self.routing, *(recipe.routing for recipe in self.recipes)]
+        policies = [table.fallback for table in tables] + [decision.fallback for decision in self.decisions()]
+        return (policy for policy in (self.global_.router.fallback, *policies) if policy is not None)
 
     def decisions(self) -> Iterator[Decision]:
         """Those of all routing tables."""

@@ -75,6 +75,15 @@ CacheScope = Literal["user", "tenant", "global"]
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 
 
+def is_ip(host: str) -> bool:
+    """Whether ``host`` is an address rather than a name, which may stand for several."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _host(host: str) -> str:
     """An IP address without brackets, or a name that DNS takes."""
     try:

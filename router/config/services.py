@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
+from triton_router.config.fallback import FallbackPolicy
 from triton_router.config.knowledge import KnowledgeBase
 from triton_router.config.limits import RateLimit
 from triton_router.config.observability import Observability
@@ -50,7 +51,7 @@ class AdapterDiscovery(Section):
 
 class RouterSettings(Section):
     NOT_ACTIVE = frozenset({"config_source", "strategy", "include_config_models_in_list", "clear_route_cache",
-                            "streamed_body", "skip_processing", "model_selection", "learning", "fallback"})  # fmt: skip
+                            "streamed_body", "skip_processing", "model_selection", "learning"})  # fmt: skip
 
     auto_model_names: tuple[Name, ...] = Field(
         ("MoM", "auto"), min_length=1, description="Model names that ask the router to choose."
@@ -83,6 +84,9 @@ class RouterSettings(Section):
         "of `max_body_bytes` always has room. A request that would take more is answered 429 with `retry-after`.",
     )  # fmt: skip
     drain_seconds: float = Field(30, ge=0, description="Seconds for open streams to finish after SIGTERM.")
+    fallback: FallbackPolicy | None = Field(
+        None, description="What happens when a model cannot answer, for routing tables that do not say it."
+    )
 
 
 class InferenceSettings(Section):

@@ -17,13 +17,14 @@ The rules come from what Envoy does, not from what would be symmetrical:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
 from triton_router.errors import refusal_body
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc.headers import FRAMING, HeaderList, cleaned, declared_length, internal, joined
+from triton_router.names import RETURNED
 
 
 class BodyMode(IntEnum):
@@ -271,8 +272,9 @@ class Exchange:
     """One HTTP request. ``receive`` never raises on events out of order: it answers ``Abort``, once and for all.
 
     ``admit`` says whether there is room for a body of so many bytes; without it the request is refused (429).
+    ``falls_back``: the gateway brings requests back, with headers that say why, and that no client can send.
 
-    It has 16 methods: each event in each phase has its own.
+    It has 16 methods and 13 attributes: each event in each phase has its own.
     """
 
     __slots__ = (
@@ -282,6 +284,7 @@ class Exchange:
         "_at_once",
         "_body_mode",
         "_head",
+        "_kept",
         "_max_body_bytes",
         "_phase",
         "_pieces",
@@ -290,8 +293,11 @@ class Exchange:
         "_whole",
     )
 
-    def __init__(self, *, max_body_bytes: int, admit: Callable[[int], bool] = lambda size: True) -> None:
+    def __init__(
+        self, *, max_body_bytes: int, admit: Callable[[int], bool] = lambda size: True, falls_back: bool = False
+    ) -> None:
         self._max_body_bytes = max_body_bytes
+        self._kept = RETURNED if falls_back else ()
         self._admit = admit
         self._phase = _Phase.START
         self._at_once = False  # the request came in one message
@@ -354,7 +360,7 @@ class Exchange:
         return Abort(f"{type(event).__name__} while {phase.value}")
 
     def _request(self, event: RequestBody, head: HeaderList) -> Command:
-        self._head, self._remove = _read(head)
+        self._head, self._remove = _read(head, self._kept)
         self._at_once, self._whole = True, False
         if len(event.body) > self._max_body_bytes:
             return self._too_large()
@@ -364,7 +370,7 @@ class Exchange:
         return Route(replace(self._head, body=event.body))
 
     def _headers(self, event: RequestHeaders) -> Command:
-        self._head, self._remove = _read(event.headers)
+        self._head, self._remove = _read(event.headers, self._kept)
         headers = self._head.headers
         self._answer_mode = event.response_body_mode
         if event.end_of_stream:
@@ -471,8 +477,8 @@ class Exchange:
         return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code), headers))
 
 
-def _read(head: HeaderList) -> tuple[Request, tuple[str, ...]]:
-    """A request without its body, and the headers that its sender may not set."""
+def _read(head: HeaderList, kept: Collection[str]) -> tuple[Request, tuple[str, ...]]:
+    """A request without its body, and the headers that its sender may not set; it has those of them in ``kept``."""
     headers = joined(head)
     method, path = headers.pop(":method", ""), headers.pop(":path", "")
     headers.pop(":scheme", None)
@@ -480,7 +486,8 @@ def _read(head: HeaderList) -> tuple[Request, tuple[str, ...]]:
         headers["host"] = authority
     remove = tuple(name for name in headers if internal(name))
     for name in remove:
-        del headers[name]
+        if name not in kept:
+            del headers[name]
     return Request(method, path, headers), remove
 
 

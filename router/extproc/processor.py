@@ -26,7 +26,7 @@ from triton_router.extproc.phases import (
     Routed,
 )
 from triton_router.http2.grpc import Status
-from triton_router.names import REQUEST_ID, TRACEPARENT, TRACESTATE
+from triton_router.names import FALLS_BACK, REQUEST_ID, TRACEPARENT, TRACESTATE
 from triton_router.telemetry import RateLimitedLog
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ class Processor:
     async def _converse(self, call: Call) -> str | None:
         """Run one stream. Returns the reason for an abort, or ``None``."""
         share = Share(self._budget)
-        exchange = Exchange(max_body_bytes=self._max_body_bytes, admit=share.grow)
+        falls_back = FALLS_BACK in call.metadata
+        exchange = Exchange(max_body_bytes=self._max_body_bytes, admit=share.grow, falls_back=falls_back)
         observer: Observer | None = None
         spoken = routed = False
         try:
@@ -159,7 +160,8 @@ class Processor:
     async def _decided(self, exchange: Exchange, request: Request, call: Call) -> tuple[Command, Observer | None]:
         """The outcome of ``request`` as a command, and the observer of its response."""
         self.longest_wait = max(self.longest_wait, call.late)
-        request = replace(request, waited=max(call.late, self._waited()))
+        waited = max(call.late, self._waited())
+        request = replace(request, waited=waited, falls_back=FALLS_BACK in call.metadata)
         outcome = await self._outcome(_joined(request, call.metadata) if self._join_gateway else request)
         command = exchange.receive(Routed(outcome))
         observer = outcome.observer if isinstance(outcome, Forward) else None

@@ -68,7 +68,7 @@ class KnownName:
 class ModelCatalog:
     """The models and adapters of a configuration: looking names up, and choosing among candidates.
 
-    It has 17 methods, because both work on the same tables of names.
+    It has 19 methods, because both work on the same tables of names.
     """
 
     def __init__(self, config: Config, balance: Balance | None = None) -> None:
@@ -197,6 +197,17 @@ class ModelCatalog:
             return None
         refs = sorted(decision.modelRefs, key=lambda ref: mean_price(self._models[ref.model].pricing))
         return self._loaded(replace(self._selection(refs[0]), reason="limit"), loaded)
+
+    def candidates(self, decision: Decision | None, loaded: LoadedAdapters = NOTHING_KNOWN) -> list[Selection]:
+        """All candidates, the best score first; the default model where there are none."""
+        refs = decision.modelRefs if decision is not None else ()
+        ordered = sorted(refs, key=lambda ref: -(ref.score or 0.0))
+        return [self._loaded(self._selection(ref), loaded) for ref in ordered] or [self._loaded(self.default, loaded)]
+
+    def declared(self, name: str, loaded: LoadedAdapters = NOTHING_KNOWN) -> Selection | None:
+        """The model or adapter that the configuration names so, hidden or not."""
+        selection = self._named(name)
+        return self._loaded(selection, loaded) if selection is not None else None
 
     def _selection(self, ref: ModelRef) -> Selection:
         model = self._models[ref.model]

@@ -112,6 +112,12 @@ class Metrics:
             ["adapter"],
             registry=registry,
         )
+        self.fallbacks = Counter(
+            "router_fallbacks",
+            "Attempts that failed before the first byte, by model, reason, and who was asked next (empty: nobody).",
+            ["model", "reason", "next"],
+            registry=registry,
+        )
         self.refused_hints = Counter(
             "router_refused_hints", "Hints of the MCP server that the decision does not allow.", ["kind"],
             registry=registry,

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from local_stack import REPOSITORY, Gateway, free_port, make_config, wait_for
+from replica import Replica
 
+from triton_router.config import Config
 from triton_router.stack import envoy
 
 
@@ -23,7 +25,30 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
+def start_envoy(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
+    """Start Envoy for a configuration, and for the router's workers at ports of this machine."""
+
+    def start(config: Config, *ports: int) -> Gateway:
+        settings = config.global_.services.envoy
+        workers = [("127.0.0.1", port) for port in ports]
+        bootstrap = envoy.write(config, tmp_path / "envoy", workers=workers)
+        log = stack.enter_context((tmp_path / "envoy.log").open("wb"))
+        command = [str(Path(sys.executable).with_name("envoy")), "-c", str(bootstrap), "-l", "warning"]
+        command += ["--disable-hot-restart", "--reject-unknown-dynamic-fields"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        stack.callback(process.wait, 10)
+        stack.callback(process.terminate)
+        urls = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.admin_port}"
+        gateway = Gateway(tmp_path / "envoy", *urls, workers, config)
+        stack.callback(gateway.client.close)
+        wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, "Envoy ready")
+        return gateway
+
+    return start
+
+
+@pytest.fixture
+def start_gateway(start_envoy: Callable[..., Gateway]) -> Callable[..., Gateway]:
     """Start Envoy for models (as in ``make_config``); without ``extproc_port`` nothing answers as router.
 
     ``reliability`` and the rest are settings of the models and of ``global.services.envoy``.
@@ -39,28 +64,15 @@ def start_gateway(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
         reliability: dict[str, Any] | None = None,
         **listener: Any,
     ) -> Gateway:
-        port, admin = free_port(), free_port()
-        listening = {"port": port, "admin_port": admin, "failure_mode_allow": failure_mode_allow, "concurrency": 1}
+        listening = {"port": free_port(), "admin_port": free_port(), "concurrency": 1}
         config = make_config(
             models,
             reliability=reliability,
             router={"max_body_bytes": max_body_bytes},
-            services={"envoy": listening | listener},
+            services={"envoy": {**listening, "failure_mode_allow": failure_mode_allow, **listener}},
         )
         ports = [extproc_port or free_port(), *([second_worker] if second_worker is not None else [])]
-        workers = [("127.0.0.1", each) for each in ports]
-        bootstrap = envoy.write(config, tmp_path / "envoy", workers=workers)
-        log = stack.enter_context((tmp_path / "envoy.log").open("wb"))
-        command = [str(Path(sys.executable).with_name("envoy")), "-c", str(bootstrap), "-l", "warning"]
-        command += ["--disable-hot-restart", "--reject-unknown-dynamic-fields"]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        stack.callback(process.wait, 10)
-        stack.callback(process.terminate)
-        urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
-        gateway = Gateway(tmp_path / "envoy", *urls, workers, config)
-        stack.callback(gateway.client.close)
-        wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, "Envoy ready")
-        return gateway
+        return start_envoy(config, *ports)
 
     return start
 
@@ -82,3 +94,16 @@ def start_backend(stack: ExitStack, tmp_path: Path) -> Callable[..., str]:
         return f"127.0.0.1:{port}"
 
     return start
+
+
+@pytest.fixture
+def start_replica() -> Iterator[Callable[..., Replica]]:
+    started: list[Replica] = []
+
+    def start(illness: str = "", keep_alive: float | None = None) -> Replica:
+        started.append(Replica(illness, keep_alive))
+        return started[-1]
+
+    yield start
+    for replica in started:
+        replica.close()

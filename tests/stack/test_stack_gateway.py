@@ -25,10 +25,10 @@ pytestmark = pytest.mark.e2e
 
 
 @contextmanager
-def running(script: str) -> Iterator[int]:
+def running(script: str, *arguments: str) -> Iterator[int]:
     """Run an ext_proc server that lies beside this file; yield its port."""
     port = free_port()
-    command = [sys.executable, str(Path(__file__).with_name(script)), str(port)]
+    command = [sys.executable, str(Path(__file__).with_name(script)), str(port), *arguments]
 
     def listening() -> bool:
         socket.create_connection(("127.0.0.1", port)).close()

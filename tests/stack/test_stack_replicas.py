@@ -2,101 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from local_stack import Gateway, chat, free_port
+from local_stack import Gateway, chat
+from replica import Replica
 from test_stack_gateway import running
 
 pytestmark = pytest.mark.e2e
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Envoy resets connections that it has no use for."""
-
-
-class Replica:
-    """A server whose health check is green whatever it does with requests.
-
-    ``illness`` is how it answers: a status, ``close`` without a response, ``hang`` before it, or nothing wrong.
-    ``keep_alive`` is after how many seconds it closes idle connections. ``requests`` counts what arrived.
-    """
-
-    def __init__(self, illness: str = "", keep_alive: float | None = None) -> None:
-        self.illness, self.requests = illness, 0
-        self.endpoint = f"127.0.0.1:{free_port()}"
-        self._ends = threading.Event()
-        replica = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            timeout = keep_alive
-
-            def do_GET(self) -> None:
-                self._send(200, b"ok")
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                replica.requests += 1
-                illness = "" if body.get("user") == "poison" else replica.illness
-                if body.get("user") == "poison":
-                    self._send(int(body["metadata"]), b"{}")
-                elif illness == "close":
-                    self.close_connection = True
-                elif illness == "hang":
-                    replica._ends.wait(60)
-                    self.close_connection = True
-                elif illness:
-                    self._send(int(illness), b"{}", {"retry-after": "5"})
-                else:
-                    self._send(200, replica.endpoint.encode())
-
-            def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-                self.send_response(status)
-                for name, value in {"content-length": str(len(body)), **(headers or {})}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        host, port = self.endpoint.split(":")
-        self._server = _Server((host, int(port)), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """End, with what hangs."""
-        self._ends.set()
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="module")
 def extproc_port() -> Iterator[int]:
     with running("router_by_name.py") as port:
         yield port
-
-
-@pytest.fixture
-def start_replica() -> Iterator[Callable[..., Replica]]:
-    started: list[Replica] = []
-
-    def start(illness: str = "", keep_alive: float | None = None) -> Replica:
-        started.append(Replica(illness, keep_alive))
-        return started[-1]
-
-    yield start
-    for replica in started:
-        replica.close()
 
 
 @pytest.fixture

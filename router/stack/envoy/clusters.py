@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from triton_router.config.schema import BackendRef, Config, ProviderModel, Reliability
+from triton_router.stack.envoy import fallback
 from triton_router.stack.envoy.names import cluster_name
 from triton_router.stack.envoy.values import (
     Json,
@@ -23,14 +24,9 @@ _FAILURE_PERCENT, _FAILURE_VOLUME = 85, 5
 
 
 def clusters(config: Config) -> Iterator[Json]:
-    """One cluster a model; models without ``backend_refs`` have none."""
-    return (_model_cluster(model) for model in config.providers.models if model.backend_refs)
-
-
-def replicated(model: ProviderModel) -> bool:
-    """Whether there may be another replica: several endpoints, or a name that can stand for several."""
-    hosts = [split_endpoint(ref.endpoint)[0] for ref in model.backend_refs]
-    return len(hosts) > 1 or discovery_type(hosts) != "STATIC"
+    """One cluster a model, and what falling back needs; models without ``backend_refs`` have none."""
+    yield from (_model_cluster(model) for model in config.providers.models if model.backend_refs)
+    yield from fallback.clusters(config)
 
 
 def _model_cluster(model: ProviderModel) -> Json:
@@ -54,7 +50,7 @@ def _model_cluster(model: ProviderModel) -> Json:
         "load_assignment": load_assignment(cluster_name(model.name), addresses),
     }
     # A single replica has nobody to take over: ejecting it would only lengthen its absence.
-    if replicated(model):
+    if model.replicated:
         cluster["outlier_detection"] = _ejection(reliability)
     first = model.backend_refs[0]
     if first.protocol == "https":

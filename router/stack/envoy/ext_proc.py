@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from triton_router.config.schema import Config
 from triton_router.config.services import EnvoySettings, RouterTls
-from triton_router.stack.envoy import one_message
+from triton_router.stack.envoy import fallback, one_message
 from triton_router.stack.envoy.names import EXT_PROC_CLUSTER, EXT_PROC_FILTER
 from triton_router.stack.envoy.values import (
     HOST_DRAWS,
@@ -38,10 +38,13 @@ def ext_proc_filter(config: Config) -> Json:
         message_timeout=seconds(deadlines + 4),
         status_on_error={"code": "ServiceUnavailable"},
         allow_mode_override=True,
+        # Its own retries, which clients cannot set, are bounded for each request.
+        mutation_rules={"allow_envoy": True},
         processing_mode=_processing_mode(config.global_.services.envoy),
         **(one_message.attributes() if one_message.possible(config.global_.services.envoy) else {}),
         grpc_service={
             "envoy_grpc": {"cluster_name": EXT_PROC_CLUSTER},
+            "initial_metadata": fallback.announcement(),
             "retry_policy": {
                 "num_retries": 3,
                 "retry_on": "connect-failure,reset,refused-stream,unavailable,cancelled",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from triton_router.config.schema import Config, ProviderModel
 from triton_router.config.services import CorsSettings
 from triton_router.errors import refusal_body
 from triton_router.names import BASE_MODEL, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
-from triton_router.stack.envoy import one_message
-from triton_router.stack.envoy.clusters import replicated
+from triton_router.stack.envoy import fallback, one_message
 from triton_router.stack.envoy.failing_open import without_hidden_models
 from triton_router.stack.envoy.names import (
     CORS_FILTER,
@@ -51,9 +50,7 @@ def routes(config: Config) -> Json:
     A path with a model is forwarded only with the header that the router alone sets, whose client copies are gone by
     then; without it the guard behind answers, so an ext_proc stream that ends early cannot let a request through.
     """
-    table = [
-        _forward(config, model, [_base_model_is(model.name)]) for model in config.providers.models if model.backend_refs
-    ]
+    table = [route for model in config.providers.models if model.backend_refs for route in _forwarding(config, model)]
     guards = _guards(config)
     if one_message.possible(config.global_.services.envoy):
         guards = [each for guard in guards for each in one_message.with_and_without(guard)]
@@ -87,6 +84,14 @@ def default_base_model(config: Config) -> ProviderModel | None:
 # --- models --------------------------------------------------------------------------------------------------------
 
 
+def _forwarding(config: Config, model: ProviderModel) -> Iterator[Json]:
+    plain = _forward(config, model, [_base_model_is(model.name)])
+    if fallback.falls_back(config):
+        match = _model_path([_base_model_is(model.name), fallback.attempt_follows()])
+        yield {"match": match, "route": fallback.action(plain["route"], model)}
+    yield plain
+
+
 def _forward(config: Config, model: ProviderModel, headers: Sequence[Json]) -> Json:
     action: Json = {
         "cluster": cluster_name(model.name),
@@ -108,7 +113,7 @@ def _retry_policy(model: ProviderModel) -> Json:
     if not reliability.retry_responses:
         kinds = _BEFORE_READING
     else:
-        kinds = _ON_ANOTHER_REPLICA if replicated(model) else _WITHOUT_RESPONSE
+        kinds = _ON_ANOTHER_REPLICA if model.replicated else _WITHOUT_RESPONSE
     policy: Json = {
         "retry_on": kinds,
         "num_retries": reliability.retry_count,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from triton_router.config.section import is_ip
 
 Json = dict[str, Any]
 """A message of Envoy's API as JSON, with the API's own field names."""
@@ -38,16 +39,8 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def discovery_type(hosts: Iterable[str]) -> str:
-    return "STATIC" if all(map(_is_ip, hosts)) else "STRICT_DNS"
+    return "STATIC" if all(map(is_ip, hosts)) else "STRICT_DNS"
 
 
 def load_assignment(name: str, addresses: Sequence[tuple[str, int, int]]) -> Json:

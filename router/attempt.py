@@ -1,0 +1,78 @@
+"""What is known of one attempt to have a request answered, as it travels with the request through Envoy.
+
+It is a header that no client can send and no backend sees. So the router holds nothing for requests in progress, and
+any worker can go on where another one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+
+from triton_router import names
+from triton_router.exchange import Request
+
+# Envoy keeps no longer value of a header; a request that would need one has one candidate.
+LONGEST = 8000
+Texts = dict[str, str | None]
+"""JSON texts of a body's members, or values of headers, by name; ``None`` for what was not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A candidate that could not answer: its ``name`` (:func:`.vitals.named`), and the status or reason."""
+
+    name: str
+    reason: str
+
+    @property
+    def model(self) -> str:
+        """The model or adapter as clients know it."""
+        return self.name.rpartition("\n")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request on its way to the candidate ``name``, after ``failures`` of others.
+
+    ``began`` and ``sent`` are when the request came and when this attempt began (``time.time``), ``within`` the
+    seconds until its response had to begin. ``members`` and ``headers`` are what this candidate changed, as it was
+    before. ``conceal``: the client is not to see the count of tokens. ``only`` names the models that may see it, where
+    that is not for all.
+
+    It has 13 attributes: all that the router knows of it.
+    """
+
+    name: str = ""
+    recipe: str = ""
+    decision: str | None = None
+    confidence: float = 0.0
+    category: str | None = None
+    began: float = 0.0
+    sent: float = 0.0
+    within: float | None = None
+    failures: tuple[Failure, ...] = ()
+    members: Texts = field(default_factory=dict)
+    headers: Texts = field(default_factory=dict)
+    conceal: bool = False
+    only: tuple[str, ...] | None = None
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Attempt:
+        """Raises ``ValueError``, ``TypeError`` or ``KeyError`` for what :meth:`encode` has not written."""
+        attempt = cls(**json.loads(text.removeprefix("longer ")))
+        return replace(attempt, failures=tuple(Failure(**each) for each in attempt.failures))  # type: ignore[arg-type]
+
+
+def restored(request: Request, attempt: Attempt) -> Request:
+    """``request`` with the headers that it had before ``attempt``, and without what Envoy added."""
+    headers = {name: value for name, value in request.headers.items() if name not in names.RETURNED}
+    for name, value in attempt.headers.items():
+        if value is None:
+            headers.pop(name, None)
+        else:
+            headers[name] = value
+    return replace(request, headers=headers)

@@ -1,0 +1,55 @@
+"""What happens to a request that its model cannot answer: which failures count, how long, and when a model rests."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from triton_router.config.section import Name, Seconds, Section
+
+
+class CircuitBreakerSettings(Section):
+    """When a model or adapter is left out because it fails. The facts are shared; each policy judges them."""
+
+    consecutive_failures: int = Field(
+        5, ge=1, le=10_000, description="Failures in a row after which it is not asked for `cooldown_period`."
+    )
+    cooldown_period: Seconds = Field(30, description="Seconds after the last failure until it is asked again.")
+    half_open_probes: int = Field(
+        1, ge=1, le=1000, description="Most requests that ask it then, until one of them is answered."
+    )
+
+
+class FallbackPolicy(Section):
+    """Which failures before the first byte send a request to the next candidate, and within which time.
+
+    Candidates are those of the decision, in the order in which they would be chosen, and then `models`.
+    """
+
+    NOT_ACTIVE = frozenset({"version"})
+
+    enabled: bool = Field(True, description="Whether the next candidate is asked.")
+    models: tuple[Name, ...] = Field(
+        (), description="Models and adapters to ask, in this order, when no candidate of the decision can answer."
+    )
+    max_attempts: int = Field(3, ge=1, le=5, description="Most candidates that a request asks, the first included.")
+    total_timeout: Seconds | None = Field(
+        None, description="Seconds from the request to the first byte, all candidates together. Default: no bound."
+    )
+    per_attempt_timeout: Seconds | None = Field(
+        None,
+        description="Seconds until an endpoint's response begins; then the next one is asked. Default: with "
+        "`total_timeout` a share of what is left of it, without it the model's `first_byte_timeout`.",
+    )
+    retryable_status_codes: tuple[int, ...] = Field(
+        (429, 500, 502, 503, 504),
+        description="Statuses that count as failures. Connections that break and timeouts always do.",
+    )
+    circuit_breaker: CircuitBreakerSettings = Field(
+        default_factory=CircuitBreakerSettings, description="When a failing model or adapter is left out."
+    )
+
+    @model_validator(mode="after")
+    def _statuses_are_failures(self) -> FallbackPolicy:
+        if wrong := [status for status in self.retryable_status_codes if not 400 <= status <= 599]:
+            raise ValueError(f"`retryable_status_codes`: {wrong[0]} is no failure; they are from 400 to 599")
+        return self

@@ -1,0 +1,267 @@
+"""The next candidate of a request whose model could not answer it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from triton_router import names
+from triton_router.attempt import LONGEST, Attempt, Failure
+from triton_router.breakers import Breaker, Breakers, retry_after
+from triton_router.config.fallback import FallbackPolicy
+from triton_router.config.schema import Decision, ModelRef
+from triton_router.errors import Refusal
+from triton_router.exchange import Request
+from triton_router.record import Record
+from triton_router.runtime import RecipeRuntime, Runtime
+from triton_router.selection import LoadedAdapters, ModelCatalog, Selection
+from triton_router.vitals import named
+
+# Why an attempt failed, where no response says it.
+NO_RESPONSE, TIMEOUT, TOO_LONG = "no_response", "timeout", "context_length"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of a request if the candidate that was selected cannot answer it: ``others`` can, in their order.
+
+    ``troubled``: that candidate, or another one before, has failed lately.
+    """
+
+    policy: FallbackPolicy
+    attempt: Attempt
+    others: Sequence[Selection]
+    troubled: bool
+
+
+class Fallback:
+    """The fallback chains of one generation. ``clock`` is the time of day, which all processes share.
+
+    It has 16 methods: half of them are what the pipeline asks, and half say who is a candidate.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        catalog: ModelCatalog,
+        breakers: Breakers,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        config, self._access = runtime.config, runtime.access
+        self._default = config.global_.router.fallback
+        self._catalog, self._breakers, self._clock = catalog, breakers, clock
+        self._attempts = {model.name: model.attempts for model in config.providers.models if model.backend_refs}
+        self._windows = {card.name: card.context_window_size or 0 for card in config.routing.modelCards}
+
+    def policy(self, recipe: RecipeRuntime, decision: Decision | None) -> FallbackPolicy | None:
+        """The policy of a request that ``decision`` routes; ``None`` where nothing falls back."""
+        own = decision.fallback if decision is not None else None
+        policy = own or recipe.config.routing.fallback or self._default
+        return policy if policy is not None and policy.enabled else None
+
+    def select(
+        self,
+        choose: Callable[[Decision | None], Selection],
+        recipe: RecipeRuntime,
+        decision: Decision | None,
+        loaded: LoadedAdapters,
+    ) -> Selection:
+        """What ``choose`` selects of ``decision``, whose candidates with an open breaker are left out.
+
+        Where none is left it is one of the policy's models, or else the one that only fails and rests for the shortest.
+
+        Raises:
+            Refusal: 429; all of them have asked to be left alone.
+        """
+        policy = self.policy(recipe, decision)
+        if policy is None:
+            return choose(decision)
+        judged = [(self._judge(named(ref.model, ref.lora_name), policy), ref) for ref in _refs(decision)]
+        if all(breaker.lets_pass for breaker, _ in judged):
+            selection = choose(decision)
+            breaker = self._judge(named(selection.base, selection.adapter), policy)
+            if breaker.lets_pass:
+                return selection
+            # The default model, or one that an MCP server asks for.
+            resting = [(breaker, selection)]
+        else:
+            assert decision is not None
+            usable = tuple(ref for breaker, ref in judged if breaker.lets_pass)
+            if usable:
+                return choose(decision.model_copy(update={"modelRefs": usable}))
+            resting = [(breaker, choose(decision.model_copy(update={"modelRefs": (ref,)}))) for breaker, ref in judged]
+        for other in self._further(policy, loaded):
+            if self._passes(other, policy):
+                return other
+        failing = [each for each in resting if each[0].state == "open"]
+        if not failing:
+            raise _all_wait(min(breaker.seconds for breaker, _ in resting))
+        return min(failing, key=lambda each: each[0].seconds)[1]
+
+    # --- each attempt ----------------------------------------------------------------------------------------------
+
+    def plan(self, attempt: Attempt, record: Record, request: Request, loaded: LoadedAdapters) -> Plan | None:
+        """Who answers if the candidate that ``record`` selected cannot; ``None`` without a policy.
+
+        ``attempt`` is the one before, or the beginning. Not every gateway brings requests back.
+        """
+        recipe, decision, selection = record.recipe, record.decision, record.selection
+        assert recipe is not None and selection is not None
+        if (policy := self.policy(recipe, decision)) is None:
+            return None
+        name = named(selection.base, selection.adapter)
+        tried = {name, *(failure.name for failure in attempt.failures)}
+        others: Sequence[Selection] = ()
+        if request.falls_back and len(attempt.failures) + 1 < policy.max_attempts:
+            candidates = self._candidates(policy, decision, tried, loaded)
+            others = [other for other in candidates if self._allowed(other, attempt, request)]
+        if self._judge(name, policy).state == "half_open":
+            self._breakers.probe(name, policy.circuit_breaker)
+        now = self._clock()
+        attempt = replace(
+            attempt,
+            name=name,
+            recipe=recipe.name,
+            decision=decision.name if decision is not None else None,
+            confidence=record.choice.confidence if record.choice is not None else 0.0,
+            category=record.category,
+            began=attempt.began or now,
+            sent=now,
+        )
+        troubled = bool(attempt.failures) or self._breakers.troubled(name)
+        attempt = replace(attempt, within=self._within(policy, attempt, selection, others))
+        return Plan(policy, attempt, others, troubled)
+
+    def headers(
+        self,
+        plan: Plan,
+        attempt: Attempt,
+        selection: Selection,
+        before: Mapping[str, str],
+        changed: Iterable[str],
+    ) -> dict[str, str]:
+        """What Envoy is told of ``attempt``, which changes the headers ``changed`` of those that were ``before``."""
+        told: dict[str, str] = {}
+        if attempt.within is not None:
+            told[names.TRY_TIMEOUT] = str(max(math.ceil(attempt.within * 1000), 1))
+        text = replace(attempt, headers={name: before.get(name) for name in changed}).encode() if plan.others else ""
+        if 0 < len(text) < LONGEST and selection.base in self._attempts:
+            longer = self._window(selection) and max(map(self._window, plan.others)) > self._window(selection)
+            told[names.ATTEMPT] = f"longer {text}" if longer else text
+            told[names.RETRIED_STATUSES] = ",".join(map(str, plan.policy.retryable_status_codes))
+        elif attempt.within is not None:
+            told[names.MOST_RETRIES] = str(self._attempts.get(selection.base, 1) - 1)
+        return told
+
+    def settle(self, plan: Plan, status: int, headers: Mapping[str, str]) -> None:
+        """The response to an attempt has begun."""
+        if status in plan.policy.retryable_status_codes:
+            after = headers.get("retry-after", "")
+            self._breakers.failed(plan.attempt.name, retry_after=retry_after(status, after))
+        else:
+            self._breakers.succeeded(plan.attempt.name)
+
+    # --- after a failure -------------------------------------------------------------------------------------------
+
+    def returned(self, request: Request) -> Attempt | None:
+        """The attempt that has failed, where ``request`` has come back; the breaker hears of it.
+
+        Raises:
+            Refusal: 500; the header is none of ours.
+        """
+        text = request.headers.get(names.ATTEMPT) if request.falls_back else None
+        if text is None:
+            return None
+        try:
+            attempt = Attempt.decode(text)
+        except (ValueError, TypeError, KeyError) as error:
+            raise Refusal(500, "The gateway has lost what was tried.", code="fallback_failed") from error
+        status, _, after = request.headers.get(names.FAILURE, "").partition(" ")
+        if status != TOO_LONG:
+            self._breakers.failed(attempt.name, retry_after=retry_after(int(status or 0), after))
+        return replace(attempt, failures=(*attempt.failures, Failure(attempt.name, status or self._silence(attempt))))
+
+    def next(self, attempt: Attempt, record: Record, request: Request, loaded: LoadedAdapters) -> Selection:
+        """The candidate that is asked now.
+
+        Raises:
+            Refusal: 502 or 429; there is none any more. 504: nor is time.
+        """
+        *_, failure = attempt.failures
+        assert record.recipe is not None
+        policy = self.policy(record.recipe, record.decision) or FallbackPolicy(max_attempts=1)
+        if policy.total_timeout is not None and self._clock() >= attempt.began + policy.total_timeout:
+            raise Refusal(504, f"No candidate answered within {policy.total_timeout:g} s.", code="timeout")
+        tried = {each.name for each in attempt.failures}
+        longest = 0
+        if failure.reason == TOO_LONG:
+            longest = max(self._windows.get(each.partition("\n")[0], 0) for each in tried)
+        for other in self._candidates(policy, record.decision, tried, loaded):
+            if self._allowed(other, attempt, request) and self._window(other) >= longest + bool(longest):
+                return other
+        message = f"`{failure.model}` could not answer ({failure.reason}), and no other candidate can now."
+        status = 429 if failure.reason == "429" else 502
+        raise Refusal(status, message, code="no_candidate")
+
+    def _silence(self, attempt: Attempt) -> str:
+        # A clock of milliseconds in Envoy, and another one here.
+        late = attempt.within is not None and self._clock() - attempt.sent >= 0.99 * attempt.within
+        return TIMEOUT if late else NO_RESPONSE
+
+    # --- candidates ------------------------------------------------------------------------------------------------
+
+    def _candidates(
+        self, policy: FallbackPolicy, decision: Decision | None, tried: set[str], loaded: LoadedAdapters
+    ) -> Iterator[Selection]:
+        seen = set(tried)
+        for other in (*self._catalog.candidates(decision, loaded), *self._further(policy, loaded)):
+            name = named(other.base, other.adapter)
+            if name not in seen and other.base in self._attempts and self._passes(other, policy):
+                yield other
+            seen.add(name)
+
+    def _allowed(self, selection: Selection, attempt: Attempt, request: Request) -> bool:
+        """Whether the sender of ``request`` may ask a candidate, which may see it."""
+        if attempt.only is not None and selection.model not in attempt.only:
+            return False
+        try:
+            self._access.require(request.path.partition("?")[0], selection.model, selection.base, request.headers)
+        except Refusal:
+            return False
+        return True
+
+    def _further(self, policy: FallbackPolicy, loaded: LoadedAdapters) -> Iterator[Selection]:
+        return filter(None, (self._catalog.declared(name, loaded) for name in policy.models))
+
+    def _passes(self, selection: Selection, policy: FallbackPolicy) -> bool:
+        return self._judge(named(selection.base, selection.adapter), policy).lets_pass
+
+    def _judge(self, name: str, policy: FallbackPolicy) -> Breaker:
+        return self._breakers.judge(name, policy.circuit_breaker)
+
+    def _window(self, selection: Selection) -> int:
+        return self._windows.get(selection.base, 0)
+
+    def _within(
+        self, policy: FallbackPolicy, attempt: Attempt, selection: Selection, others: Sequence[Selection]
+    ) -> float | None:
+        """Seconds until an endpoint's response has to begin, so that all attempts together keep the bound."""
+        if policy.total_timeout is None:
+            return policy.per_attempt_timeout
+        left = max(attempt.began + policy.total_timeout - attempt.sent, 0.001)
+        tries = self._attempts.get(selection.base, 1)
+        if policy.per_attempt_timeout is not None:
+            return min(policy.per_attempt_timeout, left / tries)
+        further = min(len(others), policy.max_attempts - len(attempt.failures) - 1)
+        return left / (tries + further)
+
+
+def _refs(decision: Decision | None) -> Sequence[ModelRef]:
+    return decision.modelRefs if decision is not None else ()
+
+
+def _all_wait(seconds: float) -> Refusal:
+    message = "All candidates have asked to be left alone for a while; please try again."
+    return Refusal(429, message, code="rate_limited", retry_after=math.ceil(seconds))

@@ -1,0 +1,65 @@
+"""A request's body and headers on the way to the selected model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from triton_router import names, plugins
+from triton_router.completion import Completion
+from triton_router.decisions import Choice
+from triton_router.dialects import ModelRequest
+from triton_router.plugins import HeaderChanges
+from triton_router.selection import Selection, apply_reasoning
+
+
+def rewrite(
+    sent: ModelRequest,
+    headers: Mapping[str, str],
+    choice: Choice,
+    selection: Selection,
+    members: dict[str, str | None] | None = None,
+) -> HeaderChanges | Completion:
+    """Let the decision's plugins and the selection change ``sent``; a plugin may answer it instead.
+
+    ``members`` gets the texts of those that the selection changes, as the plugins left them.
+    """
+    plugged = choice.decision.plugins if choice.decision else ()
+    changes = plugins.apply(plugged, sent, headers, selection.model)
+    if not isinstance(changes, Completion):
+        address(sent, selection, members)
+    return changes
+
+
+def address(sent: ModelRequest, selection: Selection, members: dict[str, str | None] | None = None) -> None:
+    """Make ``sent`` a request to the selected model. ``members`` gets the texts that it changes, as they were."""
+    edits = sent.edits() if members is not None else {}
+    apply_reasoning(sent, selection)
+    sent.set("model", selection.upstream)
+    if members is not None:
+        members |= sent.texts_before(edits)
+
+
+def read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:
+    """``body`` with its turns, which signals read."""
+    sent = dialect.parse(body)
+    sent.turns()
+    return sent
+
+
+def encoded(sent: ModelRequest, count: bool, *, release: bool) -> tuple[bool, bytes]:
+    """Whether the client is not to see the count of tokens, and the body for the selected model.
+
+    ``count`` has the backend count a stream's tokens; ``release`` frees what was parsed here and now: half a million
+    values take a while.
+    """
+    conceal = count and sent.request_usage()
+    body = sent.encode()
+    if release:
+        sent.release()
+    return conceal, body
+
+
+def routing_headers(selection: Selection, *, readable: bool) -> dict[str, str]:
+    """``readable``: the router reads the response, so it must not be compressed."""
+    headers = {names.SELECTED_MODEL: selection.model, names.BASE_MODEL: selection.base}
+    return headers | {"accept-encoding": "identity"} if readable else headers

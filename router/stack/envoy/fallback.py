@@ -1,0 +1,233 @@
+"""A request that its model cannot answer comes back to the router: Envoy's part of it.
+
+The last retry of such a request does not go to a backend, but to a listener inside Envoy that redirects it to where it
+was. Envoy follows that itself: the request, as it was sent, passes all filters anew, and the router sends it to the
+next candidate. Until then nothing is different, but for a filter that a response without an error passes unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from triton_router.config.schema import Config, ProviderModel
+from triton_router.names import ATTEMPT, BASE_MODEL, FAILURE, FALLS_BACK, SELECTED_MODEL
+from triton_router.stack.envoy.names import cluster_name
+from triton_router.stack.envoy.values import Json, extension, no_circuit_breaker, seconds, typed
+
+_LISTENER = "fallback"
+_METADATA = "triton-router.fallback"
+_BACK, _NOBODY = "fallback", "fallback/nobody"
+# Marks a response as one that a model with a longer context might not give; no backend sends this status.
+TOO_LONG = 599
+_MOST_REDIRECTS = 10
+
+# Notes why an attempt failed. What a router says of its candidates begins with `longer` where one has a longer context.
+_NOTE_FAILURE = rf"""
+local function is_too_long(handle)
+  local noted = handle:streamInfo():dynamicMetadata():get("{_METADATA}")
+  if noted == nil or noted.attempt == nil or noted.attempt:sub(1, 7) ~= "longer " then
+    return false
+  end
+  local body = handle:body()
+  local text = body and body:getBytes(0, math.min(body:length(), 65536)):lower() or ""
+  return text:find("context_length_exceeded", 1, true) ~= nil
+    or text:find("maximum context length", 1, true) ~= nil
+    or text:find("maximum model length", 1, true) ~= nil
+    or text:find("prompt is too long", 1, true) ~= nil
+end
+
+function envoy_on_response(handle)
+  local status = handle:headers():get(":status")
+  local after = handle:headers():get("retry-after")
+  if status == "400" then
+    if not is_too_long(handle) then
+      return
+    end
+    status = "context_length"
+    handle:headers():replace(":status", "{TOO_LONG}")
+  end
+  handle:streamInfo():dynamicMetadata():set("{_METADATA}", "failure", status .. " " .. (after or ""))
+end
+"""
+# The route to the model is no longer that of the request, nor is its path.
+_SEND_BACK = rf"""
+function envoy_on_request(handle)
+  local noted = handle:streamInfo():dynamicMetadata():get("{_METADATA}") or {{}}
+  local headers = handle:headers()
+  headers:replace("{ATTEMPT}", noted.attempt or "")
+  headers:replace("{FAILURE}", noted.failure or "")
+  headers:remove("{BASE_MODEL}")
+  headers:remove("{SELECTED_MODEL}")
+  local path = headers:get("x-envoy-original-path")
+  if path then
+    headers:replace(":path", path)
+    headers:remove("x-envoy-original-path")
+  end
+end
+"""
+
+
+def falls_back(config: Config) -> bool:
+    """Whether any request may be sent to another candidate."""
+    return any(policy.enabled for policy in config.fallbacks())
+
+
+# --- listener ------------------------------------------------------------------------------------------------------
+
+
+def announcement() -> list[Json]:
+    """What tells the router, in each of Envoy's calls, that requests come back to it."""
+    return [{"key": FALLS_BACK, "value": "1"}]
+
+
+def hiding_filter() -> Json:
+    """Moves what the router notes of an attempt from the request, where backends would see it, into metadata."""
+    return extension(
+        "envoy.filters.http.header_to_metadata",
+        "filters.http.header_to_metadata.v3.Config",
+        request_rules=[
+            {
+                "header": ATTEMPT,
+                "on_header_present": {"metadata_namespace": _METADATA, "key": "attempt"},
+                "remove": True,
+            }
+        ],
+    )
+
+
+def internal_listeners() -> Json:
+    """The extension of Envoy's that :func:`listener` needs."""
+    return extension("envoy.bootstrap.internal_listener", "bootstrap.internal_listener.v3.InternalListener")
+
+
+def listener() -> Json:
+    """Redirects every request to where it was sent."""
+    again = {"match": {"prefix": "/"}, "redirect": {"response_code": "TEMPORARY_REDIRECT"}}
+    manager = extension(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=_LISTENER,
+        route_config={"virtual_hosts": [{"name": _LISTENER, "domains": ["*"], "routes": [again]}]},
+        http_filters=[extension("envoy.filters.http.router", "filters.http.router.v3.Router")],
+    )
+    return {"name": _LISTENER, "internal_listener": {}, "filter_chains": [{"filters": [manager]}]}
+
+
+# --- clusters ------------------------------------------------------------------------------------------------------
+
+
+def clusters(config: Config) -> Iterator[Json]:
+    """The way back, and a cluster around that of each model, whose requests fail where no endpoint of it is healthy.
+
+    Envoy does not retry a request for which it finds no endpoint.
+    """
+    if not falls_back(config):
+        return
+    yield _inside(_BACK, _LISTENER, _lua("send-back", _SEND_BACK))
+    # No listener has this name: who is connected to it is refused at once.
+    yield _inside(_NOBODY, "nobody")
+    for model in config.providers.models:
+        if model.backend_refs:
+            yield {
+                "name": _around(model),
+                "connect_timeout": seconds(1),
+                "lb_policy": "CLUSTER_PROVIDED",
+                "circuit_breakers": no_circuit_breaker(),
+                "cluster_type": {
+                    "name": "envoy.clusters.aggregate",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig",
+                        "clusters": [cluster_name(model.name), _NOBODY],
+                    },
+                },
+                **_upstream(_unless_well(_lua("note-failure", _NOTE_FAILURE))),
+            }
+
+
+def _inside(name: str, listener: str, *filters: Json) -> Json:
+    endpoint = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": listener}}}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": seconds(1),
+        "circuit_breakers": no_circuit_breaker(),
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        **_upstream(*filters),
+    }
+
+
+def _upstream(*filters: Json) -> Json:
+    codec = extension("envoy.filters.http.upstream_codec", "filters.http.upstream_codec.v3.UpstreamCodec")
+    options = typed(
+        "upstreams.http.v3.HttpProtocolOptions",
+        explicit_http_config={"http_protocol_options": {}},
+        **({"http_filters": [*filters, codec]} if filters else {}),
+    )
+    return {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}}
+
+
+def _unless_well(inner: Json) -> Json:
+    """``inner``, left out of responses that are 2xx."""
+    skip = {"name": "skip", "typed_config": typed("filters.common.matcher.action.v3.SkipFilter")}
+    status = {
+        "name": "status",
+        "typed_config": {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpResponseStatusCodeClassMatchInput"},
+    }
+    return extension(
+        inner["name"],
+        "common.matching.v3.ExtensionWithMatcher",
+        extension_config=inner,
+        xds_matcher={"matcher_tree": {"input": status, "exact_match_map": {"map": {"2xx": {"action": skip}}}}},
+    )
+
+
+def _lua(name: str, code: str) -> Json:
+    return extension(name, "filters.http.lua.v3.Lua", default_source_code={"inline_string": code})
+
+
+def _around(model: ProviderModel) -> str:
+    return f"fallback/{cluster_name(model.name)}"
+
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+
+def attempt_follows() -> Json:
+    """The header of requests for which there is another candidate."""
+    return {"name": ATTEMPT, "present_match": True}
+
+
+def action(plain: Json, model: ProviderModel) -> Json:
+    """The route action ``plain`` of a model for such requests: all its attempts, and then the way back.
+
+    Connections that break, and timeouts, always are retried; the router says in a header which statuses are.
+    """
+    policy = plain.get("retry_policy", {})
+    groups = [_group(_around(model))] * model.attempts + [_group(_BACK)]
+    return {
+        **{key: value for key, value in plain.items() if key != "cluster"},
+        "inline_cluster_specifier_plugin": {
+            "extension": extension(
+                "envoy.router.cluster_specifier_plugin.priority_group",
+                "router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier",
+                priority_groups=groups,
+            )
+        },
+        "retry_policy": {
+            **policy,
+            "retry_on": "connect-failure,refused-stream,reset-before-request,reset,retriable-status-codes",
+            "retriable_status_codes": [TOO_LONG],
+            "num_retries": model.attempts,
+            "refresh_cluster_on_retry": True,
+            "retry_back_off": {"base_interval": seconds(0.001), "max_interval": seconds(0.002)},
+        },
+        "internal_redirect_policy": {
+            "max_internal_redirects": _MOST_REDIRECTS,
+            "redirect_response_codes": [307],
+            "allow_cross_scheme_redirect": True,
+        },
+    }
+
+
+def _group(cluster: str) -> Json:
+    return {"name": cluster, "clusters": [{"cluster_name": cluster, "weight": 1}]}

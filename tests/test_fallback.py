@@ -1,0 +1,367 @@
+"""The next candidate: what the router makes of a request that the gateway brings back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from triton_router import names
+from triton_router.config import ConfigError, loads
+from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.pipeline import Pipeline
+from triton_router.runtime import compile_runtime
+from triton_router.signals.domain import TopicParameters
+from triton_router.telemetry import Metrics
+from triton_router.vitals import Vitals
+
+FAMILIES = {
+    "qwen3": {"type": "chat_template_kwargs", "parameter": "enable_thinking"},
+    "o": {"type": "reasoning_effort", "parameter": "reasoning_effort"},
+}
+
+
+def document(fallback: dict[str, Any] | None, *refs: str | dict[str, Any], **models: dict[str, Any]) -> dict[str, Any]:
+    """Models `a`, `b`, `c`, of which the decision names ``refs``; ``models`` have settings of single ones."""
+    entries = [
+        {"name": name, "backend_refs": [{"endpoint": f"127.0.0.1:{port}"}]} | models.get(name, {})
+        for port, name in enumerate("abc", 1)
+    ]
+    cards = [
+        {"name": "a", "context_window_size": "8K", "loras": [{"name": "law"}]},
+        {"name": "b", "context_window_size": "8K"},
+        {"name": "c", "context_window_size": "128K"},
+    ]
+    # The first of them has the best score, so that chance has no say.
+    candidates = [
+        {"score": 9 - index} | (ref if isinstance(ref, dict) else {"model": ref})
+        for index, ref in enumerate(refs or ("a", "b"))
+    ]
+    decision = {"name": "d", "modelRefs": candidates}
+    routing = {"modelCards": cards, "decisions": [decision]} | ({"fallback": fallback} if fallback is not None else {})
+    return {"providers": {"defaults": {"reasoning_families": FAMILIES}, "models": entries}, "routing": routing}
+
+
+class Gateway:
+    """An Envoy of ours, as far as the router sees it."""
+
+    def __init__(self, written: dict[str, Any]) -> None:
+        self.metrics = Metrics()
+        runtime = compile_runtime(loads(yaml.safe_dump(written)))
+        self.pipeline = Pipeline(runtime, None, TopicParameters(), self.metrics, vitals=Vitals())
+
+    @staticmethod
+    def request(
+        body: dict[str, Any] | None = None, path: str = names.CHAT_PATH, falls_back: bool = True, **headers: str
+    ) -> Request:
+        body = body or {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return Request("POST", path, named, json.dumps(body).encode(), falls_back=falls_back)
+
+    def send(self, *what: Any, **headers: Any) -> tuple[Request, Outcome]:
+        request = self.request(*what, **headers)
+        return request, asyncio.run(self.pipeline.route(request))
+
+    @staticmethod
+    def brought_back(request: Request, sent: Outcome, failure: str = "503 ") -> Request:
+        """What Envoy makes of a request that was ``sent`` and failed."""
+        assert isinstance(sent, Forward) and names.ATTEMPT in sent.headers
+        headers = {name: value for name, value in request.headers.items() if name not in sent.remove}
+        headers |= {name: value for name, value in sent.headers.items() if not name.startswith("x-envoy-")}
+        headers |= {names.FAILURE: failure, names.REDIRECTED_FROM: "http://gateway/"}
+        del headers[names.BASE_MODEL], headers[names.SELECTED_MODEL]
+        return Request("POST", request.path, headers, sent.body or request.body, falls_back=True)
+
+    def bring_back(self, request: Request, sent: Outcome, failure: str = "503 ") -> tuple[Request, Outcome]:
+        again = self.brought_back(request, sent, failure)
+        return again, asyncio.run(self.pipeline.route(again))
+
+    def asked(self, failure: str = "503 ", **headers: str) -> Iterator[str]:
+        """The models that one request asks, each of which fails."""
+        request, outcome = self.send(**headers)
+        while isinstance(outcome, Forward):
+            yield outcome.headers[names.SELECTED_MODEL]
+            if names.ATTEMPT not in outcome.headers:
+                return
+            request, outcome = self.bring_back(request, outcome, failure)
+        yield str(outcome.status)
+
+
+def sent_to(outcome: Outcome) -> str:
+    assert isinstance(outcome, Forward)
+    return outcome.headers[names.SELECTED_MODEL]
+
+
+def test_the_next_candidate_is_asked_and_the_client_learns_of_it() -> None:
+    gateway = Gateway(document({}))
+    request, first = gateway.send()
+    assert sent_to(first) == "a"
+    _, second = gateway.bring_back(request, first)
+    assert isinstance(second, Forward) and second.body is not None
+    assert sent_to(second) == json.loads(second.body)["model"] == "b"
+    assert second.response_headers[names.FALLBACK] == "a->b"
+    assert second.response_headers[names.DECISION] == "d"
+    assert second.response_headers[names.RESPONSE_PATH] == "upstream"
+    # The last one's failure is the client's to see.
+    assert names.ATTEMPT not in second.headers
+    assert names.REDIRECTED_FROM in second.remove
+
+
+@pytest.mark.parametrize("fallback", [None, {"enabled": False}])
+def test_without_a_policy_nothing_is_different(fallback: dict[str, Any] | None) -> None:
+    _, outcome = Gateway(document(fallback)).send()
+    assert isinstance(outcome, Forward) and outcome.headers.keys() == {names.SELECTED_MODEL, names.BASE_MODEL}
+
+
+def test_other_gateways_do_not_bring_requests_back() -> None:
+    gateway = Gateway(document({"total_timeout": 9}))
+    _, outcome = gateway.send(falls_back=False)
+    assert isinstance(outcome, Forward) and not [name for name in outcome.headers if name.startswith("x-envoy-")]
+    assert names.ATTEMPT not in outcome.headers
+    _, outcome = gateway.send(falls_back=False, **{"x_vsr_attempt": '{"name":"a"}', "x_vsr_failure": "503 "})
+    assert sent_to(outcome) == "a"
+    # Breakers act behind each of them.
+    assert isinstance(outcome, Forward) and outcome.observer is not None
+    outcome.observer.on_headers(429, {"retry-after": "60"})
+    assert sent_to(gateway.send(falls_back=False)[1]) == "b"
+
+
+def test_a_header_that_the_router_did_not_write_is_refused() -> None:
+    for text in ("", "{}x", "[]", '{"name": "a", "odd": 1}'):
+        _, outcome = Gateway(document({})).send(**{"x_vsr_attempt": text})
+        assert isinstance(outcome, Reply) and outcome.status == 500
+
+
+REQUESTS = {
+    names.CHAT_PATH: {"messages": [{"role": "user", "content": "hi"}], "tools": [], "stream": True},
+    names.COMPLETIONS_PATH: {"prompt": "hi", "echo": False},
+    names.RESPONSES_PATH: {"input": "hi", "reasoning": {"summary": "auto"}},
+    names.MESSAGES_PATH: {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "thinking": None},
+}
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+@pytest.mark.parametrize("families", [("qwen3", "o"), ("o", "qwen3"), ("o", None)])
+def test_each_candidate_gets_the_request_as_if_it_were_the_first(path: str, families: tuple[str, str | None]) -> None:
+    first, second = families
+    settings = {"a": {"reasoning_family": first}, "b": {"reasoning_family": second} if second else {}}
+    refs = [{"model": "a", "use_reasoning": True, "reasoning_effort": "high"}, {"model": "b", "use_reasoning": True}]
+    body = {"model": "auto", **REQUESTS[path], "chat_template_kwargs": {"x": 1}}
+    gateway = Gateway(document({}, *refs, **settings))
+    request, outcome = gateway.send(body, path)
+    _, after = gateway.bring_back(request, outcome)
+    _, alone = Gateway(document({}, refs[1], **settings)).send(body, path)
+    assert isinstance(after, Forward) and isinstance(alone, Forward) and after.body is not None
+    assert json.loads(after.body) == json.loads(alone.body or b"")
+
+
+def test_keys_and_credentials_are_those_of_the_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_A", "secret-a")
+    monkeypatch.setenv("KEY_C", "secret-c")
+    outside = {
+        name: {"backend_refs": [{"base_url": f"http://{name}.example:80/v1", "api_key_env": f"KEY_{name.upper()}",
+                                 "extra_headers": {f"x-of-{name}": "1"}}]}
+        for name in "ac"
+    }  # fmt: skip
+    gateway = Gateway(document({}, "a", "b", "c", **outside))
+    request, first = gateway.send(authorization="Bearer client", cookie="client")
+    assert isinstance(first, Forward) and first.headers["authorization"] == "Bearer secret-a"
+    request, second = gateway.bring_back(request, first)
+    assert isinstance(second, Forward)
+    assert (second.headers["authorization"], second.headers["cookie"]) == ("Bearer client", "client")
+    assert "x-of-a" in second.remove
+    request, third = gateway.bring_back(request, second)
+    assert isinstance(third, Forward)
+    assert (third.headers["authorization"], third.headers["x-of-c"]) == ("Bearer secret-c", "1")
+    assert "cookie" in third.remove and "cookie" not in third.headers
+
+
+def test_the_order_is_that_of_scores_and_then_the_policys_models() -> None:
+    refs = {"model": "a", "score": 1}, {"model": "c", "score": 2}
+    chain = document({"max_attempts": 5, "models": ["b", "law"]}, *refs)
+    assert list(Gateway(chain).asked()) == ["c", "a", "b", "law"]
+    assert list(Gateway(document({"models": ["b"]}, *refs)).asked()) == ["c", "a", "b"]
+    assert list(Gateway(document({"max_attempts": 1})).asked()) == ["a"]
+
+
+def test_an_adapter_falls_back_on_its_base_or_another() -> None:
+    refs = [{"model": "a", "lora_name": "law"}, {"model": "a"}]
+    assert list(Gateway(document({}, *refs)).asked()) == ["law", "a"]
+    # The breaker of an adapter says nothing of its base.
+    gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 1}}, *refs))
+    assert list(gateway.asked()) == ["law", "a"]
+    assert sent_to(gateway.send()[1]) == "a"
+
+
+def test_the_most_specific_policy_counts() -> None:
+    written = document({"enabled": False})
+    written["global"] = {"router": {"fallback": {}}}
+    assert list(Gateway(written).asked()) == ["a"]
+    written["routing"]["decisions"][0]["fallback"] = {"models": ["c"], "max_attempts": 3}
+    assert list(Gateway(written).asked()) == ["a", "b", "c"]
+    del written["routing"]["decisions"][0]["fallback"], written["routing"]["fallback"]
+    assert list(Gateway(written).asked()) == ["a", "b"]
+
+
+def test_a_prompt_that_is_too_long_goes_to_a_longer_context() -> None:
+    gateway = Gateway(document({}, "a", "b", "c"))
+    request, first = gateway.send()
+    assert isinstance(first, Forward) and first.headers[names.ATTEMPT].startswith("longer ")
+    _, second = gateway.bring_back(request, first, "context_length ")
+    assert sent_to(second) == "c"
+    # That is no failure of the model's.
+    assert all(sent_to(gateway.send()[1]) == "a" for _ in range(9))
+    _, first = Gateway(document({}, "c", "b")).send()
+    assert isinstance(first, Forward) and not first.headers[names.ATTEMPT].startswith("longer ")
+
+
+def test_a_model_that_fails_rests_and_is_tried_again() -> None:
+    gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 2, "cooldown_period": 0.3}}))
+    for _ in range(2):
+        assert list(gateway.asked()) == ["a", "b"]
+    _, outcome = gateway.send()
+    assert isinstance(outcome, Forward) and sent_to(outcome) == "b"
+    assert names.ATTEMPT not in outcome.headers  # not even as the next
+    asyncio.run(asyncio.sleep(0.35))
+    _, probe = gateway.send()
+    assert isinstance(probe, Forward) and sent_to(probe) == "a"
+    assert sent_to(gateway.send()[1]) == "b"
+    assert probe.observer is not None
+    probe.observer.on_headers(200, {})
+    assert sent_to(gateway.send()[1]) == "a"
+
+
+def test_the_failure_of_the_last_candidate_counts_too() -> None:
+    gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 1}, "max_attempts": 1}))
+    _, outcome = gateway.send()
+    assert isinstance(outcome, Forward) and outcome.observer is not None
+    outcome.observer.on_headers(400, {})
+    assert sent_to(gateway.send()[1]) == "a"
+    outcome.observer.on_headers(500, {})
+    assert sent_to(gateway.send()[1]) == "b"
+
+
+def test_who_asked_to_be_left_alone_is_not_asked_before() -> None:
+    gateway = Gateway(document({}))
+    request, first = gateway.send()
+    _, second = gateway.bring_back(request, first, "429 120")
+    assert sent_to(second) == sent_to(gateway.send()[1]) == "b"
+    assert isinstance(second, Forward) and second.observer is not None
+    second.observer.on_headers(429, {"retry-after": "60"})
+    _, refused = gateway.send()
+    assert isinstance(refused, Reply) and refused.status == 429
+    assert refused.headers["retry-after"] == "60"
+
+
+def test_where_all_fail_the_one_is_asked_that_has_rested_the_longest() -> None:
+    gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 1, "cooldown_period": 60}}))
+    request, first = gateway.send()
+    _, second = gateway.bring_back(request, first)
+    assert isinstance(second, Forward) and second.observer is not None
+    second.observer.on_headers(503, {})
+    assert sent_to(gateway.send()[1]) == "a"
+
+
+def test_a_candidate_that_began_to_rest_meanwhile_is_not_asked() -> None:
+    gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 1}}))
+    request, first = gateway.send()
+    _, other = gateway.bring_back(request, first)
+    assert isinstance(other, Forward) and other.observer is not None
+    other.observer.on_headers(503, {})
+    _, refused = gateway.bring_back(request, first, "429 3")
+    assert isinstance(refused, Reply) and refused.status == 429
+    assert json.loads(refused.body)["error"]["code"] == "no_candidate"
+
+
+def milliseconds(outcome: Outcome) -> int:
+    assert isinstance(outcome, Forward)
+    return int(outcome.headers[names.TRY_TIMEOUT])
+
+
+def test_attempts_share_the_time() -> None:
+    two = {
+        "backend_refs": [{"endpoint": "127.0.0.1:8"}, {"endpoint": "127.0.0.1:9"}],
+        "reliability": {"retry_count": 2},
+    }
+    gateway = Gateway(document({"total_timeout": 60}, "a", "b", b=two))
+    request, first = gateway.send()
+    assert milliseconds(first) == 30_000
+    assert isinstance(first, Forward) and names.MOST_RETRIES not in first.headers
+    _, second = gateway.bring_back(request, first)
+    # Its three endpoints, one after the other.
+    assert 19_000 < milliseconds(second) <= 20_000
+    assert isinstance(second, Forward) and second.headers[names.MOST_RETRIES] == "2"
+    gateway = Gateway(document({"total_timeout": 60, "per_attempt_timeout": 50}))
+    request, first = gateway.send()
+    assert milliseconds(first) == 50_000
+    gateway = Gateway(document({"total_timeout": 0.05}))
+    request, first = gateway.send()
+    asyncio.run(asyncio.sleep(0.06))
+    _, late = gateway.bring_back(request, first, "")
+    assert isinstance(late, Reply) and late.status == 504
+
+
+def test_what_failed_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "triton_router.journal")
+    gateway = Gateway(document({"per_attempt_timeout": 0.01}, "a", "b", "c"))
+
+    async def chain() -> Outcome:
+        request, outcome = gateway.request(), None
+        for failure in ("", "502 ", None):
+            outcome = await gateway.pipeline.route(request)
+            if failure is not None:
+                await asyncio.sleep(0.02)
+                request = gateway.brought_back(request, outcome, failure)
+        await asyncio.sleep(0.01)
+        assert outcome is not None
+        return outcome
+
+    third = asyncio.run(chain())
+    assert isinstance(third, Forward) and third.response_headers[names.FALLBACK] == "a->b->c"
+    failed = [{"model": "a", "reason": "timeout"}, {"model": "b", "reason": "502"}]
+    assert [line.fields.get("failed") for line in caplog.records] == [None, failed[:1], failed]  # type: ignore[attr-defined]
+    counted = {
+        (sample.labels["model"], sample.labels["reason"], sample.labels["next"])
+        for metric in gateway.metrics.fallbacks.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    assert counted == {("a", "timeout", "b"), ("b", "502", "c")}
+
+
+@pytest.mark.parametrize(
+    ("fallback", "said"),
+    [
+        ({"models": ["d"]}, "no model or adapter named `d`"),
+        ({"retryable_status_codes": [200]}, "200 is no failure"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"circuit_breaker": {"failures": 3}}, "circuit_breaker.failures"),
+        ({"on": True}, "fallback.on"),
+    ],
+)
+def test_mistakes_are_named(fallback: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        loads(yaml.safe_dump(document(fallback)))
+    assert said in str(raised.value)
+
+
+def test_a_policy_without_a_second_candidate_is_a_warning() -> None:
+    loaded = loads(yaml.safe_dump(document({}, "a")))
+    assert any("second candidate" in problem.message for problem in loaded.warnings)
+    assert not any("second candidate" in problem.message for problem in loads(yaml.safe_dump(document({}))).warnings)
+
+
+def test_keys_of_vllm_semantic_router_act() -> None:
+    policy = {
+        "version": 1, "enabled": True, "max_attempts": 2, "total_timeout": "30s", "per_attempt_timeout": "10s",
+        "retryable_status_codes": [429, 503],
+        "circuit_breaker": {"consecutive_failures": 3, "cooldown_period": "15s", "half_open_probes": 2},
+    }  # fmt: skip
+    gateway = Gateway(document(policy))
+    _, first = gateway.send()
+    assert isinstance(first, Forward)
+    assert (first.headers[names.RETRIED_STATUSES], milliseconds(first)) == ("429,503", 10_000)
