@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from time import perf_counter
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Kind = SignalKind[Any]
+ByLanguage = Callable[[str], "tuple[Gatherer, bool]"]
+"""For a text: the gatherer whose trunks read its language, and whether none does. Then one would answer, and the answer
+would mean nothing."""
 
 
 class Gatherer:
@@ -127,13 +130,12 @@ class Gatherer:
         *,
         everything: bool = False,
         hangs_on: HangsOn | None = None,
-        unread: bool = False,
+        by_language: ByLanguage | None = None,
     ) -> SignalResults:
         """Evaluate what is free, and of the rest what ``hangs_on`` says; without it, all that decisions use.
 
         Never fails: what cannot be asked is unknown and named. ``everything`` also evaluates kinds that are explained
-        though no decision needs them. ``unread`` is a prompt in a language that no trunk reads: one would answer, and
-        the answer would mean nothing.
+        though no decision needs them. ``by_language`` is asked who evaluates the rest, if there is any.
         """
         results = SignalResults(parts=self._parts)
         await query.read_parts()
@@ -144,12 +146,20 @@ class Gatherer:
             rest, embedding = self._used, False
         else:
             rest, embedding = self._open(hangs_on, results.evaluations)
-        kinds = [kind for of, kind in self._kinds.items() if of in rest and of not in self._free]
+        if embedding or rest - self._free.keys():
+            reader, unread = by_language(query.text()) if by_language is not None else (self, False)
+            await reader._gather_rest(rest - self._free.keys(), embedding, query, results, unread=unread)
+            if everything:
+                results.fired_by = fired_by(reader._kinds.values(), self._free.values(), query, results)
+        return results
+
+    async def _gather_rest(
+        self, types: Collection[str], embedding: bool, query: SignalInput, results: SignalResults, *, unread: bool
+    ) -> None:
+        results.parts = self._parts
+        kinds = [kind for of, kind in self._kinds.items() if of in types]
         await self._ask(kinds, embedding, query, results, unread=unread)
         await self._evaluate_soon(kinds, query, results)
-        if everything:
-            results.fired_by = fired_by(self._kinds.values(), self._free.values(), query, results)
-        return results
 
     def _open(self, hangs_on: HangsOn, evaluations: Evaluations) -> tuple[frozenset[str], bool]:
         """The types that decisions hang on, with those that these are made of, and whether the embedding is wanted."""

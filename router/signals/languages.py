@@ -77,12 +77,12 @@ class LanguageGatherer:
         self, query: SignalInput, *, everything: bool = False, hangs_on: HangsOn | None = None
     ) -> SignalResults:
         """See :meth:`Gatherer.gather`."""
-        language = self._language(query.text())
-        unread = language is not None and language not in self._languages
-        return await self._of(language).gather(query, everything=everything, hangs_on=hangs_on, unread=unread)
+        by_language = self._by_language if self._languages else None
+        return await self._of(None).gather(query, everything=everything, hangs_on=hangs_on, by_language=by_language)
 
-    def _language(self, text: str) -> str | None:
-        return identify(text) if self._languages else None
+    def _by_language(self, text: str) -> tuple[Gatherer, bool]:
+        language = identify(text)
+        return self._of(language), language is not None and language not in self._languages
 
     def _of(self, language: str | None) -> Gatherer:
         return self._gatherers.get(language, self._gatherers[None])
