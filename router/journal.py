@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # In labels of metrics, for adapters that the configuration does not name: tenants may have thousands.
 UNDECLARED = "(undeclared)"
+_MOST_LABELS = 1024
 
 
 class Journal:
@@ -38,8 +39,8 @@ class Journal:
         self._live = live or LiveLog()
         self._runtime, self._metrics, self._declared = runtime, metrics, declared
         self._audit = AuditLog(Path(runtime.audit.path)) if runtime.audit else None
-        # Looking a label up costs more than counting.
-        self._stage_seconds = lru_cache(metrics.stage_seconds.labels)
+        # Looking labels up costs more than counting.
+        self._requests = lru_cache(_MOST_LABELS)(metrics.requests.labels)
 
     def label(self, model: str) -> str:
         """A model's or adapter's name in labels of metrics."""
@@ -54,11 +55,11 @@ class Journal:
             asked = self.label(following) if following is not None else ""
             self._metrics.fallbacks.labels(self.label(model), reason, asked).inc()
         if record.error is not None or record.selection is None:
-            self._metrics.requests.labels("", "", "error", "").inc()
+            self._requests("", "", "error", "").inc()
             return
         decision = record.decision.name if record.decision else ""
         recipe = record.recipe.name if record.recipe else ""
-        self._metrics.requests.labels(decision, self.label(record.selection.model), record.path, recipe).inc()
+        self._requests(decision, self.label(record.selection.model), record.path, recipe).inc()
 
     def write(self, record: Record, prompt: str, request: Request) -> None:
         """Count and log a routed ``request``, and keep what is to be kept; ``record`` learns its id, if it has one."""
@@ -82,7 +83,7 @@ class Journal:
     def _log(self, record: Record) -> None:
         self.count(record)
         for stage, (began, ended) in record.stages.items():
-            self._stage_seconds(stage).observe(ended - began)
+            self._metrics.stage_seconds.labels(stage).observe(ended - began)
         degraded = record.degraded
         for part in degraded:
             self._metrics.degraded.labels(part).inc()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from triton_router.telemetry.timings import Timings
+
 # From 0.1 ms: most stages of a request take less than Prometheus' default first bucket of 5 ms.
 _UPSTREAM_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -20,8 +22,8 @@ class Metrics:
             ["decision", "model", "path", "recipe"],
             registry=registry,
         )
-        self.stage_seconds = Histogram(
-            "router_stage_seconds", "Time by stage of a request.", ["stage"], buckets=_SECONDS, registry=registry
+        self.stage_seconds = Timings(
+            "router_stage_seconds", "Time by stage of a request.", "stage", buckets=_SECONDS, registry=registry
         )
         self.signal_errors = Counter(
             "router_signal_errors", "Signals that could not be evaluated.", ["signal", "reason"], registry=registry
