@@ -316,7 +316,9 @@ class Exporter:
         config, weights = json.loads(source.config.read_text()), load_file(source.weights)
         change = self._delta(model)
         try:
-            if model.graph == "use":
+            if model.task == "token-classification":
+                made = graph.build_tagger(weights, config, model.output_name, temperature=model.temperature, half=half)
+            elif model.graph == "use":
                 made = use_graph.build(weights, config, heads, expose, half=half)
             else:
                 made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
@@ -381,6 +383,7 @@ class Exporter:
             "weights": source.weights_sha256,
             "config": hashlib.sha256(source.config.read_bytes()).hexdigest(),
             "pooling": model.pooling,
+            "output": [model.output_name, model.temperature],
             "delta": [_delta_digest(model), model.fork],
             "graph": [sha256(_CODE / name) for name in ("graph.py", "delta.py", "use_graph.py")],
             "onnx": version("onnx"),

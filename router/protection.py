@@ -20,6 +20,7 @@ from triton_router.config.plugins import (
 from triton_router.config.schema import Decision, Rule
 from triton_router.decisions import Settling, evaluate
 from triton_router.errors import Refusal
+from triton_router.personal import Finding
 from triton_router.signals import Evaluations
 from triton_router.signals.contract import Open
 from triton_router.signals.pii import counted_types
@@ -31,11 +32,15 @@ Settings = BlockSettings | ConfineSettings | MaskSettings
 
 
 class Masking(NamedTuple):
-    """Personal data of ``types`` is masked for all models that are not ``trusted``, as ``decision`` says."""
+    """Personal data of ``types`` is masked for all models that are not ``trusted``, as ``decision`` says.
+
+    ``tagged`` has the names and addresses in each part of the request, if they were asked for.
+    """
 
     decision: str
     types: frozenset[str]
     trusted: tuple[str, ...]
+    tagged: Sequence[Sequence[Finding]] | None = None
 
 
 class Verdict(NamedTuple):

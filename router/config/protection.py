@@ -53,13 +53,15 @@ class JailbreakSignal(SignalSettings):
 
 
 class PiiSignal(SignalSettings):
-    """Personal data that has a form. Names and addresses have none and are not detected."""
+    """Personal data that has a form; names and addresses, which have none, where they are listed."""
 
     TYPE, LIST = "pii", "pii"
     PURPOSE = "Personal data, for rules of `type: pii`."
 
     pii_types_allowed: tuple[Name, ...] = Field((), description="Types that do not match; all others do.")
-    pii_types_denied: tuple[Name, ...] = Field((), description="The only types that match; default: all.")
+    pii_types_denied: tuple[Name, ...] = Field(
+        (), description="The only types that match; default: all that have a form. Names and addresses need a model."
+    )
     threshold: Probability = Field(0.5, description="Accepted; rules are certain.")
     include_history: bool = Field(True, description="Accepted; earlier turns are read in any case.")
 

@@ -97,7 +97,7 @@ class Encoder:
         self._limit_shown.set(self._limit.calls)
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
         self._background = Background()
-        self._judged = Judged()
+        self._judged: Judged[dict[str, Vector]] = Judged()
         self._wake = asyncio.Event()
         self._memo: OrderedDict[tuple[str | bool, ...], Encoding] | None = None
         metrics.encoder_up.labels(trunk.name).set(0)
@@ -229,6 +229,28 @@ class Encoder:
         for text, each in zip(texts, windows, strict=True):
             start, end = end, end + len(each)
             self._judged.put(text, {name: rows[start:end].max(axis=0) for name, rows in values.items()})
+
+    async def tag(self, texts: Sequence[str], head: str) -> list[list[tuple[list[tuple[int, int]], Vector]]]:
+        """What ``head`` says of each token of each text, window by window: [start, end) characters of the tokens, and
+        FP32 [tokens, labels].
+
+        Raises:
+            Unavailable: the breaker is open, too many calls are in flight, or a call failed.
+        """
+        self._refuse_if_down()
+        described = self.trunk.head(head)
+        assert described is not None and described.per_token
+        windows = [self._windows.placed(text) for text in texts]
+        rows = [row for each in windows for row, _ in each]
+        tagged: list[Vector] = []
+        for start in range(0, len(rows), PASSAGES_IN_A_CALL):
+            part = rows[start : start + PASSAGES_IN_A_CALL]
+            output = (await self._infer_within_limit(self._windows.pad(part)))[described.output]
+            # Without the special tokens before and behind.
+            tagged += [said[1 : len(row) - 1] for row, said in zip(part, output, strict=True)]
+        self._timeouts = 0
+        said = iter(tagged)
+        return [[(places, next(said)) for _, places in each] for each in windows]
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Probe until cancelled. ``on_ready`` runs each time the encoder comes up, before requests use it."""

@@ -26,6 +26,9 @@ class TextTokenizer(Protocol):
     def ids(self, text: str) -> list[int]:
         """Ids of a text without special tokens around it."""
 
+    def places(self, text: str) -> list[tuple[int, int, int]]:
+        """The same, each with its place: id, and [start, end) in characters of a text that UTF-8 can carry."""
+
 
 class JsonTokenizer:
     """`tokenizer.json`."""
@@ -52,6 +55,10 @@ class JsonTokenizer:
             return self.ids(_without_surrogates(text))
         return ids
 
+    def places(self, text: str) -> list[tuple[int, int, int]]:
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        return [(token, start, end) for token, (start, end) in zip(encoded.ids, encoded.offsets, strict=True)]
+
 
 class PieceTokenizer:
     """`tokenizer.model`."""
@@ -73,6 +80,10 @@ class PieceTokenizer:
         except UnicodeEncodeError:  # a lone surrogate
             return self.ids(_without_surrogates(text))
         return ids
+
+    def places(self, text: str) -> list[tuple[int, int, int]]:
+        mapping = self._pieces.encode(text, out_type="offset_mapping")
+        return [(token, start, end) for token, (start, end) in zip(mapping["ids"], mapping["offsets"], strict=True)]
 
 
 def load_tokenizer(content: bytes) -> TextTokenizer:

@@ -15,6 +15,7 @@ from triton_router.config.kinds import Key
 from triton_router.config.kinds import SignalSettings as SignalSettings
 from triton_router.dialects.texts import Text
 from triton_router.parts import PartReader, Parts
+from triton_router.personal import Finding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,11 +219,11 @@ class SignalResults:
     and a service such as ``mcp`` were asked and when they were done (``perf_counter``); ``parts`` which of these a type
     of signals came from. ``encoding`` is the embedder's of the topic, ``readings`` are the embeddings of other parts,
     ``heads`` and ``tokens`` (see :class:`Encoding`) are those that some kind needs, ``passages`` what heads say of the
-    whole conversation. ``fired_by`` has the places of the parts that made a signal match, where everything was asked
-    for. ``beside`` has what heads say of those ``readings``. Signals that could not change the outcome are in none of
-    these.
+    whole conversation, ``tagged`` the names and addresses in each part of the request, where they were asked for.
+    ``fired_by`` has the places of the parts that made a signal match, where everything was asked for. ``beside`` has
+    what heads say of those ``readings``. Signals that could not change the outcome are in none of these.
 
-    It has 14 attributes: what each kind of evaluator may read of the others' work.
+    It has 15 attributes: what each kind of evaluator may read of the others' work.
     """
 
     evaluations: dict[Key, Evaluation] = field(default_factory=dict)
@@ -233,6 +234,7 @@ class SignalResults:
     beside: dict[tuple[str, Names], Vector] = field(default_factory=dict)
     tokens: dict[str, tuple[Vector, ...]] = field(default_factory=dict)
     passages: dict[str, PassagesRead] = field(default_factory=dict)
+    tagged: list[list[Finding]] | None = None
     classified: McpClassification | None = None
     degraded: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""PII signals: personal data that has a form, in anything that a model reads."""
+"""PII signals: personal data that has a form, and names and addresses by a head; in anything that a model reads."""
 
 from __future__ import annotations
 
@@ -6,25 +6,54 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from triton_router import personal
+from triton_router import personal, tagged
 from triton_router.config import Config
 from triton_router.config.plain import SIGNALS, items
 from triton_router.config.protection import PiiSignal
 from triton_router.config.report import Report, nearest
-from triton_router.signals.contract import Evaluation, Evaluations, Setup, SignalInput, SignalKind, SignalResults
+from triton_router.errors import BundleError, Unavailable
+from triton_router.inference.judged import Judged
+from triton_router.personal import Finding
+from triton_router.signals.contract import (
+    Evaluation,
+    Evaluations,
+    Needs,
+    Setup,
+    SignalInput,
+    SignalKind,
+    SignalResults,
+)
 from triton_router.signals.keyword import encodable
 
 _KNOWN = (*personal.TYPES, *personal.WITHOUT_FORM)
+_FOUND = (*personal.TYPES, *tagged.TYPES)
 
 
 class Pii(SignalKind[PiiSignal]):
-    """Unknown only where a model gets tokens. ``measure`` counts the types, ``where`` names them and their parts."""
+    """Unknown where the head was not asked for types that a signal lists, and where a model gets tokens.
+
+    ``measure`` counts the types, ``where`` names them and their parts.
+
+    Raises:
+        BundleError: a signal lists names or addresses, and the bundle has no head for them.
+    """
 
     SETTINGS = PiiSignal
 
     def __init__(self, signals: Sequence[PiiSignal], setup: Setup) -> None:
         super().__init__(signals, setup)
         self._counted = [_counted(signal.pii_types_allowed, signal.pii_types_denied) for signal in self.signals]
+        self._tagger = None
+        self._most = setup.config.global_.inference.max_passages
+        self._known: Judged[tuple[tagged.Tag, ...]] = Judged()
+        if any(counted & set(tagged.TYPES) for counted in self._counted):
+            self._labels = setup.labels(tagged.HEAD, passages=True)
+            readers = setup.readers(tagged.HEAD)
+            self._tagger = next(iter(readers)) if readers is not None else None
+            head = self._tagger.trunk.head(tagged.HEAD) if self._tagger is not None else None
+            if head is not None and not head.per_token:
+                raise BundleError(f"the head `{tagged.HEAD}` tags no tokens, so it finds neither names nor addresses")
+            self.needs = Needs(service=tagged.HEAD)
 
     @classmethod
     def check(cls, data: Any, report: Report) -> None:
@@ -36,27 +65,66 @@ class Pii(SignalKind[PiiSignal]):
                 for index, each in enumerate(named):
                     if each not in _KNOWN:
                         report.error((*path, key, index), f"no type `{each}`", nearest(str(each), _KNOWN))
-                    elif key == "pii_types_denied" and each in personal.WITHOUT_FORM:
+                    elif key == "pii_types_denied" and each not in _FOUND:
                         message = f"`{each}` is not detected: it has no form that a rule could tell"
                         report.error((*path, key, index), message)
             if not _counted(lists["pii_types_allowed"], lists["pii_types_denied"]):
                 message = f"nothing that is left can be detected; detected are {', '.join(personal.TYPES)}"
                 report.error(path, message)
 
+    async def ask(self, query: SignalInput, results: SignalResults) -> None:
+        """Tag what the model reads; windows that were tagged before are known."""
+        if query.hurried:
+            raise Unavailable("behind")
+        began = perf_counter()
+        parts = [encodable(text) for text, _ in query.everything()]
+        pieces = [[*tagged.windows(part)] for part in parts]
+        new = list(dict.fromkeys(each for part in pieces for _, each in part if self._known.get(each) is None))
+        if len(new) > self._most:
+            raise Unavailable("long")
+        assert self._tagger is not None
+        try:
+            said = await self._tagger.tag(new, tagged.HEAD) if new else []
+        finally:
+            results.note(tagged.HEAD, began, perf_counter())
+        for piece, windows in zip(new, said, strict=True):
+            self._known.put(piece, tagged.tags(piece, [tagged.Tagging(*each) for each in windows], self._labels))
+        results.tagged = [
+            tagged.findings(
+                part,
+                [
+                    tagged.Tag(start + place, end + place, kind)
+                    for place, piece in windows
+                    for start, end, kind in self._known.get(piece) or ()
+                ],
+            )
+            for part, windows in zip(parts, pieces, strict=True)
+        ]
+
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
         places: dict[str, list[str]] = {}
-        for text, part in query.everything():
-            for each in sorted(personal.types(encodable(text))):
+        for number, (text, part) in enumerate(query.everything()):
+            text = encodable(text)
+            types = personal.types(text)
+            if results.tagged is not None:
+                types |= {each.type for each in beside(personal.find(text), results.tagged[number])}
+            for each in sorted(types):
                 places.setdefault(each, []).append(part)
         ms = (perf_counter() - started) * 1000
         evaluations = {}
         for key, counted in zip(self.keys, self._counted, strict=True):
             there = {each: parts for each, parts in places.items() if each in counted}
             where = "; ".join(f"{each} in {', '.join(dict.fromkeys(parts))}" for each, parts in there.items())
-            matched = True if there else None if query.request.has_tokens() else False
+            unread = results.tagged is None and not counted.isdisjoint(tagged.TYPES)
+            matched = True if there else None if unread or query.request.has_tokens() else False
             evaluations[key] = Evaluation(matched, float(bool(there)), None, ms, len(there), where)
         return evaluations
+
+
+def beside(rules: Sequence[Finding], tags: Sequence[Finding]) -> list[Finding]:
+    """The ``tags`` that touch no finding of ``rules``: a check digit tells more than a head."""
+    return [tag for tag in tags if not any(tag.start < rule.end and rule.start < tag.end for rule in rules)]
 
 
 def counted_types(config: Config) -> dict[str, frozenset[str]]:
@@ -68,4 +136,4 @@ def counted_types(config: Config) -> dict[str, frozenset[str]]:
 def _counted(allowed: Sequence[str], denied: Sequence[str]) -> frozenset[str]:
     """The types that match. Who allows dates allows dates of birth."""
     without = {*allowed, *(("DATE_OF_BIRTH",) if "DATE_TIME" in allowed else ())}
-    return frozenset(personal.TYPES) - without if not denied else frozenset(personal.TYPES) & set(denied)
+    return frozenset(personal.TYPES) - without if not denied else frozenset(_FOUND) & set(denied)

@@ -54,6 +54,27 @@ def states(bert: TinyBert, ids: NDArray[np.int64]) -> list[Vector]:
     return found
 
 
+def test_a_tagger_gives_the_labels_of_every_token(tiny_bert: TinyBert) -> None:
+    generator = np.random.default_rng(5)
+    weight = generator.normal(size=(5, HIDDEN)).astype(np.float32)
+    offset = generator.normal(size=5).astype(np.float32)
+    weights = {f"bert.{name}": value for name, value in tiny_bert.weights.items()}
+    weights |= {"classifier.weight": weight, "classifier.bias": offset}
+    for half, tolerance in ((False, 1e-5), (True, 3e-2)):
+        made = graph.build_tagger(weights, tiny_bert.config, "tags", temperature=1.5, half=half)
+        session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+        ids = np.zeros((len(LENGTHS), max(LENGTHS)), np.int64)
+        mask = np.zeros_like(ids)
+        for row, length in enumerate(LENGTHS):
+            ids[row, :length], mask[row, :length] = generator.integers(4, 60, length), 1
+        (tags,) = session.run(["tags"], {"input_ids": ids, "attention_mask": mask})
+        for row, length in enumerate(LENGTHS):
+            logits = (states(tiny_bert, ids[row, :length])[-1] @ weight.T + offset) / 1.5
+            expected = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            expected /= expected.sum(axis=-1, keepdims=True)
+            np.testing.assert_allclose(tags[row, :length], expected, atol=tolerance)
+
+
 def unit(x: Vector) -> Vector:
     return x / np.linalg.norm(x)
 

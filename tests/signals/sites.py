@@ -25,7 +25,8 @@ SOURCE = Path(__file__).parents[2] / "model_repository"
 
 
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Answers with probability 0.9 of the second label for rows with the word; ``down`` it answers nothing."""
+    """Answers with probability 0.9 of the second label for rows with the word, or for the word itself where a head
+    judges tokens; ``down`` it answers nothing."""
 
     def __init__(self, bundle: Bundle, words: dict[str, int]) -> None:
         """words: the id of the word by trunk."""
@@ -51,7 +52,12 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         assert trunk.embedding is not None
         outputs = {trunk.embedding.output: np.eye(len(ids), trunk.embedding.dimension, dtype=np.float32)}
         for head in trunk.heads:
-            attacked = (ids == self.words[trunk.name]).any(axis=1)
+            seen = ids == self.words[trunk.name]
+            if head.per_token:
+                outputs[head.output] = np.where((np.arange(len(head.labels)) == 1) == seen[..., None], 0.9, 0.0)
+                outputs[head.output] = outputs[head.output].astype(np.float32)
+                continue
+            attacked = seen.any(axis=1)
             outputs[head.output] = np.full((len(ids), len(head.labels)), 0.05, np.float32)
             outputs[head.output][np.arange(len(ids)), attacked.astype(int)] = 0.9
         for output in request.outputs:
