@@ -22,6 +22,7 @@ COMMANDS = {
     "streams": Command("perf.streams", "what a streamed answer costs, in each body mode"),
     "cache": Command("perf.cache", "what hits cost, and lookups among many answers"),
     "trunks": Command("perf.trunks", "two trunks for one request, next to the slower of them alone"),
+    "balance": Command("perf.balance", "one of two models slows down: its share over time, and the slowest waits"),
     "chaos": Command("perf.chaos", "faults under load: failed requests, time to recover, memory"),
     "endurance": Command("perf.endurance", "half an hour of load, reloads and faults: memory, descriptors, threads"),
     "soak": Command("perf.soak", "many requests: memory, bounds, time to live"),

@@ -55,6 +55,20 @@ def over_time(
     _save(figure, path, title)
 
 
+def shares(lines: Mapping[str, Sequence[float | None]], path: Path, title: str, marks: Mapping[str, float]) -> None:
+    """A share of the requests by second, a line for each name; ``marks`` are times with a name."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, 3.2))
+    for name, line in lines.items():
+        axes.plot([float("nan") if share is None else share for share in line], marker="o", markersize=3, label=name)
+    for name, moment in marks.items():
+        axes.axvline(moment, color="grey", linewidth=0.7)
+        axes.text(moment, 1, f" {name}", transform=axes.get_xaxis_transform(), fontsize=7, va="top")
+    axes.set(xlabel="s", ylabel="share", ylim=(0, 1))
+    axes.legend(fontsize=8)
+    _save(figure, path, title)
+
+
 def _pyplot() -> Any:
     import matplotlib
 

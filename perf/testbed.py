@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -59,17 +60,34 @@ class Testbed:
             stack.callback(server.remove_shared_memory)
             self.start("triton", list(server.command), server.environment)
 
-    def gateway(self, name: str, document: dict[str, Any], *, processor: Processor = "router", **services: Any) -> int:
+    def slow_backends(self, models: Sequence[str]) -> dict[str, int]:
+        """A backend of its own for each model, which can be slowed down (perf/slow_backend.py); returns their ports."""
+        ports = {model: self.backend_port + 3 + number for number, model in enumerate(models)}
+        for model, port in ports.items():
+            self.start(f"backend-{model}", [sys.executable, "-m", "perf.slow_backend", str(port)])
+        return ports
+
+    def gateway(
+        self,
+        name: str,
+        document: dict[str, Any],
+        *,
+        processor: Processor = "router",
+        backends: Mapping[str, int] | None = None,
+        **services: Any,
+    ) -> int:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.
 
         ``processor`` is what Envoy asks: our router, an ext_proc that does nothing (perf/passthrough.py), or nobody.
-        All its models are served by the one backend. Of answers only headers are looked at and nothing is cached,
-        unless ``document`` or ``services`` (sections of ``global.services``) say otherwise.
+        All its models are served by the one backend, or by those whose ports ``backends`` has by model. Of answers only
+        headers are looked at and nothing is cached, unless ``document`` or ``services`` (sections of
+        ``global.services``) say otherwise.
         """
         first, self._next_port = self._next_port, self._next_port + 10
         document = json.loads(json.dumps(document))
         for model in document["providers"]["models"]:
-            model["backend_refs"] = [{"endpoint": f"127.0.0.1:{self.backend_port}"}]
+            port = backends[model["name"]] if backends else self.backend_port
+            model["backend_refs"] = [{"endpoint": f"127.0.0.1:{port}"}]
             model["reliability"] = {"health_check_path": None}
         stores = document.get("global", {}).get("stores", {"semantic_cache": {"enabled": False}})
         document["global"] = {

@@ -94,12 +94,13 @@ class Record:
     def essence(self) -> Record:
         """What a repeat needs of it, and nothing that quotes the prompt."""
         choice = replace(self.choice, verdicts=()) if self.choice is not None else None
+        selection = replace(self.selection, standings=()) if self.selection is not None else None
         return Record(
             self.generation,
             recipe=self.recipe,
             choice=choice,
             category=self.category,
-            selection=self.selection,
+            selection=selection,
             ignored=self.ignored,
         )
 

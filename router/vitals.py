@@ -27,6 +27,8 @@ ROWS = 1024
 MEMORY_SECONDS = 2.0
 # Requests that one that waits for long stands against before it counts.
 DOUBT = 3.0
+# Seconds until another process's first number of a model is noticed.
+NOTICED_WITHIN = 0.5
 _BYTES = 8
 
 
@@ -123,6 +125,7 @@ class Vitals:
         self._names = memoryview(self._map).cast("Q")
         self._known: list[dict[int, Row]] = [{} for _ in range(seats)]
         self._beyond: dict[int, Row] = {}
+        self._rows: dict[str, tuple[float, list[Row]]] = {}
         self._read(seat)
         for row in self._known[seat].values():
             for field in _IN_FLIGHT:
@@ -135,8 +138,10 @@ class Vitals:
         if (row := known.get(key) or self._beyond.get(key)) is not None:
             return row
         if len(known) == self._per_seat:
+            self._rows.pop(name, None)
             row = self._beyond[key] = Row(memoryview(bytearray(FIELDS * _BYTES)).cast("d"), 0)
             return row
+        self._rows.pop(name, None)
         start = (self._seat * self._per_seat + len(known)) * FIELDS
         # The name last: with it the row is there for others.
         row = known[key] = Row(self._numbers, start)
@@ -144,7 +149,15 @@ class Vitals:
         return row
 
     def rows(self, name: str) -> list[Row]:
-        """The rows of a model or adapter in all seats that have one."""
+        """The rows of a model or adapter in all seats that have one; a new one is noticed within half a second."""
+        now = time.monotonic()
+        until, rows = self._rows.get(name, (0.0, []))
+        if now >= until:
+            rows = self._all_rows(name)
+            self._rows[name] = now + NOTICED_WITHIN, rows
+        return rows
+
+    def _all_rows(self, name: str) -> list[Row]:
         key, rows = _key(name), []
         for seat, known in enumerate(self._known):
             if key not in known and seat != self._seat:

@@ -115,7 +115,7 @@ class Algorithm(Section):
 class LoadPolling(Section):
     """Polling of the backends' `/metrics` (vLLM's), once for all workers: requests that wait, and the KV cache."""
 
-    enabled: bool = Field(False, description="Poll the models that a decision with `load` or `max_inflight` may use.")
+    enabled: bool = Field(False, description="Poll the models among which some algorithm chooses.")
     interval_seconds: Seconds = Field(1, description="Seconds between polls of each backend.")
     timeout_seconds: Seconds = Field(1, description="Timeout of one poll, in seconds.")
 
