@@ -274,7 +274,9 @@ class Exporter:
             return {}
         assert model.delta is not None
         facts = {"file": model.delta.name, "sha256": _delta_digest(model), "rank": change.rank, "fork": change.fork}
-        return facts | {"bytes": model.delta.stat().st_size}
+        files = [entry for task in change.training.get("tasks", ()) for entry in task["data"]]
+        learnt = sorted({entry["file"] + (f"={entry['label']}" if "label" in entry else "") for entry in files})
+        return facts | {"bytes": model.delta.stat().st_size, "learnt": learnt}
 
     def encoder(self, model: ModelSpec, flavour: str) -> OnnxEncoder:
         from export.encoder import OnnxEncoder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,11 @@ class DataFile:
         if not float(weight) > 0:
             raise ValueError(f"{text}: the weight must be above zero")
         return cls(Path(path), float(weight), label or None)
+
+    @property
+    def name(self) -> str:
+        """Of its rows with their labels."""
+        return self.path.name + (f"={self.label}" if self.label else "")
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,12 @@ class Data:
             group=self.group[mask],
             held_back=self.held_back[mask],
         )
+
+    def unseen(self, learnt: Collection[str]) -> NDArray[np.bool_]:
+        """Texts that a delta has not seen with these labels, which learnt files of these names (`DataFile.name`) but
+        for what is held back."""
+        seen = np.asarray([file.name in learnt for file in self.files])
+        return self.held_back | ~seen[self.origin]
 
     def worst(self, likely: Floats) -> NDArray[np.bool_]:
         """Which text of each row is the likeliest, one a row: what the router goes by."""

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         choices=("linear", "mlp", "mixture"),
         default="linear",
-        help="logistic regression or one hidden layer; or a second expert next to a linear head",
+        help="logistic regression; one hidden layer; or a gate between two linear heads",
     )
     parser.add_argument("--name", default="domain", help="head and output name")
     parser.add_argument("--features", default="mean.6,mean.4", help="pooled states, comma-separated")
@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="linear, mlp: name of a data file whose rows set temperature and offsets; repeat; default: all",
     )
     parser.add_argument("--hidden", type=int, default=64, help="mlp: width of its layer")
-    parser.add_argument("--first", type=Path, metavar="HEAD", help="mixture: the linear head that is the first expert")
+    parser.add_argument("--first", type=Path, metavar="HEAD", help="mixture: the linear head for exam questions")
+    parser.add_argument("--second", type=Path, metavar="HEAD", help="mixture: that for people's prompts, the `--data`")
     parser.add_argument("--exams", type=Path, metavar="FILE", help="mixture: texts of the kind that it is for")
     parser.add_argument(
         "--lean", type=float, default=0.0, help="mixture: logit from which a text counts as of that kind"
@@ -97,8 +98,8 @@ def run(arguments: argparse.Namespace) -> None:
         passages=arguments.passages is not None,
         languages=arguments.language,
     )
-    if arguments.method == "mixture" and (arguments.first is None or arguments.exams is None):
-        raise ValueError("a mixture needs `--first` and `--exams`")
+    if arguments.method == "mixture" and None in (arguments.first, arguments.second, arguments.exams):
+        raise ValueError("a mixture needs `--first`, `--second` and `--exams`")
     result = train(exporter, model, data, arguments)
     head.save(result.head, arguments.out)
     print(training.summary(result))
@@ -127,6 +128,6 @@ def train(exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.
     features = exporter.features(model, settings.features)
     if arguments.method == "mixture":
         exams = Data.read([DataFile(arguments.exams, 1.0)], arguments.without)
-        first, change = head.load(arguments.first), exporter.delta(model)
-        return training.train_mixture(arguments.name, first, exams, data, settings, arguments.lean, features, change)
+        experts, change = (head.load(arguments.first), head.load(arguments.second)), exporter.delta(model)
+        return training.train_mixture(arguments.name, experts, exams, data, settings, arguments.lean, features, change)
     return training.train(arguments.name, data, settings, features, exporter.delta(model), exporter.progress)

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 import sklearn
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neural_network import MLPClassifier
 
 from export import quality
@@ -88,7 +87,7 @@ def train(
 
     These come from cross-validation (each row scored by a model that has not seen it), so that every row
     also trains the final model. features: texts to unit-length, concatenated features [texts, width]. delta: of the
-    trunk that made them, as `HeadWeights.training` keeps it; it has seen nine tenths of the rows, so the others alone
+    trunk that made them, as `HeadWeights.training` keeps it; of the files that it learnt nine tenths of the rows do not
     count.
 
     Raises ValueError when a label is missing from the folds.
@@ -119,7 +118,7 @@ def train(
         facts["passages_but_of"] = settings.negative
     if delta:
         facts["delta"] = delta
-    unseen = data.held_back.copy() if delta else np.ones(len(x), np.bool_)
+    unseen = data.unseen(delta.get("learnt", ()))
     if settings.negative is not None:
         unseen &= data.worst(_other(logits, data.labels.index(settings.negative)))
     if settings.calibrate:
@@ -179,7 +178,7 @@ def at_point(result: TrainingResult, point: OperatingRates) -> TrainingResult:
 
 def train_mixture(
     name: str,
-    first: HeadWeights,
+    experts: tuple[HeadWeights, HeadWeights],
     exams: Data,
     data: Data,
     settings: HeadSettings,
@@ -187,41 +186,41 @@ def train_mixture(
     features: Callable[[Sequence[str]], Vectors],
     delta: dict[str, Any],
 ) -> TrainingResult:
-    """Put an expert for ``data`` next to a linear head that was trained before, ``first``, and a gate between them.
+    """Put a gate between two linear heads that were trained before, on texts like ``exams`` and on those like ``data``.
 
-    The gate is a regression that tells the texts of ``exams``, which the first expert is for, from those of ``data``;
-    a text counts for the first one where the logit is above ``lean``. Every row of ``data`` is scored by an expert that
-    has not seen it.
+    The gate is a regression that tells the two kinds apart; a text counts for the first expert where the logit is above
+    ``lean``. The result's rows are those of ``data`` that the delta has not seen; the gate has.
 
-    Raises ValueError for a first expert with other labels or features, and for one that is not linear.
+    Raises ValueError for experts with other labels or features, and for one that is not linear.
     """
-    if first.labels != data.labels or first.features != settings.features or len(first.layers) != 1 or first.mixed:
-        raise ValueError("the first expert must be a linear head of the same labels and features")
+    for expert in experts:
+        if expert.labels != data.labels or expert.features != settings.features or len(expert.layers) != 1:
+            raise ValueError("both experts must be linear heads of the same labels and features")
     x, apart = features(data.texts), features(exams.texts)
     both, kind = np.concatenate([apart, x]), np.r_[np.ones(len(apart), int), np.zeros(len(x), int)]
     gate = fit_linear(both, kind, np.ones(len(both)), settings.inverse_penalty, 2, settings.seed)
     # Of the two logits that stand for a choice of two, the difference is the gate's.
     shared = Layer(gate.weight[:, 1:] - gate.weight[:, :1], gate.bias[1:] - gate.bias[:1] - np.float32(lean))
-    known = first.layers[0]
-
-    def mixed(rows: NDArray[Any]) -> HeadWeights:
-        own = fit_linear(
-            x[rows], data.truth[rows], data.weights[rows], settings.inverse_penalty, len(data.labels), settings.seed
-        )
-        parts = (Layer(known.weight / first.temperature, known.bias / first.temperature), own, shared)
-        weight = np.concatenate([part.weight for part in parts], axis=1).astype(np.float32)
-        bias = np.concatenate([part.bias for part in parts]).astype(np.float32)
-        return HeadWeights(name, data.labels, settings.features, (rounded(Layer(weight, bias)),), 1.0, {})
-
-    logits = np.empty((len(x), len(data.labels)))
-    for seen, unseen in StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed).split(x, data.truth):
-        logits[unseen] = mixed(seen).logits(x[unseen])
-    files = [*data.facts(), *(entry | {"expert": "first"} for entry in exams.facts())]
-    facts: dict[str, Any] = {"inverse_penalty": settings.inverse_penalty, "folds": settings.folds, "lean": lean}
-    facts |= {"seed": settings.seed, "flavour": settings.flavour, "scikit_learn": sklearn.__version__}
-    facts["first"] = first.training
-    training = {"data": files, "method": METHODS["mixture"], **facts, **({"delta": delta} if delta else {})}
-    return TrainingResult(replace(mixed(np.arange(len(x))), training=training), data, logits)
+    scaled = [
+        Layer(head.layers[0].weight / head.temperature, head.layers[0].bias / head.temperature) for head in experts
+    ]
+    parts = (*scaled, shared)
+    weight = np.concatenate([part.weight for part in parts], axis=1).astype(np.float32)
+    bias = np.concatenate([part.bias for part in parts]).astype(np.float32)
+    training = {
+        "data": [entry | {"kind": of} for of, part in (("exam", exams), ("prompt", data)) for entry in part.facts()],
+        "method": METHODS["mixture"],
+        "inverse_penalty": settings.inverse_penalty,
+        "lean": lean,
+        "seed": settings.seed,
+        "flavour": settings.flavour,
+        "scikit_learn": sklearn.__version__,
+        "experts": [expert.training for expert in experts],
+        **({"delta": delta} if delta else {}),
+    }
+    head = HeadWeights(name, data.labels, settings.features, (rounded(Layer(weight, bias)),), 1.0, training)
+    unseen = data.unseen(delta.get("learnt", ()))
+    return TrainingResult(head, data.of(unseen), np.asarray(head.logits(x[unseen]), np.float64))
 
 
 def calibrate(

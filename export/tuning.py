@@ -45,6 +45,8 @@ LARGEST_STEP = 1.0
 # Share of the steps in which the rates rise.
 WARM_UP = 0.05
 EVERY = 25
+# So many texts at most tell how far the embedding has moved.
+DRIFT_TEXTS = 500
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def train(
     _descend(trunk, heads, tasks, examples, before, settings, generator, progress)
 
     trunk.round()
+    unseen = unseen[:: 1 + len(unseen) // DRIFT_TEXTS]
     drift = Drift(1.0, 1.0) if settings.fork else Drift.of(before.embeddings(unseen), trunk.embeddings(unseen))
     described = [{"head": task.name, "share": task.share, "data": task.data.facts()} for task in tasks]
     training = {"tasks": described, **facts(settings, drift)}

@@ -100,3 +100,16 @@ def test_a_source_is_held_back_as_a_whole(tmp_path: Path) -> None:
         accuracy[group] = (result.probabilities.argmax(axis=1) == result.rows.truth).mean()
     assert accuracy["row"] == 1.0
     assert accuracy["source"] < 0.8
+
+
+def test_a_delta_has_seen_the_rows_of_its_files_with_the_labels_that_it_learnt(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        rows = ({"text": f"{name} {number}", "label": "ab"[number % 2]} for number in range(100))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Data.read([DataFile(tmp_path / "one.jsonl", 1.0), DataFile(tmp_path / "two.jsonl", 1.0, "a")])
+    first, second = data.origin == 0, data.origin == 1
+    assert data.unseen([]).all()
+    unseen = data.unseen(["one.jsonl", "two.jsonl=b"])
+    np.testing.assert_array_equal(unseen[first], data.held_back[first])
+    assert unseen[second].all(), "as another label"
+    assert not data.unseen(["two.jsonl=a"])[second].all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,6 +80,32 @@ def test_a_trained_head_is_served(
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     describe(tmp_path, declared(tmp_path) | {"heads": [{"name": "topic", "file": "topic.json"}]})
     assert main(["all", *workplace]) == 0
+
+
+def test_a_gate_mixes_two_heads(workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prompts have words of their own, and labels that are turned around."""
+    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    turned = dict(zip(LABELS, reversed(LABELS), strict=True))
+    exams, prompts = lines, [
+        {"text": f"w59 w59 w59 {row['text']}", "label": turned[row["label"]]} for row in lines
+    ]  # fmt: skip
+    for name, rows in (("exams", exams), ("prompts", prompts)):
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (tmp_path / f"{name}.jsonl").write_text((tmp_path / "rows.jsonl").read_text())
+        train_head(tmp_path, workplace)
+        (tmp_path / "topic.json").rename(tmp_path / f"{name}.json")
+    mixture = ["--method", "mixture", "--exams", str(tmp_path / "exams.jsonl"), "--first", str(tmp_path / "exams.json")]
+    train_head(tmp_path, workplace, *mixture, "--second", str(tmp_path / "prompts.json"))
+    assert "rows.jsonl: 240 held-back rows, accuracy " in capsys.readouterr().out
+    trained = head.load(tmp_path / "topic.json")
+    assert trained.mixed
+    assert [entry["kind"] for entry in trained.training["data"]] == ["exam", "prompt"]
+    describe(tmp_path, declared(tmp_path) | {"heads": [{"name": "topic", "file": "topic.json"}]})
+    assert main(["all", *workplace]) == 0
+    assert main(["evaluate", *workplace, "--data", f"exams={tmp_path / 'exams.jsonl'}",
+                 "--data", f"prompts={tmp_path / 'prompts.jsonl'}"]) == 0  # fmt: skip
+    found = [float(share) for share in re.findall(r"fp32, \w+: accuracy ([\d.]+)%", capsys.readouterr().out)]
+    assert min(found) > 50, "a head for both would be right for a third, or for one of the two"
 
 
 def test_a_trained_head_has_a_report(workplace: list[str], tmp_path: Path) -> None:
