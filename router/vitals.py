@@ -139,6 +139,9 @@ class Vitals:
             return row
         if len(known) == self._per_seat:
             self._rows.pop(name, None)
+            if len(self._beyond) >= self._per_seat:
+                # Adapters that only an MCP server names are without number.
+                self._beyond.clear()
             row = self._beyond[key] = Row(memoryview(bytearray(FIELDS * _BYTES)).cast("d"), 0)
             return row
         self._rows.pop(name, None)
@@ -153,6 +156,8 @@ class Vitals:
         now = time.monotonic()
         until, rows = self._rows.get(name, (0.0, []))
         if now >= until:
+            if len(self._rows) > 4 * self._per_seat:
+                self._rows.clear()
             rows = self._all_rows(name)
             self._rows[name] = now + NOTICED_WITHIN, rows
         return rows
