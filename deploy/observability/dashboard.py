@@ -132,6 +132,32 @@ ROWS: dict[str, list[Graph]] = {
             "The base model served these requests",
         ),
     ],
+    "Choice and limits": [
+        Graph(
+            "Choices among candidates",
+            {"{{decision}}: {{model}}, {{reason}}": rate("router_selections_total", "decision, model, reason")},
+            "reqps",
+            "Why: by weight, conversation, score, as a probe, or because no candidate keeps the bounds",
+        ),
+        Graph(
+            "Models: time at the moment",
+            {"{{model}} {{measure}}": "max by (model, measure) (router_model_seconds)"},
+            "s",
+            "What the choice by latency sees",
+        ),
+        Graph("Models: requests in flight", {"{{model}}": "sum by (model) (router_model_in_flight)"}),
+        Graph("Models: requests that wait", {"{{model}}": "max by (model) (router_model_queue)"}),
+        Graph("Models: KV cache in use", {"{{model}}": "max by (model) (router_model_kv_cache)"}, "percentunit"),
+        Graph(
+            "Attempts that failed before the first byte",
+            {"{{model}}: {{reason}}, next {{next}}": rate("router_fallbacks_total", "model, reason, next")},
+            "reqps",
+            "Another model was asked next; an empty one: none was left",
+        ),
+        Graph(
+            "Beyond limits", {"{{rule}}: {{outcome}}": rate("router_limits_exceeded_total", "rule, outcome")}, "reqps"
+        ),
+    ],
     "Tokens and cache": [
         Graph(
             "Tokens", {"{{model}} {{kind}}": rate("router_tokens_total", "model, kind")}, "short", "Tokens per second"

@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.registry import Collector
 
+from triton_router.config import Config
+from triton_router.load import VitalsMetrics
 from triton_router.telemetry import Metrics
+from triton_router.vitals import Vitals
 
 REPOSITORY = Path(__file__).parents[2]
 HERE = REPOSITORY / "deploy" / "observability"
@@ -24,12 +28,15 @@ def exposed() -> dict[str, set[str]]:
     """Names as Prometheus sees them, with their labels."""
     names = dict(FROM_PROMETHEUS)
     for metric in vars(Metrics()).values():
-        if not hasattr(metric, "describe"):
+        if not isinstance(metric, Collector):
             continue
-        (family,) = metric.describe()
+        (family,) = metric.collect()
+        labels = getattr(metric, "_labelnames", None) or getattr(family, "_labelnames", ())
         kinds = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
         for kind in kinds:
-            names[family.name + kind] = {*metric._labelnames, *(["le"] if kind == "_bucket" else [])}
+            names[family.name + kind] = {*labels, *(["le"] if kind == "_bucket" else [])}
+    for gauge in VitalsMetrics(Config, Vitals()).collect():
+        names[gauge.name] = set(gauge._labelnames)
     return names
 
 

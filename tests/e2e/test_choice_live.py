@@ -43,7 +43,12 @@ global:
         - type: local-limiter
           rules:
             - {name: few-a-month, per: [], match: {decision: few}, unit: month, requests_per_unit: 20}
-            - {name: soft-tokens, per: [], match: {decision: soft}, unit: month, tokens_per_unit: 60, on_exceeded: cheaper}
+            - name: soft-tokens
+              match: {decision: soft}
+              per: []
+              unit: month
+              tokens_per_unit: 60
+              on_exceeded: cheaper
 """
 
 
