@@ -148,6 +148,7 @@ ROWS: dict[str, list[Graph]] = {
         Graph("Models: requests in flight", {"{{model}}": "sum by (model) (router_model_in_flight)"}),
         Graph("Models: requests that wait", {"{{model}}": "max by (model) (router_model_queue)"}),
         Graph("Models: KV cache in use", {"{{model}}": "max by (model) (router_model_kv_cache)"}, "percentunit"),
+        Graph("Models that rest after failures", {"{{model}}": "max by (model) (router_model_rests)"}),
         Graph(
             "Attempts that failed before the first byte",
             {"{{model}}: {{reason}}, next {{next}}": rate("router_fallbacks_total", "model, reason, next")},

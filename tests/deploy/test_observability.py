@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
 
 from triton_router.config import Config
 from triton_router.load import VitalsMetrics
@@ -28,7 +28,7 @@ def exposed() -> dict[str, set[str]]:
     """Names as Prometheus sees them, with their labels."""
     names = dict(FROM_PROMETHEUS)
     for metric in vars(Metrics()).values():
-        if not isinstance(metric, Collector):
+        if isinstance(metric, CollectorRegistry) or not hasattr(metric, "collect"):
             continue
         (family,) = metric.collect()
         labels = getattr(metric, "_labelnames", None) or getattr(family, "_labelnames", ())
