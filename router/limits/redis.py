@@ -13,8 +13,9 @@ from triton_router.errors import Unavailable
 from triton_router.limits.counters import Ask
 from triton_router.redis_client import RedisClient
 
-# Seconds without a question after one that was not answered, so that not every request waits for the deadline.
-PAUSE = 1.0
+# Seconds without a question after so many late answers in a row, or one refusal: not every request is to wait for the
+# deadline, and one that was late says little of the next.
+PAUSE, LATE_IN_A_ROW = 1.0, 3
 # Seconds that a count stays when its time is over, for routers whose clocks are behind.
 GRACE = 10.0
 
@@ -56,7 +57,7 @@ class RedisCounters:
         self._prefix = f"{{{settings.prefix}}}:"
         self._reserve = self._server.client.register_script(_RESERVE)
         self._change = self._server.client.register_script(_CHANGE)
-        self._silent_until = 0.0
+        self._silent_until, self._late = 0.0, 0
         self._changes: set[asyncio.Task[None]] = set()
 
     async def reserve(self, asks: Sequence[Ask]) -> list[int]:
@@ -85,7 +86,11 @@ class RedisCounters:
             raise Unavailable("connection", "Redis did not answer a moment ago")
         try:
             async with self._server.within_deadline():
-                return await script(keys=[self._prefix + key for key in keys], args=arguments) or []
-        except Unavailable:
-            self._silent_until = time.monotonic() + PAUSE
+                answer: list[int] = await script(keys=[self._prefix + key for key in keys], args=arguments) or []
+        except Unavailable as unavailable:
+            self._late += 1
+            if unavailable.reason != "deadline" or self._late >= LATE_IN_A_ROW:
+                self._silent_until = time.monotonic() + PAUSE
             raise
+        self._late = 0
+        return answer
