@@ -160,6 +160,19 @@ class Answer(ABC):
         more = {**piece.holder, piece.name: text}
         return more if piece.holder is event else {**event, "delta": more}
 
+    @classmethod
+    @abstractmethod
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+        """The events that end a stream behind ``event``, as its API says that content was withheld.
+
+        ``first`` is the stream's first event; ``text`` is what the channel of ``piece`` has said.
+        """
+
+    @classmethod
+    @abstractmethod
+    def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
+        """A whole answer that says ``message`` in the place of what it said."""
+
     @abstractmethod
     def _read_whole(self, answer: dict[str, Any]) -> None: ...
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from triton_router.answers import LARGEST
+from triton_router.completion import DONE
 
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
@@ -30,17 +31,22 @@ class EventEditor(Protocol):
     def rest(self) -> list[dict[str, Any]]:
         """What is still to be said, before the stream ends."""
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the stream has ended, whatever the backend still says."""
+
 
 class EditedEvents:
     """A stream of events, each as ``editor`` has it. The beginning of one waits for its end.
 
-    An event of more than 8 MiB, and all behind it, passes as it is.
+    An event of more than 8 MiB, and all behind it, passes as it is. ``done_line``: a stream ends with a line that says so.
     """
 
-    __slots__ = ("_editor", "_gave_up", "_held", "_named", "_numbers")
+    __slots__ = ("_done_line", "_editor", "_ended", "_gave_up", "_held", "_named", "_numbers")
 
-    def __init__(self, editor: EventEditor) -> None:
-        self._editor = editor
+    def __init__(self, editor: EventEditor, *, done_line: bool = False) -> None:
+        self._editor, self._done_line = editor, done_line
+        self._ended = False
         self._held = b""
         self._named = self._gave_up = False
         # How many events were added, where events have numbers.
@@ -48,11 +54,16 @@ class EditedEvents:
 
     def feed(self, piece: bytes, *, last: bool = False) -> bytes:
         """See :class:`BodyFilter`."""
+        if self._ended:
+            return b""
         stream, self._held, start, out = self._held + piece, b"", 0, []
         if not self._gave_up:
             for end in _EVENT_END.finditer(stream):
                 out.append(self._edited(stream[start : end.end()]))
                 start = end.end()
+                if self._editor.cut_off:
+                    self._ended = True
+                    return b"".join([*out, DONE] if self._done_line else out)
         rest = stream[start:]
         if last:
             out.append(self._edited(rest) if rest and not self._gave_up else rest)
@@ -132,6 +143,21 @@ class Chained:
         for each in self._filters:
             piece = each.feed(piece, last=last)
         return piece
+
+
+def mapped(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+    """``value`` with what ``change`` makes of each string in it and the name of its member; the same object where
+    nothing changes."""
+    match value:
+        case str():
+            return change(value, name)
+        case list():
+            items = [mapped(item, change, name) for item in value]
+            return value if all(one is two for one, two in zip(items, value, strict=True)) else items
+        case dict():
+            members = {key: mapped(item, change, key) for key, item in value.items()}
+            return value if all(members[key] is item for key, item in value.items()) else members
+    return value
 
 
 def _json(value: dict[str, Any]) -> bytes:

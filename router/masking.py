@@ -16,7 +16,7 @@ from triton_router import personal
 from triton_router.answers import Answer, Piece
 from triton_router.dialects import ModelRequest
 from triton_router.dialects.texts import change_texts
-from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents
+from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents, mapped
 from triton_router.personal import Finding
 from triton_router.signals.keyword import encodable
 from triton_router.signals.pii import beside
@@ -124,18 +124,15 @@ class _Values:
         changed = self.inside(answer)
         return None if changed is answer else changed
 
-    def inside(self, value: Any, name: str = "") -> Any:
+    def inside(self, value: Any) -> Any:
         """``value`` with each placeholder in its strings replaced; the same object where there is none."""
-        match value:
-            case str() if "[" in value:
-                return self.put(value, arguments=name in _ARGUMENTS or (self.json and name in _SAID))
-            case list():
-                items = [self.inside(item, name) for item in value]
-                return value if all(one is two for one, two in zip(items, value, strict=True)) else items
-            case dict():
-                members = {key: self.inside(item, key) for key, item in value.items()}
-                return value if all(members[key] is item for key, item in value.items()) else members
-        return value
+        return mapped(value, self._put)
+
+    def _put(self, text: str, name: str) -> str:
+        if "[" not in text:
+            return text
+        changed = self.put(text, arguments=name in _ARGUMENTS or (self.json and name in _SAID))
+        return text if changed == text else changed
 
 
 class _Restorer:
@@ -163,6 +160,11 @@ class _Restorer:
     def rest(self) -> list[dict[str, Any]]:
         """See :class:`.edits.EventEditor`."""
         return list(self._late([()], set()))
+
+    @property
+    def cut_off(self) -> bool:
+        """See :class:`.edits.EventEditor`."""
+        return False
 
     def _ready(self, event: dict[str, Any], piece: Piece, *, last: bool) -> str:
         held, _ = self._held.pop(piece.channel, ("", None))

@@ -142,6 +142,29 @@ class MaskPlugin(PluginSettings):
     configuration: MaskSettings = Field(default_factory=MaskSettings, description="When to mask, and for whom.")
 
 
+class ResponsePiiSettings(Section):
+    enabled: bool = Field(True, description="Switch for this decision.")
+    pii_types_denied: tuple[Name, ...] = Field(
+        (), description="Types of personal data that have a form, which an answer must not have; default: all of them."
+    )
+    action: Literal["block", "mask", "report"] = Field(
+        "block",
+        description="`block` ends the answer before the data, `mask` replaces the data by its type, `report` counts it.",
+    )
+    message: str = Field(
+        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer that is no stream."
+    )
+
+
+class ResponsePiiPlugin(PluginSettings):
+    """Keep personal data out of answers, whole or streamed; see docs/protection.md."""
+
+    type: Literal["response_pii"]
+    configuration: ResponsePiiSettings = Field(
+        default_factory=ResponsePiiSettings, description="What must not be said, and what happens then."
+    )
+
+
 class RequestParamsSettings(Section):
     NOT_ACTIVE = frozenset({"default_max_tokens"})
 

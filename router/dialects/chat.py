@@ -74,6 +74,15 @@ class ChatAnswer(Answer):
                 more = {"function_call": more}
         return with_choice(event, {"index": piece.channel[0], "delta": more})
 
+    @classmethod
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+        return [with_choice(event, {"index": piece.channel[0], "delta": {}}, finish="content_filter")]
+
+    @classmethod
+    def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
+        said = {"message": {"role": "assistant", "content": message}}
+        return {**answer, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": "content_filter"}]}
+
     def _read_whole(self, answer: dict[str, Any]) -> None:
         self._take(answer, "message")
 
@@ -179,10 +188,10 @@ class ChatRequest(ModelRequest):
         yield from chunks({**head, "object": "chat.completion.chunk"}, [said, end], self, usage)
 
 
-def with_choice(event: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
-    """An event of the same stream as ``event``, with one choice that goes on."""
+def with_choice(event: dict[str, Any], choice: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    """An event of the same stream as ``event``, with one choice."""
     head = {name: value for name, value in event.items() if name != "usage"}
-    return {**head, "choices": [{**choice, "logprobs": None, "finish_reason": None}]}
+    return {**head, "choices": [{**choice, "logprobs": None, "finish_reason": finish}]}
 
 
 def include_usage(request: ModelRequest) -> bool:

@@ -34,6 +34,17 @@ class CompletionsAnswer(ChatAnswer):
     def another(cls, event: dict[str, Any], piece: Piece, text: str) -> dict[str, Any]:
         return with_choice(event, {"index": piece.channel[0], "text": text})
 
+    @classmethod
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+        return [with_choice(event, {"index": piece.channel[0], "text": ""}, finish="content_filter")]
+
+    @classmethod
+    def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
+        return {
+            **answer,
+            "choices": [{"index": 0, "text": message, "logprobs": None, "finish_reason": "content_filter"}],
+        }
+
     def _read_whole(self, answer: dict[str, Any]) -> None:
         self._take(answer, "text")
 

@@ -58,6 +58,20 @@ class MessagesAnswer(Answer):
         if event.get("type") == "content_block_stop":
             yield (event.get("index"),)
 
+    @classmethod
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+        stop = {"stop_reason": "refusal", "stop_sequence": None}
+        return [
+            {"type": "content_block_stop", "index": event.get("index")},
+            {"type": "message_delta", "delta": stop, "usage": _NO_USAGE},
+            {"type": "message_stop"},
+        ]
+
+    @classmethod
+    def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
+        said = [{"type": "text", "text": message}]
+        return {**answer, "content": said, "stop_reason": "refusal", "stop_sequence": None}
+
     def _read_whole(self, answer: dict[str, Any]) -> None:
         for block in parts_of(answer.get("content")):
             self._block(block)

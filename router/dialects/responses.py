@@ -72,6 +72,20 @@ class ResponsesAnswer(Answer):
         if done:
             yield _channel(event, kind)
 
+    @classmethod
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+        begun = first.get("response")
+        response = cls.withheld(begun if isinstance(begun, dict) else {}, text)
+        return [{"type": "response.incomplete", "sequence_number": event.get("sequence_number"), "response": response}]
+
+    @classmethod
+    def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
+        part = {"type": "output_text", "text": message, "annotations": [], "logprobs": []}
+        said = {"type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "status": "incomplete"}
+        reason = {"reason": "content_filter"}
+        output = [{**said, "content": [part]}]
+        return {**answer, "status": "incomplete", "incomplete_details": reason, "output": output}
+
     def _read_whole(self, answer: dict[str, Any]) -> None:
         for item in parts_of(answer.get("output")):
             self._item(item)
