@@ -39,7 +39,7 @@ class EventEditor(Protocol):
 class EditedEvents:
     """A stream of events, each as ``editor`` has it. The beginning of one waits for its end.
 
-    An event of more than 8 MiB, and all behind it, passes as it is. ``done_line``: a stream ends with a line that says so.
+    An event of more than 8 MiB, and all behind it, passes as it is. ``done_line``: a line says that a stream has ended.
     """
 
     __slots__ = ("_done_line", "_editor", "_ended", "_gave_up", "_held", "_named", "_numbers")

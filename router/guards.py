@@ -1,22 +1,28 @@
-"""What protection does with one request: refuse it, let only some models see it, mask what it has."""
+"""What protection does with a request: refuse it, let only some models see it, mask what it has, screen its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
-from triton_router import offload
-from triton_router.body import is_large
+from triton_router import offload, personal
+from triton_router.answers import Answer
+from triton_router.body import LARGE_BYTES, is_large
+from triton_router.config.plugins import ResponsePiiPlugin, ResponsePiiSettings
 from triton_router.config.schema import Decision
 from triton_router.dialects import ModelRequest
+from triton_router.edits import BodyFilter, Chained
 from triton_router.errors import Refusal
 from triton_router.exchange import Request
 from triton_router.masking import Mask
 from triton_router.protection import Protection
 from triton_router.record import Record
+from triton_router.screening import Screen
 from triton_router.selection import Selection
 from triton_router.telemetry import Metrics
+from triton_router.usage import Edits
 
 Sent = TypeVar("Sent", ModelRequest, ModelRequest | None)
 
@@ -25,7 +31,7 @@ class Guards:
     """``select`` chooses one of a decision's models."""
 
     def __init__(self, metrics: Metrics, select: Callable[[Decision], Selection]) -> None:
-        self._blocked, self._select = metrics.blocked, select
+        self._blocked, self._select, self._screened = metrics.blocked, select, metrics.screened
 
     def judge(self, record: Record, protection: Protection) -> None:
         """Note what ``protection`` says. Raises ``Refusal``."""
@@ -79,3 +85,33 @@ class Guards:
         for name in record.masked:
             self._blocked.labels(name, "masked").inc()
         return mask.request, replace(request, body=mask.request.encode()), mask
+
+    async def edits(self, sent: ModelRequest | None, mask: Mask | None, record: Record) -> Edits | None:
+        """What changes the response to ``sent``: it is screened, then values come in the place of placeholders."""
+        decision = record.decision
+        chosen = decision.plugins if decision is not None and decision.modelRefs else ()
+        screening = [*record.verdict.screening]
+        screening += [
+            (decision.name, each.configuration)
+            for each in chosen
+            if decision is not None and isinstance(each, ResponsePiiPlugin) and each.configuration.enabled
+        ]
+        if sent is None or sent.ANSWER is None or not (screening or mask):
+            return None
+        screens = [
+            await offload.run(len(sent.text) > LARGE_BYTES, self._screen, sent, name, settings)
+            for name, settings in dict(screening).items()
+        ]
+        return partial(_edited, sent.ANSWER, screens, mask)
+
+    def _screen(self, sent: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
+        types = settings.pii_types_denied or personal.TYPES
+        outcome = {"block": "blocked", "mask": "masked", "report": "reported"}[settings.action]
+        on_match = lambda: self._screened.labels(name, outcome).inc()  # noqa: E731
+        return Screen(sent, types, settings.action, settings.message, on_match)
+
+
+def _edited(reads: type[Answer], screens: Sequence[Screen], mask: Mask | None, *, streamed: bool) -> BodyFilter:
+    filters = [screen.screened(reads, streamed=streamed) for screen in screens]
+    filters += [mask.restored(reads, streamed=streamed)] if mask is not None else []
+    return Chained([each for each in filters if each is not None])

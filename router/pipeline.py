@@ -56,7 +56,7 @@ from triton_router.signals.context import estimated_tokens
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
 from triton_router.upstreams import Upstreams
-from triton_router.usage import AnswerSummary, UsageObserver
+from triton_router.usage import AnswerSummary, Edits, UsageObserver
 from triton_router.vitals import Flight, Vitals
 
 log = logging.getLogger(__name__)
@@ -211,10 +211,11 @@ class Pipeline:
         decided, (_, choice, selection) = perf_counter(), record.routing()
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         sent, request, mask = await self._guards.mask(sent, request, record)
-        admission = await self._admitted(request, sent, selection, record)
+        edits = await self._guards.edits(sent, mask, record)
+        admission = await self._admitted(request, sent, selection, record, mask)
         selection = record.selection = admission.selection
 
-        only = self._guards.open_to(record) if mask is None else ()
+        only = self._guards.open_to(record) if edits is None else ()
         plan = self._fallback.plan(Attempt(only=only), record, request, self.adapters)
         members: dict[str, str | None] = {}
         changes = await offload.run(large, rewrite, sent, request.headers, choice, selection, members)
@@ -226,7 +227,7 @@ class Pipeline:
         count = self.runtime.usage.request_on_streams or admission.settle is not None
         conceal, body = await offload.run(large, encoded, sent, count, release=large)
 
-        if lookup is not None and mask is None:
+        if lookup is not None and edits is None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
             record.question = lookup.question(choice.decision, signal_input, body, embedding, model, trunk)
         rewritten = perf_counter()
@@ -246,13 +247,15 @@ class Pipeline:
         record.path = "routed"
         self.journal.write(record, sent.prompt(), request)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        readable = bool(conceal or record.question or mask or admission.settle)
+        readable = bool(conceal or record.question or edits or admission.settle)
         headers = {**changes.set, **routing_headers(selection, readable=readable), **upstream}
         if plan is not None and request.falls_back:
             attempt = replace(plan.attempt, members=members, conceal=conceal)
             headers |= self._fallback.headers(plan, attempt, selection, request.headers, (*upstream, *removed))
         keep = lookup.expect(record.question) if lookup is not None else None
-        observer = self._observer(selection, sent, keep, conceal=conceal, mask=mask, settle=admission.settle, plan=plan)
+        observer = self._observer(
+            selection, sent, keep, conceal=conceal, edits=edits, settle=admission.settle, plan=plan
+        )
         return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
 
     async def _resume(self, attempt: Attempt, dialect: type[ModelRequest], request: Request, record: Record) -> Forward:
@@ -431,7 +434,8 @@ class Pipeline:
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         record.selection, record.path = selection, "passthrough"
         sent, request, mask = await self._guards.mask(sent, request, record)
-        admission = await self._admitted(request, sent, selection, record)
+        edits = await self._guards.edits(sent, mask, record)
+        admission = await self._admitted(request, sent, selection, record, mask)
         selection = record.selection = admission.selection
         count = self.runtime.usage.request_on_streams or admission.settle is not None
         conceal = sent is not None and count and await offload.run(is_large(request.body), sent.request_usage)
@@ -439,13 +443,13 @@ class Pipeline:
             sent.set("model", selection.upstream)
         self.journal.count(record)
         encoded = sent.encode() if sent is not None and (sent.changed or mask is not None) else None
-        observer = self._observer(selection, sent, conceal=conceal, mask=mask, settle=admission.settle)
+        observer = self._observer(selection, sent, conceal=conceal, edits=edits, settle=admission.settle)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        headers = {**routing_headers(selection, readable=bool(conceal or mask or admission.settle)), **upstream}
+        headers = {**routing_headers(selection, readable=bool(conceal or edits or admission.settle)), **upstream}
         return Forward(headers, encoded, record.headers(), removed, observer)
 
     async def _admitted(
-        self, request: Request, sent: ModelRequest | None, selection: Selection, record: Record
+        self, request: Request, sent: ModelRequest | None, selection: Selection, record: Record, mask: Mask | None
     ) -> Admission:
         """Within the limits, perhaps to a cheaper candidate. Raises ``Refusal``."""
         if not self.limits:
@@ -453,7 +457,8 @@ class Pipeline:
 
         def cheapest() -> Selection | None:
             other = self.catalog.cheapest(record.decision, self.adapters)
-            if other is not None:
+            only = self._guards.open_to(record) if mask is None else None
+            if other is not None and (only is None or other.model in only):
                 with contextlib.suppress(Refusal):
                     self.runtime.access.require(_path(request), other.model, other.base, request.headers)
                     return other
@@ -470,7 +475,7 @@ class Pipeline:
         keep: Keep | None = None,
         *,
         conceal: bool = False,
-        mask: Mask | None = None,
+        edits: Edits | None = None,
         settle: Callable[[AnswerSummary], None] | None = None,
         plan: Plan | None = None,
     ) -> Observer:
@@ -478,7 +483,6 @@ class Pipeline:
         # Embeddings have no end to hear of, and are long.
         read, streams = (sent.ANSWER, sent.get("stream") is True) if sent is not None else (None, False)
         flight = partial(Flight, self._vitals, selection.base, selection.adapter, streams=streams)
-        edits = partial(mask.restored, read) if mask is not None else None
         usage = self.runtime.usage
         watched = plan is not None and (plan.troubled or usage.answers or usage.streams)
         return UsageObserver(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from triton_router.config import Config, leaves
 from triton_router.config.kinds import Key
@@ -16,6 +16,8 @@ from triton_router.config.plugins import (
     FastResponsePlugin,
     MaskPlugin,
     MaskSettings,
+    ResponsePiiPlugin,
+    ResponsePiiSettings,
 )
 from triton_router.config.schema import Decision, Rule
 from triton_router.decisions import Settling, evaluate
@@ -28,7 +30,7 @@ from triton_router.signals.pii import counted_types
 # Types whose decisions protect also where they answer with a `fast_response`, as vLLM Semantic Router's do.
 PROTECTIVE = frozenset({"jailbreak", "pii"})
 
-Settings = BlockSettings | ConfineSettings | MaskSettings
+Settings = BlockSettings | ConfineSettings | MaskSettings | ResponsePiiSettings
 
 
 class Masking(NamedTuple):
@@ -47,7 +49,7 @@ class Verdict(NamedTuple):
     """What protection says of a request: who ``blocks`` it, or would act in ``shadow``.
 
     ``refusal`` is what the client gets, ``unknown`` says that it is for want of a signal. ``confined`` has the models
-    that may see the request, ``masking`` what is masked for others.
+    that may see the request, ``masking`` what is masked for others, ``screening`` what its answer must not have.
     """
 
     blocks: str | None = None
@@ -56,13 +58,15 @@ class Verdict(NamedTuple):
     confined: Decision | None = None
     unknown: bool = False
     masking: tuple[Masking, ...] = ()
+    screening: tuple[tuple[str, ResponsePiiSettings], ...] = ()
 
     def also(self, other: Verdict) -> Verdict:
         """Both, of which this one was first."""
         confined, unknown = (self.confined, self.unknown) if self.confined else (other.confined, other.unknown)
         return Verdict(
-            other.blocks, other.refusal, self.shadow + other.shadow, confined, unknown, self.masking + other.masking
-        )
+            other.blocks, other.refusal, self.shadow + other.shadow, confined, unknown, self.masking + other.masking,
+            self.screening + other.screening,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +118,14 @@ class Protection:
         verdict = Verdict()
         for decision, settings, types in self.guarding:
             matched = evaluate(decision.rules, evaluations).matched
-            if matched is False or (matched is None and settings.on_unknown == "ignore"):
+            if matched is False:
                 continue
-            if settings.shadow:
+            if isinstance(settings, ResponsePiiSettings):
+                # What cannot be told of the request is no reason to let everything be said.
+                verdict = verdict._replace(screening=(*verdict.screening, (decision.name, settings)))
+            elif matched is None and settings.on_unknown == "ignore":
+                continue
+            elif settings.shadow:
                 verdict = verdict._replace(shadow=(*verdict.shadow, decision.name))
             elif matched is None and settings.on_unknown == "deny":
                 message = "The request could not be checked, so it was not sent on."
@@ -134,8 +143,14 @@ class Protection:
 
 
 def _guard(decision: Decision) -> Settings | None:
-    guards = (each for each in decision.plugins if isinstance(each, BlockPlugin | ConfinePlugin | MaskPlugin))
-    return next((each.configuration for each in guards if each.configuration.enabled), None)
+    kinds: Any = BlockPlugin | ConfinePlugin | MaskPlugin
+    if not decision.modelRefs:
+        # Nothing is routed by it; it is there for all answers.
+        kinds = kinds | ResponsePiiPlugin
+    return next(
+        (each.configuration for each in decision.plugins if isinstance(each, kinds) and each.configuration.enabled),
+        None,
+    )
 
 
 def _pii(decision: Decision) -> Iterator[Rule]:

@@ -18,11 +18,12 @@ from triton_router.signals.keyword import encodable
 
 Action = Literal["block", "mask", "report"]
 
-# Characters that wait at most, and those that were sent and are still looked at: words such as "password" before a value.
+# Characters that wait at most, and those that were sent and still tell what follows, such as "password:".
 WINDOW, BEFORE = 256, 64
-# What may go on: a word that is not at its end, numbers in groups, an account number, a date behind a word such as "born".
+# What may go on: an account number, numbers in groups, a date behind a word such as "born"; a word that has not ended.
 _OPEN = re.compile(
-    r"(?:\b[A-Za-z]{2}\d{2}[A-Za-z0-9 -]*|[+(]?\d[\d ().\-/]*|(?i:\b(?:d\.?o\.?b\.?|birth\w*|born|n[eé]e?|geb\w*)\b.{0,40}))?\S*\Z"
+    r"(?:\b[A-Za-z]{2}\d{2}[A-Za-z0-9 -]*|[+(]?\d[\d ().\-/]*"
+    r"|(?i:\b(?:d\.?o\.?b\.?|birth\w*|born|n\u00e9e?|geb\w*)\b.{0,40}))?\S*\Z"
 )
 # Members of a whole answer in which a model speaks.
 _SAID = frozenset({"content", "text", "reasoning", "reasoning_content", "thinking", "refusal", "arguments"})
@@ -31,12 +32,12 @@ _SAID = frozenset({"content", "text", "reasoning", "reasoning_content", "thinkin
 class Screen:
     """Looks at one answer for personal data of ``types``, other than what the request itself has.
 
-    ``matched`` says whether there was some. ``on_match`` is called once with its type.
+    ``matched`` says whether there was some. ``on_match`` is called once.
     """
 
     def __init__(
         self, request: ModelRequest, types: Collection[str], action: Action, message: str,
-        on_match: Callable[[str], None],
+        on_match: Callable[[], None],
     ) -> None:  # fmt: skip
         self._types, self._action, self._message, self._on_match = frozenset(types), action, message, on_match
         texts = [encodable(text) for text, _ in request.texts()]
@@ -68,7 +69,7 @@ class Screen:
         """``text`` as the client may read it; its beginning where answers are blocked."""
         pieces, end = [], 0
         for each in findings:
-            self._note(each.type)
+            self._note()
             if self._action == "report":
                 continue
             pieces.append(text[end : each.start])
@@ -78,10 +79,10 @@ class Screen:
             pieces.append(f"[{each.type}]")
         return "".join([*pieces, text[end:]])
 
-    def _note(self, type: str) -> None:
+    def _note(self) -> None:
         if not self.matched:
             self.matched = True
-            self._on_match(type)
+            self._on_match()
 
     def _whole(self, answer: dict[str, Any], reads: type[Answer]) -> dict[str, Any] | None:
         def change(text: str, name: str) -> str:

@@ -149,7 +149,7 @@ class ResponsePiiSettings(Section):
     )
     action: Literal["block", "mask", "report"] = Field(
         "block",
-        description="`block` ends the answer before the data, `mask` replaces the data by its type, `report` counts it.",
+        description="`block` ends the answer before the data, `mask` puts its type in its place, `report` counts it.",
     )
     message: str = Field(
         "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer that is no stream."

@@ -38,6 +38,12 @@ class Metrics:
             ["decision", "outcome"],
             registry=registry,
         )
+        self.screened = Counter(
+            "router_screened_answers",
+            "Answers with personal data that they must not have: `blocked`, `masked` or `reported`.",
+            ["decision", "outcome"],
+            registry=registry,
+        )
         self.windowed = Counter(
             "router_windowed_prompts", "Prompts over the encoder's limit, scored in windows.", registry=registry
         )

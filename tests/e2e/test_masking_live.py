@@ -1,4 +1,4 @@
-"""Masked requests through real Envoy, with the official clients, in every body mode."""
+"""Masked requests and screened answers through real Envoy, with the official clients, in every body mode."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ routing:
   decisions:
     - {name: masked, rules: {type: pii, name: personal},
        plugins: [{type: mask, configuration: {trusted_models: [own]}}]}
+    - {name: no leaks, plugins: [{type: response_pii}]}
     - {name: keys stay here, rules: {type: pii, name: keys}, modelRefs: [{model: own}], plugins: [{type: confine}]}
     - {name: all, modelRefs: [{model: cloud}], plugins: [{type: semantic-cache, configuration: {mode: exact}}]}
 """
@@ -121,6 +122,33 @@ def test_messages(site: Masked) -> None:
         **fields, tools=[TOOL], extra_headers={"x-demo-script": "echo=3;tools=1"}
     ) as stream:
         assert stream.get_final_message().content[0].name == "note"
+
+
+# The backend puts the parts together: what it says then was in no text of the request.
+LEAK = [{"type": "text", "text": "it is 4111 1111 "}, {"type": "text", "text": "1111 1111 of"}]
+
+
+def test_clients_take_an_answer_that_is_stopped(site: Masked) -> None:
+    messages: Any = [{"role": "user", "content": LEAK}]
+    answer = site.openai.chat.completions.create(model="cloud", messages=messages, extra_headers=ECHO)
+    assert answer.choices[0].finish_reason == "content_filter"
+    assert answer.choices[0].message.content == "The answer was withheld by policy."
+    stream = site.openai.chat.completions.create(model="MoM", messages=messages, stream=True, extra_headers=ECHO)
+    chunks = [chunk for chunk in stream if chunk.choices]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "it is "
+    assert chunks[-1].choices[0].finish_reason == "content_filter"
+    fields: dict[str, Any] = {"model": "MoM", "max_tokens": 9, "messages": messages}
+    message = site.anthropic.messages.create(**fields, extra_headers=ECHO)
+    assert (message.content[0].text, message.stop_reason) == ("The answer was withheld by policy.", "refusal")
+    with site.anthropic.messages.stream(**fields, extra_headers=ECHO) as events:
+        assert "".join(events.text_stream) == "it is "
+        assert events.get_final_message().stop_reason == "refusal"
+    said: Any = [{"role": "user", "content": [{**part, "type": "input_text"} for part in LEAK]}]
+    response = site.openai.responses.create(model="MoM", input=said, extra_headers=ECHO)
+    assert (response.status, response.output_text) == ("incomplete", "The answer was withheld by policy.")
+    kinds = [event for event in site.openai.responses.create(model="MoM", input=said, stream=True, extra_headers=ECHO)]
+    assert kinds[-1].type == "response.incomplete"
+    assert kinds[-1].response.output_text == "it is "
 
 
 def test_a_model_that_may_see_it_answers_for_named_ones(site: Masked) -> None:
