@@ -27,10 +27,28 @@ SPELLINGS = frozenset(
         "providers.models.reasoning.family",
         "providers.models.reasoning.type",
         "providers.models.reasoning.parameter",
+        "routing.decisions.rules.on_error",
         "routing.projections",
         "routing.signals.keywords.method",
         "routing.signals.keywords.fuzzy_match",
         "global.stores.response_cache",
+        "global.stores.response_cache.redis.connection",
+        "global.stores.response_cache.redis.connection.host",
+        "global.stores.response_cache.redis.connection.port",
+        "global.stores.response_cache.redis.connection.database",
+        "global.stores.response_cache.redis.connection.password",
+        "global.stores.response_cache.redis.connection.tls",
+        "global.stores.response_cache.redis.connection.tls.enabled",
+        "global.stores.response_cache.milvus.connection",
+        "global.stores.response_cache.milvus.connection.host",
+        "global.stores.response_cache.milvus.connection.port",
+        "global.stores.response_cache.milvus.connection.auth",
+        "global.stores.response_cache.milvus.connection.auth.enabled",
+        "global.stores.response_cache.milvus.connection.auth.username",
+        "global.stores.response_cache.milvus.connection.auth.password",
+        "global.stores.response_cache.milvus.connection.tls",
+        "global.stores.response_cache.milvus.connection.tls.enabled",
+        "global.stores.response_cache.milvus.collection.name",
     }
 )  # fmt: skip
 
@@ -58,7 +76,8 @@ def _walk(
         below = f"{path}.{key}".removeprefix(".")
         field = fields.get(_RENAMED.get(key, key))
         inside = next((section for section, _ in models_in(field.annotation)), None) if field is not None else None
-        acts = key in fields or below in SPELLINGS or below.startswith("routing.projections.")
+        spelled = below.removeprefix("recipes.")
+        acts = key in fields or spelled in SPELLINGS or spelled.startswith("routing.projections.")
         what = "act" if acts else "do nothing" if model is None or key in known else "are refused"
         counts.setdefault(_group(below), Counter())[what] += 1
         _walk(schema, child, inside, below, counts, (*above, id(node)))

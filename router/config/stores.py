@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints
 
 from triton_router.config.section import Address, CacheScope, Milliseconds, Name, Probability, Section
 
@@ -80,12 +80,3 @@ class Stores(Section):
     NOT_ACTIVE = frozenset({"memory", "vector_store"})
 
     semantic_cache: CacheSettings = Field(default_factory=CacheSettings, description="The cache of responses.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_either_name(cls, data: Any) -> Any:
-        """v0.3 also calls it `response_cache`."""
-        if isinstance(data, dict) and "response_cache" in data and "semantic_cache" not in data:
-            data = {**data, "semantic_cache": data["response_cache"]}
-            del data["response_cache"]
-        return data

@@ -153,6 +153,6 @@ def _missing(probe: Probe, evaluations: Evaluations) -> Iterator[Cause]:
         evaluation = evaluations.get((kind, name), UNKNOWN)
         if not evaluation.matched:
             bound = "" if evaluation.threshold is None else f" of {evaluation.threshold:.4g}"
-            told = "unknown" if evaluation.matched is None else f"{evaluation.value:.4g}{bound}"
-            yield Cause(f"{kind}:{name}: {told}", f"{kind}:{name}", evaluation.matched, evaluation.value,
+            value = "unknown" if evaluation.matched is None else f"{evaluation.value:.4g}{bound}"
+            yield Cause(f"{kind}:{name}: {value}", f"{kind}:{name}", evaluation.matched, evaluation.value,
                         evaluation.threshold)  # fmt: skip
