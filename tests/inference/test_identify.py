@@ -32,6 +32,11 @@ TOKENIZER = json.dumps(
         ("好", "zh"),
         ("血圧が高いのはなぜですか", "ja"),
         ("Что делать при простуде?", "ru"),
+        ("JavaScript 的 async/await 怎么用？", "zh"),
+        ("React useEffect 为什么执行两次", "zh"),
+        ("Pythonでlistをsortする方法", "ja"),
+        ("Docker 컨테이너 네트워크 설정", "ko"),
+        ("Как настроить nginx reverse proxy?", "ru"),
     ],
 )
 def test_short_texts_are_recognised(text: str, language: str) -> None:
