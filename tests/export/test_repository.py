@@ -52,8 +52,8 @@ def test_tracked_files_are_what_the_sources_give(bundle: dict) -> None:
     """Everything but the tokenizer, whose checksum stands in the manifest, is made again from tracked files."""
     trunks = []
     for model, described in zip(MODELS, bundle["trunks"], strict=True):
-        file, tokenizer = model.heads[0].file, dict(described["tokenizer"])
-        domain = head.load(file)
+        heads = [(each.name, head.load(each.file).labels, head.digest(each.file)) for each in model.heads]
+        tokenizer = dict(described["tokenizer"])
         trunks.append(
             repository.TrunkText(
                 model=model,
@@ -61,7 +61,7 @@ def test_tracked_files_are_what_the_sources_give(bundle: dict) -> None:
                 weights_sha256=model.source.weights_sha256,
                 outputs=(
                     repository.Output("embedding", WIDTHS[model.name]),
-                    repository.Output(domain.name, len(domain.labels), domain.labels, sha256=head.digest(file)),
+                    *(repository.Output(name, len(labels), labels, sha256=digest) for name, labels, digest in heads),
                 ),
                 tokenizer=repository.Tokenizer(json=tokenizer.pop("file").endswith(".json"), **tokenizer),
                 delta_sha256=sha256(model.delta) if model.delta else "",
