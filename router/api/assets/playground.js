@@ -111,12 +111,19 @@ function outcomeCard({ outcome, decisions, signals: all, degraded, windows, outg
       pair("Base model", outcome.base_model),
       pair("Adapter", outcome.adapter ?? "none"),
       outcome.missing_adapter && pair("Missing adapter", `${outcome.missing_adapter}: the base model serves it`),
+      outcome.candidates.length > 1 && pair("Candidates", outcome.candidates.map(candidate).join("; ")),
       pair("Reasoning", outcome.reasoning_effort ? `${reasoning}, effort ${outcome.reasoning_effort}` : reasoning),
       pair("Plugins", outcome.plugins.length ? outcome.plugins.map((each) => each.type).join(", ") : "none"),
       windows > 1 && pair("Windows", `${windows}: the prompt is longer than the encoder reads at once`),
       outgoing.ignored.length ? pair("Ignored", `${outgoing.ignored.join(", ")}: this API has no place for it`) : null),
     h("p", { id: "lost" }, lost ? `Nearest that lost: ${lost.name}, ${why(lost, decisions, all)}` :
       "No other decision came near."));
+}
+
+function candidate({ model, share, factors, breaks }) {
+  const reasons = [...Object.entries(factors).map(([name, ratio]) => `${name} ${ratio.toFixed(2)}`),
+    ...breaks.map((bound) => `breaks ${bound}`)];
+  return `${model} ${Math.round(share * 100)} %` + (reasons.length ? ` (${reasons.join(", ")})` : "");
 }
 
 function pair(term, value) {
