@@ -5,10 +5,12 @@ Everything is linear in the text. Of a text over ``LONGEST`` the middle is one p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import chain, pairwise, zip_longest
 
 from triton_router.parts.asking import asks
+from triton_router.parts.dialogue import dialogue
 from triton_router.parts.ends import data_apart, stamp_of, turns_as_labels
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Part
@@ -21,6 +23,12 @@ from triton_router.parts.tags import elements, leaf
 LONGEST = 32_768
 # A line that only announces what follows is no longer than this.
 CAPTION = 80
+_BETWEEN = re.compile(
+    r"\b(?:question|message|request|query|prompt|input|instruction)s?\b[^.\n]{0,40}"
+    r"\b(?:between|delimited|enclosed|inside|within|surrounded|wrapped|in)\b[^.\n]{0,20}"
+    r"\b(?:quotes?|backticks|quotation|fences?|brackets|delimiters|marks)\b",
+    re.IGNORECASE,
+)
 _NO_SHAPES = ShapeTable(())
 
 
@@ -40,7 +48,7 @@ def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
         latest = _latest(parts, marked)
         return [inner for number, part in enumerate(parts) for inner in _around(part, number in latest)]
     if any(part.kind == "words" for part in parts):
-        return _own(parts)
+        return _own(_between_marks(parts))
     unlisted = [part for part in parts if part.reason.startswith("tag") and name_of(part.reason[4:]) not in shapes.tags]
     chosen = next((part for part in reversed(unlisted) if asks(part.text)), unlisted[-1] if unlisted else None)
     if chosen is not None and (inner := leaf(chosen.text)):
@@ -102,6 +110,15 @@ def _own(parts: Sequence[Part]) -> list[Part]:
     return [inner for part in persons(parts) for inner in (positions(part) if part.kind == "words" else [part])]
 
 
+def _between_marks(parts: Sequence[Part]) -> Sequence[Part]:
+    """``parts`` with the person's words where directions say that they are: between quote marks or fences."""
+    fenced = [part for part in parts if part.reason == "fence"]
+    if len(fenced) != 1 or not any(part.kind == "words" and _BETWEEN.search(part.text) for part in parts):
+        return parts
+    inner = fenced[0]._replace(kind="words", text="\n".join(fenced[0].text.split("\n")[1:-1]), reason="quote marks")
+    return [inner if part is fenced[0] else part._replace(kind="template") for part in parts]
+
+
 def _around(part: Part, latest: bool) -> list[Part]:
     """Marked words that count are looked at once more; around them stand the program's own directions."""
     if latest:
@@ -131,7 +148,7 @@ def _pieces(text: str, shapes: ShapeTable) -> list[Part]:
         elif after and after.kind != "words" and _announces(piece.text, headings_only=alone):
             parts.append(Part("context", piece.text, "caption"))
         else:
-            parts += _sections(piece, shapes)
+            parts += dialogue(piece.text) or _sections(piece, shapes)
     return parts
 
 
