@@ -16,8 +16,8 @@ from triton_router.parts.part import Kind, Part
 from triton_router.parts.segments import EDGE, Segment, cut, features
 
 WEIGHTS = (
-    0.67, 1.95, 1.66, 0.13, -1.46, -0.65, -3.51, 0.38, 0.31, 0.23, 0.53, -2.84, 1.56, -1.60, -1.81, -1.83, -1.57,
-    -1.59, -2.02, 1.11, 1.39, -1.04, -2.58, 0.37, -1.08, -1.49, 1.49, -0.80, -0.91,
+    0.78, 1.91, 1.67, 0.11, -1.46, -0.65, -3.47, 0.39, 0.28, 0.40, 0.53, -2.99, 1.54, -1.54, -1.85, -1.81, -1.56,
+    -1.59, -2.00, 1.07, 1.38, -1.04, -2.67, 0.40, -1.07, -1.47, 1.43, -0.85, -0.91,
 )  # fmt: skip
 # Below this sum nothing speaks for any run.
 NOTHING = -2.0
@@ -67,15 +67,27 @@ def _with_related(segments: Sequence[Segment], first: int, last: int) -> tuple[i
     end = len(segments) - 1
     own = "\n".join(each.text for each in segments[first : last + 1])
     if points_at_text(own) or elliptical(own) or says_little(own):
-        first, last = (first, end) if last < end else (0, last)
+        first, last = (first, _alike(segments, last)) if last < end else (0, last)
     while last < end and segments[last + 1].form == "prose" and elliptical(segments[last + 1].text):
         last += 1
     stems = subject_stems(own, SHARED)
     for number in chain(range(first), range(end, last, -1)) if stems else ():
-        text = segments[number].text.casefold()
-        if any(stem in text for stem in stems):
+        if _shares(segments[number].text.casefold(), stems):
             first, last = min(first, number), max(last, number)
     return first, last
+
+
+def _alike(segments: Sequence[Segment], last: int) -> int:
+    """The end of the text behind ``last``: code is not what a question about prose is about, nor a caption."""
+    apart = {"code", "bracket"} - {segments[last + 1].form}
+    end = len(segments)
+    return next((number for number in range(last + 2, end) if segments[number].form in apart), end) - 1
+
+
+def _shares(text: str, stems: set[str]) -> bool:
+    """Whether ``text`` has two of the words, or a long one: shorter words come together by chance."""
+    shared = [stem for stem in stems if stem in text]
+    return len(shared) > 1 or any(len(stem) >= SHARED for stem in shared)
 
 
 def _split(part: Part, chosen: Sequence[Segment]) -> list[Part]:

@@ -43,6 +43,11 @@ _POLITE = re.compile(
     r"|mit freundlichen|cordialement|saludos|gesendet von|envoyé de)\b",
     re.IGNORECASE,
 )
+_ORDER = re.compile(
+    r"[.,;:)]\s+(?:and |then |please )?(?:what|how|which|why|calculate|compute|find|determine|estimate|derive|solve|prove"
+    r"|show|explain|describe|write|list|give|tell me|evaluate|compare|discuss|sketch|plot|translate|summari[sz]e)\b",
+    re.IGNORECASE,
+)
 _SELF = re.compile(r"\b(?:I|I'm|I've|my|me|we|our)\b")
 
 
@@ -103,7 +108,7 @@ def cut(text: str, part: int = 0) -> list[Segment]:
 
 FEATURES = (
     "bias", "question", "order", "order first", "directions", "of programs", "polite", "first person", "last",
-    "order at the end", "unfinished", "length", "share", "pair", "label", "heading", "bracket", "code", "list", "prose",
+    "order inside", "unfinished", "length", "share", "pair", "label", "heading", "bracket", "code", "list", "prose",
     "colon at the end", "stop", "names a person", "asked before", "asked after", "small letter", "question inside",
     "fragment", "short at the end",
 )  # fmt: skip
@@ -136,7 +141,7 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
             size < 60 and _POLITE.match(text) is not None,
             _SELF.search(head) is not None,
             number == last,
-            begins_asking(text[inner_stop + 2 :]) if (inner_stop := text.rfind(". ")) > 0 else False,
+            _ORDER.search(text) is not None,
             size > 24 and end.isalpha() and end.islower() and form == "prose" and not order,
             min(log(size), 7) / 7,
             size / total,
