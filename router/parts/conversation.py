@@ -9,7 +9,7 @@ from typing import Literal
 from triton_router.dialects import ModelRequest, Turn
 from triton_router.dialects.request import SYSTEM_ROLES
 from triton_router.parts.follow import LONGEST as LONGEST_TURN
-from triton_router.parts.follow import elliptical, says_nothing, shares_words
+from triton_router.parts.follow import adds, elliptical, says_nothing, shares_words
 from triton_router.parts.message import LONGEST, partition
 from triton_router.parts.part import Kind, Part
 from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
@@ -40,8 +40,8 @@ class Parts:
 
     ``judged`` are the parts of the turn that counts, ``earlier`` what the person said in the turns that it goes on
     from, oldest first. ``task`` names what a program asks for itself. ``words`` are the person's, earlier ones first;
-    material stands in for words that say nothing by themselves. ``topic`` is ``words`` without a last turn that adds
-    nothing ("yes", "why?").
+    material stands in for words that say nothing by themselves. ``topic`` is ``words`` without turns that add little to
+    the first ("yes", "why?", "in Python please").
     """
 
     __slots__ = ("_shapes", "earlier", "judged", "task", "topic", "turns", "words")
@@ -59,7 +59,7 @@ class Parts:
         if not turn or says_nothing(turn):
             turn = f"{turn}\n{self.material[:MATERIAL]}".strip()
         self.words = "\n".join([*earlier, turn]) if earlier else turn
-        self.topic = "\n".join(earlier) if earlier and says_nothing(turn) else self.words
+        self.topic = "\n".join([earlier[0], *filter(adds, [*earlier[1:], turn])]) if earlier else self.words
 
     @property
     def own(self) -> str:

@@ -13,6 +13,7 @@ from triton_router.dialects.request import names
 
 # A longer turn says something by itself, whatever words it begins with.
 LONGEST, MOST_WORDS = 160, 14
+LONGEST_CJK = 20
 # So many words of its own has a turn that begins like the continuation of another, one that points back, and one that
 # shares words with what was said before it.
 GOING_ON, POINTING_BACK, SHARING = 3, 2, 4
@@ -24,7 +25,8 @@ _SENTENCE = re.compile(r"[.!?]\s+")
 _FORMULA = re.compile(r"[=^%*/+\u221a\u222b]|\d[^\w.,]+\d")
 # Here the word stands for nothing.
 _EXPLETIVE = re.compile(
-    r"\b(?:time|day|date) is it\b|\bit (?:mean|like|feel) to\b|\bis it (?:\w+ )?(?:to|that)\b|\bit takes? to\b"
+    r"\b(?:time|day|date) is it\b|\bit (?:mean|like|feel) to\b|\bis it (?:\w+ ){0,3}(?:to|that)\b|\bit takes? to\b"
+    r"|\beach other\b|\bone another\b"
 )
 _CONDITIONS = (["what", "about"], ["how", "about"], ["what", "if"])
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -63,6 +65,9 @@ _GRAMMAR = names(
     kannst mach machen mehr weniger bitte un une je tu moi il elle nous vous est sont peux peut fais faire plus moins
     que qui quoi comment una el de del al yo te se es son puedes puede haz hacer más menos qué cómo cuál uno gli di
     che non è sono puoi fai fare più meno cosa como o os as um uma mais fazer faça é я ты мне что как кто где когда
+    until till while during come comes back down often always never usually ever through slowly quickly day days
+    old isn't geht gehen immer nie schlecht gut oft simplement
+    todavía siempre sempre toujours souvent
     не ли можно можешь сделай больше меньше пожалуйста why warum wieso pourquoi perché почему neden le la les lo en y
     los las das e и а take takes took dame welche welcher welches geht gibt besides also sie c'est four five six
     seven eight nine ten otra vez pas ne так это already schon déjà ya still"""
@@ -81,10 +86,23 @@ _ANSWER = names(
     beispiele kürzer länger einfacher genauer erklär erkläre weiter nochmal anders falsch richtig exemple exemples
     court longue explique encore ejemplo ejemplos corto largo sencillo continúa sigue explica esempio esempi breve
     continua spiega exemplo exemplos curto пример примеры короче проще подробнее дальше продолжай объясни everywhere
-    anywhere important common wirklich really funny funnier cheaper approach method methods general check checks
+    anywhere draw diagram chart graph sketch picture walk everyday exception exceptions deeper higher lower
+    important common wirklich really funny funnier cheaper approach method methods general check checks
     double verify comment comments precise exact add remove include asked asking said put apply antwort antworten
     différence vitesse despacio rápido lento respuesta réponse format formula logic code output input bedeutet
     bedeuten heißt vereinfachen reformuler reformule explicarlo explicar mejor mieux détails detalhes names tone"""
+)
+# A turn that begins with these says how an answer should be, or what the person has to do with it.
+_STARTING = names(
+    """i i'm i've my mine we we're our ours there is are do does did can could will would isn't aren't doesn't don't
+    shorter longer simpler easier cheaper better more less go give show ich mir wir ist sind geht kann kannst je tu
+    est sont explique explica es son puedes"""
+)
+_ASKING_ALONE = names("why how when where warum wieso wie pourquoi comment cómo perché")
+_SHAPING = names("shorter longer simpler easier cheaper better more less lighter")
+_ACKNOWLEDGED = re.compile(
+    r"(?:(?:ok|okay|alright|thanks|thank you|great|perfect|cool|nice|danke|merci|gracias|grazie)\b[,.!\s]*)+(?=\w)",
+    re.IGNORECASE,
 )
 # With one word of its own a turn that has one of these speaks of an answer: "could you be more precise?".
 _AGAIN = names("you your more less too instead if")
@@ -160,7 +178,8 @@ def subject_stems(text: str, least: int) -> set[str]:
 
 def _stem(word: str) -> str:
     """``word`` without what plurals and cases add; it is looked for at any place of a word."""
-    return word[: max(SHARED, len(word) - 2)] if word.endswith(("es", "en", "ed")) else word.rstrip("se") or word
+    ending = 2 if word.endswith(("es", "en", "ed")) else 1 if word.endswith(("s", "e")) else 0
+    return word[: max(SHARED, len(word) - ending)]
 
 
 def _goes_on(text: str) -> bool:
@@ -170,6 +189,14 @@ def _goes_on(text: str) -> bool:
     own = _own(text, words)
     if own == 0:
         return True
+    if (thanks := _ACKNOWLEDGED.match(text)) and words[0] not in _words(rest := text[thanks.end() :])[:1]:
+        return _goes_on(rest)
+    if own == 1 and words[0] in _STARTING and len(words) > 2 and not _EXPLETIVE.search(text.casefold()):
+        return True
+    if own <= GOING_ON and (words[0] in _SHAPING or (words[-1] in _ASKING_ALONE and len(words) > 1)):
+        return True
+    if own == 1 and "the" in words[1:3] and len(words) <= 4 and text.split()[-1][0].islower():
+        return True  # "what's the intercept"
     if own > 1 and words[0] in _OPENINGS and _asks_anew(words):
         return False
     if words[0] in ("it", "they", "he", "she") and own <= GOING_ON and len(words) <= 8:
@@ -191,7 +218,7 @@ def _goes_on(text: str) -> bool:
     if own == 1 and (words[0] in _CHANGE or (_AGAIN.intersection(words) and words[0] not in _ASKING_WHAT)):
         return True
     if words[0] in _FRAGMENT:
-        return own <= GOING_ON and len(words) <= 6
+        return own <= GOING_ON and len(words) <= 8
     if own > 1 or text.endswith("?") or words[0] in _EXPLAINING:
         return False
     return len(words) <= 2 or (len(words) <= 4 and not _ANSWER.isdisjoint(words))
@@ -200,7 +227,8 @@ def _goes_on(text: str) -> bool:
 def _asks_anew(words: list[str]) -> bool:
     """Whether a whole question stands behind words such as "thanks" or "and", and points at nothing."""
     rest = list(dropwhile(_OPENINGS.__contains__, words))
-    return len(rest) > 2 and rest[0] in _QUESTION and rest[1] not in _FRAGMENT and _BACK.isdisjoint(rest)
+    asks = rest[:1] and (rest[0] in _QUESTION or rest[0] in _EXPLAINING)
+    return bool(asks) and len(rest) > 2 and rest[1] not in _FRAGMENT and _BACK.isdisjoint(rest)
 
 
 def says_nothing(text: str) -> bool:
@@ -216,6 +244,13 @@ def says_nothing(text: str) -> bool:
 def says_little(text: str) -> bool:
     """Whether ``text`` has at most one word of its own: "how do I find out why?"."""
     return len(text) <= LONGEST and not _is_cjk(text) and _own(text, _words(text)) <= 1
+
+
+def adds(text: str) -> bool:
+    """Whether a turn that goes on from others says enough to change what they are about."""
+    if _is_cjk(text):
+        return len(text) > LONGEST_CJK
+    return len(text) > LONGEST or _own(text, _words(text)) > POINTING_BACK
 
 
 def _is_cjk(text: str) -> bool:
@@ -241,5 +276,7 @@ def _elliptical_cjk(text: str) -> bool:
     if len(text) <= 2 or (len(text) <= 5 and _CJK_HOW.search(text)):
         return True
     if _CJK_GOING_ON.search(text):
-        return len(text) <= 20
-    return (bool(_CJK_BACK.search(text)) and len(text) <= 20) or (text.rstrip("?？").endswith("呢") and len(text) <= 16)
+        return len(text) <= LONGEST_CJK
+    return (bool(_CJK_BACK.search(text)) and len(text) <= LONGEST_CJK) or (
+        text.rstrip("?？").endswith("呢") and len(text) <= 16
+    )

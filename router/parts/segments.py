@@ -44,8 +44,8 @@ _POLITE = re.compile(
     re.IGNORECASE,
 )
 _ORDER = re.compile(
-    r"[.,;:)]\s+(?:and |then |please )?(?:what|how|which|why|calculate|compute|find|determine|estimate|derive|solve|prove"
-    r"|show|explain|describe|write|list|give|tell me|evaluate|compare|discuss|sketch|plot|translate|summari[sz]e)\b",
+    r"[.,;:)]\s+(?:and |then |please )?(?:what|how|which|why|calculate|compute|find|determine|estimate|derive|solve"
+    r"|prove|show|explain|describe|write|list|give|tell me|evaluate|compare|discuss|sketch|translate|summari[sz]e)\b",
     re.IGNORECASE,
 )
 _SELF = re.compile(r"\b(?:I|I'm|I've|my|me|we|our)\b")

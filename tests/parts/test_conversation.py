@@ -46,6 +46,15 @@ def test_a_turn_with_a_subject_of_its_own_stands_alone(turns: list[str]) -> None
     assert (parts.words, parts.topic) == (turns[-1], turns[-1])
 
 
+@pytest.mark.parametrize("kind", ["follow", "change"])
+def test_most_conversations_of_the_other_set(kind: str) -> None:
+    lines = Path("export/prompts/conversations.jsonl").read_text("utf-8").splitlines()
+    turns = [each["turns"] for each in map(json.loads, lines) if each["kind"] == kind]
+    whole = sum(read(*each).words.startswith(each[0] if kind == "follow" else each[-1]) for each in turns)
+    assert len(turns) == 100
+    assert whole >= 86
+
+
 def test_each_turn_alone_by_choice() -> None:
     assert read("What is the derivative of x^3?", "3x^2", "yes", conversation="last_turn").words == "yes"
 
@@ -54,6 +63,19 @@ def test_a_confirmation_keeps_the_topic_to_the_letter() -> None:
     parts = read("What is the derivative of x^3?", "3x^2. The proof too?", "yes")
     assert parts.topic == "What is the derivative of x^3?"
     assert parts.words == "What is the derivative of x^3?\nyes"
+
+
+def test_what_adds_little_is_left_out_of_the_topic() -> None:
+    turns = (
+        "What is heapsort?",
+        "A sort.",
+        "why?",
+        "Because.",
+        "in Python please",
+        "Done.",
+        "with a heap of strings too",
+    )
+    assert read(*turns).topic == "What is heapsort?"
 
 
 def test_a_chain_is_followed_to_its_beginning() -> None:

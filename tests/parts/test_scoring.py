@@ -33,7 +33,7 @@ def test_the_persons_words_in_a_wrapper(wrapper: dict[str, Any], prompt: str) ->
     "text",
     [
         f"Summarize the following text.\n\n{NOISE * 3}",
-        f"When do ships wait outside of the harbour?\n\n{NOISE * 3}",
+        f"Where do ships wait outside of the harbour on Sundays?\n\n{NOISE * 3}",
         f"{NOISE * 3}\n\nWhat does the author of the passage complain about?",
         "Write a poem about the sea.\n\nMake it rhyme.",
         "Consider the function\n$$\nf(x) = x^2 + 1\n$$\nWhere does it have its minimum?",
