@@ -14,7 +14,7 @@ from export.encoder import read_rows
 from export.wrapping import Wrapping
 from triton_router.parts import SHAPES, scoring
 from triton_router.parts.message import unmarked
-from triton_router.parts.segments import EDGE, FEATURES, features
+from triton_router.parts.segments import FEATURES, Segment, features
 from triton_router.parts.shapes import ShapeTable
 
 # Of prompts of one line so many are taken of each file; those of several lines are fewer and all count.
@@ -64,11 +64,10 @@ def _sample(texts: Sequence[str], chance: random.Random) -> list[str]:
 
 def _rows(text: str, prompt: str) -> Iterator[tuple[tuple[float, ...], bool]]:
     """What is seen of each segment of ``text``, and whether it is the prompt's; nothing where marks name the words."""
-    segments = unmarked(text, ShapeTable(SHAPES))
+    segments: Sequence[Segment] = unmarked(text, ShapeTable(SHAPES))
     if len(segments) < 2:
         return
-    if len(segments) > 2 * EDGE:
-        segments = [*segments[:EDGE], *segments[-EDGE:]]
+    segments = scoring.ends_of(segments)
     for row, segment in zip(features(segments), segments, strict=True):
         yield row, segment.text in prompt
 

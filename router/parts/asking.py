@@ -14,7 +14,7 @@ _ON_TEXT = names(
     traduis traduisez résume résumez corrige traduce traducir resume resumir traduci riassumi traduza resuma переведи
     переведите сократи"""
 )
-_ASKING = _ON_TEXT | names(
+ASKING = _ON_TEXT | names(
     """what why how who whom whose when where which can could would will should shall do does did is are was were am
     may might has have explain describe write give tell list show compare analyse analyze calculate compute find
     solve prove derive evaluate discuss define create make generate design implement fix debug review refactor
@@ -61,7 +61,7 @@ def asks(text: str) -> bool:
 def begins_asking(text: str) -> bool:
     """Whether the first word of ``text`` asks or instructs."""
     first = _FIRST.search(text[:80])
-    return first is not None and first[0].casefold() in _ASKING
+    return first is not None and first[0].casefold() in ASKING
 
 
 def works_on_text(text: str) -> bool:

@@ -23,6 +23,8 @@ def dialogue(text: str) -> list[Part]:
     The last turn counts, if the person speaks it, or what stands behind it. A dialogue that an instruction in front of
     it is about stays whole.
     """
+    if "\n" not in text or "```" in text or text.count(":") + text.count("：") < FEWEST:
+        return []
     turns = list(_TURN.finditer(text))
     speakers = Counter(turn[2].casefold() for turn in turns)
     if len(turns) < FEWEST or not 2 <= len(speakers) <= MOST_SPEAKERS or max(speakers.values()) < 2:

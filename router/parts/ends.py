@@ -33,7 +33,7 @@ def stamp_of(text: str) -> str:
 
 def turns_as_labels(text: str) -> str:
     """``text`` with the marks of models' chat templates as labels, and tags in doubled brackets as tags."""
-    if any(mark in text for mark in ("<</", "{{/", "[[/")):
+    if "<</" in text or "{{/" in text or "[[/" in text:
         text = _DOUBLED.sub(lambda match: f"<{'/' if match[2] == '/' else ''}{match[3]}>", text)
     if "<|" not in text:
         return text

@@ -158,16 +158,17 @@ def elliptical(text: str) -> bool:
 
 def shares_words(text: str, before: str) -> bool:
     """Whether a short turn speaks of something that ``before``, the turns just before it, speak of."""
-    if len(text) > LONGEST or _is_cjk(text) or _OTHER_SUBJECT.search(text):
+    if len(text) > LONGEST or _is_cjk(text):
         return False
     words = _words(text)
+    if len(words) > MOST_WORDS:
+        return False
     own = [word for word in words if not _says_nothing(word)]
-    if not 0 < len(own) <= SHARING or len(words) > MOST_WORDS:
+    if not 0 < len(own) <= SHARING:
         return False
     before = before.casefold()
-    if text.casefold() in before:
-        return False  # asked again
-    return any(len(word) >= SHARED and word not in _ANY_SUBJECT and _stem(word) in before for word in own)
+    shared = any(len(word) >= SHARED and word not in _ANY_SUBJECT and _stem(word) in before for word in own)
+    return shared and text.casefold() not in before and not _OTHER_SUBJECT.search(text)  # not asked again
 
 
 def subject_stems(text: str, least: int) -> set[str]:

@@ -6,7 +6,7 @@ logistic regression over what `segments.py` sees of a segment; `python -m export
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, chain
 from operator import mul
 
@@ -16,11 +16,15 @@ from triton_router.parts.part import Kind, Part
 from triton_router.parts.segments import EDGE, Segment, cut, features
 
 WEIGHTS = (
-    0.78, 1.91, 1.67, 0.11, -1.46, -0.65, -3.47, 0.39, 0.28, 0.40, 0.53, -2.99, 1.54, -1.54, -1.85, -1.81, -1.56,
-    -1.59, -2.00, 1.07, 1.38, -1.04, -2.67, 0.40, -1.07, -1.47, 1.43, -0.85, -0.91,
+    -1.22, 1.68, 1.68, 0.12, -1.30, -0.65, -3.29, 0.67, 0.30, 1.16, 0.11, -4.21, 1.71, -1.78, -2.01, -1.97, -0.89,
+    -1.77, -1.75, 4.11, 1.01, -1.19, -2.72, 0.24, -1.20, -1.18, 1.23, -1.14, -0.83,
 )  # fmt: skip
+# So much of the person's words tells what else they are about.
+RELATING = 1_000
 # Below this sum nothing speaks for any run.
 NOTHING = -2.0
+# Prose with less is no premise of a question that says little.
+UNLIKELY = -1.8
 # Words that two texts share are so long at least; shorter ones say little.
 SHARED = 7
 
@@ -34,18 +38,23 @@ def persons(parts: Sequence[Part]) -> list[Part]:
     first, last = best_run(scores)
     if sum(scores[first : last + 1]) < NOTHING:
         return list(parts)  # nothing speaks for any of it
-    first, last = _with_related(segments, first, last)
+    if last - first + 1 < len(segments):
+        first, last = _with_related(segments, scores, first, last)
     while 0 < first < last and segments[first].form in ("heading", "bracket"):
         first += 1
     if first == 0 and last == len(segments) - 1:
         return list(parts)
     chosen: dict[int, list[Segment]] = {}
-    for segment in segments[first : last + 1]:
-        chosen.setdefault(segment.part, []).append(segment)
+    worked_on = set()
+    for number, segment in enumerate(segments):
+        if first <= number <= last:
+            chosen.setdefault(segment.part, []).append(segment)
+        elif segment.form in ("prose", "code"):
+            worked_on.add((segment.part, number < first))
     return [
         inner
         for number, part in enumerate(parts)
-        for inner in (_split(part, chosen.get(number, [])) if part.kind == "words" else [part])
+        for inner in (_split(part, number, chosen.get(number, []), worked_on) if part.kind == "words" else [part])
     ]
 
 
@@ -55,19 +64,28 @@ def segments_of(parts: Sequence[Part]) -> list[Segment]:
 
 
 def _scores(segments: Sequence[Segment]) -> list[float]:
-    """How much speaks for the person in each; only those at both ends are looked at where there are many."""
-    middle = max(0, len(segments) - 2 * EDGE)
-    seen = segments if not middle else [*segments[:EDGE], *segments[-EDGE:]]
-    scores = [sum(map(mul, WEIGHTS, each)) for each in features(seen)]
-    return scores if not middle else [*scores[:EDGE], *[0.0] * middle, *scores[EDGE:]]
+    """How much speaks for the person in each; of those far from both ends in the first."""
+    middle = max(0, len(segments) - 2 * EDGE - 1)
+    scores = [sum(map(mul, WEIGHTS, each)) for each in features(ends_of(segments))]
+    return scores if not middle else [*scores[: EDGE + 1], *[0.0] * middle, *scores[EDGE + 1 :]]
 
 
-def _with_related(segments: Sequence[Segment], first: int, last: int) -> tuple[int, int]:
+def ends_of(segments: Sequence[Segment]) -> Sequence[Segment]:
+    """The segments that are scored."""
+    return segments if len(segments) <= 2 * EDGE + 1 else [*segments[: EDGE + 1], *segments[-EDGE:]]
+
+
+def _with_related(segments: Sequence[Segment], scores: Sequence[float], first: int, last: int) -> tuple[int, int]:
     """The run from ``first`` to ``last``, with the text around it that it is about."""
     end = len(segments) - 1
-    own = "\n".join(each.text for each in segments[first : last + 1])
-    if points_at_text(own) or elliptical(own) or says_little(own):
-        first, last = (first, _alike(segments, last)) if last < end else (0, last)
+    own = "\n".join(each.text for each in segments[first : last + 1])[:RELATING]
+    if points_at_text(own):
+        first, last = (first, _alike(segments, last)) if last < end else (_alike_before(segments, first), last)
+    elif elliptical(own) or says_little(own):
+        while first and segments[first - 1].form in ("prose", "pair") and scores[first - 1] > UNLIKELY:
+            first -= 1
+        while last < end and segments[last + 1].form == "prose" and scores[last + 1] > UNLIKELY:
+            last += 1
     while last < end and segments[last + 1].form == "prose" and elliptical(segments[last + 1].text):
         last += 1
     stems = subject_stems(own, SHARED)
@@ -84,33 +102,40 @@ def _alike(segments: Sequence[Segment], last: int) -> int:
     return next((number for number in range(last + 2, end) if segments[number].form in apart), end) - 1
 
 
+def _alike_before(segments: Sequence[Segment], first: int) -> int:
+    """The start of the text in front of ``first``: of one form with what stands next to it, or prose."""
+    forms = {"prose", segments[first - 1].form} if first else ()
+    return next((number + 1 for number in range(first - 1, -1, -1) if segments[number].form not in forms), 0)
+
+
 def _shares(text: str, stems: set[str]) -> bool:
     """Whether ``text`` has two of the words, or a long one: shorter words come together by chance."""
     shared = [stem for stem in stems if stem in text]
     return len(shared) > 1 or any(len(stem) >= SHARED for stem in shared)
 
 
-def _split(part: Part, chosen: Sequence[Segment]) -> list[Part]:
+def _split(
+    part: Part, number: int, chosen: Sequence[Segment], worked_on: Collection[tuple[int, bool]]
+) -> Iterator[Part]:
+    """A part as words with what stands before and behind: to be ``worked_on``, prose and code, or a program's."""
     start, end = (chosen[0].start, chosen[-1].end) if chosen else (len(part.text), len(part.text))
-    pieces = (("", part.text[:start]), ("words", part.text[start:end]), ("", part.text[end:]))
-    return [
-        part._replace(text=text.strip()) if kind else Part(_kind_of(text), text.strip(), "position", part.turn)
-        for kind, text in pieces
-        if text.strip()
-    ]
-
-
-def _kind_of(text: str) -> Kind:
-    """Prose and code are there to be worked on; the rest says where a message comes from."""
-    return "material" if any(each.form in ("prose", "code") for each in cut(text)) else "context"
+    for text, before in ((part.text[:start], True), (part.text[start:end], None), (part.text[end:], False)):
+        if not text.strip():
+            continue
+        if before is None:
+            yield part._replace(text=text.strip())
+        else:
+            sides = {before} if chosen else {True, False}
+            kind: Kind = "material" if any((number, side) in worked_on for side in sides) else "context"
+            yield Part(kind, text.strip(), "position", part.turn)
 
 
 def best_run(scores: Sequence[float]) -> tuple[int, int]:
-    """The first and the last of the run of ``scores`` with the greatest sum."""
+    """The first and the last of the run of ``scores`` with the greatest sum, the shortest of several."""
     sums = [0.0, *accumulate(scores)]
     least, start, best = 0.0, 0, (float("-inf"), 0, 0)
     for end, total in enumerate(sums[1:]):
         best = max(best, (total - least, start, end), key=lambda run: run[0])
-        if total < least:
+        if total <= least:
             least, start = total, end + 1
     return best[1:]

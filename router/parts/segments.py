@@ -4,51 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from math import log
 from typing import Literal, NamedTuple
 
-from triton_router.parts.asking import asks, begins_asking
+from triton_router.dialects.request import names
+from triton_router.parts.asking import ASKING, asks, begins_asking
 from triton_router.parts.shapes import reading_by_name
 
 Form = Literal["prose", "code", "pair", "label", "heading", "bracket", ""]
 """How lines look: `pair` is a short `key: value`, `label` a name with a sentence behind it; a rule is no line."""
 
-# So many segments at each end of a message are looked at one by one; those between are one.
-EDGE = 8
-# How much of a segment is looked at.
-HEAD = 240
+# So many segments at each end of a message are looked at one by one; of those between the first stands for all.
+EDGE = 3
+# How much of a segment is looked at for its words, and for orders in it.
+HEAD, LONG = 160, 600
 _KEY = re.compile(r"[ \t>*_#-]{0,6}([^\W\d_][\w '\u2019./@-]{0,38}?)\**(?:\s?[:：]\**(?:[ \t]+|$)|=(?=\S))")
 _CODE = re.compile(
     r"(?:import|from|def|class|export|const|let|var|return|public|package|func|#include)\b[^.?!]*[({;:\w]$"
 )
+_MOMENT = re.compile(r"\b\d?\d:\d\d\b|\b\d{4}-\d\d-\d\d\b")
 _RULE = re.compile(r"(?:-{3,}|={3,}|\*{3,}|_{3,})$")
-_WORD = re.compile(r"[^\W\d_]+")
-_DIRECTING = re.compile(
-    r"\b(?:the (?:user|customer|assistant)(?:'s)?|users|assistant|you (?:are (?:an?|the)|have access|can (?:call|use)"
-    r"|must|only)|do not|don't|never|always|markdown|json|concise(?:ly)?|briefly|cite|invent|respond|reply"
-    r"|your (?:answer|response|reply))\b",
-    re.IGNORECASE,
+_DIRECTING = names(
+    """user user's users customer customer's assistant must only never always don't markdown json concise concisely
+    briefly cite invent respond reply avoid response answer"""
 )
-_PROGRAMS = re.compile(
-    r"\b(?:attach\w*|upload\w*|files?|messages?|received|sent|transcri\w+|forward\w*|via|session|tickets?|channel|sender"
-    r"|user|customer|client|context|notes?|system|metadata|profile|memor\w+|assistant|tools?|workspace|history|reply"
-    r"|document\w*|sources?|results?|app|bot|voice|audio|image|photo|pasted|selected|open|status|instructions?"
-    r"|guidelines?|role|output)\b",
-    re.IGNORECASE,
+_OF_PROGRAMS = names(
+    """attached attachment attachments upload uploaded file files message messages received sent transcribed
+    transcript transcription forwarded via session ticket tickets channel sender user customer client context
+    note notes system metadata profile memory memories assistant tool tools workspace history reply document
+    documents source sources result results app bot voice audio image photo pasted selected open status
+    instructions guidelines role output"""
 )
-_POLITE = re.compile(
-    r"(?:hi|hello|hey|dear|good (?:morning|afternoon|day|evening)|hallo|guten tag|bonjour|hola|ciao|(?:many )?thanks"
-    r"|thank you|(?:best|kind|warm)\b.{0,12}(?:regards|wishes)|regards|cheers|sincerely|yours|sent from|viele grüße"
-    r"|mit freundlichen|cordialement|saludos|gesendet von|envoyé de)\b",
-    re.IGNORECASE,
+_POLITE = names(
+    """hi hello hey dear hallo guten bonjour hola ciao thanks thank regards best kind warm cheers sincerely yours
+    sent viele mit cordialement saludos gesendet envoyé"""
 )
-_ORDER = re.compile(
-    r"[.,;:)]\s+(?:and |then |please )?(?:what|how|which|why|calculate|compute|find|determine|estimate|derive|solve"
-    r"|prove|show|explain|describe|write|list|give|tell me|evaluate|compare|discuss|sketch|translate|summari[sz]e)\b",
-    re.IGNORECASE,
+_SELF = names("i i'm i've my me we our")
+_ORDERS = names(
+    """calculate compute find determine estimate derive solve prove show explain describe write list give tell
+    evaluate compare discuss sketch translate summarize summarise"""
 )
-_SELF = re.compile(r"\b(?:I|I'm|I've|my|me|we|our)\b")
+_QUESTIONS = names("what how which why")
+# What words are told apart by, and what prose consists of.
+_SPACED = {ord(mark): " " for mark in '.,;:!?()[]{}<>/\\|"*#=+`~@$%^&'}
+_NO_PROSE = {ord(letter): None for letter in " abcdefghijklmnopqrstuvwxyz"}
 
 
 class Segment(NamedTuple):
@@ -69,41 +68,61 @@ def form(line: str) -> Form:
         return "heading"
     if first in "[({<=*-~" and len(text) < 90 and last in "])}>=*-~":
         return "" if _RULE.match(text) else "bracket"
-    if (match := _KEY.match(line)) and match.end() <= 44 and not begins_asking(match[1]):
+    if len(text) < 90 and last not in ".?!" and _MOMENT.search(text):
+        return "bracket"
+    start = line[:46]
+    match = _KEY.match(line) if ":" in start or "=" in start or "：" in start else None
+    if match and match.end() <= 44 and not (" " in match[1] and begins_asking(match[1])):
         value = line[match.end() :].strip()
         if not value:
             return "heading"
         return "label" if len(value) > 60 or asks(value) else "pair"
     if last in ":：" and len(text) < 60 and not asks(text):
         return "heading"
-    if last in "{};" or line[:2] == "  " or line[0] == "\t" or first in "$>+\\/|@<{}])" or _CODE.match(line):
-        return "prose" if last in ".?!" and line[0] > " " else "code"
+    if last in ".?!" and line[0] > " ":
+        return "prose"
+    if (
+        last in "{};"
+        or "   " in text
+        or first in "$>+\\/|@<{}])"
+        or line[0] == "\t"
+        or line[:2] == "  "
+        or _CODE.match(line)
+    ):
+        return "code"
     return "prose"
 
 
 def cut(text: str, part: int = 0) -> list[Segment]:
-    """``text`` in segments: paragraphs, and what stands out at their ends."""
+    """``text`` in segments: paragraphs, and what stands out at their ends. Far from its ends paragraphs stay whole."""
     segments: list[Segment] = []
-    place = 0
-    for empty, group in groupby(text.split("\n"), key=lambda line: not line or line.isspace()):
-        lines = list(group)
-        if empty:
-            place += sum(map(len, lines)) + len(lines)
-            continue
-        forms = [form(line) for line in lines]
-        if len(lines) > 2 and forms.count("code") * 3 >= len(lines):
-            forms = ["code" if kind else "" for kind in forms]
-        start = place
-        for number, (line, kind) in enumerate(zip(lines, forms, strict=True)):
-            end = place + len(line)
-            place = end + 1
-            after = forms[number + 1] if number + 1 < len(forms) else None
-            if after == kind and kind in ("prose", "code", "pair"):
-                continue
-            if kind:
-                segments.append(Segment(part, start, end, kind, text[start:end].strip()))
-            start = place
+    paragraphs = text.split("\n\n")
+    place, far = 0, len(paragraphs) - EDGE - 1
+    for number, paragraph in enumerate(paragraphs):
+        if "\n" in paragraph and not EDGE < number < far:
+            segments += _lines(paragraph, place, part)
+        elif (inner := paragraph.strip()) and (kind := "prose" if EDGE < number < far else form(inner)):
+            segments.append(Segment(part, place, place + len(paragraph), kind, inner))
+        place += len(paragraph) + 2
     return segments
+
+
+def _lines(paragraph: str, place: int, part: int) -> Iterator[Segment]:
+    """A paragraph at ``place``: lines of one form go together, and where many are code all do."""
+    lines = paragraph.split("\n")
+    forms: list[Form] = [form(line) if line and not line.isspace() else "" for line in lines]
+    if len(lines) > 2 and forms.count("code") * 3 >= len(lines):
+        forms = ["code" if kind else "" for kind in forms]
+    base = start = place
+    for number, (line, kind) in enumerate(zip(lines, forms, strict=True)):
+        end = place + len(line)
+        place = end + 1
+        after = forms[number + 1] if number + 1 < len(forms) else None
+        if after == kind and kind in ("prose", "code", "pair"):
+            continue
+        if kind:
+            yield Segment(part, start, end, kind, paragraph[start - base : end - base].strip())
+        start = place
 
 
 FEATURES = (
@@ -112,6 +131,13 @@ FEATURES = (
     "colon at the end", "stop", "names a person", "asked before", "asked after", "small letter", "question inside",
     "fragment", "short at the end",
 )  # fmt: skip
+
+
+def _orders_inside(text: str) -> bool:
+    """Whether a sentence within ``text`` begins with an order or a question; behind a comma only an order does."""
+    return any(piece[:12].partition(" ")[0] in _ORDERS for piece in text.split(", ")[1:]) or any(
+        (word := piece[:12].partition(" ")[0]) in _ORDERS or word in _QUESTIONS for piece in text.split(". ")[1:]
+    )
 
 
 def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
@@ -125,23 +151,24 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
         size, end, head = len(text), text[-1], text[:HEAD]
         label = _KEY.match(text) if form != "prose" else None
         name = text if form == "heading" else label[1] if label else ""
-        reading = reading_by_name(name) if name else None
+        words = head.casefold().translate(_SPACED).split()
+        vocabulary = frozenset(words)
         question = end in "?？"
-        order = not question and begins_asking(text[label.end() :] if label else text)
+        order = not question and (begins_asking(text[label.end() :]) if label else bool(words) and words[0] in ASKING)
         inner = text.find("? ")
         before = first_asking < number
-        small = sum(len(word) for word in _WORD.findall(head) if word.islower() or not word.isascii())
+        foreign = 0 if head.isascii() else sum(not letter.isascii() for letter in head)
         yield (
             1.0,
             question,
             order,
             order and number == 0,
-            min(2, len(_DIRECTING.findall(head))),
-            min(2, len(_PROGRAMS.findall(head[:120]))),
-            size < 60 and _POLITE.match(text) is not None,
-            _SELF.search(head) is not None,
+            min(2, len(vocabulary & _DIRECTING)),
+            min(2, len(vocabulary & _OF_PROGRAMS)),
+            size < 60 and bool(words) and words[0] in _POLITE,
+            not vocabulary.isdisjoint(_SELF),
             number == last,
-            _ORDER.search(text) is not None,
+            _orders_inside(text[:LONG].casefold()),
             size > 24 and end.isalpha() and end.islower() and form == "prose" and not order,
             min(log(size), 7) / 7,
             size / total,
@@ -151,10 +178,10 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
             form == "bracket",
             form == "code",
             text[0] in "-*•+0123456789",
-            small / len(head),
+            1 - (len(head.translate(_NO_PROSE)) - foreign) / len(head),
             end in ":：",
             end in ".!。",
-            reading == "words",
+            bool(name) and reading_by_name(name) == "words",
             before,
             last_asking > number,
             text[0].islower(),

@@ -56,7 +56,7 @@ def test_the_persons_words(text: str) -> None:
         "Is <b>this</b> valid HTML: <div> <p>ships</p> </div>?",
         "What does `<system-reminder>` do? I saw <hint> in a log.",
         "Explain generics: List<String> and Map<K, V>.",
-        "Note: this is short.\nWhat follows from it?",
+        "The sum of both is even.\n\nWhat follows from it?",
         "Solve: 2x + 3 = 7",
         "a < b and b > c",
         "First line.\n\nSecond line.",

@@ -103,9 +103,9 @@ def test_a_follow_up_goes_on_unless_each_turn_stands_alone() -> None:
 
 
 def test_an_operator_s_shapes_count() -> None:
-    text = "Desk: step by step\n\nWhere is it?"
+    text = "Think step by step.\n\nCaller: Where is my order?"
     assert decided(text) == "thought"
-    assert decided(text, parts="{shapes: [{client: desk, reading: context, label: Desk}]}") is None
+    assert decided(text, parts="{shapes: [{client: desk, reading: words, label: Caller}]}") is None
 
 
 def test_wrong_shapes_are_named_with_their_lines() -> None:
