@@ -24,7 +24,7 @@ RELATING = 1_000
 # Below this sum nothing speaks for any run.
 NOTHING = -2.0
 # Prose with less is no premise of a question that says little.
-UNLIKELY = -1.8
+UNLIKELY = -2.2
 # Words that two texts share are so long at least; shorter ones say little.
 SHARED = 7
 
