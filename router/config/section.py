@@ -154,7 +154,13 @@ class Section(BaseModel):
     """A mapping of the configuration file: closed, frozen."""
 
     model_config = ConfigDict(
-        defer_build=True, extra="forbid", frozen=True, populate_by_name=True, str_strip_whitespace=False
+        # `keywords: [404]` is a text all the same.
+        coerce_numbers_to_str=True,
+        defer_build=True,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        str_strip_whitespace=False,
     )
 
     NOT_ACTIVE: ClassVar[frozenset[str]] = frozenset()

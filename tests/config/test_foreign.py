@@ -281,6 +281,14 @@ def test_endpoints_as_people_write_them(ref: str, endpoint: str, protocol: str, 
     assert (backend.endpoint, backend.protocol, backend.path) == (endpoint, protocol, path)
 
 
+def test_numbers_where_texts_are_meant() -> None:
+    signals = "{keywords: [{name: k, keywords: [404, 5.5]}], metadata: [{name: m, key: k, predicate: {equals: 1}}]}"
+    routing = loads(f"{BASE}routing: {{signals: {signals}, decisions: [{{name: d, priority: '10'}}]}}\n").config.routing
+    assert routing.signals.of("keyword")[0].keywords == ("404", "5.5")
+    assert routing.signals.of("metadata")[0].predicate.equals == "1"
+    assert routing.decisions[0].priority == 10
+
+
 def test_null_means_not_set() -> None:
     text = """
 providers:
