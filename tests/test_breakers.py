@@ -28,8 +28,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def two(tmp_path: Path, clock: Clock) -> tuple[Breakers, Breakers]:
-    """What two workers of one host see."""
+def two(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> tuple[Breakers, Breakers]:
+    """What two workers of one host see, each of them at once."""
+    monkeypatch.setattr("triton_router.vitals.NOTICED_WITHIN", 0.0)
     path = tmp_path / "vitals"
     path.touch()
     here, there = (Breakers(Vitals(str(path), seat, 2), clock) for seat in range(2))
