@@ -41,9 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         testbed = Testbed(Path(directory), stack, with_triton=False)
         backends = testbed.slow_backends(MODELS)
+        endpoints = {model: [port] for model, port in backends.items()}
         services: dict[str, Any] = {"usage": {"streams": True}, "extproc": {"workers": arguments.workers}}
         ports = {
-            name: testbed.gateway(name, _document(name), backends=backends, **services) for name in arguments.algorithms
+            name: testbed.gateway(name, _document(name), backends=endpoints, **services)
+            for name in arguments.algorithms
         }
         testbed.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
         moments = [each for each in arrivals(arguments.rate, int(arguments.rate * bounds[2])) if each < bounds[2]]

@@ -73,21 +73,21 @@ class Testbed:
         document: dict[str, Any],
         *,
         processor: Processor = "router",
-        backends: Mapping[str, int] | None = None,
+        backends: Mapping[str, Sequence[int]] | None = None,
         **services: Any,
     ) -> int:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.
 
         ``processor`` is what Envoy asks: our router, an ext_proc that does nothing (perf/passthrough.py), or nobody.
-        All its models are served by the one backend, or by those whose ports ``backends`` has by model. Nothing is
-        cached, and all else is as the product ships, unless ``document`` or ``services`` (sections of
+        All its models are served by the one backend, or at the ports that ``backends`` has for them. Of answers only
+        headers are looked at and nothing is cached, unless ``document`` or ``services`` (sections of
         ``global.services``) say otherwise.
         """
         first, self._next_port = self._next_port, self._next_port + 10
         document = json.loads(json.dumps(document))
         for model in document["providers"]["models"]:
-            port = backends[model["name"]] if backends else self.backend_port
-            model["backend_refs"] = [{"endpoint": f"127.0.0.1:{port}"}]
+            ports = (backends or {}).get(model["name"], [self.backend_port])
+            model["backend_refs"] = [{"endpoint": f"127.0.0.1:{port}"} for port in ports]
             model["reliability"] = {"health_check_path": None}
         stores = document.get("global", {}).get("stores", {"semantic_cache": {"enabled": False}})
         document["global"] = {
@@ -95,7 +95,7 @@ class Testbed:
             "services": {
                 "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1, **services.pop("envoy", {})},
                 "api": {"port": first + 3},
-                "observability": {"metrics": {"port": first + 4}, "usage": services.pop("usage", {})},
+                "observability": {"metrics": {"port": first + 4}, "usage": services.pop("usage", {"answers": False})},
                 "extproc": {"port": first + 5, **services.pop("extproc", {})},
                 **services,
             },

@@ -7,7 +7,10 @@ any worker can go on where another one stopped.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
 
 from triton_router import names
 from triton_router.exchange import Request
@@ -57,14 +60,30 @@ class Attempt:
     conceal: bool = False
     only: tuple[str, ...] | None = None
 
-    def encode(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+    def encode(self, members: Texts, headers: Texts, *, conceal: bool) -> str:
+        """The header's value, with what this candidate changes."""
+        fields: dict[str, Any] = {"name": self.name, "began": self.began, "sent": self.sent, "members": members}
+        optional = {
+            "recipe": self.recipe,
+            "decision": self.decision,
+            "confidence": self.confidence,
+            "category": self.category,
+            "within": self.within,
+            "failures": [(failure.name, failure.reason) for failure in self.failures],
+            "headers": headers,
+            "conceal": conceal,
+        }
+        fields |= {name: value for name, value in optional.items() if value}
+        if self.only is not None:
+            fields["only"] = self.only
+        text = orjson.dumps(fields).decode()
+        return text if text.isascii() else json.dumps(fields, separators=(",", ":"))
 
     @classmethod
     def decode(cls, text: str) -> Attempt:
         """Raises ``ValueError``, ``TypeError`` or ``KeyError`` for what :meth:`encode` has not written."""
         attempt = cls(**json.loads(text.removeprefix("longer ")))
-        return replace(attempt, failures=tuple(Failure(**each) for each in attempt.failures))  # type: ignore[arg-type]
+        return replace(attempt, failures=tuple(Failure(*each) for each in attempt.failures))  # type: ignore[misc]
 
 
 def restored(request: Request, attempt: Attempt) -> Request:

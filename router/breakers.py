@@ -50,7 +50,10 @@ class Breakers:
         `waiting` until the time that its `retry-after` named; `open` for the cooldown after as many failures in a row
         as the settings allow; then `half_open` while fewer probes are out than they allow.
         """
-        rows, now = self._vitals.rows(name), self._clock()
+        rows = self._vitals.rows(name)
+        if not any(row[Field.FAILURES] or row[Field.RETRY_AT] for row in rows):
+            return CLOSED
+        now = self._clock()
         if (until := _latest(rows, Field.RETRY_AT)) > now:
             return Breaker("waiting", until - now)
         answered, failed = _latest(rows, Field.SUCCEEDED_AT), _latest(rows, Field.FAILED_AT)
@@ -67,8 +70,7 @@ class Breakers:
 
     def troubled(self, name: str) -> bool:
         """Whether ``name`` has failed since it last answered, as far as that was seen."""
-        rows = self._vitals.rows(name)
-        return _latest(rows, Field.FAILED_AT) > _latest(rows, Field.SUCCEEDED_AT)
+        return any(row[Field.FAILURES] for row in self._vitals.rows(name))
 
     def probe(self, name: str, settings: CircuitBreakerSettings) -> None:
         """A request goes to ``name``, whose breaker is half open."""

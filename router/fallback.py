@@ -6,10 +6,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from triton_router import names
-from triton_router.attempt import LONGEST, Attempt, Failure
-from triton_router.breakers import Breaker, Breakers, retry_after
+from triton_router.attempt import LONGEST, Attempt, Failure, Texts
+from triton_router.breakers import HALF_OPEN, Breaker, Breakers, retry_after
 from triton_router.config.fallback import FallbackPolicy
 from triton_router.config.schema import Decision, ModelRef
 from triton_router.errors import Refusal
@@ -53,6 +54,8 @@ class Fallback:
         self._default = config.global_.router.fallback
         self._catalog, self._breakers, self._clock = catalog, breakers, clock
         self._attempts = {model.name: model.attempts for model in config.providers.models if model.backend_refs}
+        # By decision and policy, with the adapters that were loaded then: building selections takes a while.
+        self._chains: dict[tuple[int, int], tuple[LoadedAdapters, list[tuple[str, Selection]]]] = {}
         self._windows = {card.name: card.context_window_size or 0 for card in config.routing.modelCards}
 
     def policy(self, recipe: RecipeRuntime, decision: Decision | None) -> FallbackPolicy | None:
@@ -81,6 +84,8 @@ class Fallback:
         judged = [(self._judge(named(ref.model, ref.lora_name), policy), ref) for ref in _refs(decision)]
         if all(breaker.lets_pass for breaker, _ in judged):
             selection = choose(decision)
+            if any(ref.model == selection.base and ref.lora_name == selection.adapter for _, ref in judged):
+                return selection
             breaker = self._judge(named(selection.base, selection.adapter), policy)
             if breaker.lets_pass:
                 return selection
@@ -111,46 +116,50 @@ class Fallback:
         assert recipe is not None and selection is not None
         if (policy := self.policy(recipe, decision)) is None:
             return None
-        name = named(selection.base, selection.adapter)
-        tried = {name, *(failure.name for failure in attempt.failures)}
-        others: Sequence[Selection] = ()
+        name, now = named(selection.base, selection.adapter), self._clock()
+        others: list[Selection] = []
         if request.falls_back and len(attempt.failures) + 1 < policy.max_attempts:
-            candidates = self._candidates(policy, decision, tried, loaded)
-            others = [other for other in candidates if self._allowed(other, attempt, request)]
-        if self._judge(name, policy).state == "half_open":
+            others = self._others(policy, record, attempt, request, loaded, besides=name)
+        if self._judge(name, policy) is HALF_OPEN:
             self._breakers.probe(name, policy.circuit_breaker)
-        now = self._clock()
-        attempt = replace(
-            attempt,
+        began = attempt.began or now
+        attempt = Attempt(
             name=name,
             recipe=recipe.name,
             decision=decision.name if decision is not None else None,
             confidence=record.choice.confidence if record.choice is not None else 0.0,
             category=record.category,
-            began=attempt.began or now,
+            began=began,
             sent=now,
+            within=self._within(policy, began + (policy.total_timeout or 0) - now, attempt, selection, others),
+            failures=attempt.failures,
+            only=attempt.only,
         )
-        troubled = bool(attempt.failures) or self._breakers.troubled(name)
-        attempt = replace(attempt, within=self._within(policy, attempt, selection, others))
-        return Plan(policy, attempt, others, troubled)
+        return Plan(policy, attempt, others, bool(attempt.failures) or self._breakers.troubled(name))
 
     def headers(
         self,
         plan: Plan,
-        attempt: Attempt,
         selection: Selection,
+        members: Texts,
         before: Mapping[str, str],
         changed: Iterable[str],
+        *,
+        conceal: bool,
     ) -> dict[str, str]:
-        """What Envoy is told of ``attempt``, which changes the headers ``changed`` of those that were ``before``."""
+        """What Envoy is told of an attempt. It changes ``members`` of the body, which were that, and the headers
+        ``changed`` of those that were ``before``."""
         told: dict[str, str] = {}
+        attempt, text = plan.attempt, ""
         if attempt.within is not None:
             told[names.TRY_TIMEOUT] = str(max(math.ceil(attempt.within * 1000), 1))
-        text = replace(attempt, headers={name: before.get(name) for name in changed}).encode() if plan.others else ""
-        if 0 < len(text) < LONGEST and selection.base in self._attempts:
-            longer = self._window(selection) and max(map(self._window, plan.others)) > self._window(selection)
+        if plan.others and selection.base in self._attempts:
+            text = attempt.encode(members, {name: before.get(name) for name in changed}, conceal=conceal)
+        if 0 < len(text) < LONGEST:
+            window = self._window(selection)
+            longer = window and any(self._window(other) > window for other in plan.others)
             told[names.ATTEMPT] = f"longer {text}" if longer else text
-            told[names.RETRIED_STATUSES] = ",".join(map(str, plan.policy.retryable_status_codes))
+            told[names.RETRIED_STATUSES] = _listed(plan.policy.retryable_status_codes)
         elif attempt.within is not None:
             told[names.MOST_RETRIES] = str(self._attempts.get(selection.base, 1) - 1)
         return told
@@ -194,12 +203,11 @@ class Fallback:
         policy = self.policy(record.recipe, record.decision) or FallbackPolicy(max_attempts=1)
         if policy.total_timeout is not None and self._clock() >= attempt.began + policy.total_timeout:
             raise Refusal(504, f"No candidate answered within {policy.total_timeout:g} s.", code="timeout")
-        tried = {each.name for each in attempt.failures}
         longest = 0
         if failure.reason == TOO_LONG:
-            longest = max(self._windows.get(each.partition("\n")[0], 0) for each in tried)
-        for other in self._candidates(policy, record.decision, tried, loaded):
-            if self._allowed(other, attempt, request) and self._window(other) >= longest + bool(longest):
+            longest = max(self._windows.get(each.name.partition("\n")[0], 0) for each in attempt.failures)
+        for other in self._others(policy, record, attempt, request, loaded):
+            if self._window(other) >= longest + bool(longest):
                 return other
         message = f"`{failure.model}` could not answer ({failure.reason}), and no other candidate can now."
         status = 429 if failure.reason == "429" else 502
@@ -212,15 +220,36 @@ class Fallback:
 
     # --- candidates ------------------------------------------------------------------------------------------------
 
-    def _candidates(
-        self, policy: FallbackPolicy, decision: Decision | None, tried: set[str], loaded: LoadedAdapters
-    ) -> Iterator[Selection]:
-        seen = set(tried)
-        for other in (*self._catalog.candidates(decision, loaded), *self._further(policy, loaded)):
-            name = named(other.base, other.adapter)
-            if name not in seen and other.base in self._attempts and self._passes(other, policy):
-                yield other
-            seen.add(name)
+    def _others(
+        self,
+        policy: FallbackPolicy,
+        record: Record,
+        attempt: Attempt,
+        request: Request,
+        loaded: LoadedAdapters,
+        besides: str = "",
+    ) -> list[Selection]:
+        """The candidates that may be asked now, but those that failed, and ``besides``."""
+        tried = {besides, *(failure.name for failure in attempt.failures)}
+        return [
+            other
+            for name, other in self._chain(policy, record.decision, loaded)
+            if name not in tried and self._judge(name, policy).lets_pass and self._allowed(other, attempt, request)
+        ]
+
+    def _chain(
+        self, policy: FallbackPolicy, decision: Decision | None, loaded: LoadedAdapters
+    ) -> list[tuple[str, Selection]]:
+        """All candidates of ``decision`` that have backends, each once, by name."""
+        key = id(decision), id(policy)
+        known = self._chains.get(key)
+        if known is None or known[0] is not loaded:
+            chain: dict[str, Selection] = {}
+            for other in (*self._catalog.candidates(decision, loaded), *self._further(policy, loaded)):
+                if other.base in self._attempts:
+                    chain.setdefault(named(other.base, other.adapter), other)
+            known = self._chains[key] = loaded, list(chain.items())
+        return known[1]
 
     def _allowed(self, selection: Selection, attempt: Attempt, request: Request) -> bool:
         """Whether the sender of ``request`` may ask a candidate, which may see it."""
@@ -245,17 +274,21 @@ class Fallback:
         return self._windows.get(selection.base, 0)
 
     def _within(
-        self, policy: FallbackPolicy, attempt: Attempt, selection: Selection, others: Sequence[Selection]
+        self, policy: FallbackPolicy, left: float, attempt: Attempt, selection: Selection, others: Sequence[Selection]
     ) -> float | None:
-        """Seconds until an endpoint's response has to begin, so that all attempts together keep the bound."""
+        """Seconds until an endpoint's response has to begin, so that all attempts together keep the time that is
+        ``left``."""
         if policy.total_timeout is None:
             return policy.per_attempt_timeout
-        left = max(attempt.began + policy.total_timeout - attempt.sent, 0.001)
-        tries = self._attempts.get(selection.base, 1)
+        left, tries = max(left, 0.001), self._attempts.get(selection.base, 1)
         if policy.per_attempt_timeout is not None:
             return min(policy.per_attempt_timeout, left / tries)
-        further = min(len(others), policy.max_attempts - len(attempt.failures) - 1)
-        return left / (tries + further)
+        return left / (tries + min(len(others), policy.max_attempts - len(attempt.failures) - 1))
+
+
+@lru_cache(maxsize=64)
+def _listed(statuses: tuple[int, ...]) -> str:
+    return ",".join(map(str, statuses))
 
 
 def _refs(decision: Decision | None) -> Sequence[ModelRef]:

@@ -144,10 +144,10 @@ class Pipeline:
             try:
                 if request.method == "GET":
                     return self._get(path, request, record), record
+                if (attempt := self._fallback.returned(request)) is not None:
+                    return await self._resume(attempt, DIALECTS[path], request, record), record
                 self._admit(request)
                 if (dialect := DIALECTS.get(path)) is not None:
-                    if (attempt := self._fallback.returned(request)) is not None:
-                        return await self._resume(attempt, dialect, request, record), record
                     return await self._ask(dialect, request, record), record
                 return await self._pass(request, record), record
             except Refusal as refusal:
@@ -250,8 +250,8 @@ class Pipeline:
         readable = bool(conceal or record.question or edits or admission.settle)
         headers = {**changes.set, **routing_headers(selection, readable=readable), **upstream}
         if plan is not None and request.falls_back:
-            attempt = replace(plan.attempt, members=members, conceal=conceal)
-            headers |= self._fallback.headers(plan, attempt, selection, request.headers, (*upstream, *removed))
+            changed = (*upstream, *removed)
+            headers |= self._fallback.headers(plan, selection, members, request.headers, changed, conceal=conceal)
         keep = lookup.expect(record.question) if lookup is not None else None
         observer = self._observer(
             selection, sent, keep, conceal=conceal, edits=edits, settle=admission.settle, plan=plan
@@ -279,8 +279,8 @@ class Pipeline:
         headers = {name: value for name, value in back.items() if value is not None}
         headers |= {**routing_headers(selection, readable=bool(attempt.conceal or admission.settle)), **upstream}
         if plan is not None:
-            attempt = replace(plan.attempt, members=members)
-            headers |= self._fallback.headers(plan, attempt, selection, request.headers, (*upstream, *removed))
+            changed, conceal = (*upstream, *removed), attempt.conceal
+            headers |= self._fallback.headers(plan, selection, members, request.headers, changed, conceal=conceal)
         record.path, record.stages["total"] = "fallback", (started, perf_counter())
         self.journal.write(record, sent.prompt(), request)
         observer = self._observer(selection, sent, conceal=attempt.conceal, settle=admission.settle, plan=plan)

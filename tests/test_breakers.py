@@ -33,7 +33,10 @@ def two(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> tuple[
     monkeypatch.setattr("triton_router.vitals.NOTICED_WITHIN", 0.0)
     path = tmp_path / "vitals"
     path.touch()
-    here, there = (Breakers(Vitals(str(path), seat, 2), clock) for seat in range(2))
+    seats = [Vitals(str(path), seat, 2) for seat in range(2)]
+    for vitals in seats:
+        vitals.row("m")  # new rows are noticed a little later
+    here, there = (Breakers(vitals, clock) for vitals in seats)
     return here, there
 
 

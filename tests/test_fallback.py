@@ -80,9 +80,9 @@ class Gateway:
         again = self.brought_back(request, sent, failure)
         return again, asyncio.run(self.pipeline.route(again))
 
-    def asked(self, failure: str = "503 ", **headers: str) -> Iterator[str]:
+    def asked(self, failure: str = "503 ", *what: Any) -> Iterator[str]:
         """The models that one request asks, each of which fails."""
-        request, outcome = self.send(**headers)
+        request, outcome = self.send(*what)
         while isinstance(outcome, Forward):
             yield outcome.headers[names.SELECTED_MODEL]
             if names.ATTEMPT not in outcome.headers:
@@ -275,6 +275,32 @@ def test_a_candidate_that_began_to_rest_meanwhile_is_not_asked() -> None:
     _, refused = gateway.bring_back(request, first, "429 3")
     assert isinstance(refused, Reply) and refused.status == 429
     assert json.loads(refused.body)["error"]["code"] == "no_candidate"
+
+
+def guarded(plugin: dict[str, Any], *refs: str) -> dict[str, Any]:
+    """A chain over all three models, for prompts with a word that ``plugin`` protects."""
+    written = document({"models": ["b", "c"]}, "a", "b", "c")
+    written["routing"]["signals"] = {"keywords": [{"name": "secret", "keywords": ["hello"]}]}
+    guard = {"name": "guard", "rules": {"type": "keyword", "name": "secret"}, "plugins": [plugin]}
+    written["routing"]["decisions"].insert(0, guard | {"modelRefs": [{"model": model} for model in refs]})
+    return written
+
+
+def test_a_confined_request_stays_with_its_models() -> None:
+    assert list(Gateway(guarded({"type": "confine"}, "a", "c")).asked()) in (["a", "c"], ["c", "a"])
+    assert list(Gateway(guarded({"type": "confine"}, "b")).asked()) == ["b"]
+
+
+@pytest.mark.parametrize(("trusted", "asked"), [(["a", "c"], ["a", "c"]), (["b"], ["a"]), ([], ["a"])])
+def test_personal_data_goes_to_nobody_who_may_not_see_it(trusted: list[str], asked: list[str]) -> None:
+    """What was masked cannot be put back once the request has left the router, so it has one candidate."""
+    written = document({}, "a", "b", "c")
+    written["routing"]["signals"] = {"pii": [{"name": "personal"}]}
+    mask = {"type": "mask", "configuration": {"trusted_models": trusted}}
+    guard = {"name": "guard", "rules": {"type": "pii", "name": "personal"}, "plugins": [mask]}
+    written["routing"]["decisions"].insert(0, guard)
+    body = {"model": "auto", "messages": [{"role": "user", "content": "Charge 4111 1111 1111 1111."}]}
+    assert list(Gateway(written).asked("503 ", body)) == asked
 
 
 def milliseconds(outcome: Outcome) -> int:

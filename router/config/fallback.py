@@ -11,7 +11,7 @@ class CircuitBreakerSettings(Section):
     """When a model or adapter is left out because it fails. The facts are shared; each policy judges them."""
 
     consecutive_failures: int = Field(
-        5, ge=1, le=10_000, description="Failures in a row after which it is not asked for `cooldown_period`."
+        5, ge=1, le=1_000_000, description="Failures in a row after which it is not asked for `cooldown_period`."
     )
     cooldown_period: Seconds = Field(30, description="Seconds after the last failure until it is asked again.")
     half_open_probes: int = Field(

@@ -146,7 +146,7 @@ class TracingEnvoy(Site):
     def start_envoy(self) -> None:
         path = envoy.write(self.config, self.directory / "envoy", workers=[("127.0.0.1", self.extproc)])
         bootstrap = json.loads(path.read_text())
-        (listener,) = bootstrap["static_resources"]["listeners"]
+        listener = bootstrap["static_resources"]["listeners"][0]
         listener["filter_chains"][0]["filters"][0]["typed_config"]["tracing"] = _TRACING
         address = {"socket_address": {"address": "127.0.0.1", "port_value": self.collector}}
         ends = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]

@@ -69,7 +69,7 @@ class Replica:
                     replica._ends.wait(60)
                     self.close_connection = True
                 elif illness:
-                    self._send(int(illness), b"{}", {"retry-after": "5"})
+                    self._send(int(illness), b"{}", {"retry-after": "5", "location": "/v1/completions"})
                 else:
                     self._send(200, replica.endpoint.encode())
 

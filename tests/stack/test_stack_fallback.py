@@ -62,21 +62,31 @@ def start(
             }
             for name, backends in {"first": first, "second": second}.items()
         ]
+        models[0]["reasoning_family"] = "qwen"
+        families = {"qwen": {"type": "chat_template_kwargs", "parameter": "enable_thinking"}}
         document = {
-            "providers": {"models": models},
+            "providers": {"models": models, "defaults": {"reasoning_families": families}},
             "routing": {
                 "modelCards": [
                     {"name": "first", "context_window_size": "8K"},
                     {"name": "second", "context_window_size": "32K"},
                 ],
                 "decisions": [
-                    {"name": "d", "modelRefs": [{"model": "first", "score": 2}, {"model": "second", "score": 1}]}
+                    {
+                        "name": "d",
+                        "modelRefs": [
+                            {"model": "first", "score": 2, "use_reasoning": True},
+                            {"model": "second", "score": 1},
+                        ],
+                    }
                 ],
                 "fallback": PATIENT | (fallback or {}),
             },
             "global": {
-                "services": {"envoy": {"port": free_port(), "admin_port": free_port(), "concurrency": 1}}
-                | settings.get("services", {})
+                "services": {
+                    "envoy": {"port": free_port(), "admin_port": free_port(), "concurrency": 1}
+                    | settings.get("envoy", {})
+                }
             },
         }
         file = tmp_path / "router.yaml"
@@ -155,6 +165,38 @@ def test_requests_that_are_wrong_are_the_clients_to_mend(start: Callable[..., St
     assert sum(each.requests for each in stack.second) == 0
 
 
+def test_a_redirect_of_a_backend_is_not_followed(start: Callable[..., Stack]) -> None:
+    stack = start("307", replicas=1)
+    response = stack.ask()
+    assert (response.status_code, response.headers.get("location")) == (307, None)
+    assert (stack.first[0].requests, stack.second[0].requests) == (1, 0)
+
+
+HOSTS = ("a_b.example", "[::1]:99", "EXAMPLE:0", "a" * 300, "1.2.3", "a%20b", "a?b", "a:", "a:99999")
+OTHERS = {"x-forwarded-proto": "https", "transfer-encoding": "chunked", "expect": "100-continue"}
+
+
+@pytest.mark.parametrize(
+    "headers", [{"host": host} for host in HOSTS] + [{name: value} for name, value in OTHERS.items()]
+)
+def test_whatever_the_client_sends_besides(start: Callable[..., Stack], headers: dict[str, str]) -> None:
+    stack = start("500", replicas=1)
+    content = json.dumps(chat()).encode()
+    body = iter([content]) if "transfer-encoding" in headers else content
+    response = stack.gateway.client.post("/v1/chat/completions?a=b%2Fc", content=body, headers=headers)
+    if response.status_code != 400:  # what Envoy refuses from the beginning
+        assert (response.status_code, response.headers.get("x-vsr-fallback")) == (200, "first->second")
+        assert stack.second[0].last is not None and stack.second[0].last[0] == "/v1/chat/completions?a=b%2Fc"
+
+
+@pytest.mark.parametrize(
+    ("mode", "answered"), [("STREAMED", (200, "first->second")), ("FULL_DUPLEX_STREAMED", (500, None))]
+)
+def test_other_ways_of_handing_bodies_over(start: Callable[..., Stack], mode: str, answered: tuple[int, str]) -> None:
+    stack = start("500", replicas=1, envoy={"request_body_mode": mode, "response_body_mode": mode})
+    assert stack.many(10) == {answered: 10}
+
+
 def test_the_last_failure_is_the_clients_to_see(start: Callable[..., Stack]) -> None:
     stack = start("500")
     for each in stack.second:
@@ -182,11 +224,23 @@ def test_each_gets_the_request_at_its_own_path_with_its_own_key(
     body = {"model": "auto", **PATHS[path]}
     response = stack.gateway.client.post(path, json=body, headers={"authorization": "Bearer client"})
     assert (response.status_code, response.headers["x-vsr-fallback"]) == (200, "first->second")
-    asked = [replica.last for replica in (*stack.first, *stack.second)]
-    assert [(each[0], each[1]["authorization"], each[2]) for each in asked if each is not None] == [
-        (path.replace("/v1", "/first/v1"), "Bearer sesame", body | {"model": "first"}),
-        (path, "Bearer client", body | {"model": "second"}),
+    asked = [replica.last for replica in (*stack.first, *stack.second) if replica.last is not None]
+    assert [(sent, headers["authorization"]) for sent, headers, _ in asked] == [
+        (path.replace("/v1", "/first/v1"), "Bearer sesame"),
+        (path, "Bearer client"),
     ]
+    # That API has no place for reasoning.
+    thinking = {} if path == "/v1/completions" else {"chat_template_kwargs": {"enable_thinking": True}}
+    assert asked[0][2] == body | {"model": "first", **thinking}
+    assert asked[1][2] == body | {"model": "second"}
+
+
+@pytest.mark.parametrize(("size", "answered"), [(6000, (200, "first->second")), (9000, (500, None))])
+def test_what_has_to_be_kept_may_be_long(start: Callable[..., Stack], size: int, answered: tuple[int, str]) -> None:
+    """Beyond what Envoy keeps of a header a request has one candidate."""
+    stack = start("500", replicas=1)
+    response = stack.ask(chat_template_kwargs={"x": "y" * size})
+    assert (response.status_code, response.headers.get("x-vsr-fallback")) == answered
 
 
 @pytest.mark.parametrize("size", [10, 300_000])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from triton_router.config.schema import Config, ProviderModel
+from triton_router.config.services import EnvoySettings
 from triton_router.names import ATTEMPT, BASE_MODEL, FAILURE, FALLS_BACK, SELECTED_MODEL
 from triton_router.stack.envoy.names import cluster_name
 from triton_router.stack.envoy.values import Json, extension, no_circuit_breaker, seconds, typed
@@ -39,6 +40,11 @@ end
 function envoy_on_response(handle)
   local status = handle:headers():get(":status")
   local after = handle:headers():get("retry-after")
+  if status:sub(1, 1) == "3" then
+    -- Envoy is to follow no redirect of a backend's.
+    handle:headers():remove("location")
+    return
+  end
   if status == "400" then
     if not is_too_long(handle) then
       return
@@ -49,7 +55,8 @@ function envoy_on_response(handle)
   handle:streamInfo():dynamicMetadata():set("{_METADATA}", "failure", status .. " " .. (after or ""))
 end
 """
-# The route to the model is no longer that of the request, nor is its path.
+# The route to the model is no longer that of the request, nor is its path. Envoy follows a redirect only where the host
+# can be in a URL.
 _SEND_BACK = rf"""
 function envoy_on_request(handle)
   local noted = handle:streamInfo():dynamicMetadata():get("{_METADATA}") or {{}}
@@ -58,6 +65,11 @@ function envoy_on_request(handle)
   headers:replace("{FAILURE}", noted.failure or "")
   headers:remove("{BASE_MODEL}")
   headers:remove("{SELECTED_MODEL}")
+  local host = headers:get(":authority") or ""
+  local port = tonumber(host:match(":(%d+)$") or 1)
+  if not host:gsub(":%d+$", ""):find("^[%w.-]+$") or port < 1 or port > 65535 then
+    headers:replace(":authority", "gateway")
+  end
   local path = headers:get("x-envoy-original-path")
   if path then
     headers:replace(":path", path)
@@ -67,17 +79,22 @@ end
 """
 
 
+def possible(settings: EnvoySettings) -> bool:
+    """Whether Envoy can send a request again: not one whose body it hands over in pieces and takes back so."""
+    return settings.request_body_mode != "FULL_DUPLEX_STREAMED"
+
+
 def falls_back(config: Config) -> bool:
     """Whether any request may be sent to another candidate."""
-    return any(policy.enabled for policy in config.fallbacks())
+    return possible(config.global_.services.envoy) and any(policy.enabled for policy in config.fallbacks())
 
 
 # --- listener ------------------------------------------------------------------------------------------------------
 
 
-def announcement() -> list[Json]:
+def announcement(settings: EnvoySettings) -> list[Json]:
     """What tells the router, in each of Envoy's calls, that requests come back to it."""
-    return [{"key": FALLS_BACK, "value": "1"}]
+    return [{"key": FALLS_BACK, "value": "1"}] if possible(settings) else []
 
 
 def hiding_filter() -> Json:

@@ -88,7 +88,12 @@ def _forwarding(config: Config, model: ProviderModel) -> Iterator[Json]:
     plain = _forward(config, model, [_base_model_is(model.name)])
     if fallback.falls_back(config):
         match = _model_path([_base_model_is(model.name), fallback.attempt_follows()])
-        yield {"match": match, "route": fallback.action(plain["route"], model)}
+        # A redirect that Envoy does not follow is none that a client could.
+        yield {
+            "match": match,
+            "route": fallback.action(plain["route"], model),
+            "response_headers_to_remove": ["location"],
+        }
     yield plain
 
 
