@@ -68,6 +68,11 @@ _RULES: dict[str, str] = {
     "structure_rules": "structure",
     "complexity_rules": "complexity",
     "reask_rules": "reasks",
+    "fact_check_rules": "fact_check",
+    "user_feedback_rules": "user_feedbacks",
+    "modality_rules": "modality",
+    "jailbreak": "jailbreak",
+    "pii": "pii",
     "role_bindings": "role_bindings",
 }
 

@@ -443,6 +443,24 @@ def at(data: Any, path: tuple[Any, ...]) -> Any:
     return data
 
 
+def test_rules_that_heads_judge_are_signals_of_their_kind() -> None:
+    text = BASE + textwrap.dedent(
+        """\
+        fact_check_rules: [{name: needs_fact_check}]
+        user_feedback_rules: [{name: wrong_answer}]
+        modality_rules: [{name: DIFFUSION}]
+        jailbreak: [{name: attack, threshold: 0.7}]
+        pii: [{name: personal, pii_types_allowed: [EMAIL_ADDRESS]}]
+        categories: [{name: law}]
+        """
+    )
+    signals = loads(text).config.routing.signals
+    names = {kind: [each.name for each in signals.of(kind)] for kind in ("fact_check", "user_feedback", "modality")}
+    assert names == {"fact_check": ["needs_fact_check"], "user_feedback": ["wrong_answer"], "modality": ["DIFFUSION"]}
+    assert signals.of("jailbreak")[0].threshold == 0.7
+    assert signals.of("pii")[0].pii_types_allowed == ("EMAIL_ADDRESS",)
+
+
 JUNK = [None, 5, -1, 2.5, True, "", "zz", "x" * 300, [], [5], [[1]], [None], {}, {"a": 1}, {"name": "q"}]
 WHOLE = (
     FLAT
