@@ -131,15 +131,6 @@ def test_more_in_flight_than_allowed_breaks_a_bound() -> None:
     assert bench.pick().ref.model == "big"
 
 
-def test_what_is_left_out_is_not_chosen_unless_that_is_all() -> None:
-    bench = Bench(None)
-    left = [bench.balance.choose(bench.decision, without=lambda name: name == "small").ref.model for _ in range(20)]
-    assert set(left) == {"big"}
-    assert {bench.balance.choose(bench.decision, without=lambda name: True).ref.model for _ in range(20)} == {
-        "small", "big",
-    }  # fmt: skip
-
-
 def test_a_prompt_that_does_not_fit_goes_where_it_does() -> None:
     bench = Bench({"type": "cost_aware"})
     assert bench.pick(tokens=8000).ref.model == "small"
@@ -229,6 +220,14 @@ def test_the_selection_says_why() -> None:
     best, other = selection.standings
     assert best.values["ttft_ms"] == pytest.approx(100) and best.share == 1
     assert other.ratios["latency"] == pytest.approx(0.11 / 1.01)
+
+
+def test_the_next_candidate_is_the_next_best() -> None:
+    bench = Bench(LATENCY)
+    bench.takes(small=1.0, big=0.1)
+    assert [each.model for each in bench.catalog.candidates(bench.decision)] == ["big", "small"]
+    static = Bench(None)
+    assert [each.model for each in static.catalog.candidates(static.decision)] == ["small", "big"]
 
 
 def test_a_model_that_slows_down_loses_its_share_and_gets_it_back_without_swinging() -> None:

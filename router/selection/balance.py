@@ -98,33 +98,22 @@ class Balance:
         self._models = {model.name: model for model in config.providers.models}
         self._plans: dict[int, _Plan] = {}
 
-    def choose(
-        self,
-        decision: Decision,
-        session: str | None = None,
-        tokens: Callable[[], int] = lambda: 0,
-        without: Callable[[str], bool] = lambda name: False,
-    ) -> Pick:
+    def choose(self, decision: Decision, session: str | None = None, tokens: Callable[[], int] = lambda: 0) -> Pick:
         """One of the decision's candidates. ``session`` names the conversation, which keeps its candidate while that
-        keeps the bounds; ``tokens`` estimates the length of the prompt. Candidates that ``without`` is true of, by
-        :func:`.vitals.named`, are left out, unless that is all.
+        keeps the bounds; ``tokens`` estimates the length of the prompt.
 
         Raises:
             Refusal: 503; no candidate keeps the bounds, and the algorithm says `fail`.
         """
         refs, plan = decision.modelRefs, self._plan(decision.algorithm)
-        if len(refs) > 1:
-            refs = tuple(ref for ref in refs if not without(named(ref.model, ref.lora_name))) or refs
         key = f"{decision.name}\n{session}" if session else None
         if len(refs) == 1 or not plan.active:
             return self._by_weight(_best(refs), key)
         now = self._clock()
-        standings = [self._standing(ref, plan, now) for ref in refs]
-        self._add_ratios(standings, plan)
-        self._add_breaks(standings, plan, tokens)
+        standings = self._standings(refs, plan, now, tokens)
         feasible = [each for each in standings if not each.breaks]
         _add_shares(feasible, plan)
-        ordered = sorted(standings, key=lambda each: (bool(each.breaks), -(each.score or 0.0)))
+        ordered = _best_first(standings)
         if not feasible:
             return self._none_feasible(standings, plan, ordered)
         if key is not None:
@@ -134,6 +123,13 @@ class Balance:
             return Pick(probe.ref, "probe", ordered)
         drawn = feasible[_drawn([each.share for each in feasible], self._draw())]
         return Pick(drawn.ref, "weight" if drawn.score is None else "score", ordered)
+
+    def ordered(self, decision: Decision) -> list[ModelRef]:
+        """The decision's candidates, the best first: as the algorithm sees them, or else by their scores."""
+        refs, plan = decision.modelRefs, self._plan(decision.algorithm)
+        if len(refs) == 1 or not plan.active:
+            return sorted(refs, key=lambda ref: -(ref.score or 0.0))
+        return [each.ref for each in _best_first(self._standings(refs, plan, self._clock(), lambda: 0))]
 
     def _plan(self, algorithm: Algorithm | None) -> _Plan:
         plan = self._plans.get(id(algorithm))
@@ -148,6 +144,14 @@ class Balance:
         if key is not None:
             return Pick(max(refs, key=lambda ref: _rendezvous(ref, key)), "conversation", standings)
         return Pick(refs[_drawn([ref.weight for ref in refs], self._draw())], "weight", standings)
+
+    def _standings(
+        self, refs: Sequence[ModelRef], plan: _Plan, now: float, tokens: Callable[[], int]
+    ) -> list[Standing]:
+        standings = [self._standing(ref, plan, now) for ref in refs]
+        self._add_ratios(standings, plan)
+        self._add_breaks(standings, plan, tokens)
+        return standings
 
     def _standing(self, ref: ModelRef, plan: _Plan, now: float) -> Standing:
         standing, name = Standing(ref), named(ref.model, ref.lora_name)
@@ -235,6 +239,10 @@ class Balance:
                 return each
             point -= self._probing.share
         return None
+
+
+def _best_first(standings: Sequence[Standing]) -> list[Standing]:
+    return sorted(standings, key=lambda each: (bool(each.breaks), -(each.score or 0.0)))
 
 
 def mean_price(price: Pricing | None) -> float:

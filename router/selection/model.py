@@ -172,7 +172,6 @@ class ModelCatalog:
         session: str | None = None,
         hint: Hint | None = None,
         tokens: Callable[[], int] = lambda: 0,
-        without: Callable[[str], bool] = lambda name: False,
     ) -> Selection:
         """One of the decision's candidates, as :class:`Balance` chooses; the default model if it has none, or there is
         no decision. ``hint`` is followed as far as the decision allows.
@@ -183,7 +182,7 @@ class ModelCatalog:
         refs = decision.modelRefs if decision is not None else ()
         if refs:
             assert decision is not None
-            pick = self._balance.choose(decision, session, tokens, without)
+            pick = self._balance.choose(decision, session, tokens)
             selection = replace(self._selection(pick.ref), reason=pick.reason, standings=tuple(pick.standings))
         else:
             selection = self.default
@@ -199,10 +198,9 @@ class ModelCatalog:
         return self._loaded(replace(self._selection(refs[0]), reason="limit"), loaded)
 
     def candidates(self, decision: Decision | None, loaded: LoadedAdapters = NOTHING_KNOWN) -> list[Selection]:
-        """All candidates, the best score first; the default model where there are none."""
-        refs = decision.modelRefs if decision is not None else ()
-        ordered = sorted(refs, key=lambda ref: -(ref.score or 0.0))
-        return [self._loaded(self._selection(ref), loaded) for ref in ordered] or [self._loaded(self.default, loaded)]
+        """All candidates, the best first; the default model where there are none."""
+        refs = self._balance.ordered(decision) if decision is not None else ()
+        return [self._loaded(self._selection(ref), loaded) for ref in refs] or [self._loaded(self.default, loaded)]
 
     def declared(self, name: str, loaded: LoadedAdapters = NOTHING_KNOWN) -> Selection | None:
         """The model or adapter that the configuration names so, hidden or not."""
