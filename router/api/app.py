@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from triton_router import names
 from triton_router.api.advice import advice, request_of
+from triton_router.api.classifiers import Inputs, classified
 from triton_router.api.openapi import document, page
 from triton_router.api.page import is_page, page_routes
 from triton_router.api.responses import error_response, json_response
@@ -128,6 +129,7 @@ def create_app(
     routes = [
         Route("/api/v1/classify/intent", rest.classify, methods=["POST"]),
         Route("/classify", rest.classify, methods=["POST"]),
+        Route("/classify/{name}", rest.classify_as, methods=["POST"]),
         Route("/api/v1/classify/batch", rest.classify_batch, methods=["POST"]),
         Route("/api/v1/embeddings", rest.embeddings, methods=["POST"]),
         Route("/api/v1/similarity", rest.similarity, methods=["POST"]),
@@ -158,6 +160,7 @@ def create_app(
 _BODIES: dict[str, type[BaseModel]] = {
     "/api/v1/classify/intent": ClassifyRequest,
     "/classify": ClassifyRequest,
+    "/classify/{name}": Inputs,
     "/api/v1/classify/batch": BatchRequest,
     "/api/v1/embeddings": BatchRequest,
     "/api/v1/similarity": SimilarityRequest,
@@ -205,7 +208,15 @@ class _Rest:
         self._current, self._rejected, self._purge, self._replay = current, rejected, purge, replay
         self._troubles = troubles
 
+    async def classify_as(self, request: Request) -> Response:
+        """What one head says, for routers that ask remote classifiers."""
+        body = Inputs.model_validate_json(await request.body())
+        name = request.path_params.get("name") or str(request.url.hostname).partition(".")[0]
+        return json_response(await classified(self._current().encoders, name, body.inputs))
+
     async def classify(self, request: Request) -> Response:
+        if b'"inputs"' in await request.body() and request.url.path == "/classify":
+            return await self.classify_as(request)
         body = ClassifyRequest.model_validate_json(await request.body())
         started = perf_counter()
         pipeline = self._current()

@@ -15,6 +15,7 @@ from triton_router import __version__
 _SUMMARIES = {
     "/api/v1/classify/intent": "Domain, decision and model for a text",
     "/classify": "The same, under its short name",
+    "/classify/{name}": "What one head says of a text, as vLLM Semantic Router asks remote classifiers",
     "/api/v1/classify/batch": "Domain of up to 100 texts",
     "/api/v1/embeddings": "Embeddings of up to 100 texts",
     "/api/v1/similarity": "Cosine similarity of two texts",

@@ -230,14 +230,16 @@ class Encoder:
             start, end = end, end + len(each)
             self._judged.put(text, {name: rows[start:end].max(axis=0) for name, rows in values.items()})
 
-    async def tag(self, texts: Sequence[str], head: str) -> list[list[tuple[list[tuple[int, int]], Vector]]]:
+    async def tag(
+        self, texts: Sequence[str], head: str, *, background: bool = False
+    ) -> list[list[tuple[list[tuple[int, int]], Vector]]]:
         """What ``head`` says of each token of each text, window by window: [start, end) characters of the tokens, and
-        FP32 [tokens, labels].
+        FP32 [tokens, labels]. See :meth:`encode` for ``background``.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or a call failed.
         """
-        self._refuse_if_down()
+        self._refuse_if_down(background=background)
         described = self.trunk.head(head)
         assert described is not None and described.per_token
         windows = [self._windows.placed(text) for text in texts]
@@ -245,10 +247,14 @@ class Encoder:
         tagged: list[Vector] = []
         for start in range(0, len(rows), PASSAGES_IN_A_CALL):
             part = rows[start : start + PASSAGES_IN_A_CALL]
-            output = (await self._infer_within_limit(self._windows.pad(part)))[described.output]
+            batch = self._windows.pad(part)
+            if background:
+                output = (await self._background.run(partial(self._infer, batch)))[described.output]
+            else:
+                output = (await self._infer_within_limit(batch))[described.output]
             # Without the special tokens before and behind.
             tagged += [said[1 : len(row) - 1] for row, said in zip(part, output, strict=True)]
-        self._timeouts = 0
+        self._timeouts = 0 if not background else self._timeouts
         said = iter(tagged)
         return [[(places, next(said)) for _, places in each] for each in windows]
 

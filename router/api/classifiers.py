@@ -1,0 +1,111 @@
+"""The heads of the signal bundle for other routers: vLLM Semantic Router 0.4's remote classifiers (`http_classify`).
+
+They post ``{"inputs": TEXT}`` to `/classify` of a host and say nothing else. So the host's first name says which
+classifier is meant, or the path does: a head gives `label_distribution.v1`, `HEAD--LABEL` `score.v1`, and `pii`
+`token_spans.v1`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from triton_router import offload, personal, tagged
+from triton_router.config.report import nearest
+from triton_router.errors import Refusal, Unavailable
+from triton_router.inference import Encoder, Encoders
+from triton_router.inference.language import identify
+from triton_router.personal import Finding
+from triton_router.signals.pii import beside
+
+PII = "pii"
+# Characters of a text whose personal data is looked for in a few milliseconds.
+ON_LOOP = 16_384
+
+
+class Inputs(BaseModel):
+    """What is asked of a remote classifier."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    inputs: str = Field(max_length=200_000)
+
+
+async def classified(encoders: Encoders | None, name: str, text: str) -> Any:
+    """What the classifier ``name`` says of ``text``, in the form of its contract.
+
+    Raises:
+        Refusal: there is no such classifier.
+        Unavailable: Triton did not answer, or no trunk reads the text's language.
+    """
+    if name == PII:
+        return {"spans": [_span(text, *each) for each in await _spans(encoders, text)]}
+    head, _, label = name.partition("--")
+    readers = encoders.readers(head) if encoders is not None else None
+    labels = _labels(readers, head)
+    if not labels or (label and _plain(label) not in map(_plain, labels)):
+        raise _unknown(encoders, name)
+    assert readers is not None
+    language = identify(text)
+    encoder = next(iter(readers.reading(language)))
+    if not encoder.trunk.reads(language):
+        raise Unavailable("language", f"no head `{head}` reads texts in `{language}`")
+    said = (await encoder.encode(text, background=True)).heads[head]
+    scores = {each: float(value) for each, value in zip(labels, said, strict=True)}
+    if label:
+        return {"score": next(value for each, value in scores.items() if _plain(each) == _plain(label))}
+    return [{"label": each, "score": scores[each]} for each in sorted(scores, key=lambda each: -scores[each])]
+
+
+def classifiers(encoders: Encoders | None) -> list[str]:
+    """Their names: `pii`, and the heads that judge a text."""
+    heads = {head.name for each in encoders or () for head in each.trunk.heads if not head.per_token}
+    return [PII, *sorted(heads - {PII})]
+
+
+async def _spans(encoders: Encoders | None, text: str) -> list[tuple[Finding, float]]:
+    """What rules find for certain; and what a tagger finds, with the least probability that counts for it."""
+    rules = await offload.run(len(text) > ON_LOOP, personal.find, text)
+    tagger = next((each for each in encoders or () if _tags(each)), None)
+    if tagger is None:
+        return [(each, 1.0) for each in rules]
+    head = tagger.trunk.head(tagged.HEAD)
+    assert head is not None
+    pieces = list(tagged.windows(text))
+    said = await tagger.tag([piece for _, piece in pieces], tagged.HEAD, background=True)
+    tags = [
+        tagged.Tag(place + start, place + end, kind)
+        for (place, piece), each in zip(pieces, said, strict=True)
+        for start, end, kind in tagged.tags(piece, [tagged.Tagging(*one) for one in each], head.labels)
+    ]
+    found = beside(rules, tagged.findings(text, tags))
+    least = [(each, tagged.PERSON if each.type == "PERSON" else tagged.ADDRESS) for each in found]
+    return sorted([*((each, 1.0) for each in rules), *least])
+
+
+def _tags(encoder: Encoder) -> bool:
+    head = encoder.trunk.head(tagged.HEAD)
+    return head is not None and head.per_token
+
+
+def _span(text: str, finding: Finding, score: float) -> dict[str, Any]:
+    start, end, type = finding
+    return {"label": type, "score": score, "start": start, "end": end, "text": text[start:end]}
+
+
+def _labels(readers: Encoders | None, head: str) -> tuple[str, ...]:
+    described = next((each.trunk.head(head) for each in readers or ()), None)
+    return described.labels if described is not None and not described.per_token else ()
+
+
+def _plain(label: str) -> str:
+    """A label as the name of a host can have it."""
+    return label.casefold().replace("_", "-").replace(" ", "-")
+
+
+def _unknown(encoders: Encoders | None, name: str) -> Refusal:
+    known = classifiers(encoders)
+    hint = f" Did you mean `{close}`?" if (close := nearest(name, known)) else ""
+    message = f"There is no classifier `{name}`; there are {', '.join(known)}.{hint}"
+    return Refusal(404, message, code="classifier_not_found")
