@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from triton_router import names
 from triton_router.api.advice import advice, request_of
-from triton_router.api.classifiers import Inputs, classified
+from triton_router.api.classifiers import Inputs, RemoteClassifiers
 from triton_router.api.openapi import document, page
 from triton_router.api.page import is_page, page_routes
 from triton_router.api.responses import error_response, json_response
@@ -125,11 +125,12 @@ def create_app(
     ``current``), ``troubles`` are parts of the service that do not run, each with the reason; ``state`` is what views
     of the page need besides. With ``token`` all but probes and the page itself need it as bearer.
     """
+    heads = RemoteClassifiers(lambda: current().encoders)
     rest = _Rest(current, rejected, purge or _purge_of(current), replay or _replay_of(current), troubles)
     routes = [
         Route("/api/v1/classify/intent", rest.classify, methods=["POST"]),
-        Route("/classify", rest.classify, methods=["POST"]),
-        Route("/classify/{name}", rest.classify_as, methods=["POST"]),
+        Route("/classify", heads.or_else(rest.classify), methods=["POST"]),
+        Route("/classify/{name}", heads.answer, methods=["POST"]),
         Route("/api/v1/classify/batch", rest.classify_batch, methods=["POST"]),
         Route("/api/v1/embeddings", rest.embeddings, methods=["POST"]),
         Route("/api/v1/similarity", rest.similarity, methods=["POST"]),
@@ -208,15 +209,7 @@ class _Rest:
         self._current, self._rejected, self._purge, self._replay = current, rejected, purge, replay
         self._troubles = troubles
 
-    async def classify_as(self, request: Request) -> Response:
-        """What one head says, for routers that ask remote classifiers."""
-        body = Inputs.model_validate_json(await request.body())
-        name = request.path_params.get("name") or str(request.url.hostname).partition(".")[0]
-        return json_response(await classified(self._current().encoders, name, body.inputs))
-
     async def classify(self, request: Request) -> Response:
-        if b'"inputs"' in await request.body() and request.url.path == "/classify":
-            return await self.classify_as(request)
         body = ClassifyRequest.model_validate_json(await request.body())
         started = perf_counter()
         pipeline = self._current()

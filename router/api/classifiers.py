@@ -7,17 +7,23 @@ classifier is meant, or the path does: a head gives `label_distribution.v1`, `HE
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
 
 from triton_router import offload, personal, tagged
+from triton_router.api.responses import json_response
 from triton_router.config.report import nearest
 from triton_router.errors import Refusal, Unavailable
 from triton_router.inference import Encoder, Encoders
 from triton_router.inference.language import identify
 from triton_router.personal import Finding
 from triton_router.signals.pii import beside
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 PII = "pii"
 # Characters of a text whose personal data is looked for in a few milliseconds.
@@ -30,6 +36,27 @@ class Inputs(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     inputs: str = Field(max_length=200_000)
+
+
+class RemoteClassifiers:
+    """The handlers; ``encoders`` gives those of the bundle that is served."""
+
+    def __init__(self, encoders: Callable[[], Encoders | None]) -> None:
+        self._encoders = encoders
+
+    async def answer(self, request: Request) -> Response:
+        """What the classifier says that the path or the host names."""
+        body = Inputs.model_validate_json(await request.body())
+        name = request.path_params.get("name") or str(request.url.hostname).partition(".")[0]
+        return json_response(await classified(self._encoders(), name, body.inputs))
+
+    def or_else(self, other: Handler) -> Handler:
+        """:meth:`answer` for bodies with `inputs`, and ``other`` for those without."""
+
+        async def either(request: Request) -> Response:
+            return await (self.answer if b'"inputs"' in await request.body() else other)(request)
+
+        return either
 
 
 async def classified(encoders: Encoders | None, name: str, text: str) -> Any:
