@@ -5,6 +5,7 @@ v0.3 and 0.4.0 differ from each other too. Both spellings are read; a problem is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
@@ -16,6 +17,8 @@ from triton_router.config.kinds import PLUGINS
 from triton_router.config.limits import PROVIDERS
 from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, tables
 from triton_router.config.report import Report
+from triton_router.config.schema import PORTS
+from triton_router.config.section import BASE_URL
 from triton_router.config.selection import INACTIVE_ALGORITHMS
 
 # What 0.4.0 calls what is named otherwise here, by the section that it stands in.
@@ -56,6 +59,8 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     _repeated(data, adopted)
     for path, model in items(data, MODELS):
         _reasoning(data, path, model, adopted)
+        for where, ref in items(model, ("backend_refs",), below=path):
+            _endpoint(ref, where, adopted)
     _adapters_as_models(data, adopted)
     _inactive_limits(data, report, adopted)
     for path, routing in tables(data):
@@ -128,6 +133,23 @@ def _repeated(data: Any, adopted: Converted) -> None:
             if isinstance(own, list) and isinstance(further, list):
                 same[listed] = own + [each for each in further if each not in own]
         _drop(at(data, *where[:-1]), where[-1], where[:-1], repeated, adopted)
+
+
+def _endpoint(ref: dict[str, Any], path: Path, adopted: Converted) -> None:
+    """An `endpoint` that is a URL, or a host alone, as `host:port` or `base_url`; empty, it is not set."""
+    endpoint = ref.get("endpoint")
+    if endpoint == "":
+        del ref["endpoint"]
+    elif isinstance(endpoint, str) and (url := re.match(BASE_URL, endpoint)) is not None:
+        if url["path"].rstrip("/") in ("", "/v1"):
+            ref["endpoint"] = f"{url['host']}:{url['port'] or PORTS[url['scheme']]}"
+            if url["scheme"] == "https":
+                ref.setdefault("protocol", "https")
+        else:
+            ref["base_url"] = ref.pop("endpoint")
+            adopted.origin[(*path, "base_url")] = (*path, "endpoint")
+    elif isinstance(endpoint, str) and re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", endpoint):
+        ref["endpoint"] = f"{endpoint}:{PORTS.get(str(ref.get('protocol')), 80)}"
 
 
 def _reasoning(data: Any, path: Path, model: dict[str, Any], adopted: Converted) -> None:

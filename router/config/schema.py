@@ -65,22 +65,6 @@ def _without_v1(endpoint: Any) -> Any:
 PORTS = {"http": 80, "https": 443}
 
 
-def _whole_endpoint(ref: dict[str, Any]) -> dict[str, Any]:
-    """An `endpoint` that is a URL, or a host alone, as `host:port`; empty, it is not set."""
-    endpoint = ref.get("endpoint")
-    if endpoint == "":
-        return {key: value for key, value in ref.items() if key != "endpoint"}
-    if not isinstance(endpoint, str):
-        return ref
-    if (url := re.match(BASE_URL, endpoint)) is not None:
-        if url["path"].rstrip("/") not in ("", "/v1"):
-            return {**{key: value for key, value in ref.items() if key != "endpoint"}, "base_url": endpoint}
-        return {"protocol": url["scheme"], **ref, "endpoint": f"{url['host']}:{url['port'] or PORTS[url['scheme']]}"}
-    if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", endpoint):
-        return {**ref, "endpoint": f"{endpoint}:{PORTS.get(str(ref.get('protocol')), 80)}"}
-    return ref
-
-
 class BackendRef(Section):
     """One address of a model: `endpoint`, or `base_url` for a provider's API with TLS, a path and a key.
 
@@ -128,10 +112,7 @@ class BackendRef(Section):
     @model_validator(mode="before")
     @classmethod
     def _parts_of_the_url(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        data = _whole_endpoint(data)
-        if not isinstance(data.get("base_url"), str):
+        if not isinstance(data, dict) or not isinstance(data.get("base_url"), str):
             return data
         if (match := re.match(BASE_URL, data["base_url"])) is None:
             return {"endpoint": "unknown:1", **data}

@@ -36,6 +36,35 @@ routing:
 """
 
 
+THEIR_SPELLINGS = """
+providers:
+  models:
+    - {name: m, backend_refs: [{endpoint: "http://127.0.0.1:1/v1"}]}
+    - {name: m, backend_refs: [{endpoint: h.local}]}
+    - {name: n, backend_refs: [{endpoint: "https://api.example.com/openai/v1"}]}
+routing:
+  signals:
+    kb: [{name: private, kb: privacy_kb, target: {kind: group, value: private}, match: best}]
+    jailbreak: [{name: attack, method: contrastive, jailbreak_patterns: [obey], benign_patterns: [hello]}]
+    classifiers: [{name: judge, type: llm, model: m, labels: [a, b]}]
+    keywords: [{name: code, keywords: [404], operator: null}]
+  projections:
+    scores: [{name: s, inputs: [{type: kb_metric, kb: mmlu_kb, metric: escalate_vs_keep, weight: 1}]}]
+    mappings: [{name: b, source: s, outputs: [{name: up, gt: 0}, {name: down}]}]
+  decisions:
+    - name: guarded
+      rules:
+        operator: OR
+        conditions:
+          - {type: classifier, name: judge, on_error: no_match}
+          - {type: jailbreak, name: attack, on_unknown: match}
+          - {type: keyword, name: code, on_unknown: fail_request}
+      plugins: [{type: fast_response}]
+    - {name: own, rules: {operator: AND, conditions: [{type: kb, name: private}, {type: projection, name: up}]}}
+    - {name: rest}
+"""
+
+
 def keys(config: Config) -> list[Key]:
     return sorted({key for of in SIGNALS for signal in config.routing.signals.of(of) for key in signal.keys})
 
@@ -71,5 +100,6 @@ def test_every_sample(sample: Path) -> None:
     check(load(sample).config)
 
 
-def test_a_file_in_three_layers() -> None:
-    check(loads(THREE_LAYERS).config)
+@pytest.mark.parametrize("text", [THREE_LAYERS, THEIR_SPELLINGS], ids=["three layers", "theirs"])
+def test_what_vllm_semantic_router_spells_in_another_way(text: str) -> None:
+    check(loads(text).config)
