@@ -79,8 +79,8 @@ def tagger(repository: Path) -> Find:
 
     def read(ids: list[int], places: list[tuple[int, int]]) -> tagged.Tagging:
         batch = rows.pad([ids])
-        (said,) = session.run([head.output], {trunk.inputs.ids: batch.ids, trunk.inputs.mask: batch.mask})
-        return tagged.Tagging(places, said[0][1 : len(ids) - 1])
+        (values,) = session.run([head.output], {trunk.inputs.ids: batch.ids, trunk.inputs.mask: batch.mask})
+        return tagged.Tagging(places, values[0][1 : len(ids) - 1])
 
     def find(text: str) -> list[personal.Finding]:
         tags = [
@@ -99,16 +99,16 @@ def f1(rows: Sequence[dict[str, Any]], find: Find, *, overlapping: bool) -> floa
     labelled = right = seen = true = 0
     for row in rows:
         labels = [(start, end, type) for start, end, type in row["spans"] if type in MEASURED]
-        found = [tuple(each) for each in find(row["text"]) if each.type in MEASURED]
+        findings = [tuple(each) for each in find(row["text"]) if each.type in MEASURED]
 
         def same(one: Any, two: Any) -> bool:
             if not overlapping:
                 return bool(one == two)
             return bool(one[2] == two[2] and one[0] < two[1] and two[0] < one[1])
 
-        labelled, seen = labelled + len(labels), seen + len(found)
-        right += sum(any(same(label, each) for each in found) for label in labels)
-        true += sum(any(same(label, each) for label in labels) for each in found)
+        labelled, seen = labelled + len(labels), seen + len(findings)
+        right += sum(any(same(label, each) for each in findings) for label in labels)
+        true += sum(any(same(label, each) for label in labels) for each in findings)
     recall, precision = right / max(labelled, 1), true / max(seen, 1)
     return 2 * recall * precision / max(recall + precision, 1e-9)
 
@@ -151,7 +151,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _share(texts: Sequence[str], find: Find) -> str:
-    found = [{each.type for each in find(text)} | personal.types(text) for text in texts]
-    count, other = sum(map(bool, found)), sum(bool(types - {"PERSON"}) for types in found)
+    types_of = [{each.type for each in find(text)} | personal.types(text) for text in texts]
+    count, other = sum(map(bool, types_of)), sum(bool(types - {"PERSON"}) for types in types_of)
     share = f"{count} of {len(texts)} with a finding ({count / max(len(texts), 1):.1%})"
     return share if other == count else f"{share}, {other} with one that is no name ({other / len(texts):.1%})"

@@ -66,7 +66,7 @@ def tags(piece: str, taggings: Iterable[Tagging], labels: Sequence[str]) -> tupl
     kinds = [label[2:] for label in labels]
     person = np.array([kind in _NAMES for kind in kinds])
     address = np.array([kind in _ADDRESSES for kind in kinds])
-    found: list[Tag] = []
+    spans: list[Tag] = []
     for tagging in taggings:
         last: Tag | None = None
         for (start, end), row in zip(tagging.places, tagging.probabilities, strict=True):
@@ -83,17 +83,17 @@ def tags(piece: str, taggings: Iterable[Tagging], labels: Sequence[str]) -> tupl
                 continue
             between = piece[last.end : start] if last is not None else ""
             if last is not None and last.kind == kind and len(between) <= 2 and not between.strip(" .-'"):
-                last = found[-1] = Tag(last.start, end, kind)
+                last = spans[-1] = Tag(last.start, end, kind)
             else:
                 last = Tag(start, end, kind)
-                found.append(last)
-    return tuple(found)
+                spans.append(last)
+    return tuple(spans)
 
 
-def findings(text: str, found: Iterable[Tag]) -> list[Finding]:
+def findings(text: str, spans: Iterable[Tag]) -> list[Finding]:
     """Names and addresses, whole words each; in order and without overlaps."""
     joined: list[tuple[int, int, frozenset[str]]] = []
-    for tag in sorted(set(found)):
+    for tag in sorted(set(spans)):
         start, end = _whole_words(text, tag)
         kinds = frozenset({tag.kind})
         if joined:

@@ -78,8 +78,8 @@ async def classified(encoders: Encoders | None, name: str, text: str) -> Any:
     encoder = next(iter(readers.reading(language)))
     if not encoder.trunk.reads(language):
         raise Unavailable("language", f"no head `{head}` reads texts in `{language}`")
-    said = (await encoder.encode(text, background=True)).heads[head]
-    scores = {each: float(value) for each, value in zip(labels, said, strict=True)}
+    probabilities = (await encoder.encode(text, background=True)).heads[head]
+    scores = {each: float(value) for each, value in zip(labels, probabilities, strict=True)}
     if label:
         return {"score": next(value for each, value in scores.items() if _plain(each) == _plain(label))}
     return [{"label": each, "score": scores[each]} for each in sorted(scores, key=lambda each: -scores[each])]
@@ -100,14 +100,14 @@ async def _spans(encoders: Encoders | None, text: str) -> list[tuple[Finding, fl
     head = tagger.trunk.head(tagged.HEAD)
     assert head is not None
     pieces = list(tagged.windows(text))
-    said = await tagger.tag([piece for _, piece in pieces], tagged.HEAD, background=True)
+    taggings = await tagger.tag([piece for _, piece in pieces], tagged.HEAD, background=True)
     tags = [
         tagged.Tag(place + start, place + end, kind)
-        for (place, piece), each in zip(pieces, said, strict=True)
+        for (place, piece), each in zip(pieces, taggings, strict=True)
         for start, end, kind in tagged.tags(piece, [tagged.Tagging(*one) for one in each], head.labels)
     ]
-    found = beside(rules, tagged.findings(text, tags))
-    least = [(each, tagged.PERSON if each.type == "PERSON" else tagged.ADDRESS) for each in found]
+    others = beside(rules, tagged.findings(text, tags))
+    least = [(each, tagged.PERSON if each.type == "PERSON" else tagged.ADDRESS) for each in others]
     return sorted([*((each, 1.0) for each in rules), *least])
 
 

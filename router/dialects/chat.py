@@ -80,8 +80,8 @@ class ChatAnswer(Answer):
 
     @classmethod
     def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
-        said = {"message": {"role": "assistant", "content": message}}
-        return {**answer, "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": "content_filter"}]}
+        spoken = {"message": {"role": "assistant", "content": message}}
+        return {**answer, "choices": [{"index": 0, **spoken, "logprobs": None, "finish_reason": "content_filter"}]}
 
     def _read_whole(self, answer: dict[str, Any]) -> None:
         self._take(answer, "message")

@@ -69,8 +69,12 @@ class MessagesAnswer(Answer):
 
     @classmethod
     def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
-        said = [{"type": "text", "text": message}]
-        return {**answer, "content": said, "stop_reason": "refusal", "stop_sequence": None}
+        return {
+            **answer,
+            "content": [{"type": "text", "text": message}],
+            "stop_reason": "refusal",
+            "stop_sequence": None,
+        }
 
     def _read_whole(self, answer: dict[str, Any]) -> None:
         for block in parts_of(answer.get("content")):

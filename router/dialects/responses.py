@@ -81,9 +81,9 @@ class ResponsesAnswer(Answer):
     @classmethod
     def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
         part = {"type": "output_text", "text": message, "annotations": [], "logprobs": []}
-        said = {"type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "status": "incomplete"}
+        item = {"type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "status": "incomplete"}
         reason = {"reason": "content_filter"}
-        output = [{**said, "content": [part]}]
+        output = [{**item, "content": [part]}]
         return {**answer, "status": "incomplete", "incomplete_details": reason, "output": output}
 
     def _read_whole(self, answer: dict[str, Any]) -> None:

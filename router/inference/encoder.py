@@ -204,9 +204,11 @@ class Encoder:
         if unknown:
             self._refuse_if_down()
             await self._judge(unknown)
-        said = [self._judged.get(text) or {} for text in texts]
+        judged = [self._judged.get(text) or {} for text in texts]
         return {
-            head.name: np.asarray([each[head.name] for each in said], np.float32).reshape(len(texts), len(head.labels))
+            head.name: np.asarray([each[head.name] for each in judged], np.float32).reshape(
+                len(texts), len(head.labels)
+            )
             for head in self.trunk.heads
             if not head.per_token
         }
@@ -253,10 +255,10 @@ class Encoder:
             else:
                 output = (await self._infer_within_limit(batch))[described.output]
             # Without the special tokens before and behind.
-            tagged += [said[1 : len(row) - 1] for row, said in zip(part, output, strict=True)]
+            tagged += [values[1 : len(row) - 1] for row, values in zip(part, output, strict=True)]
         self._timeouts = 0 if not background else self._timeouts
-        said = iter(tagged)
-        return [[(places, next(said)) for _, places in each] for each in windows]
+        rest = iter(tagged)
+        return [[(places, next(rest)) for _, places in each] for each in windows]
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Probe until cancelled. ``on_ready`` runs each time the encoder comes up, before requests use it."""

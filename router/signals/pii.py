@@ -84,10 +84,10 @@ class Pii(SignalKind[PiiSignal]):
             raise Unavailable("long")
         assert self._tagger is not None
         try:
-            said = await self._tagger.tag(new, tagged.HEAD) if new else []
+            taggings = await self._tagger.tag(new, tagged.HEAD) if new else []
         finally:
             results.note(tagged.HEAD, began, perf_counter())
-        for piece, windows in zip(new, said, strict=True):
+        for piece, windows in zip(new, taggings, strict=True):
             self._known.put(piece, tagged.tags(piece, [tagged.Tagging(*each) for each in windows], self._labels))
         results.tagged = [
             tagged.findings(
