@@ -178,6 +178,7 @@ ROWS: dict[str, list[Graph]] = {
         Graph("Trace spans", {"{{result}}": rate("router_trace_spans_total", "result")}),
         Graph("Adapters loaded", {"{{model}}": "max by (model) (router_adapters_loaded)"}),
         Graph("Blocked requests", {"{{outcome}}": rate("router_blocked_requests_total", "outcome")}),
+        Graph("Answers with personal data", {"{{outcome}}": rate("router_screened_answers_total", "outcome")}),
         Graph("Task restarts", {"{{task}}": "sum by (task) (increase(router_task_restarts_total[$__rate_interval]))"}),
         Graph(
             "Worker restarts",
