@@ -16,7 +16,7 @@ COMMANDS = {
     "ladder": Command("perf.ladder", "what routing costs, rung by rung, in one run"),
     "peers": Command("perf.peers", "LiteLLM and semantic-router next to us, on the same weights and prompts"),
     "overload": Command("perf.overload", "twice the saturation: who is turned away, how slow, for how long"),
-    "gate": Command("perf.gate", "ratios of a short run against those committed; exit status 1 if slower"),
+    "gate": Command("perf.gate", "counts and ratios of a short run against those committed; exit status 1 if slower"),
     "scale": Command("perf.scale", "replicas and GPUs for so many requests a second, by simulation"),
     "all": Command("perf.documents", "ladder, peers, overload, scale; their tables into docs/"),
     "fallback": Command("perf.fallback", "two models, one ill: answered requests, duplicates, time; and what it costs"),

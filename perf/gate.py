@@ -1,22 +1,24 @@
-"""A guard against getting slower: ratios of one short run against those that are committed in `baseline.json`.
+"""A guard against getting slower: figures of one short run against those that are committed in `baseline.json`.
 
-Absolute times say nothing on a machine that others share. Each figure is the median of one rung over that of another in
-interleaved rounds, or its CPU time over the other's. The gate fails when one is over the baseline's by more than its
-margin in two tries.
+Absolute times say nothing on a machine that others share. So there are counts (`counts.py`), which other processes do
+not disturb, and ratios: the median of one rung over that of another in interleaved rounds, or its CPU time over the
+other's. The gate fails when one is over the baseline's by more than its margin in two tries.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from perf import counts
 from perf.bare import BareTriton
-from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, LadderTestbed, part
+from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, LadderTestbed, aibrix, keywords_only, part
 from perf.load import chat_bodies, closed_loop, run_precisely
 from perf.prompts import PROMPTS
 from perf.rounds import Rung, interleaved
@@ -24,8 +26,10 @@ from perf.testbed import command, machine
 
 BASELINE = Path(__file__).with_name("baseline.json")
 REQUESTS, ROUNDS = 12, 9
-# Of latencies, and of CPU times, which others on the machine hardly change.
-MARGINS = (2.0, 1.5)
+TRACED = 200
+# Of latencies, of CPU times, which others on the machine hardly change, and of counts, which nothing changes.
+LATENCY, CPU, COUNT = 2.0, 1.5, 1.1
+SYSTEM_CALLS = "system calls of "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,33 +41,46 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(out: Path, *, write: bool = False) -> int:
-    """Exit status: 0 where all ratios keep to the baseline, at the second try at latest. ``write`` makes it anew."""
+    """Exit status: 0 where all figures keep to the baseline, at the second try at latest. ``write`` makes it anew."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         testbed = LadderTestbed(Path(directory), stack, only=(ALONE, NOTHING, KEYWORDS, DOMAIN, HIT))
-        measured = run_precisely(_measure(testbed))
         baseline = {} if write else json.loads(BASELINE.read_text())
+        if shutil.which("strace") is None:
+            print("system calls are not counted, because strace is not installed", flush=True)
+            baseline = {name: limit for name, limit in baseline.items() if not name.startswith(SYSTEM_CALLS)}
+        counted = _counted()
+        measured = run_precisely(_measure(testbed, counted))
         failures = _failures(measured, baseline)
         if failures:
             print("once more, as something may have been in the way: " + "; ".join(failures), flush=True)
-            again = run_precisely(_measure(testbed))
-            lower = {name: min(value, again["ratios"][name]) for name, value in measured["ratios"].items()}
-            measured = {**again, "ratios": lower}
+            again = run_precisely(_measure(testbed, counted))
+            lower = {name: min(value, again["figures"][name]) for name, value in measured["figures"].items()}
+            measured = {**again, "figures": lower}
             failures = _failures(measured, baseline)
     if write:
         figures = {
-            name: {"ratio": round(value, 2), "margin": MARGINS[name.startswith("CPU")]}
-            for name, value in measured["ratios"].items()
+            name: {"value": round(value, 2), "margin": margin(name)} for name, value in measured["figures"].items()
         }
         BASELINE.write_text(json.dumps(figures, indent=1) + "\n")
     out.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine(), "command": command(), **measured, "baseline": baseline, "failures": failures}
     (out / "gate.json").write_text(json.dumps(document, indent=1))
-    print(table(measured["ratios"], baseline))
+    print(table(measured["figures"], baseline))
     print(f"perf-gate: {'; '.join(failures)}" if failures else "perf-gate: as fast as before")
     return 1 if failures else 0
 
 
-async def _measure(testbed: LadderTestbed) -> dict[str, Any]:
+def margin(name: str) -> float:
+    """What a figure may be of its baseline."""
+    return LATENCY if name.startswith("p50") else CPU if name.startswith("CPU") else COUNT
+
+
+def _counted() -> dict[str, float]:
+    document = aibrix()
+    return counts.count(keywords_only(document), KEYWORDS) | counts.count(document, "all rules, no Triton")
+
+
+async def _measure(testbed: LadderTestbed, counted: Mapping[str, float]) -> dict[str, Any]:
     bare = await BareTriton.connect(testbed.triton_port, PROMPTS)
     bodies = {rung: chat_bodies(PROMPTS, testbed.model(rung)) for rung in testbed.ports}
     for rung, port in testbed.ports.items():
@@ -77,16 +94,21 @@ async def _measure(testbed: LadderTestbed) -> dict[str, Any]:
     rows = {name: series.summary() for name, series in (await interleaved(testbed, rungs, ROUNDS)).items()}
     await bare.close()
     failed = {name: row["errors"] for name, row in rows.items() if row["errors"]}
-    return {"rungs": rows, "errors": failed, "ratios": ratios(rows)}
+    calls: dict[str, float] = {}
+    for rung in (KEYWORDS, DOMAIN):
+        pid, report = testbed.pid(part(rung) or ""), testbed.directory / "system-calls"
+        made = await counts.system_calls(pid, testbed.ports[rung], bodies[rung], TRACED, report)
+        calls |= {SYSTEM_CALLS + rung: made} if made is not None else {}
+    return {"rungs": rows, "errors": failed, "figures": {**counted, **calls, **ratios(rows)}}
 
 
 def _failures(measured: Mapping[str, Any], baseline: Mapping[str, Mapping[str, float]]) -> list[str]:
     wrong = [f"{count} errors of {name}" for name, count in measured["errors"].items()]
-    return wrong + exceeded(measured["ratios"], baseline)
+    return wrong + exceeded(measured["figures"], baseline)
 
 
 def ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The figures that are guarded, of the rungs' ``p50`` and ``cpu_ms``."""
+    """The ratios that are guarded, of the rungs' ``p50`` and ``cpu_ms``."""
     latencies = ((NOTHING, ALONE), (KEYWORDS, ALONE), (KEYWORDS, NOTHING), (HIT, ALONE), (DOMAIN, BARE))
     found = {f"p50 of {one} / {other}": rows[one]["p50"] / rows[other]["p50"] for one, other in latencies}
     return found | {
@@ -98,11 +120,11 @@ def exceeded(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, 
     """What is over its baseline by more than its margin, or was not measured."""
     failures = []
     for name, limit in baseline.items():
-        most = limit["ratio"] * limit["margin"]
+        most = limit["value"] * limit["margin"]
         if name not in measured:
             failures.append(f"{name} was not measured")
         elif not measured[name] <= most:
-            failures.append(f"{name} is {measured[name]:.2f}, at most {most:.2f} (baseline {limit['ratio']:.2f})")
+            failures.append(f"{name} is {measured[name]:.2f}, at most {most:.2f} (baseline {limit['value']:.2f})")
     return failures
 
 
@@ -111,6 +133,6 @@ def table(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, flo
     lines = ["| | measured | baseline | at most |", "| --- | ---: | ---: | ---: |"]
     for name, value in measured.items():
         limit = baseline.get(name)
-        known = f"{limit['ratio']:.2f} | {limit['ratio'] * limit['margin']:.2f}" if limit else "- | -"
+        known = f"{limit['value']:.2f} | {limit['value'] * limit['margin']:.2f}" if limit else "- | -"
         lines.append(f"| {name} | {value:.2f} | {known} |")
     return "\n".join(lines)

@@ -29,6 +29,8 @@ from perf.testbed import ROOT, Processor, Testbed, command, machine
 TEMPLATE = Path(__file__).parent / "templates" / "ladder.md.j2"
 ALONE, NOTHING, KEYWORDS, DOMAIN = "Envoy alone", "ext_proc that does nothing", "keywords only", "domain by Triton"
 ALL, HIT, BARE = "all of aibrix.yaml", "exact repeat, cached", "bare Triton call"
+# As the product ships, it counts the tokens of responses.
+UNCOUNTED_KEYWORDS, UNCOUNTED_DOMAIN = f"{KEYWORDS}, no tokens counted", f"{DOMAIN}, no tokens counted"
 FIRST_ALONE, FIRST_ROUTED = "first chunk, Envoy alone", "first chunk, domain by Triton"
 SATURATED, WARM = 16, 100
 LOAD = 0.7
@@ -77,19 +79,22 @@ class LadderTestbed(Testbed):
         """``only`` these rungs; default: all."""
         super().__init__(directory, stack)
         document = aibrix()
-        keywords = json.loads(json.dumps(document))
-        keywords["routing"]["decisions"] = keywords["routing"]["decisions"][:1]
+        keywords = keywords_only(document)
         cached = {**document, "global": {"stores": {"semantic_cache": {"enabled": True, "max_entries": 1000}}}}
         gateways: dict[str, tuple[str, dict[str, Any], Processor]] = {
             ALONE: ("alone", document, "nobody"),
             NOTHING: ("nothing", document, "nothing"),
+            UNCOUNTED_KEYWORDS: ("keywords-uncounted", keywords, "router"),
             KEYWORDS: ("keywords", keywords, "router"),
+            UNCOUNTED_DOMAIN: ("domain-uncounted", document, "router"),
             DOMAIN: ("domain", document, "router"),
             ALL: ("all", cached, "router"),
             HIT: ("hit", CACHED, "router"),
         }
         self.ports = {
-            rung: self.gateway(name, document, processor=processor)
+            rung: self.gateway(
+                name, document, processor=processor, **({"usage": {"answers": False}} if "uncounted" in name else {})
+            )
             for rung, (name, document, processor) in gateways.items()
             if not only or rung in only
         }
@@ -105,6 +110,11 @@ def aibrix() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text())
     document.pop("global", None)
     return document
+
+
+def keywords_only(document: dict[str, Any]) -> dict[str, Any]:
+    """``document`` with the first of its decisions alone, which asks no encoder."""
+    return {**document, "routing": {**document["routing"], "decisions": document["routing"]["decisions"][:1]}}
 
 
 async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated: int) -> dict[str, Any]:
@@ -127,7 +137,7 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
                 bodies = fresh(requests) if rung == ALL else prompts[rung]
                 return closed_loop(testbed.ports[rung], bodies, connections, requests)
 
-            return Rung(ask, part(rung))
+            return Rung(ask, part(rung), stack(rung))
 
         return {
             **{rung: closed(rung) for rung in testbed.ports},
@@ -156,7 +166,7 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
         def ask(number: int) -> Any:
             return open_loop(testbed.ports[rung], prompts[rung], arrivals(rate, requests, seed=number + 1))
 
-        return Rung(ask, part(rung))
+        return Rung(ask, part(rung), stack(rung))
 
     at_load = await interleaved(testbed, {rung: offered(rung) for rung in (ALONE, NOTHING, DOMAIN)}, rounds)
     await bare.close()
@@ -164,10 +174,24 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
             "distribution": _distribution({"1 connection": single[DOMAIN], "70 % load": at_load[DOMAIN]})}  # fmt: skip
 
 
+_NAMES = {
+    ALONE: "alone", NOTHING: "nothing", UNCOUNTED_KEYWORDS: "keywords-uncounted", KEYWORDS: "keywords",
+    UNCOUNTED_DOMAIN: "domain-uncounted", DOMAIN: "domain", ALL: "all", HIT: "hit",
+}  # fmt: skip
+
+
 def part(rung: str) -> str | None:
     """The process whose CPU counts for a rung."""
-    names = {NOTHING: "nothing-nothing", KEYWORDS: "router-keywords", DOMAIN: "router-domain", ALL: "router-all"}
-    return {**names, HIT: "router-hit"}.get(rung)
+    if rung == NOTHING:
+        return "nothing-nothing"
+    return f"router-{_NAMES[rung]}" if rung != ALONE else None
+
+
+def stack(rung: str) -> tuple[str, ...]:
+    """All processes that serve a rung, without the backend and the load."""
+    own = part(rung)
+    triton = ("triton",) if rung in (UNCOUNTED_DOMAIN, DOMAIN, ALL) else ()
+    return (f"envoy-{_NAMES[rung]}", *([own] if own else []), *triton)
 
 
 def _rows(series: dict[str, Series]) -> dict[str, dict[str, Any]]:

@@ -18,24 +18,29 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 @dataclass(frozen=True)
 class Rung:
-    """``ask`` measures once, given the number of the round; ``part`` is the process whose CPU counts for it."""
+    """``ask`` measures once, given the number of the round.
+
+    ``part`` is the process whose CPU counts for it, ``stack`` are all that serve it: what the whole task costs.
+    """
 
     ask: Callable[[int], Awaitable[Samples]]
     part: str | None = None
+    stack: tuple[str, ...] = ()
 
 
 @dataclass
 class Series:
-    """What the rounds of one rung have measured; ``cpu`` in seconds a round."""
+    """What the rounds of one rung have measured; ``cpu`` and ``stack`` in seconds a round."""
 
     rounds: list[Samples] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    stack: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """p50, p90, p99 and rate are medians over the rounds; p99.9 and the maximum are of all requests together.
 
         ``spread`` is the lowest and highest p50 of a round. p99.9 of less than a thousand requests is left out: it
-        would be the maximum by another name.
+        would be the maximum by another name. ``p99_of_all`` is of all requests together, where they are enough.
         """
         together = [ms for samples in self.rounds for ms in samples.ms]
         row: dict[str, Any] = {
@@ -43,6 +48,7 @@ class Series:
             "errors": sum(samples.errors for samples in self.rounds),
             "hits": sum(samples.hits for samples in self.rounds),
             "per_second": statistics.median(samples.per_second for samples in self.rounds),
+            "p99_of_all": at(together, 0.99) if len(together) >= 1000 else None,
             "p999": at(together, 0.999) if len(together) >= 1000 else None,
             "max": max(together, default=None),
         }
@@ -54,8 +60,9 @@ class Series:
         for part in ("encoder_ms", "router_ms"):
             values = [ms for samples in self.rounds for ms in getattr(samples, part)]
             row |= {f"{part[:-3]}_{name}": at(values, quantile) for name, quantile in QUANTILES.items()}
-        if self.cpu:
-            row["cpu_ms"] = sum(self.cpu) * 1000 / max(len(together), 1)
+        for name, seconds in (("cpu_ms", self.cpu), ("stack_ms", self.stack)):
+            if seconds:
+                row[name] = sum(seconds) * 1000 / max(len(together), 1)
         return row
 
 
@@ -65,10 +72,13 @@ async def interleaved(testbed: Testbed, rungs: Mapping[str, Rung], rounds: int) 
     for number in range(rounds):
         for name in list(rungs) if number % 2 == 0 else reversed(list(rungs)):
             rung = rungs[name]
-            before = _cpu(testbed, rung.part)
+            before, stack = _cpu(testbed, rung.part), _stack(testbed, rung)
             series[name].rounds.append(await rung.ask(number))
+            # A process that ended meanwhile takes its seconds with it.
             if rung.part:
-                series[name].cpu.append(_cpu(testbed, rung.part) - before)
+                series[name].cpu.append(max(_cpu(testbed, rung.part) - before, 0.0))
+            if rung.stack:
+                series[name].stack.append(max(_stack(testbed, rung) - stack, 0.0))
         print(f"round {number + 1} of {rounds} done", flush=True)
     return series
 
@@ -77,3 +87,7 @@ def _cpu(testbed: Testbed, part: str | None) -> float:
     if part is None:
         return 0.0
     return time.process_time() if part == CLIENT else testbed.cpu(part)
+
+
+def _stack(testbed: Testbed, rung: Rung) -> float:
+    return sum(testbed.cpu(part) for part in rung.stack)

@@ -79,8 +79,8 @@ class Testbed:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.
 
         ``processor`` is what Envoy asks: our router, an ext_proc that does nothing (perf/passthrough.py), or nobody.
-        All its models are served by the one backend, or at the ports that ``backends`` has for them. Of answers only
-        headers are looked at and nothing is cached, unless ``document`` or ``services`` (sections of
+        All its models are served by the one backend, or by those whose ports ``backends`` has by model. Nothing is
+        cached, and all else is as the product ships, unless ``document`` or ``services`` (sections of
         ``global.services``) say otherwise.
         """
         first, self._next_port = self._next_port, self._next_port + 10
@@ -95,7 +95,7 @@ class Testbed:
             "services": {
                 "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1, **services.pop("envoy", {})},
                 "api": {"port": first + 3},
-                "observability": {"metrics": {"port": first + 4}, "usage": services.pop("usage", {"answers": False})},
+                "observability": {"metrics": {"port": first + 4}, "usage": services.pop("usage", {})},
                 "extproc": {"port": first + 5, **services.pop("extproc", {})},
                 **services,
             },

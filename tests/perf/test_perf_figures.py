@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from perf import gate, overload, peers
+from perf import counts, gate, ladder, overload, peers
 from perf.documents import placed
 from perf.load import Samples
 from perf.rounds import Rung, Series, interleaved
 
-RATIO = {"a / b": {"ratio": 2.0, "margin": 1.5}}
+RATIO = {"a / b": {"value": 2.0, "margin": 1.5}}
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,34 @@ def test_the_gate_fails_beyond_the_margin(measured: dict[str, float], fails: boo
 def test_the_committed_baseline_has_every_figure_of_the_gate() -> None:
     baseline = json.loads(gate.BASELINE.read_text())
     names = (gate.ALONE, gate.NOTHING, gate.KEYWORDS, gate.DOMAIN, gate.HIT, gate.BARE)
-    assert baseline.keys() == gate.ratios({name: {"p50": 1.0, "cpu_ms": 1.0} for name in names}).keys()
-    assert all(figure["margin"] >= 1.3 for figure in baseline.values())
+    ratios = gate.ratios({name: {"p50": 1.0, "cpu_ms": 1.0} for name in names}).keys()
+    counted = [name for name in baseline if name not in ratios]
+    assert baseline.keys() > ratios
+    assert {name.partition(" of ")[0] for name in counted} == {
+        "instructions", "peak memory in KiB", "ext_proc messages", "ext_proc bytes", "system calls",
+    }  # fmt: skip
+    assert all(figure["margin"] == gate.margin(name) for name, figure in baseline.items())
+    assert all(baseline[name]["margin"] == 1.1 for name in counted)
+
+
+def test_counts_are_the_same_twice_and_see_one_rule_more() -> None:
+    document = ladder.aibrix()
+    first, again = (counts.count(ladder.keywords_only(document), "x") for _ in range(2))
+    assert again == pytest.approx(first, rel=0.01)
+    # Body in and out, headers and body of the response in and out.
+    assert first["ext_proc messages of x"] == 6
+    assert counts.count(document, "x")["instructions of x"] > first["instructions of x"] * 1.02
 
 
 def test_medians_over_rounds_let_one_bad_round_pass() -> None:
     rounds = [Samples(ms=[float(ms)] * 10, at=[0.0] * 10, seconds=1.0) for ms in (5, 5, 500)]
-    summary = Series(rounds, [0.01, 0.01, 0.01]).summary()
+    summary = Series(rounds, [0.01, 0.01, 0.01], [0.03, 0.03, 0.03]).summary()
     assert (summary["p50"], summary["p99"], summary["max"], summary["requests"]) == (5.0, 5.0, 500.0, 30)
     assert summary["spread"] == [5.0, 500.0]
     assert summary["cpu_ms"] == pytest.approx(1.0)
-    # Of thirty requests the thousandth is not known.
-    assert summary["p999"] is None
+    assert summary["stack_ms"] == pytest.approx(3.0)
+    # Of thirty requests neither the hundredth nor the thousandth is known.
+    assert summary["p999"] is None and summary["p99_of_all"] is None
 
 
 async def test_rounds_go_forth_and_back() -> None:
@@ -57,15 +73,18 @@ async def test_rounds_go_forth_and_back() -> None:
 
 
 def test_ratios_to_the_peer_and_whether_they_are_met() -> None:
-    def rows(ours: tuple[float, float, float], theirs: tuple[float, float, float]) -> dict[str, dict[str, float]]:
-        names = ("p50", "p99", "per_second")
+    def rows(ours: tuple[float, ...], theirs: tuple[float, ...]) -> dict[str, dict[str, float]]:
+        names = ("p50", "per_second", "p99_of_all")
         return {peers.OURS: dict(zip(names, ours, strict=True)), peers.ROUTED: dict(zip(names, theirs, strict=True))}
 
-    by_count = {"8": rows((50, 90, 120), (600, 900, 14)), "1": rows((10, 40, 90), (60, 90, 15))}
-    found = {name: (value, met) for name, value, _, _, met in peers.ratios("about 110 tokens", by_count)}
+    by_count = {"8": rows((50, 120, 0), (600, 14, 0)), "1": rows((10, 90, 0), (60, 15, 0))}
+    at_load = rows((0, 0, 40), (0, 0, 90))
+    found = {name: (value, met) for name, value, _, _, met in peers.ratios("about 110 tokens", by_count, at_load)}
     assert found["p50, 1 connection(s)"] == (pytest.approx(1 / 6), True)
-    assert found["p99, 1 connection(s)"] == (pytest.approx(4 / 9), False)
+    assert found["p99, open loop"] == (pytest.approx(4 / 9), False)
     assert found["requests/s, each at its best"] == (pytest.approx(8.0), True)
+    few = {name: {**row, "p99_of_all": None} for name, row in at_load.items()}
+    assert peers.ratios("about 110 tokens", by_count, few)[1][1:] == (None, "≤", 0.11, False)
 
 
 def test_recovery_is_when_it_is_fast_and_stays_so() -> None:

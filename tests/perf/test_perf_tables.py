@@ -27,18 +27,19 @@ def test_a_name_that_nobody_gives_is_an_error(tmp_path: Path) -> None:
 
 def test_the_ladders_table_has_every_rung_and_no_cpu_where_none_was_read() -> None:
     def row(p50: float, **more: Any) -> dict[str, Any]:
-        names = ("p90", "p99", "max", "router_p50", "router_p90", "router_p99", "encoder_p50", "encoder_p99")
+        inside = [f"{part}_{name}" for part in ("router", "encoder") for name in ("p50", "p90", "p99")]
+        names = ("p90", "p99", "p99_of_all", "max", *inside)
         return {"requests": 10, "errors": 0, "per_second": 100.0, "p50": p50, "p999": None, **dict.fromkeys(names, 9.0),
                 **more}  # fmt: skip
 
-    rows = {ladder.ALONE: row(1.0), ladder.NOTHING: row(3.0, cpu_ms=1.0), ladder.DOMAIN: row(7.0, cpu_ms=2.5),
-            ladder.BARE: row(2.0, cpu_ms=0.5)}  # fmt: skip
+    rows = {ladder.ALONE: row(1.0), ladder.NOTHING: row(3.0, cpu_ms=1.0),
+            ladder.DOMAIN: row(7.0, cpu_ms=2.5, stack_ms=9.0), ladder.BARE: row(2.0, cpu_ms=0.5)}  # fmt: skip
     start = {"ready_seconds": 1.2, "prepare_ms": 3.0, "swap_ms": 0.2, "seen_ms": 44.0}
     text = ladder.table({**RUN, "saturated": 16, "rate": 70.0, "single": rows, "saturation": rows, "load": rows,
                          "start": start, "router_mib": 77.0})  # fmt: skip
-    assert "\n| Envoy alone | 10 | 0 | 1.00 | 9.00 | 9.00 | - | 9.00 | +0.00 | 0.50 | - |\n" in text
-    assert "\n| domain by Triton | 10 | 0 | 7.00 | 9.00 | 9.00 | - | 9.00 | +6.00 | 3.50 | 2.50 |\n" in text
-    assert "takes 1.50 ms of CPU a request here" in text
+    assert "\n| Envoy alone | 10 | 0 | 1.00 | 9.00 | 9.00 | - | 9.00 | +0.00 | 0.50 | - | - |\n" in text
+    assert "\n| domain by Triton | 10 | 0 | 7.00 | 9.00 | 9.00 | - | 9.00 | +6.00 | 3.50 | 2.50 | 9.00 |\n" in text
+    assert "takes 1.00 ms of CPU a request here, and `tritonclient` 0.50 ms" in text
     assert text.endswith("router 77 MiB.\n")
 
 
