@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 from triton_router.config.plugins import RouterReplayPlugin
@@ -21,7 +20,6 @@ log = logging.getLogger(__name__)
 
 # In labels of metrics, for adapters that the configuration does not name: tenants may have thousands.
 UNDECLARED = "(undeclared)"
-_MOST_LABELS = 1024
 
 
 class Journal:
@@ -39,8 +37,6 @@ class Journal:
         self._live = live or LiveLog()
         self._runtime, self._metrics, self._declared = runtime, metrics, declared
         self._audit = AuditLog(Path(runtime.audit.path)) if runtime.audit else None
-        # Looking labels up costs more than counting.
-        self._requests = lru_cache(_MOST_LABELS)(metrics.requests.labels)
 
     def label(self, model: str) -> str:
         """A model's or adapter's name in labels of metrics."""
@@ -55,11 +51,11 @@ class Journal:
             asked = self.label(following) if following is not None else ""
             self._metrics.fallbacks.labels(self.label(model), reason, asked).inc()
         if record.error is not None or record.selection is None:
-            self._requests("", "", "error", "").inc()
+            self._metrics.requests.labels("", "", "error", "").inc()
             return
         decision = record.decision.name if record.decision else ""
         recipe = record.recipe.name if record.recipe else ""
-        self._requests(decision, self.label(record.selection.model), record.path, recipe).inc()
+        self._metrics.requests.labels(decision, self.label(record.selection.model), record.path, recipe).inc()
 
     def write(self, record: Record, prompt: str, request: Request) -> None:
         """Count and log a routed ``request``, and keep what is to be kept; ``record`` learns its id, if it has one."""

@@ -360,14 +360,16 @@ class Exchange:
         return Abort(f"{type(event).__name__} while {phase.value}")
 
     def _request(self, event: RequestBody, head: HeaderList) -> Command:
-        self._head, self._remove = _read(head, self._kept)
+        request, self._remove = _read(head, self._kept, event.body)
+        # Without the body, which the stream may outlive by minutes.
+        self._head = Request(request.method, request.path)
         self._at_once, self._whole = True, False
         if len(event.body) > self._max_body_bytes:
             return self._too_large()
         if not self._admit(len(event.body)):
             return self._refuse(429, _TOO_MANY, "overloaded")
         self._phase = _Phase.ROUTING
-        return Route(replace(self._head, body=event.body))
+        return Route(request)
 
     def _headers(self, event: RequestHeaders) -> Command:
         self._head, self._remove = _read(event.headers, self._kept)
@@ -477,8 +479,8 @@ class Exchange:
         return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code), headers))
 
 
-def _read(head: HeaderList, kept: Collection[str]) -> tuple[Request, tuple[str, ...]]:
-    """A request without its body, and the headers that its sender may not set; it has those of them in ``kept``."""
+def _read(head: HeaderList, kept: Collection[str], body: bytes = b"") -> tuple[Request, tuple[str, ...]]:
+    """A request, and the headers that its sender may not set; it has those of them in ``kept``."""
     headers = joined(head)
     method, path = headers.pop(":method", ""), headers.pop(":path", "")
     headers.pop(":scheme", None)
@@ -488,7 +490,7 @@ def _read(head: HeaderList, kept: Collection[str]) -> tuple[Request, tuple[str, 
     for name in remove:
         if name not in kept:
             del headers[name]
-    return Request(method, path, headers), remove
+    return Request(method, path, headers, body), remove
 
 
 def _reply(reply: Reply) -> ImmediateReply:

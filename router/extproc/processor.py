@@ -161,7 +161,8 @@ class Processor:
         """The outcome of ``request`` as a command, and the observer of its response."""
         self.longest_wait = max(self.longest_wait, call.late)
         waited = max(call.late, self._waited())
-        request = replace(request, waited=waited, falls_back=FALLS_BACK in call.metadata)
+        falls_back = FALLS_BACK in call.metadata
+        request = Request(request.method, request.path, request.headers, request.body, waited, falls_back)
         outcome = await self._outcome(_joined(request, call.metadata) if self._join_gateway else request)
         command = exchange.receive(Routed(outcome))
         observer = outcome.observer if isinstance(outcome, Forward) else None
@@ -192,9 +193,11 @@ def _observed(observer: Observer, event: Event) -> Event:
             watched = observer.on_headers(event.status, dict(event.headers))
             return replace(event, watched=watched, shortened=observer.shortens)
         case ResponseBody():
-            event = replace(event, replaced=observer.on_body(event.body, last=event.end_of_stream))
+            replaced = observer.on_body(event.body, last=event.end_of_stream)
             if event.end_of_stream:
                 observer.on_complete()
+            if replaced is not None:
+                return replace(event, replaced=replaced)
         case ResponseTrailers():
             observer.on_complete()
     return event

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
-from triton_router.telemetry.timings import Timings
+from triton_router.telemetry.counting import Counter, Timings
 
 # From 0.1 ms: most stages of a request take less than Prometheus' default first bucket of 5 ms.
 _UPSTREAM_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -23,7 +23,7 @@ class Metrics:
             registry=registry,
         )
         self.stage_seconds = Timings(
-            "router_stage_seconds", "Time by stage of a request.", "stage", buckets=_SECONDS, registry=registry
+            "router_stage_seconds", "Time by stage of a request.", ["stage"], buckets=_SECONDS, registry=registry
         )
         self.signal_errors = Counter(
             "router_signal_errors", "Signals that could not be evaluated.", ["signal", "reason"], registry=registry
@@ -58,7 +58,7 @@ class Metrics:
             "workers, and beside several of them the one that serves REST.",
             ["trunk"], registry=registry,
         )  # fmt: skip
-        self.upstream_seconds = Histogram(
+        self.upstream_seconds = Timings(
             "router_upstream_seconds",
             "From the router's decision to the headers of the backend's answer, by model or adapter.",
             ["model", "status"],
@@ -85,11 +85,11 @@ class Metrics:
         self.finished = Counter(
             "router_answers", "Answers that were read, by how they ended.", ["model", "reason"], registry=registry
         )
-        self.first_token_seconds = Histogram(
+        self.first_token_seconds = Timings(
             "router_time_to_first_token_seconds", "From the decision to the first text of a stream.", ["model"],
             buckets=_UPSTREAM_SECONDS, registry=registry,
         )  # fmt: skip
-        self.token_seconds = Histogram(
+        self.token_seconds = Timings(
             "router_time_per_output_chunk_seconds", "Between two pieces of text of a stream, mean of each answer.",
             ["model"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip

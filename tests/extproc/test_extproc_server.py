@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
@@ -187,17 +187,43 @@ async def test_an_answer_that_is_all_there_is_to_see_is_sent_back(client: Client
     assert await call.code() is grpc.StatusCode.OK
 
 
-async def test_a_stream_that_waits_for_its_answer_holds_nothing_of_its_body(client: Client) -> None:
-    call = client.process()
-    tracemalloc.start()
-    try:
-        asked, routed = await exchange(call, headers(), body(b"x" * 4_000_000))
-        del asked, routed
-        # The client has its message before the server's write returns.
-        await eventually(lambda: tracemalloc.get_traced_memory()[0] < 1_000_000)
-    finally:
-        tracemalloc.stop()
-    await exchange(call, ANSWER)
+class Watching:
+    """An observer that wants a response and reads nothing of it."""
+
+    wanted = True
+    shortens = False
+
+    def on_sent(self) -> None: ...
+
+    def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
+        return False
+
+    def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
+        return None
+
+    def on_complete(self) -> None: ...
+
+    def on_end(self) -> None: ...
+
+
+@pytest.mark.parametrize("in_one", [False, True])
+async def test_a_stream_that_waits_for_its_answer_holds_nothing_of_its_body(in_one: bool) -> None:
+    async def watched(request: Request) -> Outcome:
+        return Forward({"x-selected-model": "a"}, request.body + b"!", observer=Watching())
+
+    large = b"x" * 4_000_000
+    messages = [at_once(large, "1\n:path\n/v1/chat/completions")] if in_one else [headers(), body(large)]
+    async with serving(watched) as server:
+        call = Client(server).process()
+        tracemalloc.start()
+        try:
+            routed = await exchange(call, *messages)
+            del routed, messages, large
+            # The client has its message before the server's write returns.
+            await eventually(lambda: tracemalloc.get_traced_memory()[0] < 1_000_000)
+        finally:
+            tracemalloc.stop()
+        await exchange(call, ANSWER)
 
 
 async def test_emptied_body_is_taken_off() -> None:
