@@ -24,6 +24,7 @@ from triton_router.config import Loaded
 from triton_router.config.services import McpSettings
 from triton_router.errors import Unavailable
 from triton_router.exchange import Outcome, Request
+from triton_router.extproc.budget import trim
 from triton_router.inference import Bundle, Encoder, Encoders
 from triton_router.limits import SharedCounters, Stores
 from triton_router.live import LiveLog
@@ -275,3 +276,4 @@ def _freeze_garbage() -> None:
     """Take what the process has loaded out of garbage collection: looking through it all holds requests up."""
     gc.collect()
     gc.freeze()
+    trim()

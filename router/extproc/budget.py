@@ -31,7 +31,7 @@ class Budget:
         self._held -= size
         if self._peak >= _MANY_BYTES and self._held < _MANY_BYTES // 16:
             self._peak = self._held
-            asyncio.get_running_loop().run_in_executor(None, _trim)
+            asyncio.get_running_loop().run_in_executor(None, trim)
 
 
 class Share:
@@ -58,8 +58,8 @@ class Share:
             self._size = 0
 
 
-def _trim() -> None:
-    """Give memory that is free back to the system: the C library keeps what large bodies took."""
+def trim() -> None:
+    """Give memory that is free back to the system: the C library keeps what was taken once."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2
 
 from triton_router.config.services import ServerTls
 from triton_router.extproc.processor import SERVICE, Processor
 from triton_router.extproc.tls import server_context
 from triton_router.http2.grpc import Call, GrpcServer, Handler, Status, bind
+from triton_router.protobuf import messages
 
 _HEALTH = "/grpc.health.v1.Health/"
+HealthCheckRequest = messages("triton_router.health", "message HealthCheckRequest {\nstring service = 1\n}")(
+    "HealthCheckRequest"
+)
 # A serialized HealthCheckResponse: field 1, the status.
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
 
@@ -70,7 +73,7 @@ class _Health:
 
     def _status(self, request: bytes | None) -> bytes:
         try:
-            service = health_pb2.HealthCheckRequest.FromString(request or b"").service
+            service = HealthCheckRequest.FromString(request or b"").service
         except DecodeError:
             return _SERVICE_UNKNOWN
         if service not in ("", SERVICE):

@@ -7,8 +7,6 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from triton_router.config.services import ServerTls
 
 log = logging.getLogger(__name__)
@@ -28,6 +26,8 @@ def server_credentials(settings: ServerTls) -> Any:
     Raises:
         TlsFiles: they cannot be used now.
     """
+    import grpc
+
     files = _Files(settings)
     renewed = lambda: _configuration(files) if files.renew() else None  # noqa: E731
     return grpc.dynamic_ssl_server_credentials(_configuration(files), renewed, settings.client_ca_file is not None)
@@ -96,4 +96,6 @@ def _read(settings: ServerTls) -> tuple[tuple[bytes, bytes, bytes | None], ssl.S
 
 def _configuration(files: _Files) -> Any:
     certificate, key, client_authority = files.contents
+    import grpc
+
     return grpc.ssl_server_certificate_configuration([(key, certificate)], client_authority)

@@ -1,18 +1,15 @@
 """The messages of Envoy's external processing protocol, with the fields that the router uses.
 
 The definitions are Envoy's own (``api/envoy/service/ext_proc/v3/external_processor.proto`` and what it imports), less
-what nobody here reads or writes; protobuf skips fields that it does not know. They live in a descriptor pool of their
-own, so another package in the process may register the same names: Python packages of Envoy's API bring hundreds of
-files, some of which other packages overwrite.
+what nobody here reads or writes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from google.protobuf import struct_pb2
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2
+from triton_router.protobuf import messages
 
-# Enumerations are int32 here: the bytes are the same.
 _DEFINITIONS = """
 message ProcessingRequest {
   oneof request {
@@ -113,74 +110,13 @@ message ProcessingMode {
   int32 response_trailer_mode = 6
 }
 """
-_PACKAGE = "triton_router.extproc"
-_Field = descriptor_pb2.FieldDescriptorProto
-_SCALARS = {
-    "bool": _Field.TYPE_BOOL,
-    "bytes": _Field.TYPE_BYTES,
-    "int32": _Field.TYPE_INT32,
-    "string": _Field.TYPE_STRING,
-}
 
 # `ProcessingMode.HeaderSendMode`. The modes of bodies are `phases.BodyMode`.
 SEND, SKIP = 1, 2
 # `CommonResponse.ResponseStatus`.
 CONTINUE_AND_REPLACE = 1
 
-
-def _file() -> descriptor_pb2.FileDescriptorProto:
-    """``_DEFINITIONS`` as protobuf's compiler would describe them. Raises ValueError for a line it cannot read."""
-    file = descriptor_pb2.FileDescriptorProto(name="triton_router/extproc.proto", package=_PACKAGE, syntax="proto3")
-    file.dependency.append(struct_pb2.DESCRIPTOR.name)
-    message = descriptor_pb2.DescriptorProto()
-    in_oneof = False
-    for line in _DEFINITIONS.strip().splitlines():
-        match line.split():
-            case ["message", name, "{"]:
-                message = file.message_type.add(name=name)
-            case ["oneof", name, "{"]:
-                message.oneof_decl.add(name=name)
-                in_oneof = True
-            case ["}"]:
-                in_oneof = False
-            case ["repeated", kind, name, "=", number]:
-                _add_field(message, kind, name, int(number)).label = _Field.LABEL_REPEATED
-            case [kind, name, "=", number]:
-                field = _add_field(message, kind, name, int(number))
-                if in_oneof:
-                    field.oneof_index = 0
-            case _:
-                raise ValueError(f"no definition: {line}")
-    return file
-
-
-def _add_field(message: descriptor_pb2.DescriptorProto, kind: str, name: str, number: int) -> _Field:
-    field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
-    if kind in _SCALARS:
-        field.type = _SCALARS[kind]
-        return field
-    field.type = _Field.TYPE_MESSAGE
-    if kind.startswith("map<"):
-        # A map is a repeated message of keys and values, by this name.
-        entry = message.nested_type.add(name=f"{name.title()}Entry")
-        entry.options.map_entry = True
-        key, value = kind.removeprefix("map<").removesuffix(">").split(",")
-        _add_field(entry, key, "key", 1)
-        _add_field(entry, value, "value", 2)
-        field.label = _Field.LABEL_REPEATED
-        kind = f"{message.name}.{entry.name}"
-    field.type_name = f".{kind}" if kind.startswith("google.") else f".{_PACKAGE}.{kind}"
-    return field
-
-
-_pool = descriptor_pool.DescriptorPool()
-_pool.AddSerializedFile(struct_pb2.DESCRIPTOR.serialized_pb)
-_pool.AddSerializedFile(_file().SerializeToString())
-
-
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-
+_message = messages("triton_router.extproc", _DEFINITIONS, [struct_pb2.DESCRIPTOR])
 
 ProcessingRequest = _message("ProcessingRequest")
 HttpBody = _message("HttpBody")

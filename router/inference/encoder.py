@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2 as pb
 
 from triton_router.config.services import InferenceSettings
 from triton_router.errors import Unavailable
 from triton_router.http2.client import CallFailed, GrpcChannel
+from triton_router.inference import kserve
 from triton_router.inference.background import Background
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.judged import Judged
@@ -309,9 +309,9 @@ class Encoder:
     async def _check_model(self) -> None:
         """Compare the served model's checksum with the bundle's, and take the deadline that its platform allows."""
         try:
-            request = pb.ModelConfigRequest(name=self.trunk.model)
+            request = kserve.ModelConfigRequest(name=self.trunk.model)
             message = await self._model_config(request.SerializeToString(), CPU_DEADLINE)
-            response: Any = pb.ModelConfigResponse.FromString(message)
+            response: Any = kserve.ModelConfigResponse.FromString(message)
         except (CallFailed, DecodeError) as error:
             raise _unavailable(error) from error
         served = response.config.parameters["bundle_checksum"].string_value
@@ -322,7 +322,7 @@ class Encoder:
             self._deadline = GPU_DEADLINE if on_gpu else CPU_DEADLINE
 
     async def _infer(self, batch: Batch) -> dict[str, Vector]:
-        request = pb.ModelInferRequest(model_name=self.trunk.model)
+        request = kserve.ModelInferRequest(model_name=self.trunk.model)
         for name in self._outputs:
             request.outputs.add().name = name
         for name, tensor in ((self.trunk.inputs.ids, batch.ids), (self.trunk.inputs.mask, batch.mask)):
@@ -332,7 +332,7 @@ class Encoder:
             request.raw_input_contents.append(tensor.tobytes())
         try:
             message = await self._model_infer(request.SerializeToString(), self._deadline)
-            response: Any = pb.ModelInferResponse.FromString(message)
+            response: Any = kserve.ModelInferResponse.FromString(message)
         except (CallFailed, DecodeError) as error:
             raise _unavailable(error) from error
         answered = {

@@ -19,7 +19,6 @@ from threading import Thread
 from time import perf_counter
 from typing import Any, TextIO
 
-import grpc
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
@@ -271,12 +270,14 @@ def _exporter(settings: TraceExporter, out: TextIO) -> Callable[[], SpanExporter
             return lambda: ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
 
 
-def _credentials() -> grpc.ChannelCredentials:
+def _credentials() -> Any:
     """From the files of https://opentelemetry.io/docs/specs/otel/protocol/exporter/.
 
     Where one is missing, the exporter itself would go on with the system's authorities, and without a certificate of
     the router's.
     """
+    import grpc
+
     files = []
     for name in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
         file = os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}")

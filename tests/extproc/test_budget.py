@@ -56,7 +56,7 @@ def test_an_undeclared_body_is_counted_as_it_comes() -> None:
 
 async def test_what_was_held_is_given_back_and_memory_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     trims: list[int] = []
-    monkeypatch.setattr(budget, "_trim", lambda: trims.append(1))
+    monkeypatch.setattr(budget, "trim", lambda: trims.append(1))
     held = Budget(64 * 1024 * 1024)
     shares = [Share(held) for _ in range(4)]
     assert all(share.grow(16 * 1024 * 1024) for share in shares)
@@ -69,7 +69,7 @@ async def test_what_was_held_is_given_back_and_memory_with_it(monkeypatch: pytes
 
 
 def test_the_c_library_takes_the_call() -> None:
-    budget._trim()
+    budget.trim()
 
 
 def test_a_body_is_routed_as_before_where_there_is_room() -> None:

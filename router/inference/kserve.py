@@ -1,0 +1,56 @@
+"""The messages of Triton's gRPC service (KServe's protocol) that the router sends and reads.
+
+The definitions are Triton's (``grpc_service.proto``, ``model_config.proto``), less what nobody here uses.
+"""
+
+from __future__ import annotations
+
+from triton_router.protobuf import messages
+
+_message = messages(
+    "triton_router.inference",
+    """
+message ModelConfigRequest {
+  string name = 1
+}
+message ModelConfigResponse {
+  ModelConfig config = 1
+}
+message ModelConfig {
+  string platform = 2
+  map<string,ModelParameter> parameters = 14
+  string backend = 17
+}
+message ModelParameter {
+  string string_value = 1
+}
+message ModelInferRequest {
+  string model_name = 1
+  repeated InferInputTensor inputs = 5
+  repeated InferRequestedOutputTensor outputs = 6
+  repeated bytes raw_input_contents = 7
+}
+message InferInputTensor {
+  string name = 1
+  string datatype = 2
+  repeated int64 shape = 3
+}
+message InferRequestedOutputTensor {
+  string name = 1
+}
+message ModelInferResponse {
+  repeated InferOutputTensor outputs = 5
+  repeated bytes raw_output_contents = 6
+}
+message InferOutputTensor {
+  string name = 1
+  string datatype = 2
+  repeated int64 shape = 3
+}
+""",
+)
+
+ModelConfigRequest = _message("ModelConfigRequest")
+ModelConfigResponse = _message("ModelConfigResponse")
+ModelInferRequest = _message("ModelInferRequest")
+ModelInferResponse = _message("ModelInferResponse")
