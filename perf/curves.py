@@ -69,6 +69,23 @@ def shares(lines: Mapping[str, Sequence[float | None]], path: Path, title: str, 
     _save(figure, path, title)
 
 
+def stacked(panels: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path, title: str) -> None:
+    """CPU time of a request by part, in ms: a panel for each load, a bar for each rung, top down."""
+    pyplot = _pyplot()
+    parts = list(dict.fromkeys(part for rungs in panels.values() for bar in rungs.values() for part in bar))
+    figure, axes_of = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 3.4), sharey=True, squeeze=False)
+    for axes, (load, rungs) in zip(axes_of[0], panels.items(), strict=True):
+        names, left = list(rungs), [0.0] * len(rungs)
+        for number, part in enumerate(parts):
+            widths = [rungs[name].get(part, 0.0) for name in names]
+            axes.barh(names, widths, left=left, color=f"C{number}", label=part)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        axes.set(title=load, xlabel="CPU ms a request")
+    axes_of[0][0].invert_yaxis()
+    axes_of[0][0].legend(fontsize=7)
+    _save(figure, path, title)
+
+
 def _pyplot() -> Any:
     import matplotlib
 

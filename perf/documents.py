@@ -9,13 +9,16 @@ from pathlib import Path
 
 from perf import ladder, overload, peers, scale
 
-# For each measurement: the page, its picture, and what the picture shows.
-PLACES = {
-    "ladder": ("performance.md", "perf-router.png", "Time inside the router, less its wait for Triton"),
-    "peers": ("performance.md", "perf-peers.png", "Latency over throughput, against LiteLLM"),
-    "overload": ("performance.md", "perf-overload.png", "Every request before, during and after twice the load"),
-    "scale": ("capacity.md", None, None),
-}
+# For each measurement: the page, its pictures, and what they show.
+PLACES: dict[str, tuple[str, dict[str, str]]] = {
+    "ladder": ("performance.md", {
+        "perf-cpu.png": "CPU of a request, by process",
+        "perf-router.png": "Time inside the router, less its wait for Triton",
+    }),
+    "peers": ("performance.md", {"perf-peers.png": "Latency over throughput, against LiteLLM"}),
+    "overload": ("performance.md", {"perf-overload.png": "Every request before, during and after twice the load"}),
+    "scale": ("capacity.md", {}),
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +53,9 @@ def measure(
     }
     for name, measure in measurements.items():
         measure()
-        page, picture, shown = PLACES[name]
+        page, shown = PLACES[name]
         text = (out / f"{name}.md").read_text()
-        if picture:
-            text += f"\n![{shown}](assets/{picture})\n"
+        text += "".join(f"\n![{what}](assets/{picture})\n" for picture, what in shown.items())
         path = documents / page
         path.write_text(placed(path.read_text(), name, text))
 

@@ -67,6 +67,11 @@ def measure(
         (pictures or out) / "perf-router.png",
         f"inside the router, less its wait; {machine()}",
     )
+    curves.stacked(
+        {"1 connection": by_part(document["single"]), f"{saturated} connections": by_part(document["saturation"])},
+        (pictures or out) / "perf-cpu.png",
+        f"CPU of a request, by process; {machine()}",
+    )
     (out / "ladder.md").write_text(table(document))
     print(table(document), end="")
     return document
@@ -192,6 +197,16 @@ def stack(rung: str) -> tuple[str, ...]:
     own = part(rung)
     triton = ("triton",) if rung in (UNCOUNTED_DOMAIN, DOMAIN, ALL) else ()
     return (f"envoy-{_NAMES[rung]}", *([own] if own else []), *triton)
+
+
+def by_part(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """CPU ms of a request by rung and kind of process, for rungs of which it was measured."""
+    kinds = {"envoy": "Envoy", "router": "router", "nothing": "router", "triton": "Triton with the encoder"}
+    return {
+        rung: {kinds[part.partition("-")[0]]: ms for part, ms in row["parts_ms"].items()}
+        for rung, row in rows.items()
+        if "parts_ms" in row
+    }
 
 
 def _rows(series: dict[str, Series]) -> dict[str, dict[str, Any]]:

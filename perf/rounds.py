@@ -30,11 +30,11 @@ class Rung:
 
 @dataclass
 class Series:
-    """What the rounds of one rung have measured; ``cpu`` and ``stack`` in seconds a round."""
+    """What the rounds of one rung have measured; ``cpu`` in seconds a round, ``stack`` by process in all rounds."""
 
     rounds: list[Samples] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    stack: list[float] = field(default_factory=list)
+    stack: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """p50, p90, p99 and rate are medians over the rounds; p99.9 and the maximum are of all requests together.
@@ -60,9 +60,11 @@ class Series:
         for part in ("encoder_ms", "router_ms"):
             values = [ms for samples in self.rounds for ms in getattr(samples, part)]
             row |= {f"{part[:-3]}_{name}": at(values, quantile) for name, quantile in QUANTILES.items()}
-        for name, seconds in (("cpu_ms", self.cpu), ("stack_ms", self.stack)):
-            if seconds:
-                row[name] = sum(seconds) * 1000 / max(len(together), 1)
+        if self.cpu:
+            row["cpu_ms"] = sum(self.cpu) * 1000 / max(len(together), 1)
+        if self.stack:
+            row["parts_ms"] = {part: used * 1000 / max(len(together), 1) for part, used in self.stack.items()}
+            row["stack_ms"] = sum(row["parts_ms"].values())
         return row
 
 
@@ -72,13 +74,14 @@ async def interleaved(testbed: Testbed, rungs: Mapping[str, Rung], rounds: int) 
     for number in range(rounds):
         for name in list(rungs) if number % 2 == 0 else reversed(list(rungs)):
             rung = rungs[name]
-            before, stack = _cpu(testbed, rung.part), _stack(testbed, rung)
+            before, stack = _cpu(testbed, rung.part), {part: testbed.cpu(part) for part in rung.stack}
             series[name].rounds.append(await rung.ask(number))
             # A process that ended meanwhile takes its seconds with it.
             if rung.part:
                 series[name].cpu.append(max(_cpu(testbed, rung.part) - before, 0.0))
-            if rung.stack:
-                series[name].stack.append(max(_stack(testbed, rung) - stack, 0.0))
+            for part, used in stack.items():
+                more = max(testbed.cpu(part) - used, 0.0)
+                series[name].stack[part] = series[name].stack.get(part, 0.0) + more
         print(f"round {number + 1} of {rounds} done", flush=True)
     return series
 
@@ -87,7 +90,3 @@ def _cpu(testbed: Testbed, part: str | None) -> float:
     if part is None:
         return 0.0
     return time.process_time() if part == CLIENT else testbed.cpu(part)
-
-
-def _stack(testbed: Testbed, rung: Rung) -> float:
-    return sum(testbed.cpu(part) for part in rung.stack)

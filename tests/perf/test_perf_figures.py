@@ -48,11 +48,12 @@ def test_counts_are_the_same_twice_and_see_one_rule_more() -> None:
 
 def test_medians_over_rounds_let_one_bad_round_pass() -> None:
     rounds = [Samples(ms=[float(ms)] * 10, at=[0.0] * 10, seconds=1.0) for ms in (5, 5, 500)]
-    summary = Series(rounds, [0.01, 0.01, 0.01], [0.03, 0.03, 0.03]).summary()
+    summary = Series(rounds, [0.01, 0.01, 0.01], {"envoy-a": 0.06, "router-a": 0.03}).summary()
     assert (summary["p50"], summary["p99"], summary["max"], summary["requests"]) == (5.0, 5.0, 500.0, 30)
     assert summary["spread"] == [5.0, 500.0]
     assert summary["cpu_ms"] == pytest.approx(1.0)
     assert summary["stack_ms"] == pytest.approx(3.0)
+    assert ladder.by_part({"a": summary}) == {"a": {"Envoy": pytest.approx(2.0), "router": pytest.approx(1.0)}}
     # Of thirty requests neither the hundredth nor the thousandth is known.
     assert summary["p999"] is None and summary["p99_of_all"] is None
 
