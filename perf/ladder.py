@@ -97,9 +97,7 @@ class LadderTestbed(Testbed):
             HIT: ("hit", CACHED, "router"),
         }
         self.ports = {
-            rung: self.gateway(
-                name, document, processor=processor, **({"usage": {"answers": False}} if "uncounted" in name else {})
-            )
+            rung: self.gateway(name, document, processor=processor, usage={"answers": "uncounted" not in name})
             for rung, (name, document, processor) in gateways.items()
             if not only or rung in only
         }
