@@ -56,22 +56,23 @@ class Judged:
 
 
 def judge(encoders: Mapping[str, OnnxEncoder], rows: Sequence[Row]) -> Judged:
-    """Each passage by the first trunk with the head that lists its language, else by the one that lists most.
+    """Each passage by the first trunk with the head that reads its language; where none does it is not judged.
 
     Raises ValueError where no trunk has the head.
     """
     having = [encoder for encoder in encoders.values() if encoder.trunk.head(HEAD) is not None]
     if not having:
         raise ValueError(f"no trunk of the bundle has a head `{HEAD}`")
-    most = max(having, key=lambda encoder: len(encoder.trunk.languages))
-    return Judged(tuple(rows), np.asarray([max(_scores(having, most, row.text), default=0.0) for row in rows]))
+    return Judged(tuple(rows), np.asarray([max(_scores(having, row.text), default=0.0) for row in rows]))
 
 
-def _scores(having: Sequence[OnnxEncoder], most: OnnxEncoder, text: str) -> list[float]:
+def _scores(having: Sequence[OnnxEncoder], text: str) -> list[float]:
     scores = []
     for piece in pieces(text):
         language = identify(piece)
-        encoder = next((each for each in having if language in each.trunk.languages), most)
+        encoder = next((each for each in having if each.trunk.reads(language)), None)
+        if encoder is None:
+            continue
         head = encoder.trunk.head(HEAD)
         assert head is not None
         columns = [head.labels.index(label) for label in RULE.labels]

@@ -102,11 +102,13 @@ def test_encoder_configurations_agree_with_the_manifest(name: str, bundle: dict)
     trunk, parsed = bundle["trunks"][0], config(name)
     assert [i.name for i in parsed.input] == [trunk["inputs"]["ids"], trunk["inputs"]["mask"]]
     outputs = {output.name: output for output in parsed.output}
-    assert list(outputs) == ["embedding", "domain"]
+    labels = {head["name"]: head["labels"] for head in trunk["heads"]}
+    assert list(labels) == ["domain", "jailbreak", "fact_check", "user_feedback", "modality"]
+    assert list(outputs) == ["embedding", *labels]
     assert list(outputs["embedding"].dims) == [trunk["embedding"]["dimension"]]
-    labels = trunk["heads"][0]["labels"]
-    assert list(outputs["domain"].dims) == [len(labels)]
-    assert (TRACKED / "minilm" / outputs["domain"].label_filename).read_text().splitlines() == labels
+    for name, names in labels.items():
+        assert list(outputs[name].dims) == [len(names)]
+        assert (TRACKED / "minilm" / outputs[name].label_filename).read_text().splitlines() == names
     lengths = [list(warmup.inputs["input_ids"].dims) for warmup in parsed.model_warmup]
     assert lengths == [[bucket] for bucket in trunk["buckets"]]
 
