@@ -53,15 +53,15 @@ class LoadPoll:
 
     async def _of(self, model: ProviderModel, seconds: float) -> None:
         endpoints = [ref.endpoint for ref in model.backend_refs if not ref.external and ref.protocol == "http"]
-        answers = await asyncio.gather(*(self._said(self._addresses.get(each, each), seconds) for each in endpoints))
-        said = [answer for answer in answers if answer is not None]
-        if said:
+        answers = await asyncio.gather(*(self._load_of(self._addresses.get(each, each), seconds) for each in endpoints))
+        loads = [answer for answer in answers if answer is not None]
+        if loads:
             row = self._vitals.row(model.name)
-            row[Field.QUEUE] = sum(queue for queue, _ in said)
-            row[Field.KV_USAGE] = sum(usage for _, usage in said) / len(said)
+            row[Field.QUEUE] = sum(queue for queue, _ in loads)
+            row[Field.KV_USAGE] = sum(usage for _, usage in loads) / len(loads)
             row[Field.POLLED_AT] = time.monotonic()
 
-    async def _said(self, address: str, seconds: float) -> tuple[float, float] | None:
+    async def _load_of(self, address: str, seconds: float) -> tuple[float, float] | None:
         async with self._few:
             body = await polling.get(address, PATH, seconds)
         return load_in(body) if body is not None else None

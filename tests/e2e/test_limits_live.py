@@ -44,7 +44,7 @@ def sharing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
         yield server, urls
 
 
-async def asked(urls: list[str], number: int) -> Counter[int]:
+async def statuses_of(urls: list[str], number: int) -> Counter[int]:
     """Statuses of so many requests, at a fixed rate, to the routers in turn."""
     body = {"model": "MoM", "messages": [{"role": "user", "content": "hello"}]}
     async with httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=200)) as client:
@@ -58,7 +58,7 @@ async def asked(urls: list[str], number: int) -> Counter[int]:
 
 async def test_the_limit_holds_over_three_routers(sharing: tuple[Server, list[str]]) -> None:
     _, urls = sharing
-    statuses = await asked(urls, REQUESTS)
+    statuses = await statuses_of(urls, REQUESTS)
     assert set(statuses) == {200, 429}
     assert LIMIT <= statuses[200] <= LIMIT * 1.01
 
@@ -66,4 +66,4 @@ async def test_the_limit_holds_over_three_routers(sharing: tuple[Server, list[st
 async def test_no_request_fails_where_redis_is_gone(sharing: tuple[Server, list[str]]) -> None:
     server, urls = sharing
     server.kill()
-    assert await asked(urls, REQUESTS // 2) == {200: REQUESTS // 2}
+    assert await statuses_of(urls, REQUESTS // 2) == {200: REQUESTS // 2}

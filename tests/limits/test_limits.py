@@ -161,8 +161,8 @@ async def test_a_hard_limit_counts_the_model_that_answers() -> None:
 async def test_or_it_is_only_said() -> None:
     router = Limited(document({"name": "r", "requests_per_unit": 1, "on_exceeded": "report"}))
     outcomes = [await router.ask() for _ in range(3)]
-    said = [each.response_headers.get("x-vsr-limits") for each in outcomes if isinstance(each, Forward)]
-    assert said == [None, "r=reported", "r=reported"]
+    notes = [each.response_headers.get("x-vsr-limits") for each in outcomes if isinstance(each, Forward)]
+    assert notes == [None, "r=reported", "r=reported"]
 
 
 async def test_what_no_model_answers_counts_nothing() -> None:
