@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
@@ -20,6 +20,14 @@ class BodyFilter(Protocol):
 
     def feed(self, piece: bytes, *, last: bool = False) -> bytes:
         """Take in a piece; returns what the client gets now."""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A filter that has to ask somebody about a piece first."""
+
+    async def check(self, piece: bytes, *, last: bool) -> None:
+        """Look at a piece before :meth:`BodyFilter.feed` takes it in."""
 
 
 class EventEditor(Protocol):
@@ -137,6 +145,17 @@ class Chained:
 
     def __init__(self, filters: Iterable[BodyFilter]) -> None:
         self._filters = tuple(filters)
+
+    @property
+    def checks(self) -> bool:
+        """Whether :meth:`check` has something to do."""
+        return any(each.checks if isinstance(each, Chained) else isinstance(each, Checked) for each in self._filters)
+
+    async def check(self, piece: bytes, *, last: bool) -> None:
+        """Let those filters look at ``piece`` that have to ask somebody, before :meth:`feed` takes it in."""
+        for each in self._filters:
+            if isinstance(each, Checked):
+                await each.check(piece, last=last)
 
     def feed(self, piece: bytes, *, last: bool = False) -> bytes:
         """See :class:`BodyFilter`."""

@@ -41,6 +41,13 @@ class Observer(Protocol):
     def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
 
+    @property
+    def checks(self) -> bool:
+        """Whether :meth:`check` comes before :meth:`on_body`."""
+
+    async def check(self, piece: bytes, *, last: bool) -> None:
+        """Ask somebody about a piece of the body, and wait as long as it has to."""
+
     def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
         """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""
 

@@ -10,12 +10,18 @@ from typing import TypeVar
 from triton_router import offload, personal
 from triton_router.answers import Answer
 from triton_router.body import LARGE_BYTES, is_large
-from triton_router.config.plugins import ResponsePiiPlugin, ResponsePiiSettings
+from triton_router.config.plugins import (
+    ResponseJailbreakPlugin,
+    ResponseJailbreakSettings,
+    ResponsePiiPlugin,
+    ResponsePiiSettings,
+)
 from triton_router.config.schema import Decision
 from triton_router.dialects import ModelRequest
 from triton_router.edits import BodyFilter, Chained
 from triton_router.errors import Refusal
 from triton_router.exchange import Request
+from triton_router.judging import Judged, Judges
 from triton_router.masking import Mask
 from triton_router.protection import Protection
 from triton_router.record import Record
@@ -24,14 +30,17 @@ from triton_router.selection import Selection
 from triton_router.telemetry import Metrics
 from triton_router.usage import Edits
 
+SCREENING = (ResponsePiiPlugin, ResponseJailbreakPlugin)
+
 Sent = TypeVar("Sent", ModelRequest, ModelRequest | None)
 
 
 class Guards:
-    """``select`` chooses one of a decision's models."""
+    """``select`` chooses one of a decision's models; ``judges`` judge answers."""
 
-    def __init__(self, metrics: Metrics, select: Callable[[Decision], Selection]) -> None:
+    def __init__(self, metrics: Metrics, select: Callable[[Decision], Selection], judges: Judges) -> None:
         self._blocked, self._select, self._screened = metrics.blocked, select, metrics.screened
+        self._judges = judges
 
     def judge(self, record: Record, protection: Protection) -> None:
         """Note what ``protection`` says. Raises ``Refusal``."""
@@ -94,15 +103,21 @@ class Guards:
         screening += [
             (decision.name, each.configuration)
             for each in chosen
-            if decision is not None and isinstance(each, ResponsePiiPlugin) and each.configuration.enabled
+            if decision is not None and isinstance(each, SCREENING) and each.configuration.enabled
         ]
         if sent is None or sent.ANSWER is None or not (screening or mask):
             return None
         screens = [
             await offload.run(len(sent.text) > LARGE_BYTES, self._screen, sent, name, settings)
-            for name, settings in dict(screening).items()
+            for name, settings in screening
+            if isinstance(settings, ResponsePiiSettings)
         ]
-        return partial(_edited, sent.ANSWER, screens, mask)
+        judged = [
+            (name, settings)
+            for name, settings in screening
+            if isinstance(settings, ResponseJailbreakSettings) and settings.action != "none"
+        ]
+        return partial(self._edited, sent.ANSWER, screens, judged, mask)
 
     def _screen(self, sent: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
         types = settings.pii_types_denied or personal.TYPES
@@ -110,8 +125,22 @@ class Guards:
         on_match = lambda: self._screened.labels(name, outcome).inc()  # noqa: E731
         return Screen(sent, types, settings.action, settings.message, on_match)
 
+    def _edited(
+        self,
+        reads: type[Answer],
+        screens: Sequence[Screen],
+        judged: Sequence[tuple[str, ResponseJailbreakSettings]],
+        mask: Mask | None,
+        *,
+        streamed: bool,
+    ) -> BodyFilter:
+        filters: list[BodyFilter | None] = [
+            Judged(self._judges, settings, reads, partial(self._count, name), streamed=streamed)
+            for name, settings in judged
+        ]
+        filters += [screen.screened(reads, streamed=streamed) for screen in screens]
+        filters += [mask.restored(reads, streamed=streamed)] if mask is not None else []
+        return Chained([each for each in filters if each is not None])
 
-def _edited(reads: type[Answer], screens: Sequence[Screen], mask: Mask | None, *, streamed: bool) -> BodyFilter:
-    filters = [screen.screened(reads, streamed=streamed) for screen in screens]
-    filters += [mask.restored(reads, streamed=streamed)] if mask is not None else []
-    return Chained([each for each in filters if each is not None])
+    def _count(self, name: str, outcome: str) -> None:
+        self._screened.labels(name, outcome).inc()

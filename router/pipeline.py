@@ -34,6 +34,7 @@ from triton_router.guards import Guards
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
 from triton_router.jsontext import json_bytes
+from triton_router.judging import judges_of
 from triton_router.limits import Admission, Limits, Stores, Wish
 from triton_router.live import LiveLog
 from triton_router.masking import Mask
@@ -97,7 +98,8 @@ class Pipeline:
         self._fallback = Fallback(runtime, self.catalog, Breakers(self._vitals))
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
-        self._guards = Guards(metrics, lambda decision: self.catalog.select(decision, self.adapters))
+        judges = judges_of((recipe.config for recipe in runtime.recipes), encoders)
+        self._guards = Guards(metrics, lambda decision: self.catalog.select(decision, self.adapters), judges)
         self.limits = Limits(runtime.config, counts or Stores(), metrics)
         self._protects = bool(self.recipes.default.runtime.protection)
         self._metrics = metrics

@@ -16,6 +16,8 @@ from triton_router.config.plugins import (
     FastResponsePlugin,
     MaskPlugin,
     MaskSettings,
+    ResponseJailbreakPlugin,
+    ResponseJailbreakSettings,
     ResponsePiiPlugin,
     ResponsePiiSettings,
 )
@@ -30,7 +32,8 @@ from triton_router.signals.pii import counted_types
 # Types whose decisions protect also where they answer with a `fast_response`, as vLLM Semantic Router's do.
 PROTECTIVE = frozenset({"jailbreak", "pii"})
 
-Settings = BlockSettings | ConfineSettings | MaskSettings | ResponsePiiSettings
+Screening = ResponsePiiSettings | ResponseJailbreakSettings
+Settings = BlockSettings | ConfineSettings | MaskSettings | Screening
 
 
 class Masking(NamedTuple):
@@ -58,7 +61,7 @@ class Verdict(NamedTuple):
     confined: Decision | None = None
     unknown: bool = False
     masking: tuple[Masking, ...] = ()
-    screening: tuple[tuple[str, ResponsePiiSettings], ...] = ()
+    screening: tuple[tuple[str, Screening], ...] = ()
 
     def also(self, other: Verdict) -> Verdict:
         """Both, of which this one was first."""
@@ -120,7 +123,7 @@ class Protection:
             matched = evaluate(decision.rules, evaluations).matched
             if matched is False:
                 continue
-            if isinstance(settings, ResponsePiiSettings):
+            if isinstance(settings, Screening):
                 # What cannot be told of the request is no reason to let everything be said.
                 verdict = verdict._replace(screening=(*verdict.screening, (decision.name, settings)))
             elif matched is None and settings.on_unknown == "ignore":
@@ -146,7 +149,7 @@ def _guard(decision: Decision) -> Settings | None:
     kinds: Any = BlockPlugin | ConfinePlugin | MaskPlugin
     if not decision.modelRefs:
         # Nothing is routed by it; it is there for all answers.
-        kinds = kinds | ResponsePiiPlugin
+        kinds = kinds | ResponsePiiPlugin | ResponseJailbreakPlugin
     return next(
         (each.configuration for each in decision.plugins if isinstance(each, kinds) and each.configuration.enabled),
         None,

@@ -142,7 +142,7 @@ class UsageObserver:
         self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
         self._price = price
         self._conceal, self._edits, self._on_status = conceal, edits, on_status
-        self._filter: BodyFilter | None = None
+        self._filter: Chained | None = None
         self._started = perf_counter()
         self._sent, self._settle = sent, settle
         self._flight: Flight | None = None
@@ -197,6 +197,16 @@ class UsageObserver:
     def shortens(self) -> bool:
         """Whether the client may get more or less than the backend sends."""
         return self._filter is not None
+
+    @property
+    def checks(self) -> bool:
+        """Whether :meth:`check` comes before :meth:`on_body`."""
+        return self._filter is not None and self._filter.checks
+
+    async def check(self, piece: bytes, *, last: bool) -> None:
+        """Ask about a piece what has to be asked."""
+        if self._filter is not None:
+            await self._filter.check(piece, last=last)
 
     def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
         """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""

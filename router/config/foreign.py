@@ -30,9 +30,9 @@ _RENAMED: dict[tuple[str, ...], dict[str, str]] = {
 # Plugins of theirs that this version may lack; those that check responses are there to protect.
 _PLUGINS = frozenset(
     {"content_safety", "context_compression", "hallucination", "image_gen", "memory", "prompt_cache", "rag",
-     "response_jailbreak", "shadow_dispatch", "tool_selection", "jailbreak", "pii"}
+     "shadow_dispatch", "tool_selection", "jailbreak", "pii"}
 )  # fmt: skip
-_PROTECTIVE_PLUGINS = frozenset({"content_safety", "hallucination", "jailbreak", "pii", "response_jailbreak"})
+_PROTECTIVE_PLUGINS = frozenset({"content_safety", "hallucination", "jailbreak", "pii"})
 
 
 _STORE = ("global", "stores", "semantic_cache")

@@ -165,6 +165,36 @@ class ResponsePiiPlugin(PluginSettings):
     )
 
 
+class ResponseJailbreakSettings(Section):
+    enabled: bool = Field(True, description="Switch for this decision.")
+    head: Name = Field("jailbreak", description="Head of the signal bundle that judges answers.")
+    labels: tuple[Name, ...] = Field(
+        ("harmful_request", "jailbreak"),
+        min_length=1,
+        description="Labels of the head that count, as far as it has them; their probabilities are added.",
+    )
+    threshold: Probability = Field(0.7, description="Least probability.")
+    action: Literal["block", "header", "none"] = Field(
+        "block",
+        description="`block` ends a stream and withholds a whole answer; `header` counts only.",
+    )
+    on_unknown: Literal["deny", "ignore"] = Field(
+        "deny", description="If the head could not judge: as if it matched, or as if it did not."
+    )
+    message: str = Field(
+        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer that is no stream."
+    )
+
+
+class ResponseJailbreakPlugin(PluginSettings):
+    """Judge answers by a head, whole or streamed; see docs/protection.md."""
+
+    type: Literal["response_jailbreak"]
+    configuration: ResponseJailbreakSettings = Field(
+        default_factory=ResponseJailbreakSettings, description="Which head judges, and what happens then."
+    )
+
+
 class RequestParamsSettings(Section):
     NOT_ACTIVE = frozenset({"default_max_tokens"})
 

@@ -128,6 +128,8 @@ class Processor:
                 data = await call.read()
                 event: Event = InputEnded() if data is None else messages.decode(data)
                 if observer is not None:
+                    if isinstance(event, ResponseBody) and observer.checks:
+                        await observer.check(event.body, last=event.end_of_stream)
                     event = _observed(observer, event)
                 command = exchange.receive(event)
                 if isinstance(command, Route):

@@ -145,11 +145,7 @@ class Encoder:
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
-        if background:
-            outputs = await self._background.run(partial(self._infer, batch))
-        else:
-            outputs = await self._infer_within_limit(batch)
-            self._timeouts = 0
+        outputs = await self._asked(batch, background=background)
         encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
         if self._memo is not None:
             self._memo[key] = encoding
@@ -163,6 +159,13 @@ class Encoder:
         if not background and self._limit.full:
             self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
+
+    async def _asked(self, batch: Batch, *, background: bool) -> dict[str, Vector]:
+        if background:
+            return await self._background.run(partial(self._infer, batch))
+        outputs = await self._infer_within_limit(batch)
+        self._timeouts = 0
+        return outputs
 
     async def _infer_within_limit(self, batch: Batch) -> dict[str, Vector]:
         began, took = perf_counter(), None
@@ -194,16 +197,18 @@ class Encoder:
             encodings.append(self._pooled(await self._infer(batch), batch, 1, 0.0))
         return encodings
 
-    async def judge_each(self, texts: Sequence[str]) -> dict[str, Vector]:
+    async def judge_each(self, texts: Sequence[str], *, background: bool = False) -> dict[str, Vector]:
         """What each head says of each text, FP32 [texts, labels]; of a text in windows the most probable by label.
+
+        See :meth:`encode` for ``background``.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or a call failed.
         """
         unknown = [text for text in dict.fromkeys(texts) if self._judged.get(text) is None]
         if unknown:
-            self._refuse_if_down()
-            await self._judge(unknown)
+            self._refuse_if_down(background=background)
+            await self._judge(unknown, background=background)
         judged = [self._judged.get(text) or {} for text in texts]
         return {
             head.name: np.asarray([each[head.name] for each in judged], np.float32).reshape(
@@ -217,14 +222,13 @@ class Encoder:
         """Whether :meth:`judge_each` needs no call for ``text``."""
         return self._judged.get(text) is not None
 
-    async def _judge(self, texts: Sequence[str]) -> None:
+    async def _judge(self, texts: Sequence[str], *, background: bool) -> None:
         windows = [self._windows.rows(text) for text in texts]
         rows = [row for each in windows for row in each]
         outputs = []
         for start in range(0, len(rows), PASSAGES_IN_A_CALL):
             part = self._windows.pad(rows[start : start + PASSAGES_IN_A_CALL])
-            outputs.append(await self._infer_within_limit(part))
-        self._timeouts = 0
+            outputs.append(await self._asked(part, background=background))
         heads = [head for head in self.trunk.heads if not head.per_token]
         values = {head.name: np.concatenate([output[head.output] for output in outputs]) for head in heads}
         end = 0
@@ -250,13 +254,9 @@ class Encoder:
         for start in range(0, len(rows), PASSAGES_IN_A_CALL):
             part = rows[start : start + PASSAGES_IN_A_CALL]
             batch = self._windows.pad(part)
-            if background:
-                output = (await self._background.run(partial(self._infer, batch)))[described.output]
-            else:
-                output = (await self._infer_within_limit(batch))[described.output]
+            output = (await self._asked(batch, background=background))[described.output]
             # Without the special tokens before and behind.
             tagged += [values[1 : len(row) - 1] for row, values in zip(part, output, strict=True)]
-        self._timeouts = 0 if not background else self._timeouts
         rest = iter(tagged)
         return [[(places, next(rest)) for _, places in each] for each in windows]
 

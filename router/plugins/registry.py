@@ -15,6 +15,7 @@ from triton_router.plugins.fast_response import FastResponse
 from triton_router.plugins.header_mutation import HeaderMutation
 from triton_router.plugins.mask import Mask
 from triton_router.plugins.request_params import RequestParams
+from triton_router.plugins.response_jailbreak import ResponseJailbreak
 from triton_router.plugins.response_pii import ResponsePii
 from triton_router.plugins.router_replay import RouterReplay
 from triton_router.plugins.semantic_cache import SemanticCache
@@ -33,6 +34,7 @@ _KINDS: tuple[type[PluginKind], ...] = (
     Confine,
     Mask,
     ResponsePii,
+    ResponseJailbreak,
 )
 
 

@@ -128,8 +128,8 @@ def test_variables_that_nothing_reads_may_be_unset() -> None:
             "plugins[0].type",
         ),
         (
-            "routing: {decisions: [{name: a, plugins: [{type: response_jailbreak, configuration: {enabled: true}}]}]}",
-            "response_jailbreak",
+            "routing: {decisions: [{name: a, plugins: [{type: content_safety, configuration: {enabled: true}}]}]}",
+            "content_safety",
             "plugins[0].type",
         ),
         (

@@ -63,6 +63,10 @@ class Watching:
     def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
         return None
 
+    checks = False
+
+    async def check(self, piece: bytes, *, last: bool) -> None: ...
+
     def on_complete(self) -> None: ...
 
     def on_end(self) -> None: ...
