@@ -50,6 +50,8 @@ class Journal:
             following = record.selection.model if record.error is None and record.selection is not None else None
             asked = self.label(following) if following is not None else ""
             self._metrics.fallbacks.labels(self.label(model), reason, asked).inc()
+            if following is None:
+                log.warning("no candidate is left", extra={"fields": record.failure_fields()})
         if record.error is not None or record.selection is None:
             self._metrics.requests.labels("", "", "error", "").inc()
             return

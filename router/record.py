@@ -32,7 +32,7 @@ class Record:
     not hold, by rule. ``failures`` are the models that could not answer before, each with the reason. ``stages`` are
     when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 20 attributes and 16 methods, because everything that is said of a request is derived from here.
+    It has 20 attributes and 17 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -202,7 +202,7 @@ class Record:
         if self.limits:
             fields["limits"] = dict(self.limits)
         if self.failures:
-            fields["failed"] = [{"model": model, "reason": reason} for model, reason in self.failures]
+            fields |= self.failure_fields()
         if self.signals is None:
             return fields if self.failures else fields | {"repeat": True}
         return fields | {
@@ -213,6 +213,11 @@ class Record:
             "ignored": self.ignored,
             "ms": self.milliseconds(),
         }
+
+    def failure_fields(self) -> dict[str, Any]:
+        """Who could not answer the request, and why."""
+        failed = [{"model": model, "reason": reason} for model, reason in self.failures]
+        return {"request_id": self.request_id, "failed": failed}
 
     def audit_fields(self) -> dict[str, Any]:
         """Why the request went where it went, for whoever has to account for it."""

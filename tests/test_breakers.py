@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from triton_router.breakers import LONGEST_WAIT, Breakers, retry_after
+from triton_router.breakers import LONGEST_WAIT, Breakers, resting, retry_after
+from triton_router.config import Config
 from triton_router.config.fallback import CircuitBreakerSettings
-from triton_router.vitals import Vitals
+from triton_router.vitals import Vitals, named
 
 SETTINGS = CircuitBreakerSettings(consecutive_failures=3, cooldown_period=10, half_open_probes=2)
 
@@ -128,3 +129,23 @@ def test_retry_after_may_be_a_date() -> None:
     when = datetime.now(UTC) + timedelta(seconds=60)
     assert retry_after(429, format_datetime(when, usegmt=True)) == pytest.approx(60, abs=2)
     assert retry_after(503, "Wed, 21 Oct 2015 07:28:00 GMT") == 0
+
+
+def test_who_rests_is_told_by_the_names_of_the_configuration() -> None:
+    """As `/ready` and `router_model_rests` have it."""
+    vitals = Vitals()
+    breakers = Breakers(vitals)
+    breakers.failed(named("base", "lora"), retry_after=60)
+    for _ in range(2):
+        breakers.failed("other")
+    document = {
+        "providers": {"models": [{"name": "base"}, {"name": "other"}]},
+        "routing": {"modelCards": [{"name": "base", "loras": [{"name": "lora"}]}]},
+    }
+    assert resting(Config.model_validate(document), vitals) == {}
+    document["routing"]["fallback"] = {"circuit_breaker": {"consecutive_failures": 2}}  # type: ignore[assignment]
+    told = resting(Config.model_validate(document), vitals)
+    assert {name: (each.state, round(each.seconds)) for name, each in told.items()} == {
+        "lora": ("waiting", 60),
+        "other": ("open", 30),
+    }

@@ -211,16 +211,23 @@ class ProviderModel(Section):
     hidden: bool = Field(False, description="Omit the model from `GET /v1/models`, and refuse it to clients.")
 
     @property
-    def replicated(self) -> bool:
-        """Whether there may be another replica: several endpoints, or a name that can stand for several."""
+    def replicas(self) -> int | None:
+        """How many endpoints there are; ``None`` where a name can stand for several."""
         hosts = [ref.endpoint.rpartition(":")[0].strip("[]") for ref in self.backend_refs]
-        return len(hosts) > 1 or not all(map(is_ip, hosts))
+        return len(hosts) if all(map(is_ip, hosts)) else None
+
+    @property
+    def replicated(self) -> bool:
+        """Whether there may be another replica."""
+        return self.replicas != 1
 
     @property
     def attempts(self) -> int:
         """How many endpoints a request asks before the model counts as failed, where another one can answer."""
-        reliability = self.reliability
-        return 1 + reliability.retry_count if self.replicated and reliability.retry_responses else 1
+        if not self.reliability.retry_responses:
+            return 1
+        most = 1 + self.reliability.retry_count
+        return most if self.replicas is None else min(most, max(self.replicas, 1))
 
 
 class Providers(Section):

@@ -23,9 +23,6 @@ def check(data: Any, report: Report) -> None:
         _no_credential_leaks(data, report)
     if settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":
         return
-    if at(data, "routing", "fallback") or at(data, "global", "router", "fallback"):
-        message = "with FULL_DUPLEX_STREAMED requests our Envoy asks no other candidate: `fallback` only has breakers"
-        report.warning((*_ENVOY, "request_body_mode"), message)
     if settings.get("response_body_mode", "NONE") == "NONE":
         message = "with FULL_DUPLEX_STREAMED requests and NONE, Envoy sends no response bodies to the router: "
         message += "nothing is cached and no tokens are counted; set `response_body_mode: STREAMED`"

@@ -42,7 +42,7 @@ class Replica:
                 self._send(200, b"ok")
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = json.loads(self._content())
                 replica.requests += 1
                 replica.last = self.path, {name.lower(): value for name, value in self.headers.items()}, body
                 illness = "" if body.get("user") == "poison" else replica.illness
@@ -72,6 +72,16 @@ class Replica:
                     self._send(int(illness), b"{}", {"retry-after": "5", "location": "/v1/completions"})
                 else:
                     self._send(200, replica.endpoint.encode())
+
+            def _content(self) -> bytes:
+                if "content-length" in self.headers:
+                    return self.rfile.read(int(self.headers["content-length"]))
+                content = b""
+                while size := int(self.rfile.readline(), 16):
+                    content += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return content
 
             def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
                 self.send_response(status)

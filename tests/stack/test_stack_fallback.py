@@ -189,12 +189,10 @@ def test_whatever_the_client_sends_besides(start: Callable[..., Stack], headers:
         assert stack.second[0].last is not None and stack.second[0].last[0] == "/v1/chat/completions?a=b%2Fc"
 
 
-@pytest.mark.parametrize(
-    ("mode", "answered"), [("STREAMED", (200, "first->second")), ("FULL_DUPLEX_STREAMED", (500, None))]
-)
-def test_other_ways_of_handing_bodies_over(start: Callable[..., Stack], mode: str, answered: tuple[int, str]) -> None:
+@pytest.mark.parametrize("mode", ["STREAMED", "FULL_DUPLEX_STREAMED"])
+def test_other_ways_of_handing_bodies_over(start: Callable[..., Stack], mode: str) -> None:
     stack = start("500", replicas=1, envoy={"request_body_mode": mode, "response_body_mode": mode})
-    assert stack.many(10) == {answered: 10}
+    assert stack.many(10) == {(200, "first->second"): 10}
 
 
 def test_the_last_failure_is_the_clients_to_see(start: Callable[..., Stack]) -> None:

@@ -44,7 +44,7 @@ def ext_proc_filter(config: Config) -> Json:
         **(one_message.attributes() if one_message.possible(config.global_.services.envoy) else {}),
         grpc_service={
             "envoy_grpc": {"cluster_name": EXT_PROC_CLUSTER},
-            "initial_metadata": fallback.announcement(config.global_.services.envoy),
+            "initial_metadata": fallback.announcement(),
             "retry_policy": {
                 "num_retries": 3,
                 "retry_on": "connect-failure,reset,refused-stream,unavailable,cancelled",

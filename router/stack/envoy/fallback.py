@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from triton_router.config.schema import Config, ProviderModel
-from triton_router.config.services import EnvoySettings
 from triton_router.names import ATTEMPT, BASE_MODEL, FAILURE, FALLS_BACK, SELECTED_MODEL
 from triton_router.stack.envoy.names import cluster_name
 from triton_router.stack.envoy.values import Json, extension, no_circuit_breaker, seconds, typed
@@ -79,22 +78,17 @@ end
 """
 
 
-def possible(settings: EnvoySettings) -> bool:
-    """Whether Envoy can send a request again: not one whose body it hands over in pieces and takes back so."""
-    return settings.request_body_mode != "FULL_DUPLEX_STREAMED"
-
-
 def falls_back(config: Config) -> bool:
     """Whether any request may be sent to another candidate."""
-    return possible(config.global_.services.envoy) and any(policy.enabled for policy in config.fallbacks())
+    return any(policy.enabled for policy in config.fallbacks())
 
 
 # --- listener ------------------------------------------------------------------------------------------------------
 
 
-def announcement(settings: EnvoySettings) -> list[Json]:
+def announcement() -> list[Json]:
     """What tells the router, in each of Envoy's calls, that requests come back to it."""
-    return [{"key": FALLS_BACK, "value": "1"}] if possible(settings) else []
+    return [{"key": FALLS_BACK, "value": "1"}]
 
 
 def hiding_filter() -> Json:
