@@ -242,7 +242,9 @@ class Fallback:
     ) -> list[tuple[str, Selection]]:
         """All candidates of ``decision`` that have backends, each once, by name."""
         key = id(decision), id(policy)
-        known = self._chains.get(key)
+        # An algorithm orders them by what they do at the moment.
+        ordered_anew = decision is not None and decision.algorithm is not None
+        known = None if ordered_anew else self._chains.get(key)
         if known is None or known[0] is not loaded:
             chain: dict[str, Selection] = {}
             for other in (*self._catalog.candidates(decision, loaded), *self._further(policy, loaded)):
