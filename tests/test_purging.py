@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-import triton_router.worker
+import triton_router.talk
 from triton_router.api import create_app
 from triton_router.config import loads
 from triton_router.errors import Unavailable
@@ -83,7 +83,7 @@ async def test_in_a_worker_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert worker._talk is not None
         os.kill(worker._talk.process.pid, signal.SIGSTOP)
         try:
-            monkeypatch.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
+            monkeypatch.setattr(triton_router.talk, "ANSWER_WITHIN", 0.2)
             with pytest.raises(Unavailable, match="does not answer"):
                 await worker.purge(None, None)
         finally:
@@ -95,7 +95,7 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(monkeypatch: pytest.M
         assert worker._talk is not None
         os.kill(worker._talk.process.pid, signal.SIGSTOP)
         with monkeypatch.context() as patched:
-            patched.setattr(triton_router.worker, "ANSWER_WITHIN", 0.2)
+            patched.setattr(triton_router.talk, "ANSWER_WITHIN", 0.2)
             assert await worker.replay("nothing") is None
         os.kill(worker._talk.process.pid, signal.SIGCONT)
         with pytest.raises(Unavailable, match="connection"):
