@@ -16,8 +16,8 @@ from triton_router.parts.part import Kind, Part
 from triton_router.parts.segments import EDGE, Segment, cut, features
 
 WEIGHTS = (
-    -1.22, 1.68, 1.68, 0.12, -1.30, -0.65, -3.29, 0.67, 0.30, 1.16, 0.11, -4.21, 1.71, -1.78, -2.01, -1.97, -0.89,
-    -1.77, -1.75, 4.11, 1.01, -1.19, -2.72, 0.24, -1.20, -1.18, 1.23, -1.14, -0.83,
+    -0.68, 1.66, 1.72, 0.14, -1.25, -0.63, -3.57, 0.61, 0.34, 1.14, 0.46, -4.30, 1.76, -1.79, -2.09, -2.05, -1.02,
+    -1.85, -2.74, 3.65, 0.98, -1.26, -2.66, 0.30, -1.14, -1.41, 1.21, -1.19, -0.87,
 )  # fmt: skip
 # So much of the person's words tells what else they are about.
 RELATING = 1_000

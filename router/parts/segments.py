@@ -177,7 +177,7 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
             form == "heading",
             form == "bracket",
             form == "code",
-            text[0] in "-*•+0123456789",
+            text[0] in "-*•+0123456789" or "\n- " in text or "\n* " in text,
             1 - (len(head.translate(_NO_PROSE)) - foreign) / len(head),
             end in ":：",
             end in ".!。",

@@ -15,7 +15,7 @@ from triton_router.parts.shapes import ShapeTable, name_of, names_text, reading_
 
 # Tags are read inside of tags so many times.
 DEEPEST = 3
-_BRACKET = re.compile(r"[<\[](/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>\[\]]{0,400})?(?<!/)[>\]]")
+_BRACKET = re.compile(r"[<\[](/?)([A-Za-z_][\w.:-]{0,63})(?:[\s=][^<>\[\]]{0,400})?(?<!/)[>\]]")
 _TAG = re.compile(r"<(/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?(?<!/)>")
 _LEAF = re.compile(r"<([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?>([^<]*(?:<(?![/A-Za-z_])[^<]*)*)</\1>")
 _HTML = names(
