@@ -110,9 +110,9 @@ def _behind_a_result(name: str) -> Wrapper:
     call = {"type": "tool_use", "id": "call-1", "name": "list_files", "input": {"path": "."}}
     result = {"type": "tool_result", "tool_use_id": "call-1", "content": "src\ntests\npackage.json"}
     todo = {"type": "text", "text": _reminder("Your list of things to do is empty. Begin one if the task has steps.")}
-    asked = [{"type": "text", "text": _reminder(NOTE)}, {"type": "text", "text": PROMPT}]
+    first = [{"type": "text", "text": _reminder(NOTE)}, {"type": "text", "text": PROMPT}]
     messages = [
-        {"role": "user", "content": asked},
+        {"role": "user", "content": first},
         {"role": "assistant", "content": [{"type": "text", "text": "I look at the files first."}, call]},
         {"role": "user", "content": [result, todo]},
     ]

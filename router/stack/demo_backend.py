@@ -118,11 +118,11 @@ def _pieces(model: str, script: Script, body: Json) -> list[str]:
 
 
 def _said_last(body: Json) -> str:
-    said = body.get("messages", body.get("input", body.get("prompt")))
-    if isinstance(said, list):
-        turns = [item for item in said if isinstance(item, dict) and item.get("role") == "user"]
-        said = turns[-1].get("content") if turns else ""
-    return _text(said)
+    spoken = body.get("messages", body.get("input", body.get("prompt")))
+    if isinstance(spoken, list):
+        turns = [item for item in spoken if isinstance(item, dict) and item.get("role") == "user"]
+        spoken = turns[-1].get("content") if turns else ""
+    return _text(spoken)
 
 
 def _demo(request: Request, body: Json) -> Json:

@@ -80,9 +80,9 @@ REMINDER = f"<system-reminder>\nContext for the questions:\n# projectNote\n{NOTE
 
 def claude_code(*after: dict[str, Any]) -> dict[str, Any]:
     """Its first message has a reminder in front of the question; a system message with its agents' names follows."""
-    asked = {"role": "user", "content": [block(REMINDER), block(QUESTION)]}
+    question = {"role": "user", "content": [block(REMINDER), block(QUESTION)]}
     agents = {"role": "system", "content": "These agents may be called:\n- reviewer: looks at a change\n"}
-    return {"max_tokens": 9, "system": [block("You are a coding agent.")], "messages": [asked, agents, *after]}
+    return {"max_tokens": 9, "system": [block("You are a coding agent.")], "messages": [question, agents, *after]}
 
 
 def result(number: int, *more: dict[str, Any]) -> list[dict[str, Any]]:
@@ -146,8 +146,8 @@ def test_codex_in_a_tool_loop() -> None:
     ]
     for after in ([], loop[:2], loop):
         assert read(codex(*after), ResponsesRequest).words == QUESTION
-    told = {"type": "message", "role": "assistant", "content": [block("Debts and generals.", "output_text")]}
-    assert read(codex(*loop, told, item("continue")), ResponsesRequest).topic == QUESTION
+    answer = {"type": "message", "role": "assistant", "content": [block("Debts and generals.", "output_text")]}
+    assert read(codex(*loop, answer, item("continue")), ResponsesRequest).topic == QUESTION
 
 
 def test_codex_tells_of_a_new_environment() -> None:
