@@ -56,6 +56,7 @@ class Fallback:
         self._attempts = {model.name: model.attempts for model in config.providers.models if model.backend_refs}
         # By decision and policy, with the adapters that were loaded then: building selections takes a while.
         self._chains: dict[tuple[int, int], tuple[LoadedAdapters, list[tuple[str, Selection]]]] = {}
+        self._retried = config.retried_statuses()
         self._windows = {card.name: card.context_window_size or 0 for card in config.routing.modelCards}
 
     def policy(self, recipe: RecipeRuntime, decision: Decision | None) -> FallbackPolicy | None:
@@ -159,7 +160,8 @@ class Fallback:
             window = self._window(selection)
             longer = window and any(self._window(other) > window for other in plan.others)
             told[names.ATTEMPT] = f"longer {text}" if longer else text
-            told[names.RETRIED_STATUSES] = _listed(plan.policy.retryable_status_codes)
+            if statuses := _listed(plan.policy.retryable_status_codes, self._retried):
+                told[names.RETRIED_STATUSES] = statuses
         elif attempt.within is not None:
             told[names.MOST_RETRIES] = str(self._attempts.get(selection.base, 1) - 1)
         return told
@@ -289,8 +291,8 @@ class Fallback:
 
 
 @lru_cache(maxsize=64)
-def _listed(statuses: tuple[int, ...]) -> str:
-    return ",".join(map(str, statuses))
+def _listed(statuses: tuple[int, ...], known: frozenset[int]) -> str:
+    return ",".join(str(status) for status in statuses if status not in known)
 
 
 def _refs(decision: Decision | None) -> Sequence[ModelRef]:

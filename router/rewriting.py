@@ -31,12 +31,15 @@ def rewrite(
 
 
 def address(sent: ModelRequest, selection: Selection, members: dict[str, str | None] | None = None) -> None:
-    """Make ``sent`` a request to the selected model. ``members`` gets the texts that it changes, as they were."""
+    """Make ``sent`` a request to the selected model.
+
+    ``members`` gets the texts that it changes, as they were; not that of `model`, which every candidate sets.
+    """
     edits = sent.edits() if members is not None else {}
     apply_reasoning(sent, selection)
-    sent.set("model", selection.upstream)
     if members is not None:
         members |= sent.texts_before(edits)
+    sent.set("model", selection.upstream)
 
 
 def read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:

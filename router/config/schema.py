@@ -422,6 +422,11 @@ class Config(Section):
         policies = [table.fallback for table in tables] + [decision.fallback for decision in self.decisions()]
         return (policy for policy in (self.global_.router.fallback, *policies) if policy is not None)
 
+    def retried_statuses(self) -> frozenset[int]:
+        """The statuses that count as failures by every policy."""
+        statuses = [frozenset(policy.retryable_status_codes) for policy in self.fallbacks() if policy.enabled]
+        return frozenset.intersection(*statuses) if statuses else frozenset()
+
     def decisions(self) -> Iterator[Decision]:
         """Those of all routing tables."""
         for routing in (self.routing, *(recipe.routing for recipe in self.recipes)):

@@ -208,10 +208,11 @@ def attempt_follows() -> Json:
     return {"name": ATTEMPT, "present_match": True}
 
 
-def action(plain: Json, model: ProviderModel) -> Json:
+def action(config: Config, plain: Json, model: ProviderModel) -> Json:
     """The route action ``plain`` of a model for such requests: all its attempts, and then the way back.
 
-    Connections that break, and timeouts, always are retried; the router says in a header which statuses are.
+    Connections that break, and timeouts, always are retried. Statuses that not every policy names are those of which
+    the router says so in a header.
     """
     policy = plain.get("retry_policy", {})
     groups = [_group(_around(model))] * model.attempts + [_group(_BACK)]
@@ -227,7 +228,7 @@ def action(plain: Json, model: ProviderModel) -> Json:
         "retry_policy": {
             **policy,
             "retry_on": "connect-failure,refused-stream,reset-before-request,reset,retriable-status-codes",
-            "retriable_status_codes": [TOO_LONG],
+            "retriable_status_codes": [*sorted(config.retried_statuses()), TOO_LONG],
             "num_retries": model.attempts,
             "refresh_cluster_on_retry": True,
             "retry_back_off": {"base_interval": seconds(0.001), "max_interval": seconds(0.002)},

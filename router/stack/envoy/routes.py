@@ -91,7 +91,7 @@ def _forwarding(config: Config, model: ProviderModel) -> Iterator[Json]:
         # A redirect that Envoy does not follow is none that a client could.
         yield {
             "match": match,
-            "route": fallback.action(plain["route"], model),
+            "route": fallback.action(config, plain["route"], model),
             "response_headers_to_remove": ["location"],
         }
     yield plain
