@@ -39,6 +39,13 @@ _STORE = ("global", "stores", "semantic_cache")
 _STORES = frozenset({"hybrid", "qdrant", "valkey"})
 
 
+_MODULES = ("global", "model_catalog", "modules")
+_THRESHOLDS = {
+    "fact_check": (*_MODULES, "hallucination_mitigation", "fact_check"),
+    "user_feedbacks": (*_MODULES, "feedback_detector"),
+}
+
+
 def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     """Rewrite ``data``, whose shape nobody has checked, into the canonical form; the result knows where it stood.
 
@@ -65,6 +72,7 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     _inactive_limits(data, report, adopted)
     for path, routing in tables(data):
         projections.adopt(routing, path, adopted)
+        _thresholds(data, routing, path, adopted)
     knowledge.adopt(data, directory, adopted)
     for path, decision in decisions(data):
         _inactive_algorithm(decision, path, report)
@@ -133,6 +141,16 @@ def _repeated(data: Any, adopted: Converted) -> None:
             if isinstance(own, list) and isinstance(further, list):
                 same[listed] = own + [each for each in further if each not in own]
         _drop(at(data, *where[:-1]), where[-1], where[:-1], repeated, adopted)
+
+
+def _thresholds(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) -> None:
+    """Modules have the thresholds of signals that have none of their own."""
+    for listed, module in _THRESHOLDS.items():
+        threshold = at(data, *module, "threshold")
+        for where, signal in items(routing, ("signals", listed), below=path) if threshold is not None else ():
+            if "threshold" not in signal:
+                signal["threshold"] = threshold
+                adopted.origin[(*where, "threshold")] = (*module, "threshold")
 
 
 def _endpoint(ref: dict[str, Any], path: Path, adopted: Converted) -> None:

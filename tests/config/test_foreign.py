@@ -289,6 +289,14 @@ def test_numbers_where_texts_are_meant() -> None:
     assert routing.decisions[0].priority == 10
 
 
+def test_thresholds_of_modules_are_those_of_their_signals() -> None:
+    text = BASE + "routing: {signals: {fact_check: [{name: needs_fact_check}, {name: sure, threshold: 0.2}]}}\n"
+    text += "global: {model_catalog: {modules: {hallucination_mitigation: {fact_check: {threshold: 0.9}}}}}\n"
+    signals = loads(text).config.routing.signals.of("fact_check")
+    assert [signal.model_dump()["threshold"] for signal in signals] == [0.9, 0.2]
+    assert errors(text.replace("0.9", "9"))[0].path.endswith("fact_check.threshold")
+
+
 def test_null_means_not_set() -> None:
     text = """
 providers:
