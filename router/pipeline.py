@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import Any
-from urllib.parse import unquote
 
-from triton_router import names, offload, plugins
+from triton_router import names, offload, plugins, replies
 from triton_router.attempt import Attempt, restored
 from triton_router.body import is_large
 from triton_router.breakers import Breakers
@@ -27,13 +25,12 @@ from triton_router.completion import Completion
 from triton_router.config.services import OverloadSettings
 from triton_router.decisions import Choice, choose
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
-from triton_router.errors import Refusal, refusal_body
+from triton_router.errors import Refusal
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.fallback import Fallback, Plan
 from triton_router.guards import Guards
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
-from triton_router.jsontext import json_bytes
 from triton_router.judging import judges_of
 from triton_router.limits import Admission, Limits, Stores, Wish
 from triton_router.live import LiveLog
@@ -50,7 +47,6 @@ from triton_router.selection import (
     ModelCatalog,
     Selection,
     named_model,
-    unknown_model,
 )
 from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.context import estimated_tokens
@@ -73,7 +69,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 20 methods and 18 attributes: one for each stage of a request, and what is asked about it.
+    It has 18 methods and 18 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -119,16 +115,6 @@ class Pipeline:
         """Return when no request is being routed."""
         await self._idle.wait()
 
-    def models(self, headers: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """The entries of ``GET /v1/models``, virtual names first; with ``headers`` those that their sender may ask."""
-        return [
-            {"id": entry.name, "object": "model", "created": 0, "owned_by": "triton-router", "parent": entry.parent}
-            | ({"description": entry.description} if entry.description else {})
-            | ({"max_model_len": entry.max_model_len} if entry.max_model_len else {})
-            for entry in self.catalog.listed(self.adapters)
-            if headers is None or self.runtime.access.may_see(entry.name, entry.parent or entry.name, headers)
-        ]
-
     async def route(self, request: Request) -> Outcome:
         """Decide what happens to ``request``. A part that is down degrades the response, never fails it."""
         outcome, _ = await self.handle(request)
@@ -145,7 +131,7 @@ class Pipeline:
         with self._metrics.in_flight.track_inprogress():
             try:
                 if request.method == "GET":
-                    return self._get(path, request, record), record
+                    return replies.get(path, self.catalog, self.adapters, self.runtime.access, request, record), record
                 if (attempt := self._fallback.returned(request)) is not None:
                     return await self._resume(attempt, DIALECTS[path], request, record), record
                 self._admit(request)
@@ -158,7 +144,7 @@ class Pipeline:
                     self.journal.count(record)
                 else:
                     self.journal.write(record, "", replace(request, body=b""))
-                return _refusal_reply(path, refusal, record), record
+                return replies.refusal(path, refusal, record), record
             finally:
                 self._open -= 1
                 if not self._open:
@@ -393,19 +379,6 @@ class Pipeline:
                           "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record
 
-    def _get(self, path: str, request: Request, record: Record) -> Reply:
-        if path == names.HEALTH_PATH:
-            return _json_reply(200, b'{"status":"ok"}', record)
-        if path == names.MODELS_PATH:
-            return _json_reply(200, json_bytes({"object": "list", "data": self.models(request.headers)}), record)
-        if path.startswith(names.MODELS_PATH + "/"):
-            name = unquote(path.removeprefix(names.MODELS_PATH + "/"))
-            entry = next((entry for entry in self.models(request.headers) if entry["id"] == name), None)
-            if entry is None:
-                raise unknown_model(self.catalog, self.adapters, name)
-            return _json_reply(200, json_bytes(entry), record)
-        raise Refusal(404, f"no such path: GET {path}")
-
     async def _pass(self, request: Request, record: Record) -> Outcome:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
         sent = await offload.run(is_large(request.body), OtherRequest.parse, request.body) if request.body else None
@@ -520,20 +493,8 @@ def _hint(signals: SignalResults, threshold: float) -> Hint | None:
 
 
 def _whole_embedding(record: Record, encoders: Encoders | None) -> tuple[Vector | None, str]:
-    """The prompt's embedding as stores keep it, and whose it is. A text that was read in windows is more than its
-    embedding says."""
+    """The prompt's embedding as stores keep it, and whose it is; not of a text in windows, which is more than that."""
     encoding = record.signals.encoding if record.signals is not None else None
     if encoding is None or encoding.windows > 1 or encoders is None:
         return None, ""
     return encoders.lengthened(encoding.embedding), encoding.trunk
-
-
-def _json_reply(status: int, body: bytes, record: Record) -> Reply:
-    return Reply(status, body, {"content-type": "application/json", **record.headers()})
-
-
-def _refusal_reply(path: str, refusal: Refusal, record: Record) -> Reply:
-    body = refusal_body(path, refusal.status, str(refusal), code=refusal.code, param=refusal.param)
-    reply = _json_reply(refusal.status, body, record)
-    again = {"retry-after": str(refusal.retry_after)} if refusal.retry_after else {}
-    return replace(reply, headers={**reply.headers, **again})

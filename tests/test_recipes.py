@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from triton_router import replies
 from triton_router.config import loads
 from triton_router.exchange import Forward, Reply, Request
 from triton_router.explain import explain
@@ -103,7 +104,9 @@ async def test_a_name_without_its_headers_is_no_model() -> None:
 
 
 def test_models_lists_the_entrypoints_with_their_recipes() -> None:
-    listed = {entry["id"]: entry.get("description") for entry in routers()[0].models()}
+    pipeline = routers()[0]
+    entries = replies.models(pipeline.catalog, pipeline.adapters, pipeline.runtime.access)
+    listed = {entry["id"]: entry.get("description") for entry in entries}
     assert list(listed) == ["MoM", "auto", "acme/fast", "acme/best", "small", "large"]
     assert (listed["acme/best"], listed["acme/fast"]) == ("Answers well.", "Answers soon.")
 

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from triton_router import names
+from triton_router import names, replies
 from triton_router.api.advice import advice, request_of
 from triton_router.api.classifiers import Inputs, RemoteClassifiers
 from triton_router.api.openapi import document, page
@@ -307,7 +307,9 @@ class _Rest:
         return json_response(record)
 
     async def models(self, request: Request) -> Response:
-        return json_response({"object": "list", "data": self._current().models()})
+        pipeline = self._current()
+        listed = replies.models(pipeline.catalog, pipeline.adapters, pipeline.runtime.access)
+        return json_response({"object": "list", "data": listed})
 
     async def health(self, request: Request) -> Response:
         return json_response({"status": "ok"})
