@@ -34,7 +34,7 @@ def test_the_committed_baseline_has_every_figure_of_the_gate() -> None:
         "instructions", "peak memory in KiB", "ext_proc messages", "ext_proc bytes", "system calls",
     }  # fmt: skip
     assert all(figure["margin"] == gate.margin(name) for name, figure in baseline.items())
-    assert all(baseline[name]["margin"] == 1.1 for name in counted)
+    assert all(baseline[name]["margin"] <= 1.4 for name in counted)
 
 
 def test_counts_are_the_same_twice_and_see_one_rule_more() -> None:
