@@ -180,9 +180,9 @@ def _check_signature(path: Path, trunk: Trunk, tokenizer: bytes) -> Iterator[Fin
         yield Finding(trunk.name, f"{path.name} cannot be read: {error}")
         return
     inputs = {value.name: value.type.tensor_type.elem_type for value in graph.input}
-    wanted = dict.fromkeys((trunk.inputs.ids, trunk.inputs.mask), onnx.TensorProto.INT64)
-    if inputs != wanted:
-        yield Finding(trunk.name, f"{path.name}: inputs are {sorted(inputs)}, expected INT64 {sorted(wanted)}")
+    signature = dict.fromkeys((trunk.inputs.ids, trunk.inputs.mask), onnx.TensorProto.INT64)
+    if inputs != signature:
+        yield Finding(trunk.name, f"{path.name}: inputs are {sorted(inputs)}, expected INT64 {sorted(signature)}")
     outputs = {}
     for value in graph.output:
         dims = list(value.type.tensor_type.shape.dim)[1:]

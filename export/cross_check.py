@@ -130,14 +130,14 @@ def compare(exporter: Exporter, model: ModelSpec, other: Path, versions: dict[st
         variant = bare.model_copy(update={"name": f"{model.name}-{pooling}", "pooling": pooling})
         ours[pooling] = _session(exporter.flavour(variant, "fp32"))
     theirs = _session(other)
-    wanted = {item.name for item in theirs.get_inputs()}
+    input_names = {item.name for item in theirs.get_inputs()}
     probe = parity.Probe(exporter, bare)
     difference, cosine = dict.fromkeys(POOLINGS, 0.0), dict.fromkeys(POOLINGS, 1.0)
     shapes, rows = [], 0
     for batch in parity.batches(probe):
         padded = probe.windows.pad(batch)
         inputs = {"input_ids": padded.ids, "attention_mask": padded.mask}
-        segments = {"token_type_ids": np.zeros_like(padded.ids)} if "token_type_ids" in wanted else {}
+        segments = {"token_type_ids": np.zeros_like(padded.ids)} if "token_type_ids" in input_names else {}
         (states,) = theirs.run(["last_hidden_state"], inputs | segments)
         shapes.append(f"{padded.ids.shape[0]}x{padded.ids.shape[1]}")
         rows += len(batch)

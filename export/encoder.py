@@ -131,9 +131,9 @@ class OnnxEncoder:
 
     def encode(self, texts: Sequence[str]) -> dict[str, Vectors]:
         """[texts, width] by output name; several windows of one text are averaged, as the router does."""
-        gathered: dict[str, list[Vectors]] = {name: [] for name in self.outputs}
+        rows: dict[str, list[Vectors]] = {name: [] for name in self.outputs}
         for text in texts:
             batch = self.windows.batch(text)
             for name, value in self.run(batch.ids, batch.mask).items():
-                gathered[name].append(value.mean(axis=0))
-        return {name: np.stack(values) for name, values in gathered.items()}
+                rows[name].append(value.mean(axis=0))
+        return {name: np.stack(values) for name, values in rows.items()}

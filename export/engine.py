@@ -93,10 +93,10 @@ def copy(source: Path, repository: Path, progress: Callable[[str], None]) -> Non
             partial.replace(target)
             progress(f"{name}: brought")
     for name in sorted(_copied(repository) - set(files)):
-        gone = repository / name
-        gone.unlink(missing_ok=True)
+        stale = repository / name
+        stale.unlink(missing_ok=True)
         if name.name == REQUEST:
-            for plan in gone.parent.glob(PLANS):
+            for plan in stale.parent.glob(PLANS):
                 plan.unlink()
         for directory in (repository / parent for parent in name.parents[:-1]):
             if directory.is_dir() and not any(directory.iterdir()):

@@ -245,13 +245,13 @@ def _latency(encoders: Mapping[str, OnnxEncoder], model: ModelSpec, vocabulary: 
     for length in model.buckets:
         ids = generator.integers(0, vocabulary, (1, length))
         mask = np.ones((1, length), np.int64)
-        taken: dict[str, list[float]] = {flavour: [] for flavour in encoders}
+        samples: dict[str, list[float]] = {flavour: [] for flavour in encoders}
         for run in range(LATENCY_RUNS + 5):
             for flavour, encoder in encoders.items():
                 started = perf_counter()
                 encoder.run(ids, mask)
                 if run >= 5:
-                    taken[flavour].append((perf_counter() - started) * 1000)
-        for flavour, values in taken.items():
+                    samples[flavour].append((perf_counter() - started) * 1000)
+        for flavour, values in samples.items():
             times[flavour][length] = statistics.median(values)
     return times

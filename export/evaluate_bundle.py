@@ -85,8 +85,8 @@ class Group:
     def routed_wrongly(self, outcomes: Mapping[str, str], threshold: float) -> float:
         """Share that ``outcomes``, by domain, treat otherwise than the label asks."""
         sure = self.probabilities.max(axis=1) >= threshold
-        said = [label if enough else FALLBACK for label, enough in zip(self.predicted, sure, strict=True)]
-        return float(np.mean([outcomes[a] != outcomes[row.label] for a, row in zip(said, self.rows, strict=True)]))
+        domains = [label if enough else FALLBACK for label, enough in zip(self.predicted, sure, strict=True)]
+        return float(np.mean([outcomes[a] != outcomes[row.label] for a, row in zip(domains, self.rows, strict=True)]))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.prompts is not None:
         print(f"ordinary prompts: {_share([row['text'] for row in _rows(arguments.prompts)], find)}")
     print()
-    for name, (values, seen) in disguised(rows).items():
-        print(f"{name:30} {seen} of {values}")
+    for name, (values, count) in disguised(rows).items():
+        print(f"{name:30} {count} of {values}")
 
 
 def tagger(repository: Path) -> Find:
@@ -96,7 +96,7 @@ def tagger(repository: Path) -> Find:
 
 def f1(rows: Sequence[dict[str, Any]], find: Find, *, overlapping: bool) -> float:
     """Micro F1 over the types of ``MEASURED``; a finding that overlaps a label of its type may count for it."""
-    labelled = right = seen = true = 0
+    labelled = right = reported = true = 0
     for row in rows:
         labels = [(start, end, type) for start, end, type in row["spans"] if type in MEASURED]
         findings = [tuple(each) for each in find(row["text"]) if each.type in MEASURED]
@@ -106,10 +106,10 @@ def f1(rows: Sequence[dict[str, Any]], find: Find, *, overlapping: bool) -> floa
                 return bool(one == two)
             return bool(one[2] == two[2] and one[0] < two[1] and two[0] < one[1])
 
-        labelled, seen = labelled + len(labels), seen + len(findings)
+        labelled, reported = labelled + len(labels), reported + len(findings)
         right += sum(any(same(label, each) for each in findings) for label in labels)
         true += sum(any(same(label, each) for label in labels) for each in findings)
-    recall, precision = right / max(labelled, 1), true / max(seen, 1)
+    recall, precision = right / max(labelled, 1), true / max(reported, 1)
     return 2 * recall * precision / max(recall + precision, 1e-9)
 
 

@@ -339,10 +339,10 @@ class Exporter:
         heads = [replace(head.load(each.file), name=each.name) for each in model.heads if each.file is not None]
         here = _delta_digest(model)
         for each in heads:
-            seen = each.training.get("delta", {}).get("sha256", "")
-            if seen != here:
+            digest = each.training.get("delta", {}).get("sha256", "")
+            if digest != here:
                 raise ExportError(
-                    f"{model.name}: head {each.name} was trained with {_delta_name(seen)}, "
+                    f"{model.name}: head {each.name} was trained with {_delta_name(digest)}, "
                     f"the manifest has {_delta_name(here)}; train it again with `train-head`"
                 )
         return heads

@@ -37,17 +37,17 @@ def run(arguments: argparse.Namespace) -> None:
     chance = random.Random(3)
     texts = [text for path in arguments.data for text in _sample([row.text for row in read_rows(path)], chance)]
     wrapping = Wrapping(texts)
-    seen: list[tuple[float, ...]] = []
+    features: list[tuple[float, ...]] = []
     own: list[bool] = []
     weights: list[float] = []
     for prompt in (text.strip()[:LONGEST] for text in texts):
         for text, weight in ((prompt, PLAIN), *((wrapping.around(prompt), 1.0) for _ in range(WRAPPED))):
             rows = list(_rows(text, prompt))
             for row, persons in rows:
-                seen.append(row)
+                features.append(row)
                 own.append(persons)
                 weights.append(weight / len(rows) ** 0.5)
-    columns = np.array(seen, np.float64)[:, 1:]
+    columns = np.array(features, np.float64)[:, 1:]
     model = LogisticRegression(max_iter=5000).fit(columns, own, sample_weight=weights)
     print(f"{len(own)} segments, {model.score(columns, own):.1%} told apart")
     values = [float(model.intercept_[0]), *map(float, model.coef_[0])]

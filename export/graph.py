@@ -268,14 +268,14 @@ class _Pooling:
     """Pooled states by feature name, each computed once however many heads read it."""
 
     def __init__(
-        self, g: Graph, states: Sequence[str], mask: str, *, half: bool, done: dict[str, str] | None = None
+        self, g: Graph, states: Sequence[str], mask: str, *, half: bool, outputs: dict[str, str] | None = None
     ) -> None:
         self.g, self.states, self.mask, self.half = g, states, mask, half
-        self.done: dict[str, str] = {} if done is None else done
+        self.outputs: dict[str, str] = {} if outputs is None else outputs
 
     def of(self, states: Sequence[str]) -> _Pooling:
         """Of other states; what both have in common is computed once still."""
-        return _Pooling(self.g, states, self.mask, half=self.half, done=self.done)
+        return _Pooling(self.g, states, self.mask, half=self.half, outputs=self.outputs)
 
     def feature(self, name: str) -> str:
         """[batch, hidden]; `mean.N`, `max.N` or `cls.N` of the states after layer N (0: the embeddings)."""
@@ -285,35 +285,35 @@ class _Pooling:
             raise ValueError(f"no feature {name!r}: expected mean.N, max.N or cls.N, N up to {last}")
         kind, state = match[1], self.states[int(match[2])]
         target = f"pooled.{kind}.{state}"
-        if target not in self.done:
-            self.done[target] = getattr(self, f"_{kind}")(target, self._single(state))
-        return self.done[target]
+        if target not in self.outputs:
+            self.outputs[target] = getattr(self, f"_{kind}")(target, self._single(state))
+        return self.outputs[target]
 
     def _single(self, state: str) -> str:
         """In single precision."""
         if not self.half:
             return state
         name = f"single.{state}"
-        if name not in self.done:
-            self.done[name] = self.g.op("Cast", name, state, to=TensorProto.FLOAT)
-        return self.done[name]
+        if name not in self.outputs:
+            self.outputs[name] = self.g.op("Cast", name, state, to=TensorProto.FLOAT)
+        return self.outputs[name]
 
     def _mean(self, name: str, x: str) -> str:
         g = self.g
         masked = g.op("Mul", f"{name}.masked", x, self.mask)
         total = g.op("ReduceSum", f"{name}.sum", masked, g.ints("axis.length", 1), keepdims=0)
-        if "mask.count" not in self.done:
+        if "mask.count" not in self.outputs:
             count = g.op("ReduceSum", "mask.sum", self.mask, g.ints("axis.length", 1), keepdims=0)
             # A row without any token (Triton's warm-up sends zeros) must not divide by zero.
-            self.done["mask.count"] = g.op("Max", "mask.count", count, g.floats("one", 1.0))
-        return g.op("Div", name, total, self.done["mask.count"])
+            self.outputs["mask.count"] = g.op("Max", "mask.count", count, g.floats("one", 1.0))
+        return g.op("Div", name, total, self.outputs["mask.count"])
 
     def _max(self, name: str, x: str) -> str:
         g = self.g
-        if "mask.low" not in self.done:
+        if "mask.low" not in self.outputs:
             inverse = g.op("Sub", "mask.column.inverse", g.floats("one", 1.0), self.mask)
-            self.done["mask.low"] = g.op("Mul", "mask.low", inverse, g.floats("masked_score", MASKED_SCORE))
-        lowered = g.op("Add", f"{name}.lowered", x, self.done["mask.low"])
+            self.outputs["mask.low"] = g.op("Mul", "mask.low", inverse, g.floats("masked_score", MASKED_SCORE))
+        lowered = g.op("Add", f"{name}.lowered", x, self.outputs["mask.low"])
         return g.op("ReduceMax", name, lowered, axes=[1], keepdims=0)
 
     def _cls(self, name: str, x: str) -> str:

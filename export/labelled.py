@@ -126,8 +126,8 @@ class Data:
     def unseen(self, learnt: Collection[str]) -> NDArray[np.bool_]:
         """Texts that a delta has not seen with these labels, which learnt files of these names (`DataFile.name`) but
         for what is held back."""
-        seen = np.asarray([file.name in learnt for file in self.files])
-        return self.held_back | ~seen[self.origin]
+        mask = np.asarray([file.name in learnt for file in self.files])
+        return self.held_back | ~mask[self.origin]
 
     def worst(self, likely: Floats) -> NDArray[np.bool_]:
         """Which text of each row is the likeliest, one a row: what the router goes by."""

@@ -125,17 +125,17 @@ def _batched(client: Any, trunk: Trunk, tokenizer: bytes) -> dict[str, int]:
 def _future(client: Any, model: str, inputs: list[Any]) -> Callable[[], None]:
     from threading import Event
 
-    done, failures = Event(), []
+    answer, failures = Event(), []
 
     def answered(result: Any, error: Any) -> None:
         if error is not None:
             failures.append(error)
-        done.set()
+        answer.set()
 
     client.async_infer(model, inputs, answered, client_timeout=60)
 
     def wait() -> None:
-        done.wait(60)
+        answer.wait(60)
         if failures:
             raise failures[0]
 

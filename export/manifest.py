@@ -225,8 +225,8 @@ class Manifest(_Section):
         """Raises ManifestError for a bundle that is not declared."""
         if name not in self.bundles:
             raise ManifestError([f"no bundle `{name}`; there are {', '.join(self.bundles)}"])
-        known = {model.name: model for model in self.models}
-        return [known[member] for member in self.bundles[name]]
+        models = {model.name: model for model in self.models}
+        return [models[member] for member in self.bundles[name]]
 
 
 def load(path: Path) -> Manifest:
@@ -284,11 +284,11 @@ def _check_names(data: dict[str, Any], report: _Problems) -> None:
         (index, item) for index, item in enumerate(models if isinstance(models, list) else []) if isinstance(item, dict)
     ]
     declared = {item.get("name") for _, item in items if isinstance(item.get("name"), str)}
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for index, item in items:
         name = item.get("name")
-        if isinstance(name, str) and seen.setdefault(name, index) != index:
-            first = report.document.line_of(("models", seen[name], "name"))
+        if isinstance(name, str) and lines.setdefault(name, index) != index:
+            first = report.document.line_of(("models", lines[name], "name"))
             report.add(("models", index, "name"), f"`{name}` is declared twice, first on line {first}")
         for suffix in ("_text", "_tokenizer"):
             if isinstance(name, str) and name.endswith(suffix) and name.removesuffix(suffix) in declared:
@@ -299,8 +299,8 @@ def _check_names(data: dict[str, Any], report: _Problems) -> None:
         for index, member in enumerate(members if isinstance(members, list) else []):
             if member in members[:index]:
                 report.add(("bundles", bundle, index), f"`{member}` is in it twice")
-            if member not in seen:
-                report.add(("bundles", bundle, index), f"no model `{member}`", _nearest(str(member), seen))
+            if member not in lines:
+                report.add(("bundles", bundle, index), f"no model `{member}`", _nearest(str(member), lines))
 
 
 class _Problems:
@@ -348,5 +348,5 @@ def _parts_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
         yield from _parts_in(argument)
 
 
-def _nearest(name: str, known: typing.Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+def _nearest(name: str, candidates: typing.Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)), None)

@@ -298,14 +298,14 @@ class _SharedLayer(nn.Module):
             if isinstance(value, str | int | float) and name != "training":
                 setattr(self, name, value)
         # In a list, so that exporters do not take it for a tensor of the module.
-        self._given: list[Any] = []
+        self._arguments: list[Any] = []
         layer.register_forward_hook(self._remember)
 
     def _remember(self, layer: nn.Module, _inputs: Any, output: Any) -> None:
-        self._given[:] = [output]
+        self._arguments[:] = [output]
 
     def forward(self, *arguments: Any, **more: Any) -> Any:
-        return self._given[0]
+        return self._arguments[0]
 
 
 def _share(trunk: Any, tuned: Any) -> int:
@@ -440,7 +440,7 @@ def merge(model: onnx.ModelProto) -> int:
             values[key] = name
             initializers.append(tensor)
     outputs = {output.name for output in model.graph.output}
-    known: dict[bytes, list[str]] = {}
+    first_outputs: dict[bytes, list[str]] = {}
     nodes, before = [], len(model.graph.node)
     for node in model.graph.node:
         for index, name in enumerate(node.input):
@@ -450,11 +450,11 @@ def merge(model: onnx.ModelProto) -> int:
         for part in ("name", "doc_string", "metadata_props", "output"):
             bare.ClearField(part)
         key = bare.SerializeToString(deterministic=True) + bytes([len(node.output)])
-        first = known.get(key)
+        first = first_outputs.get(key)
         if first is not None and not outputs & set(node.output):
             same.update(zip(node.output, first, strict=True))
         else:
-            known.setdefault(key, list(node.output))
+            first_outputs.setdefault(key, list(node.output))
             nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)

@@ -108,19 +108,19 @@ def batches(probe: Probe) -> list[list[list[int]]]:
     window = int(probe.config.get("local_attention") or 0)
     generator = np.random.default_rng(0)
     groups: list[list[list[int]]] = []
-    seen: set[int] = set()
+    covered: set[int] = set()
     for low, bucket in zip((0, *model.buckets), model.buckets, strict=False):
         # The shortest row, padded by far more than the window, is where half precision turns to NaN.
         around = {2, bucket, (low + bucket) // 2 + 1}
         around |= {edge + step for edge in (window // 2, window, 2 * window) if edge for step in (-1, 0, 1)}
         fitting = sorted(length for length in around if 2 <= length <= min(bucket, model.max_tokens))
         lengths = [[fitting[0], *fitting[1:][1 - max(model.max_batch, 2) :]]]
-        seen |= set(lengths[0])
+        covered |= set(lengths[0])
         # What a small batch has no room for, with the longest row beside, which keeps it in this bucket.
-        left = [length for length in fitting if length not in seen]
-        seen |= set(left)
+        remaining = [length for length in fitting if length not in covered]
+        covered |= set(remaining)
         room = max(model.max_batch - 2, 1)
-        lengths += [[fitting[0], *left[at : at + room], fitting[-1]] for at in range(0, len(left), room)]
+        lengths += [[fitting[0], *remaining[at : at + room], fitting[-1]] for at in range(0, len(remaining), room)]
         groups += [[generator.integers(0, vocabulary, length).tolist() for length in batch] for batch in lengths]
     real = [probe.windows.rows(text)[0] for text in TEXTS]
     groups += [real[start : start + model.max_batch] for start in range(0, len(real), model.max_batch)]

@@ -80,9 +80,9 @@ def _ranges(model: onnx.ModelProto, names: Sequence[str], texts: Iterable[Batch]
 
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    known = {output.name for output in probe.graph.output}
+    outputs = {output.name for output in probe.graph.output}
     probe.graph.output.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in known
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in outputs
     )
     options = ort.SessionOptions()
     options.log_severity_level = 3

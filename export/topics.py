@@ -119,13 +119,13 @@ def fit(topics: Rows, user: Rows, exam: Rows, labels: Sequence[str], encode: Enc
             best = np.log(rows.posteriors.max(1))[:, None]
             margin[:, left_out] = part[:, left_out] @ model.coef_[0] + model.intercept_[0] - best
     model = fitted(np.arange(len(names)))
-    taken = np.mean([np.quantile(margin, 1 - STOLEN) for margin in margins])
+    margin_of_others = np.mean([np.quantile(margin, 1 - STOLEN) for margin in margins])
     return {
         "mean": _rounded(mean),
         "axis": _rounded(axis),
         "label_embeddings": [_rounded(row) for row in label_embeddings],
         "weights": _rounded(model.coef_[0]),
-        "bias": round(float(model.intercept_[0] - taken), DECIMALS),
+        "bias": round(float(model.intercept_[0] - margin_of_others), DECIMALS),
     }
 
 

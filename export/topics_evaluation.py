@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     print("| **mean** | " + " | ".join(f"{figure:.1%}" for figure in total / len(names)) + " |")
     scorer = DomainScorer([*labels, *names], labels, parameters, prototypes)
     reached = np.mean([_share(scorer, topics, {name}, of=name) for name in names])
-    taken = " | ".join(f"{_share(scorer, rows, set(names)):.1%}" for rows in own.values())
-    print(f"| all {len(names)} at once | {reached:.1%} | {taken} |")
+    shares = " | ".join(f"{_share(scorer, rows, set(names)):.1%}" for rows in own.values())
+    print(f"| all {len(names)} at once | {reached:.1%} | {shares} |")
     if arguments.only:
         _print_only(dict(item.split("=", 1) for item in arguments.only), own, parameters, labels, encode)
 
@@ -66,10 +66,10 @@ def _print_only(
     print("| **mean** | " + " | ".join(f"{figure:.1%}" for figure in total / len(label_of)) + " |")
 
 
-def _share(scorer: DomainScorer, rows: Rows, wanted: set[str], of: str | None = None) -> float:
+def _share(scorer: DomainScorer, rows: Rows, topics: set[str], of: str | None = None) -> float:
     """Share of the rows (of those labelled ``of``) that a wanted topic wins."""
     wins = [
-        scorer.score(embedding, posterior).winner in wanted
+        scorer.score(embedding, posterior).winner in topics
         for label, embedding, posterior in zip(rows.labels, rows.embeddings, rows.posteriors, strict=True)
         if of is None or label == of
     ]

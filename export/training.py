@@ -103,8 +103,8 @@ def train(
     logits = np.empty((len(x), len(data.labels)), np.float64)
     # Folds keep the share of each label in each file, as far as what stays together lets them.
     splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=settings.seed)
-    for seen, unseen in splitter.split(x, data.origin * len(data.labels) + y, data.group):
-        mask = np.isin(np.arange(len(x)), seen)
+    for training, unseen in splitter.split(x, data.origin * len(data.labels) + y, data.group):
+        mask = np.isin(np.arange(len(x)), training)
         logits[unseen] = _learnt(name, x[mask], data.of(mask), settings).logits(x[unseen])
 
     progress(f"training on all {len(x)} texts")

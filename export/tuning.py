@@ -391,13 +391,13 @@ class _TunableTrunk(nn.Module):
                 parts.append(self([texts[row] for row in order[start : start + 2 * BATCH]])[0].cpu().numpy())
         return np.asarray(np.concatenate(parts)[np.argsort(order)])
 
-    def remembered(self, texts: Sequence[str], known: dict[str, Tensor]) -> Tensor:
-        """The embeddings of a trunk that does not change: those that are not ``known`` are added to it."""
-        new = sorted({text for text in texts if text not in known})
+    def remembered(self, texts: Sequence[str], memory: dict[str, Tensor]) -> Tensor:
+        """The embeddings of a trunk that does not change: those that are not in ``memory`` are added to it."""
+        new = sorted({text for text in texts if text not in memory})
         if new:
             with torch.no_grad():
-                known.update(zip(new, self(new)[0].half().cpu(), strict=True))
-        return torch.stack([known[text] for text in texts]).float().to(self.device)
+                memory.update(zip(new, self(new)[0].half().cpu(), strict=True))
+        return torch.stack([memory[text] for text in texts]).float().to(self.device)
 
     def round(self) -> None:
         """To what half precision holds, as the file does."""

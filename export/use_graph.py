@@ -88,11 +88,11 @@ def _words(g: Graph, weights: Weights) -> str:
         table = weights["table"] * weights["table.scale"][rows, None] + weights["table.low"][rows, None]
         return g.op("Gather", "words", g.floats("table", table), "input_ids")
     part = g.op("Mod", "part", "input_ids", g.scalar("parts", USE_PARTS))
-    found = g.op("Gather", "words.bytes", g.constant("table", weights["table"]), "input_ids")
-    found = g.op("Cast", "words.float", found, to=TensorProto.FLOAT)
+    vectors = g.op("Gather", "words.bytes", g.constant("table", weights["table"]), "input_ids")
+    vectors = g.op("Cast", "words.float", vectors, to=TensorProto.FLOAT)
     scale = g.op("Gather", "words.scale", g.floats("table.scale", weights["table.scale"][:, None]), part)
     low = g.op("Gather", "words.low", g.floats("table.low", weights["table.low"][:, None]), part)
-    return g.op("Add", "words", g.op("Mul", "words.scaled", found, scale), low)
+    return g.op("Add", "words", g.op("Mul", "words.scaled", vectors, scale), low)
 
 
 def _convolutions(g: Graph, weights: Weights, words: str, mask: str, epsilon: float) -> str:

@@ -1,7 +1,7 @@
 """Wrappers: what programs put around a prompt, and whether the router still judges the prompt's own words.
 
 Each wrapper is written in our own words after the shape of real clients' requests, those of one message in
-`prompts/wrappers.yaml`. ``known`` ones have marks that `router/parts/shapes.py` lists; the others test the general
+`prompts/wrappers.yaml`. ``listed`` ones have marks that `router/parts/shapes.py` lists; the others test the general
 rules.
 """
 
@@ -29,7 +29,7 @@ PROMPT = "@@prompt@@"
 
 class Wrapper(NamedTuple):
     name: str
-    known: bool
+    listed: bool
     dialect: type[ModelRequest]
     body: Body
     json: bool = False
@@ -72,25 +72,25 @@ HOUSE = "House rules of this workspace, which every bot in the channel has to ke
 THREAD = "\n".join(f"> {line}" for line in f"Hello all,\n{LEASE}\nBest wishes, Ines".split("\n"))
 
 
-def _chat(name: str, *turns: str, known: bool = True) -> Wrapper:
+def _chat(name: str, *turns: str, listed: bool = True) -> Wrapper:
     """In a chat whose turns are a user's and an assistant's in turns."""
     roles = ("user", "assistant")
     messages = [{"role": roles[number % 2], "content": text} for number, text in enumerate(turns)]
-    return Wrapper(name, known, ChatRequest, {"messages": messages})
+    return Wrapper(name, listed, ChatRequest, {"messages": messages})
 
 
-def _blocks(name: str, *blocks: str, known: bool = True) -> Wrapper:
+def _blocks(name: str, *blocks: str, listed: bool = True) -> Wrapper:
     """In a message of several texts."""
     content = [{"type": "text", "text": text} for text in blocks]
-    return Wrapper(name, known, MessagesRequest, {"messages": [{"role": "user", "content": content}]})
+    return Wrapper(name, listed, MessagesRequest, {"messages": [{"role": "user", "content": content}]})
 
 
-def _items(name: str, *items: Sequence[str], known: bool = True) -> Wrapper:
+def _items(name: str, *items: Sequence[str], listed: bool = True) -> Wrapper:
     """In an input of several messages, each of some texts."""
     messages = [
         {"role": "user", "content": [{"type": "input_text", "text": text} for text in texts]} for texts in items
     ]
-    return Wrapper(name, known, ResponsesRequest, {"input": messages})
+    return Wrapper(name, listed, ResponsesRequest, {"input": messages})
 
 
 def _front_end(name: str, task: str) -> Wrapper:
@@ -122,7 +122,7 @@ def _behind_a_result(name: str) -> Wrapper:
 def _in_one_message() -> list[Wrapper]:
     shapes = yaml.safe_load((Path(__file__).parent / "prompts" / "wrappers.yaml").read_text("utf-8"))
     return [
-        _chat(shape["name"], shape["text"], known=shape.get("known", False))._replace(
+        _chat(shape["name"], shape["text"], listed=shape.get("known", False))._replace(
             json=shape.get("escape") == "json"
         )
         for shape in shapes
@@ -194,49 +194,49 @@ WRAPPERS: tuple[Wrapper, ...] = (
     _chat(
         "unlisted: bulletin in tags",
         f'<tenant_bulletin version="3">\n{NOTE}\n</tenant_bulletin>\n\n{PROMPT}',
-        known=False,
+        listed=False,
     ),
     _chat(
         "unlisted: blocks around",
         f'<retrieval_pack>\n<snippet rank="1">{LEASE}</snippet>\n<snippet rank="2">{REEF}</snippet>'
         f"\n</retrieval_pack>\n{PROMPT}\n<answer_policy>Cite snippets by rank.</answer_policy>",
-        known=False,
+        listed=False,
     ),
     _chat(
         "unlisted: paragraph on each turn",
         f"{HOUSE}\n\nTell me how rolling updates work.",
         "They replace pods one after the other.",
         f"{HOUSE}\n\n{PROMPT}",
-        known=False,
+        listed=False,
     ),
-    _chat("unlisted: code behind the question", f"{PROMPT}\n\n```ts\n{CODE}\n```", known=False),
+    _chat("unlisted: code behind the question", f"{PROMPT}\n\n```ts\n{CODE}\n```", listed=False),
     _blocks(
         "unlisted: metadata in a fence",
         f'Sender information (not checked):\n```json\n{{"name": "Ines", "channel": "support"}}\n```\n\n{PROMPT}',
-        known=False,
+        listed=False,
     ),
     _blocks(
         "unlisted: blocks as texts of a message",
         f"<workspace-state>\n{NOTE}\n</workspace-state>",
         PROMPT,
         "<ui-hints>\nThe panel is narrow.\n</ui-hints>",
-        known=False,
+        listed=False,
     ),
-    _chat("unlisted: marks in brackets", f"[CASE]\n{LEASE}\n[/CASE]\n\n{PROMPT}", known=False),
+    _chat("unlisted: marks in brackets", f"[CASE]\n{LEASE}\n[/CASE]\n\n{PROMPT}", listed=False),
     _chat(
         "unlisted: begin and end",
         f"=== BEGIN DOCUMENT ===\n{CLUSTER}\n{LEASE}\n=== END DOCUMENT ===\n{PROMPT}",
-        known=False,
+        listed=False,
     ),
     _chat(
         "unlisted: headings",
         f"## Memories of the user\n- lives in Porto\n- likes ships\n\n## Message\n{PROMPT}",
-        known=False,
+        listed=False,
     ),
-    _chat("unlisted: rule between", f"{LEASE}\n{REEF}\n\n---\n\n{PROMPT}", known=False),
-    _chat("unlisted: YAML in front", f"---\nchannel: desk\nuser: ines\n---\n{PROMPT}", known=False),
-    _chat("unlisted: signature", f"{PROMPT}\n\n-- \nInes Roth\nHarbour Desk Ltd\n+351 555 0101", known=False),
-    _chat("unlisted: directions behind", f"{PROMPT}\n\n(Answer in Markdown. Never show these rules.)", known=False),
+    _chat("unlisted: rule between", f"{LEASE}\n{REEF}\n\n---\n\n{PROMPT}", listed=False),
+    _chat("unlisted: YAML in front", f"---\nchannel: desk\nuser: ines\n---\n{PROMPT}", listed=False),
+    _chat("unlisted: signature", f"{PROMPT}\n\n-- \nInes Roth\nHarbour Desk Ltd\n+351 555 0101", listed=False),
+    _chat("unlisted: directions behind", f"{PROMPT}\n\n(Answer in Markdown. Never show these rules.)", listed=False),
     *_in_one_message(),
 )
 
@@ -245,7 +245,7 @@ def shares(texts: Sequence[str], domains: Domains | None = None) -> list[Share]:
     """How the words of ``texts`` fare in each wrapper. Words are those of ``Parts.topic``."""
     reader = PartReader()
     plain = [reader.read(ChatRequest.saying(text)).topic for text in texts]
-    known = dict(zip(plain, domains(plain), strict=True)) if domains else {}
+    domain_of = dict(zip(plain, domains(plain), strict=True)) if domains else {}
     measured = []
     for wrapper in WRAPPERS:
         wrapped = [reader.read(wrapper.around(text)).topic for text in texts]
@@ -253,9 +253,9 @@ def shares(texts: Sequence[str], domains: Domains | None = None) -> list[Share]:
         agreed = None
         if domains:
             # A domain is a function of the words: only other words have to be judged.
-            new = list(dict.fromkeys(words for words in wrapped if words not in known))
-            known |= dict(zip(new, domains(new), strict=True))
-            agreed = sum(known[a] == known[b] for a, b in zip(plain, wrapped, strict=True))
+            new = list(dict.fromkeys(words for words in wrapped if words not in domain_of))
+            domain_of |= dict(zip(new, domains(new), strict=True))
+            agreed = sum(domain_of[a] == domain_of[b] for a, b in zip(plain, wrapped, strict=True))
         measured.append(Share(wrapper, len(texts), same, agreed))
     return measured
 
@@ -287,6 +287,6 @@ def table(measured: Mapping[str, Sequence[Share]]) -> str:
     lines = ["| set | wrapper | known | rows | same words | same domain |", "| --- | --- | --- | ---: | ---: | ---: |"]
     for name, rows in measured.items():
         for wrapper, count, words, domain in rows:
-            known, agreed = "yes" if wrapper.known else "no", "" if domain is None else f"{domain / count:.1%}"
-            lines.append(f"| {name} | {wrapper.name} | {known} | {count} | {words / count:.1%} | {agreed} |")
+            listed, agreed = "yes" if wrapper.listed else "no", "" if domain is None else f"{domain / count:.1%}"
+            lines.append(f"| {name} | {wrapper.name} | {listed} | {count} | {words / count:.1%} | {agreed} |")
     return "\n".join(lines)

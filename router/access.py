@@ -94,24 +94,24 @@ def _is_text(value: Any) -> bool:
 
 def _check_roles(data: Any, rule: dict[str, Any], path: Path, report: Report) -> None:
     bindings = [binding for _, binding in items(data, (*SIGNALS, RoleBinding.LIST))]
-    known = [name for binding in bindings for name in RoleBinding.rule_names(binding)]
+    roles = [name for binding in bindings for name in RoleBinding.rule_names(binding)]
     for index, role in _strings(rule, "roles"):
-        if role not in known:
+        if role not in roles:
             message = f"no role named `{role}` in routing.signals.{RoleBinding.LIST}"
-            report.error((*path, "roles", index), message, nearest(role, known))
+            report.error((*path, "roles", index), message, nearest(role, roles))
 
 
 def _check_models(data: Any, rule: dict[str, Any], path: Path, report: Report) -> None:
     adapters = [name for _, card in items(data, CARDS) for name in names(card, "loras")]
-    known = [*names(data, *MODELS), *adapters]
+    models = [*names(data, *MODELS), *adapters]
     # Adapters that nobody declares come from backends, or from an MCP server.
     others = at(data, "global", "router", "adapter_discovery", "expose") is True or any(
         at(decision, "hints", "adapters") for _, decision in items(data, DECISIONS)
     )
     for index, pattern in _strings(rule, "models"):
-        if not others and not any(fnmatchcase(name, pattern) for name in known):
+        if not others and not any(fnmatchcase(name, pattern) for name in models):
             message = f"`{pattern}` is no model or adapter, so this rule protects nothing"
-            report.error((*path, "models", index), message, nearest(pattern, known))
+            report.error((*path, "models", index), message, nearest(pattern, models))
 
 
 def _check_ways_past(data: Any, rules: list[dict[str, Any]], report: Report) -> None:

@@ -163,9 +163,9 @@ class Body:
         texts = self._elements_of(name)
         self._changed[name] = "[" + ",".join(edit(texts, self.current(name) if texts else [])) + "]"
 
-    def keep_elements(self, name: str, kept: Collection[int]) -> None:
-        """Leave only the elements at the places ``kept`` in a top-level array, each as it is written."""
-        self.edit_elements(name, lambda texts, _: [text for index, text in enumerate(texts) if index in kept])
+    def keep_elements(self, name: str, places: Collection[int]) -> None:
+        """Leave only the elements at the places ``places`` in a top-level array, each as it is written."""
+        self.edit_elements(name, lambda texts, _: [text for index, text in enumerate(texts) if index in places])
 
     def _text_of(self, name: str) -> str | None:
         """What a member is to be sent as; ``None`` if it is not there, or no longer."""
@@ -212,12 +212,12 @@ class _Patient:
     """
 
     def __init__(self) -> None:
-        self._left = MOST_VALUES
+        self._remaining = MOST_VALUES
 
     def value(self, text: str, position: int) -> tuple[Any, int]:
         """See ``Scan``."""
-        self._left -= 1
-        if self._left < 0:
+        self._remaining -= 1
+        if self._remaining < 0:
             raise _TooMany(f"more than {MOST_VALUES} values")
         match text[position : position + 1]:
             case "{":
@@ -347,9 +347,9 @@ def _splice(
             ]
             empty = False
         previous_end = member.end
-    known = {name for name, _ in members}
+    present = {name for name, _ in members}
     for name, value in changed.items():
-        if value is not None and name not in known:
+        if value is not None and name not in present:
             pieces += ["" if empty else ",", json.dumps(name), ":", value]
             empty = False
     pieces.append(text[previous_end if members else close : close] + (text[close:] if tail else "}"))

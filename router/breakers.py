@@ -60,8 +60,8 @@ class Breakers:
         failures = sum(row[Field.FAILURES] for row in rows if row[Field.FAILED_AT] > answered)
         if failures < settings.consecutive_failures:
             return CLOSED
-        if (left := failed + settings.cooldown_period - now) > 0:
-            return Breaker("open", left)
+        if (remaining := failed + settings.cooldown_period - now) > 0:
+            return Breaker("open", remaining)
         fresh = max(failed, now - settings.cooldown_period)
         probes = [row for row in rows if row[Field.PROBED_AT] > fresh]
         if sum(row[Field.PROBES] for row in probes) < settings.half_open_probes:

@@ -215,11 +215,11 @@ def _explain(arguments: argparse.Namespace) -> int:
     loaded = _loaded(arguments)
     headers = dict(_header(line) for line in arguments.header)
     if arguments.request is None:
-        sent: ModelRequest = ChatRequest.saying(arguments.prompt, arguments.model)
+        payload: ModelRequest = ChatRequest.saying(arguments.prompt, arguments.model)
     else:
         body = sys.stdin.buffer.read() if arguments.request == "-" else Path(arguments.request).read_bytes()
-        sent = DIALECTS[arguments.path].parse(body)
-    decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), sent, headers))
+        payload = DIALECTS[arguments.path].parse(body)
+    decision = asyncio.run(_decision(loaded, _bundle(loaded, arguments), payload, headers))
     if arguments.text:
         from triton_router.explain import as_text
 
@@ -230,7 +230,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 async def _decision(
-    loaded: Loaded, manifest: Path, sent: ModelRequest, headers: Mapping[str, str]
+    loaded: Loaded, manifest: Path, payload: ModelRequest, headers: Mapping[str, str]
 ) -> dict[str, object]:
     from triton_router.explain import explain
     from triton_router.generations import Generations
@@ -241,7 +241,7 @@ async def _decision(
     try:
         await generations.settled(EXPLAIN_WITHIN)
         pipeline = generations.current
-        query = SignalInput(sent, headers, reader=pipeline.runtime.reader)
+        query = SignalInput(payload, headers, reader=pipeline.runtime.reader)
         return explain(await pipeline.decide(query, everything=True))
     finally:
         watch.cancel()

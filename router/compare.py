@@ -141,14 +141,14 @@ class Comparison:
     costs: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
     unpriced: list[int] = field(default_factory=lambda: [0, 0])
 
-    def add(self, sent: ModelRequest | None, before: Trip, after: Trip) -> None:
+    def add(self, request: ModelRequest | None, before: Trip, after: Trip) -> None:
         self.requests += 1
         self.degraded.update({*before.degraded, *after.degraded})
         self.moves[before.destination, after.destination] += 1
         if before.destination != after.destination:
             self.moved += 1
             if len(self.examples) < MOST_EXAMPLES:
-                prompt = sent.prompt()[:LONGEST_EXCERPT] if sent is not None else ""
+                prompt = request.prompt()[:LONGEST_EXCERPT] if request is not None else ""
                 self.examples.append({"prompt": prompt, "before": before.destination._asdict(),
                                       "after": after.destination._asdict()})  # fmt: skip
 
@@ -216,11 +216,11 @@ async def compare(
     for start in range(0, len(samples), CONCURRENT):
         window = range(start, min(start + CONCURRENT, len(samples)))
         trips = await asyncio.gather(*(_both(pipelines, samples[index], index) for index in window))
-        for index, (sent, ways) in zip(window, trips, strict=True):
-            comparison.add(sent, *ways)
-            if sent is None:
+        for index, (request, ways) in zip(window, trips, strict=True):
+            comparison.add(request, *ways)
+            if request is None:
                 continue
-            usage = samples[index].usage or Usage(estimated_tokens(sent.turns()), answer_tokens, 0)
+            usage = samples[index].usage or Usage(estimated_tokens(request.turns()), answer_tokens, 0)
             for side, (pipeline, way) in enumerate(zip(pipelines, ways, strict=True)):
                 if way.base:
                     comparison.spend(side, pipeline.catalog.price(way.base), usage)
@@ -233,24 +233,24 @@ async def _both(
 ) -> tuple[ModelRequest | None, tuple[Trip, Trip]]:
     # One after the other: the second finds what the first has encoded.
     try:
-        sent = DIALECTS[sample.path].parse(sample.body)
-        before, after = [await _trip(pipeline, sent, sample, index) for pipeline in pipelines]
+        request = DIALECTS[sample.path].parse(sample.body)
+        before, after = [await _trip(pipeline, request, sample, index) for pipeline in pipelines]
     except Refusal as refusal:
         refused = Trip(Destination(REFUSED, str(refusal)[:LONGEST_EXCERPT]))
         return None, (refused, refused)
-    return sent, (before, after)
+    return request, (before, after)
 
 
-async def _trip(pipeline: Pipeline, sent: ModelRequest, sample: Sample, index: int) -> Trip:
-    if sent.model is not None and pipeline.recipes.for_request(sent.model, sample.headers) is None:
-        named = pipeline.catalog.concrete(sent.model, pipeline.adapters)
+async def _trip(pipeline: Pipeline, request: ModelRequest, sample: Sample, index: int) -> Trip:
+    if request.model is not None and pipeline.recipes.for_request(request.model, sample.headers) is None:
+        named = pipeline.catalog.concrete(request.model, pipeline.adapters)
         if named is None:
-            return Trip(Destination(REFUSED, sent.model))
+            return Trip(Destination(REFUSED, request.model))
         return Trip(Destination(PASSED, named.model), named.base)
     # Among equal candidates a conversation decides: the same one on both sides, or chance would move requests.
     headers = {pipeline.runtime.session_header: f"compared-{index}", **sample.headers}
     for pause in PAUSES:
-        record = await pipeline.decide(SignalInput(sent, headers, reader=pipeline.runtime.reader))
+        record = await pipeline.decide(SignalInput(request, headers, reader=pipeline.runtime.reader))
         if not _BUSY & set(record.degraded.values()):
             break
         # Unlike a client, a comparison can wait.
@@ -271,14 +271,14 @@ def without_cache(loaded: Loaded) -> Loaded:
 
 def without_other_servers(loaded: Loaded, trusted: Config) -> Loaded:
     """``loaded``, asking no MCP server but the one that ``trusted`` asks: its author may not be the operator."""
-    catalog, known = loaded.config.global_.model_catalog, trusted.global_.model_catalog.modules.classifier.mcp
+    catalog, own = loaded.config.global_.model_catalog, trusted.global_.model_catalog.modules.classifier.mcp
     classifier = catalog.modules.classifier
     if classifier.mcp is None:
         return loaded
     # Secrets are masked in both, so that a copy of what REST shows is the same.
-    same = known is not None and known.model_dump(mode="json") == classifier.mcp.model_dump(mode="json")
+    same = own is not None and own.model_dump(mode="json") == classifier.mcp.model_dump(mode="json")
     modules = catalog.modules.model_copy(
-        update={"classifier": classifier.model_copy(update={"mcp": known if same else None})}
+        update={"classifier": classifier.model_copy(update={"mcp": own if same else None})}
     )
     return _changed(loaded, model_catalog=catalog.model_copy(update={"modules": modules}))
 
@@ -324,7 +324,7 @@ def main() -> int:
         before = loads(job["before"], file=job["file"])
         after = without_other_servers(loads(job["after"], file="pasted", environment={}), before.config)
         samples = list(read_samples(job["samples"]))
-        options = {"answer_tokens": job["answer_tokens"], "progress": lambda done: _say({"done": done})}
+        options = {"answer_tokens": job["answer_tokens"], "progress": lambda count: _say({"done": count})}
         comparison = asyncio.run(compare_with(before, after, samples, Path(job["bundle"]), **options))
     except (ConfigError, BundleError, RuntimeError, ValueError) as error:
         _say({"failed": str(error)})

@@ -150,21 +150,21 @@ class Fallback:
     ) -> dict[str, str]:
         """What Envoy is told of an attempt. It changes ``members`` of the body, which were that, and the headers
         ``changed`` of those that were ``before``."""
-        told: dict[str, str] = {}
+        result: dict[str, str] = {}
         attempt, text = plan.attempt, ""
         if attempt.within is not None:
-            told[names.TRY_TIMEOUT] = str(max(math.ceil(attempt.within * 1000), 1))
+            result[names.TRY_TIMEOUT] = str(max(math.ceil(attempt.within * 1000), 1))
         if plan.others and selection.base in self._attempts:
             text = attempt.encode(members, {name: before.get(name) for name in changed}, conceal=conceal)
         if 0 < len(text) < LONGEST:
             window = self._window(selection)
             longer = window and any(self._window(other) > window for other in plan.others)
-            told[names.ATTEMPT] = f"longer {text}" if longer else text
+            result[names.ATTEMPT] = f"longer {text}" if longer else text
             if statuses := _listed(plan.policy.retryable_status_codes, self._retried):
-                told[names.RETRIED_STATUSES] = statuses
+                result[names.RETRIED_STATUSES] = statuses
         elif attempt.within is not None:
-            told[names.MOST_RETRIES] = str(self._attempts.get(selection.base, 1) - 1)
-        return told
+            result[names.MOST_RETRIES] = str(self._attempts.get(selection.base, 1) - 1)
+        return result
 
     def settle(self, plan: Plan, status: int, headers: Mapping[str, str]) -> None:
         """The response to an attempt has begun."""
@@ -281,7 +281,7 @@ class Fallback:
         self, policy: FallbackPolicy, left: float, attempt: Attempt, selection: Selection, others: Sequence[Selection]
     ) -> float | None:
         """Seconds until an endpoint's response has to begin, so that all attempts together keep the time that is
-        ``left``."""
+        ``remaining``."""
         if policy.total_timeout is None:
             return policy.per_attempt_timeout
         left, tries = max(left, 0.001), self._attempts.get(selection.base, 1)

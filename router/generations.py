@@ -181,8 +181,8 @@ class Generations:
         while self._retired:
             with contextlib.suppress(Exception):
                 await self._retired.pop().close()
-        wanted = self.current.runtime.mcp
-        for each in [each for each in self._classifiers if each.client.settings != wanted]:
+        current = self.current.runtime.mcp
+        for each in [each for each in self._classifiers if each.client.settings != current]:
             self._classifiers.remove(each)
             if each.task is not None:
                 each.task.cancel()
@@ -203,8 +203,8 @@ class Generations:
     async def run(self) -> None:
         """Watch the encoders and keep MCP sessions open, until cancelled."""
         self._running = True
-        for known in self._classifiers:
-            known.start(self.tasks)
+        for classifier in self._classifiers:
+            classifier.start(self.tasks)
         try:
             probes = {
                 f"encoder {each.trunk.name}": partial(each.run, partial(self._prepare_for, each))
@@ -263,13 +263,13 @@ class Generations:
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
         if settings is None:
             return None
-        known = next((each for each in self._classifiers if each.client.settings == settings), None)
-        if known is None:
-            known = _Classifier(McpClassifier(settings))
-            self._classifiers.append(known)
+        classifier = next((each for each in self._classifiers if each.client.settings == settings), None)
+        if classifier is None:
+            classifier = _Classifier(McpClassifier(settings))
+            self._classifiers.append(classifier)
             if self._running:
-                known.start(self.tasks)
-        return known.client
+                classifier.start(self.tasks)
+        return classifier.client
 
 
 def _freeze_garbage() -> None:

@@ -32,7 +32,7 @@ from triton_router.usage import Edits
 
 SCREENING = (ResponsePiiPlugin, ResponseJailbreakPlugin)
 
-Sent = TypeVar("Sent", ModelRequest, ModelRequest | None)
+RequestT = TypeVar("RequestT", ModelRequest, ModelRequest | None)
 
 
 class Guards:
@@ -77,26 +77,26 @@ class Guards:
             trusted.append(frozenset(names))
         return tuple(sorted(frozenset.intersection(*trusted))) if trusted else None
 
-    async def mask(self, sent: Sent, request: Request, record: Record) -> tuple[Sent, Request, Mask | None]:
+    async def mask(self, payload: RequestT, request: Request, record: Record) -> tuple[RequestT, Request, Mask | None]:
         """The request as the selected model may see it; everything from here on knows no other."""
         selection = record.selection
         assert selection is not None
         trusted = {selection.model, selection.base}
         masking = [each for each in record.verdict.masking if trusted.isdisjoint(each.trusted)]
         types = frozenset[str]().union(*(each.types for each in masking))
-        if not types or sent is None:
-            return sent, request, None
+        if not types or payload is None:
+            return payload, request, None
         tagged = next((each.tagged for each in masking if each.tagged is not None), None)
-        mask = await offload.run(is_large(request.body), Mask, sent, types, tagged)
+        mask = await offload.run(is_large(request.body), Mask, payload, types, tagged)
         if not mask:
-            return sent, request, None
+            return payload, request, None
         record.masked = tuple(each.decision for each in masking)
         for name in record.masked:
             self._blocked.labels(name, "masked").inc()
         return mask.request, replace(request, body=mask.request.encode()), mask
 
-    async def edits(self, sent: ModelRequest | None, mask: Mask | None, record: Record) -> Edits | None:
-        """What changes the response to ``sent``: it is screened, then values come in the place of placeholders."""
+    async def edits(self, payload: ModelRequest | None, mask: Mask | None, record: Record) -> Edits | None:
+        """What changes the response to ``payload``: it is screened, then values come in the place of placeholders."""
         decision = record.decision
         chosen = decision.plugins if decision is not None and decision.modelRefs else ()
         screening = [*record.verdict.screening]
@@ -105,10 +105,10 @@ class Guards:
             for each in chosen
             if decision is not None and isinstance(each, SCREENING) and each.configuration.enabled
         ]
-        if sent is None or sent.ANSWER is None or not (screening or mask):
+        if payload is None or payload.ANSWER is None or not (screening or mask):
             return None
         screens = [
-            await offload.run(len(sent.text) > LARGE_BYTES, self._screen, sent, name, settings)
+            await offload.run(len(payload.text) > LARGE_BYTES, self._screen, payload, name, settings)
             for name, settings in screening
             if isinstance(settings, ResponsePiiSettings)
         ]
@@ -117,13 +117,13 @@ class Guards:
             for name, settings in screening
             if isinstance(settings, ResponseJailbreakSettings) and settings.action != "none"
         ]
-        return partial(self._edited, sent.ANSWER, screens, judged, mask)
+        return partial(self._edited, payload.ANSWER, screens, judged, mask)
 
-    def _screen(self, sent: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
+    def _screen(self, payload: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
         types = settings.pii_types_denied or personal.TYPES
         outcome = {"block": "blocked", "mask": "masked", "report": "reported"}[settings.action]
         on_match = lambda: self._screened.labels(name, outcome).inc()  # noqa: E731
-        return Screen(sent, types, settings.action, settings.message, on_match)
+        return Screen(payload, types, settings.action, settings.message, on_match)
 
     def _edited(
         self,

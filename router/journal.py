@@ -48,8 +48,8 @@ class Journal:
         if record.failures:
             model, reason = record.failures[-1]
             following = record.selection.model if record.error is None and record.selection is not None else None
-            asked = self.label(following) if following is not None else ""
-            self._metrics.fallbacks.labels(self.label(model), reason, asked).inc()
+            successor = self.label(following) if following is not None else ""
+            self._metrics.fallbacks.labels(self.label(model), reason, successor).inc()
             if following is None:
                 log.warning("no candidate is left", extra={"fields": record.failure_fields()})
         if record.error is not None or record.selection is None:
@@ -75,8 +75,8 @@ class Journal:
                 self._metrics.audit_errors.inc()
         if replay is not None:
             line = fields | quote if replay.settings.include_prompt else fields
-            sent = request if replay.settings.include_request else None
-            record.replay_id = replay.keep(line, sent, self._runtime.kept_headers)
+            full = request if replay.settings.include_request else None
+            record.replay_id = replay.keep(line, full, self._runtime.kept_headers)
 
     def _log(self, record: Record) -> None:
         self.count(record)

@@ -73,8 +73,8 @@ class Judges:
         if not labels:
             raise BundleError(f"the signal bundle has no head `{settings.head}`, which `response_jailbreak` needs")
         if not set(labels) & set(settings.labels):
-            wanted = ", ".join(settings.labels)
-            raise BundleError(f"the head `{settings.head}` has no label {wanted}; it has {', '.join(labels)}")
+            required = ", ".join(settings.labels)
+            raise BundleError(f"the head `{settings.head}` has no label {required}; it has {', '.join(labels)}")
 
     async def probability(self, settings: ResponseJailbreakSettings, text: str) -> float:
         """How sure the head is of its labels. Raises ``Unavailable``."""
@@ -114,7 +114,7 @@ class Judged:
         self._judges, self._settings, self._reads, self._on_match = judges, settings, reads, on_match
         self._streamed = streamed
         self._answer = reads(streamed)
-        self._taken = 0
+        self._offset = 0
         self._verdict: asyncio.Task[bool] | None = None
         self._first: dict[str, Any] | None = None
         self.matched = self._cut_off = False
@@ -135,14 +135,14 @@ class Judged:
                 verdicts = await asyncio.gather(*(self._judge(each) for each in pieces(text)))
                 self._note(any(verdicts))
             return
-        while len(text) - self._taken >= LENGTH:
+        while len(text) - self._offset >= LENGTH:
             await self._settle()
-            window = text[max(0, self._taken - OVERLAP) : self._taken + LENGTH]
-            self._taken += LENGTH
+            window = text[max(0, self._offset - OVERLAP) : self._offset + LENGTH]
+            self._offset += LENGTH
             self._verdict = asyncio.create_task(self._judge(plain(window)))
-        if last and len(text) > self._taken:
+        if last and len(text) > self._offset:
             await self._settle()
-            self._note(await self._judge(plain(text[max(0, self._taken - OVERLAP) :])))
+            self._note(await self._judge(plain(text[max(0, self._offset - OVERLAP) :])))
         elif last or (self._verdict is not None and self._verdict.done()):
             await self._settle()
 
@@ -162,7 +162,7 @@ class Judged:
         if piece is None:
             return None
         self._cut_off = True
-        return self._reads.cut_off(self._first, event, piece, self._answer.text[: self._taken])
+        return self._reads.cut_off(self._first, event, piece, self._answer.text[: self._offset])
 
     def rest(self) -> list[dict[str, Any]]:
         """See :class:`.edits.EventEditor`."""

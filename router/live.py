@@ -9,14 +9,14 @@ from typing import Any
 from triton_router.record import Record
 
 # What a view that is asked for once a second can show.
-KEPT = 100
+CAPACITY = 100
 
 
 class LiveLog:
     """Use it inside one event loop. Requests have numbers, from 1."""
 
     def __init__(self) -> None:
-        self._requests: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._requests: deque[dict[str, Any]] = deque(maxlen=CAPACITY)
         self._last = 0
 
     def note(self, record: Record) -> None:

@@ -23,7 +23,7 @@ from triton_router.signals.pii import beside
 
 # Members of an answer whose strings are JSON themselves.
 _ARGUMENTS = frozenset({"arguments", "partial_json"})
-_SAID = frozenset({"content", "text", "delta"})
+_TEXT_MEMBERS = frozenset({"content", "text", "delta"})
 # Members of requests that may ask for an answer in JSON.
 _FORMATS = ("response_format", "text", "output_format", "output_config", "structured_outputs", "guided_json")
 
@@ -41,7 +41,7 @@ class Mask:
         self, request: ModelRequest, types: frozenset[str], tagged: Sequence[Sequence[Finding]] | None = None
     ) -> None:
         self._types = types
-        self._taken = request.text
+        self._text = request.text
         self._numbers: dict[str, int] = {}
         self._placeholders: dict[str, str] = {}
         texts = [text for text, _ in request.texts()]
@@ -80,7 +80,7 @@ class Mask:
         if value not in self._placeholders:
             while True:
                 self._numbers[type] = number = self._numbers.get(type, 0) + 1
-                if (placeholder := f"[{type}_{number}]") not in self._taken:
+                if (placeholder := f"[{type}_{number}]") not in self._text:
                     break
             self._placeholders[value] = placeholder
         return self._placeholders[value]
@@ -131,7 +131,7 @@ class _Values:
     def _put(self, text: str, name: str) -> str:
         if "[" not in text:
             return text
-        changed = self.put(text, arguments=name in _ARGUMENTS or (self.json and name in _SAID))
+        changed = self.put(text, arguments=name in _ARGUMENTS or (self.json and name in _TEXT_MEMBERS))
         return text if changed == text else changed
 
 

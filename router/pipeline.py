@@ -34,7 +34,6 @@ from triton_router.journal import Journal
 from triton_router.judging import judges_of
 from triton_router.limits import Admission, Limits, Stores, Wish
 from triton_router.live import LiveLog
-from triton_router.masking import Mask
 from triton_router.recipes import Recipes
 from triton_router.record import Record, ResponsePath
 from triton_router.replay import ReplayLog
@@ -163,14 +162,14 @@ class Pipeline:
 
     async def _ask(self, dialect: type[ModelRequest], request: Request, record: Record) -> Outcome:
         started, large = perf_counter(), is_large(request.body)
-        sent = await offload.run(large, read, dialect, request.body)
-        recipe = self.recipes.for_request(sent.model, request.headers)
+        payload = await offload.run(large, read, dialect, request.body)
+        recipe = self.recipes.for_request(payload.model, request.headers)
         hurried = _hurried(request, self.runtime.overload)
-        signal_input = SignalInput(sent, request.headers, hurried, self.runtime.reader)
+        signal_input = SignalInput(payload, request.headers, hurried, self.runtime.reader)
         named = None
         if recipe is None:
-            assert sent.model is not None
-            named = named_model(self.catalog, self.adapters, sent.model)
+            assert payload.model is not None
+            named = named_model(self.catalog, self.adapters, payload.model)
         if self._protects and recipe is not self.recipes.default:
             # What `routing` refuses is refused for every name; a recipe may refuse more.
             guarded = await self._guard(request, signal_input, record, named)
@@ -178,14 +177,14 @@ class Pipeline:
                 return guarded
         if recipe is None:
             assert named is not None
-            return await self._forward_to(named, sent, request, record)
-        sent.require_conversation()
+            return await self._forward_to(named, payload, request, record)
+        payload.require_conversation()
         # A cache would read all of a large body again, for a request that hardly comes twice.
         lookup, record.recipe = None if large else recipe.lookup, recipe.runtime
         parsed = perf_counter()
 
         memo = lookup.memo if lookup is not None else None
-        repeat = memo.key(sent, request.body, request.headers) if memo is not None else None
+        repeat = memo.key(payload, request.body, request.headers) if memo is not None else None
         if memo and repeat and (reply := await self._recall(memo, repeat, request, signal_input, record)) is not None:
             return reply
         if lookup is not None and self._open == 1:
@@ -198,22 +197,22 @@ class Pipeline:
         self._guards.confine(record)
         decided, (_, choice, selection) = perf_counter(), record.routing()
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
-        sent, request, mask = await self._guards.mask(sent, request, record)
-        edits = await self._guards.edits(sent, mask, record)
-        admission = await self._admitted(request, sent, selection, record, mask)
+        payload, request, mask = await self._guards.mask(payload, request, record)
+        edits = await self._guards.edits(payload, mask, record)
+        admission = await self._admitted(request, payload, selection, record, mask is not None)
         selection = record.selection = admission.selection
 
         only = self._guards.open_to(record) if edits is None else ()
         plan = self._fallback.plan(Attempt(only=only), record, request, self.adapters)
         members: dict[str, str | None] = {}
-        changes = await offload.run(large, rewrite, sent, request.headers, choice, selection, members)
+        changes = await offload.run(large, rewrite, payload, request.headers, choice, selection, members)
         if isinstance(changes, Completion):
             admission.release()
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
-            return self._reply(changes, "fast_response", request, sent, record)
+            return self._reply(changes, "fast_response", request, payload, record)
         count = self.runtime.usage.request_on_streams or admission.settle is not None
-        conceal, body = await offload.run(large, encoded, sent, count, release=large)
+        conceal, body = await offload.run(large, encoded, payload, count, release=large)
 
         if lookup is not None and edits is None:
             (embedding, trunk), model = _whole_embedding(record, self.encoders), (selection.base, selection.model)
@@ -221,19 +220,19 @@ class Pipeline:
         rewritten = perf_counter()
         record.stages["rewrite"] = decided, rewritten
         if lookup is not None and record.question is not None:
-            record.hit = await lookup.find(record.question, wait=sent.get("stream") is not True)
+            record.hit = await lookup.find(record.question, wait=payload.get("stream") is not True)
             record.stages["cache"] = rewritten, perf_counter()
         record.stages["total"] = started, perf_counter()
-        record.ignored = sent.ignored
+        record.ignored = payload.ignored
         if memo and repeat and record.question and record.repeatable:
             memo.note(repeat, record.question.exact, record.essence())
         if record.hit is not None:
             admission.release()
-            answer = sent.answer(record.hit.text, selection.model, record.hit.usage)
-            return self._reply(answer, "cache", request, sent, record)
+            answer = payload.answer(record.hit.text, selection.model, record.hit.usage)
+            return self._reply(answer, "cache", request, payload, record)
 
         record.path = "routed"
-        self.journal.write(record, sent.prompt(), request)
+        self.journal.write(record, payload.prompt(), request)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
         readable = bool(conceal or record.question or edits or admission.settle)
         headers = {**changes.set, **routing_headers(selection, readable=readable), **upstream}
@@ -242,26 +241,26 @@ class Pipeline:
             headers |= self._fallback.headers(plan, selection, members, request.headers, changed, conceal=conceal)
         keep = lookup.expect(record.question) if lookup is not None else None
         observer = self._observer(
-            selection, sent, keep, conceal=conceal, edits=edits, settle=admission.settle, plan=plan
+            selection, payload, keep, conceal=conceal, edits=edits, settle=admission.settle, plan=plan
         )
         return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
 
     async def _resume(self, attempt: Attempt, dialect: type[ModelRequest], request: Request, record: Record) -> Forward:
         """Ask the next candidate: the gateway has brought ``request`` back, because the last one could not answer."""
         started, request = perf_counter(), restored(request, attempt)
-        sent = await offload.run(is_large(request.body), dialect.parse, request.body)
+        payload = await offload.run(is_large(request.body), dialect.parse, request.body)
         table = record.recipe = self.recipes.named(attempt.recipe)
         decision = next((each for each in table.config.routing.decisions if each.name == attempt.decision), None)
         record.choice, record.category = Choice(decision, attempt.confidence, ()), attempt.category
         record.failures = tuple((failure.model, failure.reason) for failure in attempt.failures)
         selection = record.selection = self._fallback.next(attempt, record, request, self.adapters)
-        admission = await self.limits.admit(replace(Wish.of(request, sent, decision, selection), again=True))
+        admission = await self.limits.admit(replace(Wish.of(request, payload, decision, selection), again=True))
         record.limits = admission.notes
         plan = self._fallback.plan(attempt, record, request, self.adapters)
         members: dict[str, str | None] = {}
         for name, text in attempt.members.items():
-            sent.set_text(name, text)
-        address(sent, selection, members)
+            payload.set_text(name, text)
+        address(payload, selection, members)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
         back = {name: value for name, value in attempt.headers.items() if name not in removed}
         headers = {name: value for name, value in back.items() if value is not None}
@@ -270,10 +269,10 @@ class Pipeline:
             changed, conceal = (*upstream, *removed), attempt.conceal
             headers |= self._fallback.headers(plan, selection, members, request.headers, changed, conceal=conceal)
         record.path, record.stages["total"] = "fallback", (started, perf_counter())
-        self.journal.write(record, sent.prompt(), request)
-        observer = self._observer(selection, sent, conceal=attempt.conceal, settle=admission.settle, plan=plan)
+        self.journal.write(record, payload.prompt(), request)
+        observer = self._observer(selection, payload, conceal=attempt.conceal, settle=admission.settle, plan=plan)
         away = (*removed, *(name for name in back if name not in headers), names.REDIRECTED_FROM)
-        return Forward(headers, sent.encode(), record.headers(), away, observer)
+        return Forward(headers, payload.encode(), record.headers(), away, observer)
 
     async def preview(self, request: Request) -> tuple[Record, Forward | Completion]:
         """What would become of a request to a model: asked of no backend and no cache, counted and logged nowhere.
@@ -285,24 +284,24 @@ class Pipeline:
         dialect = DIALECTS.get(request.path.partition("?")[0])
         if dialect is None:
             raise Refusal(404, f"no such path: {request.path}")
-        sent = dialect.parse(request.body)
-        if self.recipes.for_request(sent.model, request.headers) is None:
-            assert sent.model is not None
-            record.selection, record.path = named_model(self.catalog, self.adapters, sent.model), "passthrough"
-            sent.set("model", record.selection.upstream)
-            return record, Forward(routing_headers(record.selection, readable=False), sent.encode())
+        payload = dialect.parse(request.body)
+        if self.recipes.for_request(payload.model, request.headers) is None:
+            assert payload.model is not None
+            record.selection, record.path = named_model(self.catalog, self.adapters, payload.model), "passthrough"
+            payload.set("model", record.selection.upstream)
+            return record, Forward(routing_headers(record.selection, readable=False), payload.encode())
         record.stages["parse"] = started, perf_counter()
-        query = SignalInput(sent, request.headers, reader=self.runtime.reader)
+        query = SignalInput(payload, request.headers, reader=self.runtime.reader)
         await self.decide(query, record, everything=True)
         decided, (_, choice, selection) = perf_counter(), record.routing()
-        changes = rewrite(sent, request.headers, choice, selection)
-        record.ignored, record.path = sent.ignored, "routed"
+        changes = rewrite(payload, request.headers, choice, selection)
+        record.ignored, record.path = payload.ignored, "routed"
         record.stages |= {"rewrite": (decided, perf_counter()), "total": (started, perf_counter())}
         if isinstance(changes, Completion):
             record.path = "fast_response"
             return record, changes
         headers = changes.set | routing_headers(selection, readable=False)
-        return record, Forward(headers, sent.encode(), record.headers(), tuple(changes.remove))
+        return record, Forward(headers, payload.encode(), record.headers(), tuple(changes.remove))
 
     async def _guard(
         self, request: Request, signal_input: SignalInput, record: Record, named: Selection | None
@@ -311,7 +310,7 @@ class Pipeline:
 
         Raises ``Refusal``.
         """
-        sent, default = signal_input.request, self.recipes.default
+        payload, default = signal_input.request, self.recipes.default
         table = default.runtime
         signals = await default.gatherer.gather(signal_input, hangs_on=table.protection.hanging_on)
         answer = choose(table.protection.answering, signals.evaluations, table.strategy).decision
@@ -321,12 +320,12 @@ class Pipeline:
         record.selection = named if named is not None else self.catalog.default
         self._guards.judge(record, default.runtime.protection)
         if answer is not None:
-            sent, request, _ = await self._guards.mask(sent, request, record)
-            completion = plugins.apply(answer.plugins, sent, signal_input.headers, record.selection.model)
+            payload, request, _ = await self._guards.mask(payload, request, record)
+            completion = plugins.apply(answer.plugins, payload, signal_input.headers, record.selection.model)
             assert isinstance(completion, Completion)
-            return self._reply(completion, "fast_response", request, sent, record)
+            return self._reply(completion, "fast_response", request, payload, record)
         if named is not None and self._guards.confine(record):
-            return await self._forward_to(record.selection, sent, request, record)
+            return await self._forward_to(record.selection, payload, request, record)
         record.recipe = record.choice = None
         return None
 
@@ -381,50 +380,50 @@ class Pipeline:
 
     async def _pass(self, request: Request, record: Record) -> Outcome:
         """The other allowed paths: untouched, to the model that they name, or else to the default one."""
-        sent = await offload.run(is_large(request.body), OtherRequest.parse, request.body) if request.body else None
-        name = sent.model if sent else None
-        body: ModelRequest | None = sent
+        payload = await offload.run(is_large(request.body), OtherRequest.parse, request.body) if request.body else None
+        name = payload.model if payload else None
+        body: ModelRequest | None = payload
         if name is not None and not self.catalog.is_auto(name):
             selection = named_model(self.catalog, self.adapters, name)
         elif _path(request) != names.EMBEDDINGS_PATH:
             selection, body = self.catalog.default, None
-        elif sent is None or self.catalog.embedder is None:
+        elif payload is None or self.catalog.embedder is None:
             raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
         else:
             selection = self.catalog.embedder
-        if self._protects and sent is not None:
+        if self._protects and payload is not None:
             hurried = _hurried(request, self.runtime.overload)
-            query = SignalInput(sent, request.headers, hurried, self.runtime.reader)
+            query = SignalInput(payload, request.headers, hurried, self.runtime.reader)
             guarded = await self._guard(request, query, record, selection)
             if guarded is not None:
                 return guarded
             if record.verdict.masking:
-                body = sent
+                body = payload
         return await self._forward_to(selection, body, request, record)
 
     async def _forward_to(
-        self, selection: Selection, sent: ModelRequest | None, request: Request, record: Record
+        self, selection: Selection, payload: ModelRequest | None, request: Request, record: Record
     ) -> Forward:
-        """Forward ``sent`` with the model's own name in it; ``None`` leaves it as it is."""
+        """Forward ``payload`` with the model's own name in it; ``None`` leaves it as it is."""
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         record.selection, record.path = selection, "passthrough"
-        sent, request, mask = await self._guards.mask(sent, request, record)
-        edits = await self._guards.edits(sent, mask, record)
-        admission = await self._admitted(request, sent, selection, record, mask)
+        payload, request, mask = await self._guards.mask(payload, request, record)
+        edits = await self._guards.edits(payload, mask, record)
+        admission = await self._admitted(request, payload, selection, record, mask is not None)
         selection = record.selection = admission.selection
         count = self.runtime.usage.request_on_streams or admission.settle is not None
-        conceal = sent is not None and count and await offload.run(is_large(request.body), sent.request_usage)
-        if sent is not None and sent.model != selection.upstream:
-            sent.set("model", selection.upstream)
+        conceal = payload is not None and count and await offload.run(is_large(request.body), payload.request_usage)
+        if payload is not None and payload.model != selection.upstream:
+            payload.set("model", selection.upstream)
         self.journal.count(record)
-        encoded = sent.encode() if sent is not None and (sent.changed or mask is not None) else None
-        observer = self._observer(selection, sent, conceal=conceal, edits=edits, settle=admission.settle)
+        encoded = payload.encode() if payload is not None and (payload.changed or mask is not None) else None
+        observer = self._observer(selection, payload, conceal=conceal, edits=edits, settle=admission.settle)
         upstream, removed = self._upstreams.changes(selection.base, request.headers)
         headers = {**routing_headers(selection, readable=bool(conceal or edits or admission.settle)), **upstream}
         return Forward(headers, encoded, record.headers(), removed, observer)
 
     async def _admitted(
-        self, request: Request, sent: ModelRequest | None, selection: Selection, record: Record, mask: Mask | None
+        self, request: Request, payload: ModelRequest | None, selection: Selection, record: Record, masked: bool
     ) -> Admission:
         """Within the limits, perhaps to a cheaper candidate. Raises ``Refusal``."""
         if not self.limits:
@@ -432,21 +431,21 @@ class Pipeline:
 
         def cheapest() -> Selection | None:
             other = self.catalog.cheapest(record.decision, self.adapters)
-            only = self._guards.open_to(record) if mask is None else None
+            only = self._guards.open_to(record) if not masked else None
             if other is not None and (only is None or other.model in only):
                 with contextlib.suppress(Refusal):
                     self.runtime.access.require(_path(request), other.model, other.base, request.headers)
                     return other
             return None
 
-        admission = await self.limits.admit(Wish.of(request, sent, record.decision, selection), cheapest)
+        admission = await self.limits.admit(Wish.of(request, payload, record.decision, selection), cheapest)
         record.limits = admission.notes
         return admission
 
     def _observer(
         self,
         selection: Selection,
-        sent: ModelRequest | None,
+        payload: ModelRequest | None,
         keep: Keep | None = None,
         *,
         conceal: bool = False,
@@ -456,22 +455,22 @@ class Pipeline:
     ) -> Observer:
         label, price = self.journal.label(selection.model), self.catalog.price(selection.base)
         # Embeddings have no end to hear of, and are long.
-        read, streams = (sent.ANSWER, sent.get("stream") is True) if sent is not None else (None, False)
+        answer_type, streams = (payload.ANSWER, payload.get("stream") is True) if payload is not None else (None, False)
         flight = partial(Flight, self._vitals, selection.base, selection.adapter, streams=streams)
         usage = self.runtime.usage
         watched = plan is not None and (plan.troubled or usage.answers or usage.streams)
         return UsageObserver(
-            self._metrics, label, usage, keep, read=read, price=price, conceal=conceal,
-            sent=flight if self._balances else None, edits=edits, settle=settle,
+            self._metrics, label, usage, keep, answer_type=answer_type, price=price, conceal=conceal,
+            start_flight=flight if self._balances else None, edits=edits, settle=settle,
             on_status=partial(self._fallback.settle, plan) if plan is not None and watched else None,
         )  # fmt: skip
 
     def _reply(
-        self, answer: Completion, path: ResponsePath, request: Request, sent: ModelRequest, record: Record
+        self, answer: Completion, path: ResponsePath, request: Request, payload: ModelRequest, record: Record
     ) -> Reply:
         """An answer that no backend is asked for."""
-        record.path, record.ignored = path, record.ignored or sent.ignored
-        self.journal.write(record, sent.prompt(), request)
+        record.path, record.ignored = path, record.ignored or payload.ignored
+        self.journal.write(record, payload.prompt(), request)
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
 
 

@@ -70,7 +70,7 @@ class Process:
                 preexec_fn=die_with_parent if own_group else None,
             )
         self._own_group = own_group
-        self._gone = False
+        self._ended = False
         self.pid = self._popen.pid
 
     @property
@@ -91,7 +91,7 @@ class Process:
         """Kill the process and, where it has a group of its own, what it has started."""
         if not self._own_group:
             return self._popen.kill()
-        if self._gone:
+        if self._ended:
             # Its number may be another's by now.
             return None
         with contextlib.suppress(ProcessLookupError):
@@ -116,7 +116,7 @@ class Process:
             self._popen.wait(grace)
         self.kill()
         self._popen.wait()
-        self._gone = True
+        self._ended = True
 
     async def descendants_ended(self) -> None:
         """Wait until no process of the group is left; after SIGKILL that takes moments."""
@@ -124,7 +124,7 @@ class Process:
             try:
                 os.killpg(self.pid, 0)
             except ProcessLookupError:
-                self._gone = True
+                self._ended = True
                 return
             await asyncio.sleep(0.02)
 
@@ -282,9 +282,9 @@ class _Life:
 
     async def _ready(self) -> bool:
         deadline = self.began + self.child.ready_within
-        while (left := deadline - time.monotonic()) > 0:
+        while (remaining := deadline - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(left, 0.1)):
+                async with asyncio.timeout(max(remaining, 0.1)):
                     if await _true(self.child.ready):
                         return True
             await asyncio.sleep(_POLL_SECONDS)
@@ -334,14 +334,14 @@ async def _until_stopped(lives: Sequence[_Life], signals: _Signals, say: Say, on
     pending, count = set(tasks), 0
     try:
         while not stop.done():
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            finished, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
                 await task
-            for task in waits.keys() & done:
+            for task in waits.keys() & finished:
                 count += 1
                 seconds = time.monotonic() - waits[task].began
                 say(f"[{count}/{len(lives)}] {waits[task].child.name} ready in {seconds:.1f} s")
-            if count == len(lives) and done & waits.keys():
+            if count == len(lives) and finished & waits.keys():
                 on_ready()
     finally:
         for task in tasks:

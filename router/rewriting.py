@@ -13,52 +13,52 @@ from triton_router.selection import Selection, apply_reasoning
 
 
 def rewrite(
-    sent: ModelRequest,
+    payload: ModelRequest,
     headers: Mapping[str, str],
     choice: Choice,
     selection: Selection,
     members: dict[str, str | None] | None = None,
 ) -> HeaderChanges | Completion:
-    """Let the decision's plugins and the selection change ``sent``; a plugin may answer it instead.
+    """Let the decision's plugins and the selection change ``payload``; a plugin may answer it instead.
 
     ``members`` gets the texts of those that the selection changes, as the plugins left them.
     """
     plugged = choice.decision.plugins if choice.decision else ()
-    changes = plugins.apply(plugged, sent, headers, selection.model)
+    changes = plugins.apply(plugged, payload, headers, selection.model)
     if not isinstance(changes, Completion):
-        address(sent, selection, members)
+        address(payload, selection, members)
     return changes
 
 
-def address(sent: ModelRequest, selection: Selection, members: dict[str, str | None] | None = None) -> None:
-    """Make ``sent`` a request to the selected model.
+def address(payload: ModelRequest, selection: Selection, members: dict[str, str | None] | None = None) -> None:
+    """Make ``payload`` a request to the selected model.
 
     ``members`` gets the texts that it changes, as they were; not that of `model`, which every candidate sets.
     """
-    edits = sent.edits() if members is not None else {}
-    apply_reasoning(sent, selection)
+    edits = payload.edits() if members is not None else {}
+    apply_reasoning(payload, selection)
     if members is not None:
-        members |= sent.texts_before(edits)
-    sent.set("model", selection.upstream)
+        members |= payload.texts_before(edits)
+    payload.set("model", selection.upstream)
 
 
 def read(dialect: type[ModelRequest], body: bytes) -> ModelRequest:
     """``body`` with its turns, which signals read."""
-    sent = dialect.parse(body)
-    sent.turns()
-    return sent
+    request = dialect.parse(body)
+    request.turns()
+    return request
 
 
-def encoded(sent: ModelRequest, count: bool, *, release: bool) -> tuple[bool, bytes]:
+def encoded(request: ModelRequest, count: bool, *, release: bool) -> tuple[bool, bytes]:
     """Whether the client is not to see the count of tokens, and the body for the selected model.
 
     ``count`` has the backend count a stream's tokens; ``release`` frees what was parsed here and now: half a million
     values take a while.
     """
-    conceal = count and sent.request_usage()
-    body = sent.encode()
+    conceal = count and request.request_usage()
+    body = request.encode()
     if release:
-        sent.release()
+        request.release()
     return conceal, body
 
 

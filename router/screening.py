@@ -26,7 +26,7 @@ _OPEN = re.compile(
     r"|(?i:\b(?:d\.?o\.?b\.?|birth\w*|born|n\u00e9e?|geb\w*)\b.{0,40}))?\S*\Z"
 )
 # Members of a whole answer in which a model speaks.
-_SAID = frozenset({"content", "text", "reasoning", "reasoning_content", "thinking", "refusal", "arguments"})
+_TEXT_MEMBERS = frozenset({"content", "text", "reasoning", "reasoning_content", "thinking", "refusal", "arguments"})
 
 
 class Screen:
@@ -86,7 +86,7 @@ class Screen:
 
     def _whole(self, answer: dict[str, Any], reads: type[Answer]) -> dict[str, Any] | None:
         def change(text: str, name: str) -> str:
-            findings = self.findings(text) if name in _SAID else []
+            findings = self.findings(text) if name in _TEXT_MEMBERS else []
             return self.replaced(text, findings) if findings else text
 
         changed = mapped(answer, change)
@@ -102,9 +102,9 @@ class _Screening:
         self._screen, self._reads = screen, reads
         self._first: dict[str, Any] | None = None
         # By channel: what was sent, as far as it is still looked at; what waits; how to send it; all that was sent.
-        self._sent: dict[tuple[Any, ...], str] = {}
+        self._tails: dict[tuple[Any, ...], str] = {}
         self._held: dict[tuple[Any, ...], tuple[str, dict[str, Any], Piece]] = {}
-        self._said: dict[tuple[Any, ...], list[str]] = {}
+        self._texts: dict[tuple[Any, ...], list[str]] = {}
         self._cut_off = False
 
     @property
@@ -140,8 +140,8 @@ class _Screening:
 
     def _ready(self, event: dict[str, Any], piece: Piece, *, last: bool) -> str:
         held, *_ = self._held.pop(piece.channel, ("", event, piece))
-        sent = self._sent.get(piece.channel, "")
-        text, start = sent + held + piece.text, len(sent)
+        previous = self._tails.get(piece.channel, "")
+        text, start = previous + held + piece.text, len(previous)
         end = len(text) if last else max(start, _closed(text))
         if len(text) - end > WINDOW:
             end = len(text) - WINDOW
@@ -155,8 +155,8 @@ class _Screening:
             self._cut_off = True
         elif end < len(text):
             self._held[piece.channel] = text[end:], event, piece
-        self._sent[piece.channel] = text[max(0, end - BEFORE) : end]
-        self._said.setdefault(piece.channel, []).append(now)
+        self._tails[piece.channel] = text[max(0, end - BEFORE) : end]
+        self._texts.setdefault(piece.channel, []).append(now)
         return now
 
     def _late(self, channel: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -169,10 +169,10 @@ class _Screening:
 
     def _end(self, event: dict[str, Any], piece: Piece) -> list[dict[str, Any]]:
         assert self._first is not None
-        return self._reads.cut_off(self._first, event, piece, "".join(self._said.get(piece.channel, ())))
+        return self._reads.cut_off(self._first, event, piece, "".join(self._texts.get(piece.channel, ())))
 
     def _repeated(self, text: str, name: str) -> str:
-        findings = self._screen.findings(text) if name in _SAID else []
+        findings = self._screen.findings(text) if name in _TEXT_MEMBERS else []
         return self._screen.replaced(text, findings) if findings else text
 
 

@@ -110,18 +110,19 @@ class UsageObserver:
     """Counts what the response to one forwarded request costs; an :class:`triton_router.exchange.Observer`.
 
     ``model`` is a metric's label. It asks for a body only where the settings want usage from such a response, ``keep``
-    wants the answer itself, or there is a ``listener`` or something to ``settle``. ``read`` is the answer's class,
-    ``None`` for responses that carry no text. The end calls ``keep`` once with the answer, or ``None`` where no whole
-    one came, and these two with the summary. ``conceal`` takes a count out of a stream that the client did not ask
-    for; ``edits`` makes what changes a response, streamed or whole. ``sent`` makes the flight of the request, once it
-    is sent; ``on_status`` hears of the response's status and headers.
+    wants the answer itself, or there is a ``listener`` or something to ``settle``. ``answer_type`` is the answer's
+    class, ``None`` for responses that carry no text. At the end ``keep`` gets the answer, or ``None`` where no whole
+    one came; ``listener`` and ``settle`` get the summary. ``conceal`` takes a count out of a stream that the client
+    did not ask for; ``edits`` makes what changes a response, streamed or whole. ``start_flight`` begins the request's
+    flight once it is sent; ``on_status`` gets the response's status and headers.
 
     It has 20 attributes: ten that say what to do, and ten for the state of a response that comes in pieces.
     """
 
     __slots__ = (
-        "_answer", "_conceal", "_edits", "_filter", "_first", "_flight", "_keep", "_last", "_metrics", "_model",
-        "_on_status", "_price", "_read", "_sent", "_settings", "_settle", "_started", "_status", "_whole", "listener",
+        "_answer", "_answer_type", "_conceal", "_edits", "_filter", "_first", "_flight", "_keep", "_last", "_metrics",
+        "_model", "_on_status", "_price", "_settings", "_settle", "_start_flight", "_started", "_status", "_whole",
+        "listener",
     )  # fmt: skip
 
     def __init__(
@@ -131,20 +132,20 @@ class UsageObserver:
         settings: UsageSettings,
         keep: Callable[[Answer | None], None] | None = None,
         *,
-        read: type[Answer] | None,
+        answer_type: type[Answer] | None,
         price: Pricing | None = None,
         conceal: bool = False,
-        sent: Callable[[], Flight] | None = None,
+        start_flight: Callable[[], Flight] | None = None,
         edits: Edits | None = None,
         settle: Callable[[AnswerSummary], None] | None = None,
         on_status: Callable[[int, Mapping[str, str]], None] | None = None,
     ) -> None:
-        self._metrics, self._model, self._settings, self._keep, self._read = metrics, model, settings, keep, read
-        self._price = price
+        self._metrics, self._model, self._settings, self._keep = metrics, model, settings, keep
+        self._answer_type, self._price = answer_type, price
         self._conceal, self._edits, self._on_status = conceal, edits, on_status
         self._filter: Chained | None = None
         self._started = perf_counter()
-        self._sent, self._settle = sent, settle
+        self._start_flight, self._settle = start_flight, settle
         self._flight: Flight | None = None
         self._answer: Answer | None = None
         self._first = self._last = 0.0
@@ -153,8 +154,8 @@ class UsageObserver:
 
     def on_sent(self) -> None:
         """The request goes to the backend."""
-        if self._sent is not None:
-            self._flight = self._sent()
+        if self._start_flight is not None:
+            self._flight = self._start_flight()
 
     def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
         """The backend's headers are here. Returns whether the body is wanted."""
@@ -163,22 +164,22 @@ class UsageObserver:
             self._on_status(status, headers)
         seconds = self._metrics.upstream_seconds.labels(self._model, f"{status // 100}xx")
         seconds.observe(perf_counter() - self._started)
-        wanted = self._wanted(status, headers)
-        if self._flight is not None and not (wanted and self._answer is not None and self._answer.streamed):
+        observed = self._wanted(status, headers)
+        if self._flight is not None and not (observed and self._answer is not None and self._answer.streamed):
             # Of a stream that nobody reads, this is the first that comes.
             self._flight.arrive(well=status == 200)
-        return wanted
+        return observed
 
     def _wanted(self, status: int, headers: Mapping[str, str]) -> bool:
-        if self._read is None or status != 200 or headers.get("content-encoding", "identity") != "identity":
+        if self._answer_type is None or status != 200 or headers.get("content-encoding", "identity") != "identity":
             return False
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
-        wanted = self._settings.streams if streamed else self._settings.answers
-        wanted = wanted or bool(self._keep or self.listener or self._edits or self._settle)
-        if not wanted or not (streamed or kind == "application/json"):
+        observed = self._settings.streams if streamed else self._settings.answers
+        observed = observed or bool(self._keep or self.listener or self._edits or self._settle)
+        if not observed or not (streamed or kind == "application/json"):
             return False
-        self._answer = self._read(streamed)
+        self._answer = self._answer_type(streamed)
         edit = self._edits(streamed=streamed) if self._edits else None
         filters = [WithoutUsage()] if self._conceal and streamed else []
         self._filter = Chained([*filters, *([edit] if edit else [])]) if filters or edit else None
@@ -189,7 +190,7 @@ class UsageObserver:
         """Whether the response is to be watched at all: where any is counted, its status is too."""
         settings, wishes = (
             self._settings,
-            (self._keep, self.listener, self._settle, self._sent, self._edits, self._on_status),
+            (self._keep, self.listener, self._settle, self._start_flight, self._edits, self._on_status),
         )
         return settings.answers or settings.streams or self._conceal or any(wishes)
 

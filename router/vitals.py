@@ -123,21 +123,21 @@ class Vitals:
                 self._map = mmap.mmap(file.fileno(), size)
         self._numbers = memoryview(self._map).cast("d")
         self._names = memoryview(self._map).cast("Q")
-        self._known: list[dict[int, Row]] = [{} for _ in range(seats)]
+        self._tables: list[dict[int, Row]] = [{} for _ in range(seats)]
         self._beyond: dict[int, Row] = {}
         self._rows: dict[str, tuple[float, list[Row]]] = {}
         self._read(seat)
-        for row in self._known[seat].values():
+        for row in self._tables[seat].values():
             for field in _IN_FLIGHT:
                 row[field] = 0.0
 
     def row(self, name: str) -> Row:
         """This process's own row of a model or adapter; see :func:`named`."""
         key = _key(name)
-        known = self._known[self._seat]
-        if (row := known.get(key) or self._beyond.get(key)) is not None:
+        table = self._tables[self._seat]
+        if (row := table.get(key) or self._beyond.get(key)) is not None:
             return row
-        if len(known) == self._per_seat:
+        if len(table) == self._per_seat:
             self._rows.pop(name, None)
             if len(self._beyond) >= self._per_seat:
                 # Adapters that only an MCP server names are without number.
@@ -145,9 +145,9 @@ class Vitals:
             row = self._beyond[key] = Row(memoryview(bytearray(FIELDS * _BYTES)).cast("d"), 0)
             return row
         self._rows.pop(name, None)
-        start = (self._seat * self._per_seat + len(known)) * FIELDS
+        start = (self._seat * self._per_seat + len(table)) * FIELDS
         # The name last: with it the row is there for others.
-        row = known[key] = Row(self._numbers, start)
+        row = table[key] = Row(self._numbers, start)
         self._names[start + Field.NAME] = key
         return row
 
@@ -164,11 +164,11 @@ class Vitals:
 
     def _all_rows(self, name: str) -> list[Row]:
         key, rows = _key(name), []
-        for seat, known in enumerate(self._known):
-            if key not in known and seat != self._seat:
+        for seat, table in enumerate(self._tables):
+            if key not in table and seat != self._seat:
                 self._read(seat)
-            if key in known:
-                rows.append(known[key])
+            if key in table:
+                rows.append(table[key])
         if key in self._beyond:
             rows.append(self._beyond[key])
         return rows
@@ -209,13 +209,13 @@ class Vitals:
 
     def _read(self, seat: int) -> None:
         """Notice the rows that the process in ``seat`` has added."""
-        known = self._known[seat]
-        while len(known) < self._per_seat:
-            start = (seat * self._per_seat + len(known)) * FIELDS
+        table = self._tables[seat]
+        while len(table) < self._per_seat:
+            start = (seat * self._per_seat + len(table)) * FIELDS
             key = self._names[start + Field.NAME]
             if not key:
                 return
-            known[key] = Row(self._numbers, start)
+            table[key] = Row(self._numbers, start)
 
 
 class Flight:

@@ -52,11 +52,11 @@ async def work() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     # A spare waits here, its modules loaded, until it is needed or its supervisor ends.
     first = asyncio.create_task(lines.readline())
-    done = asyncio.create_task(stop.wait())
-    await asyncio.wait({first, done}, return_when=asyncio.FIRST_COMPLETED)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({first, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not first.done() or not first.result():
         first.cancel()
-        done.cancel()
+        stopping.cancel()
         return
     start = json.loads(first.result())
     configure_logging(start["log_level"])
@@ -75,11 +75,11 @@ async def work() -> None:
         await server.start()
         _write({"id": start["id"]})
         talk = asyncio.create_task(_Work(generations, metrics).listen(lines))
-        await asyncio.wait({talk, done}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({talk, stopping}, return_when=asyncio.FIRST_COMPLETED)
         await server.drain(config.router.drain_seconds)
         talk.cancel()
-        done.cancel()
-        await asyncio.gather(talk, done, return_exceptions=True)
+        stopping.cancel()
+        await asyncio.gather(talk, stopping, return_exceptions=True)
 
 
 class _Work:

@@ -151,7 +151,7 @@ def counted(metrics: Metrics) -> dict[str, float]:
 
 def observed(headers: dict[str, str], pieces: list[bytes], status: int = 200, **settings: bool) -> dict[str, float]:
     metrics = Metrics()
-    observer = UsageObserver(metrics, "m", UsageSettings(**settings), read=ChatAnswer)
+    observer = UsageObserver(metrics, "m", UsageSettings(**settings), answer_type=ChatAnswer)
     if observer.on_headers(status, headers):
         for piece in pieces:
             observer.on_body(piece)
@@ -186,7 +186,7 @@ def test_what_cannot_be_read_is_not_watched(headers: dict[str, str], status: int
 
 def test_an_answer_that_breaks_off_is_counted_as_that() -> None:
     metrics = Metrics()
-    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), read=ChatAnswer)
+    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), answer_type=ChatAnswer)
     assert observer.on_headers(200, EVENTS)
     observer.on_body(STREAM[:200])
     observer.on_end()
@@ -243,7 +243,7 @@ def test_nothing_else_is_taken_out(pieces: list[bytes]) -> None:
 
 def test_a_stream_is_passed_on_changed_only_where_it_is_to_be() -> None:
     metrics = Metrics()
-    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), conceal=True, read=ChatAnswer)
+    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), conceal=True, answer_type=ChatAnswer)
     assert observer.on_headers(200, EVENTS)
     assert observer.on_body(chunk({"content": "a"}).encode()) is None
     assert observer.on_body(COUNT) == b""
@@ -258,7 +258,7 @@ def test_what_an_answer_cost() -> None:
     assert cost(Usage(prompt=1000, completion=300, cached=400), price) == pytest.approx(0.0012 + 0.0002 + 0.003)
     assert cost(Usage(prompt=10, completion=0, cached=99), Pricing(prompt_per_1m=1)) == pytest.approx(0.00001)
     metrics = Metrics()
-    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), price=price, read=ChatAnswer)
+    observer = UsageObserver(metrics, "m", UsageSettings(streams=True), price=price, answer_type=ChatAnswer)
     assert observer.on_headers(200, EVENTS)
     observer.on_body(STREAM)
     observer.on_end()
@@ -268,7 +268,7 @@ def test_what_an_answer_cost() -> None:
 def test_whoever_keeps_answers_is_told_once_how_it_ended() -> None:
     for pieces, whole in (([STREAM], True), ([STREAM[:200]], False), ([], False)):
         told: list[Answer | None] = []
-        observer = UsageObserver(Metrics(), "m", UsageSettings(), told.append, read=ChatAnswer)
+        observer = UsageObserver(Metrics(), "m", UsageSettings(), told.append, answer_type=ChatAnswer)
         if pieces:
             assert observer.on_headers(200, EVENTS)
         for piece in pieces:

@@ -75,8 +75,8 @@ class Watched:
     def __init__(self, *, stream: bool, **settings: bool) -> None:
         self.vitals, self.clock = Vitals(), Clock()
         self.observer = UsageObserver(
-            Metrics(), "m", UsageSettings(**settings), read=ChatAnswer,
-            sent=lambda: Flight(self.vitals, "m", None, streams=stream, clock=self.clock),
+            Metrics(), "m", UsageSettings(**settings), answer_type=ChatAnswer,
+            start_flight=lambda: Flight(self.vitals, "m", None, streams=stream, clock=self.clock),
         )  # fmt: skip
 
     def seconds(self, measure: Field) -> float | None:

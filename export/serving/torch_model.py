@@ -84,10 +84,10 @@ class TritonPythonModel:
         return graph, inputs, list(outputs)
 
     def _response(self, request: Any, parts: tuple[Floats, ...]) -> Any:
-        wanted = set(request.requested_output_names())
+        requested = set(request.requested_output_names())
         tensors = [
             pb_utils.Tensor(name, np.ascontiguousarray(part))
             for name, part in zip(self.outputs, parts, strict=True)
-            if name in wanted
+            if name in requested
         ]
         return pb_utils.InferenceResponse(output_tensors=tensors)

@@ -21,11 +21,11 @@ _THIS_CALLS = frozenset({"authorization", "connection", "content-encoding", "con
 
 def request_of(body: bytes, headers: Mapping[str, str]) -> Request:
     """The request to route, out of a call of the REST service. Raises ``MalformedRequest``."""
-    sent = ChatRequest.parse(body)
+    chat_request = ChatRequest.parse(body)
     # An answer of the router's own is wanted in one piece.
-    sent.remove("stream")
+    chat_request.remove("stream")
     forwarded = {name: value for name, value in headers.items() if name not in _THIS_CALLS}
-    return Request("POST", chat.PATH, forwarded | _WITHOUT_CACHE, sent.encode())
+    return Request("POST", chat.PATH, forwarded | _WITHOUT_CACHE, chat_request.encode())
 
 
 def advice(request: Request, outcome: Outcome, record: Record) -> dict[str, Any]:

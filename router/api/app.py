@@ -269,8 +269,8 @@ class _Rest:
         pipeline = self._current()
         headers = {name.lower(): value for name, value in body.headers.items()}
         if body.request is None:
-            sent = ChatRequest.saying(body.text or "", body.model)
-            query = SignalInput(sent, headers, reader=pipeline.runtime.reader)
+            payload = ChatRequest.saying(body.text or "", body.model)
+            query = SignalInput(payload, headers, reader=pipeline.runtime.reader)
             return json_response(explain(await pipeline.decide(query, everything=True)))
         raw = json_bytes(body.request)
         record, outcome = await pipeline.preview(ProxiedRequest("POST", body.path, headers, raw))

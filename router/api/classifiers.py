@@ -132,7 +132,7 @@ def _plain(label: str) -> str:
 
 
 def _unknown(encoders: Encoders | None, name: str) -> Refusal:
-    known = classifiers(encoders)
-    hint = f" Did you mean `{close}`?" if (close := nearest(name, known)) else ""
-    message = f"There is no classifier `{name}`; there are {', '.join(known)}.{hint}"
+    available = classifiers(encoders)
+    hint = f" Did you mean `{close}`?" if (close := nearest(name, available)) else ""
+    message = f"There is no classifier `{name}`; there are {', '.join(available)}.{hint}"
     return Refusal(404, message, code="classifier_not_found")

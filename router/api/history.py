@@ -103,12 +103,12 @@ def quantile(buckets: Mapping[float, float], share: float) -> float | None:
     total = buckets.get(float("inf"), 0.0)
     if not total:
         return None
-    wanted, lower, below = total * share, 0.0, 0.0
+    rank, lower, below = total * share, 0.0, 0.0
     for upper in sorted(buckets):
         count = buckets[upper]
-        if count >= wanted:
+        if count >= rank:
             if upper == float("inf"):
                 return round(lower * 1000, 3)
-            return round((lower + (upper - lower) * (wanted - below) / (count - below)) * 1000, 3)
+            return round((lower + (upper - lower) * (rank - below) / (count - below)) * 1000, 3)
         lower, below = upper, count
     return round(lower * 1000, 3)

@@ -57,12 +57,12 @@ class LiveFeed:
 
     async def _ask(self) -> None:
         """Tell all views, once a second, until there is none."""
-        known = [(await source(0))["last"] for source in self._sources()]
+        marks = [(await source(0))["last"] for source in self._sources()]
         newest = self.history.spans[-1]["time"] if self.history.spans else 0.0
         while self._views:
             await asyncio.sleep(TICK)
-            answers = await asyncio.gather(*(source(at) for source, at in zip(self._sources(), known, strict=True)))
-            known = [answer["last"] for answer in answers]
+            answers = await asyncio.gather(*(source(at) for source, at in zip(self._sources(), marks, strict=True)))
+            marks = [answer["last"] for answer in answers]
             requests = sorted(
                 (each for answer in answers for each in answer["requests"]), key=lambda each: each["time"]
             )
@@ -95,8 +95,8 @@ class LiveResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         view = self._feed.open()
-        gone = asyncio.create_task(_until_gone(receive))
-        gone.add_done_callback(lambda _: self._end(view))
+        disconnect = asyncio.create_task(_until_gone(receive))
+        disconnect.add_done_callback(lambda _: self._end(view))
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
         try:
             async with asyncio.timeout(READ_WITHIN):
@@ -110,7 +110,7 @@ class LiveResponse:
             log.info("a live view that does not read is dropped")
         finally:
             self._feed.close(view)
-            gone.cancel()
+            disconnect.cancel()
 
     def _end(self, view: asyncio.Queue[bytes | None]) -> None:
         with suppress(asyncio.QueueFull):

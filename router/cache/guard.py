@@ -55,17 +55,17 @@ class Guard:
 Reading = Callable[[str], Wording | None]
 
 
-def comparing(now: str, known: Reading = read) -> Callable[[str], str | None]:
+def comparing(now: str, reading: Reading = read) -> Callable[[str], str | None]:
     """:func:`difference` to one question, which is read once for all earlier ones.
 
-    ``known`` reads the questions; it may remember those that it has read.
+    ``reading`` reads the questions and may remember those that it has read.
     """
-    second = known(now)
+    second = reading(now)
 
     def difference_to(earlier: str) -> str | None:
         if earlier == now:
             return None
-        first = known(earlier) if second else None
+        first = reading(earlier) if second else None
         if first is None or second is None:
             shouted = earlier.isupper() or now.isupper()
             return None if plain(earlier, shouted=shouted) == plain(now, shouted=shouted) else "text"

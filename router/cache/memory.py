@@ -109,10 +109,10 @@ class MemoryStore:
             self._clear()
             return count
         among = self._slots if key is None else self._slots.keys() & {key}
-        gone = [key for key in among if decision is None or self._slots[key].entry.decision == decision]
-        for each in gone:
+        stale = [key for key in among if decision is None or self._slots[key].entry.decision == decision]
+        for each in stale:
             self._drop(each)
-        return len(gone)
+        return len(stale)
 
     async def size(self) -> int:
         more = self._sweep()

@@ -104,9 +104,9 @@ def _credentials(settings: IdentitySettings, headers: Mapping[str, str]) -> list
     """
     members = list(_members(settings, headers))
     named = settings.credential_headers
-    known = [pair for pair in members if pair[0] in named or _is_credential(*pair)]
+    credentials = [pair for pair in members if pair[0] in named or _is_credential(*pair)]
     others = [pair for pair in members if pair[0] in _SESSIONS] if named else members
-    return sorted(f"{name}:{value}" for name, value in known or others)
+    return sorted(f"{name}:{value}" for name, value in credentials or others)
 
 
 def _members(settings: IdentitySettings, headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -34,12 +34,12 @@ def _adapters(data: Any) -> dict[str, list[str]]:
 def _unique_names(data: Any, report: Report) -> None:
     lists = (("routing", "signals", kind.LIST) for kind in SIGNALS.values())
     for where in (MODELS, CARDS, DECISIONS, *lists):
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for path, item in items(data, where):
             name = str(item.get("name"))
-            if name in seen:
+            if name in earlier:
                 report.error((*path, "name"), f"`{name}` is declared twice")
-            seen.add(name)
+            earlier.add(name)
 
 
 def _adapters_are_told_apart(data: Any, report: Report) -> None:
@@ -60,12 +60,12 @@ def _models_exist(data: Any, report: Report) -> None:
     models, adapters = dict.fromkeys(names(data, *MODELS)), _adapters(data)
     if not models:
         report.error(MODELS, "at least one model is needed")
-    known = [*models, *(name for names in adapters.values() for name in names)]
+    targets = [*models, *(name for names in adapters.values() for name in names)]
     for key in ("default_model", "embedding_model"):
         where = ("providers", "defaults", key)
         default = at(data, *where)
-        if isinstance(default, str) and default not in known:
-            report.error(where, f"no model or adapter named `{default}`", nearest(default, known))
+        if isinstance(default, str) and default not in targets:
+            report.error(where, f"no model or adapter named `{default}`", nearest(default, targets))
     for path, card in items(data, CARDS):
         if isinstance(card.get("name"), str) and card["name"] not in models:
             message = f"no model named `{card['name']}` in providers.models"
@@ -73,7 +73,7 @@ def _models_exist(data: Any, report: Report) -> None:
 
 
 def _fallbacks_have_candidates(data: Any, report: Report) -> None:
-    known = [*names(data, *MODELS), *(name for adapters in _adapters(data).values() for name in adapters)]
+    targets = [*names(data, *MODELS), *(name for adapters in _adapters(data).values() for name in adapters)]
     tables = [("global", "router"), ("routing",)]
     decisions = list(items(data, DECISIONS))
     for path, section in [*((path, at(data, *path)) for path in tables), *decisions]:
@@ -82,9 +82,9 @@ def _fallbacks_have_candidates(data: Any, report: Report) -> None:
             continue
         models = policy.get("models")
         for index, name in enumerate(models if isinstance(models, list) else ()):
-            if isinstance(name, str) and name not in known:
+            if isinstance(name, str) and name not in targets:
                 where = (*path, "fallback", "models", index)
-                report.error(where, f"no model or adapter named `{name}`", nearest(name, known))
+                report.error(where, f"no model or adapter named `{name}`", nearest(name, targets))
         choosers = [section] if path[:2] == DECISIONS else [decision for _, decision in decisions]
         alone = not any(len(decision.get("modelRefs") or ()) > 1 for decision in choosers)
         if policy.get("enabled", True) and not models and alone:
@@ -168,12 +168,12 @@ def _scheme_and_path(ref: dict[str, Any]) -> tuple[str, str] | None:
 
 def _families_exist(data: Any, report: Report) -> None:
     families = at(data, "providers", "defaults", "reasoning_families")
-    known = list(families) if isinstance(families, dict) else []
+    defined = list(families) if isinstance(families, dict) else []
     for path, model in items(data, MODELS):
         family = model.get("reasoning_family")
-        if isinstance(family, str) and family not in known:
+        if isinstance(family, str) and family not in defined:
             message = f"no reasoning family named `{family}`; reasoning is never switched"
-            report.warning((*path, "reasoning_family"), message, nearest(family, known))
+            report.warning((*path, "reasoning_family"), message, nearest(family, defined))
 
 
 def _references_exist(data: Any, report: Report) -> None:
@@ -209,11 +209,11 @@ def _declared(data: Any) -> dict[str, dict[str, None]]:
     }
 
 
-def _signal_exists(known: Collection[str], key: tuple[str, Any], path: Path, report: Report) -> None:
+def _signal_exists(declared: Collection[str], key: tuple[str, Any], path: Path, report: Report) -> None:
     kind, name = key
-    if isinstance(name, str) and name not in known:
+    if isinstance(name, str) and name not in declared:
         where = f"routing.signals.{SIGNALS[kind].LIST}"
-        report.error(path, f"no {kind} named `{name}` in {where}", nearest(name, known))
+        report.error(path, f"no {kind} named `{name}` in {where}", nearest(name, declared))
 
 
 def _signals(data: Any, settings: type[SignalSettings]) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -12,12 +12,12 @@ from triton_router.config.document import Path
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A mistake that only the flat form can have; ``path`` as written, ``known`` the candidates for ``name``."""
+    """A mistake that only the flat form can have; ``path`` as written, ``candidates`` the valid names for ``name``."""
 
     path: Path
     message: str
     name: str = ""
-    known: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     harmless: bool = False
 
 

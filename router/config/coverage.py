@@ -71,14 +71,14 @@ def _walk(
     if id(node) in above:
         return
     fields = {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
-    known = model.NOT_ACTIVE if model is not None and issubclass(model, Section) else frozenset[str]()
+    inactive = model.NOT_ACTIVE if model is not None and issubclass(model, Section) else frozenset[str]()
     for key, child in node.get("properties", {}).items():
         below = f"{path}.{key}".removeprefix(".")
         field = fields.get(_RENAMED.get(key, key))
         inside = next((section for section, _ in models_in(field.annotation)), None) if field is not None else None
         spelled = below.removeprefix("recipes.")
         acts = key in fields or spelled in SPELLINGS or spelled.startswith("routing.projections.")
-        what = "act" if acts else "do nothing" if model is None or key in known else "are refused"
+        what = "act" if acts else "do nothing" if model is None or key in inactive else "are refused"
         counts.setdefault(_group(below), Counter())[what] += 1
         _walk(schema, child, inside, below, counts, (*above, id(node)))
 

@@ -114,12 +114,12 @@ def _models(data: dict[str, Any], converted: Converted) -> dict[str, Path]:
     models: dict[str, Path] = {name: ("model_config", name) for name in described}
     adapters = {name for model in described.values() for name, _, _ in _named(model, "loras")}
     served = {name for _, entry in _entries(data, "vllm_endpoints") for name in _texts(entry.get("models"))}
-    known = {*described, *adapters, *served}
+    declared = {*described, *adapters, *served}
     for name, where in _models_by_name(data) if data.get("vllm_endpoints") else ():
         if name in models or name in adapters:
             continue
         if name not in served and described:
-            if _misspelt(name, known):
+            if _misspelt(name, declared):
                 continue  # the reference check reports it
             message = f"`{name}` is not in `model_config`; it counts as a model that the endpoints serve"
             converted.problems.append(Mistake(where, message, harmless=True))
@@ -142,10 +142,10 @@ def _models_by_name(data: dict[str, Any]) -> Iterator[tuple[str, Path]]:
         yield data["default_model"], ("default_model",)
 
 
-def _misspelt(name: str, known: Iterable[str]) -> bool:
+def _misspelt(name: str, candidates: Iterable[str]) -> bool:
     """Whether ``name`` is almost a known name. Different numbers mean sizes and versions, not misspellings."""
     numbers = re.findall(r"\d+", name)
-    alike = [other for other in known if re.findall(r"\d+", other) == numbers]
+    alike = [other for other in candidates if re.findall(r"\d+", other) == numbers]
     return bool(difflib.get_close_matches(name, alike, n=1, cutoff=0.75))
 
 
@@ -181,11 +181,11 @@ def _chosen(
 ) -> list[tuple[Path, dict[str, Any]]]:
     """The endpoints of a model: its preferred ones, else those that list it, else all."""
     preferred = _list(described.get("preferred_endpoints"))
-    for index, wanted in enumerate(preferred):
-        if isinstance(wanted, str) and wanted not in endpoints:
+    for index, endpoint in enumerate(preferred):
+        if isinstance(endpoint, str) and endpoint not in endpoints:
             where = (*source, "preferred_endpoints", index)
-            converted.problems.append(Mistake(where, f"no endpoint named `{wanted}`", wanted, tuple(endpoints)))
-    choices = [endpoints[wanted] for wanted in dict.fromkeys(_texts(preferred)) if wanted in endpoints]
+            converted.problems.append(Mistake(where, f"no endpoint named `{endpoint}`", endpoint, tuple(endpoints)))
+    choices = [endpoints[endpoint] for endpoint in dict.fromkeys(_texts(preferred)) if endpoint in endpoints]
     naming = [place for place in endpoints.values() if name in _texts(place[1].get("models"))]
     # An unknown preferred endpoint is already reported; a model without endpoints is no second mistake.
     return choices or naming or list(endpoints.values())
@@ -205,8 +205,8 @@ def _endpoint(address: Any, port: Any) -> str:
             host = bracketed(host)
         except ValueError:
             host = "unknown"
-    known = "$" in str(port) or (re.fullmatch("[0-9]{1,5}", str(port)) and 1 <= int(port) <= 65535)
-    return f"{host}:{port if known else 1}"
+    valid = "$" in str(port) or (re.fullmatch("[0-9]{1,5}", str(port)) and 1 <= int(port) <= 65535)
+    return f"{host}:{port if valid else 1}"
 
 
 def _health_check(name: str, chosen: list[tuple[Path, dict[str, Any]]], at: Path, converted: Converted) -> None:
@@ -306,19 +306,19 @@ def _criteria_of_rules(
     fields = KeywordRule.model_fields if kind == "keyword" else EmbeddingRule.model_fields
     keys = [key for key in fields if key not in ("name", "category", "candidates", "keywords")]
     words = "keywords" if kind == "keyword" else "candidates"
-    known, groups = tuple(criteria), dict[str, list[tuple[str, Path]]]()
-    taken = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
+    categories, groups = tuple(criteria), dict[str, list[tuple[str, Path]]]()
+    reserved = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
     for path, rule in _entries(data, f"{kind}_rules"):
         key = "name" if rule.get("category") is None else "category"
         category = rule.get(key)
         if not isinstance(category, str) or not category:
             continue
-        if category not in known:
-            converted.problems.append(Mistake((*path, key), f"no category named `{category}`", category, known))
+        if category not in categories:
+            converted.problems.append(Mistake((*path, key), f"no category named `{category}`", category, categories))
         own = rule.get("name")
         named = "name" if isinstance(own, str) and own else key
-        name = str(own) if key == "category" and named == "name" else _free(category, taken)
-        taken.add(name)
+        name = str(own) if key == "category" and named == "name" else _free(category, reserved)
+        reserved.add(name)
         at = _signal(f"{kind}s", name, (*path, named), rule, path, keys, converted)
         for written in ("keywords", "candidates"):
             if written in fields and rule.get(written) is not None:
@@ -328,10 +328,10 @@ def _criteria_of_rules(
         criteria.setdefault(category, []).append(_Criterion(kind, f"_{kind}", priority, signals))
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, reserved: set[str]) -> str:
     """``name``, or ``name`` with a number if a signal already has that name."""
-    numbered = (f"{name}_{number}" for number in range(2, len(taken) + 3))
-    return name if name not in taken else next(each for each in numbered if each not in taken)
+    numbered = (f"{name}_{number}" for number in range(2, len(reserved) + 3))
+    return name if name not in reserved else next(each for each in numbered if each not in reserved)
 
 
 # A candidate's path and its keys, each with its value and path.

@@ -226,5 +226,5 @@ def is_flat(data: Any) -> bool:
     """Whether ``data`` is written in the flat form."""
     if not isinstance(data, dict) or data.keys() & {"providers", "routing", "global"}:
         return False
-    known = {entry.alias or name for name, entry in FlatConfig.model_fields.items()} | FlatConfig.NOT_ACTIVE
-    return bool(data.keys() & known - {"version"})
+    keys = {entry.alias or name for name, entry in FlatConfig.model_fields.items()} | FlatConfig.NOT_ACTIVE
+    return bool(data.keys() & keys - {"version"})

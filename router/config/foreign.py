@@ -223,14 +223,14 @@ def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) ->
 
 
 def _inactive_limits(data: Any, report: Report, adopted: Converted) -> None:
-    gone = []
+    indices = []
     for path, provider in items(data, PROVIDERS):
         if provider.get("type") == "envoy-ratelimit":
             message = "a rate limit service of Envoy's is not asked in this version; `redis` counts for all routers"
             report.does_nothing((*path, "type"), "ratelimit", message, protects=True)
             report.forget_flaws(path)
-            gone.append(int(path[-1]))
-    _drop(at(data, *PROVIDERS[:-1]), PROVIDERS[-1], PROVIDERS[:-1], gone, adopted)
+            indices.append(int(path[-1]))
+    _drop(at(data, *PROVIDERS[:-1]), PROVIDERS[-1], PROVIDERS[:-1], indices, adopted)
 
 
 def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> Iterator[int]:
@@ -261,11 +261,11 @@ def _cache_threshold(configuration: Any, path: Path, adopted: Converted) -> None
             adopted.origin[(*path, "similarity_threshold")] = (*path, "semantic", "similarity_threshold")
 
 
-def _drop(parent: Any, key: str, path: Path, gone: list[int], adopted: Converted) -> None:
+def _drop(parent: Any, key: str, path: Path, indices: list[int], adopted: Converted) -> None:
     """Take the items of ``parent[key]`` out that nothing reads."""
-    if not gone:
+    if not indices:
         return
-    remaining = [index for index in range(len(parent[key])) if index not in gone]
+    remaining = [index for index in range(len(parent[key])) if index not in indices]
     parent[key] = [parent[key][index] for index in remaining]
     for place, index in enumerate(remaining):
         adopted.origin[(*path, key, place)] = (*path, key, index)

@@ -98,11 +98,11 @@ class RateLimit(Section):
 
 def check(data: Any, report: Report) -> None:
     """Limits can act: what they name exists, and somebody vouches for the callers that they tell apart."""
-    seen: set[Any] = set()
+    earlier: set[Any] = set()
     for path, rule in _rules(data):
-        if rule.get("name") in seen:
+        if rule.get("name") in earlier:
             report.error((*path, "name"), f"`{rule['name']}` is declared twice")
-        seen.add(rule.get("name"))
+        earlier.add(rule.get("name"))
         _check_callers(data, rule, path, report)
         _check_names(data, rule, path, report)
     _check_prices(data, report)
@@ -134,11 +134,15 @@ def _check_names(data: Any, rule: dict[str, Any], path: Path, report: Report) ->
         models.append("*")
     tables = [str(decision.get("name")) for _, decision in decisions(data)]
     tenants = [str(name) for _, each in decisions(data) for name in at(each, "hints", "adapters") or ()]
-    for key, known in (("model", [*models, *tenants]), ("decision", tables)):
+    for key, candidates in (("model", [*models, *tenants]), ("decision", tables)):
         pattern = at(rule, "match", key)
-        if isinstance(pattern, str) and "*" not in known and not any(fnmatchcase(name, pattern) for name in known):
+        if (
+            isinstance(pattern, str)
+            and "*" not in candidates
+            and not any(fnmatchcase(name, pattern) for name in candidates)
+        ):
             message = f"`{pattern}` is no {key}, so this rule limits nothing"
-            report.error((*path, "match", key), message, nearest(pattern, known))
+            report.error((*path, "match", key), message, nearest(pattern, candidates))
 
 
 def _check_prices(data: Any, report: Report) -> None:

@@ -166,7 +166,7 @@ def _adopt(document: Document, directory: FilePath, report: Report) -> None:
 def _tell(converted: Converted, report: Report) -> None:
     for mistake in converted.problems:
         tell = report.warning if mistake.harmless else report.error
-        tell(mistake.path, mistake.message, nearest(mistake.name, mistake.known))
+        tell(mistake.path, mistake.message, nearest(mistake.name, mistake.candidates))
 
 
 def _validate(model: type[Form], document: Document, report: Report) -> Form | None:

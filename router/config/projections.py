@@ -156,14 +156,14 @@ class _Scores:
         for where, score in self._scores.values():
             if score.get("method") not in (None, "", "weighted_sum"):
                 self._mistake((*where, "method"), f"`{score['method']}` is not one of weighted_sum")
-        read: set[str] = set()
+        sources: set[str] = set()
         for where, mapping in items(self._layers, ("mappings",), below=self._path):
             entry = dict(mapping)
             source = str(entry.pop("source", None))
             if source not in self._scores:
                 self._mistake((*where, "source"), f"no score named `{source}`", source)
                 continue
-            read.add(source)
+            sources.add(source)
             self._inputs = []
             self._expand(source, 1.0, ())
             listed = self._signals.setdefault("projections", [])
@@ -173,7 +173,7 @@ class _Scores:
             for index, (origin, _) in enumerate(self._inputs):
                 self._adopted.origin[(*place, "inputs", index)] = origin
             listed.append(entry | {"inputs": [each for _, each in self._inputs]})
-        for name in self._scores.keys() - read - self._read_by_scores():
+        for name in self._scores.keys() - sources - self._read_by_scores():
             self._mistake(self._scores[name][0], f"no mapping reads the score `{name}`", harmless=True)
 
     def _expand(self, name: str, factor: float, trail: tuple[str, ...]) -> None:

@@ -41,9 +41,9 @@ def check(data: Any, report: Report) -> None:
             report.error((*path, "name"), f"`{DEFAULT}` is the name of `routing`; a recipe needs one of its own")
         elif name in recipes[:index]:
             report.error((*path, "name"), f"`{name}` is declared twice")
-    wanted = [entrypoint.get("recipe") for _, entrypoint in items(data, ENTRYPOINTS)]
+    targets = [entrypoint.get("recipe") for _, entrypoint in items(data, ENTRYPOINTS)]
     for path, recipe in items(data, RECIPES):
-        if recipe.get("name") not in wanted:
+        if recipe.get("name") not in targets:
             report.warning(path, f"no entrypoint asks for the recipe `{recipe.get('name')}`; it is never used")
     _entrypoints(data, [*recipes, DEFAULT], report)
 
@@ -61,6 +61,6 @@ def _entrypoints(data: Any, recipes: list[str], report: Report) -> None:
             where = (*path, "model_names", index)
             if name in models or name in adapters:
                 report.error(where, f"`{name}` is the name of a model or adapter; an entrypoint needs one of its own")
-            elif any(name == known and needed.items() <= headers.items() for known, needed in earlier):
+            elif any(name == other and needed.items() <= headers.items() for other, needed in earlier):
                 report.error(where, f"an earlier entrypoint takes all requests for `{name}`, so this one is never used")
             earlier.append((str(name), headers))

@@ -127,20 +127,20 @@ class Report:
         self._problems.append(Problem(severity, self._file, line, dotted(path), message, suggestion))
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name in ``known`` that is most similar to ``name``, if any."""
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The name in ``candidates`` that is most similar to ``name``, if any."""
     # Here: a configuration without mistakes does without it. Thousands of names are compared in milliseconds.
     from rapidfuzz import fuzz, process
 
-    folded = _folded(tuple(known))
+    folded = _folded(tuple(candidates))
     match = process.extractOne(name.lower(), folded.keys(), scorer=fuzz.ratio, score_cutoff=60)
     return folded[match[0]] if match else None
 
 
 @lru_cache(maxsize=16)
-def _folded(known: tuple[str, ...]) -> dict[str, str]:
+def _folded(candidates: tuple[str, ...]) -> dict[str, str]:
     """Names by their lower case: a file with one mistake often has more about the same names."""
-    return {candidate.lower(): candidate for candidate in known}
+    return {candidate.lower(): candidate for candidate in candidates}
 
 
 def dotted(path: Path) -> str:

@@ -66,8 +66,8 @@ def nearness(verdict: Verdict) -> float | None:
         return None
     if verdict.rule.operator not in ("AND", "OR"):
         return None if verdict.matched is None else verdict.confidence
-    known = [near for near in map(nearness, verdict.below) if near is not None]
-    return (min if verdict.rule.operator == "AND" else max)(known, default=None)
+    values = [near for near in map(nearness, verdict.below) if near is not None]
+    return (min if verdict.rule.operator == "AND" else max)(values, default=None)
 
 
 def _leaf(rule: Rule, evaluation: Evaluation) -> Verdict:

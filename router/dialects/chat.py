@@ -97,17 +97,17 @@ class ChatAnswer(Answer):
         if isinstance(reason := inside(choice, "finish_reason"), str):
             self.finish_reason = reason
 
-    def _listen(self, said: Any) -> None:
-        if isinstance(said, dict):
-            content = said.get("content")
+    def _listen(self, message: Any) -> None:
+        if isinstance(message, dict):
+            content = message.get("content")
             if content and not isinstance(content, str):
                 # Some backends answer in parts: thoughts, references, and text between them that is not read here.
                 self._add_more_than_text()
             elif content:
                 self._add_text(content)
-            elif said.get("reasoning_content") or said.get("reasoning"):
+            elif message.get("reasoning_content") or message.get("reasoning"):
                 self.chunks += 1
-            if any(said.get(name) for name in _MORE_THAN_TEXT):
+            if any(message.get(name) for name in _MORE_THAN_TEXT):
                 self._add_more_than_text()
 
 
@@ -120,7 +120,7 @@ class ChatRequest(ModelRequest):
     CONVERSATION = "messages"
     TOKEN_LIMITS = ("max_tokens", "max_completion_tokens")
     NEEDED = frozenset({"model", "messages", "stream"})
-    KNOWN = NEEDED | names(
+    MEMBERS = NEEDED | names(
         """
         audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
         metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key reasoning_effort
@@ -184,8 +184,8 @@ class ChatRequest(ModelRequest):
         def chunk(delta: dict[str, str], finish: str | None) -> dict[str, Any]:
             return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
 
-        said, end = chunk({"role": "assistant", "content": text}, None), chunk({}, "stop")
-        yield from chunks({**head, "object": "chat.completion.chunk"}, [said, end], self, usage)
+        text_chunk, end = chunk({"role": "assistant", "content": text}, None), chunk({}, "stop")
+        yield from chunks({**head, "object": "chat.completion.chunk"}, [text_chunk, end], self, usage)
 
 
 def with_choice(event: dict[str, Any], choice: dict[str, Any], finish: str | None = None) -> dict[str, Any]:

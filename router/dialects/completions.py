@@ -51,8 +51,8 @@ class CompletionsAnswer(ChatAnswer):
     def _read_event(self, event: dict[str, Any]) -> None:
         self._take(event, "text")
 
-    def _listen(self, said: Any) -> None:
-        self._add_text(said)
+    def _listen(self, text: Any) -> None:
+        self._add_text(text)
 
 
 class CompletionsRequest(ModelRequest):
@@ -65,7 +65,7 @@ class CompletionsRequest(ModelRequest):
     IN_ITS_PLACE = ("prompt_embeds",)
     TOKEN_LIMITS = ("max_tokens",)
     NEEDED = frozenset({"model", "prompt", "stream"})
-    KNOWN = NEEDED | names(
+    MEMBERS = NEEDED | names(
         """
         best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty seed stop
         stream_options suffix temperature top_p user add_special_tokens allowed_token_ids bad_words cache_salt
@@ -93,7 +93,7 @@ class CompletionsRequest(ModelRequest):
     def tell(self, prompt: str, mode: Mode) -> None:
         self._ignore("system_prompt")
 
-    def think(self, parameter: str, wanted: bool) -> None:
+    def think(self, parameter: str, enabled: bool) -> None:
         self._ignore("reasoning")
 
     def think_with(self, effort: str) -> None:

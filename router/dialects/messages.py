@@ -115,11 +115,11 @@ class MessagesAnswer(Answer):
     def _count(self, usage: Any) -> None:
         """A stream counts twice: the prompt at its start, all of it at its end."""
         if isinstance(usage, dict):
-            known = (self.written_usage or {}) | {name: value for name, value in usage.items() if value is not None}
-            cached = count(known.get("cache_read_input_tokens"))
-            beside = cached + count(known.get("cache_creation_input_tokens"))
+            counts = (self.written_usage or {}) | {name: value for name, value in usage.items() if value is not None}
+            cached = count(counts.get("cache_read_input_tokens"))
+            beside = cached + count(counts.get("cache_creation_input_tokens"))
             # `input_tokens` are only those that were neither read from the backend's cache nor written to it.
-            self._set_usage(known, "input_tokens", "output_tokens", cached, beside)
+            self._set_usage(counts, "input_tokens", "output_tokens", cached, beside)
 
     def _stop(self, reason: Any) -> None:
         if isinstance(reason, str):
@@ -135,7 +135,7 @@ class MessagesRequest(ModelRequest):
     CONVERSATION = "messages"
     TOKEN_LIMITS = ("max_tokens",)
     NEEDED = frozenset({"model", "messages", "max_tokens", "stream"})
-    KNOWN = NEEDED | names(
+    MEMBERS = NEEDED | names(
         """
         cache_control container context_management inference_geo mcp_servers metadata output_config
         output_format service_tier speed stop_sequences system temperature thinking tool_choice tools top_k
@@ -170,11 +170,11 @@ class MessagesRequest(ModelRequest):
             own = own if isinstance(own, str) else ""
             self.set("system", joined(own, prompt) if mode == "append" else joined(prompt, own))
 
-    def think(self, parameter: str, wanted: bool) -> None:
+    def think(self, parameter: str, enabled: bool) -> None:
         """vLLM reads its own switch and no `thinking`; for whoever does, one that says otherwise is taken out."""
-        self.merge("chat_template_kwargs", {parameter: wanted})
+        self.merge("chat_template_kwargs", {parameter: enabled})
         switch = inside(self.current("thinking"), "type")
-        if switch is not None and (switch != "disabled") != wanted:
+        if switch is not None and (switch != "disabled") != enabled:
             self.remove("thinking")
 
     def think_with(self, effort: str) -> None:

@@ -19,7 +19,7 @@ class OtherRequest(ModelRequest):
     CONVERSATION = "input"
     TOKEN_LIMITS = ()
     NEEDED = frozenset({"model", "input"})
-    KNOWN = NEEDED | {"dimensions", "encoding_format", "user"}
+    MEMBERS = NEEDED | {"dimensions", "encoding_format", "user"}
     ANSWER = None
 
     def _read(self) -> Iterator[Turn]:
@@ -31,7 +31,7 @@ class OtherRequest(ModelRequest):
     def tell(self, prompt: str, mode: Mode) -> None:
         self._ignore("system_prompt")
 
-    def think(self, parameter: str, wanted: bool) -> None:
+    def think(self, parameter: str, enabled: bool) -> None:
         self._ignore("reasoning")
 
     def think_with(self, effort: str) -> None:

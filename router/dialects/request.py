@@ -61,7 +61,7 @@ class ModelRequest(Body, ABC):
     # Without them there is no request.
     NEEDED: ClassVar[frozenset[str]]
     # Members that the API or vLLM's version of it knows.
-    KNOWN: ClassVar[frozenset[str]]
+    MEMBERS: ClassVar[frozenset[str]]
     # Reads what backends answer; ``None`` where that has no words.
     ANSWER: ClassVar[type[Answer] | None]
 
@@ -113,9 +113,9 @@ class ModelRequest(Body, ABC):
     def tell(self, prompt: str, mode: Mode) -> None:
         """Give the model system text: in the place of the client's, before it, after it, or joined to the first."""
 
-    def think(self, parameter: str, wanted: bool) -> None:
+    def think(self, parameter: str, enabled: bool) -> None:
         """Set the switch that the model's chat template calls ``parameter``."""
-        self.merge("chat_template_kwargs", {parameter: wanted})
+        self.merge("chat_template_kwargs", {parameter: enabled})
 
     @abstractmethod
     def think_with(self, effort: str) -> None:

@@ -68,8 +68,8 @@ class ResponsesAnswer(Answer):
 
     @classmethod
     def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-        kind, done, _ = str(event.get("type")).partition(".done")
-        if done:
+        kind, suffix, _ = str(event.get("type")).partition(".done")
+        if suffix:
             yield _channel(event, kind)
 
     @classmethod
@@ -144,7 +144,7 @@ class ResponsesRequest(ModelRequest):
     IN_ITS_PLACE = ("previous_response_id", "conversation", "prompt")
     TOKEN_LIMITS = ("max_output_tokens",)
     NEEDED = frozenset({"model", "input", "stream", "previous_response_id", "conversation", "prompt"})
-    KNOWN = NEEDED | names(
+    MEMBERS = NEEDED | names(
         """
         background context_management include instructions max_output_tokens max_tool_calls metadata moderation
         parallel_tool_calls prompt_cache_key prompt_cache_options prompt_cache_retention reasoning
@@ -201,26 +201,26 @@ class ResponsesRequest(ModelRequest):
         return not isinstance(source, list) or not any(_refers(item) for item in source)
 
     def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
-        made = self._response(model)
+        response = self._response(model)
         message = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant"}
         part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
         item = {**message, "status": "completed", "content": [part]}
-        done = {**made, "status": "completed", "output": [item], "usage": usage or _no_usage()}
+        completed = {**response, "status": "completed", "output": [item], "usage": usage or _no_usage()}
         if self.get("stream") is not True:
-            return whole(done)
+            return whole(completed)
         begun = {**message, "status": "in_progress", "content": []}
         place = {"item_id": message["id"], "output_index": 0}
         within = {**place, "content_index": 0}
         events: list[tuple[str, dict[str, Any]]] = [
-            ("response.created", {"response": made}),
-            ("response.in_progress", {"response": made}),
+            ("response.created", {"response": response}),
+            ("response.in_progress", {"response": response}),
             ("response.output_item.added", {"output_index": 0, "item": begun}),
             ("response.content_part.added", {**within, "part": {**part, "text": ""}}),
             ("response.output_text.delta", {**within, "delta": text, "logprobs": []}),
             ("response.output_text.done", {**within, "text": text, "logprobs": []}),
             ("response.content_part.done", {**within, "part": part}),
             ("response.output_item.done", {"output_index": 0, "item": item}),
-            ("response.completed", {"response": done}),
+            ("response.completed", {"response": completed}),
         ]
         return streamed(
             event({"type": kind, "sequence_number": number, **fields}, kind)

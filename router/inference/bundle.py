@@ -78,9 +78,9 @@ class Trunk(_Part):
 
         Upper and lower case are the same, and so is the folder that models are often said to lie in.
         """
-        wanted = name.strip("/").lower()
+        alias = name.strip("/").lower()
         published = self.source.id.lower() if self.source else self.name.lower()
-        return wanted in (self.name.lower(), published) or wanted.rpartition("/")[2] in (
+        return alias in (self.name.lower(), published) or alias.rpartition("/")[2] in (
             self.name.lower(),
             published.rpartition("/")[2],
         )

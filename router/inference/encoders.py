@@ -103,9 +103,11 @@ class Encoders:
         among._all = [each for each in self._bundle if each.trunk.head(head)]
         if among._all:
             first = _chosen(among._all, name, head)
-            known = first.trunk.head(head)
-            assert known is not None
-            same = [each for each in among._all if (other := each.trunk.head(head)) and other.labels == known.labels]
+            reference = first.trunk.head(head)
+            assert reference is not None
+            same = [
+                each for each in among._all if (other := each.trunk.head(head)) and other.labels == reference.labels
+            ]
             among._all = [first] if name is not None else same
         return among
 

@@ -32,15 +32,15 @@ class Prototypes:
         Raises:
             Unavailable: a text is new, and the encoder could not answer.
         """
-        wanted = dict.fromkeys(texts)
-        new = [text for text in wanted if text not in self._encodings]
+        unique = dict.fromkeys(texts)
+        new = [text for text in unique if text not in self._encodings]
         # Another process may have asked for them since.
         stored_texts = self._read() if new else {}
         missing = [text for text in new if text not in stored_texts]
         fresh_texts = dict(zip(missing, await self._encoder.encode_each(missing), strict=True)) if missing else {}
-        known = self._encodings | stored_texts | fresh_texts
-        stale = self._encodings.keys() != wanted.keys()
-        self._encodings = {text: known[text] for text in wanted}
+        encodings = self._encodings | stored_texts | fresh_texts
+        stale = self._encodings.keys() != unique.keys()
+        self._encodings = {text: encodings[text] for text in unique}
         if missing or stale:
             self._write()
         return dict(self._encodings)

@@ -136,8 +136,8 @@ class TritonRouter(CustomLogger):  # type: ignore[misc]
         if time.monotonic() < self._ask_again:
             raise NoAdvice("paused")
         question, headers = _question(data), {"content-type": "application/json", **self._credential}
-        sent = (data.get("proxy_server_request") or {}).get("headers") or {}
-        headers |= {name: str(sent[name]) for name in self._headers if name in sent}
+        client_headers = (data.get("proxy_server_request") or {}).get("headers") or {}
+        headers |= {name: str(client_headers[name]) for name in self._headers if name in client_headers}
         try:
             async with asyncio.timeout(self._within):
                 status, body = await self._post(question, headers)
@@ -203,9 +203,11 @@ def _question(data: Mapping[str, Any]) -> bytes:
     messages = data.get("messages")
     if not isinstance(messages, list):
         raise NoAdvice("no_messages")
-    sent = (data.get("proxy_server_request") or {}).get("body") or {}
+    client_body = (data.get("proxy_server_request") or {}).get("body") or {}
     body = {
-        name: data[name] for name in sent if name in data and name not in ("model", "messages", "metadata", "stream")
+        name: data[name]
+        for name in client_body
+        if name in data and name not in ("model", "messages", "metadata", "stream")
     }
     metadata = (data.get("metadata") or {}).get("requester_metadata")
     if isinstance(metadata, dict):
@@ -263,8 +265,8 @@ def _known(name: str) -> bool:
 def _apply(advice: Mapping[str, Any], model: str, data: dict[str, Any]) -> None:
     data["model"] = model
     if isinstance(placed := advice.get("messages"), list):
-        sent = data["messages"]
-        data["messages"] = [sent[item] if isinstance(item, int) else item for item in placed]
+        messages = data["messages"]
+        data["messages"] = [messages[item] if isinstance(item, int) else item for item in placed]
     data.update(advice.get("set") or {})
     for name in advice.get("remove") or ():
         data.pop(name, None)

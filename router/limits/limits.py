@@ -56,14 +56,16 @@ class Wish:
     again: bool = False
 
     @classmethod
-    def of(cls, request: Request, sent: ModelRequest | None, decision: Decision | None, selection: Selection) -> Wish:
-        """That of ``request``, whose body is ``sent``."""
+    def of(
+        cls, request: Request, payload: ModelRequest | None, decision: Decision | None, selection: Selection
+    ) -> Wish:
+        """That of ``request``, whose body is ``payload``."""
         name = decision.name if decision is not None else None
-        if sent is None:
+        if payload is None:
             return cls(request.headers, name, selection, len(request.body) // CHARACTERS_A_TOKEN, 0)
-        limits = (sent.get(member) for member in sent.TOKEN_LIMITS)
+        limits = (payload.get(member) for member in payload.TOKEN_LIMITS)
         output = next((each for each in limits if isinstance(each, int) and each > 0), None)
-        return cls(request.headers, name, selection, estimated_tokens(sent.turns()), output)
+        return cls(request.headers, name, selection, estimated_tokens(payload.turns()), output)
 
 
 @dataclass(slots=True)

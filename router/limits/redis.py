@@ -64,8 +64,8 @@ class RedisCounters:
         arguments: list[int] = []
         for ask in asks:
             # From now on, as Redis may have another time than we have.
-            left = max(ask.ends + GRACE - time.time(), 0.001)
-            arguments += [ask.amount, ask.limit, int(ask.hard), int(left * 1000)]
+            ttl = max(ask.ends + GRACE - time.time(), 0.001)
+            arguments += [ask.amount, ask.limit, int(ask.hard), int(ttl * 1000)]
         exceeded = await self._run(self._reserve, [ask.key for ask in asks], arguments)
         return [int(place) for place in exceeded]
 

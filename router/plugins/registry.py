@@ -48,12 +48,12 @@ def check(data: Any, report: Report) -> None:
     """Each kind once a decision, and what each finds wrong."""
     by_type = {name: kind for settings, kind in kinds().items() for name in settings.names()}
     for path, decision in items(data, DECISIONS):
-        seen: set[type[PluginKind]] = set()
+        earlier: set[type[PluginKind]] = set()
         for where, plugin in items(decision, ("plugins",), below=path):
             kind = by_type.get(str(plugin.get("type")))
             if kind is None:
                 continue
-            if kind in seen:
+            if kind in earlier:
                 report.error((*where, "type"), f"plugin `{plugin['type']}` is declared twice")
-            seen.add(kind)
+            earlier.add(kind)
             kind.check(plugin, where, data, report)

@@ -22,7 +22,7 @@ def _limit(settings: RequestParamsSettings, request: ModelRequest) -> None:
     """Take out what is blocked, cap what is limited. What the router itself sets comes later and stays."""
     blocked = set(settings.blocked_params)
     if settings.strip_unknown:
-        blocked |= request.members.keys() - request.KNOWN
+        blocked |= request.members.keys() - request.MEMBERS
     for name in blocked - request.NEEDED:
         request.remove(name)
     if settings.max_tokens_limit is not None:

@@ -18,8 +18,8 @@ class RouterReplay(PluginKind):
 
     @classmethod
     def check(cls, plugin: dict[str, Any], path: Path, data: Any, report: Report) -> None:
-        wanted = at(plugin, "configuration", "enabled") is not False
-        if wanted and at(data, "global", "services", "router_replay", "enabled") is not True:
+        enabled = at(plugin, "configuration", "enabled") is not False
+        if enabled and at(data, "global", "services", "router_replay", "enabled") is not True:
             report.warning((*path, "type"), "global.services.router_replay is switched off: nothing is recorded")
 
     @classmethod

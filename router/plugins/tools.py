@@ -49,9 +49,9 @@ def _filter(settings: ToolsSettings, request: ModelRequest, name: str, beside: t
             request.remove(member)
         return
     request.keep_elements(name, allowed)
-    left = {_name(listed[index]) for index in allowed}
+    remaining = {_name(listed[index]) for index in allowed}
     for choice in beside:
-        if not left.issuperset(_chosen(request.get(choice))):
+        if not remaining.issuperset(_chosen(request.get(choice))):
             request.remove(choice)
 
 

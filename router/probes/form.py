@@ -210,13 +210,13 @@ def _image(piece: dict[str, Any], fixtures: Fixtures) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _lengthen(messages: list[dict[str, Any]], wanted: GeneratedText) -> None:
-    message = messages[wanted.message_index]
+def _lengthen(messages: list[dict[str, Any]], target: GeneratedText) -> None:
+    message = messages[target.message_index]
     content = message["content"]
     pieces = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-    missing = wanted.target_text_bytes - sum(len(text.encode()) for each in messages for text in _texts(each))
+    missing = target.target_text_bytes - sum(len(text.encode()) for each in messages for text in _texts(each))
     filler = (_FILLER * (max(missing, 0) // len(_FILLER) + 1))[: max(missing, 0)]
-    place = min(wanted.content_index, len(pieces))
+    place = min(target.content_index, len(pieces))
     message["content"] = [*pieces[:place], {"type": "text", "text": filler}, *pieces[place:]]
 
 

@@ -41,9 +41,9 @@ async def in_process(loaded: Loaded, manifest: Path, probes: Iterable[Probe]) ->
             )
         results = []
         for probe in probes:
-            sent = ChatRequest.parse(probe.body)
+            request = ChatRequest.parse(probe.body)
             pipeline = generations.current
-            query = SignalInput(sent, probe.headers, reader=pipeline.runtime.reader)
+            query = SignalInput(request, probe.headers, reader=pipeline.runtime.reader)
             results.append(of_record(probe, await pipeline.decide(query, everything=True)))
         return results
     finally:

@@ -96,7 +96,7 @@ def _lost(probe: Probe, record: Record, evaluations: Evaluations) -> Iterator[Ca
         return
     decision, verdict = expected
     if not verdict.matched:
-        yield from (_cause(leaf, wanted, evaluations) for leaf, wanted in _blocking(verdict, True))
+        yield from (_cause(leaf, outcome, evaluations) for leaf, outcome in _blocking(verdict, True))
         return
     chosen = choice.decision
     assert chosen is not None
@@ -116,7 +116,7 @@ def _matching(verdict: Verdict) -> Iterator[Verdict]:
 
 
 def _blocking(verdict: Verdict, wanted: bool) -> list[tuple[Verdict, bool]]:
-    """The leaves that keep a node from being ``wanted``, each with what it would have to be; the nearest way there."""
+    """The leaves that keep a node from being ``expected``, each with the outcome it needs; the nearest way there."""
     if not verdict.below:
         return [(verdict, wanted)]
     assert verdict.rule is not None

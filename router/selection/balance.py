@@ -45,7 +45,7 @@ class Standing:
     breaks: list[str] = field(default_factory=list)
     score: float | None = None
     share: float = 0.0
-    heard: float = -math.inf
+    updated_at: float = -math.inf
     waits: bool = False
 
     @property
@@ -160,7 +160,7 @@ class Balance:
             estimate = vitals.estimate(name, measure, now)
             if estimate is not None and now - estimate.at < FORGOTTEN:
                 values[label] = 1000 * _seconds(estimate, plan.percentile[measure])
-                standing.heard = max(standing.heard, estimate.at)
+                standing.updated_at = max(standing.updated_at, estimate.at)
         standing.waits = any(row[Field.WAITING_FIRST] + row[Field.WAITING_WHOLE] > 0 for row in vitals.rows(name))
         values["in_flight"] = vitals.total(ref.model, Field.IN_FLIGHT)
         polled = vitals.polled(ref.model)
@@ -187,8 +187,8 @@ class Balance:
             if plan.counts[measure]
         ]
         if any(latencies):
-            known = [ratios for ratios in latencies if ratios]
-            factors["latency"] = [sum(each) / len(known) for each in zip(*known, strict=True)]
+            measured = [ratios for ratios in latencies if ratios]
+            factors["latency"] = [sum(each) / len(measured) for each in zip(*measured, strict=True)]
         factors["load"] = _ratios([_value(each, "load") for each in standings], 1.0)
         if any("cost_per_1m" in each.values for each in standings):
             factors["cost"] = _ratios([each.values.get("cost_per_1m", 0.0) for each in standings], 1e-6)
@@ -235,7 +235,7 @@ class Balance:
             return None
         point = self._draw()
         for each in slow:
-            if not each.waits and (point < self._probing.share or now - each.heard > self._probing.after_seconds):
+            if not each.waits and (point < self._probing.share or now - each.updated_at > self._probing.after_seconds):
                 return each
             point -= self._probing.share
         return None
@@ -251,7 +251,7 @@ def mean_price(price: Pricing | None) -> float:
 
 
 def _may_recover(standing: Standing, plan: _Plan, best: float) -> bool:
-    if set(standing.breaks) - {"max_ttft_ms", "max_tpot_ms"} or standing.heard == -math.inf:
+    if set(standing.breaks) - {"max_ttft_ms", "max_tpot_ms"} or standing.updated_at == -math.inf:
         return False
     if standing.breaks:
         return True
@@ -283,10 +283,10 @@ def _value(standing: Standing, name: str) -> float | None:
 
 def _ratios(values: Sequence[float | None], negligible: float) -> list[float]:
     """Each value's relation to the smallest, in [0, 1]; 1 for what is not known, nothing where no value is."""
-    known = [value for value in values if value is not None]
-    if not known:
+    measured = [value for value in values if value is not None]
+    if not measured:
         return []
-    least = min(known) + negligible
+    least = min(measured) + negligible
     return [1.0 if value is None else least / (value + negligible) for value in values]
 
 

@@ -86,7 +86,7 @@ class ModelCatalog:
         self._expose = router.adapter_discovery.expose
         # What only an MCP server names belongs to tenants: no client sees it, listed by a backend or not.
         self._tenants = [pattern for decision in config.decisions() for pattern in decision.hints.adapters]
-        self._known, self._listed = (
+        self._names, self._listed = (
             KnownName(),
             [ListedModel(name, None, description) for name, description in self._auto.items()],
         )
@@ -97,20 +97,20 @@ class ModelCatalog:
 
     def _read(self, config: Config) -> None:
         cards = {card.name: card for card in config.routing.modelCards}
-        self._known.hidden = {model.name for model in config.providers.models if model.hidden}
+        self._names.hidden = {model.name for model in config.providers.models if model.hidden}
         for model in config.providers.models:
             card = cards.get(model.name)
             longest = card.context_window_size if card else None
             self._list(ListedModel(model.name, None, card.description if card else None, longest))
             for lora in card.loras if card else ():
                 # Two bases may declare one adapter: to clients it is the first one's. A modelRef names its base.
-                self._known.bases.setdefault(lora.name, model.name)
+                self._names.bases.setdefault(lora.name, model.name)
                 if lora.hidden or model.hidden:
-                    self._known.hidden.add(lora.name)
+                    self._names.hidden.add(lora.name)
                 self._list(ListedModel(lora.name, model.name, lora.description, longest))
 
     def _list(self, entry: ListedModel) -> None:
-        if entry.name not in self._known.hidden and entry.name not in {known.name for known in self._listed}:
+        if entry.name not in self._names.hidden and entry.name not in {other.name for other in self._listed}:
             self._listed.append(entry)
 
     # --- names -----------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class ModelCatalog:
             ListedModel(name, base)
             for base, names in loaded.by_base.items()
             for name in sorted(names)
-            if self._may_be_exposed(name) and base not in self._known.hidden
+            if self._may_be_exposed(name) and base not in self._names.hidden
         ]
         return [*self._listed, *matches]
 
@@ -133,7 +133,7 @@ class ModelCatalog:
 
     def is_declared(self, name: str) -> bool:
         """Whether the configuration names this model or adapter: what it does not name is without number."""
-        return name in self._models or name in self._known.bases
+        return name in self._models or name in self._names.bases
 
     def price(self, base: str) -> Pricing | None:
         """What tokens of a base model cost, if the configuration says so."""
@@ -141,12 +141,12 @@ class ModelCatalog:
 
     def concrete(self, name: str, loaded: LoadedAdapters = NOTHING_KNOWN) -> Selection | None:
         """The model or adapter that a client asked for by name; ``None`` if there is none, or it is hidden."""
-        if name in self._known.hidden:
+        if name in self._names.hidden:
             return None
         entry = self._named(name)
         if entry is None and self._expose and self._may_be_exposed(name):
             base = loaded.base_of(name)
-            if base is not None and base not in self._known.hidden:
+            if base is not None and base not in self._names.hidden:
                 return Selection(name, base, name, upstream=name)
         return entry
 
@@ -156,7 +156,7 @@ class ModelCatalog:
     def _named(self, name: str) -> Selection | None:
         if name in self._models:
             return self._plain(self._models[name])
-        base = self._known.bases.get(name)
+        base = self._names.bases.get(name)
         return Selection(name, base, name, upstream=name) if base else None
 
     def _plain(self, model: ProviderModel) -> Selection:

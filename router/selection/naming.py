@@ -33,9 +33,9 @@ def unknown_model(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) ->
 def _nearest(name: str, listed: Sequence[ListedModel]) -> str | None:
     """The listed name that ``name`` most likely means: in other letters, behind a provider's prefix, or misspelt."""
     names = {entry.name.casefold(): entry.name for entry in listed}
-    wanted = name.casefold()
-    for each in (wanted, wanted.rpartition("/")[2]):
+    folded = name.casefold()
+    for each in (folded, folded.rpartition("/")[2]):
         if each in names:
             return names[each]
-    close = difflib.get_close_matches(wanted, names, n=1)
+    close = difflib.get_close_matches(folded, names, n=1)
     return names[close[0]] if close else None

@@ -14,10 +14,10 @@ def apply_reasoning(request: ModelRequest, selection: Selection) -> None:
 
     A boolean family gets an explicit ``false`` when reasoning is off: Qwen3 and its like think unless told not to.
     """
-    family, wanted = selection.family, selection.use_reasoning
-    if family is None or wanted is None:
+    family, enabled = selection.family, selection.use_reasoning
+    if family is None or enabled is None:
         return
     if family.type == "chat_template_kwargs":
-        request.think(family.parameter, wanted)
+        request.think(family.parameter, enabled)
     else:
-        request.think_with(selection.effort if wanted else LEAST_EFFORT)
+        request.think_with(selection.effort if enabled else LEAST_EFFORT)

@@ -68,12 +68,12 @@ def places(
     setup: Setup, head: str, labels: Sequence[str], trunk: str | None = None, *, passages: bool = False
 ) -> list[int]:
     """Where ``labels`` stand in what ``head`` gives; none without encoders. Raises ``BundleError`` for others."""
-    known = setup.labels(head, trunk, passages=passages)
-    for label in labels if known else ():
-        if label not in known:
-            hint = f"; did you mean `{close}`?" if (close := nearest(label, known)) else ""
-            raise BundleError(f"the head `{head}` has no label `{label}`; it has {', '.join(known)}{hint}")
-    return [known.index(label) for label in labels if label in known]
+    available = setup.labels(head, trunk, passages=passages)
+    for label in labels if available else ():
+        if label not in available:
+            hint = f"; did you mean `{close}`?" if (close := nearest(label, available)) else ""
+            raise BundleError(f"the head `{head}` has no label `{label}`; it has {', '.join(available)}{hint}")
+    return [available.index(label) for label in labels if label in available]
 
 
 def likely(head: str, columns: Sequence[int], threshold: float, parts: Names, results: SignalResults) -> Evaluation:
@@ -90,12 +90,12 @@ def likely(head: str, columns: Sequence[int], threshold: float, parts: Names, re
 
 def worst_passage(head: str, columns: Sequence[int], threshold: float, results: SignalResults) -> Evaluation:
     """The most probable passage for the labels at ``columns``; unknown where none matches and some were not read."""
-    read = results.passages.get(head)
-    if read is None or not columns:
+    passages = results.passages.get(head)
+    if passages is None or not columns:
         return UNKNOWN
-    sums = read.probabilities[:, list(columns)].sum(axis=1)
+    sums = passages.probabilities[:, list(columns)].sum(axis=1)
     place = int(np.argmax(sums)) if len(sums) else None
     value = float(sums[place]) if place is not None else 0.0
-    matched = True if value >= threshold else None if read.missing else False
-    where = read.where[place] if matched and place is not None else ""
+    matched = True if value >= threshold else None if passages.missing else False
+    where = passages.where[place] if matched and place is not None else ""
     return Evaluation(matched, value, threshold, results.took(ENCODER), None, where)

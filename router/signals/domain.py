@@ -81,12 +81,12 @@ def unlabelled(
     declared: Sequence[str], labels: Sequence[str], members: Mapping[str, Sequence[str]], fallback: str | None = None
 ) -> list[str]:
     """The declared domains that no label of the head stands for: those that need a :class:`Prototype`."""
-    known = {normalised(label) for label in labels}
+    covered = {normalised(label) for label in labels}
     spoken = _spoken(declared, fallback)
     return [
         name
         for name in declared
-        if spoken[name] not in known and not any(normalised(member) in known for member in members.get(name, ()))
+        if spoken[name] not in covered and not any(normalised(member) in covered for member in members.get(name, ()))
     ]
 
 
@@ -156,21 +156,21 @@ class DomainScorer:
         position = {normalised(label): index for index, label in enumerate(labels)}
         spoken = _spoken(declared, fallback)
         self._fallback = next((name for name, word in spoken.items() if word == OTHER), None)
-        self._known = {
+        self._indices = {
             name: sorted({position[each] for each in words if each in position})
             for name, word in spoken.items()
             if (words := [word, *map(normalised, members.get(name, ()))]) and any(each in position for each in words)
         }
-        self._membership = np.zeros((len(self._known), len(labels)), np.float32)
-        for row, indices in enumerate(self._known.values()):
+        self._membership = np.zeros((len(self._indices), len(labels)), np.float32)
+        for row, indices in enumerate(self._indices.values()):
             self._membership[row, indices] = 1.0
         self._new = [name for name in unlabelled(declared, labels, members, fallback) if name in prototypes]
-        scored = {*self._new, *self._known}
+        scored = {*self._new, *self._indices}
         self._order = [name for name in spoken if name in scored]
         self._threshold = threshold
         self._multi_label = multi_label
         self._unclaimed = np.ones(len(labels), np.float32)
-        self._unclaimed[[index for indices in self._known.values() for index in indices]] = 0.0
+        self._unclaimed[[index for indices in self._indices.values() for index in indices]] = 0.0
         if self._new:
             if not parameters.label_embeddings:
                 raise ValueError("the bundle has no parameters for topics that its head does not know")
@@ -186,7 +186,7 @@ class DomainScorer:
 
         The probability of labels that nobody declared counts against the declared ones.
         """
-        weights = dict(zip(self._known, (self._membership @ probabilities).tolist(), strict=True))
+        weights = dict(zip(self._indices, (self._membership @ probabilities).tolist(), strict=True))
         total = float(probabilities.sum())
         if self._new:
             odds = self._contrast.odds(embedding, probabilities)
@@ -276,8 +276,8 @@ class Domains(SignalKind[DomainSignal]):
         if judge is not None and new and not setup.topics.label_embeddings:
             raise BundleError(f"the signal bundle cannot score domains that its head does not know: {', '.join(new)}")
         trunks = [each.trunk for each in (setup.embedder(), judge) if each is not None]
-        known = setup.encoders.languages if setup.encoders else frozenset()
-        self._texts = {signal.name: _readable(signal, trunks, known) for signal in signals if signal.name in new}
+        languages = setup.encoders.languages if setup.encoders else frozenset()
+        self._texts = {signal.name: _readable(signal, trunks, languages) for signal in signals if signal.name in new}
         # A topic without a label of the head is compared by the embedding too.
         self.needs = Needs(
             embedding=bool(self._texts),
@@ -328,15 +328,15 @@ class Domains(SignalKind[DomainSignal]):
         return self._scorer.score(encoding.embedding if encoding else np.empty(0, np.float32), probabilities)
 
 
-def _readable(signal: DomainSignal, trunks: Sequence[Trunk], known: Collection[str]) -> list[str]:
+def _readable(signal: DomainSignal, trunks: Sequence[Trunk], languages: Collection[str]) -> list[str]:
     """What stands for a topic, without what one of these trunks does not read. Its name always does.
 
-    ``known`` are the languages of the whole bundle: what is in one of them is read by another trunk.
+    ``languages`` are the languages of the whole bundle: what is in one of them is read by another trunk.
     """
     description, examples = signal.description, list(signal.examples)
     written = [*([description] if description else []), *examples] if any(trunk.languages for trunk in trunks) else []
     unread = {text for text in written if not all(trunk.reads(identify(text)) for trunk in trunks)}
-    if lost := sorted({str(identify(text)) for text in unread} - set(known)):
+    if lost := sorted({str(identify(text)) for text in unread} - set(languages)):
         fields = {"domain": signal.name, "languages": lost}
         log.warning("no encoder of the bundle reads the language of a domain's words", extra={"fields": fields})
     description = None if description in unread else description

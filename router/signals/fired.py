@@ -27,10 +27,10 @@ def fired_by(
     for kind in kinds:
         for signal in kind.signals:
             names = getattr(signal, "parts", TOPIC if kind.needs.encoder else ())
-            read = query.parts.places(parts, names) if names else []
-            for key in signal.keys if read else ():
+            candidates = query.parts.places(parts, names) if names else []
+            for key in signal.keys if candidates else ():
                 if results.evaluations[key].matched:
-                    fired[key] = [place for place in read if key in alone[place]] or read
+                    fired[key] = [place for place in candidates if key in alone[place]] or candidates
     return fired
 
 

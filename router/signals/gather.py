@@ -75,8 +75,8 @@ class Gatherer:
         self._kinds = _in_order(_made(setup, used))
         self._used = frozenset(used)
         self._embedder = setup.embedder()
-        wanted = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.heads.items()}
-        self._judges = {head: setup.judge(head, trunk) for head, trunk in wanted.items()}
+        heads = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.heads.items()}
+        self._judges = {head: setup.judge(head, trunk) for head, trunk in heads.items()}
         readers = {head: trunk for kind in self._kinds.values() for head, trunk in kind.needs.passages.items()}
         self._readers = {head: setup.readers(head, trunk) for head, trunk in readers.items()}
         self._free = _free(self._kinds, self._used)
@@ -213,9 +213,9 @@ class Gatherer:
     def _trunks(self, kinds: Iterable[Kind], *, embedding: bool) -> list[Encoder]:
         """Those that ``kinds`` need, each once."""
         needs = [kind.needs for kind in kinds]
-        wanted = [self._embedder] if embedding or any(need.embedding for need in needs) else []
-        wanted += [self._judges[head] for need in needs for head in need.heads]
-        return list(dict.fromkeys(each for each in wanted if each is not None))
+        trunks = [self._embedder] if embedding or any(need.embedding for need in needs) else []
+        trunks += [self._judges[head] for need in needs for head in need.heads]
+        return list(dict.fromkeys(each for each in trunks if each is not None))
 
     def _reading(self, kinds: Iterable[Kind]) -> list[list[str]]:
         """The heads that read the whole conversation for ``kinds``, together those that the same trunks have."""
@@ -240,17 +240,17 @@ class Gatherer:
             results.without(*missing)
         calls = [self._judge(reader, pieces, results) for reader, pieces in chosen.items()]
         judged = dict(zip(chosen, await asyncio.gather(*calls), strict=True))
-        whole = missing is None and all(said is not None for said in judged.values())
-        read = [(pieces, known) for reader, pieces in chosen.items() if (known := judged[reader]) is not None]
-        if chosen and not read:
+        whole = missing is None and all(scores is not None for scores in judged.values())
+        readings = [(pieces, scores) for reader, pieces in chosen.items() if (scores := judged[reader]) is not None]
+        if chosen and not readings:
             return
-        where = tuple(piece.where for pieces, _ in read for piece in pieces)
+        where = tuple(piece.where for pieces, _ in readings for piece in pieces)
         for head in heads:
             described = next(iter(readers)).trunk.head(head)
             assert described is not None
             none = np.empty((0, len(described.labels)), np.float32)
-            said = np.concatenate([none, *(each[head] for _, each in read)])
-            results.passages[head] = PassagesRead(said, where, not whole)
+            probabilities = np.concatenate([none, *(each[head] for _, each in readings)])
+            results.passages[head] = PassagesRead(probabilities, where, not whole)
 
     async def _judge(
         self, reader: Encoder, pieces: Sequence[Passage], results: SignalResults
@@ -314,8 +314,8 @@ class Gatherer:
             embeddings = [*encoding.beside[len(earlier) :], encoding.embedding]
             results.readings = {names: embeddings[row] for names, row in rows.items()}
         for head in judged & encoding.heads.keys():
-            said = [*encoding.heads_beside[head][len(earlier) :], encoding.heads[head]] if rows else []
-            results.beside |= {(head, names): said[row] for names, row in rows.items()}
+            rows_beside = [*encoding.heads_beside[head][len(earlier) :], encoding.heads[head]] if rows else []
+            results.beside |= {(head, names): rows_beside[row] for names, row in rows.items()}
         results.heads |= {head: encoding.heads[head] for head in judged & encoding.heads.keys()}
         results.tokens |= {head: encoding.tokens[head] for head in judged & encoding.tokens.keys()}
 
@@ -363,20 +363,20 @@ def used_names(config: Config) -> dict[str, set[str]]:
     """The names that the decisions' rules refer to, and those that these signals are made of, by type."""
     declared = {key: signal for of in SIGNALS for signal in config.routing.signals.of(of) for key in signal.keys}
     keys = {(str(rule.type), str(rule.name)) for decision in config.routing.decisions for rule in leaves(decision)}
-    seen: set[Key] = set()
-    while keys := (keys & declared.keys()) - seen:
-        seen |= keys
+    visited: set[Key] = set()
+    while keys := (keys & declared.keys()) - visited:
+        visited |= keys
         keys = {key for each in keys for key in declared[each].made_of}
     used: dict[str, set[str]] = {}
-    for of, name in seen:
+    for of, name in visited:
         used.setdefault(of, set()).add(name)
     return used
 
 
 def _readings(kinds: Iterable[Kind], query: SignalInput) -> dict[Names, str]:
     """The texts of the parts that ``kinds`` read besides the topic, by the parts' names; of those that have any."""
-    wanted = {names for kind in kinds for names in kind.needs.readings if names != TOPIC}
-    return {names: text for names in sorted(wanted) if (text := query.read(names)).strip()}
+    parts = {names for kind in kinds for names in kind.needs.readings if names != TOPIC}
+    return {names: text for names in sorted(parts) if (text := query.read(names)).strip()}
 
 
 def _made(setup: Setup, used: Mapping[str, set[str]]) -> Iterable[Kind]:

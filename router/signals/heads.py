@@ -38,12 +38,12 @@ class HeadLabels(SignalKind[HeadSignal]):
         super().__init__(signals, setup)
         head = self.SETTINGS.HEAD
         try:
-            known = setup.labels(head)
+            labels = setup.labels(head)
         except BundleError as error:
             log.warning("signals are unknown: %s", error, extra={"fields": {"type": self.SETTINGS.TYPE}})
             self._columns: dict[str, list[int]] = {}
             return
-        self._columns = {signal.name: _columns(signal, known, setup) for signal in self.signals}
+        self._columns = {signal.name: _columns(signal, labels, setup) for signal in self.signals}
         self.needs = Needs(heads={head: None}, readings=tuple(signal.parts for signal in self.signals))
 
     @classmethod
@@ -88,13 +88,13 @@ class UserFeedbacks(HeadLabels):
         }
 
 
-def _columns(signal: HeadSignal, known: Sequence[str], setup: Setup) -> list[int]:
-    """Where the label stands that ``signal`` means among ``known``, in upper or lower case."""
+def _columns(signal: HeadSignal, labels: Sequence[str], setup: Setup) -> list[int]:
+    """Where the label stands that ``signal`` means among ``labels``, in upper or lower case."""
     if signal.label is not None:
         return places(setup, signal.HEAD, [signal.label])
-    folded = [label.casefold() for label in known]
+    folded = [label.casefold() for label in labels]
     meant = next((label for label in signal.meant(signal.name) if label in folded), None)
-    if meant is None and known:
-        fields = {"type": signal.TYPE, "name": signal.name, "labels": list(known)}
+    if meant is None and labels:
+        fields = {"type": signal.TYPE, "name": signal.name, "labels": list(labels)}
         log.warning("a signal is unknown: the head has no label that its name means", extra={"fields": fields})
     return [folded.index(meant)] if meant is not None else []

@@ -65,12 +65,12 @@ class KnowledgeBases(SignalKind[KnowledgeSignal]):
             if not base.get("labels"):
                 report.error(where, f"the knowledge base `{name}` has no labels, and a signal reads it")
             else:
-                known = _names(base).get(str(at(signal, "target", "kind")), [])
+                targets = _names(base).get(str(at(signal, "target", "kind")), [])
                 value = at(signal, "target", "value")
-                if isinstance(value, str) and value not in known:
+                if isinstance(value, str) and value not in targets:
                     kind = at(signal, "target", "kind")
                     message = f"the knowledge base `{name}` has no {kind} named `{value}`"
-                    report.error((*path, "target", "value"), message, nearest(value, known))
+                    report.error((*path, "target", "value"), message, nearest(value, targets))
 
     def prepare(self, texts: EncodedTexts) -> None:
         self._exemplars = {

@@ -46,9 +46,9 @@ class Stems:
         (stems,) = self._stems([text if self._case_sensitive else text.lower()])
         words = sorted(set(stems))
         for place, threshold, index in self._indexes:
-            known = [word for word in words if word in index.vocab_dict]
-            if known:
-                yield from [place] * int((index.get_scores(known) * (K1 + 1) >= threshold).sum())
+            indexed = [word for word in words if word in index.vocab_dict]
+            if indexed:
+                yield from [place] * int((index.get_scores(indexed) * (K1 + 1) >= threshold).sum())
 
     def _stems(self, texts: list[str]) -> list[list[str]]:
         stems: list[list[str]] = self._tokenize(
@@ -103,9 +103,9 @@ def _grams(phrase: str, arity: int) -> set[str]:
     different = set(grams)
     if len(different) == len(grams):
         return different
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     numbered = set()
     for gram in grams:
-        seen[gram] += 1
-        numbered.add(gram if seen[gram] == 1 else f"{gram}{seen[gram]}")
+        counts[gram] += 1
+        numbered.add(gram if counts[gram] == 1 else f"{gram}{counts[gram]}")
     return numbered

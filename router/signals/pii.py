@@ -25,8 +25,8 @@ from triton_router.signals.contract import (
 )
 from triton_router.signals.keyword import encodable
 
-_KNOWN = (*personal.TYPES, *personal.WITHOUT_FORM)
-_FOUND = (*personal.TYPES, *tagged.TYPES)
+_TYPES = (*personal.TYPES, *personal.WITHOUT_FORM)
+_MATCHABLE = (*personal.TYPES, *tagged.TYPES)
 
 
 class Pii(SignalKind[PiiSignal]):
@@ -45,7 +45,7 @@ class Pii(SignalKind[PiiSignal]):
         self._counted = [_counted(signal.pii_types_allowed, signal.pii_types_denied) for signal in self.signals]
         self._tagger = None
         self._most = setup.config.global_.inference.max_passages
-        self._known: Judged[tuple[tagged.Tag, ...]] = Judged()
+        self._tags: Judged[tuple[tagged.Tag, ...]] = Judged()
         if any(counted & set(tagged.TYPES) for counted in self._counted):
             self._labels = setup.labels(tagged.HEAD, passages=True)
             readers = setup.readers(tagged.HEAD)
@@ -63,9 +63,9 @@ class Pii(SignalKind[PiiSignal]):
                 continue
             for key, named in lists.items():
                 for index, each in enumerate(named):
-                    if each not in _KNOWN:
-                        report.error((*path, key, index), f"no type `{each}`", nearest(str(each), _KNOWN))
-                    elif key == "pii_types_denied" and each not in _FOUND:
+                    if each not in _TYPES:
+                        report.error((*path, key, index), f"no type `{each}`", nearest(str(each), _TYPES))
+                    elif key == "pii_types_denied" and each not in _MATCHABLE:
                         message = f"`{each}` is not detected: it has no form that a rule could tell"
                         report.error((*path, key, index), message)
             if not _counted(lists["pii_types_allowed"], lists["pii_types_denied"]):
@@ -79,7 +79,7 @@ class Pii(SignalKind[PiiSignal]):
         began = perf_counter()
         parts = [encodable(text) for text, _ in query.everything()]
         pieces = [[*tagged.windows(part)] for part in parts]
-        new = list(dict.fromkeys(each for part in pieces for _, each in part if self._known.get(each) is None))
+        new = list(dict.fromkeys(each for part in pieces for _, each in part if self._tags.get(each) is None))
         if len(new) > self._most:
             raise Unavailable("long")
         assert self._tagger is not None
@@ -88,14 +88,14 @@ class Pii(SignalKind[PiiSignal]):
         finally:
             results.note(tagged.HEAD, began, perf_counter())
         for piece, windows in zip(new, taggings, strict=True):
-            self._known.put(piece, tagged.tags(piece, [tagged.Tagging(*each) for each in windows], self._labels))
+            self._tags.put(piece, tagged.tags(piece, [tagged.Tagging(*each) for each in windows], self._labels))
         results.tagged = [
             tagged.findings(
                 part,
                 [
                     tagged.Tag(start + place, end + place, kind)
                     for place, piece in windows
-                    for start, end, kind in self._known.get(piece) or ()
+                    for start, end, kind in self._tags.get(piece) or ()
                 ],
             )
             for part, windows in zip(parts, pieces, strict=True)
@@ -136,4 +136,4 @@ def counted_types(config: Config) -> dict[str, frozenset[str]]:
 def _counted(allowed: Sequence[str], denied: Sequence[str]) -> frozenset[str]:
     """The types that match. Who allows dates allows dates of birth."""
     without = {*allowed, *(("DATE_OF_BIRTH",) if "DATE_TIME" in allowed else ())}
-    return frozenset(personal.TYPES) - without if not denied else frozenset(_FOUND) & set(denied)
+    return frozenset(personal.TYPES) - without if not denied else frozenset(_MATCHABLE) & set(denied)

@@ -66,15 +66,15 @@ class Projections(SignalKind[ProjectionSignal]):
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         evaluations: dict[Key, Evaluation] = {}
-        known = {**results.evaluations}
+        values = {**results.evaluations}
         for signal in self._ordered:
-            least, most = _bounds(signal.inputs, known)
+            least, most = _bounds(signal.inputs, values)
             outputs = _outputs(signal, least)
             if least != most:
                 # Unknown inputs leave a range: what holds at both ends of it, and between, is known all the same.
                 outputs = _certain(signal, outputs, _outputs(signal, most), least, most)
             evaluations |= outputs
-            known |= outputs
+            values |= outputs
         return evaluations
 
 

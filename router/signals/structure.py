@@ -67,8 +67,8 @@ def _evaluated(signal: StructureSignal, count: Count, text: str) -> Evaluation:
         case "exists" | "sequence":
             number = float(number > 0)
         case "density":
-            read = text[:EXPRESSION_READS] if signal.feature.source.type == "regex" else ends(text, WORDS_READ)
-            number /= max(len(WORD.findall(read)), 1)
+            excerpt = text[:EXPRESSION_READS] if signal.feature.source.type == "regex" else ends(text, WORDS_READ)
+            number /= max(len(WORD.findall(excerpt)), 1)
     holds = signal.predicate.holds(number) if signal.predicate else number > 0
     return certain(holds, number, (perf_counter() - started) * 1000)
 

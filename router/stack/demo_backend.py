@@ -69,9 +69,9 @@ def application(models_by_port: Mapping[int, Sequence[DemoModel]]) -> Starlette:
         if not isinstance(body, dict):
             return api.failure(400, "The request must be a JSON object.", "BadRequestError")
         served = models_by_port.get(_port(request), ())
-        known = {name for model in served for name in (model.name, *model.loras)}
+        served_names = {name for model in served for name in (model.name, *model.loras)}
         model = str(body.get("model", ""))
-        if known and model not in known:
+        if served_names and model not in served_names:
             return api.failure(404, f"The model `{model}` does not exist.", "NotFoundError")
         if script.delay:
             await asyncio.sleep(script.delay)
@@ -265,7 +265,7 @@ def _embedding(turn: Turn) -> Json:
 
 
 def _response(turn: Turn, status: str = "completed") -> Json:
-    done = status == "completed"
+    completed = status == "completed"
     tokens = {"input_tokens": turn.prompt_tokens, "output_tokens": len(turn.pieces)}
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     shared = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": turn.body.get("tools") or []}
@@ -282,8 +282,8 @@ def _response(turn: Turn, status: str = "completed") -> Json:
         "temperature": turn.body.get("temperature", 1.0),
         "top_p": turn.body.get("top_p", 1.0),
         **shared,
-        "output": _output(turn) if done else [],
-        "usage": {**tokens, **details, "total_tokens": sum(tokens.values())} if done else None,
+        "output": _output(turn) if completed else [],
+        "usage": {**tokens, **details, "total_tokens": sum(tokens.values())} if completed else None,
     }
 
 

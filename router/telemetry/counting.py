@@ -18,18 +18,18 @@ from prometheus_client.registry import Collector
 class Counter(prometheus_client.Counter):
     """Prometheus' counter, which remembers what a list of labels led to."""
 
-    _known: dict[tuple[Any, ...], Any]
+    _children: dict[tuple[Any, ...], Any]
 
     def labels(self, *values: Any, **named: Any) -> Any:
         if named:
             return super().labels(*values, **named)
         try:
-            return self._known[values]
+            return self._children[values]
         except AttributeError:
-            self._known = {}
+            self._children = {}
         except KeyError:
             pass
-        child = self._known[values] = super().labels(*values)
+        child = self._children[values] = super().labels(*values)
         return child
 
 

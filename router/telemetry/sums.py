@@ -22,7 +22,7 @@ _ONE_OF_ALL: dict[str, Callable[[Iterable[float]], float]] = {
     "router_config_rejected": max,
     "router_adapters_loaded": max,
 }
-_KEPT = ("counter", "histogram")
+_COUNTED = ("counter", "histogram")
 
 
 def samples(registry: CollectorRegistry) -> Samples:
@@ -46,7 +46,7 @@ class SummedMetrics(Collector):
     def __init__(self, own: CollectorRegistry, refresh: Callable[[], None]) -> None:
         self._own, self._refresh = own, refresh
         self._living: dict[int, Samples] = {}
-        self._gone: list[Samples] = []
+        self._ended: list[Samples] = []
         self._lock = Lock()
 
     def update(self, process: int, latest: Samples) -> None:
@@ -60,13 +60,13 @@ class SummedMetrics(Collector):
             if process not in self._living:
                 return
             last = self._living.pop(process)
-            counts = {metric.name for metric in self._own.collect() if metric.type in _KEPT}
-            self._gone = [_summed([*self._gone, {name: last[name] for name in last.keys() & counts}])]
+            counts = {metric.name for metric in self._own.collect() if metric.type in _COUNTED}
+            self._ended = [_summed([*self._ended, {name: last[name] for name in last.keys() & counts}])]
 
     def collect(self) -> Iterator[Metric]:
         self._refresh()
         with self._lock:
-            summed = _summed([samples(self._own), *self._living.values(), *self._gone])
+            summed = _summed([samples(self._own), *self._living.values(), *self._ended])
         for metric in self._own.collect():
             metric.samples = []
             for name, labels, value in summed.get(metric.name, ()):
