@@ -32,9 +32,8 @@ Platform = Literal["cpu", "gpu", "torch"]
 
 # A change in one of these modules changes what the step makes.
 _CODE = Path(__file__).parent
-# Of these prompts every so many-th says how large activations ordinarily are.
+# Every so many-th of these says how large activations are; of the others too where an encoder reads more than English.
 ORDINARY, EVERY = _CODE / "prompts" / "user_train.jsonl", 10
-# And of these, where an encoder reads more than English.
 ORDINARY_IN_OTHER_LANGUAGES = _CODE / "prompts" / "languages_train.jsonl"
 
 
@@ -67,10 +66,7 @@ class Exporter:
     def graphs(self, platform: Platform) -> None:
         """The graph of every model, in the flavour of ``platform``, in the repository."""
         for model in self.models:
-            if platform == "torch":
-                self.program(model)
-            else:
-                self.served(model, platform)
+            self.program(model) if platform == "torch" else self.served(model, platform)
 
     def write_repository(self) -> None:
         """Configurations, labels, tokenizers and the bundle's manifest."""
