@@ -35,14 +35,14 @@ _TEXTS = (
     r"|speech|description|letter|snippet|scenario|abstract|post|fact)s?"
 )
 _DATA = r"(?:information|data|message|source|table|list|note|content|context|reference|input|graph|chart|map|image)s?"
+# For text in small letters with a space in front: the engine finds what stands before a word faster than its edge.
 _POINTING = re.compile(
-    rf"\b(?:this|these|that|my|(?:the )?(?:given|provided|attached|reference))(?: [\w-]+)? (?:{_TEXTS}|{_DATA})\b"
-    rf"|\b(?:{_TEXTS}|{_DATA}|statements?) (?:above|below|provided|given)\b"
-    rf"|\b(?:the|your)(?: (?!of\b)[\w-]+)? {_TEXTS}\b"
-    r"|\b(?:passage|excerpt|quotation|extract|paragraph)s?\b|\b(?:described|mentioned|shown|listed) (?:above|below)\b"
-    r"|\bthe (?:above|given|provided)\b|\bgiven (?:a|an|the|to|by|below|above)\b|\b(?<!of the )following\b"
-    r"|\b(?:this|these|those) \w+[.:]?$",
-    re.IGNORECASE,
+    rf"\W(?:(?:this|these|that|my|(?:the )?(?:given|provided|attached|reference))(?: [\w-]+)? (?:{_TEXTS}|{_DATA})\b"
+    rf"|(?:{_TEXTS}|{_DATA}|statements?) (?:above|below|provided|given)\b"
+    rf"|(?:the|your)(?: (?!of\b)[\w-]+)? {_TEXTS}\b"
+    r"|(?:passage|excerpt|quotation|extract|paragraph)s?\b|(?:described|mentioned|shown|listed) (?:above|below)\b"
+    r"|the (?:above|given|provided)\b|given (?:a|an|the|to|by|below|above)\b|(?<!of the )following\b"
+    r"|(?:this|these|those) \w+[.:]?$)"
 )
 
 
@@ -53,7 +53,7 @@ def asks(text: str) -> bool:
         return False
     if not stripped.isascii() and _ASKING_CJK.search(stripped[:600]):
         return True
-    if stripped.endswith("?") or "? " in stripped or "?\n" in stripped:
+    if "?" in stripped and (stripped.endswith("?") or "? " in stripped or "?\n" in stripped):
         return True
     return begins_asking(stripped)
 
@@ -74,4 +74,4 @@ def works_on_text(text: str) -> bool:
 
 def points_at_text(text: str) -> bool:
     """Whether ``text`` speaks of a text that stands next to it."""
-    return _POINTING.search(text) is not None
+    return _POINTING.search(f" {text.casefold()}") is not None

@@ -23,7 +23,7 @@ def dialogue(text: str) -> list[Part]:
     The last turn counts, if the person speaks it, or what stands behind it. A dialogue that an instruction in front of
     it is about stays whole.
     """
-    if "\n" not in text or "```" in text or text.count(":") + text.count("：") < FEWEST:
+    if "\n" not in text or text.count(":") + text.count("：") < FEWEST or "```" in text:
         return []
     turns = list(_TURN.finditer(text))
     speakers = Counter(turn[2].casefold() for turn in turns)

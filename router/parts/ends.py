@@ -33,9 +33,10 @@ def stamp_of(text: str) -> str:
 
 def turns_as_labels(text: str) -> str:
     """``text`` with the marks of models' chat templates as labels, and tags in doubled brackets as tags."""
-    if "<</" in text or "{{/" in text or "[[/" in text:
+    # A single letter is looked for ten times as fast as two.
+    if any(mark in text and f"{mark}{mark}/" in text for mark in "<{["):
         text = _DOUBLED.sub(lambda match: f"<{'/' if match[2] == '/' else ''}{match[3]}>", text)
-    if "<|" not in text:
+    if "|" not in text or "<|" not in text:
         return text
     return _TURN_END.sub("\n", _TURN.sub(lambda match: f"\n{match[1].capitalize()}:\n", text))
 

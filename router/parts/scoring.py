@@ -31,6 +31,8 @@ SHARED = 7
 
 def persons(parts: Sequence[Part]) -> list[Part]:
     """``parts`` with only the person's own text as words, where a message has no marks that name it."""
+    if len(parts) == 1 and "\n" not in parts[0].text:
+        return list(parts)
     segments = segments_of(parts)
     if len(segments) < 2:
         return list(parts)
@@ -111,7 +113,7 @@ def _alike_before(segments: Sequence[Segment], first: int) -> int:
 def _shares(text: str, stems: set[str]) -> bool:
     """Whether ``text`` has two of the words, or a long one: shorter words come together by chance."""
     shared = [stem for stem in stems if stem in text]
-    return len(shared) > 1 or any(len(stem) >= SHARED for stem in shared)
+    return len(shared) > 1 or (bool(shared) and len(shared[0]) >= SHARED)
 
 
 def _split(
@@ -132,10 +134,10 @@ def _split(
 
 def best_run(scores: Sequence[float]) -> tuple[int, int]:
     """The first and the last of the run of ``scores`` with the greatest sum, the shortest of several."""
-    sums = [0.0, *accumulate(scores)]
-    least, start, best = 0.0, 0, (float("-inf"), 0, 0)
-    for end, total in enumerate(sums[1:]):
-        best = max(best, (total - least, start, end), key=lambda run: run[0])
+    least, start, most, best = 0.0, 0, float("-inf"), (0, 0)
+    for end, total in enumerate(accumulate(scores)):
+        if total - least > most:
+            most, best = total - least, (start, end)
         if total <= least:
             least, start = total, end + 1
-    return best[1:]
+    return best

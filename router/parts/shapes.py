@@ -102,6 +102,7 @@ _PROGRAMS = names(
 # Whose label may have its text behind it on the line.
 _SPEECH = names("question query request message msg prompt problem input")
 _FIELDS = names("text content body comment utterance instruction description")
+_CODE = frozenset("{}=;")
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _PERSONS_ELSEWHERE = re.compile(
     r"frage|nachricht|anliegen|utilisateur|demande|requête|pregunta|consulta|solicitud|usuario|domanda|richiesta|utente"
@@ -115,7 +116,9 @@ _PROGRAMS_ELSEWHERE = re.compile(
 
 
 def reading_by_name(name: str) -> Reading | None:
-    """What an unlisted tag or label says by the words in its name; ``None`` where they say nothing."""
+    """What an unlisted tag or label says by the words in its name; ``None`` where they say nothing, or in code."""
+    if not _CODE.isdisjoint(name):
+        return None
     words = _words(name)
     if not words.isdisjoint(_PROGRAMS):
         return "context"

@@ -44,7 +44,7 @@ class _Element(NamedTuple):
 def elements(text: str, shapes: ShapeTable, depth: int = 0) -> Iterator[Part]:
     """``text`` outside of tags as words, and each outermost block in tags."""
     at = 0
-    for element in _outermost(text, shapes) if "</" in text or "[/" in text else ():
+    for element in _outermost(text, shapes) if _has_ends(text) else ():
         if text[at : element.start].strip():
             yield Part("words", text[at : element.start])
         at = element.end
@@ -58,7 +58,7 @@ def _content(element: _Element, inner: str, shapes: ShapeTable, depth: int) -> I
     reason = f"tag {element.name}"
     unlisted = "context" if element.record else reading_by_name(element.name) or "context"
     whole = [Part(shape.reading if shape else unlisted, inner, reason)]
-    nested = "</" in inner or "[/" in inner
+    nested = _has_ends(inner)
     if depth == DEEPEST or not (element.marked or shape) or not nested or (shape and shape.reading != "words"):
         return whole
     parts = [part._replace(reason=part.reason or reason) for part in elements(inner, shapes, depth + 1)]
@@ -69,6 +69,11 @@ def _content(element: _Element, inner: str, shapes: ShapeTable, depth: int) -> I
     if not any(part.kind == "words" and part.reason != reason for part in parts):
         return whole
     return [part._replace(kind="context") if part.reason == reason else part for part in parts]
+
+
+def _has_ends(text: str) -> bool:
+    """Whether ``text`` has what ends a block in tags."""
+    return ("<" in text and "</" in text) or ("[" in text and "[/" in text)
 
 
 def leaf(text: str) -> str:
