@@ -37,8 +37,17 @@ def partition(blocks: Sequence[str], shapes: ShapeTable) -> list[Part]:
 
     Of a message that only listed context is in, nothing is words.
     """
+    if len(blocks) == 1 and _is_bare(text := blocks[0].strip()):
+        return positions(Part("words", text))
     parts = [part for block in blocks if block.strip() for part in _read(block, shapes)]
     return _settled(parts, shapes)
+
+
+def _is_bare(text: str) -> bool:
+    """Whether ``text`` is one line without a mark: most turns of a chat are, and all of it is the person's."""
+    if not 0 < len(text) <= 2 * LONGEST or "\n" in text or "<" in text or "[" in text or "{" in text:
+        return False
+    return not stamp_of(text)
 
 
 def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:

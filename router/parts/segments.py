@@ -151,7 +151,7 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
         vocabulary = frozenset(words)
         question = end in "?？"
         order = not question and (begins_asking(text[label.end() :]) if label else bool(words) and words[0] in ASKING)
-        inner = text.find("? ")
+        inner = text.find("? ") if "?" in text else -1
         before = first_asking < number
         yield (
             1.0,
@@ -172,7 +172,7 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
             form == "heading",
             form == "bracket",
             form == "code",
-            text[0] in "-*•+0123456789" or "\n- " in text or "\n* " in text,
+            text[0] in "-*•+0123456789" or ("\n" in text and ("\n- " in text or "\n* " in text)),
             1 - len(head.encode("ascii", "ignore").translate(None, _PROSE)) / len(head),
             end in ":：",
             end in ".!。",
