@@ -62,7 +62,7 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
             logged = False
             put(kind, reason, line)
         elif (
-            first.isalpha()
+            (first.isalpha() or (line[:2] in ("- ", "* ") and not _BEGIN.match(line)))
             and not logged
             and line[:4] not in _LEVELS
             and ((line.isascii() and line.find(":", 0, LABEL) < 0 and line[-1] != ":") or not _has_colon(line))
@@ -154,7 +154,7 @@ def _label(line: str, shapes: ShapeTable) -> tuple[Kind | Literal["line"], str, 
     if (folded in DATES and 0 < len(value) < 60) or (folded in MAIL and 0 < len(value) < 160):
         return "line", name, value
     shape = shapes.labels.get(folded)
-    if shape is None and (bare := _NUMBERED.sub("", folded).strip()) != folded:
+    if shape is None and not folded[-1].isalpha() and (bare := _NUMBERED.sub("", folded).strip()) != folded:
         shape = shapes.labels.get(bare)
         if shape is None or shape.reading == "words":
             return None

@@ -32,7 +32,7 @@ _OF_A_CHAT = re.compile(
     r"|\bsummari[sz]e (?:the|this|our) (?:\w+ ){0,2}(?:conversation|chat|session)\b",
     re.I,
 )
-_CHAT = ("conversation", "chat", "session", "dialog", "Conversation", "Chat", "Session", "Dialog")
+_CHAT = ("conversation", "chat", "session", "dialog")
 _FIM = re.compile(
     r"<\|?(?:fim_prefix|fim_begin|fim_suffix|fim▁begin)\|?>|<PRE>.*<SUF>|\[SUFFIX\].*\[PREFIX\]", re.DOTALL
 )
@@ -58,7 +58,8 @@ def task_of(text: str, directions: str, transcript: bool) -> Task | None:
 
 def _speaks_of_a_chat(directions: str) -> bool:
     # Most texts have none of these words, and looking for words is cheaper.
-    return any(word in directions for word in _CHAT) and bool(_OF_A_CHAT.search(directions))
+    folded = directions.casefold()
+    return any(word in folded for word in _CHAT) and bool(_OF_A_CHAT.search(directions))
 
 
 def spoken(transcript: str) -> list[str]:
