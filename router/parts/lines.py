@@ -72,7 +72,8 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
             else:
                 put(kind, reason, line)
         elif (fence := line.lstrip(" ")[:3]) in _FENCES and (fence == "```" or line.strip() == fence):
-            behind = next((at + 1 for at in range(number, end) if lines[at].lstrip(" ").startswith(fence)), end)
+            ends = (at + 1 for at in range(number, end) if fence in lines[at] and lines[at].lstrip(" ")[:3] == fence)
+            behind = next(ends, end)
             put(*(("material", "fence") if kind == "words" else (kind, reason)), line, *lines[number:behind])
             number = behind
         elif kind == "words" and not first.isalpha() and _BEGIN.match(line):

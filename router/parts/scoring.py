@@ -83,17 +83,25 @@ def _with_related(segments: Sequence[Segment], scores: Sequence[float], first: i
     own = "\n".join(each.text for each in segments[first : last + 1])[:RELATING]
     if points_at_text(own):
         first, last = (first, _alike(segments, last)) if last < end else (_alike_before(segments, first), last)
-    elif elliptical(own) or says_little(own):
-        while first and segments[first - 1].form in ("prose", "pair") and scores[first - 1] > UNLIKELY:
-            first -= 1
-        while last < end and segments[last + 1].form == "prose" and scores[last + 1] > UNLIKELY:
-            last += 1
+    else:
+        premises = _with_premises(segments, scores, first, last)
+        if premises != (first, last) and (elliptical(own) or says_little(own)):
+            first, last = premises
     while last < end and segments[last + 1].form == "prose" and elliptical(segments[last + 1].text):
         last += 1
     stems = subject_stems(own, SHARED)
     for number in chain(range(first), range(end, last, -1)) if stems else ():
         if _shares(segments[number].text.casefold(), stems):
             first, last = min(first, number), max(last, number)
+    return first, last
+
+
+def _with_premises(segments: Sequence[Segment], scores: Sequence[float], first: int, last: int) -> tuple[int, int]:
+    """The run from ``first`` to ``last``, with the prose next to it that may be the person's."""
+    while first and segments[first - 1].form in ("prose", "pair") and scores[first - 1] > UNLIKELY:
+        first -= 1
+    while last < len(segments) - 1 and segments[last + 1].form == "prose" and scores[last + 1] > UNLIKELY:
+        last += 1
     return first, last
 
 

@@ -45,8 +45,11 @@ _ORDER = (
     "calculate|compute|find|determine|estimate|derive|solve|prove|show|explain|describe|write|list|give|tell|evaluate"
     "|compare|discuss|sketch|translate|summari[sz]e"
 )
-# Where a sentence within a text begins with an order or a question; behind a comma only an order does.
-_ORDER_INSIDE = re.compile(rf", (?:{_ORDER})(?= |, |\Z)|\. (?:{_ORDER}|what|how|which|why)(?= |\. |\Z)")
+# Where a sentence within a text begins with an order or a question; behind a comma only an order does. The space first,
+# as above.
+_ORDER_INSIDE = re.compile(
+    rf" (?:(?<=, )(?:{_ORDER})(?= |, |\Z)|(?<=\. )(?:{_ORDER}|what|how|which|why)(?= |\. |\Z))"
+)
 # What words are told apart by, and what prose consists of.
 _MARKS = b'.,;:!?()[]{}<>/\\|"*#=+`~@$%^&'
 _SPACED = bytes.maketrans(_MARKS, b" " * len(_MARKS))
