@@ -86,19 +86,14 @@ def leaf(text: str) -> str:
 
 
 def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
-    fences = _fences(text)
     opened: list[tuple[str, int, int]] = []
     counts: dict[str, int] = {}
     elements: list[_Element] = []
     folded: dict[str, str] = {}
     words = -1
-    for match in (_BRACKET if "[/" in text else _TAG).finditer(text):
+    for match in _outside_fences(_BRACKET if "[/" in text else _TAG, text):
         closing, written = match.groups()
         start, end = match.span()
-        while fences and fences[0][1] < start:
-            fences.popleft()
-        if fences and fences[0][0] <= start:
-            continue
         name = folded.get(written) or folded.setdefault(written, name_of(written))
         if not closing:
             if name in shapes.tags or (name not in _HTML and _begins_a_line(text, start)):
@@ -117,6 +112,19 @@ def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
             if (shape.reading if shape else reading_by_name(written)) == "words" and (shape or not record):
                 words = begin
     return elements
+
+
+def _outside_fences(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    fences = _fences(text)
+    at = 0
+    while match := pattern.search(text, at):
+        start, at = match.span()
+        while fences and fences[0][1] < start:
+            fences.popleft()
+        if fences and fences[0][0] <= start:
+            at = fences[0][1]
+        else:
+            yield match
 
 
 def _begins_a_line(text: str, start: int) -> bool:
