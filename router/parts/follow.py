@@ -132,9 +132,7 @@ _OTHER_SUBJECT = re.compile(
     r"|by the way|btw|andere[rs]? (?:frage|thema)|übrigens|autre (?:question|sujet)|au fait"
     r"|otr[ao] (?:pregunta|tema|cosa)|cambiando de tema|другой вопрос|кстати)\b"
 )
-_OTHER_SUBJECT_CJK = re.compile(
-    r"换个?(?:话题|问题)|另(?:一个|外一个)?问题|顺便(?:问|说)|話題を変え|別の質問|ところで"
-)
+_OTHER_SUBJECT_CJK = re.compile(r"换个?(?:话题|问题)|另(?:一个|外一个)?问题|顺便(?:问|说)|話題を変え|別の質問|ところで")
 _CJK_BACK = re.compile(
     r"它|这(?!么)|那(?!么)|他|她|其中|上面|前面|刚才|刚刚|之前|第[一二三四五六七八九十\d]+(?:个|步|点|行|段)?|这样|这里|那里"
     r"|それ|これ|あれ|その|この|さっき|그것|그거|이것|그럼"

@@ -47,9 +47,7 @@ _ORDER = (
 )
 # Where a sentence within a text begins with an order or a question; behind a comma only an order does. The space first,
 # as above.
-_ORDER_INSIDE = re.compile(
-    rf" (?:(?<=, )(?:{_ORDER})(?= |, |\Z)|(?<=\. )(?:{_ORDER}|what|how|which|why)(?= |\. |\Z))"
-)
+_ORDER_INSIDE = re.compile(rf" (?:(?<=, )(?:{_ORDER})(?= |, |\Z)|(?<=\. )(?:{_ORDER}|what|how|which|why)(?= |\. |\Z))")
 # What words are told apart by, and what prose consists of.
 _MARKS = b'.,;:!?()[]{}<>/\\|"*#=+`~@$%^&'
 _SPACED = bytes.maketrans(_MARKS, b" " * len(_MARKS))
