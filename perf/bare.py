@@ -53,10 +53,10 @@ class BareTriton:
         async def one(offset: int) -> None:
             for number in range(requests // connections):
                 tensors = inputs[(offset * 7 + number) % len(inputs)]
-                sent = loop.time()
+                start = loop.time()
                 await self._infer(tensors)
-                samples.at.append(sent - began)
-                samples.ms.append((loop.time() - sent) * 1000)
+                samples.at.append(start - began)
+                samples.ms.append((loop.time() - start) * 1000)
                 samples.statuses[200] += 1
 
         await asyncio.gather(*(one(number) for number in range(connections)))

@@ -135,15 +135,15 @@ async def _store(entries: int) -> dict[str, Any]:
             first["mib_at_1000"] = resident(os.getpid())
     # The graph is built in the background.
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
-    taken = []
+    times = []
     for _ in range(2000):
         question = vector()
         began = time.perf_counter()
         await store.nearest("p" * 64, question, 4, 0.0)
-        taken.append((time.perf_counter() - began) * 1000)
+        times.append((time.perf_counter() - began) * 1000)
     full = resident(os.getpid())
     await store.close()
-    return {**first, "entries": entries, "full_mib": full, "lookup_p50": at(taken, 0.5), "lookup_p99": at(taken, 0.99)}
+    return {**first, "entries": entries, "full_mib": full, "lookup_p50": at(times, 0.5), "lookup_p99": at(times, 0.99)}
 
 
 def table(document: dict[str, Any]) -> str:

@@ -117,11 +117,11 @@ def summary(verdicts: Sequence[PairVerdict], thresholds: Sequence[float], defaul
     rows = []
     for threshold in thresholds:
         for guarded in (False, True):
-            found, wrong, wrong_hard = (_hits(group, threshold, guarded) for group in (same, others, hard))
+            hits, wrong, wrong_hard = (_hits(group, threshold, guarded) for group in (same, others, hard))
             rows.append(
                 {
-                    "threshold": threshold, "guard": guarded, "found": found, "wrong": wrong, "wrong_hard": wrong_hard,
-                    "recall": found / max(len(same), 1), "wrong_share": wrong / max(len(others), 1),
+                    "threshold": threshold, "guard": guarded, "found": hits, "wrong": wrong, "wrong_hard": wrong_hard,
+                    "recall": hits / max(len(same), 1), "wrong_share": wrong / max(len(others), 1),
                     "wrong_hard_share": wrong_hard / max(len(hard), 1),
                 }
             )  # fmt: skip

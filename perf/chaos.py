@@ -115,10 +115,10 @@ class _Watch:
 
     async def whole(self, deadline: float) -> bool:
         """Whether two looks from now on in a row see no trouble, by ``deadline`` of the monotonic clock."""
-        good, seen = 0, self._looks + 1
+        good, looks = 0, self._looks + 1
         while good < 2 and time.monotonic() < deadline:
-            if self._looks > seen:
-                good, seen = good + 1 if self.trouble is None else 0, self._looks
+            if self._looks > looks:
+                good, looks = good + 1 if self.trouble is None else 0, self._looks
             await asyncio.sleep(0.05)
         return good == 2
 

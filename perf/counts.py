@@ -86,8 +86,8 @@ def conversation(body: bytes) -> list[bytes]:
     text = "\n".join([str(len(lines) // 2), *lines])
     request.attributes[FILTER].fields[HEADERS_ATTRIBUTE].string_value = text
     headers = wire.ProcessingRequest(response_headers=wire.HttpHeaders())
-    known = {":status": "200", "content-type": "application/json", "content-length": str(len(ANSWER))}
-    for name, value in known.items():
+    fields = {":status": "200", "content-type": "application/json", "content-length": str(len(ANSWER))}
+    for name, value in fields.items():
         headers.response_headers.headers.headers.add(key=name, raw_value=value.encode())
     response = wire.ProcessingRequest(response_body=wire.HttpBody(body=ANSWER, end_of_stream=True))
     return [each.SerializeToString() for each in (request, headers, response)]

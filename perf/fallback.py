@@ -156,16 +156,16 @@ def cost(testbed: Testbed, rounds: int, requests: int) -> list[dict[str, Any]]:
     rows = []
     for name, port in gateways.items():
         router, gateway = (series[f"{name}: {part}"].summary() for part in ("router", "envoy"))
-        asked = router["requests"] + gateway["requests"]
+        total = router["requests"] + gateway["requests"]
         rows.append(
             {
                 "policy": name,
-                "requests": asked,
+                "requests": total,
                 "errors": router["errors"] + gateway["errors"],
                 "p50": min(router["p50"], gateway["p50"]),
                 "router cpu us": router["cpu_ms"] * 1000,
                 "envoy cpu us": gateway["cpu_ms"] * 1000,
-                "messages": (_messages(port) - before[name]) / asked,
+                "messages": (_messages(port) - before[name]) / total,
             }
         )
     return rows

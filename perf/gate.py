@@ -112,8 +112,8 @@ def _failures(measured: Mapping[str, Any], baseline: Mapping[str, Mapping[str, f
 def ratios(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The ratios that are guarded, of the rungs' ``p50`` and ``cpu_ms``."""
     latencies = ((NOTHING, ALONE), (KEYWORDS, ALONE), (KEYWORDS, NOTHING), (HIT, ALONE), (DOMAIN, BARE))
-    found = {f"p50 of {one} / {other}": rows[one]["p50"] / rows[other]["p50"] for one, other in latencies}
-    return found | {
+    result = {f"p50 of {one} / {other}": rows[one]["p50"] / rows[other]["p50"] for one, other in latencies}
+    return result | {
         f"CPU of {rung} / {NOTHING}": rows[rung]["cpu_ms"] / rows[NOTHING]["cpu_ms"] for rung in (KEYWORDS, DOMAIN, HIT)
     }
 
@@ -135,6 +135,6 @@ def table(measured: Mapping[str, float], baseline: Mapping[str, Mapping[str, flo
     lines = ["| | measured | baseline | at most |", "| --- | ---: | ---: | ---: |"]
     for name, value in measured.items():
         limit = baseline.get(name)
-        known = f"{limit['value']:.2f} | {limit['value'] * limit['margin']:.2f}" if limit else "- | -"
-        lines.append(f"| {name} | {value:.2f} | {known} |")
+        bounds = f"{limit['value']:.2f} | {limit['value'] * limit['margin']:.2f}" if limit else "- | -"
+        lines.append(f"| {name} | {value:.2f} | {bounds} |")
     return "\n".join(lines)

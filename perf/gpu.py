@@ -99,13 +99,13 @@ def measure(
         report.notes.append("Small networks, to try the run itself: no figure here means anything.")
     state: dict[str, Any] = {"trunks": trunks, "tiny": tiny, "compiled": compiled, "length": length, "work": work}
     for stage in (_export, _in_process, _plans, _served_plans, _served_stand_in, _verify):
-        left = deadline - perf_counter()
+        remaining = deadline - perf_counter()
         name = stage.__name__.strip("_").replace("_", " ")
         started = perf_counter()
-        if left < 20:
+        if remaining < 20:
             report.notes.append(f"{name}: left out, the time was used up")
             continue
-        print(f"gpu: {name}, {left:.0f} s left", flush=True)
+        print(f"gpu: {name}, {remaining:.0f} s left", flush=True)
         try:
             outcome = stage(report, state, deadline)
         except Exception as error:  # a stage that fails must not take the others' figures with it
@@ -232,7 +232,7 @@ def _served(report: GpuReport, state: dict[str, Any], deadline: float, config: s
         _to_cpu(exporter.paths.repository)
     backend += ", CUDA graphs" if _on_gpu() else ", on CPU"
     length = min(state["length"], max(exporter.models[0].buckets))
-    done = 0
+    count = 0
     for setup in SETUPS:
         if not set(setup.models) <= names:
             continue
@@ -243,13 +243,13 @@ def _served(report: GpuReport, state: dict[str, Any], deadline: float, config: s
         with started(
             exporter.paths.repository, state["work"] / "triton", config, models=setup.models, seconds=seconds
         ) as address:
-            if done == 0:
+            if count == 0:
                 for bucket in exporter.models[0].buckets:
                     report.figures.append(_load(address, setup, bucket, 1, backend, 1.5))
             for concurrency in CONCURRENCY:
                 report.figures.append(_load(address, setup, length, concurrency, backend, SECONDS_EACH))
-        done += 1
-    return f"{done} set-ups"
+        count += 1
+    return f"{count} set-ups"
 
 
 def _verify(report: GpuReport, state: dict[str, Any], deadline: float) -> str:

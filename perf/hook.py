@@ -155,14 +155,14 @@ async def _measure(port: int, requests: int, rounds: int, connections: int) -> L
         for asks in (False, True) if number % 2 else (True, False):
             await _read(port)
             samples: Samples = await closed_loop(port, routed if asks else named, connections, requests)
-            read = await _read(port)
-            lags[asks] = read["lags"]
+            figures = await _read(port)
+            lags[asks] = figures["lags"]
             measured.requests += len(samples.ms)
             measured.errors += samples.errors - samples.degraded
             measured.degraded += samples.degraded
-            measured.stretches[ARITHMETIC].add(read["arithmetic"])
+            measured.stretches[ARITHMETIC].add(figures["arithmetic"])
             if asks:
-                measured.stretches[HOOK].add(read["hook"])
+                measured.stretches[HOOK].add(figures["hook"])
         measured.lags.append((lags[False], lags[True]))
     return measured
 
@@ -172,8 +172,8 @@ async def _read(port: int) -> dict[str, list[Any]]:
     body = {"model": "phi2", "user": "loop-watch", "messages": [{"role": "user", "content": ""}]}
     async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body)
-    read: dict[str, list[Any]] = json.loads(answer.json()["choices"][0]["message"]["content"])
-    return read
+    figures: dict[str, list[Any]] = json.loads(answer.json()["choices"][0]["message"]["content"])
+    return figures
 
 
 def lateness(rounds: Sequence[tuple[Sequence[float], Sequence[float]]]) -> dict[str, dict[str, float]]:

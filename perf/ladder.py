@@ -149,8 +149,8 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
 
     def first(port: int, part: str | None) -> Rung:
         async def ask(_: int) -> Samples:
-            taken = await first_chunks(port, requests)
-            return Samples(ms=taken, at=[0.0] * len(taken), seconds=sum(taken) / 1000)
+            times = await first_chunks(port, requests)
+            return Samples(ms=times, at=[0.0] * len(times), seconds=sum(times) / 1000)
 
         return Rung(ask, part)
 

@@ -133,8 +133,8 @@ async def closed_loop(
             for number in range(offset, offset + share):
                 if ahead is not None:
                     await ahead(number)
-                sent = loop.time()
-                await connection.ask(bodies[number % len(bodies)], sent, began, samples)
+                start = loop.time()
+                await connection.ask(bodies[number % len(bodies)], start, began, samples)
 
     await asyncio.gather(*(one(number * share) for number in range(connections)))
     samples.seconds = loop.time() - began

@@ -210,8 +210,8 @@ def plan(
     fewest_instances = math.ceil(rate / 1000 * mean / BUSIEST / step)
     fewest_replicas = max(1, math.ceil(rate / 1000 * (model.router_before + model.router_after) / BUSIEST))
 
-    def holds(tried: CapacityModel) -> bool:
-        outcome = simulate(tried, rate, requests)
+    def holds(candidate: CapacityModel) -> bool:
+        outcome = simulate(candidate, rate, requests)
         return outcome.quantile(0.99) <= p99 and outcome.busy <= BUSIEST
 
     ample = replace(model, replicas=fewest_replicas * 4)

@@ -34,9 +34,14 @@ def measure(testbed: Testbed, gateway: int, name: str) -> dict[str, float]:
     os.kill(testbed.pid(f"router-{name}"), signal.SIGHUP)
     log = testbed.directory / f"router-{name}.log"
     _until(lambda: bool(_reloaded(log)))
-    seen = (time.perf_counter() - began) * 1000
+    visible_ms = (time.perf_counter() - began) * 1000
     fields = _reloaded(log)
-    return {"ready_seconds": ready, "seen_ms": seen, "prepare_ms": fields["prepare_ms"], "swap_ms": fields["swap_ms"]}
+    return {
+        "ready_seconds": ready,
+        "seen_ms": visible_ms,
+        "prepare_ms": fields["prepare_ms"],
+        "swap_ms": fields["swap_ms"],
+    }
 
 
 def _serving(port: int) -> bool:

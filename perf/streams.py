@@ -96,15 +96,15 @@ async def _measure(
 async def first_chunks(port: int, requests: int) -> list[float]:
     """Milliseconds from request to first chunk, on one kept-alive connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    taken = []
+    times = []
     for _ in range(requests):
         began = time.perf_counter()
         writer.write(_request(2, 0))
         await reader.readuntil(b"data: {")
-        taken.append((time.perf_counter() - began) * 1000)
+        times.append((time.perf_counter() - began) * 1000)
         await reader.readuntil(b"\r\n0\r\n\r\n")
     writer.close()
-    return taken
+    return times
 
 
 async def _whole(port: int, chunks: int, seconds: float) -> int:

@@ -134,14 +134,14 @@ class Testbed:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and not self._ended():
             try:
-                tried = [
+                probes = [
                     asyncio.run(closed_loop(port, chat_bodies(["hello"], model), 1, 1))
                     for port, model in models.items()
                 ]
             except (OSError, asyncio.IncompleteReadError):
-                tried = []
+                probes = []
             # A part that could not listen ends a little later than another's answer comes from its port.
-            if tried and not any(samples.errors for samples in tried) and not self._ended():
+            if probes and not any(samples.errors for samples in probes) and not self._ended():
                 return
             time.sleep(0.2)
         logs = {path.name: path.read_text()[-500:] for path in self.directory.glob("*.log")}

@@ -78,8 +78,8 @@ def measure(requests: int, rounds: int, out: Path) -> None:
         directory = Path(made)
         _write_repository(directory / "repository")
         with started(directory / "repository", directory / "triton") as address:
-            taken = asyncio.run(_measure(directory / "repository", address, requests, rounds))
-    rows = {name: {"requests": len(ms), "p50": at(ms, 0.5), "p99": at(ms, 0.99)} for name, ms in taken.items()}
+            times = asyncio.run(_measure(directory / "repository", address, requests, rounds))
+    rows = {name: {"requests": len(ms), "p50": at(ms, 0.5), "p99": at(ms, 0.99)} for name, ms in times.items()}
     document = {"machine": machine(), "command": command(), "waits_ms": WAITS, "rows": rows}
     out.mkdir(parents=True, exist_ok=True)
     (out / "trunks.json").write_text(json.dumps(document, indent=1))
@@ -117,9 +117,9 @@ async def _measure(repository: Path, address: str, requests: int, rounds: int) -
         calls = {encoder.trunk.name: encoder.encode for encoder in pipeline.encoders}
 
         async def both(prompt: str) -> None:
-            gathered = (await pipeline.decide(SignalInput(ChatRequest.saying(prompt)))).routing()[0]
-            if gathered.degraded:
-                raise RuntimeError(f"without {gathered.degraded}")
+            results = (await pipeline.decide(SignalInput(ChatRequest.saying(prompt)))).routing()[0]
+            if results.degraded:
+                raise RuntimeError(f"without {results.degraded}")
 
         return await _in_turn({**calls, BOTH: both}, requests, rounds)
     finally:
@@ -128,16 +128,16 @@ async def _measure(repository: Path, address: str, requests: int, rounds: int) -
 
 
 async def _in_turn(calls: dict[str, Any], requests: int, rounds: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
         order: Sequence[str] = list(calls) if number % 2 == 0 else list(reversed(calls))
         for name in order:
             for index in range(requests):
                 began = perf_counter()
                 await calls[name](PROMPTS[index % len(PROMPTS)])
-                taken[name].append((perf_counter() - began) * 1000)
+                times[name].append((perf_counter() - began) * 1000)
         print(f"round {number + 1} of {rounds} done", flush=True)
-    return taken
+    return times
 
 
 def table(document: dict[str, Any]) -> str:

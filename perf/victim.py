@@ -103,8 +103,8 @@ class Victim:
         if part in self._others and part not in PARTS:
             return [self._others[part].pid]
         # A command line has NUL between its words.
-        wanted = PARTS[part].replace(" ", "\0").encode()
-        return sorted(pid for pid in self._descendants() if wanted in _read(pid, "cmdline"))
+        pattern = PARTS[part].replace(" ", "\0").encode()
+        return sorted(pid for pid in self._descendants() if pattern in _read(pid, "cmdline"))
 
     def workers(self) -> list[int]:
         """The workers that serve, without the spare."""

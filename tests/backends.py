@@ -137,12 +137,12 @@ def _response_events(text: list[str], arguments: list[str] | None) -> Iterator[d
     events.append({"type": "response.output_item.added", "output_index": 0, "item": item})
     events.append({"type": "response.content_part.added", **place, "part": part})
     events += [{"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []} for piece in text]
-    said = {**part, "text": "".join(text)}
+    text_part = {**part, "text": "".join(text)}
     events.append({"type": "response.output_text.done", **place, "text": "".join(text), "logprobs": []})
-    events.append({"type": "response.content_part.done", **place, "part": said})
-    done = {**item, "status": "completed", "content": [said]}
-    events.append({"type": "response.output_item.done", "output_index": 0, "item": done})
-    output = [done]
+    events.append({"type": "response.content_part.done", **place, "part": text_part})
+    finished = {**item, "status": "completed", "content": [text_part]}
+    events.append({"type": "response.output_item.done", "output_index": 0, "item": finished})
+    output = [finished]
     if arguments is not None:
         place, call = {"item_id": "f", "output_index": 1}, _call("")
         events.append({"type": "response.output_item.added", "output_index": 1, "item": call})

@@ -27,12 +27,12 @@ providers:
 """
 GUIDE = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[1] / "docs/signals/authz.md").read_text(), re.DOTALL)
 WRITTEN = PROVIDERS + GUIDE[0].replace("routing:", "routing:\n  modelCards: [{name: large, loras: [{name: law}]}]")
-SAID = [{"role": "user", "content": "hi"}]
+TURNS = [{"role": "user", "content": "hi"}]
 APIS: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"messages": SAID},
+    "/v1/chat/completions": {"messages": TURNS},
     "/v1/completions": {"prompt": "hi"},
     "/v1/responses": {"input": "hi"},
-    "/v1/messages": {"messages": SAID, "max_tokens": 9},
+    "/v1/messages": {"messages": TURNS, "max_tokens": 9},
     "/v1/embeddings": {"input": "hi"},
 }
 ADA = {"x-authz-user-id": "ada"}

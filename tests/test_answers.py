@@ -74,8 +74,8 @@ def test_a_stream_that_does_not_end_is_not_complete() -> None:
 @pytest.mark.parametrize("part", ["tool_calls", "function_call", "annotations", "audio", "refusal"])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_what_is_more_than_text_is_noticed(part: str, streamed: bool) -> None:
-    said = {"role": "assistant", "content": "Hi", part: {"of": ["something"]}}
-    choices = [{"index": 0, "delta" if streamed else "message": said, "finish_reason": "stop"}]
+    message = {"role": "assistant", "content": "Hi", part: {"of": ["something"]}}
+    choices = [{"index": 0, "delta" if streamed else "message": message, "finish_reason": "stop"}]
     body = json.dumps({"choices": choices})
     answer = read([f"data: {body}\n\ndata: [DONE]\n\n".encode() if streamed else body.encode()], streamed)
     assert answer.complete and answer.tool_calls
@@ -206,9 +206,11 @@ def passed(pieces: list[bytes]) -> bytes:
 @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_the_count_is_taken_out_wherever_the_stream_is_cut(cut: int, end: bytes) -> None:
-    stream, wanted = (text.replace(b"\r\n", b"\n").replace(b"\n", end) for text in (STREAM, STREAM.replace(COUNT, b"")))
-    assert COUNT not in wanted and len(wanted) < len(stream)
-    assert passed([stream[:cut], stream[cut:]]) == wanted
+    stream, expected = (
+        text.replace(b"\r\n", b"\n").replace(b"\n", end) for text in (STREAM, STREAM.replace(COUNT, b""))
+    )
+    assert COUNT not in expected and len(expected) < len(stream)
+    assert passed([stream[:cut], stream[cut:]]) == expected
 
 
 def test_whole_events_do_not_wait() -> None:
@@ -235,10 +237,10 @@ def test_a_long_event_does_not_wait_for_its_end() -> None:
 @given(st.lists(st.sampled_from([b"data: x", b"\n\n", b"\r\n", b'{"usage":', b"\xff", COUNT[:-2], b""]), max_size=12))
 def test_nothing_else_is_taken_out(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
-    gone = len(whole) - len(passed(pieces))
+    removed = len(whole) - len(passed(pieces))
     assert passed([whole]) == passed(pieces)
     # Its line ends may be two bytes each, and an empty line before it goes with it.
-    assert gone <= whole.count(COUNT[:-2]) * (len(COUNT) + 4)
+    assert removed <= whole.count(COUNT[:-2]) * (len(COUNT) + 4)
 
 
 def test_a_stream_is_passed_on_changed_only_where_it_is_to_be() -> None:
@@ -267,12 +269,12 @@ def test_what_an_answer_cost() -> None:
 
 def test_whoever_keeps_answers_is_told_once_how_it_ended() -> None:
     for pieces, whole in (([STREAM], True), ([STREAM[:200]], False), ([], False)):
-        told: list[Answer | None] = []
-        observer = UsageObserver(Metrics(), "m", UsageSettings(), told.append, answer_type=ChatAnswer)
+        answers: list[Answer | None] = []
+        observer = UsageObserver(Metrics(), "m", UsageSettings(), answers.append, answer_type=ChatAnswer)
         if pieces:
             assert observer.on_headers(200, EVENTS)
         for piece in pieces:
             observer.on_body(piece)
         observer.on_end()
         observer.on_end()
-        assert [answer is not None for answer in told] == [whole]
+        assert [answer is not None for answer in answers] == [whole]

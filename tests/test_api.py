@@ -72,13 +72,13 @@ async def test_keywords_decide_and_domains_are_unknown(rest: httpx.AsyncClient) 
 
 @pytest.mark.parametrize("path", ["/classify", "/api/v1/classify/intent"])
 async def test_classification_claims_nothing(rest: httpx.AsyncClient, path: str) -> None:
-    found = (await rest.post(path, json={"text": "What is 2 + 2?"})).json()
-    assert found["classification"]["category"] == "other"
-    assert found["classification"]["confidence"] == 0.0
-    assert found["probabilities"] == {}
-    assert found["routing_decision"] is None
-    assert found["recommended_model"] == "llama3-8b-instruct"
-    assert found["degraded"] == ["triton"]
+    answer = (await rest.post(path, json={"text": "What is 2 + 2?"})).json()
+    assert answer["classification"]["category"] == "other"
+    assert answer["classification"]["confidence"] == 0.0
+    assert answer["probabilities"] == {}
+    assert answer["routing_decision"] is None
+    assert answer["recommended_model"] == "llama3-8b-instruct"
+    assert answer["degraded"] == ["triton"]
 
 
 BATCH = {"texts": ["a", "b"]}
@@ -204,13 +204,13 @@ async def test_models_configuration_and_documentation(rest: httpx.AsyncClient, p
 
 
 @pytest.mark.parametrize(
-    ("path", "given", "status"),
+    ("path", "token", "status"),
     [("/config", None, 401), ("/config", "Bearer wrong", 401), ("/config", "Bearer s3cret", 200),
      ("/health", None, 200), ("/ready", None, 200)],
 )  # fmt: skip
-async def test_with_a_token_only_probes_are_open(pipeline: Pipeline, path: str, given: str | None, status: int) -> None:
+async def test_with_a_token_only_probes_are_open(pipeline: Pipeline, path: str, token: str | None, status: int) -> None:
     async with client(pipeline, "s3cret") as rest:
-        answer = await rest.get(path, headers={"authorization": given} if given else {})
+        answer = await rest.get(path, headers={"authorization": token} if token else {})
         assert answer.status_code == status
         assert status == 200 or is_error(answer, 401)
 

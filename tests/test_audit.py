@@ -36,8 +36,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 print(audit.write({"number": 5}))
 """
     path = tmp_path / "audit.jsonl"
-    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[True, True, True, False, False]", "True"]
+    result = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == ["[True, True, True, False, False]", "True"]
     assert [line["number"] for line in lines(path)] == [0, 1, 2, 5]
 
 

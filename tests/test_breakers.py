@@ -144,8 +144,8 @@ def test_who_rests_is_told_by_the_names_of_the_configuration() -> None:
     }
     assert resting(Config.model_validate(document), vitals) == {}
     document["routing"]["fallback"] = {"circuit_breaker": {"consecutive_failures": 2}}  # type: ignore[assignment]
-    told = resting(Config.model_validate(document), vitals)
-    assert {name: (each.state, round(each.seconds)) for name, each in told.items()} == {
+    states = resting(Config.model_validate(document), vitals)
+    assert {name: (each.state, round(each.seconds)) for name, each in states.items()} == {
         "lora": ("waiting", 60),
         "other": ("open", 30),
     }

@@ -26,17 +26,17 @@ def command(*arguments: str) -> list[str]:
 def test_a_command_whose_reader_is_gone_ends_quietly(arguments: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command(*arguments), stdout=writer, stderr=subprocess.PIPE, cwd=REPOSITORY, check=False)
+    result = subprocess.run(command(*arguments), stdout=writer, stderr=subprocess.PIPE, cwd=REPOSITORY, check=False)
     os.close(writer)
-    assert done.returncode == -signal.SIGPIPE
-    assert b"Traceback" not in done.stderr and b"BrokenPipe" not in done.stderr
+    assert result.returncode == -signal.SIGPIPE
+    assert b"Traceback" not in result.stderr and b"BrokenPipe" not in result.stderr
 
 
 def test_the_bundle_is_there_from_another_folder_too(tmp_path: Path) -> None:
     explain = command("explain", "--config", str(QUICKSTART), "hello")
-    done = subprocess.run(explain, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert '"decision"' in done.stdout
+    result = subprocess.run(explain, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert '"decision"' in result.stdout
 
 
 def test_a_bundle_named_in_the_configuration_counts_from_its_folder(tmp_path: Path) -> None:
@@ -45,19 +45,19 @@ def test_a_bundle_named_in_the_configuration_counts_from_its_folder(tmp_path: Pa
     text = QUICKSTART.read_text() + "\nglobal: {inference: {bundle: models/bundle.json}}\n"
     (home / "router.yaml").write_text(text)
     explain = command("explain", "--config", "home/router.yaml", "hello")
-    done = subprocess.run(explain, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(explain, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
     shutil.rmtree(home / "models")
-    done = subprocess.run(explain, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stdout == ""
-    assert str(tmp_path / "models" / "bundle.json") in done.stderr and "--repository" in done.stderr
+    result = subprocess.run(explain, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and result.stdout == ""
+    assert str(tmp_path / "models" / "bundle.json") in result.stderr and "--repository" in result.stderr
 
 
 def test_a_configuration_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
     for name in ("check", "migrate", "envoy"):
-        done = subprocess.run(
+        result = subprocess.run(
             command(name, "--config", "nope.yaml"), cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 1 and done.stdout == ""
-        assert str(tmp_path / "nope.yaml") in done.stderr and "--config" in done.stderr
-        assert "Errno" not in done.stderr
+        assert result.returncode == 1 and result.stdout == ""
+        assert str(tmp_path / "nope.yaml") in result.stderr and "--config" in result.stderr
+        assert "Errno" not in result.stderr

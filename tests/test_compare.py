@@ -146,8 +146,8 @@ async def test_each_prompt_is_encoded_once(triton: tuple[CountingTriton, str]) -
     report = await compared(before, after, *prompts, *prompts)
     assert report["degraded"] == {}
     # The probe of a start is a text too, as are those that domains without a label are compared with.
-    asked = [count for count in stub.texts.values() if count != 1]
-    assert len(stub.texts) >= 30 and asked == []
+    repeats = [count for count in stub.texts.values() if count != 1]
+    assert len(stub.texts) >= 30 and repeats == []
 
 
 async def test_a_script_that_the_encoder_cannot_read_is_no_fault(triton: tuple[CountingTriton, str]) -> None:
@@ -205,9 +205,9 @@ def job(after: str, samples: str = "hello", **environment: str) -> list[dict[str
             "answer_tokens": 300}  # fmt: skip
     import os
 
-    done = subprocess.run([sys.executable, "-m", "triton_router.compare"], input=json.dumps(text).encode(),
+    result = subprocess.run([sys.executable, "-m", "triton_router.compare"], input=json.dumps(text).encode(),
                           capture_output=True, env={**os.environ, **environment}, check=False, timeout=120)  # fmt: skip
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_a_process_reports_progress_and_result() -> None:

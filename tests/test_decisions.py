@@ -71,8 +71,8 @@ def test_a_signal_that_is_down_does_not_fire_its_negation() -> None:
 @pytest.mark.parametrize(("operator", "confidence"), [("AND", 0.6), ("OR", 0.9)])
 def test_confidence_is_the_weakest_part_of_and_the_strongest_of_or(operator: Any, confidence: float) -> None:
     rule = Rule(operator=operator, conditions=(leaf("a"), leaf("b")))
-    found = {("keyword", "a"): Evaluation(True, 0.6), ("keyword", "b"): Evaluation(True, 0.9)}
-    assert evaluate(rule, found).confidence == confidence
+    evaluations = {("keyword", "a"): Evaluation(True, 0.6), ("keyword", "b"): Evaluation(True, 0.9)}
+    assert evaluate(rule, evaluations).confidence == confidence
 
 
 def decision(name: str, priority: int, signal: str | None) -> Decision:
@@ -82,8 +82,8 @@ def decision(name: str, priority: int, signal: str | None) -> Decision:
 @pytest.mark.parametrize(("strategy", "winner"), [("priority", "second"), ("confidence", "first")])
 def test_the_strategy_decides_between_priority_and_confidence(strategy: str, winner: str) -> None:
     decisions = [decision("first", 1, "a"), decision("second", 5, "b"), decision("third", 5, "b")]
-    found = {("keyword", "a"): Evaluation(True, 0.9), ("keyword", "b"): Evaluation(True, 0.5)}
-    choice = choose(decisions, found, strategy)
+    evaluations = {("keyword", "a"): Evaluation(True, 0.9), ("keyword", "b"): Evaluation(True, 0.5)}
+    choice = choose(decisions, evaluations, strategy)
     assert choice.decision is not None
     assert choice.decision.name == winner
 
@@ -132,8 +132,8 @@ def test_the_lowest_tier_with_a_match_decides_alone(strategy: str, winner: str) 
         Decision(name="c", tier=1, priority=1, rules=leaf("c")),
         Decision(name="d", tier=0, priority=1, rules=Rule(type="keyword", name="nobody")),
     ]
-    found = {("keyword", name): Evaluation(True, value) for name, value in (("a", 1.0), ("b", 0.5), ("c", 0.9))}
-    choice = choose(decisions, found, strategy)
+    evaluations = {("keyword", name): Evaluation(True, value) for name, value in (("a", 1.0), ("b", 0.5), ("c", 0.9))}
+    choice = choose(decisions, evaluations, strategy)
     assert choice.decision is not None and choice.decision.name == winner
 
 

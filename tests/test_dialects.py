@@ -33,8 +33,8 @@ def parsed(dialect: type[ModelRequest], /, **members: Any) -> Any:
     return dialect.parse(json.dumps(members).encode())
 
 
-def text(kind: str, said: str) -> dict[str, Any]:
-    return {"type": kind, "text": said}
+def text(kind: str, content: str) -> dict[str, Any]:
+    return {"type": kind, "text": content}
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -211,8 +211,8 @@ def test_system_messages_among_messages_are_replaced_too() -> None:
 
 
 def test_two_plugins_add_up() -> None:
-    chain = [PLUGIN.validate_python({"type": "system_prompt", "configuration": {"mode": mode, "system_prompt": said}})
-             for mode, said in (("replace", "A"), ("append", "B"))]  # fmt: skip
+    chain = [PLUGIN.validate_python({"type": "system_prompt", "configuration": {"mode": mode, "system_prompt": prompt}})
+             for mode, prompt in (("replace", "A"), ("append", "B"))]  # fmt: skip
     for dialect, member in ((ResponsesRequest, "instructions"), (MessagesRequest, "system")):
         request = parsed(dialect, **{member: "own"})
         plugins.apply(chain, request, {}, "m")
@@ -231,8 +231,11 @@ def test_completions_have_no_place_for_system_text_or_thinking() -> None:
                        values, max_size=4), st.sampled_from(["replace", "prepend", "append", "insert"]))  # fmt: skip
 def test_whatever_else_is_sent_stays(others: dict[str, Any], mode: str) -> None:
     odd = [{"role": "user", "content": "hi", "x": 2**70}]
-    for dialect, said, system in ((ResponsesRequest, "input", "instructions"), (MessagesRequest, "messages", "system")):
-        assert told(dialect, mode, **others, **{said: odd}) == {**others, said: odd, system: "NEW"}
+    for dialect, member, system in (
+        (ResponsesRequest, "input", "instructions"),
+        (MessagesRequest, "messages", "system"),
+    ):
+        assert told(dialect, mode, **others, **{member: odd}) == {**others, member: odd, system: "NEW"}
 
 
 def test_bytes_that_nobody_edits_stay() -> None:
@@ -252,7 +255,7 @@ BUDGET = {"type": "enabled", "budget_tokens": 2048}
 
 
 @pytest.mark.parametrize(
-    ("dialect", "family", "use", "effort", "sent", "expected"),
+    ("dialect", "family", "use", "effort", "members", "expected"),
     [
         (ResponsesRequest, QWEN, True, "high", {}, ON),
         (ResponsesRequest, QWEN, False, "high", {"reasoning": {"effort": "high"}},
@@ -271,9 +274,9 @@ BUDGET = {"type": "enabled", "budget_tokens": 2048}
     ],
 )  # fmt: skip
 def test_reasoning_is_switched_where_vllm_reads_it(
-    dialect: type[ModelRequest], family: Any, use: Any, effort: str, sent: dict[str, Any], expected: dict[str, Any]
+    dialect: type[ModelRequest], family: Any, use: Any, effort: str, members: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    request = parsed(dialect, **sent)
+    request = parsed(dialect, **members)
     apply_reasoning(request, Selection("m", "m", None, family, use, effort))
     assert json.loads(request.encode()) == expected
 
@@ -284,8 +287,8 @@ def test_reasoning_is_switched_where_vllm_reads_it(
 def test_usage_of_a_stream_is_asked_for_where_it_does_not_come_by_itself() -> None:
     for dialect in ALL:
         request, silent = parsed(dialect, stream=True), parsed(dialect)
-        asked = dialect is CompletionsRequest
-        assert (request.request_usage(), request.changed, silent.request_usage()) == (asked, asked, False)
+        expected = dialect is CompletionsRequest
+        assert (request.request_usage(), request.changed, silent.request_usage()) == (expected, expected, False)
 
 
 # --- limits and tools ----------------------------------------------------------------------------------------------
@@ -300,17 +303,17 @@ def applied(dialect: type[ModelRequest], settings: dict[str, Any], **members: An
 
 
 @pytest.mark.parametrize(
-    ("dialect", "limit", "kept"),
+    ("dialect", "limit", "others"),
     [
         (ResponsesRequest, "max_output_tokens", {"input": "x", "reasoning": {}, "previous_response_id": "r"}),
         (MessagesRequest, "max_tokens", {"messages": [], "thinking": {}, "output_config": {}, "stop_sequences": ["x"]}),
         (CompletionsRequest, "max_tokens", {"prompt": "x", "suffix": "y", "echo": True}),
     ],
 )
-def test_limits_are_kept_in_each_apis_words(dialect: type[ModelRequest], limit: str, kept: dict[str, Any]) -> None:
+def test_limits_are_kept_in_each_apis_words(dialect: type[ModelRequest], limit: str, others: dict[str, Any]) -> None:
     settings = {"type": "request_params", "max_tokens_limit": 100, "strip_unknown": True}
-    assert applied(dialect, {**settings}, **kept, **{limit: 500}, made_up=1) == {**kept, limit: 100}
-    assert applied(dialect, {**settings}, **kept) == {**kept, limit: 100}
+    assert applied(dialect, {**settings}, **others, **{limit: 500}, made_up=1) == {**others, limit: 100}
+    assert applied(dialect, {**settings}, **others) == {**others, limit: 100}
 
 
 def test_a_limit_on_answers_holds_for_the_best_of_them_too() -> None:
@@ -327,7 +330,7 @@ def test_what_is_blocked_does_not_come_back_with_the_routers_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "tools", "choice", "left"),
+    ("dialect", "tools", "choice", "remaining"),
     [
         (ResponsesRequest, [{"type": "function", "name": "look"}, {"type": "web_search"}], {"type": "web_search"},
          {"tools": [{"type": "function", "name": "look"}], "tool_choice": {"type": "web_search"}}),
@@ -343,13 +346,13 @@ def test_what_is_blocked_does_not_come_back_with_the_routers_own() -> None:
         (MessagesRequest, [{"name": "web_find", "input_schema": {}}], {"type": "any"}, {}),
     ],
 )  # fmt: skip
-def test_tools_are_known_by_their_names(dialect: type[ModelRequest], tools: Any, choice: Any, left: Any) -> None:
-    assert applied(dialect, {"type": "tools", "block_tools": ["web_*"]}, tools=tools, tool_choice=choice) == left
+def test_tools_are_known_by_their_names(dialect: type[ModelRequest], tools: Any, choice: Any, remaining: Any) -> None:
+    assert applied(dialect, {"type": "tools", "block_tools": ["web_*"]}, tools=tools, tool_choice=choice) == remaining
 
 
 # --- own answers ---------------------------------------------------------------------------------------------------
 
-SAID = "No.\n\nNever: 世界 🌍"
+TEXT = "No.\n\nNever: 世界 🌍"
 
 
 def events_of(body: bytes) -> list[tuple[str, dict[str, Any]]]:
@@ -358,32 +361,32 @@ def events_of(body: bytes) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_an_own_response_is_one_that_clients_can_read() -> None:
-    sent = {"input": "hi", "metadata": {"k": "\ud83d"}, "temperature": 0.5, "instructions": "S"}
-    answer = parsed(ResponsesRequest, **sent).answer(SAID, "m")
+    members = {"input": "hi", "metadata": {"k": "\ud83d"}, "temperature": 0.5, "instructions": "S"}
+    answer = parsed(ResponsesRequest, **members).answer(TEXT, "m")
     assert answer.content_type == "application/json"
     response = Response.model_validate_json(answer.body.replace(b"\\ud83d", b"v"))
-    assert (response.output_text, response.status, response.model) == (SAID, "completed", "m")
+    assert (response.output_text, response.status, response.model) == (TEXT, "completed", "m")
     assert (response.metadata, response.temperature, response.instructions) == ({"k": "v"}, 0.5, "S")
     assert response.usage is not None and response.usage.total_tokens == 0
 
 
 def test_an_own_stream_of_a_response_has_every_event() -> None:
-    answer = parsed(ResponsesRequest, input="hi", stream=True).answer(SAID, "m")
+    answer = parsed(ResponsesRequest, input="hi", stream=True).answer(TEXT, "m")
     assert answer.content_type == "text/event-stream"
     events = events_of(answer.body)
     adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
     assert [adapter.validate_python(data).type for _, data in events] == [name for name, _ in events]
     assert [data["sequence_number"] for _, data in events] == list(range(len(events)))
     assert events[0][0] == "response.created" and events[-1][0] == "response.completed"
-    assert Response.model_validate(events[-1][1]["response"]).output_text == SAID
+    assert Response.model_validate(events[-1][1]["response"]).output_text == TEXT
 
 
 def test_an_own_message_is_one_that_clients_can_read() -> None:
-    answer = parsed(MessagesRequest, messages=[HI]).answer(SAID, "m")
+    answer = parsed(MessagesRequest, messages=[HI]).answer(TEXT, "m")
     message = Message.model_validate_json(answer.body)
-    assert (message.content[0].text, message.stop_reason, message.model) == (SAID, "end_turn", "m")  # type: ignore[union-attr]
+    assert (message.content[0].text, message.stop_reason, message.model) == (TEXT, "end_turn", "m")  # type: ignore[union-attr]
     streamed = parsed(MessagesRequest, messages=[HI], stream=True).answer(
-        SAID, "m", {"input_tokens": 3, "output_tokens": 4}
+        TEXT, "m", {"input_tokens": 3, "output_tokens": 4}
     )
     events = events_of(streamed.body)
     adapter: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
@@ -393,14 +396,14 @@ def test_an_own_message_is_one_that_clients_can_read() -> None:
 
 @pytest.mark.parametrize("usage", [False, True])
 def test_an_own_completion_is_one_that_clients_can_read(usage: bool) -> None:
-    answer = parsed(CompletionsRequest, prompt="hi").answer(SAID, "m")
-    assert TextCompletion.model_validate_json(answer.body).choices[0].text == SAID
+    answer = parsed(CompletionsRequest, prompt="hi").answer(TEXT, "m")
+    assert TextCompletion.model_validate_json(answer.body).choices[0].text == TEXT
     options = {"stream_options": {"include_usage": True}} if usage else {}
-    streamed = parsed(CompletionsRequest, prompt="hi", stream=True, **options).answer(SAID, "m")
-    *frames, done, end = streamed.body.decode().split("\n\n")
+    streamed = parsed(CompletionsRequest, prompt="hi", stream=True, **options).answer(TEXT, "m")
+    *frames, last, end = streamed.body.decode().split("\n\n")
     chunks = [TextCompletion.model_validate_json(frame.removeprefix("data: ")) for frame in frames]
-    assert (done, end) == ("data: [DONE]", "")
-    assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == SAID
+    assert (last, end) == ("data: [DONE]", "")
+    assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == TEXT
     assert (chunks[-1].usage is not None) is usage
 
 

@@ -93,13 +93,13 @@ def configuration(**endpoints: str) -> Config:
 
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_one_backend_does_not_keep_the_others_from_being_known(kind: str) -> None:
-    known: list[LoadedAdapters] = []
+    results: list[LoadedAdapters] = []
     async with backend(HOSTILE[kind]) as odd, backend(body(listing("good", "good"))) as good:
         config = configuration(base=odd, good=good)
         async with asyncio.timeout(60):
-            await Discovery(lambda: config, known.append, Metrics()).ask()
-    assert known[-1].by_base["good"] == {"good-adapter"}
-    assert not known[-1].by_base.get("base")
+            await Discovery(lambda: config, results.append, Metrics()).ask()
+    assert results[-1].by_base["good"] == {"good-adapter"}
+    assert not results[-1].by_base.get("base")
 
 
 async def test_a_process_ends_while_a_backend_drips() -> None:
@@ -122,5 +122,5 @@ print("the loop has ended")
             sys.executable, "-c", script, odd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         async with asyncio.timeout(60):
-            said, _ = await process.communicate()
-    assert process.returncode == 0 and b"the loop has ended" in said, said
+            output, _ = await process.communicate()
+    assert process.returncode == 0 and b"the loop has ended" in output, output

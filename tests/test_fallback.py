@@ -67,17 +67,17 @@ class Gateway:
         return request, asyncio.run(self.pipeline.route(request))
 
     @staticmethod
-    def brought_back(request: Request, sent: Outcome, failure: str = "503 ") -> Request:
+    def brought_back(request: Request, forward: Outcome, failure: str = "503 ") -> Request:
         """What Envoy makes of a request that was ``sent`` and failed."""
-        assert isinstance(sent, Forward) and names.ATTEMPT in sent.headers
-        headers = {name: value for name, value in request.headers.items() if name not in sent.remove}
-        headers |= {name: value for name, value in sent.headers.items() if not name.startswith("x-envoy-")}
+        assert isinstance(forward, Forward) and names.ATTEMPT in forward.headers
+        headers = {name: value for name, value in request.headers.items() if name not in forward.remove}
+        headers |= {name: value for name, value in forward.headers.items() if not name.startswith("x-envoy-")}
         headers |= {names.FAILURE: failure, names.REDIRECTED_FROM: "http://gateway/"}
         del headers[names.BASE_MODEL], headers[names.SELECTED_MODEL]
-        return Request("POST", request.path, headers, sent.body or request.body, falls_back=True)
+        return Request("POST", request.path, headers, forward.body or request.body, falls_back=True)
 
-    def bring_back(self, request: Request, sent: Outcome, failure: str = "503 ") -> tuple[Request, Outcome]:
-        again = self.brought_back(request, sent, failure)
+    def bring_back(self, request: Request, forward: Outcome, failure: str = "503 ") -> tuple[Request, Outcome]:
+        again = self.brought_back(request, forward, failure)
         return again, asyncio.run(self.pipeline.route(again))
 
     def asked(self, failure: str = "503 ", *what: Any) -> Iterator[str]:
@@ -293,8 +293,8 @@ def test_a_confined_request_stays_with_its_models() -> None:
     assert list(Gateway(guarded({"type": "confine"}, "b")).asked()) == ["b"]
 
 
-@pytest.mark.parametrize(("trusted", "asked"), [(["a", "c"], ["a", "c"]), (["b"], ["a"]), ([], ["a"])])
-def test_personal_data_goes_to_nobody_who_may_not_see_it(trusted: list[str], asked: list[str]) -> None:
+@pytest.mark.parametrize(("trusted", "models"), [(["a", "c"], ["a", "c"]), (["b"], ["a"]), ([], ["a"])])
+def test_personal_data_goes_to_nobody_who_may_not_see_it(trusted: list[str], models: list[str]) -> None:
     """What was masked cannot be put back once the request has left the router, so it has one candidate."""
     written = document({}, "a", "b", "c")
     written["routing"]["signals"] = {"pii": [{"name": "personal"}]}
@@ -302,7 +302,7 @@ def test_personal_data_goes_to_nobody_who_may_not_see_it(trusted: list[str], ask
     guard = {"name": "guard", "rules": {"type": "pii", "name": "personal"}, "plugins": [mask]}
     written["routing"]["decisions"].insert(0, guard)
     body = {"model": "auto", "messages": [{"role": "user", "content": "Charge 4111 1111 1111 1111."}]}
-    assert list(Gateway(written).asked("503 ", body)) == asked
+    assert list(Gateway(written).asked("503 ", body)) == models
 
 
 def milliseconds(outcome: Outcome) -> int:
@@ -362,7 +362,7 @@ def test_what_failed_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.parametrize(
-    ("fallback", "said"),
+    ("fallback", "message"),
     [
         ({"models": ["d"]}, "no model or adapter named `d`"),
         ({"retryable_status_codes": [200]}, "200 is no failure"),
@@ -371,10 +371,10 @@ def test_what_failed_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> No
         ({"on": True}, "fallback.on"),
     ],
 )
-def test_mistakes_are_named(fallback: dict[str, Any], said: str) -> None:
+def test_mistakes_are_named(fallback: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         loads(yaml.safe_dump(document(fallback)))
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_a_policy_without_a_second_candidate_is_a_warning() -> None:

@@ -91,7 +91,7 @@ def test_halves_of_a_character_stay_together_where_a_long_text_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "message"),
     [
         ({"metadata": {f"k{n}": n for n in range(300_000)}}, "more than 500000 values"),
         ({"metadata": [[]] * 600_000}, "more than 500000 values"),
@@ -99,9 +99,9 @@ def test_halves_of_a_character_stay_together_where_a_long_text_is_cut() -> None:
     ],
     ids=["an object", "an array", "the top"],
 )
-def test_a_body_of_a_million_members_is_refused(members: dict[str, Any], said: str) -> None:
+def test_a_body_of_a_million_members_is_refused(members: dict[str, Any], message: str) -> None:
     outcome = asyncio.run(asked(pipeline(), chat("hi", **members)))
-    assert isinstance(outcome, Reply) and outcome.status == 400 and said in outcome.body.decode()
+    assert isinstance(outcome, Reply) and outcome.status == 400 and message in outcome.body.decode()
 
 
 @pytest.mark.parametrize("body", [chat("x" * 300_000), chat("hi", tools=[{"a": 1}] * 6_000)], ids=["bytes", "values"])
@@ -156,13 +156,13 @@ async def test_a_long_text_is_looked_through_whole_for_words_that_protect() -> N
 
 
 def test_every_expression_reads_so_many_characters_and_counts_so_many_matches(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+    lengths: list[int] = []
 
     class Expression:
         def finditer(self, text: str) -> Any:
-            read.append(len(text))
+            lengths.append(len(text))
             for _ in text:
-                read.append(1)
+                lengths.append(1)
                 yield None
 
     monkeypatch.setattr(structure.re2, "compile", lambda *_: Expression())
@@ -170,9 +170,9 @@ def test_every_expression_reads_so_many_characters_and_counts_so_many_matches(mo
     for kind, matches in (("exists", 1), ("count", structure.MATCHES)):
         made["feature"]["type"] = kind  # type: ignore[index]
         counter = structure._counter(structure.StructureSignal.model_validate(made))
-        read.clear()
+        lengths.clear()
         assert counter("?" * MIB) == matches
-        assert read[0] == structure.EXPRESSION_READS and len(read) - 1 <= matches + 1
+        assert lengths[0] == structure.EXPRESSION_READS and len(lengths) - 1 <= matches + 1
 
 
 @pytest.mark.parametrize(("length", "on_loop"), [(1_000, True), (5_000, False)])

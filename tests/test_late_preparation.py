@@ -26,11 +26,11 @@ global:
 
 
 async def test_its_texts_are_encoded_as_soon_as_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[Pipeline] = []
+    attempts: list[Pipeline] = []
 
     async def prepare(pipeline: Pipeline, encoder: Encoder | None = None) -> None:
-        tried.append(pipeline)
-        if len(tried) < 3:
+        attempts.append(pipeline)
+        if len(attempts) < 3:
             raise Unavailable("deadline")
 
     monkeypatch.setattr(module, "PREPARE_AGAIN", 0.01)
@@ -40,10 +40,10 @@ async def test_its_texts_are_encoded_as_soon_as_that_works(monkeypatch: pytest.M
     next_one = await generations.prepare(loads(CONFIG + "# another"))
     generations.commit(next_one)
     async with asyncio.timeout(60):
-        while len(tried) < 3:
+        while len(attempts) < 3:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
-    assert tried == [next_one] * 3
+    assert attempts == [next_one] * 3
     watch.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await watch

@@ -21,7 +21,7 @@ from triton_router.config import loads
 from triton_router.exchange import Request
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
-from triton_router.live import KEPT, LiveLog
+from triton_router.live import CAPACITY, LiveLog
 from triton_router.record import Record
 from triton_router.telemetry import Metrics
 
@@ -45,17 +45,17 @@ def test_requests_since_a_number() -> None:
     assert len(log.since(1000)["requests"]) == 5
 
 
-@given(st.integers(0, 3 * KEPT), st.integers(0, 3 * KEPT))
+@given(st.integers(0, 3 * CAPACITY), st.integers(0, 3 * CAPACITY))
 def test_no_request_is_lost_uncounted(before: int, after: int) -> None:
     log = LiveLog()
     for _ in range(before):
         log.note(Record("g"))
-    seen = log.since(0)["last"]
+    mark = log.since(0)["last"]
     for _ in range(after):
         log.note(Record("g"))
-    answer = log.since(seen)
+    answer = log.since(mark)
     assert len(answer["requests"]) + answer["skipped"] == after
-    assert len(answer["requests"]) <= KEPT
+    assert len(answer["requests"]) <= CAPACITY
 
 
 async def test_all_kinds_of_requests_are_seen_and_no_prompt() -> None:
@@ -110,12 +110,12 @@ def test_the_hour_is_bounded() -> None:
 @given(st.lists(st.floats(0.0, 20.0), min_size=1, max_size=200), st.floats(0.01, 1.0))
 def test_a_quantile_lies_in_the_bucket_of_the_true_one(seconds: list[float], share: float) -> None:
     bounds = [0.001, 0.01, 0.1, 1.0, 10.0, math.inf]
-    found = quantile({bound: float(sum(value <= bound for value in seconds)) for bound in bounds}, share)
+    result = quantile({bound: float(sum(value <= bound for value in seconds)) for bound in bounds}, share)
     true = sorted(seconds)[max(math.ceil(share * len(seconds) - 1e-9) - 1, 0)]
     upper = next(bound for bound in bounds if true <= bound)
     lower = max((bound for bound in bounds if bound < true), default=0.0)
-    assert found is not None
-    assert lower * 1000 - 0.001 <= found <= min(upper, 10.0) * 1000 + 0.001
+    assert result is not None
+    assert lower * 1000 - 0.001 <= result <= min(upper, 10.0) * 1000 + 0.001
 
 
 def test_no_observation_has_no_quantile() -> None:
@@ -149,9 +149,9 @@ class View:
 
     async def sees(self, name: str) -> Any:
         async with asyncio.timeout(20):
-            while not (found := [data for event, data in self.events() if event == name]):
+            while not (events := [data for event, data in self.events() if event == name]):
                 await asyncio.sleep(0.005)
-        return found[-1]
+        return events[-1]
 
 
 @pytest.fixture
@@ -212,23 +212,23 @@ async def test_a_view_that_does_not_read_is_dropped_and_others_go_on(
 
 
 async def test_nobody_is_asked_while_nobody_watches(log: LiveLog) -> None:
-    asked = []
+    calls = []
 
     async def source(number: int) -> dict[str, Any]:
-        asked.append(number)
+        calls.append(number)
         return log.since(number)
 
     feed = LiveFeed(lambda: [source], History(Metrics().registry))
     await asyncio.sleep(0.05)
-    assert asked == []
+    assert calls == []
     view = View(feed)
     await view.sees("requests")
     view.gone.set()
     await view.task
     await asyncio.sleep(0.05)
-    count = len(asked)
+    count = len(calls)
     await asyncio.sleep(0.05)
-    assert len(asked) == count
+    assert len(calls) == count
 
 
 async def test_views_are_bounded(log: LiveLog, monkeypatch: pytest.MonkeyPatch) -> None:

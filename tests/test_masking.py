@@ -308,25 +308,25 @@ def test_generated_conversations_come_back_whole(
 
         # The model repeats all that it was told last, and calls a tool with it.
         if path == "/v1/completions":
-            told, called = masked["prompt"], None
+            reply, called = masked["prompt"], None
             expected: tuple[str, Any] = (body["prompt"], None)
         else:
-            told, called = _told(path, masked, len(contents) - 2)
+            reply, called = _told(path, masked, len(contents) - 2)
             expected = (contents[-1], arguments)
         if "x-vsr-masked" not in outcome.response_headers:
             continue
         if streamed:
-            cut = pieces(generator, told), pieces(generator, called) if called else None
+            cut = pieces(generator, reply), pieces(generator, called) if called else None
             answer, kind = streaming(path, *cut), "text/event-stream"
         else:
-            answer, kind = answering(path, told, called), "application/json"
+            answer, kind = answering(path, reply, called), "application/json"
         cuts = sorted(generator.sample(range(1, len(answer)), 12))
         got = returned(outcome, answer, cuts, kind)
         assert said(path, got, streamed=streamed) == expected, seed
     assert len(every) > 250
-    kept = router.written() + caplog.text
-    assert not [each for each in every if each in kept]
-    assert "[CREDIT_CARD_1]" in kept
+    output = router.written() + caplog.text
+    assert not [each for each in every if each in output]
+    assert "[CREDIT_CARD_1]" in output
 
 
 def _told(path: str, masked: dict[str, Any], place: int) -> tuple[str, str]:

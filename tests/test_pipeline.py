@@ -73,15 +73,15 @@ def routed(text: str, body: dict[str, Any], headers: dict[str, str] | None = Non
 
 
 @given(st.dictionaries(st.text().filter(lambda name: name not in OURS), values, max_size=5), messages)
-def test_whatever_else_a_chat_request_holds_is_sent_on_untouched(others: dict[str, Any], said: list[Any]) -> None:
-    body = {**others, "model": "MoM", "messages": said}
+def test_whatever_else_a_chat_request_holds_is_sent_on_untouched(others: dict[str, Any], turns: list[Any]) -> None:
+    body = {**others, "model": "MoM", "messages": turns}
     outcome = routed(CONFIG, body)
     assert isinstance(outcome, Forward) and outcome.body is not None
-    sent = json.loads(outcome.body)
-    assert sent == {
+    forwarded = json.loads(outcome.body)
+    assert forwarded == {
         **others,
         "model": "thinker",
-        "messages": [{"role": "system", "content": "S"}, *said],
+        "messages": [{"role": "system", "content": "S"}, *turns],
         "chat_template_kwargs": {"enable_thinking": True},
     }
 

@@ -80,7 +80,7 @@ GPT = ReasoningFamily(type="reasoning_effort", parameter="reasoning_effort")
 
 
 @pytest.mark.parametrize(
-    ("family", "use", "sent", "expected"),
+    ("family", "use", "body", "expected"),
     [
         (QWEN, True, {}, {"chat_template_kwargs": {"enable_thinking": True}}),
         (QWEN, False, {}, {"chat_template_kwargs": {"enable_thinking": False}}),
@@ -93,7 +93,7 @@ GPT = ReasoningFamily(type="reasoning_effort", parameter="reasoning_effort")
         (None, True, {"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
     ],
 )  # fmt: skip
-def test_reasoning_is_switched_in_the_familys_own_way(family: Any, use: Any, sent: Any, expected: Any) -> None:
-    request = ChatRequest.parse(json.dumps(sent).encode())
+def test_reasoning_is_switched_in_the_familys_own_way(family: Any, use: Any, body: Any, expected: Any) -> None:
+    request = ChatRequest.parse(json.dumps(body).encode())
     apply_reasoning(request, Selection("m", "m", None, family, use, "high"))
     assert json.loads(request.encode()) == expected

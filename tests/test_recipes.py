@@ -78,8 +78,11 @@ async def test_name_and_headers_choose_the_recipe(
 ) -> None:
     outcome, record = await asked(routers()[0], model, "Prove it.", headers)
     assert isinstance(outcome, Forward)
-    sent = outcome.response_headers
-    assert (sent.get("x-vsr-selected-recipe"), sent["x-vsr-selected-decision"]) == (recipe, decision)
+    response_headers = outcome.response_headers
+    assert (response_headers.get("x-vsr-selected-recipe"), response_headers["x-vsr-selected-decision"]) == (
+        recipe,
+        decision,
+    )
     assert outcome.headers["x-selected-model"] == serves
     assert (explain(record)["outcome"]["recipe"], record.log_fields().get("recipe")) == (recipe, recipe)
 

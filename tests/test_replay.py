@@ -33,8 +33,8 @@ def test_the_oldest_make_room() -> None:
     assert len(set(names)) == 5
 
 
-@pytest.mark.parametrize(("prompt", "kept"), [("a secret", False), ("hello", True)])
-async def test_a_decision_may_stay_out_of_the_records(prompt: str, kept: bool) -> None:
+@pytest.mark.parametrize(("prompt", "recorded"), [("a secret", False), ("hello", True)])
+async def test_a_decision_may_stay_out_of_the_records(prompt: str, recorded: bool) -> None:
     loaded = loads(
         """
         providers: {models: [{name: m, backend_refs: [{endpoint: "127.0.0.1:1"}]}]}
@@ -53,7 +53,7 @@ async def test_a_decision_may_stay_out_of_the_records(prompt: str, kept: bool) -
     pipeline = Pipeline(compile_runtime(loaded), None, TopicParameters(), Metrics(), replay=ReplayLog(settings))
     body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": prompt}]}).encode()
     _, record = await pipeline.handle(Request("POST", "/v1/chat/completions", {}, body))
-    assert (record.replay_id is not None) is kept
+    assert (record.replay_id is not None) is recorded
 
 
 def request(body: bytes, **headers: str) -> Request:
@@ -62,8 +62,8 @@ def request(body: bytes, **headers: str) -> Request:
 
 def test_a_request_is_kept_with_the_headers_that_are_named() -> None:
     records = ReplayLog(ReplaySettings(), lambda: 0.0)
-    sent = request(b'{"model":"MoM"}', authorization="Bearer secret", x_session_id="7")
-    name = records.keep({"decision": "a"}, sent, ("x-session-id", "x-tenant-id"))
+    original = request(b'{"model":"MoM"}', authorization="Bearer secret", x_session_id="7")
+    name = records.keep({"decision": "a"}, original, ("x-session-id", "x-tenant-id"))
     assert records.find(name) == {
         "id": name,
         "decision": "a",

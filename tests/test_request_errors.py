@@ -39,8 +39,8 @@ def routed(path: str, body: dict[str, Any] | None = None, *, defaults: str = "")
 
 def error(outcome: Outcome, status: int) -> dict[str, Any]:
     assert isinstance(outcome, Reply) and outcome.status == status
-    found: dict[str, Any] = json.loads(outcome.body)["error"]
-    return found
+    details: dict[str, Any] = json.loads(outcome.body)["error"]
+    return details
 
 
 @pytest.mark.parametrize(
@@ -57,16 +57,16 @@ def error(outcome: Outcome, status: int) -> dict[str, Any]:
     ],
 )
 def test_nobody_says_anything(path: str, body: dict[str, Any], param: str) -> None:
-    found = error(routed(path, {"model": "MoM", **body}), 400)
-    assert (found["type"], found["param"]) == ("invalid_request_error", param)
-    assert ("/v1/responses" in found["message"]) == ("input" in body and param == "messages")
+    details = error(routed(path, {"model": "MoM", **body}), 400)
+    assert (details["type"], details["param"]) == ("invalid_request_error", param)
+    assert ("/v1/responses" in details["message"]) == ("input" in body and param == "messages")
 
 
 def test_nobody_says_anything_in_the_messages_api() -> None:
     outcome = routed("/v1/messages", {"model": "MoM", "max_tokens": 5, "system": "x", "messages": []})
-    found = error(outcome, 400)
+    details = error(outcome, 400)
     assert isinstance(outcome, Reply) and json.loads(outcome.body)["type"] == "error"
-    assert found["type"] == "invalid_request_error" and "messages" in found["message"]
+    assert details["type"] == "invalid_request_error" and "messages" in details["message"]
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_what_stands_for_a_conversation_is_one(path: str, body: dict[str, Any]) 
 
 @pytest.mark.parametrize("model", [{"model": "MoM"}, {"model": "auto"}, {}])
 def test_embeddings_need_a_model_of_their_own(model: dict[str, str]) -> None:
-    found = error(routed("/v1/embeddings", {**model, "input": "x"}), 400)
-    assert (found["param"], found["code"]) == ("model", "model_required")
-    assert "embedding_model" in found["message"]
+    details = error(routed("/v1/embeddings", {**model, "input": "x"}), 400)
+    assert (details["param"], details["code"]) == ("model", "model_required")
+    assert "embedding_model" in details["message"]
     outcome = routed("/v1/embeddings", {**model, "input": "x"}, defaults=", embedding_model: embedder")
     assert isinstance(outcome, Forward) and outcome.body is not None
     assert json.loads(outcome.body)["model"] == "bge-m3"
@@ -102,7 +102,7 @@ def test_an_embedding_model_that_nobody_declares_is_an_error_with_its_line() -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "meant"),
+    ("model", "meant"),
     [
         ("mom", "MoM"),
         ("openai/MoM", "MoM"),
@@ -112,11 +112,11 @@ def test_an_embedding_model_that_nobody_declares_is_an_error_with_its_line() -> 
         ("Law", "law"),
     ],
 )
-def test_a_name_that_is_nearly_right_is_told_the_right_one(asked: str, meant: str) -> None:
-    body = {"model": asked, "messages": [{"role": "user", "content": "hi"}]}
-    for outcome in (routed("/v1/chat/completions", body), routed(f"/v1/models/{asked}")):
-        found = error(outcome, 404)
-        assert found["code"] == "model_not_found" and f"Did you mean `{meant}`?" in found["message"]
+def test_a_name_that_is_nearly_right_is_told_the_right_one(model: str, meant: str) -> None:
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    for outcome in (routed("/v1/chat/completions", body), routed(f"/v1/models/{model}")):
+        details = error(outcome, 404)
+        assert details["code"] == "model_not_found" and f"Did you mean `{meant}`?" in details["message"]
 
 
 def test_hidden_names_are_never_proposed() -> None:

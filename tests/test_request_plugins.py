@@ -57,7 +57,7 @@ def test_a_headers_value_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "left"),
+    ("members", "expected"),
     [
         ({"max_tokens": 500}, {"max_tokens": 100}),
         ({"max_completion_tokens": 500}, {"max_completion_tokens": 100}),
@@ -68,15 +68,15 @@ def test_a_headers_value_is_not_shown() -> None:
         ({"max_tokens": 100}, {"max_tokens": 100}),
     ],
 )
-def test_a_cap_on_tokens_has_no_way_around(asked: dict[str, Any], left: dict[str, Any]) -> None:
-    _, body = applied({"type": "request_params", "max_tokens_limit": 100}, **asked)
-    assert {key: value for key, value in body.items() if "tokens" in key} == left
+def test_a_cap_on_tokens_has_no_way_around(members: dict[str, Any], expected: dict[str, Any]) -> None:
+    _, body = applied({"type": "request_params", "max_tokens_limit": 100}, **members)
+    assert {key: value for key, value in body.items() if "tokens" in key} == expected
 
 
-@pytest.mark.parametrize("asked", [{"max_tokens": -1}, {"max_completion_tokens": 0}, {"n": -5}, {"best_of": -1}])
-def test_a_number_below_one_is_no_way_around_a_cap(asked: dict[str, int]) -> None:
-    _, body = applied({"type": "request_params", "max_tokens_limit": 100, "max_n": 2}, **asked)
-    assert {body[name] for name in asked} <= {100, 2}
+@pytest.mark.parametrize("members", [{"max_tokens": -1}, {"max_completion_tokens": 0}, {"n": -5}, {"best_of": -1}])
+def test_a_number_below_one_is_no_way_around_a_cap(members: dict[str, int]) -> None:
+    _, body = applied({"type": "request_params", "max_tokens_limit": 100, "max_n": 2}, **members)
+    assert {body[name] for name in members} <= {100, 2}
 
 
 def test_blocked_and_unknown_members_go_and_the_needed_stay() -> None:
@@ -86,8 +86,8 @@ def test_blocked_and_unknown_members_go_and_the_needed_stay() -> None:
         "max_n": 2,
         "strip_unknown": True,
     }
-    asked = {"model": "MoM", "logit_bias": {}, "n": 5, "made_up": 1, "stream_options": {}, "parallel_tool_calls": True}
-    _, body = applied(settings, **asked, chat_template_kwargs={"enable_thinking": True}, max_completion_tokens=9)
+    sample = {"model": "MoM", "logit_bias": {}, "n": 5, "made_up": 1, "stream_options": {}, "parallel_tool_calls": True}
+    _, body = applied(settings, **sample, chat_template_kwargs={"enable_thinking": True}, max_completion_tokens=9)
     assert body.keys() == {
         "messages", "model", "n", "stream_options", "parallel_tool_calls", "chat_template_kwargs",
         "max_completion_tokens",
@@ -110,7 +110,7 @@ def test_a_blocked_wish_for_usage_hides_no_stream_from_the_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "kept"),
+    ("settings", "expected"),
     [
         ({"mode": "none"}, []),
         ({"mode": "passthrough", "block_tools": ["*"]}, ["search_web", "search_mail", "delete_all"]),
@@ -120,11 +120,11 @@ def test_a_blocked_wish_for_usage_hides_no_stream_from_the_count() -> None:
         ({"allow_tools": []}, []),
     ],
 )
-def test_the_model_sees_the_tools_that_it_may_use(settings: dict[str, Any], kept: list[str]) -> None:
+def test_the_model_sees_the_tools_that_it_may_use(settings: dict[str, Any], expected: list[str]) -> None:
     tools = [tool("search_web"), tool("search_mail"), tool("delete_all")]
     _, body = applied({"type": "tools", **settings}, tools=tools, tool_choice="auto")
-    assert [each["function"]["name"] for each in body.get("tools", [])] == kept
-    assert ("tool_choice" in body) == bool(kept)
+    assert [each["function"]["name"] for each in body.get("tools", [])] == expected
+    assert ("tool_choice" in body) == bool(expected)
 
 
 def test_a_choice_of_a_tool_that_is_gone_goes_too() -> None:
@@ -152,8 +152,8 @@ def through_tools(api: str, settings: dict[str, Any], members: dict[str, Any]) -
     dialect = next(each for each in DIALECTS.values() if api == each.NAME)
     request = dialect.parse(json.dumps({"model": "MoM", **members}).encode())
     plugins.apply([PLUGIN.validate_python({"type": "tools", "configuration": settings})], request, {}, "a-model")
-    left: dict[str, Any] = json.loads(request.encode())
-    return left
+    result: dict[str, Any] = json.loads(request.encode())
+    return result
 
 
 @pytest.mark.parametrize(("api", "members"), TOOLS)
@@ -166,10 +166,10 @@ def test_no_tools_means_none_in_any_api(api: str, members: dict[str, Any]) -> No
 def test_lists_of_names_hold_for_all_kinds_of_tools() -> None:
     custom = {"type": "custom", "custom": {"name": "weather"}}
     members = {"tools": [custom, tool("mail")], "functions": [WEATHER, {"name": "mail"}], "web_search_options": {}}
-    left = through_tools("chat", {"allow_tools": ["weather"]}, members)
-    assert left == {"model": "MoM", "tools": [custom], "functions": [WEATHER]}
-    left = through_tools("chat", {"block_tools": ["weather"]}, members)
-    assert left == {"model": "MoM", "tools": [tool("mail")], "functions": [{"name": "mail"}], "web_search_options": {}}
+    rest = through_tools("chat", {"allow_tools": ["weather"]}, members)
+    assert rest == {"model": "MoM", "tools": [custom], "functions": [WEATHER]}
+    rest = through_tools("chat", {"block_tools": ["weather"]}, members)
+    assert rest == {"model": "MoM", "tools": [tool("mail")], "functions": [{"name": "mail"}], "web_search_options": {}}
 
 
 # --- fast_response -------------------------------------------------------------------------------------------------

@@ -153,11 +153,11 @@ async def test_why(rest: httpx.AsyncClient) -> None:
 
 
 async def test_messages_that_stay_are_named_by_their_place(rest: httpx.AsyncClient) -> None:
-    asked = [
+    messages = [
         {"role": "user", "content": "a"},
         {"role": "user", "content": [{"type": "text", "text": "prepended"}, PICTURE]},
     ]
-    advice = (await rest.post("/api/v1/route", json={"messages": asked})).json()
+    advice = (await rest.post("/api/v1/route", json={"messages": messages})).json()
     assert advice["messages"] == [{"role": "system", "content": "NEW"}, 0, 1]
     assert (await rest.post("/api/v1/route", json=chat("capped"))).json()["messages"] is None
 

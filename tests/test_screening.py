@@ -29,10 +29,10 @@ SECRETS = [
 class Answered:
     """A screen over answers to a request that says ``asked``."""
 
-    def __init__(self, path: str, action: Any, asked: str = "hello") -> None:
+    def __init__(self, path: str, action: Any, prompt: str = "hello") -> None:
         self.dialect, self.path = DIALECTS[path], path
         self.matches = 0
-        request = self.dialect.parse(json.dumps(asking(path, "x", asked)).encode())
+        request = self.dialect.parse(json.dumps(asking(path, "x", prompt)).encode())
         self.screen = Screen(request, personal.TYPES, action, "Withheld.", self._count)
 
     def _count(self) -> None:
@@ -107,8 +107,8 @@ def test_no_more_waits_than_a_window() -> None:
     answered = Answered(CHAT, "block")
     screened = answered.screen.screened(answered.dialect.ANSWER, streamed=True)
     assert screened is not None
-    sent = streaming(CHAT, ["1 2 3 " * 200])
-    early = sent[: sent.rindex(b'data: {"id"')]
+    stream = streaming(CHAT, ["1 2 3 " * 200])
+    early = stream[: stream.rindex(b'data: {"id"')]
     assert len(text_of(CHAT, screened.feed(early) + b"data: [DONE]\n\n")) >= 1200 - WINDOW
 
 

@@ -154,8 +154,8 @@ def test_an_adapter_that_is_known_to_be_missing_gives_way_to_its_base() -> None:
         "base", "base", None, "declared",
     )  # fmt: skip
     assert selection.family is not None, "the base thinks as the adapter would have"
-    kept = chosen("closed", loaded=LoadedAdapters({"base": frozenset({"declared"}), "other": frozenset()}))
-    assert (kept.model, kept.missing) == ("declared", None)
+    choice = chosen("closed", loaded=LoadedAdapters({"base": frozenset({"declared"}), "other": frozenset()}))
+    assert (choice.model, choice.missing) == ("declared", None)
 
 
 def test_the_backends_name_of_a_model_goes_upstream() -> None:
@@ -174,13 +174,13 @@ def test_only_the_best_scores_take_part() -> None:
 def test_a_conversation_stays_and_moves_only_with_its_own_candidate() -> None:
     config = loads(CONFIG).config
     split = config.routing.decisions[0]
-    kept = {str(n): ModelCatalog(config).select(split, session=str(n)).model for n in range(400)}
-    again = {name: ModelCatalog(config).select(split, session=name).model for name in kept}
-    assert again == kept
-    assert 240 < list(kept.values()).count("big") < 360, "three of four, by weight"
+    models = {str(n): ModelCatalog(config).select(split, session=str(n)).model for n in range(400)}
+    again = {name: ModelCatalog(config).select(split, session=name).model for name in models}
+    assert again == models
+    assert 240 < list(models.values()).count("big") < 360, "three of four, by weight"
     wider = split.model_copy(update={"modelRefs": (*split.modelRefs, ModelRef(model="secret", weight=4))})
-    moved = {name: ModelCatalog(config).select(wider, session=name).model for name in kept}
-    assert {model for name, model in moved.items() if model != kept[name]} == {"secret"}
+    moved = {name: ModelCatalog(config).select(wider, session=name).model for name in models}
+    assert {model for name, model in moved.items() if model != models[name]} == {"secret"}
 
 
 def test_what_backends_list_is_shown_only_if_asked_for_and_never_a_tenants() -> None:
@@ -189,7 +189,7 @@ def test_what_backends_list_is_shown_only_if_asked_for_and_never_a_tenants() -> 
     assert [entry.name for entry in tenants().listed(loaded)] == ["MoM", "auto", "base", "declared", "other"]
     exposed = tenants(expose=True)
     assert [entry.name for entry in exposed.listed(loaded)][-1] == "found"
-    found = exposed.concrete("found", loaded)
-    assert found is not None and (found.model, found.base) == ("found", "base")
+    selection = exposed.concrete("found", loaded)
+    assert selection is not None and (selection.model, selection.base) == ("found", "base")
     assert exposed.concrete("tenant-7", loaded) is None
     assert exposed.concrete("found", LoadedAdapters()) is None

@@ -63,19 +63,19 @@ def certainly(matched: bool | None) -> Evaluation:
     decisions, st.sampled_from(["priority", "confidence"]), st.dictionaries(st.sampled_from(NAMES), values), st.data()
 )
 def test_what_is_not_asked_cannot_change_the_decision(
-    tables: list[dict[str, Any]], strategy: str, known: dict[str, bool | None], data: st.DataObject
+    tables: list[dict[str, Any]], strategy: str, certain: dict[str, bool | None], data: st.DataObject
 ) -> None:
     """However the signals that nothing hangs on would have come out, the same decision wins, or the request fails."""
     routing = configured(tables, strategy).routing
-    evaluations = {("keyword", name): certainly(value) for name, value in known.items()}
-    pending = {("keyword", name) for name in NAMES if name not in known}
+    evaluations = {("keyword", name): certainly(value) for name, value in certain.items()}
+    pending = {("keyword", name) for name in NAMES if name not in certain}
     still = Settling(routing.decisions, strategy)(evaluations, pending)
     assert set(still.signals) <= pending
-    asked = {key: certainly(data.draw(values)) for key in sorted(still.signals)}
-    left = sorted(pending - set(still.signals))
-    chosen = choose(routing.decisions, evaluations | asked, strategy)
-    for rest in itertools.product([None, True, False], repeat=len(left)):
-        full = evaluations | asked | {key: certainly(value) for key, value in zip(left, rest, strict=True)}
+    answers = {key: certainly(data.draw(values)) for key in sorted(still.signals)}
+    others = sorted(pending - set(still.signals))
+    chosen = choose(routing.decisions, evaluations | answers, strategy)
+    for rest in itertools.product([None, True, False], repeat=len(others)):
+        full = evaluations | answers | {key: certainly(value) for key, value in zip(others, rest, strict=True)}
         choice = choose(routing.decisions, full, strategy)
         assert (choice.unsettled is None) == (chosen.unsettled is None)
         assert chosen.unsettled is not None or choice.decision == chosen.decision
@@ -112,12 +112,12 @@ async def test_a_keyword_rule_at_the_top_costs_no_call(
     monkeypatch: pytest.MonkeyPatch, prompt: str, plugins: str, calls: int, decision: str | None
 ) -> None:
     bundle, tokenizers = load_bundle(BUNDLE)
-    asked: list[str] = []
+    calls_made: list[str] = []
 
     async def encode(
         encoder: Encoder, text: str, beside: Sequence[str] = (), cut: object = None, **_: object
     ) -> Encoding:
-        asked.append(text)
+        calls_made.append(text)
         heads = {head.name: np.eye(len(head.labels), dtype=np.float32)[-1] for head in encoder.trunk.heads}
         assert encoder.trunk.embedding is not None
         return Encoding(np.eye(encoder.trunk.embedding.dimension, dtype=np.float32)[0], heads, 1, 1.0)
@@ -128,4 +128,4 @@ async def test_a_keyword_rule_at_the_top_costs_no_call(
     outcome = await generations.current.route(Request("POST", "/v1/chat/completions", {}, body))
     assert isinstance(outcome, Forward)
     assert outcome.response_headers.get("x-vsr-selected-decision") == decision
-    assert len(asked) == calls
+    assert len(calls_made) == calls

@@ -60,9 +60,9 @@ async def test_a_task_that_ends_is_started_again_and_can_be_seen() -> None:
     transport = httpx.ASGITransport(create_app(lambda: generations.current, troubles=lambda: tasks.failures))
     async with httpx.AsyncClient(transport=transport, base_url="http://router") as rest, tasks.running(follow=work):
         await until(lambda: len(runs) == 1 and bool(tasks.failures))
-        said = (await rest.get("/ready")).json()
-        assert said["ready"] is True
-        assert said["degraded"]["follow"] == "OverflowError: cannot convert float infinity to integer"
+        state = (await rest.get("/ready")).json()
+        assert state["ready"] is True
+        assert state["degraded"]["follow"] == "OverflowError: cannot convert float infinity to integer"
         await until(lambda: len(runs) == 3)
         assert metrics.registry.get_sample_value("router_task_restarts_total", {"task": "follow"}) == 2
         await until(lambda: not tasks.failures)

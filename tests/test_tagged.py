@@ -10,7 +10,7 @@ from triton_router.tagged import LENGTH, Tag, Tagging, findings, tags, windows
 LABELS = ("O", *(f"{mark}-{kind}" for kind in ("GIVEN_NAME", "SURNAME", "BUILDING_NUMBER", "STREET_NAME",
                                                "SECONDARY_ADDRESS", "CITY", "ZIP_CODE") for mark in "BI"))  # fmt: skip
 ADDRESS = "To Ada K. Byron,\n12 St James's Square\n Suite 4\n London 45001, today"
-SAID = {
+EXAMPLES = {
     "Ada": "GIVEN_NAME", "Byron": "SURNAME", "12": "BUILDING_NUMBER", "St": "STREET_NAME", "James's": "STREET_NAME",
     "Square": "STREET_NAME", "4": "SECONDARY_ADDRESS", "London": "CITY", "45001": "ZIP_CODE",
 }  # fmt: skip
@@ -37,7 +37,7 @@ def found(text: str, labels: dict[str, str], probability: float = 0.95) -> list[
 
 def test_a_name_and_an_address_are_whole() -> None:
     address = "12 St James's Square\n Suite 4\n London 45001"
-    assert found(ADDRESS, SAID) == [("PERSON", "Ada K. Byron"), ("STREET_ADDRESS", address)]
+    assert found(ADDRESS, EXAMPLES) == [("PERSON", "Ada K. Byron"), ("STREET_ADDRESS", address)]
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,8 @@ def test_a_text_is_read_wherever_it_stands(path: str, body: dict[str, Any], wher
 def test_it_is_replaced_and_nothing_else(path: str, body: dict[str, Any], where: str) -> None:
     request = parsed(path, body)
     change_texts(request, lambda text, place: text.replace(HERE, 'a "quoted" é\n'))
-    sent = json.loads(request.encode())
-    changed = parsed(path, sent)
+    edited = json.loads(request.encode())
+    changed = parsed(path, edited)
     change_texts(changed, lambda text, place: text.replace('a "quoted" é\n', HERE))
     assert HERE not in request.encode().decode()
     assert _arguments_read(json.loads(changed.encode())) == _arguments_read(body)
@@ -129,8 +129,8 @@ def test_numbers_count_where_a_tool_is_called() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "pay", "arguments": '{"card": 4111111111111111}'}}
     request = parsed("/v1/chat/completions", {"messages": [{"role": "assistant", "tool_calls": [call]}]})
     change_texts(request, lambda text, place: text.replace("4111111111111111", "[CARD]"))
-    sent = json.loads(request.encode())["messages"][0]["tool_calls"][0]["function"]["arguments"]
-    assert json.loads(sent) == {"card": "[CARD]"}
+    arguments = json.loads(request.encode())["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(arguments) == {"card": "[CARD]"}
 
 
 def test_what_no_model_reads_is_left() -> None:

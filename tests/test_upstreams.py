@@ -73,18 +73,18 @@ def test_a_file_is_read_again_and_a_broken_one_keeps_the_last_key(
     path, now = tmp_path / "key", [100.0]
     monkeypatch.setattr(upstreams.time, "monotonic", lambda: now[0])
     ref = f"{{base_url: 'https://api.example.com/v1', api_key_file: '{path}'}}"
-    found = upstreams.Upstreams(loads(config(ref)).config)
+    backends = upstreams.Upstreams(loads(config(ref)).config)
     with pytest.raises(Refusal):
-        found.changes("far", {})
-    sent = []
+        backends.changes("far", {})
+    keys = []
     for content in ("one\n", "two", "", None):
         if content is None:
             path.unlink()
         else:
             path.write_text(content)
         now[0] += upstreams.FRESH
-        sent.append(found.changes("far", {})[0]["authorization"])
-    assert sent == ["Bearer one", "Bearer two", "Bearer two", "Bearer two"]
+        keys.append(backends.changes("far", {})[0]["authorization"])
+    assert keys == ["Bearer one", "Bearer two", "Bearer two", "Bearer two"]
 
 
 def test_secrets_are_masked_where_the_configuration_is_shown() -> None:

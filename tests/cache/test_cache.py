@@ -86,15 +86,15 @@ async def kept(cache: SemanticCache, question: Question | None) -> None:
 
 async def hit(cache: SemanticCache, question: Question | None) -> str | None:
     assert question is not None
-    found = await cache.find(question)
-    return found.kind if found else None
+    entry = await cache.find(question)
+    return entry.kind if entry else None
 
 
 async def test_the_same_question_is_an_exact_hit(cache: SemanticCache, clock: Clock) -> None:
     await kept(cache, asked(cache))
     clock.now += 7
-    found = await cache.find(asked(cache))  # type: ignore[arg-type]
-    assert found is not None and (found.kind, found.text, found.similarity, found.age) == ("exact", "Paris.", 1.0, 7.0)
+    entry = await cache.find(asked(cache))  # type: ignore[arg-type]
+    assert entry is not None and (entry.kind, entry.text, entry.similarity, entry.age) == ("exact", "Paris.", 1.0, 7.0)
 
 
 async def test_an_alike_question_is_a_semantic_hit_and_a_far_one_is_none(cache: SemanticCache) -> None:
@@ -182,9 +182,9 @@ async def test_clients_can_ask_for_a_fresh_answer_or_leave_no_trace(cache: Seman
 
 def test_a_text_of_which_nothing_is_read_is_not_remembered(cache: SemanticCache) -> None:
     text = "x" * 100_000
-    known = sys.getrefcount(text)
+    references = sys.getrefcount(text)
     cache.read_ahead(text)
-    assert sys.getrefcount(text) == known
+    assert sys.getrefcount(text) == references
 
 
 async def test_an_answer_lives_as_long_as_it_was_given(cache: SemanticCache, clock: Clock) -> None:
@@ -218,8 +218,8 @@ async def test_texts_that_are_no_unicode_are_told_apart(cache: SemanticCache) ->
     await cache.keep(whole, answer("Yes."))
     await cache.keep(half, answer("What?"))
     # A repeat is looked up by its key alone.
-    found = await cache.recall(whole.exact)
-    assert found is not None and found.text == "Yes."
+    entry = await cache.recall(whole.exact)
+    assert entry is not None and entry.text == "Yes."
 
 
 # --- purging -------------------------------------------------------------------------------------------------------
@@ -306,21 +306,21 @@ def asked_in(dialect: type[ModelRequest], cache: SemanticCache, **members: Any) 
     return cache.question(SemanticCacheSettings(), DECISION, dialect.parse(body), body, ADA, EAST)
 
 
-SAID = [{"role": "user", "content": "What is the capital of France?"}]
+TURNS = [{"role": "user", "content": "What is the capital of France?"}]
 BLOCK = [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}]
 RESULT = {"type": "tool_result", "tool_use_id": "1", "content": "42"}
 
 
 async def test_one_body_means_another_thing_in_another_dialect(cache: SemanticCache) -> None:
-    await kept(cache, asked_in(ChatRequest, cache, messages=SAID))
-    assert await hit(cache, asked_in(ChatRequest, cache, messages=SAID)) == "exact"
+    await kept(cache, asked_in(ChatRequest, cache, messages=TURNS))
+    assert await hit(cache, asked_in(ChatRequest, cache, messages=TURNS)) == "exact"
     for other in (
-        asked_in(MessagesRequest, cache, messages=SAID),
-        asked_in(ResponsesRequest, cache, input=SAID),
+        asked_in(MessagesRequest, cache, messages=TURNS),
+        asked_in(ResponsesRequest, cache, input=TURNS),
         asked_in(CompletionsRequest, cache, prompt="What is the capital of France?"),
     ):
         assert await hit(cache, other) is None
-    memo, body = Memo[str](cache, 10), json.dumps({"messages": SAID}).encode()
+    memo, body = Memo[str](cache, 10), json.dumps({"messages": TURNS}).encode()
     keys = {memo.key(dialect.parse(body), body, ADA) for dialect in (ChatRequest, MessagesRequest)}
     assert len(keys) == 2 and None not in keys
 
@@ -328,13 +328,13 @@ async def test_one_body_means_another_thing_in_another_dialect(cache: SemanticCa
 @pytest.mark.parametrize(
     ("dialect", "first", "alike", "other"),
     [
-        (ResponsesRequest, {"input": SAID}, {"input": BLOCK, "metadata": {"a": "b"}},
-         {"input": SAID, "instructions": "S"}),
+        (ResponsesRequest, {"input": TURNS}, {"input": BLOCK, "metadata": {"a": "b"}},
+         {"input": TURNS, "instructions": "S"}),
         (ResponsesRequest, {"input": "hi"}, {"input": "hi", "store": False}, {"input": "hi", "reasoning": {}}),
-        (ResponsesRequest, {"input": SAID}, {"input": SAID, "stream": True},
-         {"input": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, *SAID]}),
-        (MessagesRequest, {"messages": SAID}, {"messages": BLOCK, "stream": True}, {"messages": SAID, "system": "S"}),
-        (MessagesRequest, {"messages": SAID}, {"messages": SAID, "metadata": {"user_id": "x"}},
+        (ResponsesRequest, {"input": TURNS}, {"input": TURNS, "stream": True},
+         {"input": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, *TURNS]}),
+        (MessagesRequest, {"messages": TURNS}, {"messages": BLOCK, "stream": True}, {"messages": TURNS, "system": "S"}),
+        (MessagesRequest, {"messages": TURNS}, {"messages": TURNS, "metadata": {"user_id": "x"}},
          {"messages": [{"role": "user", "content": [RESULT, *BLOCK[0]["content"]]}]}),  # type: ignore[misc]
         (CompletionsRequest, {"prompt": "hi"}, {"prompt": "hi", "user": "x"}, {"prompt": "hi", "suffix": "x"}),
     ],
@@ -356,7 +356,7 @@ async def test_where_an_image_stands_is_part_of_the_question(cache: SemanticCach
 
 
 async def test_an_item_behind_the_question_is_part_of_it(cache: SemanticCache) -> None:
-    first, other = ({"input": [*SAID, {"type": "note", "content": text}]} for text in ("brief", "long"))
+    first, other = ({"input": [*TURNS, {"type": "note", "content": text}]} for text in ("brief", "long"))
     await kept(cache, asked_in(ResponsesRequest, cache, **first))
     assert await hit(cache, asked_in(ResponsesRequest, cache, **first)) == "exact"
     assert await hit(cache, asked_in(ResponsesRequest, cache, **other)) is None
@@ -365,16 +365,16 @@ async def test_an_item_behind_the_question_is_part_of_it(cache: SemanticCache) -
 @pytest.mark.parametrize(
     ("dialect", "members"),
     [
-        (ChatRequest, {"messages": SAID, "logprobs": True}),
-        (ChatRequest, {"messages": SAID, "prompt_logprobs": 0}),
-        (ChatRequest, {"messages": SAID, "return_token_ids": True}),
-        (ResponsesRequest, {"input": SAID, "previous_response_id": "resp_1"}),
-        (ResponsesRequest, {"input": SAID, "store": True}),
-        (ResponsesRequest, {"input": SAID, "enable_response_messages": True}),
-        (ResponsesRequest, {"input": [*SAID, {"type": "function_call_output", "call_id": "1", "output": "42"}]}),
+        (ChatRequest, {"messages": TURNS, "logprobs": True}),
+        (ChatRequest, {"messages": TURNS, "prompt_logprobs": 0}),
+        (ChatRequest, {"messages": TURNS, "return_token_ids": True}),
+        (ResponsesRequest, {"input": TURNS, "previous_response_id": "resp_1"}),
+        (ResponsesRequest, {"input": TURNS, "store": True}),
+        (ResponsesRequest, {"input": TURNS, "enable_response_messages": True}),
+        (ResponsesRequest, {"input": [*TURNS, {"type": "function_call_output", "call_id": "1", "output": "42"}]}),
         (ResponsesRequest, {"instructions": "S"}),
         (MessagesRequest, {"messages": [{"role": "user", "content": [RESULT]}]}),
-        (MessagesRequest, {"messages": [*SAID, {"role": "assistant", "content": "Par"}]}),
+        (MessagesRequest, {"messages": [*TURNS, {"role": "assistant", "content": "Par"}]}),
         (CompletionsRequest, {"prompt": ["a", "b"]}),
         (CompletionsRequest, {"prompt": [1, 2]}),
         (CompletionsRequest, {"prompt": "a", "prompt_logprobs": 0}),
@@ -403,8 +403,8 @@ async def test_a_store_that_stays_down_is_logged_once_for_each_reason(
     monkeypatch.setattr(cache.store, "get", get)
     while reasons:
         assert await cache.find(question) is None
-    said = [record.__dict__["fields"]["reason"] for record in caplog.records]
-    assert said == ["connection", "deadline", "deadline"]
+    logged = [record.__dict__["fields"]["reason"] for record in caplog.records]
+    assert logged == ["connection", "deadline", "deadline"]
 
 
 # --- scope ---------------------------------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ async def test_two_tenants_may_have_a_user_of_one_name(clock: Clock) -> None:
     assert len({scope("user", BELIEVED, headers) for headers in (acme, rival, {"x-authz-user-id": "ada"})}) == 3
     # The memo's keys are of users, also where answers are shared by tenant.
     cache = SemanticCache(MemoryStore(10, clock=clock), CacheSettings(), BELIEVED, "sum", Metrics(), b"key", clock)
-    memo, body = Memo[str](cache, 10), json.dumps({"messages": SAID}).encode()
+    memo, body = Memo[str](cache, 10), json.dumps({"messages": TURNS}).encode()
     assert memo.key(ChatRequest.parse(body), body, acme) != memo.key(ChatRequest.parse(body), body, rival)
 
 
@@ -481,7 +481,7 @@ def test_the_operator_can_name_the_credential() -> None:
 def test_beta_features_versions_and_the_query_are_part_of_the_key(cache: SemanticCache, name: str) -> None:
     one, other = (asked(cache, headers={**ADA, name: f"beta={value}"}) for value in (1, 2))
     assert one is not None and other is not None and one.partition != other.partition and one.exact != other.exact
-    memo, body = Memo[str](cache, 10), json.dumps({"messages": SAID}).encode()
+    memo, body = Memo[str](cache, 10), json.dumps({"messages": TURNS}).encode()
     keys = {memo.key(ChatRequest.parse(body), body, {**ADA, name: value}) for value in ("1", "2")}
     assert len(keys) == 2
 

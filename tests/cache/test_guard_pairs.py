@@ -45,10 +45,10 @@ def test_there_are_enough_of_each_kind() -> None:
 
 def test_no_twin_is_taken_for_the_question() -> None:
     wrong = [
-        (row[asked], row["changed"])
+        (row[form], row["changed"])
         for row in ROWS
-        for asked in ("question", "paraphrase")
-        if difference(row[asked], row["changed"]) is None or difference(row["changed"], row[asked]) is None
+        for form in ("question", "paraphrase")
+        if difference(row[form], row["changed"]) is None or difference(row["changed"], row[form]) is None
     ]
     assert wrong == []
 

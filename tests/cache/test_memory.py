@@ -51,8 +51,8 @@ async def built(held: Vectors[Any]) -> None:
         await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize(("eviction", "gone"), [("fifo", "01"), ("lru", "31"), ("lfu", "34")])
-async def test_which_entry_makes_room(eviction: Eviction, gone: str) -> None:
+@pytest.mark.parametrize(("eviction", "victims"), [("fifo", "01"), ("lru", "31"), ("lfu", "34")])
+async def test_which_entry_makes_room(eviction: Eviction, victims: str) -> None:
     store = MemoryStore(5, eviction, Clock())
     for number in range(5):
         await store.put(entry(number, partition=f"{number:x}"))
@@ -60,11 +60,11 @@ async def test_which_entry_makes_room(eviction: Eviction, gone: str) -> None:
         assert await store.get(key) is not None
     # A lookup by meaning is use as well.
     assert await store.nearest("2", EAST, 1, 0.5)
-    left = set("01234")
-    for number, victim in zip((10, 11), gone, strict=True):
+    remaining = set("01234")
+    for number, victim in zip((10, 11), victims, strict=True):
         await store.put(entry(number))
-        left.remove(victim)
-        assert {key for key in store._slots if key in "01234"} == left
+        remaining.remove(victim)
+        assert {key for key in store._slots if key in "01234"} == remaining
         for _ in range(3):
             assert await store.get(f"{number:x}") is not None
     assert await store.size() == 5
@@ -91,8 +91,8 @@ async def test_the_bound_holds_at_every_moment(eviction: Eviction) -> None:
         changes["embedding"] = None if key % 5 == 0 else EAST if key % 2 else NORTH
         await store.put(entry(key, **changes))
         await store.get(f"{random.integers(120):x}")
-        found = await store.nearest(f"{number % 7:x}", EAST, 4, 0.5)
-        assert all(each.partition == f"{number % 7:x}" and not each.expired(clock.now) for _, each in found)
+        nearest = await store.nearest(f"{number % 7:x}", EAST, 4, 0.5)
+        assert all(each.partition == f"{number % 7:x}" and not each.expired(clock.now) for _, each in nearest)
         assert len(store._slots) <= 50
         # What the books say of an entry, all of them say.
         assert sum(len(keys) for keys in store._ranks.values()) == len(store._slots)
@@ -184,11 +184,11 @@ async def test_the_graph_finds_what_a_scan_finds_through_any_number_of_removals(
             await built(store)
             good = 0
             for query in queries:
-                found = await store.nearest(query, 4, -1.0)
+                nearest = await store.nearest(query, 4, -1.0)
                 assert all(item in held.values() and score == pytest.approx(data[item] @ query, abs=1e-6)
-                           for score, item in found)  # fmt: skip
+                           for score, item in nearest)  # fmt: skip
                 best = exact(held, data, query, 4)
-                good += sum(score >= best[-1] - 1e-6 for score, _ in found)
+                good += sum(score >= best[-1] - 1e-6 for score, _ in nearest)
             assert good >= 0.97 * 4 * len(queries)
     await built(store)
     # What went while the last graph was being built is dead in it, until the next change.

@@ -103,10 +103,10 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 
 
 async def test_an_entry_comes_back_as_it_was_put(store: Store) -> None:
-    kept = entry(embedding=at(0.3))
-    assert await store.get(kept.key) is None
-    await store.put(kept)
-    assert same(await store.get(kept.key), kept)
+    stored = entry(embedding=at(0.3))
+    assert await store.get(stored.key) is None
+    await store.put(stored)
+    assert same(await store.get(stored.key), stored)
     assert await store.get(f"{2:064x}") is None
     assert await store.size() == 1
 
@@ -123,26 +123,26 @@ async def test_an_entry_comes_back_as_it_was_put(store: Store) -> None:
 )
 async def test_any_text_survives(store: Store, prompt: str) -> None:
     answer = json.dumps({"text": prompt}, ensure_ascii="\ud83d" in prompt).encode()
-    kept = entry(prompt=prompt, answer=answer, decision=f"d|{prompt[:50]},{{}}\"'")
-    await store.put(kept)
-    assert same(await store.get(kept.key), kept)
-    [(_, found)] = await store.nearest(HERE, EAST, 4, 0.5)
-    assert same(found, kept)
-    assert await store.purge(decision=kept.decision) == 1
+    stored = entry(prompt=prompt, answer=answer, decision=f"d|{prompt[:50]},{{}}\"'")
+    await store.put(stored)
+    assert same(await store.get(stored.key), stored)
+    [(_, nearest)] = await store.nearest(HERE, EAST, 4, 0.5)
+    assert same(nearest, stored)
+    assert await store.purge(decision=stored.decision) == 1
 
 
 async def test_bytes_that_are_no_text_survive(store: Store) -> None:
-    kept = entry(answer=bytes(range(256)) * 300)
-    await store.put(kept)
-    assert same(await store.get(kept.key), kept)
+    stored = entry(answer=bytes(range(256)) * 300)
+    await store.put(stored)
+    assert same(await store.get(stored.key), stored)
 
 
 async def test_nearest_first_and_none_below_the_threshold(store: Store) -> None:
     for number, cosine in enumerate((0.7, 0.99, 0.9, 0.95)):
         await store.put(entry(number, embedding=at(cosine)))
-    found = await store.nearest(HERE, EAST, 4, 0.85)
-    assert [each.key for _, each in found] == [f"{number:064x}" for number in (1, 3, 2)]
-    assert [cosine for cosine, _ in found] == pytest.approx([0.99, 0.95, 0.9], abs=1e-4)
+    nearest = await store.nearest(HERE, EAST, 4, 0.85)
+    assert [each.key for _, each in nearest] == [f"{number:064x}" for number in (1, 3, 2)]
+    assert [cosine for cosine, _ in nearest] == pytest.approx([0.99, 0.95, 0.9], abs=1e-4)
     assert [each.key for _, each in await store.nearest(HERE, EAST, 1, 0.5)] == [f"{1:064x}"]
     assert await store.nearest(HERE, UP, 4, 0.5) == []
 
@@ -157,9 +157,9 @@ async def test_partitions_never_mix(store: Store) -> None:
 
 
 async def test_an_entry_without_embedding_is_for_the_same_request_only(store: Store) -> None:
-    kept = entry(embedding=None)
-    await store.put(kept)
-    assert same(await store.get(kept.key), kept)
+    stored = entry(embedding=None)
+    await store.put(stored)
+    assert same(await store.get(stored.key), stored)
     assert await store.nearest(HERE, EAST, 4, -1.0) == []
     assert await store.size() == 1
 
@@ -171,8 +171,8 @@ async def test_nothing_is_given_out_after_its_time(store: Store) -> None:
     assert same(await store.get(short.key), short) or time.time() >= short.expires_at
     while time.time() < short.expires_at + 0.001:
         # Up to the last moment; past it, never.
-        found, now = await store.get(short.key), time.time()
-        assert found is not None or now >= short.expires_at
+        item, now = await store.get(short.key), time.time()
+        assert item is not None or now >= short.expires_at
         await asyncio.sleep(0.05)
     assert await store.get(short.key) is None
     assert [each.key for _, each in await store.nearest(HERE, EAST, 4, 0.1)] == [long.key]
@@ -238,13 +238,13 @@ async def test_a_thousand_entries(store: Store) -> None:
     assert await store.size() == 1000
     for number in range(0, 1000, 50):
         assert same(await store.get(f"{number:064x}"), entry(number)) is False
-        found = await store.nearest(whose[number], rows[number], 4, 0.5)
-        assert found[0][1].key == f"{number:064x}" and found[0][0] == pytest.approx(1.0, abs=1e-4)
-        assert all(each.partition == whose[number] for _, each in found)
+        nearest = await store.nearest(whose[number], rows[number], 4, 0.5)
+        assert nearest[0][1].key == f"{number:064x}" and nearest[0][0] == pytest.approx(1.0, abs=1e-4)
+        assert all(each.partition == whose[number] for _, each in nearest)
         cosines = sorted(
             (float(rows[n] @ rows[number]) for n in range(1000) if whose[n] == whose[number]), reverse=True
         )
-        assert [cosine for cosine, _ in found] == pytest.approx([c for c in cosines[:4] if c >= 0.5], abs=1e-3)
+        assert [cosine for cosine, _ in nearest] == pytest.approx([c for c in cosines[:4] if c >= 0.5], abs=1e-3)
     assert await store.purge() == 1000
     assert await store.size() == 0
 

@@ -94,9 +94,9 @@ def test_other_tables_do_not_name_them() -> None:
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group[0])
 def test_each_member_may_stand_for_the_first(group: list[str]) -> None:
     common, *members = group
-    asked = "Why did the {} surprise Anna so much?"
+    question = "Why did the {} surprise Anna so much?"
     for member in members:
-        assert difference(asked.format(member), asked.format(common)) is None, member
+        assert difference(question.format(member), question.format(common)) is None, member
 
 
 @pytest.mark.parametrize(("earlier", "now"), ALIKE)

@@ -130,7 +130,7 @@ def test_models_of_the_oldest_form_are_only_named() -> None:
 
 
 def test_ten_mistakes_are_all_reported_where_they_were_written() -> None:
-    found = problems(
+    report = problems(
         """\
         vllm_endpoints:
           - {name: primary, address: h, port: 80x, wieght: 1}
@@ -152,8 +152,8 @@ def test_ten_mistakes_are_all_reported_where_they_were_written() -> None:
           - {category: law, operator: XOR, keywords: [court]}
         """
     )
-    told = {(problem.line, problem.path, problem.suggestion) for problem in found if problem.severity == "error"}
-    assert told >= {
+    errors = {(problem.line, problem.path, problem.suggestion) for problem in report if problem.severity == "error"}
+    assert errors >= {
         (2, "vllm_endpoints[0].port", None),
         (2, "vllm_endpoints[0].wieght", "weight"),
         (5, "model_config.base.prefered_endpoints", "preferred_endpoints"),
@@ -167,7 +167,7 @@ def test_ten_mistakes_are_all_reported_where_they_were_written() -> None:
         (17, "keyword_rules[0].category", "law"),
         (18, "keyword_rules[1].operator", "OR"),
     }
-    assert not [problem.path for problem in found if problem.path.startswith(("providers", "routing", "global"))]
+    assert not [problem.path for problem in report if problem.path.startswith(("providers", "routing", "global"))]
 
 
 def test_what_does_nothing_here_is_named() -> None:
@@ -334,7 +334,7 @@ def test_endpoints_that_cannot_be(written: str, path: str) -> None:
 
 
 def test_what_one_key_became_several_for_is_still_reported_under_that_key() -> None:
-    found = problems(
+    report = problems(
         BASE
         + """\
 categories:
@@ -348,7 +348,7 @@ keyword_rules: [{category: b, operator: XOR, keywords: [x]}]
 embedding_rules: [{category: a, keywords: [x], candidates: [x]}]
 """
     )
-    assert [(problem.line, problem.path) for problem in found if problem.severity == "error"] == [
+    assert [(problem.line, problem.path) for problem in report if problem.severity == "error"] == [
         (7, "categories[0].system_prompt_mode"),
         (9, "categories[0].semantic_cache_similarity_threshold"),
         (10, "categories[1].name"),
@@ -377,8 +377,8 @@ def flat_files(draw: st.DrawFn) -> dict[str, Any]:
     def category(name: str) -> dict[str, Any]:
         return {"name": name, "model_scores": [score() for _ in range(draw(st.integers(0, 3)))]} | draw(details)
 
-    told = st.sampled_from(categories) if categories else st.nothing()
-    rules = st.lists(told, max_size=3) if categories else st.just([])
+    references = st.sampled_from(categories) if categories else st.nothing()
+    rules = st.lists(references, max_size=3) if categories else st.just([])
     return {
         "vllm_endpoints": [{"name": "e", "address": "h", "port": draw(st.integers(1, 65535))}],
         "model_config": {model: {"loras": [{"name": lora} for lora in loras[model]]} for model in models},
@@ -422,9 +422,9 @@ def test_any_flat_file_means_the_same_after_migration(document: dict[str, Any]) 
     assert list(decisions) == [category["name"] for category in document["categories"]]
     for category in document["categories"]:
         decision = decisions[category["name"]]
-        said = {key: category[key] for key in ("use_reasoning", "reasoning_effort") if key in category}
-        scores = category["model_scores"] or ([{"model": document["default_model"]}] if said else [])
-        assert [ref.model_dump(exclude_unset=True) for ref in decision.modelRefs] == [said | ref for ref in scores]
+        reasoning = {key: category[key] for key in ("use_reasoning", "reasoning_effort") if key in category}
+        scores = category["model_scores"] or ([{"model": document["default_model"]}] if reasoning else [])
+        assert [ref.model_dump(exclude_unset=True) for ref in decision.modelRefs] == [reasoning | ref for ref in scores]
         prompts = [plugin for plugin in decision.plugins if plugin.type == "system_prompt"]
         said_prompt = category.get("system_prompt", "").replace("$$", "$")
         assert [plugin.configuration.system_prompt for plugin in prompts] == ([said_prompt] if said_prompt else [])
@@ -482,11 +482,11 @@ def test_whatever_stands_in_a_flat_file_its_problems_are_where_it_stands(data: s
     lines = {_dotted(place): line for place, line in parse(text).lines.items()}
     try:
         loaded = loads(text)
-        found = loaded.warnings
+        report = loaded.warnings
         assert loads(migrate(text)).config == loaded.config
     except ConfigError as error:
-        found = error.problems
-    for problem in found:
+        report = error.problems
+    for problem in report:
         # A key that is missing is reported at the line of what misses it.
         written = problem.path if problem.path in lines else re.sub(r"\.?[^.\[\]]+\]?$", "", problem.path).rstrip("[")
         assert problem.line == lines[written], str(problem)

@@ -109,8 +109,8 @@ def test_a_model_whose_place_only_the_gateway_knows() -> None:
 def test_variables_that_nothing_reads_may_be_unset() -> None:
     inert = BASE + "global: {services: {router_replay: {postgres: {password: '${NOBODY_SETS_THIS}'}}}}\n"
     assert errors(inert) == []
-    read = BASE + "global: {stores: {semantic_cache: {redis: {password: '${NOBODY_SETS_THIS}'}}}}\n"
-    assert "not set" in errors(read)[0].message
+    text = BASE + "global: {stores: {semantic_cache: {redis: {password: '${NOBODY_SETS_THIS}'}}}}\n"
+    assert "not set" in errors(text)[0].message
 
 
 @pytest.mark.parametrize(

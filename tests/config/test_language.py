@@ -27,7 +27,7 @@ def problems(text: str) -> list[Problem]:
 
 
 def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_names() -> None:
-    found = problems(
+    report = problems(
         """\
         providers:
           models:
@@ -60,8 +60,8 @@ def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_
               hints: {models: [bass]}
         """
     )
-    told = {(problem.line, problem.path, problem.suggestion) for problem in found if problem.severity == "error"}
-    assert told >= {
+    errors = {(problem.line, problem.path, problem.suggestion) for problem in report if problem.severity == "error"}
+    assert errors >= {
         (10, "routing.signals.keywords[0].keywords[1]", None),
         (11, "routing.signals.keywords[1].keyword", "keywords"),
         (13, "routing.signals.embeddings[0].aggregation_method", "max"),
@@ -105,8 +105,8 @@ def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_
     ],
 )
 def test_what_makes_no_sense_is_refused(addition: str, path: str, message: str) -> None:
-    found = [problem for problem in problems(MODELS + addition + "\n") if problem.severity == "error"]
-    assert any(path in problem.path and message in problem.message for problem in found), found
+    errors = [problem for problem in problems(MODELS + addition + "\n") if problem.severity == "error"]
+    assert any(path in problem.path and message in problem.message for problem in errors), errors
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_the_fifteen_rules_are_all_there() -> None:
 
 
 def test_all_problems_of_a_file_are_reported_at_once_with_line_path_and_nearest_name() -> None:
-    found = problems(
+    report = problems(
         """\
         version: v0.3
         providers:
@@ -75,8 +75,8 @@ def test_all_problems_of_a_file_are_reported_at_once_with_line_path_and_nearest_
               rules: {type: domain, name: maths}
         """
     )
-    told = {(problem.line, problem.severity, problem.path, problem.suggestion) for problem in found}
-    assert told == {
+    summary = {(problem.line, problem.severity, problem.path, problem.suggestion) for problem in report}
+    assert summary == {
         (4, "error", "providers.defaults.default_model", "small"),
         (5, "error", "providers.modls", "models"),
         (8, "warning", "providers.models[0].reasoning_family", None),
@@ -91,7 +91,7 @@ def test_all_problems_of_a_file_are_reported_at_once_with_line_path_and_nearest_
         (30, "error", "routing.decisions[1].rules.name", "math"),
     }
     where, what = "router.yaml:4: error: providers.defaults.default_model", "no model or adapter named `smal`"
-    assert str(found[0]) == f"{where}: {what}; did you mean `small`?"
+    assert str(report[0]) == f"{where}: {what}; did you mean `small`?"
 
 
 def test_a_key_written_twice_names_both_lines() -> None:

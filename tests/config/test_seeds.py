@@ -140,8 +140,8 @@ def merged(into: Any, part: Any) -> Any:
     if isinstance(into, dict) and isinstance(part, dict):
         return {key: merged(into.get(key), part.get(key)) for key in {**into, **part}}
     if isinstance(into, list) and isinstance(part, list):
-        known = {item.get("name") or item.get("type"): item for item in into}
-        return [*known.values(), *(item for item in part if (item.get("name") or item.get("type")) not in known)]
+        by_name = {item.get("name") or item.get("type"): item for item in into}
+        return [*by_name.values(), *(item for item in part if (item.get("name") or item.get("type")) not in by_name)]
     return into if part is None else part
 
 

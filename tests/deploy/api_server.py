@@ -99,8 +99,8 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             parts, query = self._parts()
-            if (found := _discovered(parts)) is not None:
-                return self._answer(200, found)
+            if (discovery := _discovered(parts)) is not None:
+                return self._answer(200, discovery)
             if parts[0] not in ("api", "apis"):
                 return self._fail(404, "NotFound", "no schema here")
             kind, namespace, name, below = _place(parts)
@@ -111,17 +111,17 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             if name:
                 each = server.objects.get((kind, namespace, name))
                 return self._answer(200, each) if each else self._fail(404, "NotFound", f"{kind} {name!r} not found")
-            wanted = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if "=" in pair)
+            selector = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if "=" in pair)
             fields = dict(pair.split("=", 1) for pair in query.get("fieldSelector", "").split(",") if "=" in pair)
             items = [
                 each
                 for (of, within, _), each in sorted(server.objects.items())
                 if of == kind
                 and namespace in ("", within)
-                and wanted.items() <= each["metadata"].get("labels", {}).items()
+                and selector.items() <= each["metadata"].get("labels", {}).items()
                 and fields.get("metadata.name", each["metadata"]["name"]) == each["metadata"]["name"]
             ]
-            version = next(group for group, known, _ in KINDS if known == kind)
+            version = next(group for group, resource, _ in KINDS if resource == kind)
             listed = {"kind": f"{kind}List", "apiVersion": version, "metadata": {"resourceVersion": "1"}}
             return self._answer(200, {**listed, "items": items})
 

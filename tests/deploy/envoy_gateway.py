@@ -259,15 +259,15 @@ def on_loopback(resources: Resources, addresses: Mapping[str, Sequence[Address]]
     """
     for each in resources.clusters.values():
         for locality in each.get("load_assignment", {}).get("endpoints", []):
-            found: list[Json] = []
+            replacements: list[Json] = []
             for endpoint in locality["lb_endpoints"]:
                 socket = endpoint["endpoint"]["address"]["socket_address"]
                 if socket["address"].endswith(".svc.cluster.local"):
                     name = socket["address"].removesuffix(".svc.cluster.local")
-                    found += endpoints(addresses[f"{name}:{socket['port_value']}"])
+                    replacements += endpoints(addresses[f"{name}:{socket['port_value']}"])
                 else:
-                    found.append(endpoint)
-            locality["lb_endpoints"] = found
+                    replacements.append(endpoint)
+            locality["lb_endpoints"] = replacements
 
 
 # --- routes --------------------------------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ def in_file(path: Path) -> list[Object]:
 
 def find(objects: list[Object], kind: str, name: str | None = None) -> Object:
     """The one object of this kind (and name)."""
-    [found] = [each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"])]
-    return found
+    [match] = [each for each in objects if each["kind"] == kind and name in (None, each["metadata"]["name"])]
+    return match
 
 
 def identity(each: Object) -> tuple[str, str, str]:

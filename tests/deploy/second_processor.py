@@ -76,28 +76,28 @@ class GatewayPlugin(SecondProcessor):
         self._pods = pods
 
     def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
-        seen = Seen({})
+        request = Seen({})
         for message in messages:
             kind = message.WhichOneof("request")
             reply = wire.ProcessingResponse()
             if kind == "request_body":
-                seen.body = message.request_body.body
-                if (model := seen.document["model"]) not in self._pods:
+                request.body = message.request_body.body
+                if (model := request.document["model"]) not in self._pods:
                     reply.immediate_response.status.code = 400
                     reply.immediate_response.body = f"model {model} does not exist".encode()
                 else:
                     common = reply.request_body.response
                     common.clear_route_cache = True
                     named = {"model": model}
-                    if strategy := seen.headers.get("routing-strategy"):
+                    if strategy := request.headers.get("routing-strategy"):
                         named = {"routing-strategy": strategy, "target-pod": f"127.0.0.1:{self._pods[model]}"}
                     for name, value in named.items():
                         common.header_mutation.set_headers.add(header={"key": name, "raw_value": value.encode()})
             else:
                 if kind == "request_headers":
-                    seen = self._request(message)
+                    request = self._request(message)
                 elif kind == "response_body":
-                    seen.answer += message.response_body.body
+                    request.answer += message.response_body.body
                 getattr(reply, kind).SetInParent()
             yield reply
 
@@ -132,20 +132,20 @@ class EndpointPicker(SecondProcessor):
         self._pod = f"127.0.0.1:{pod}".encode()
 
     def _process(self, messages: Iterator[Any], _: Any) -> Iterator[Any]:
-        seen = Seen({})
+        request = Seen({})
         for message in messages:
             kind = message.WhichOneof("request")
             reply = wire.ProcessingResponse()
             if kind == "request_headers":
-                seen = self._request(message)
+                request = self._request(message)
                 continue  # the choice of a pod waits for the body
             if kind == "request_body":
-                seen.body += message.request_body.body
+                request.body += message.request_body.body
                 if message.request_body.end_of_stream:
-                    yield from self._chosen(seen)
+                    yield from self._chosen(request)
                 continue
             if kind == "response_body":
-                seen.answer += message.response_body.body
+                request.answer += message.response_body.body
                 streamed = reply.response_body.response.body_mutation.streamed_response
                 streamed.body = message.response_body.body
                 streamed.end_of_stream = message.response_body.end_of_stream
@@ -153,7 +153,7 @@ class EndpointPicker(SecondProcessor):
                 getattr(reply, kind).SetInParent()
             yield reply
 
-    def _chosen(self, seen: Seen) -> Iterator[Any]:
+    def _chosen(self, request: Seen) -> Iterator[Any]:
         reply = wire.ProcessingResponse()
         common = reply.request_headers.response
         common.clear_route_cache = True
@@ -162,5 +162,5 @@ class EndpointPicker(SecondProcessor):
         yield reply
         reply = wire.ProcessingResponse()
         streamed = reply.request_body.response.body_mutation.streamed_response
-        streamed.body, streamed.end_of_stream = seen.body, True
+        streamed.body, streamed.end_of_stream = request.body, True
         yield reply

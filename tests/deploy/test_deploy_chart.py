@@ -47,8 +47,8 @@ def rendered() -> Callable[..., list[Manifest]]:
 
 def find(documents: list[Manifest], kind: str, end: str = "") -> Manifest:
     name = f"router-triton-router{end}"
-    [found] = [each for each in documents if each["kind"] == kind and each["metadata"]["name"] == name]
-    return found
+    [match] = [each for each in documents if each["kind"] == kind and each["metadata"]["name"] == name]
+    return match
 
 
 def flaws(documents: list[Manifest]) -> list[str]:
@@ -114,14 +114,14 @@ def test_openshift_picks_the_users(name: str, rendered: Callable[..., list[Manif
 
 
 def test_the_kickstart_takes_one_gpu(rendered: Callable[..., list[Manifest]]) -> None:
-    asked = [
+    limits = [
         container["resources"]["limits"]["nvidia.com/gpu"]
         for workload in rendered("kickstart.yaml")
         if workload["kind"] == "Deployment"
         for container in manifests.containers(workload)
         if "nvidia.com/gpu" in container["resources"]["limits"]
     ]
-    assert asked == ["1"]
+    assert limits == ["1"]
 
 
 def test_the_kickstarts_base_has_a_template_and_two_adapters(rendered: Callable[..., list[Manifest]]) -> None:
@@ -146,7 +146,7 @@ GUIDES = sorted((helm.ROOT / "docs" / "deploy").glob("*.md"))
 def helm_lines() -> list[str]:
     """What the guides have typed, in one line each."""
     blocks = [
-        found for guide in GUIDES for found in re.findall(r"^```(?:ba)?sh\n(.*?)^```", guide.read_text(), re.M | re.S)
+        block for guide in GUIDES for block in re.findall(r"^```(?:ba)?sh\n(.*?)^```", guide.read_text(), re.M | re.S)
     ]
     text = "\n".join(blocks).replace("\\\n", " ")
     return [line for line in text.splitlines() if re.match(r"helm (install|upgrade) ", line)]
@@ -155,10 +155,10 @@ def helm_lines() -> list[str]:
 @pytest.mark.parametrize("line", helm_lines())
 def test_the_guides_lines_of_helm_render(line: str) -> None:
     _, _, release, chart, *words = shlex.split(line)
-    given = dict(itertools.pairwise(words))
+    options = dict(itertools.pairwise(words))
     assert helm.ROOT / chart == helm.CHART
     pairs = [words[index + 1].partition("=") for index, word in enumerate(words) if word == "--set"]
-    files = [helm.ROOT / given["--values"]] if "--values" in given else []
+    files = [helm.ROOT / options["--values"]] if "--values" in options else []
     made = helm.render(files, [f'{key}="{value}"' for key, _, value in pairs], release=release)
     assert flaws(made) == []
 
@@ -272,8 +272,8 @@ def test_keda_asks_for_metrics_that_exist_and_gets_a_number(
     for test in tests:
         test["interval"] = "15s"
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
-    done = promtool("test", "rules", "tests.yaml", directory=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = promtool("test", "rules", "tests.yaml", directory=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 # --- values that cannot be meant -----------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_values_that_cannot_be_meant_are_refused(setting: str, word: str) -> Non
 # --- planted faults ------------------------------------------------------------------------------------------------
 
 
-GONE = object()
+MISSING = object()
 CONTAINER = "spec.template.spec.initContainers.0"
 FILTER = "spec.jsonPatches.0.operation.value.typed_config"
 ENDPOINT = "spec.jsonPatches.1.operation.value.load_assignment.endpoints.0.lb_endpoints.0.endpoint.address"
@@ -318,10 +318,10 @@ PLANTED: list[tuple[str, str, str, Any, str]] = [
     ("", "Deployment", f"{CONTAINER}.ports.0.containerPort", 50052, "has grpc-extproc on 50051"),
     ("", "Deployment", f"{CONTAINER}.readinessProbe.grpc.port", 50050, "no port 50050"),
     ("", "Deployment", f"{CONTAINER}.volumeMounts.0.subPath", "config.yaml", "never updated"),
-    ("", "Deployment", f"{CONTAINER}.securityContext.readOnlyRootFilesystem", GONE, "root file system"),
+    ("", "Deployment", f"{CONTAINER}.securityContext.readOnlyRootFilesystem", MISSING, "root file system"),
     ("", "Deployment", f"{CONTAINER}.image", "triton-router:latest", "is not pinned"),
     ("", "Deployment", f"{CONTAINER}.env.0", {"name": "API_TOKEN", "value": "x"}, "is written out"),
-    ("", "Deployment", "spec.selector", GONE, "'selector' is a required property"),
+    ("", "Deployment", "spec.selector", MISSING, "'selector' is a required property"),
     ("", "Deployment", "spec.template.metadata.labels", COMPONENT, "does not match the labels"),
     ("", "Deployment", "spec.template.spec.terminationGracePeriod", 5, "terminationGracePeriod"),
     ("", "Deployment", "spec.template.spec.volumes.0.configMap.name", "other", "no ConfigMap other"),
@@ -336,7 +336,7 @@ PLANTED: list[tuple[str, str, str, Any, str]] = [
     ("gpu.yaml", "PodDisruptionBudget", "spec.selector.matchLabels", COMPONENT, "selects no pods"),
     ("multi-gpu.yaml", "Deployment", "spec.replicas", 2, "fixed number of replicas"),
     ("multi-gpu.yaml", "ScaledObject", "spec.scaleTargetRef.name", "router", "which is not there"),
-    ("multi-gpu.yaml", "ScaledObject", "spec.triggers.0.metadata.serverAddress", GONE, "serverAddress"),
+    ("multi-gpu.yaml", "ScaledObject", "spec.triggers.0.metadata.serverAddress", MISSING, "serverAddress"),
     ("openshift.yaml", "Route", "spec.port.targetPort", "grpc", "has no port grpc"),
     ("openshift.yaml", "Route", "spec.tls.termination", "egde", "egde"),
     ("aibrix.yaml", "EnvoyPatchPolicy", f"{FILTER}.failure_mode", True, "failure_mode"),
@@ -377,7 +377,7 @@ def plant(manifest: Manifest, path: str, value: Any) -> None:
     place: Any = manifest
     for word in way:
         place = place[word]
-    if value is GONE:
+    if value is MISSING:
         del place[last]
     else:
         place[last] = value
@@ -390,8 +390,8 @@ def test_a_planted_fault_is_found(
     documents = rendered(name)
     kind, dash, end = resource.partition("-")
     plant(find(documents, kind, dash + end), path, value)
-    found = flaws(documents)
-    assert any(word in flaw for flaw in found), found
+    problems = flaws(documents)
+    assert any(word in flaw for flaw in problems), problems
 
 
 @pytest.mark.parametrize(("old", "new", "word"), MISWRITTEN)
@@ -402,11 +402,11 @@ def test_a_miswritten_configuration_is_found(
     data = find(documents, "ConfigMap")["data"]
     assert old in data["config.yaml"]
     data["config.yaml"] = data["config.yaml"].replace(old, new)
-    found = flaws(documents)
-    assert any(word in flaw for flaw in found), found
+    problems = flaws(documents)
+    assert any(word in flaw for flaw in problems), problems
 
 
 def test_a_resource_that_is_there_twice_is_found(rendered: Callable[..., list[Manifest]]) -> None:
     documents = rendered()
-    found = flaws([*documents, find(documents, "Service")])
-    assert found == ["Service/router-triton-router: is there twice"]
+    problems = flaws([*documents, find(documents, "Service")])
+    assert problems == ["Service/router-triton-router: is there twice"]

@@ -44,8 +44,8 @@ def test_a_planted_fault_is_found(old: str, new: str, word: str) -> None:
     text = compose.FILE.read_text()
     if old not in text:
         pytest.fail(f"nothing to plant in: {old}")
-    found = compose.problems(text.replace(old, new))
-    assert any(word in flaw for flaw in found), found
+    problems = compose.problems(text.replace(old, new))
+    assert any(word in flaw for flaw in problems), problems
 
 
 @pytest.mark.parametrize(("registry", "start"), [("", ""), ("registry.example.com/llm", "registry.example.com/llm/")])

@@ -158,20 +158,20 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         elif word == "RUN":
             script = re.sub(r"/(?=opt/venv|wheels)", f"{root}/", rest)
             subprocess.run(["bash", "-euc", script], cwd=source, env=environment, check=True, timeout=500)
-    said: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for word, rest in final:
         if word == "COPY" and rest.startswith("--from=models"):
             _, there, place = rest.split()
             target = root / "opt" / "triton-router" / place
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / there.removeprefix("/src/"), target)
-        said[word] = rest
+        lines[word] = rest
     return Image(
         root,
-        yaml.safe_load(said["ENTRYPOINT"]),
-        yaml.safe_load(said["CMD"]),
-        yaml.safe_load(said["HEALTHCHECK"].partition("CMD ")[2]),
-        said["WORKDIR"],
+        yaml.safe_load(lines["ENTRYPOINT"]),
+        yaml.safe_load(lines["CMD"]),
+        yaml.safe_load(lines["HEALTHCHECK"].partition("CMD ")[2]),
+        lines["WORKDIR"],
     )
 
 
@@ -218,8 +218,8 @@ def test_the_image_serves_without_rights(image: Image) -> None:
         assert (image.root / "envoy" / "bootstrap.json").is_file()
     finally:
         server.terminate()
-        said, _ = server.communicate(timeout=60)
-    assert server.returncode == 0, said
+        output, _ = server.communicate(timeout=60)
+    assert server.returncode == 0, output
     assert run(health).wait(30) == 1
 
 
@@ -233,7 +233,7 @@ def test_the_wheels_server_takes_the_charts_words(tmp_path: Path) -> None:
     ]
     [container] = manifests.containers(pod)
     ports = {"grpc": free_port(), "http": free_port(), "metrics": free_port()}
-    words = [re.sub(r"^--(\w+)-port=\d+$", lambda found: f"--{found[1]}-port={ports[found[1]]}", word)
+    words = [re.sub(r"^--(\w+)-port=\d+$", lambda match: f"--{match[1]}-port={ports[match[1]]}", word)
              for word in container["args"]]  # fmt: skip
     words = [word.replace("/opt/triton-router", str(REPOSITORY)) for word in words]
     local = [f"--{name}-address=127.0.0.1" for name in ports]
@@ -302,7 +302,7 @@ def test_a_rollback_brings_the_older_files_back(words: Callable[[], list[str]], 
     for path in old.rglob("*"):
         os.utime(path, (1_000_000_000, 1_000_000_000), follow_symlinks=False)
     volume = tmp_path / "models"
-    kept = {
+    originals = {
         "minilm/1/model_sm90.plan": b"built here",
         "minilm/1/model_sm90.json": b"{}",
         "theirs/config.pbtxt": b"not ours",
@@ -311,7 +311,7 @@ def test_a_rollback_brings_the_older_files_back(words: Callable[[], list[str]], 
     def start(image: Path) -> dict[str, bytes]:
         here = [word.replace("/opt/triton-router", str(image)).replace("=/models/", f"={volume}/") for word in words()]
         assert here[0] == "python3"
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *here[1:]],
             cwd=image,
             env={"PATH": str(tmp_path)},
@@ -319,16 +319,16 @@ def test_a_rollback_brings_the_older_files_back(words: Callable[[], list[str]], 
             text=True,
             check=False,
         )
-        assert (done.returncode, "no GPU here" in done.stderr) == (1, True), done.stderr
+        assert (result.returncode, "no GPU here" in result.stderr) == (1, True), result.stderr
         return {name: data for name, data in content(volume / "repository").items() if not name.startswith(".")}
 
     assert start(old) == content(old / "model_repository")
-    for name, data in kept.items():
+    for name, data in originals.items():
         (volume / "repository" / name).parent.mkdir(parents=True, exist_ok=True)
         (volume / "repository" / name).write_bytes(data)
-    assert start(new) == {**content(new / "model_repository"), **kept}
+    assert start(new) == {**content(new / "model_repository"), **originals}
     (volume / "repository" / "second" / "1" / "model_sm90.plan").write_bytes(b"of a model that the old image lacks")
-    assert start(old) == {**content(old / "model_repository"), **kept}
+    assert start(old) == {**content(old / "model_repository"), **originals}
     assert not (volume / "repository" / "second").exists()
     graph = volume / "repository" / "minilm" / "1" / "gpu.onnx"
     before = graph.stat()

@@ -97,12 +97,12 @@ def test_every_line_of_the_guide_runs(guide: str, kubectl: Path, server: ApiServ
     assert len(lines) >= 5
     for line in lines:
         assert line.startswith("kubectl ")
-        done = shell.run(line)
+        result = shell.run(line)
         if line.startswith("kubectl port-forward"):
             # The target was found, and its port; the tunnel itself needs a kubelet.
-            assert "error upgrading connection" in done.stderr, f"{line}\n{done.stderr}"
+            assert "error upgrading connection" in result.stderr, f"{line}\n{result.stderr}"
         else:
-            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            assert result.returncode == 0, f"{line}\n{result.stderr}"
     applied = {place for place in PLACES for line in lines if line.endswith(f"-k deploy/{place}")}
     assert applied
     for place in applied:
@@ -123,9 +123,9 @@ def test_every_line_of_the_guide_runs(guide: str, kubectl: Path, server: ApiServ
     ],
 )
 def test_a_wrong_line_is_noticed(line: str, kubectl: Path, server: ApiServer, tmp_path: Path) -> None:
-    done = Shell(kubectl, server, tmp_path).run(line)
-    assert done.returncode != 0
-    assert "error upgrading connection" not in done.stderr
+    result = Shell(kubectl, server, tmp_path).run(line)
+    assert result.returncode != 0
+    assert "error upgrading connection" not in result.stderr
 
 
 @pytest.mark.parametrize("place", PLACES)

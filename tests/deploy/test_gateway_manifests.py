@@ -27,8 +27,8 @@ CONFIG = load(DEPLOY / "base" / "config.yaml").config
 
 def flaws(objects: list[Object]) -> list[str]:
     """Everything that is wrong with these objects, which an administrator applies: the namespace is among them."""
-    found = manifests.problems(objects, granted={"Namespace"})
-    return found or [flaw for each in objects for flaw in fragments.problems(each)]
+    problems = manifests.problems(objects, granted={"Namespace"})
+    return problems or [flaw for each in objects for flaw in fragments.problems(each)]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -270,5 +270,5 @@ def test_a_planted_fault_is_found(fault: str) -> None:
     place, plant, word = FAULTS[fault]
     objects = copy.deepcopy(rendered(place))
     plant(objects)
-    found = flaws(objects)
-    assert any(word in flaw for flaw in found), found
+    problems = flaws(objects)
+    assert any(word in flaw for flaw in problems), problems

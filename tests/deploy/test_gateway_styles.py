@@ -471,9 +471,9 @@ def test_a_pod_that_drains_is_left_alone_after_one_check(pods: Pods, start: Call
         wait_for(lambda: not flagged(gateway), "both are well")
         other.health.enter_graceful_shutdown()
         wait_for(lambda: flagged(gateway), "the other drains")
-        seen = len(other.seen)
+        count = len(other.seen)
         assert {gateway.client.get("/").status_code for _ in range(20)} == {200}
-        assert len(other.seen) == seen
+        assert len(other.seen) == count
 
 
 class Replicas:
@@ -619,8 +619,8 @@ def pools(objects: list[Object], pods: Pods, pickers: dict[str, EndpointPicker])
 
 def test_endpoint_pickers_behind_the_router(pods: Pods, start: Callable[..., Gateway]) -> None:
     objects = rendered("inference-extension")
-    found = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "InferencePool"}
-    assert set(found) == set(pods.backends)
+    specs = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "InferencePool"}
+    assert set(specs) == set(pods.backends)
     with EndpointPicker(pods.backends[THINKER]) as thinker, EndpointPicker(pods.backends[QUICK]) as quick:
         gateway = start(pools(objects, pods, {THINKER: thinker, QUICK: quick}), pods)
         answers_the_three(gateway)

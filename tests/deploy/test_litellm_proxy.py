@@ -184,12 +184,12 @@ async def test_the_hook_leaves_the_event_loop_while_it_waits(site: Site, tmp_pat
         # A model that is named is let pass at once.
         passed = stretches()
         routed = await twenty(proxy, "auto")
-        asked = stretches()
+        count = stretches()
     assert [model_of(answer) for answer in named] == ["phi2"] * 60
-    wanted = [list(PROMPTS)[number % 3] for _ in range(3) for number in range(20)]
-    assert [model_of(answer) for answer in routed] == wanted
+    expected = [list(PROMPTS)[number % 3] for _ in range(3) for number in range(20)]
+    assert [model_of(answer) for answer in routed] == expected
     # The request that reads is one of them.
-    assert passed == 60 + 1 and asked >= 2 * 60
+    assert passed == 60 + 1 and count >= 2 * 60
 
 
 def test_a_log_that_nobody_reads_holds_up_no_request(site: Site, tmp_path: Path) -> None:

@@ -42,18 +42,18 @@ def exposed() -> dict[str, set[str]]:
 
 def unknown(expression: str) -> list[str]:
     """What ``expression`` asks for and the router does not expose."""
-    known, found = exposed(), []
+    metrics, unknowns = exposed(), []
     used: set[str] = set()
     for name, matchers in re.findall(r"\b(router_\w+|up)\b(?:\{([^}]*)\})?", expression):
-        labels = known.get(name)
+        labels = metrics.get(name)
         if labels is None:
-            found.append(name)
+            unknowns.append(name)
             continue
         used |= labels
-        found += [f"{name}{{{label}}}" for label in re.findall(r"(\w+)\s*[=!]", matchers) if label not in labels]
+        unknowns += [f"{name}{{{label}}}" for label in re.findall(r"(\w+)\s*[=!]", matchers) if label not in labels]
     for grouped in re.findall(r"\bby\s*\(([^)]*)\)", expression):
-        found += [f"by {label}" for label in re.split(r"\s*,\s*", grouped.strip()) if label and label not in used]
-    return found
+        unknowns += [f"by {label}" for label in re.split(r"\s*,\s*", grouped.strip()) if label and label not in used]
+    return unknowns
 
 
 def panels() -> list[dict[str, Any]]:
@@ -78,8 +78,8 @@ def test_the_check_sees_what_is_not_there() -> None:
 
 
 def test_everything_that_is_asked_for_is_exposed() -> None:
-    assert {query: found for query in queries() if (found := unknown(query))} == {}
-    assert {rule["alert"]: found for rule in rules() if (found := unknown(rule["expr"]))} == {}
+    assert {query: unknowns for query in queries() if (unknowns := unknown(query))} == {}
+    assert {rule["alert"]: unknowns for rule in rules() if (unknowns := unknown(rule["expr"]))} == {}
 
 
 def test_every_metric_is_on_the_dashboard() -> None:

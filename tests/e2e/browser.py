@@ -60,11 +60,11 @@ class Browser:
     def click(self, selector: str) -> None:
         self.one(selector).click()
 
-    def reads(self, wanted: str, selector: str = "main") -> str:
+    def reads(self, expected: str, selector: str = "main") -> str:
         """The text of ``selector``, once ``wanted`` is in it."""
         return self.until(
-            lambda: text if wanted in (text := self.text(selector)) else None,
-            lambda: f"no {wanted!r} in:\n{self.text(selector)}",
+            lambda: text if expected in (text := self.text(selector)) else None,
+            lambda: f"no {expected!r} in:\n{self.text(selector)}",
         )
 
     def until(self, look: Callable[[], T | None], failure: str | Callable[[], str]) -> T:
@@ -72,11 +72,11 @@ class Browser:
 
         wait = WebDriverWait(self.driver, PATIENCE, 0.05, (StaleElementReferenceException,))
         try:
-            found: T = wait.until(lambda _: look())
+            result: T = wait.until(lambda _: look())
         except TimeoutException:
-            said = failure if isinstance(failure, str) else failure()
-            raise AssertionError(f"{said}\n{self.complaints()}") from None
-        return found
+            message = failure if isinstance(failure, str) else failure()
+            raise AssertionError(f"{message}\n{self.complaints()}") from None
+        return result
 
     def script(self, source: str, *arguments: Any) -> Any:
         return self.driver.execute_script(source, *arguments)

@@ -111,8 +111,8 @@ def test_weights_split_requests_and_a_conversation_stays(site: Site) -> None:
     for session in range(12):
         headers = {"x-session-id": f"conversation-{session}"}
         assert len({served(site.ask("an experiment", headers=headers)) for _ in range(5)}) == 1
-    kept = [served(site.ask("an experiment", headers={"x-session-id": str(n)}))[0] for n in range(80)]
-    assert 0.55 < kept.count("red") / 80 < 0.92
+    models = [served(site.ask("an experiment", headers={"x-session-id": str(n)}))[0] for n in range(80)]
+    assert 0.55 < models.count("red") / 80 < 0.92
 
 
 def test_the_best_score_wins_and_equal_ones_share(site: Site) -> None:

@@ -91,8 +91,8 @@ def test_a_description_in_such_a_language_is_warned_of(site: Site, tmp_path: Pat
     text = site.config_file.read_text().replace("Law, contracts and rights", "कानून, अनुबंध और अधिकार")
     (tmp_path / "router.yaml").write_text(text)
     command = [str(BIN / "triton-router"), "explain", "--config", str(tmp_path / "router.yaml")]
-    done = subprocess.run(
+    result = subprocess.run(
         [*command, "--repository", str(MODELS), "तेज़ छँटाई समझाइए"], capture_output=True, text=True, check=True
     )
-    assert "no encoder of the bundle reads the language" in done.stderr
-    assert json.loads(done.stdout)["degraded"] == {"language": "not_read"}
+    assert "no encoder of the bundle reads the language" in result.stderr
+    assert json.loads(result.stdout)["degraded"] == {"language": "not_read"}

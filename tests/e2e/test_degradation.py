@@ -34,9 +34,9 @@ class Answer:
 
     @property
     def router_ms(self) -> float:
-        found = re.search(r"total;dur=([0-9.]+)", self.response.headers["server-timing"])
-        assert found is not None
-        return float(found[1])
+        match = re.search(r"total;dur=([0-9.]+)", self.response.headers["server-timing"])
+        assert match is not None
+        return float(match[1])
 
 
 async def load(site: Site, seconds: float) -> list[Answer]:
@@ -124,8 +124,8 @@ async def test_no_request_fails_and_keywords_still_fire(fragile: Fragile, fault:
     # A busy machine may miss the deadline now and then.
     before = [answer for answer in answers if answer.at < breaking]
     assert sum(answer.degraded is None for answer in before) >= len(before) / 2
-    seen = [answer for answer in answers if answer.degraded]
-    assert len(seen) >= 20
+    affected = [answer for answer in answers if answer.degraded]
+    assert len(affected) >= 20
     for answer in answers:
         headers = answer.response.headers
         if answer.prompt == KEYWORD:
@@ -139,10 +139,10 @@ async def test_no_request_fails_and_keywords_still_fire(fragile: Fragile, fault:
             assert headers["x-vsr-selected-decision"] == "math_decision"
     slowest = sorted(answer.router_ms for answer in answers)
     p75, p99 = slowest[len(slowest) * 3 // 4], slowest[int(len(slowest) * 0.99)]
-    print(f"{fault}: {len(seen)} of {len(answers)} degraded, p99 {p99:.1f} ms, recovered in {recovered:.1f} s")
+    print(f"{fault}: {len(affected)} of {len(answers)} degraded, p99 {p99:.1f} ms, recovered in {recovered:.1f} s")
     # A request waits for its deadline and for nothing else. A machine at rest for a second stops every fourth.
     assert p75 <= 2 * DEADLINE_MS
-    assert fragile.metric("router_degraded_requests_total", part="triton") >= degraded + len(seen)
+    assert fragile.metric("router_degraded_requests_total", part="triton") >= degraded + len(affected)
     assert any(fragile.metric("router_signal_errors_total", reason=reason) > errors[reason] for reason in reasons)
 
 

@@ -93,8 +93,8 @@ class Polyglot(Site):
         self.anthropic.close()
         super().stop()
 
-    def respond(self, given: Any, **more: Any) -> tuple[Any, dict[str, str]]:
-        raw = self.openai.responses.with_raw_response.create(model="MoM", input=given, **more)
+    def respond(self, prompt: Any, **more: Any) -> tuple[Any, dict[str, str]]:
+        raw = self.openai.responses.with_raw_response.create(model="MoM", input=prompt, **more)
         return raw.parse(), dict(raw.headers)
 
     def message(self, content: Any, **more: Any) -> tuple[Any, dict[str, str]]:
@@ -299,8 +299,8 @@ def test_a_key_in_a_header_of_its_own_tells_callers_apart(site: Polyglot) -> Non
     messages = [{"role": "user", "content": "What is the capital of Ghana?"}]
 
     def path_for(key: str) -> str:
-        asked = {"model": "MoM", "max_tokens": 100, "messages": messages}
-        answer = site.client.post("/v1/messages", json=asked, headers={"x-api-key": key})
+        body = {"model": "MoM", "max_tokens": 100, "messages": messages}
+        answer = site.client.post("/v1/messages", json=body, headers={"x-api-key": key})
         return answer.headers["x-vsr-response-path"]
 
     assert path_for("ada") == "upstream"
@@ -349,8 +349,8 @@ def test_errors_are_what_the_clients_expect(site: Polyglot) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"model":"MoM","model":"x"}', b'{"messages":7}', b"\xff"])
 def test_a_malformed_body_is_400_in_anthropics_shape(site: Polyglot, body: bytes) -> None:
     answer = site.client.post("/v1/messages", content=body)
-    said = answer.json()
-    assert (answer.status_code, said["type"], said["error"]["type"]) == (400, "error", "invalid_request_error")
+    error = answer.json()
+    assert (answer.status_code, error["type"], error["error"]["type"]) == (400, "error", "invalid_request_error")
     assert answer.headers["content-type"] == "application/json"
     answer = site.client.post("/v1/responses", content=body.replace(b"messages", b"input"))
     assert answer.status_code == 400 and set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -358,12 +358,12 @@ def test_a_malformed_body_is_400_in_anthropics_shape(site: Polyglot, body: bytes
 
 def test_what_envoy_says_has_the_apis_shape_too(site: Polyglot) -> None:
     site.kill("backend-gone")
-    asked = {"model": "gone", "max_tokens": 1, "messages": []}
-    answer = site.client.post("/v1/messages", json=asked)
+    body = {"model": "gone", "max_tokens": 1, "messages": []}
+    answer = site.client.post("/v1/messages", json=body)
     assert (answer.status_code, answer.json()["error"]["type"]) == (503, "api_error")
     large = site.client.post("/v1/messages", content=b" " * (11 * 1024 * 1024))
     assert (large.status_code, large.json()["error"]["type"]) == (413, "request_too_large")
-    chat = site.client.post("/v1/chat/completions", json=asked)
+    chat = site.client.post("/v1/chat/completions", json=body)
     assert (chat.status_code, chat.json()["error"]["code"]) == (503, "service_unavailable")
 
 

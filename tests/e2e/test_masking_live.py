@@ -36,7 +36,7 @@ MODES = [
     pytest.param(("FULL_DUPLEX_STREAMED", "FULL_DUPLEX_STREAMED"), marks=pytest.mark.slow),
 ]
 CARD, MAIL = "4111 1111 1111 1111", "jane.doe@mail.example"
-SAID = f"Write to {MAIL} (or {MAIL}), pay with {CARD}, see [1]."
+PROMPT = f"Write to {MAIL} (or {MAIL}), pay with {CARD}, see [1]."
 ECHO = {"x-demo-script": "echo=3"}
 TOOL = {"name": "note", "description": "n", "input_schema": {"type": "object", "properties": {}}}
 FUNCTION = {"type": "function", "function": {"name": "note", "parameters": {"type": "object", "properties": {}}}}
@@ -73,51 +73,51 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("model", ["MoM", "cloud"])
 def test_chat(site: Masked, model: str) -> None:
-    messages = [{"role": "user", "content": SAID}]
+    messages = [{"role": "user", "content": PROMPT}]
     create = site.openai.chat.completions.with_raw_response.create
     raw = create(model=model, messages=messages, extra_headers=ECHO)  # type: ignore[call-overload]
-    assert raw.parse().choices[0].message.content == SAID
+    assert raw.parse().choices[0].message.content == PROMPT
     assert raw.headers["x-vsr-masked"] == "masked"
     stream = site.openai.chat.completions.create(  # type: ignore[call-overload]
         model=model, messages=messages, stream=True, extra_headers=ECHO
     )
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == SAID
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == PROMPT
 
 
 def test_calls_of_tools_in_a_chat(site: Masked) -> None:
     with site.openai.chat.completions.stream(
-        model="MoM", messages=[{"role": "user", "content": SAID}], tools=[FUNCTION],  # type: ignore[list-item]
+        model="MoM", messages=[{"role": "user", "content": PROMPT}], tools=[FUNCTION],  # type: ignore[list-item]
         extra_headers={"x-demo-script": "echo=3;tools=1"},
     ) as stream:  # fmt: skip
         for _ in stream:
             pass
         (call,) = stream.get_final_completion().choices[0].message.tool_calls or ()
     assert call.function.name == "note"
-    assert json.loads(call.function.arguments) == {"note": SAID}
+    assert json.loads(call.function.arguments) == {"note": PROMPT}
 
 
 def test_completions(site: Masked) -> None:
-    answer = site.openai.completions.create(model="cloud", prompt=SAID, extra_headers=ECHO)
-    assert answer.choices[0].text == SAID
-    stream = site.openai.completions.create(model="cloud", prompt=SAID, stream=True, extra_headers=ECHO)
-    assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == SAID
+    answer = site.openai.completions.create(model="cloud", prompt=PROMPT, extra_headers=ECHO)
+    assert answer.choices[0].text == PROMPT
+    stream = site.openai.completions.create(model="cloud", prompt=PROMPT, stream=True, extra_headers=ECHO)
+    assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == PROMPT
 
 
 def test_responses(site: Masked) -> None:
-    answer = site.openai.responses.create(model="MoM", input=SAID, extra_headers=ECHO)
-    assert answer.output_text == SAID
-    with site.openai.responses.stream(model="MoM", input=SAID, extra_headers=ECHO) as stream:
+    answer = site.openai.responses.create(model="MoM", input=PROMPT, extra_headers=ECHO)
+    assert answer.output_text == PROMPT
+    with site.openai.responses.stream(model="MoM", input=PROMPT, extra_headers=ECHO) as stream:
         deltas = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
-        assert deltas == stream.get_final_response().output_text == SAID
+        assert deltas == stream.get_final_response().output_text == PROMPT
 
 
 def test_messages(site: Masked) -> None:
-    fields: dict[str, Any] = {"model": "MoM", "max_tokens": 9, "messages": [{"role": "user", "content": SAID}]}
+    fields: dict[str, Any] = {"model": "MoM", "max_tokens": 9, "messages": [{"role": "user", "content": PROMPT}]}
     answer = site.anthropic.messages.create(**fields, extra_headers=ECHO)
-    assert answer.content[0].text == SAID
+    assert answer.content[0].text == PROMPT
     with site.anthropic.messages.stream(**fields, extra_headers=ECHO) as stream:
-        assert "".join(stream.text_stream) == SAID
-        assert stream.get_final_message().content[0].text == SAID
+        assert "".join(stream.text_stream) == PROMPT
+        assert stream.get_final_message().content[0].text == PROMPT
     with site.anthropic.messages.stream(
         **fields, tools=[TOOL], extra_headers={"x-demo-script": "echo=3;tools=1"}
     ) as stream:
@@ -143,19 +143,19 @@ def test_clients_take_an_answer_that_is_stopped(site: Masked) -> None:
     with site.anthropic.messages.stream(**fields, extra_headers=ECHO) as events:
         assert "".join(events.text_stream) == "it is "
         assert events.get_final_message().stop_reason == "refusal"
-    said: Any = [{"role": "user", "content": [{**part, "type": "input_text"} for part in LEAK]}]
-    response = site.openai.responses.create(model="MoM", input=said, extra_headers=ECHO)
+    turns: Any = [{"role": "user", "content": [{**part, "type": "input_text"} for part in LEAK]}]
+    response = site.openai.responses.create(model="MoM", input=turns, extra_headers=ECHO)
     assert (response.status, response.output_text) == ("incomplete", "The answer was withheld by policy.")
-    kinds = [event for event in site.openai.responses.create(model="MoM", input=said, stream=True, extra_headers=ECHO)]
+    kinds = [event for event in site.openai.responses.create(model="MoM", input=turns, stream=True, extra_headers=ECHO)]
     assert kinds[-1].type == "response.incomplete"
     assert kinds[-1].response.output_text == "it is "
 
 
 def test_a_model_that_may_see_it_answers_for_named_ones(site: Masked) -> None:
-    said = "the key is AKIAIOSFODNN7EXAMPLE"
-    answer = site.ask(said, headers=ECHO, model="cloud")
+    prompt = "the key is AKIAIOSFODNN7EXAMPLE"
+    answer = site.ask(prompt, headers=ECHO, model="cloud")
     assert answer.headers["x-vsr-selected-model"] == "own"
-    assert answer.json()["choices"][0]["message"]["content"] == said
+    assert answer.json()["choices"][0]["message"]["content"] == prompt
     assert "x-vsr-masked" not in answer.headers
 
 

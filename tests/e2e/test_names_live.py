@@ -27,7 +27,7 @@ routing:
     - {name: masked, rules: {type: pii, name: who}, plugins: [{type: mask}]}
     - {name: sums, rules: {type: domain, name: math}, modelRefs: [{model: cloud}]}
 """
-SAID = "My name is Angela Merkel-Schmidt, send it to 742 Evergreen Terrace, Springfield, or angela@mail.example."
+PROMPT = "My name is Angela Merkel-Schmidt, send it to 742 Evergreen Terrace, Springfield, or angela@mail.example."
 
 
 class Named(Site):
@@ -50,8 +50,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_a_name_and_an_address_are_masked_and_come_back(site: Named) -> None:
-    answer = site.ask(SAID, headers={"x-demo-script": "echo=5"})
-    assert answer.json()["choices"][0]["message"]["content"] == SAID
+    answer = site.ask(PROMPT, headers={"x-demo-script": "echo=5"})
+    assert answer.json()["choices"][0]["message"]["content"] == PROMPT
     assert answer.headers["x-vsr-masked"] == "masked"
     assert "x-vsr-degraded" not in answer.headers
     record = site.client.get(f"http://127.0.0.1:{site.rest}/api/v1/replay/{answer.headers['x-vsr-replay-id']}").text

@@ -234,12 +234,12 @@ def test_axe_finds_nothing_serious(browser: Browser, aibrix: Site, view: str, da
             browser.size(width, 900)
             draw(browser, view, aibrix)
             browser.driver.execute_script(AXE.read_text())
-            found = browser.driver.execute_async_script(
+            violations = browser.driver.execute_async_script(
                 "const done = arguments[0]; axe.run(document).then((found) => done(found.violations), (error) =>"
                 " done([{impact: 'critical', id: String(error), nodes: []}]));"
             )
             bad = [(each["id"], each["impact"], [node["html"] for node in each["nodes"]][:3])
-                   for each in found if each["impact"] in ("serious", "critical")]  # fmt: skip
+                   for each in violations if each["impact"] in ("serious", "critical")]  # fmt: skip
             assert bad == []
     finally:
         browser.driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": False})

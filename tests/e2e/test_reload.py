@@ -204,9 +204,9 @@ def test_the_swap_is_measured_apart_from_preparing(changing: Changing) -> None:
     lines = [
         json.loads(line) for line in (changing.directory / "router.log").read_text().splitlines() if line[:1] == "{"
     ]
-    (said,) = [line for line in lines if line["event"] == "reloaded" and line["generation"] == generation]
-    print({name: said[name] for name in ("prepare_ms", "gateway_ms", "swap_ms")})
-    assert said["swap_ms"] > 0 and said["gateway_ms"] > 0 and said["prepare_ms"] > 0
+    (event,) = [line for line in lines if line["event"] == "reloaded" and line["generation"] == generation]
+    print({name: event[name] for name in ("prepare_ms", "gateway_ms", "swap_ms")})
+    assert event["swap_ms"] > 0 and event["gateway_ms"] > 0 and event["prepare_ms"] > 0
 
 
 def test_a_running_answer_outlives_its_model(changing: Changing) -> None:
@@ -252,5 +252,5 @@ def test_a_worker_that_dies_is_started_again(changing: Changing) -> None:
         assert changing.ask("hello").status_code == 200
     wait_for(lambda: len(changing.resident()) == 3 and victim not in changing.resident(), "a new worker")
     time.sleep(1)
-    seen = {changing.ask("hello").headers["x-vsr-config-generation"] for _ in range(20)}
-    assert seen == {generation}
+    generations = {changing.ask("hello").headers["x-vsr-config-generation"] for _ in range(20)}
+    assert generations == {generation}

@@ -26,28 +26,28 @@ def post(rest: httpx.Client, path: str, **body: Any) -> Any:
 
 @pytest.mark.parametrize("path", ["/classify", "/api/v1/classify/intent"])
 def test_classify(rest: httpx.Client, path: str) -> None:
-    found = post(rest, path, text=QUESTION)
-    assert found["classification"]["category"] == "math"
-    assert found["classification"]["confidence"] == found["probabilities"]["math"] > 0.5
-    assert len(found["probabilities"]) == 14
-    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-3)
-    assert found["routing_decision"] == "math_decision"
-    assert found["recommended_model"] == "qwen3-8b"
-    assert found["matched_signals"] == {"domains": ["math"]}
+    answer = post(rest, path, text=QUESTION)
+    assert answer["classification"]["category"] == "math"
+    assert answer["classification"]["confidence"] == answer["probabilities"]["math"] > 0.5
+    assert len(answer["probabilities"]) == 14
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert answer["routing_decision"] == "math_decision"
+    assert answer["recommended_model"] == "qwen3-8b"
+    assert answer["matched_signals"] == {"domains": ["math"]}
 
 
 def test_a_batch_of_a_hundred(rest: httpx.Client) -> None:
     texts = [QUESTION, "Why did the Roman Empire fall?"] * 50
-    found = post(rest, "/api/v1/classify/batch", texts=texts)
-    assert found["total_count"] == 100
-    assert [result["category"] for result in found["results"]] == ["math", "history"] * 50
+    answer = post(rest, "/api/v1/classify/batch", texts=texts)
+    assert answer["total_count"] == 100
+    assert [result["category"] for result in answer["results"]] == ["math", "history"] * 50
 
 
 def test_embeddings_and_similarity(rest: httpx.Client) -> None:
-    found = post(rest, "/api/v1/embeddings", texts=[QUESTION, "hello"])
-    vectors = [entry["embedding"] for entry in found["embeddings"]]
+    answer = post(rest, "/api/v1/embeddings", texts=[QUESTION, "hello"])
+    vectors = [entry["embedding"] for entry in answer["embeddings"]]
     # One encoder for texts in any language: those of two could not be compared.
-    assert (found["model"], [len(vector) for vector in vectors]) == ("use-m3", [512, 512])
+    assert (answer["model"], [len(vector) for vector in vectors]) == ("use-m3", [512, 512])
     assert sum(value * value for value in vectors[0]) == pytest.approx(1, abs=1e-4)
     same = post(rest, "/api/v1/similarity", text1=QUESTION, text2=QUESTION)["similarity"]
     other = post(rest, "/api/v1/similarity", text1=QUESTION, text2="A recipe for onion soup")["similarity"]

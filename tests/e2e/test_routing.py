@@ -81,8 +81,8 @@ def test_a_topic_added_by_name_alone_is_reached(with_cybersecurity: Site, prompt
 
 
 def test_a_topic_added_by_name_leaves_the_others_where_they_were(with_cybersecurity: Site) -> None:
-    found = [with_cybersecurity.ask(prompt).headers["x-vsr-selected-category"] for prompt, _, _ in EXAMPLES]
-    assert found == [category for _, category, _ in EXAMPLES]
+    categories = [with_cybersecurity.ask(prompt).headers["x-vsr-selected-category"] for prompt, _, _ in EXAMPLES]
+    assert categories == [category for _, category, _ in EXAMPLES]
 
 
 def test_text_parts_are_read_and_images_passed_on(aibrix: Site) -> None:
@@ -138,9 +138,9 @@ def test_a_named_model_passes_unrouted_and_untouched(aibrix: Site) -> None:
 
 def error(answer: httpx.Response) -> dict[str, Any]:
     assert answer.headers["content-type"] == "application/json"
-    found: dict[str, Any] = answer.json()["error"]
-    assert set(found) == {"message", "type", "param", "code"}
-    return found
+    details: dict[str, Any] = answer.json()["error"]
+    assert set(details) == {"message", "type", "param", "code"}
+    return details
 
 
 def test_an_unknown_model_is_404_in_openais_shape(aibrix: Site) -> None:

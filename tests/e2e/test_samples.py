@@ -60,14 +60,14 @@ def test_a_medical_platform(medical: Site, prompt: str, adapter: str) -> None:
 
 def test_a_cap_of_the_pharmacy_covers_both_ways_to_ask_for_tokens(medical: Site) -> None:
     prompt = "What is the usual dose of amoxicillin for an adult?"
-    for asked, sent in [
+    for members, expected in [
         ({"max_completion_tokens": 9000}, {"max_completion_tokens": 1024}),
         ({"max_tokens": 9000}, {"max_tokens": 1024}),
         ({"max_tokens": 7}, {"max_tokens": 7}),
         ({}, {"max_tokens": 1024}),
     ]:
-        fields = medical.ask(prompt, **asked).json()["demo"]["received"]["fields"]
-        assert {key: value for key, value in fields.items() if "tokens" in key} == sent
+        fields = medical.ask(prompt, **members).json()["demo"]["received"]["fields"]
+        assert {key: value for key, value in fields.items() if "tokens" in key} == expected
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +200,9 @@ def test_a_base_and_two_adapters(kickstart: Site, prompt: str, model: str) -> No
 def test_sixty_prompts_on_which_nothing_was_chosen(kickstart: Site) -> None:
     """59 of them reached their route when they were first asked, 56 since the classifier was tuned."""
     lines = (Path(__file__).parent / "kickstart.jsonl").read_text().splitlines()
-    wanted = [(row["prompt"], row["route"]) for row in map(json.loads, lines)]
-    missed = [(prompt, route) for prompt, route in wanted if model_of(kickstart, prompt) != route]
-    assert len(wanted) == 60 and len(missed) <= 4, missed
+    routes = [(row["prompt"], row["route"]) for row in map(json.loads, lines)]
+    missed = [(prompt, route) for prompt, route in routes if model_of(kickstart, prompt) != route]
+    assert len(routes) == 60 and len(missed) <= 4, missed
 
 
 def test_clients_see_base_and_adapters(kickstart: Site) -> None:
@@ -243,11 +243,11 @@ def test_the_guide_does_what_it_says(kickstart: Site) -> None:
         "ROUTER_LOG": str(kickstart.directory / "router.log"),
     }
     for script, printed in blocks:
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-euc", script], env={**os.environ, **here}, capture_output=True, text=True, timeout=30
         )
-        assert done.returncode == 0, done.stderr
-        assert _without_numbers(done.stdout) == _without_numbers(printed)
+        assert result.returncode == 0, result.stderr
+        assert _without_numbers(result.stdout) == _without_numbers(printed)
 
 
 def _without_numbers(text: str) -> str:

@@ -82,8 +82,8 @@ def test_a_repeat_is_answered_without_a_backend(site: Site) -> None:
     again = site.ask("What is the tallest mountain of Peru?", headers=ADA)
     assert again.headers["x-vsr-cache-hit"] == "exact"
     assert int(again.headers["age"]) >= 0 and again.headers["x-vsr-selected-decision"] == "own"
-    said, repeated = (answer.json()["choices"][0]["message"]["content"] for answer in (first, again))
-    assert said == repeated
+    original, repeated = (answer.json()["choices"][0]["message"]["content"] for answer in (first, again))
+    assert original == repeated
     assert "demo" not in again.json(), "no backend had a part in it"
     assert again.json()["usage"] == first.json()["usage"]
 
@@ -183,10 +183,10 @@ def at_once(site: Site, prompt: str, script: str, callers: list[dict[str, str]],
 
 def test_the_same_question_at_once_goes_to_the_backend_once_a_caller(site: Site) -> None:
     answers = at_once(site, "How far is the moon?", "delay=1.5", [ADA] * 6 + [BOB] * 2)
-    said = {answer.json()["choices"][0]["message"]["content"] for answer in answers}
-    told = Counter((path_of(answer), answer.headers["x-vsr-cache-hit"]) for answer in answers)
-    assert told == {("upstream", "miss"): 2, ("cache", "coalesced"): 6}
-    assert len(said) == 1
+    texts = {answer.json()["choices"][0]["message"]["content"] for answer in answers}
+    outcomes = Counter((path_of(answer), answer.headers["x-vsr-cache-hit"]) for answer in answers)
+    assert outcomes == {("upstream", "miss"): 2, ("cache", "coalesced"): 6}
+    assert len(texts) == 1
     assert site.metric("router_cache_lookups_total", result="coalesced") == 6
 
 

@@ -93,14 +93,14 @@ def test_a_stream_is_over_when_its_last_event_has_passed(site: Site, collector: 
 
 def test_a_cached_answer_says_how_alike_the_questions_were(site: Site, collector: Collector) -> None:
     """Every body is another one, so that each time signals are asked; each worker has a cache of its own."""
-    seen: dict[str, list[Span]] = {}
+    traces: dict[str, list[Span]] = {}
     for number in range(20):
         trace = f"{TRACE[:-4]}{number:04x}"
         answer = traced(site, collector, trace, "What are the symptoms of diabetes?", metadata={"n": str(number)})
-        seen.setdefault(answer.headers["x-vsr-cache-hit"], of(collector, trace))
-        if "exact" in seen:
+        traces.setdefault(answer.headers["x-vsr-cache-hit"], of(collector, trace))
+        if "exact" in traces:
             break
-    hit, miss = ({span.name: span for span in seen[kind]} for kind in ("exact", "miss"))
+    hit, miss = ({span.name: span for span in traces[kind]} for kind in ("exact", "miss"))
     assert hit["cache"].attributes == {
         "router.cache.backend": "memory", "router.cache.hit": "exact", "router.cache.similarity": 1.0,
     }  # fmt: skip
@@ -183,11 +183,11 @@ def test_an_envoy_that_traces_and_the_router_make_one_trace(
 ) -> None:
     trace = TRACE[:-2] + "ee"
     answer = tracing_envoy.ask(MATHS, headers={"traceparent": f"00-{trace}-{caller}-01"} if caller else None)
-    _, found, above, _ = answer.json()["demo"]["headers"]["traceparent"].split("-")
-    assert found == trace or caller is None
-    wait_for(lambda: {"ingress", "route"} <= {span.name for span in of(collector, found)}, "both halves")
-    wait_for(lambda: len([span for span in of(collector, found) if "egress" in span.name]) == 2, "Envoy's calls")
-    spans = {span.id: span for span in of(collector, found)}
+    _, trace_id, above, _ = answer.json()["demo"]["headers"]["traceparent"].split("-")
+    assert trace_id == trace or caller is None
+    wait_for(lambda: {"ingress", "route"} <= {span.name for span in of(collector, trace_id)}, "both halves")
+    wait_for(lambda: len([span for span in of(collector, trace_id) if "egress" in span.name]) == 2, "Envoy's calls")
+    spans = {span.id: span for span in of(collector, trace_id)}
     names = {span.name: span for span in spans.values()}
     assert names["ingress"].parent == (caller or "")
     assert "ExternalProcessor" in spans[names["route"].parent].name

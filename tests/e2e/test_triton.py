@@ -45,10 +45,10 @@ async def _nothing() -> None:
 
 
 def as_text(triton: InferenceServerClient, text: str) -> tuple[Any, Any]:
-    given = InferInput("text", [1, 1], "BYTES")
-    given.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
+    text_input = InferInput("text", [1, 1], "BYTES")
+    text_input.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
     outputs = [InferRequestedOutput("embedding"), InferRequestedOutput("domain")]
-    answer = triton.infer("minilm_text", [given], outputs=outputs, client_timeout=60)
+    answer = triton.infer("minilm_text", [text_input], outputs=outputs, client_timeout=60)
     return answer.as_numpy("embedding")[0], answer.as_numpy("domain")[0]
 
 
@@ -69,8 +69,8 @@ async def test_concurrent_requests_of_one_bucket_are_batched(triton: InferenceSe
 
     # Counts of what was asked before arrive late too.
     before: dict[int, int] = {}
-    while (seen := executions()) != before:
-        before = seen
+    while (current := executions()) != before:
+        before = current
         await asyncio.sleep(0.3)
 
     def new() -> dict[int, int]:
@@ -94,12 +94,12 @@ def test_padding_changes_nothing(triton: InferenceServerClient) -> None:
 
     def padded(length: int) -> dict[str, Any]:
         tokens = [101, 2054, 2003, 1996, 13100, 1997, 1060, 102]
-        given = []
+        inputs = []
         for name, row, filler in (("input_ids", tokens, 0), ("attention_mask", [1] * len(tokens), 0)):
             tensor = np.array([row + [filler] * (length - len(row))], np.int64)
-            given.append(InferInput(name, tensor.shape, "INT64").set_data_from_numpy(tensor))
+            inputs.append(InferInput(name, tensor.shape, "INT64").set_data_from_numpy(tensor))
         outputs = ("embedding", "domain")
-        answer = triton.infer("minilm", given, outputs=[InferRequestedOutput(name) for name in outputs])
+        answer = triton.infer("minilm", inputs, outputs=[InferRequestedOutput(name) for name in outputs])
         return {name: answer.as_numpy(name) for name in outputs}
 
     short, long = padded(16), padded(128)

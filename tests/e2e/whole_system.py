@@ -189,9 +189,9 @@ class Site:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
         text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        found = re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
-        return sum(float(value) for given, value in found if all(label in given for label in wanted))
+        pairs = [f'{label}="{value}"' for label, value in labels.items()]
+        samples = re.findall(rf"^{name}(\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for series, value in samples if all(label in series for label in pairs))
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

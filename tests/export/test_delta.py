@@ -71,11 +71,11 @@ def test_a_file_gives_back_what_was_written_and_the_same_bytes_each_time(tiny_be
     written = random_delta(tiny_bert)
     delta.save(written, tmp_path / "one.safetensors")
     delta.save(written, tmp_path / "two.safetensors")
-    read = delta.load(tmp_path / "one.safetensors", weights_sha256(tiny_bert))
-    assert (read.training, read.rank) == ({"seed": 0}, RANK)
-    assert read.matrices.keys() == written.matrices.keys()
+    restored = delta.load(tmp_path / "one.safetensors", weights_sha256(tiny_bert))
+    assert (restored.training, restored.rank) == ({"seed": 0}, RANK)
+    assert restored.matrices.keys() == written.matrices.keys()
     for place, pair in written.matrices.items():
-        for one, other in zip(pair, read.matrices[place], strict=True):
+        for one, other in zip(pair, restored.matrices[place], strict=True):
             np.testing.assert_array_equal(one, other)
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     stored = load_file(tmp_path / "one.safetensors")
@@ -273,11 +273,11 @@ def test_a_changed_delta_makes_graph_and_bundle_anew(
 
 def test_features_for_training_are_of_the_delta_that_is_there(make: Callable[..., Exporter]) -> None:
     """No head's file is looked at here, so the delta alone must tell that the graph is stale."""
-    found = []
+    features = []
     for seed in (1, 2):
         exporter = make(seed=seed)
-        found.append(exporter.features(exporter.models[0], ["mean.3"])(["w1 w2 w3"]))
-    assert np.abs(found[0] - found[1]).max() > 0.01
+        features.append(exporter.features(exporter.models[0], ["mean.3"])(["w1 w2 w3"]))
+    assert np.abs(features[0] - features[1]).max() > 0.01
 
 
 def test_a_head_that_was_trained_without_the_delta_is_refused(make: Callable[..., Exporter]) -> None:

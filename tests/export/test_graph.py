@@ -35,7 +35,7 @@ def states(bert: TinyBert, ids: NDArray[np.int64]) -> list[Vector]:
 
     x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][: len(ids)]
     x = norm("embeddings.LayerNorm", x + w["embeddings.token_type_embeddings.weight"][0])
-    found = [x]
+    layers = [x]
     for index in range(LAYERS):
         layer = f"encoder.layer.{index}"
         query, key, value = (
@@ -50,8 +50,8 @@ def states(bert: TinyBert, ids: NDArray[np.int64]) -> list[Vector]:
         inner = dense(f"{layer}.intermediate.dense", x)
         outer = dense(f"{layer}.output.dense", inner * 0.5 * (1 + _ERF(inner / math.sqrt(2))))
         x = norm(f"{layer}.output.LayerNorm", x + outer)
-        found.append(x)
-    return found
+        layers.append(x)
+    return layers
 
 
 def test_a_tagger_gives_the_labels_of_every_token(tiny_bert: TinyBert) -> None:
@@ -201,8 +201,8 @@ def test_int8_bears_channels_that_are_much_larger_than_the_rest(tmp_path: Path) 
     generator = np.random.default_rng(0)
     weight = generator.standard_normal((16, 8)).astype(np.float32)
     weight[3] /= 100
-    asked = [generator.standard_normal((1, 5, 16)).astype(np.float32) for _ in range(20)]
-    for x in asked:
+    probes = [generator.standard_normal((1, 5, 16)).astype(np.float32) for _ in range(20)]
+    for x in probes:
         x[..., 3] *= 100
     shapes = [onnx.helper.make_tensor_value_info(*each) for each in
               (("x", 1, ["batch", "length", 16]), ("y", 1, ["batch", "length", 8]))]  # fmt: skip
@@ -216,6 +216,6 @@ def test_int8_bears_channels_that_are_much_larger_than_the_rest(tmp_path: Path) 
     def furthest(texts: list[dict[str, Any]]) -> float:
         precision.quantize(plain, tmp_path / "int8.onnx", texts)
         session = ort.InferenceSession(tmp_path / "int8.onnx", providers=["CPUExecutionProvider"])
-        return max(float(np.abs(session.run(["y"], {"x": x})[0] - x @ weight).max()) for x in asked)
+        return max(float(np.abs(session.run(["y"], {"x": x})[0] - x @ weight).max()) for x in probes)
 
-    assert furthest([{"x": x} for x in asked[:10]]) < furthest([]) / 5
+    assert furthest([{"x": x} for x in probes[:10]]) < furthest([]) / 5

@@ -52,8 +52,8 @@ models:
     source: {hub: some/model}
     buckets: [64, 32]
 """
-    found = problems(text, tmp_path / "models.yaml")
-    assert found == [
+    report = problems(text, tmp_path / "models.yaml")
+    assert report == [
         "3: bundles.default[0]: no model `ones`; did you mean `one`?",
         "6: models[0].task: `embeding` is not one of 'embedding', 'sequence-classification', 'token-classification'",
         "7: models[0].source: give one of `hub`, `directory`, `package`; hub, directory given",
@@ -74,8 +74,8 @@ models:
     ],
 )
 def test_settings_that_do_not_fit_together(line: str, message: str, tmp_path: Path) -> None:
-    (found,) = problems(GOOD + line + "\n", tmp_path / "models.yaml")
-    assert message in found
+    (problem,) = problems(GOOD + line + "\n", tmp_path / "models.yaml")
+    assert message in problem
 
 
 def test_bundles_that_cannot_be(tmp_path: Path) -> None:

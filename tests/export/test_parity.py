@@ -30,13 +30,13 @@ def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
     from transformers import BertConfig, BertModel
 
     (minilm,) = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
-    found = source.resolve(minilm.source, ROOT / "build" / "export" / "source")
+    files = source.resolve(minilm.source, ROOT / "build" / "export" / "source")
     domain = head.load(ROOT / "export" / "heads" / "domain.json")
-    config = BertConfig.from_pretrained(found.directory)
-    weights = load_file(found.weights)
+    config = BertConfig.from_pretrained(files.directory)
+    weights = load_file(files.weights)
     change = None
     if minilm.delta is not None:
-        change = delta.load(minilm.delta, found.weights_sha256, minilm.fork)
+        change = delta.load(minilm.delta, files.weights_sha256, minilm.fork)
     changed = delta.merged(weights, change) if change is not None else weights
 
     def loaded(tensors: dict[str, np.ndarray]) -> BertModel:
@@ -45,7 +45,7 @@ def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
         assert missing == []
         return model.eval()
 
-    tokenizer = Tokenizer.from_file(str(found.tokenizer))
+    tokenizer = Tokenizer.from_file(str(files.tokenizer))
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length)
     encodings = tokenizer.encode_batch(TEXTS)
@@ -54,10 +54,10 @@ def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
     assert len(set(mask.sum(axis=1))) > 3, "the lengths must differ"
 
     with torch.inference_mode():
-        given = (torch.tensor(ids), torch.tensor(mask))
-        read = loaded(changed)(*given, output_hidden_states=True).hidden_states
+        arguments = (torch.tensor(ids), torch.tensor(mask))
+        states = loaded(changed)(*arguments, output_hidden_states=True).hidden_states
         # A fork leaves the embedding that of the published weights.
-        own = loaded(weights)(*given, output_hidden_states=True).hidden_states if minilm.fork else read
+        own = loaded(weights)(*arguments, output_hidden_states=True).hidden_states if minilm.fork else states
         column = torch.tensor(mask)[:, :, None].float()
 
         def pooled(feature: str, states: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -68,7 +68,7 @@ def test_embedding_and_probabilities_equal_pytorch(length: int) -> None:
             return torch.nn.functional.normalize(value, dim=1)
 
         embedding = pooled(f"mean.{config.num_hidden_layers}", own)
-        logits = torch.cat([pooled(feature, read) for feature in domain.features], dim=1)
+        logits = torch.cat([pooled(feature, states) for feature in domain.features], dim=1)
         for layer in domain.layers:
             logits = logits @ torch.tensor(layer.weight) + torch.tensor(layer.bias)
         probabilities = torch.softmax(logits / domain.temperature, dim=1)

@@ -51,8 +51,8 @@ def test_another_tokenizer_makes_int8_anew(
     (place / "tokenizer.json").write_text(tokenizer.replace('"w1"', '"what"'))
     capsys.readouterr()
     exporter(tiny_bert, tmp_path, **settings).graphs("cpu")
-    said = capsys.readouterr().out
-    assert "tiny, fp32: unchanged" in said and "tiny, int8: unchanged" not in said
+    output = capsys.readouterr().out
+    assert "tiny, fp32: unchanged" in output and "tiny, int8: unchanged" not in output
     exporter(tiny_bert, tmp_path, **settings).graphs("cpu")
     assert "tiny, int8: unchanged" in capsys.readouterr().out
 
@@ -96,8 +96,8 @@ def test_pytorchs_program_of_a_graph_that_nothing_would_serve(tiny_bert: TinyBer
 def test_a_broken_head_is_refused(change: dict[str, object], message: str, tiny_bert: TinyBert, tmp_path: Path) -> None:
     made = exporter(tiny_bert, tmp_path)
     document = json.loads((tmp_path / "topic.json").read_text()) | change
-    kept = {key: value for key, value in document.items() if value is not None}
-    (tmp_path / "topic.json").write_text(json.dumps(kept))
+    members = {key: value for key, value in document.items() if value is not None}
+    (tmp_path / "topic.json").write_text(json.dumps(members))
     with pytest.raises(ValueError, match=message):
         made.graphs("cpu")
 

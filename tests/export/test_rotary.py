@@ -73,11 +73,11 @@ def test_transformers_4_is_refused_where_it_would_take_its_defaults(directory: P
 def test_a_setting_that_was_lost_is_named() -> None:
     from export import network
 
-    said = {"full_attention": {"rope_type": "yarn", "factor": 4.0}, "sliding_attention": None}
-    network.check_rope({"rope_parameters": said}, {"rope_parameters": said})
+    parameters = {"full_attention": {"rope_type": "yarn", "factor": 4.0}, "sliding_attention": None}
+    network.check_rope({"rope_parameters": parameters}, {"rope_parameters": parameters})
     lost = {"full_attention": {"rope_type": "yarn", "factor": 1.0}}
     with pytest.raises(network.NetworkError, match=r"says full_attention\.factor 4\.0, the model has 1\.0"):
-        network.check_rope({"rope_parameters": said}, {"rope_parameters": lost})
+        network.check_rope({"rope_parameters": parameters}, {"rope_parameters": lost})
     flat = {"rope_type": "default", "rope_theta": 5.0}
     network.check_rope({"rope_parameters": flat}, {"rope_parameters": flat})
     network.check_rope({"rope_theta": 5.0}, {"rope_parameters": flat})

@@ -15,9 +15,9 @@ OTHER = "5" * 64
 
 def test_directory_with_the_expected_weights(tiny_bert: TinyBert, tmp_path: Path) -> None:
     digest = sha256(tiny_bert.directory / "model.safetensors")
-    found = source.resolve(SourceSpec(directory=tiny_bert.directory, weights_sha256=digest), tmp_path)
-    assert (found.directory, found.weights_sha256) == (tiny_bert.directory, digest)
-    assert found.model_id == str(tiny_bert.directory)
+    files = source.resolve(SourceSpec(directory=tiny_bert.directory, weights_sha256=digest), tmp_path)
+    assert (files.directory, files.weights_sha256) == (tiny_bert.directory, digest)
+    assert files.model_id == str(tiny_bert.directory)
 
 
 def test_other_weights_are_refused(tiny_bert: TinyBert, tmp_path: Path) -> None:
@@ -33,8 +33,8 @@ def test_missing_files_are_named(tiny_bert: TinyBert, tmp_path: Path) -> None:
 
 def test_package_already_unpacked_is_not_fetched_again(tiny_bert: TinyBert, tmp_path: Path) -> None:
     shutil.copytree(tiny_bert.directory, tmp_path / "some-package-1.0")
-    found = source.resolve(SourceSpec(package="some-package==1.0"), tmp_path)
-    assert found.directory == tmp_path / "some-package-1.0"
+    files = source.resolve(SourceSpec(package="some-package==1.0"), tmp_path)
+    assert files.directory == tmp_path / "some-package-1.0"
 
 
 def test_package_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,8 @@ def test_a_gate_mixes_two_heads(workplace: list[str], tmp_path: Path, capsys: py
     assert main(["all", *workplace]) == 0
     assert main(["evaluate", *workplace, "--data", f"exams={tmp_path / 'exams.jsonl'}",
                  "--data", f"prompts={tmp_path / 'prompts.jsonl'}"]) == 0  # fmt: skip
-    found = [float(share) for share in re.findall(r"fp32, \w+: accuracy ([\d.]+)%", capsys.readouterr().out)]
-    assert min(found) > 50, "a head for both would be right for a third, or for one of the two"
+    accuracies = [float(share) for share in re.findall(r"fp32, \w+: accuracy ([\d.]+)%", capsys.readouterr().out)]
+    assert min(accuracies) > 50, "a head for both would be right for a third, or for one of the two"
 
 
 def test_a_trained_head_has_a_report(workplace: list[str], tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def plan(exporter: Exporter) -> Path:
     request = json.loads((directory(exporter) / "1" / "gpu.json").read_text())
     path = directory(exporter) / "1" / "model_sm90.plan"
     path.write_bytes(b"plan" * 100)
-    kept = {key: request[key] for key in ("onnx_sha256", "precision", "profiles")}
-    path.with_suffix(".json").write_text(json.dumps(kept | {"plan_sha256": engine.sha256(path)}))
+    facts = {key: request[key] for key in ("onnx_sha256", "precision", "profiles")}
+    path.with_suffix(".json").write_text(json.dumps(facts | {"plan_sha256": engine.sha256(path)}))
     return path
 
 
@@ -56,23 +56,23 @@ def test_what_was_just_made_is_well(exporter: Exporter) -> None:
 def test_corrupted_engine(exporter: Exporter) -> None:
     path = plan(exporter)
     path.write_bytes(path.read_bytes()[:-1] + b"X")
-    (found,) = findings(exporter)
-    assert "model_sm90.plan is corrupted or was replaced" in found
+    (finding,) = findings(exporter)
+    assert "model_sm90.plan is corrupted or was replaced" in finding
 
 
 def test_engine_of_another_graph(exporter: Exporter) -> None:
     path = plan(exporter)
     edited(path.with_suffix(".json"), lambda text: text.replace('"onnx_sha256": "', '"onnx_sha256": "0'))
-    (found,) = findings(exporter)
-    assert "was built for another graph" in found
+    (finding,) = findings(exporter)
+    assert "was built for another graph" in finding
 
 
 def test_wrong_profile(exporter: Exporter) -> None:
     plan(exporter)
     edited(directory(exporter) / "1" / "gpu.json", lambda text: text.replace("48", "40"))
-    found = findings(exporter)
-    assert "tiny: no profile of the engine holds batch 4 of 48 tokens" in found
-    assert any("was built for another profiles" in each for each in found)
+    report = findings(exporter)
+    assert "tiny: no profile of the engine holds batch 4 of 48 tokens" in report
+    assert any("was built for another profiles" in each for each in report)
 
 
 def test_wrong_labels_file(exporter: Exporter) -> None:
@@ -88,8 +88,8 @@ def test_missing_labels_line(exporter: Exporter) -> None:
 def test_mismatched_tokenizer(exporter: Exporter) -> None:
     path = exporter.paths.repository / "tiny_tokenizer" / "1" / "tokenizer.json"
     edited(path, lambda text: text.replace("w59", "x59"))
-    (found,) = findings(exporter)
-    assert "tokenizer of trunk tiny" in found and "is not the file that the bundle was made with" in found
+    (finding,) = findings(exporter)
+    assert "tokenizer of trunk tiny" in finding and "is not the file that the bundle was made with" in finding
 
 
 def test_tokenizer_with_more_tokens_than_the_model(tiny_bert: TinyBert, exporter: Exporter) -> None:
@@ -122,8 +122,8 @@ def test_tokenizer_that_pads_with_another_token(tiny_bert: TinyBert, exporter: E
 )
 def test_configuration_that_does_not_fit(exporter: Exporter, name: str, old: str, new: str, message: str) -> None:
     edited(directory(exporter) / name, lambda text: text.replace(old, new))
-    (found,) = findings(exporter)
-    assert found.startswith(f"tiny: tiny/{name}: ") and message in found
+    (finding,) = findings(exporter)
+    assert finding.startswith(f"tiny: tiny/{name}: ") and message in finding
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_configuration_that_does_not_fit(exporter: Exporter, name: str, old: str
 )
 def test_ensemble_that_does_not_fit(exporter: Exporter, name: str, old: str, new: str, message: str) -> None:
     edited(exporter.paths.repository / name / "config.pbtxt", lambda text: text.replace(old, new))
-    (found,) = findings(exporter)
-    assert found.startswith(f"tiny: {name}/config.pbtxt: ") and message in found
+    (finding,) = findings(exporter)
+    assert finding.startswith(f"tiny: {name}/config.pbtxt: ") and message in finding
 
 
 def test_engine_request_with_other_profiles(exporter: Exporter) -> None:
@@ -147,16 +147,16 @@ def test_engine_request_with_other_profiles(exporter: Exporter) -> None:
     path = directory(exporter) / "1" / "gpu.json"
     request = json.loads(path.read_text())
     path.write_text(json.dumps(request | {"profiles": [{"batch": [1, 4, 4], "tokens": [8, 16, 48]}]}))
-    (found,) = findings(exporter)
-    assert "gpu.json asks for other profiles than the manifest" in found
+    (finding,) = findings(exporter)
+    assert "gpu.json asks for other profiles than the manifest" in finding
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]"])
 def test_manifest_of_an_engine_that_says_nothing(content: str, exporter: Exporter) -> None:
     path = plan(exporter).with_suffix(".json")
     path.write_text(content)
-    (found,) = findings(exporter)
-    assert "model_sm90.json: " in found and "build the plan again with `python -m export engine`" in found
+    (finding,) = findings(exporter)
+    assert "model_sm90.json: " in finding and "build the plan again with `python -m export engine`" in finding
 
 
 def test_model_that_the_bundle_lacks(exporter: Exporter) -> None:
@@ -174,8 +174,8 @@ def test_graph_that_knows_fewer_tokens_than_the_tokenizer(exporter: Exporter) ->
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:48], tensor.name))
     path.unlink()
     onnx.save(model, path)
-    (found,) = findings(exporter)
-    assert "model.onnx: knows" in found and "the tokenizer goes up to 63" in found
+    (finding,) = findings(exporter)
+    assert "model.onnx: knows" in finding and "the tokenizer goes up to 63" in finding
 
 
 def test_graph_of_another_model(exporter: Exporter) -> None:
@@ -198,8 +198,8 @@ def test_graph_that_gives_nan(exporter: Exporter) -> None:
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(-np.inf, np.float16), tensor.name))
     broken = path.with_name("broken.onnx")
     onnx.save(model, broken)
-    (found,) = parity.check_graph(probe, "fp16", broken, None)[1]
-    assert "fp16: embedding holds NaN or infinity for a row of" in str(found)
+    (finding,) = parity.check_graph(probe, "fp16", broken, None)[1]
+    assert "fp16: embedding holds NaN or infinity for a row of" in str(finding)
 
 
 @pytest.mark.slow
@@ -264,11 +264,11 @@ def test_report_of_what_is_wrong_is_refused(exporter: Exporter, tmp_path: Path) 
 def test_lengths_around_the_attention_window_are_asked_however_small_a_batch(most: int, exporter: Exporter) -> None:
     probe = parity.Probe(exporter, exporter.models[0].model_copy(update={"max_batch": most}))
     probe.config["local_attention"] = 16
-    asked = parity.batches(probe)
-    lengths = {len(row) for batch in asked for row in batch}
+    batches = parity.batches(probe)
+    lengths = {len(row) for batch in batches for row in batch}
     assert lengths >= {2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48}
-    assert {probe.windows.pad(batch).ids.shape[1] for batch in asked} == {8, 16, 48}
-    assert all(len(batch) <= max(most, 3) for batch in asked)
+    assert {probe.windows.pad(batch).ids.shape[1] for batch in batches} == {8, 16, 48}
+    assert all(len(batch) <= max(most, 3) for batch in batches)
 
 
 def test_graph_that_fails_on_a_batch(exporter: Exporter) -> None:
@@ -279,8 +279,8 @@ def test_graph_that_fails_on_a_batch(exporter: Exporter) -> None:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[:20], tensor.name))
     broken = path.with_name("broken.onnx")
     onnx.save(model, broken)
-    (found,) = parity.check_graph(parity.Probe(exporter, exporter.models[0]), "fp32", broken, None)[1]
-    assert "fp32: fails on a batch of 3x48" in str(found)
+    (finding,) = parity.check_graph(parity.Probe(exporter, exporter.models[0]), "fp32", broken, None)[1]
+    assert "fp32: fails on a batch of 3x48" in str(finding)
 
 
 def test_reference_that_gives_nan(exporter: Exporter) -> None:
@@ -291,8 +291,8 @@ def test_reference_that_gives_nan(exporter: Exporter) -> None:
             return {"embedding": np.full(24, np.nan, np.float32), "topic": np.full(3, np.nan, np.float32)}
 
     path, probe = exporter.flavour(exporter.models[0], "fp32"), parity.Probe(exporter, exporter.models[0])
-    (found,) = parity.check_graph(probe, "fp32", path, Broken())[1]  # type: ignore[arg-type]
-    assert "embedding of PyTorch itself holds NaN or infinity" in str(found)
+    (finding,) = parity.check_graph(probe, "fp32", path, Broken())[1]  # type: ignore[arg-type]
+    assert "embedding of PyTorch itself holds NaN or infinity" in str(finding)
 
 
 def test_run_fails_with_every_finding(exporter: Exporter) -> None:
@@ -311,8 +311,8 @@ def test_a_model_that_takes_one_row_at_a_time_need_not_batch(exporter: Exporter)
     exporter.write_repository()
     root = exporter.paths.repository
     with live.started(root, exporter.paths.build / "triton") as address:
-        measured, found = live.check_triton(address, root, exporter.models[0], None)
-    assert found == []
+        measured, report = live.check_triton(address, root, exporter.models[0], None)
+    assert report == []
     assert measured["batch_sizes"] == {"1": 48} and measured["flavour"] == "fp32"
 
 
@@ -328,11 +328,11 @@ def test_int8_answers_as_its_graph_does(broken: bool, exporter: Exporter) -> Non
         code = root / "tiny_tokenizer" / "1" / "model.py"
         edited(code, lambda text: text.replace(".ids\n", ".ids[::-1]\n"))
     with live.started(root, exporter.paths.build / "triton") as address:
-        measured, found = live.check_triton(address, root, exporter.models[0], None)
+        measured, report = live.check_triton(address, root, exporter.models[0], None)
     assert measured["flavour"] == "int8"
     # Random weights in int8: with the wrong text some CPUs lose further limits as well, so the others are not counted.
-    assert any("differs from its own graph" in str(each) for each in found) == broken
-    assert broken or found == []
+    assert any("differs from its own graph" in str(each) for each in report) == broken
+    assert broken or report == []
 
 
 def test_what_stands_in_for_a_plan_is_judged_in_the_plans_precision(exporter: Exporter) -> None:
@@ -344,8 +344,8 @@ def test_what_stands_in_for_a_plan_is_judged_in_the_plans_precision(exporter: Ex
     torch.write_text(config + 'default_model_filename: "torch_model.py"\n')
     root = exporter.paths.repository
     with live.started(root, exporter.paths.build / "triton", "torch") as address:
-        measured, found = live.check_triton(address, root, exporter.models[0], None)
-    assert found == []
+        measured, report = live.check_triton(address, root, exporter.models[0], None)
+    assert report == []
     assert measured["backend"] == "python" and measured["flavour"] == "fp16"
 
 
@@ -381,9 +381,9 @@ def test_no_plan_is_built_that_triton_would_not_look_for(
 ) -> None:
     driver(tmp_path, "NVIDIA Tomorrow, 99.0, 999.10", monkeypatch)
     assert engine.main(["--repository", str(exporter.paths.repository)]) == 1
-    said = capsys.readouterr().err
-    assert "tiny/config.pbtxt names no plan for compute capability 99.0 (NVIDIA Tomorrow)" in said
-    assert 'cc_model_filenames { key: "99.0" value: "model_sm990.plan" }' in said
+    output = capsys.readouterr().err
+    assert "tiny/config.pbtxt names no plan for compute capability 99.0 (NVIDIA Tomorrow)" in output
+    assert 'cc_model_filenames { key: "99.0" value: "model_sm990.plan" }' in output
 
 
 def test_gpus_of_several_kinds_are_refused(
@@ -426,8 +426,8 @@ class BuilderConfig:
         return self.cache
 
 
-@pytest.mark.parametrize(("there", "kept"), [(None, b"new"), (b"cut", b"new"), (b"known", b"known")])
-def test_timing_cache_that_was_cut_short_stops_no_build(there: bytes | None, kept: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("there", "expected"), [(None, b"new"), (b"cut", b"new"), (b"known", b"known")])
+def test_timing_cache_that_was_cut_short_stops_no_build(there: bytes | None, expected: bytes, tmp_path: Path) -> None:
     path = tmp_path / "timing" / "timing-0.bin"
     if there is not None:
         path.parent.mkdir()
@@ -435,7 +435,7 @@ def test_timing_cache_that_was_cut_short_stops_no_build(there: bytes | None, kep
     config = BuilderConfig()
     engine.load_timing(config, path)
     engine.save_timing(config, path)
-    assert path.read_bytes() == kept
+    assert path.read_bytes() == expected
     assert list(path.parent.iterdir()) == [path]
 
 

@@ -38,5 +38,5 @@ def made(exporter: Exporter) -> Exporter:
 
 def findings(exporter: Exporter) -> list[str]:
     """What is wrong with the files, in words."""
-    found = consistency.check_files(exporter.paths.repository, exporter.models, ("cpu", "gpu"))
-    return [str(each) for each in found]
+    report = consistency.check_files(exporter.paths.repository, exporter.models, ("cpu", "gpu"))
+    return [str(each) for each in report]

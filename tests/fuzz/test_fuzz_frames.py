@@ -84,10 +84,10 @@ class Peer:
 def test_no_frames_crash_a_connection_or_fill_it(sane: float) -> None:
     draw = random.Random(sane)
     peer = Peer(draw, sane)
-    connection, sent, requests = peer.start(), 0, 0
+    connection, total, requests = peer.start(), 0, 0
     tracemalloc.start()
     try:
-        while sent < FRAMES:
+        while total < FRAMES:
             frames = b"".join(peer.frame() for _ in range(20))
             cut, ended = draw.randrange(len(frames)), False
             for event in [*connection.receive(frames[:cut]), *connection.receive(frames[cut:])]:
@@ -101,10 +101,10 @@ def test_no_frames_crash_a_connection_or_fill_it(sane: float) -> None:
                     connection.send_trailers(event.stream, b"\x88")
             assert connection.open_streams <= STREAMS
             assert len(connection.take()) <= (STREAMS + 20) * LARGEST_RESPONSE
-            sent += 20
+            total += 20
             if ended:
                 connection = peer.start()
         assert tracemalloc.get_traced_memory()[1] <= 3 * STREAMS * LARGEST_RESPONSE
     finally:
         tracemalloc.stop()
-    assert requests > sent / 40
+    assert requests > total / 40

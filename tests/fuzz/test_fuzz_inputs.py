@@ -162,13 +162,13 @@ answers = st.lists(
 def test_no_body_and_no_response_is_a_failure_of_the_router(
     pipeline: Pipeline,
     request_: tuple[str, bytes],
-    sent: dict[str, str],
+    request_headers: dict[str, str],
     pieces: list[bytes],
     status: int,
     kind: str,
 ) -> None:
     path, body = request_
-    outcome = asyncio.run(pipeline.route(Request("POST", path, sent, body)))
+    outcome = asyncio.run(pipeline.route(Request("POST", path, request_headers, body)))
     if isinstance(outcome, Reply):
         assert outcome.status < 500
         assert json.loads(outcome.body)
@@ -278,7 +278,7 @@ def test_a_configuration_is_taken_or_refused_with_its_lines(text: str) -> None:
 
 
 async def test_no_list_of_models_ends_discovery() -> None:
-    drawn, known = random.Random(19), list[LoadedAdapters]()
+    drawn, results = random.Random(19), list[LoadedAdapters]()
     listed = {"object": "list", "data": [{"id": "base", "parent": None}, {"id": "base-adapter", "parent": "base"}]}
 
     async def answer(writer: asyncio.StreamWriter) -> None:
@@ -293,8 +293,8 @@ async def test_no_list_of_models_ends_discovery() -> None:
 
     async with backend(answer) as endpoint:
         config = configuration(base=endpoint)
-        discovery = Discovery(lambda: config, known.append, Metrics())
+        discovery = Discovery(lambda: config, results.append, Metrics())
         for _ in range(settings.default.max_examples):
             async with asyncio.timeout(60):
                 await discovery.ask()
-    assert len(known) == settings.default.max_examples
+    assert len(results) == settings.default.max_examples

@@ -34,15 +34,15 @@ class CountingTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.texts.update(row[row != trunk.tokenizer.pad_id].tobytes() for row in ids)
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         heads = {head.output: len(head.labels) for head in trunk.heads}
-        for wanted in request.outputs:
-            if wanted.name in heads:
-                values = np.full((shape[0], heads[wanted.name]), 0.1 / max(heads[wanted.name] - 1, 1), np.float32)
+        for requested in request.outputs:
+            if requested.name in heads:
+                values = np.full((shape[0], heads[requested.name]), 0.1 / max(heads[requested.name] - 1, 1), np.float32)
                 values[:, 0] = 0.9
             else:
                 assert trunk.embedding is not None
                 values = np.full((shape[0], trunk.embedding.dimension), trunk.embedding.dimension**-0.5, np.float32)
             output = response.outputs.add()
-            output.name, output.datatype = wanted.name, "FP32"
+            output.name, output.datatype = requested.name, "FP32"
             output.shape.extend(values.shape)
             response.raw_output_contents.append(values.tobytes())
         return response

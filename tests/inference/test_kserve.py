@@ -41,8 +41,8 @@ def test_bytes_are_read_by_tritons_own_and_the_other_way_round() -> None:
     config = service_pb2.ModelConfigResponse()
     config.config.parameters["bundle_checksum"].string_value = "abc"
     config.config.backend, config.config.max_batch_size = "python", 8
-    read: Any = kserve.ModelConfigResponse.FromString(config.SerializeToString())
-    assert (read.config.parameters["bundle_checksum"].string_value, read.config.backend) == ("abc", "python")
+    parsed: Any = kserve.ModelConfigResponse.FromString(config.SerializeToString())
+    assert (parsed.config.parameters["bundle_checksum"].string_value, parsed.config.backend) == ("abc", "python")
 
 
 def test_what_is_no_definition_is_an_error() -> None:

@@ -44,9 +44,9 @@ async def test_another_process_finds_them_on_disk_and_another_bundle_does_not(tm
     encoder = Counting()
     await Prototypes(encoder, "a" * 64, tmp_path).encode(["héllo", "two"])  # type: ignore[arg-type]
     encoder.down = True
-    found = await Prototypes(encoder, "a" * 64, tmp_path).encode(["héllo"])  # type: ignore[arg-type]
-    assert found["héllo"].embedding.tolist() == [5.0] * 4
-    assert found["héllo"].heads["domain"].tolist() == [0.5, 0.5]
+    encodings = await Prototypes(encoder, "a" * 64, tmp_path).encode(["héllo"])  # type: ignore[arg-type]
+    assert encodings["héllo"].embedding.tolist() == [5.0] * 4
+    assert encodings["héllo"].heads["domain"].tolist() == [0.5, 0.5]
     with pytest.raises(Unavailable):
         await Prototypes(encoder, "b" * 64, tmp_path).encode(["héllo"])  # type: ignore[arg-type]
 

@@ -124,12 +124,12 @@ async def generations(site: tuple[Path, str], request: pytest.FixtureRequest) ->
 
 def executions(address: str) -> dict[str, int]:
     client = InferenceServerClient(address)
-    found = {}
+    counts = {}
     for model in ("plain", "judge"):
         statistics: Any = client.get_inference_statistics(model)
-        found[model] = sum(entry.compute_infer.count for entry in statistics.model_stats[0].batch_stats)
+        counts[model] = sum(entry.compute_infer.count for entry in statistics.model_stats[0].batch_stats)
     client.close()
-    return found
+    return counts
 
 
 async def asked(generations: Generations) -> Any:
@@ -143,10 +143,10 @@ async def test_each_trunk_is_asked_once_and_both_at_the_same_time(
     await asyncio.sleep(0.3)  # Triton counts after it has answered.
     before = executions(address)
     (root / "on").touch()
-    gathered = await asked(generations)
-    assert gathered.degraded == []
-    assert gathered.evaluations["embedding", "near"].matched is True
-    assert gathered.domains.probabilities.keys() == set(LABELS)
+    results = await asked(generations)
+    assert results.degraded == []
+    assert results.evaluations["embedding", "near"].matched is True
+    assert results.domains.probabilities.keys() == set(LABELS)
     await asyncio.sleep(0.3)
     assert {model: count - before[model] for model, count in executions(address).items()} == {"plain": 1, "judge": 1}
 
@@ -160,10 +160,10 @@ async def test_each_trunk_reads_with_its_own_tokenizer(site: tuple[Path, str], g
     ids = Tokenizer.from_file(str(root / "repository" / "judge_tokenizer" / "1" / "tokenizer.json")).encode(PROMPT).ids
     assert ids != Tokenizer.from_file(str(root / "repository" / "plain_tokenizer/1/tokenizer.json")).encode(PROMPT).ids
     session = ort.InferenceSession(root / "repository" / "judge" / "1" / "model.onnx")
-    given = np.asarray([ids], np.int64)
-    (expected,) = session.run(["domain"], {"input_ids": given, "attention_mask": np.ones_like(given)})
-    gathered = await asked(generations)
-    np.testing.assert_allclose(gathered.heads["domain"], expected[0], atol=1e-5)
+    row = np.asarray([ids], np.int64)
+    (expected,) = session.run(["domain"], {"input_ids": row, "attention_mask": np.ones_like(row)})
+    results = await asked(generations)
+    np.testing.assert_allclose(results.heads["domain"], expected[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ async def test_embedding_and_heads_of_one_trunk_come_in_one_call(
     assert embedder is not None and embedder.trunk.name == "judge"
     await asyncio.sleep(0.3)
     before = executions(address)
-    gathered = await asked(generations)
-    assert gathered.encoding.heads.keys() == {"domain", "mood"}
+    results = await asked(generations)
+    assert results.encoding.heads.keys() == {"domain", "mood"}
     await asyncio.sleep(0.3)
     assert {model: count - before[model] for model, count in executions(address).items()} == {"plain": 0, "judge": 1}
 
@@ -189,10 +189,10 @@ async def test_one_trunk_that_is_down_leaves_the_others_signals(
     site: tuple[Path, str], generations: Generations
 ) -> None:
     (site[0] / "broken-judge").touch()
-    gathered = await asked(generations)
-    assert gathered.degraded == ["triton"]
-    assert gathered.evaluations["domain", "law"].matched is None
-    assert gathered.evaluations["embedding", "near"].matched is True
+    results = await asked(generations)
+    assert results.degraded == ["triton"]
+    assert results.evaluations["domain", "law"].matched is None
+    assert results.evaluations["embedding", "near"].matched is True
     assert generations.current.encoders is not None and generations.current.encoders.failures == {"judge": "error"}
 
 

@@ -66,8 +66,8 @@ def test_a_long_text_is_read_from_its_head_to_its_tail(words: int, count: int) -
 
 def test_two_windows_leave_no_gap() -> None:
     batch = windows().batch(text(0, 60))
-    seen = {int(token) for row in batch.ids for token in row} - {PAD, CLS, SEP}
-    assert seen == set(range(4, 64))
+    tokens = {int(token) for row in batch.ids for token in row} - {PAD, CLS, SEP}
+    assert tokens == set(range(4, 64))
 
 
 def test_megabytes_are_not_tokenised_whole() -> None:

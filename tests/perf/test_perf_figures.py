@@ -81,10 +81,10 @@ def test_ratios_to_the_peer_and_whether_they_are_met() -> None:
 
     by_count = {"8": rows((50, 120, 0), (600, 14, 0)), "1": rows((10, 90, 0), (60, 15, 0))}
     at_load = rows((0, 0, 40), (0, 0, 90))
-    found = {name: (value, met) for name, value, _, _, met in peers.ratios("about 110 tokens", by_count, at_load)}
-    assert found["p50, 1 connection(s)"] == (pytest.approx(1 / 6), True)
-    assert found["p99, open loop"] == (pytest.approx(4 / 9), False)
-    assert found["requests/s, each at its best"] == (pytest.approx(8.0), True)
+    ratios = {name: (value, good) for name, value, _, _, good in peers.ratios("about 110 tokens", by_count, at_load)}
+    assert ratios["p50, 1 connection(s)"] == (pytest.approx(1 / 6), True)
+    assert ratios["p99, open loop"] == (pytest.approx(4 / 9), False)
+    assert ratios["requests/s, each at its best"] == (pytest.approx(8.0), True)
     few = {name: {**row, "p99_of_all": None} for name, row in at_load.items()}
     assert peers.ratios("about 110 tokens", by_count, few)[1][1:] == (None, "≤", 0.11, False)
 

@@ -43,34 +43,34 @@ def virtually(main: Awaitable[Any]) -> Any:
 
 async def _served(moments: list[float], servers: int, takes: dict[int, float]) -> dict[int, tuple[float, float]]:
     """(intended, latency) of each request, with a server that takes 10 ms or what ``takes`` says."""
-    seen: dict[int, tuple[float, float]] = {}
+    times: dict[int, tuple[float, float]] = {}
 
     async def serve(due: Iterator[tuple[int, float]], began: float) -> None:
         async for number, intended in punctual(due, began):
             await asyncio.sleep(takes.get(number, 0.010))
-            seen[number] = (intended - began, asyncio.get_running_loop().time() - intended)
+            times[number] = (intended - began, asyncio.get_running_loop().time() - intended)
 
     await paced(serve, moments, servers)
-    return seen
+    return times
 
 
 def test_latency_counts_from_the_intended_start() -> None:
     """One server stalls for a second; whoever should have been sent meanwhile has waited for it."""
     moments = arrivals(50, 100, poisson=False)
-    seen = virtually(_served(moments, 1, {10: 1.0}))
-    assert [seen[number][0] for number in range(100)] == pytest.approx(moments)
-    assert seen[9][1] == pytest.approx(0.010)
-    assert seen[10][1] == pytest.approx(1.0)
+    times = virtually(_served(moments, 1, {10: 1.0}))
+    assert [times[number][0] for number in range(100)] == pytest.approx(moments)
+    assert times[9][1] == pytest.approx(0.010)
+    assert times[10][1] == pytest.approx(1.0)
     # Sent 20 ms after the one that stalled, done 10 ms after that was.
-    assert seen[11][1] == pytest.approx(0.990)
-    assert seen[60][1] == pytest.approx(1.0 - 50 * 0.020 + 50 * 0.010)
+    assert times[11][1] == pytest.approx(0.990)
+    assert times[60][1] == pytest.approx(1.0 - 50 * 0.020 + 50 * 0.010)
     # A closed loop would have seen one slow request of a hundred.
-    assert sum(latency > 0.1 for _, latency in seen.values()) > 50
+    assert sum(latency > 0.1 for _, latency in times.values()) > 50
 
 
 def test_a_free_connection_takes_what_is_due() -> None:
-    seen = virtually(_served(arrivals(50, 100, poisson=False), 2, {10: 1.0}))
-    assert sorted(latency for _, latency in seen.values())[-2:] == pytest.approx([0.010, 1.0])
+    times = virtually(_served(arrivals(50, 100, poisson=False), 2, {10: 1.0}))
+    assert sorted(latency for _, latency in times.values())[-2:] == pytest.approx([0.010, 1.0])
 
 
 def test_arrivals_are_those_of_the_rate_and_always_the_same() -> None:
@@ -85,11 +85,11 @@ def test_arrivals_are_those_of_the_rate_and_always_the_same() -> None:
 
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=300), st.floats(0, 1))
 def test_a_quantile_is_a_value_that_was_measured(values: list[float], quantile: float) -> None:
-    found = at(values, quantile)
-    assert found in values
-    assert sum(value < found for value in values) <= quantile * len(values)
+    result = at(values, quantile)
+    assert result in values
+    assert sum(value < result for value in values) <= quantile * len(values)
     # Not `(1 - quantile) * len(values)`, which rounds: (1 - 0.8) * 5 is less than 1.
-    assert sum(value > found for value in values) <= len(values) - quantile * len(values)
+    assert sum(value > result for value in values) <= len(values) - quantile * len(values)
 
 
 def test_quantiles_of_known_numbers() -> None:

@@ -58,9 +58,9 @@ def test_shared_cores_bound_the_whole() -> None:
 
 def test_a_plan_is_enough_and_no_more() -> None:
     model = replace(ALONE, router_before=1.0, router_after=0.5)
-    found = plan(model, 500, 40.0, requests=3000)
-    assert found is not None
-    fitted, outcome = found
+    result = plan(model, 500, 40.0, requests=3000)
+    assert result is not None
+    fitted, outcome = result
     assert outcome.quantile(0.99) <= 40.0
     # 5 instances' worth of work, 0.75 replicas'; nothing may be busy for more than 85 % of the time.
     assert (fitted.instances, fitted.replicas) == (6, 1)

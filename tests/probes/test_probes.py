@@ -60,12 +60,12 @@ def results(probed: form.ProbeFile) -> list[verdicts.Result]:
     pipeline = Pipeline(compile_runtime(loads(CONFIG)), None, {}, Metrics())
 
     async def all_of_them() -> list[verdicts.Result]:
-        found = []
+        outcomes = []
         for probe in form.probes(probed):
-            sent = ChatRequest.parse(probe.body)
-            query = SignalInput(sent, probe.headers)
-            found.append(verdicts.of_record(probe, await pipeline.decide(query, everything=True)))
-        return found
+            request = ChatRequest.parse(probe.body)
+            query = SignalInput(request, probe.headers)
+            outcomes.append(verdicts.of_record(probe, await pipeline.decide(query, everything=True)))
+        return outcomes
 
     return asyncio.run(all_of_them())
 
@@ -140,8 +140,8 @@ def requested(tmp_path: Path, **variant: Any) -> dict[str, Any]:
 
 
 def test_queries_are_repeated_and_padded(tmp_path: Path) -> None:
-    said = requested(tmp_path, query="Hi", repeat=3)["messages"][0]["content"]
-    assert said == "Hi Hi Hi"
+    content = requested(tmp_path, query="Hi", repeat=3)["messages"][0]["content"]
+    assert content == "Hi Hi Hi"
     for placement, expected in (("before", "abab Hi"), ("after", "Hi abab"), ("around", "ab Hi ab")):
         padding = {"text": "ab", "repeat": 2, "placement": placement}
         assert requested(tmp_path, query="Hi", padding=padding)["messages"][0]["content"] == expected
@@ -174,8 +174,8 @@ def test_mistakes_in_a_file_are_reported_all_at_once(tmp_path: Path) -> None:
                   - {id: none}
             """,
         )
-    found = [(problem.line, problem.path, problem.suggestion) for problem in caught.value.problems]
-    assert found == [
+    report = [(problem.line, problem.path, problem.suggestion) for problem in caught.value.problems]
+    assert report == [
         (2, "decisions[0].expected_decision", None),
         (3, "decisions[0].expected_decison", "expected_decision"),
         (5, "decisions[0].variants[0]", None),

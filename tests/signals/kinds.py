@@ -41,12 +41,12 @@ def evaluate(
     texts: Mapping[str, np.ndarray] | None = None,
 ) -> dict[Key, Evaluation]:
     """All of ``kind``'s evaluations, as the gatherer completes them; ``texts`` are encoded."""
-    seen = SignalResults()
+    results = SignalResults()
     if embedding is not None:
-        seen.encoding = Encoding(embedding, {}, 1, 0.0, tuple(beside))
-        seen.readings = dict.fromkeys(kind.needs.readings, embedding)
+        results.encoding = Encoding(embedding, {}, 1, 0.0, tuple(beside))
+        results.readings = dict.fromkeys(kind.needs.readings, embedding)
     if texts is not None:
         kind.prepare(EncodedTexts(texts))
     # A text is judged as it is, whatever parts would be told apart in it.
-    asked = SignalInput(request or ChatRequest.saying(text), headers or {}, only=None if request else text)
-    return dict.fromkeys(kind.keys, UNKNOWN) | dict(kind.evaluate(asked, seen))
+    signal_input = SignalInput(request or ChatRequest.saying(text), headers or {}, only=None if request else text)
+    return dict.fromkeys(kind.keys, UNKNOWN) | dict(kind.evaluate(signal_input, results))

@@ -52,12 +52,12 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         assert trunk.embedding is not None
         outputs = {trunk.embedding.output: np.eye(len(ids), trunk.embedding.dimension, dtype=np.float32)}
         for head in trunk.heads:
-            seen = ids == self.words[trunk.name]
+            marked = ids == self.words[trunk.name]
             if head.per_token:
-                outputs[head.output] = np.where((np.arange(len(head.labels)) == 1) == seen[..., None], 0.9, 0.0)
+                outputs[head.output] = np.where((np.arange(len(head.labels)) == 1) == marked[..., None], 0.9, 0.0)
                 outputs[head.output] = outputs[head.output].astype(np.float32)
                 continue
-            attacked = seen.any(axis=1)
+            attacked = marked.any(axis=1)
             outputs[head.output] = np.full((len(ids), len(head.labels)), 0.05, np.float32)
             outputs[head.output][np.arange(len(ids)), attacked.astype(int)] = 0.9
         for output in request.outputs:

@@ -39,9 +39,11 @@ def toward(degrees: float) -> np.ndarray:
 def test_aggregation_means_what_it_says(method: str, threshold: float, matched: bool, value: float) -> None:
     """Similarities are 0.866 and 0.5: the largest, or their mean, and nothing under the threshold."""
     signal = EmbeddingSignal(name="e", threshold=threshold, candidates=["a", "b"], aggregation_method=method)
-    found = evaluate(made(Embeddings, [signal]), embedding=toward(30), texts={"a": EAST, "b": NORTH})["embedding", "e"]
-    assert found.matched is matched
-    assert found.value == pytest.approx(value, abs=1e-3)
+    evaluation = evaluate(made(Embeddings, [signal]), embedding=toward(30), texts={"a": EAST, "b": NORTH})[
+        "embedding", "e"
+    ]
+    assert evaluation.matched is matched
+    assert evaluation.value == pytest.approx(value, abs=1e-3)
 
 
 def test_without_an_embedding_nothing_is_known() -> None:
@@ -57,8 +59,8 @@ def test_complexity_is_the_nearer_side(degrees: float, level: str) -> None:
     )
     rules = made(Complexities, [signal])
     texts = {"proof": NORTH, "spelling": EAST}
-    found = evaluate(rules, embedding=toward(degrees), texts=texts)
-    assert [name for (_, name), evaluation in found.items() if evaluation.matched] == [f"task:{level}"]
+    evaluations = evaluate(rules, embedding=toward(degrees), texts=texts)
+    assert [name for (_, name), evaluation in evaluations.items() if evaluation.matched] == [f"task:{level}"]
     assert {evaluation.matched for evaluation in evaluate(rules, texts=texts).values()} == {None}
 
 
@@ -75,8 +77,8 @@ def test_a_repeated_question_is_seen_in_a_streak() -> None:
     assert SignalInput(asked("one")).earlier(rules.needs.earlier) == []
 
     def matched(*earlier: np.ndarray) -> list[bool | None]:
-        found = evaluate(rules, embedding=EAST, beside=earlier)
-        return [found["reask", "once"].matched, found["reask", "twice"].matched]
+        evaluations = evaluate(rules, embedding=EAST, beside=earlier)
+        return [evaluations["reask", "once"].matched, evaluations["reask", "twice"].matched]
 
     assert matched(toward(5), toward(10)) == [True, True]
     assert matched(toward(5), toward(80)) == [True, False]

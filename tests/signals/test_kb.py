@@ -61,9 +61,9 @@ def outcome(kind: str, value: str, match: str = "threshold", text: str = KBS) ->
     ],
 )
 def test_scores_of_labels_groups_and_metrics(kind: str, value: str, match: str, matched: bool, score: float) -> None:
-    found = outcome(kind, value, match)
-    assert found.matched is matched
-    assert found.measure == pytest.approx(score, abs=1e-6)
+    evaluation = outcome(kind, value, match)
+    assert evaluation.matched is matched
+    assert evaluation.measure == pytest.approx(score, abs=1e-6)
 
 
 def test_groups_that_share_the_nearest_label_are_both_the_nearest() -> None:

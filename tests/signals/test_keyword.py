@@ -25,7 +25,7 @@ MODES = ("substring", "word", "regex", "fuzzy")
 OPERATORS: dict[str, Callable[[list[bool]], bool]] = {
     "OR": any,
     "AND": all,
-    "NOR": lambda found: not any(found),
+    "NOR": lambda hits: not any(hits),
 }
 
 # Few letters and many bounds, so that prompts and keywords meet often. Lone surrogates come in prompts only.
@@ -100,19 +100,19 @@ def split(text: str) -> list[str]:
 
 def distance(one: str, other: str) -> int:
     row = list(range(len(other) + 1))
-    for i, left in enumerate(one, 1):
+    for i, letter in enumerate(one, 1):
         before, row[0] = row[0], i
         for j, right in enumerate(other, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (left != right))
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (letter != right))
     return row[-1]
 
 
 def is_nearly_in(word: str, text: str, edits: int) -> bool:
-    wanted, words = split(word), split(text)
-    phrase, count = " ".join(wanted), len(wanted)
+    pattern, words = split(word), split(text)
+    phrase, count = " ".join(pattern), len(pattern)
     most = min(edits, len(word) // 3, len(phrase) // 3)
     runs = [" ".join(words[start : start + count]) for start in range(len(words) - count + 1)]
-    return bool(wanted) and any(distance(phrase, run) <= most for run in runs)
+    return bool(pattern) and any(distance(phrase, run) <= most for run in runs)
 
 
 @pytest.mark.parametrize(
@@ -213,10 +213,12 @@ def test_signals_with_the_same_keyword_all_hear_of_it() -> None:
         for mode in MODES
         for operator in OPERATORS
     ]  # fmt: skip
-    found = evaluate(made(Keywords, signals), "red")
-    assert {name for (_, name), evaluation in found.items() if evaluation.matched} == {f"{mode}-OR" for mode in MODES}
+    evaluations = evaluate(made(Keywords, signals), "red")
+    assert {name for (_, name), evaluation in evaluations.items() if evaluation.matched} == {
+        f"{mode}-OR" for mode in MODES
+    }
     # Keywords that differ only in what is not compared are one; expressions are compared as they are written.
-    assert {name: evaluation.measure for (_, name), evaluation in found.items()} == {
+    assert {name: evaluation.measure for (_, name), evaluation in evaluations.items()} == {
         signal.name: 2 if signal.match == "regex" else 1 for signal in signals
     }
 
@@ -251,9 +253,9 @@ for mode in ("word", "fuzzy"):
 def test_literals_are_found_where_a_naive_search_finds_them(
     mode: str, oracle: Callable[[str, str], bool], operator: str, case_sensitive: bool, text: str, words: list[str]
 ) -> None:
-    found = [oracle(spelt(word, case_sensitive), spelt(text, case_sensitive)) for word in words]
+    hits = [oracle(spelt(word, case_sensitive), spelt(text, case_sensitive)) for word in words]
     settings = {"match": mode, "operator": operator, "case_sensitive": case_sensitive}
-    assert match(text, keywords=tuple(words), **settings) is OPERATORS[operator](found)
+    assert match(text, keywords=tuple(words), **settings) is OPERATORS[operator](hits)
 
 
 @pytest.mark.parametrize("case_sensitive", [False, True])
@@ -262,20 +264,20 @@ def test_literals_are_found_where_a_naive_search_finds_them(
 def test_near_words_are_found_where_a_naive_search_finds_them(
     operator: str, case_sensitive: bool, text: str, words: list[str], edits: int
 ) -> None:
-    found = [is_nearly_in(spelt(word, case_sensitive), spelt(text, case_sensitive), edits) for word in words]
+    hits = [is_nearly_in(spelt(word, case_sensitive), spelt(text, case_sensitive), edits) for word in words]
     settings = {"match": "fuzzy", "operator": operator, "case_sensitive": case_sensitive, "fuzzy_threshold": edits}
-    assert match(text, keywords=tuple(words), **settings) is OPERATORS[operator](found)
+    assert match(text, keywords=tuple(words), **settings) is OPERATORS[operator](hits)
 
 
 @pytest.mark.parametrize("case_sensitive", [False, True])
 @pytest.mark.parametrize("operator", OPERATORS)
-@given(text=st.text("abAB1 é解\ud800", max_size=24), wanted=st.lists(patterns, min_size=1, max_size=4))
+@given(text=st.text("abAB1 é解\ud800", max_size=24), expressions=st.lists(patterns, min_size=1, max_size=4))
 def test_expressions_are_found_where_a_backtracking_matcher_finds_them(
-    operator: str, case_sensitive: bool, text: str, wanted: list[str]
+    operator: str, case_sensitive: bool, text: str, expressions: list[str]
 ) -> None:
-    found = [python_finds(expression, folded(text, True), case_sensitive) for expression in wanted]
+    hits = [python_finds(expression, folded(text, True), case_sensitive) for expression in expressions]
     settings = {"match": "regex", "operator": operator, "case_sensitive": case_sensitive}
-    assert match(text, keywords=tuple(wanted), **settings) is OPERATORS[operator](found)
+    assert match(text, keywords=tuple(expressions), **settings) is OPERATORS[operator](hits)
 
 
 def python_finds(expression: str, text: str, case_sensitive: bool) -> bool:
@@ -302,8 +304,8 @@ def one(text: str, signal: KeywordSignal) -> Evaluation:
 )
 def test_stems_find_other_forms_of_english_words(text: str, count: int) -> None:
     words = ["debug", "function", "implement", "algorithm"]
-    found = one(text, KeywordSignal(name="k", keywords=tuple(words), match="bm25"))
-    assert (found.matched, found.measure) == (count > 0, count)
+    evaluation = one(text, KeywordSignal(name="k", keywords=tuple(words), match="bm25"))
+    assert (evaluation.matched, evaluation.measure) == (count > 0, count)
 
 
 def test_a_score_under_the_threshold_is_no_match() -> None:

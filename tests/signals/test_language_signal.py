@@ -34,15 +34,15 @@ def detected(text: str, *names: str, **settings: Any) -> dict[str, Evaluation]:
 
 @pytest.mark.parametrize("language", SENTENCES)
 def test_each_language_is_told_from_the_others(language: str) -> None:
-    found = detected(SENTENCES[language], *SENTENCES)
-    assert [name for name, evaluation in found.items() if evaluation.matched] == [language]
-    assert found[language].value > 0.9
-    assert sum(evaluation.value for evaluation in found.values()) <= 1 + 1e-9
+    evaluations = detected(SENTENCES[language], *SENTENCES)
+    assert [name for name, evaluation in evaluations.items() if evaluation.matched] == [language]
+    assert evaluations[language].value > 0.9
+    assert sum(evaluation.value for evaluation in evaluations.values()) <= 1 + 1e-9
 
 
 def test_languages_that_are_not_declared_compete() -> None:
-    found = detected(SENTENCES["de"], "en", "fr", threshold=0.0)
-    assert not any(evaluation.matched for evaluation in found.values())
+    evaluations = detected(SENTENCES["de"], "en", "fr", threshold=0.0)
+    assert not any(evaluation.matched for evaluation in evaluations.values())
 
 
 def test_a_language_that_nobody_can_tell_never_matches() -> None:
@@ -67,8 +67,8 @@ def test_without_letters_there_is_no_language(text: str) -> None:
 
 def test_only_the_beginning_is_read() -> None:
     text = SENTENCES["en"] * (SCANNED // len(SENTENCES["en"]) + 1)
-    found = detected(text + SENTENCES["zh"] * 1000, "en", "zh")
-    assert found["en"].matched and not found["zh"].matched
+    evaluations = detected(text + SENTENCES["zh"] * 1000, "en", "zh")
+    assert evaluations["en"].matched and not evaluations["zh"].matched
 
 
 @given(st.text(st.characters(), max_size=60))

@@ -157,8 +157,14 @@ def over_http(server: Server, **settings: Any) -> McpSettings:
 
 def over_stdio(script: Path, *arguments: str, **settings: Any) -> McpSettings:
     args = (str(script), *arguments, "--stdio")
-    given = {"transport_type": "stdio", "command": sys.executable, "args": args, "timeout_seconds": 60, **settings}
-    return McpSettings.model_validate(given)
+    settings_of_it = {
+        "transport_type": "stdio",
+        "command": sys.executable,
+        "args": args,
+        "timeout_seconds": 60,
+        **settings,
+    }
+    return McpSettings.model_validate(settings_of_it)
 
 
 # --- the sample server ---------------------------------------------------------------------------------------------
@@ -175,8 +181,8 @@ async def classifier(request: pytest.FixtureRequest, tenants: Server, directory:
 
 async def test_a_tenant_brings_its_model_and_adapter(classifier: McpClassifier) -> None:
     assert classifier.categories == ("tenant", "unknown_tenant")
-    found = await classifier.classify("hello", {"x-tenant-id": "tenant-0001"})
-    assert found == McpClassification("tenant", 1.0, "base", "tenant-0001", None)
+    classification = await classifier.classify("hello", {"x-tenant-id": "tenant-0001"})
+    assert classification == McpClassification("tenant", 1.0, "base", "tenant-0001", None)
     assert (await classifier.classify("hello", {"x-tenant-id": "tenant-0002"})).use_reasoning is True
     assert (await classifier.classify("hello", {"x-tenant-id": "tenant-0003"})).use_reasoning is False
 
@@ -205,8 +211,8 @@ async def test_a_thousand_tenants_two_hundred_at_a_time(classifier: McpClassifie
     names = [f"tenant-{number:04}" for number in range(1, 1001)]
     for start in range(0, 1000, 200):
         batch = names[start : start + 200]
-        found = await asyncio.gather(*(classifier.classify("hello", {"x-tenant-id": name}) for name in batch))
-        assert [each.adapter if each.adapter != "b" else "tenant-0004" for each in found] == batch
+        classifications = await asyncio.gather(*(classifier.classify("hello", {"x-tenant-id": name}) for name in batch))
+        assert [each.adapter if each.adapter != "b" else "tenant-0004" for each in classifications] == batch
 
 
 # --- the contract of the tools -------------------------------------------------------------------------------------
@@ -273,8 +279,8 @@ async def test_answers_may_come_as_event_streams(directory: Path) -> None:
 
 async def test_configured_headers_are_passed_on_and_no_others(odd: Server) -> None:
     async with running(over_http(odd, forward_headers=("x-one", "x-two"))) as classifier:
-        seen = await classifier.classify("seen", {"x-one": "1", "authorization": "secret"})
-        assert json.loads(seen.category) == {"x-one": "1"}
+        classification = await classifier.classify("seen", {"x-one": "1", "authorization": "secret"})
+        assert json.loads(classification.category) == {"x-one": "1"}
     async with running(over_http(odd)) as classifier:
         assert (await classifier.classify("seen", {"x-one": "1"})).category == "null"
 
@@ -347,11 +353,11 @@ async def test_calls_beyond_the_limit_go_on_without(odd: Server) -> None:
 
 async def test_a_caller_that_leaves_takes_its_call_along(odd: Server) -> None:
     async with running(over_http(odd, max_in_flight=1)) as classifier:
-        left = asyncio.create_task(classifier.classify("sleep 3", {}))
+        call = asyncio.create_task(classifier.classify("sleep 3", {}))
         await asyncio.sleep(0.1)
-        left.cancel()
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await left
+            await call
         assert (await classifier.classify("count", {})).confidence == 0.5
 
 
@@ -440,15 +446,15 @@ async def test_logs_hold_no_prompt(odd: Server, caplog: pytest.LogCaptureFixture
 def children() -> set[int]:
     """Processes of the odd server that this one started over stdio."""
     listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    found = set()
+    pids = set()
     for each in listed:
         try:
             line = Path(f"/proc/{each}/cmdline").read_text()
         except OSError:
             continue
         if "--stdio" in line.split("\0"):
-            found.add(int(each))
-    return found
+            pids.add(int(each))
+    return pids
 
 
 # --- how long it takes ---------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def test_places_are_those_of_what_is_read(names: tuple[str, ...]) -> None:
     body = {"messages": [{"role": "user", "content": f"{NOTE}Why?\n```\nx\n```"}, {"role": "tool", "content": "17"}]}
     parts = PartReader().read(ChatRequest.parse(json.dumps(body).encode()))
     every = list(parts.all())
-    read = parts.read(names)
+    text = parts.read(names)
     assert [place for place in parts.places(every, names)] == [
-        place for place, part in enumerate(every) if part.text.strip() and part.text.strip() in read
+        place for place, part in enumerate(every) if part.text.strip() and part.text.strip() in text
     ]

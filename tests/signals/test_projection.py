@@ -17,7 +17,7 @@ from triton_router.signals.partition import Partitions
 from triton_router.signals.projection import Projections
 from triton_router.telemetry import Metrics
 
-SEEN: dict[tuple[str, str], Evaluation] = {
+EVALUATIONS: dict[tuple[str, str], Evaluation] = {
     ("keyword", "hard_words"): certain(True, 3),
     ("keyword", "easy_words"): certain(False, 0),
     ("embedding", "research"): Evaluation(True, 0.8, 0.6),
@@ -31,7 +31,7 @@ SEEN: dict[tuple[str, str], Evaluation] = {
 
 def evaluated(*signals: dict[str, Any]) -> dict[tuple[str, str], Evaluation]:
     kind = Projections([ProjectionSignal.model_validate(each) for each in signals], setup())
-    return dict(kind.evaluate(SignalInput(ChatRequest.saying("")), SignalResults(dict(SEEN))))
+    return dict(kind.evaluate(SignalInput(ChatRequest.saying("")), SignalResults(dict(EVALUATIONS))))
 
 
 def setup() -> Setup:

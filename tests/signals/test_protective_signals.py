@@ -77,16 +77,16 @@ def test_a_list_of_their_types_loads() -> None:
 
 
 def test_the_worst_passage_counts() -> None:
-    read = PassagesRead(np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]], np.float32), ("user 2", "tool 1"))
-    results = SignalResults(passages={"jailbreak": read})
+    passages = PassagesRead(np.array([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]], np.float32), ("user 2", "tool 1"))
+    results = SignalResults(passages={"jailbreak": passages})
     evaluation = worst_passage("jailbreak", [1, 2], 0.7, results)
     assert (evaluation.matched, evaluation.where) == (True, "tool 1")
     assert worst_passage("jailbreak", [1, 2], 0.9, results).matched is False
 
 
 def test_a_passage_that_could_not_be_read_leaves_it_unknown_unless_another_matches() -> None:
-    read = PassagesRead(np.array([[0.4, 0.6]], np.float32), ("user 0",), missing=True)
-    results = SignalResults(passages={"jailbreak": read})
+    passages = PassagesRead(np.array([[0.4, 0.6]], np.float32), ("user 0",), missing=True)
+    results = SignalResults(passages={"jailbreak": passages})
     assert worst_passage("jailbreak", [1], 0.7, results).matched is None
     assert worst_passage("jailbreak", [1], 0.5, results).matched is True
     assert worst_passage("other", [1], 0.5, results).matched is None
@@ -98,9 +98,9 @@ def test_a_head_of_the_operator_is_a_signal_by_its_labels() -> None:
     assert kind.needs.heads == {"mood": None}
     kind._places = [[1]]  # where the bundle would have the label
     results = SignalResults(heads={"mood": np.array([0.3, 0.7], np.float32)})
-    asked = SignalInput("x", ChatRequest.saying("x"))
-    assert kind.evaluate(asked, results)["classifier", "angry"].matched is True
-    assert kind.evaluate(asked, SignalResults())["classifier", "angry"].matched is None
+    signal_input = SignalInput("x", ChatRequest.saying("x"))
+    assert kind.evaluate(signal_input, results)["classifier", "angry"].matched is True
+    assert kind.evaluate(signal_input, SignalResults())["classifier", "angry"].matched is None
 
 
 def test_their_jailbreak_signals_are_taken_unedited() -> None:

@@ -45,9 +45,9 @@ def said(role: str, content: Any = "x", **members: Any) -> dict[str, Any]:
 def test_a_range_of_tokens_may_be_open(bounds: dict[str, Any], characters: int, matched: bool) -> None:
     """A range without an upper end has none, rather than one of zero."""
     ranges = made(ContextLengths, [ContextSignal(name="long", **bounds)])
-    found = evaluate(ranges, request=chat(said("user", "x" * characters)))["context", "long"]
-    assert found.matched is matched
-    assert found.measure == pytest.approx(characters / 4, abs=5)
+    evaluation = evaluate(ranges, request=chat(said("user", "x" * characters)))["context", "long"]
+    assert evaluation.matched is matched
+    assert evaluation.measure == pytest.approx(characters / 4, abs=5)
 
 
 def test_all_messages_count_and_chinese_is_denser() -> None:
@@ -86,8 +86,8 @@ TALK = chat(
 )
 def test_parts_of_a_conversation_are_counted(source: dict[str, str], count: int) -> None:
     signal = ConversationSignal(name="n", feature={"type": "count", "source": source})
-    found = evaluate(made(Conversations, [signal]), request=TALK)["conversation", "n"]
-    assert (found.matched, found.measure) == (True, count)
+    evaluation = evaluate(made(Conversations, [signal]), request=TALK)["conversation", "n"]
+    assert (evaluation.matched, evaluation.measure) == (True, count)
     none = evaluate(made(Conversations, [signal]), request=chat())["conversation", "n"]
     assert (none.matched, none.measure) == (False, 0)
 
@@ -117,9 +117,9 @@ def test_a_predicate_decides_over_the_count() -> None:
         [ConversationSignal(name="many", feature=feature, predicate={"gte": 2, "lt": 5}),
          ConversationSignal(name="any", feature={**feature, "type": "exists"})]
     )  # fmt: skip
-    found = evaluate(counter, request=TALK)
-    assert found["conversation", "many"].matched is True
-    assert (found["conversation", "any"].measure, found["conversation", "any"].matched) == (1.0, True)
+    evaluations = evaluate(counter, request=TALK)
+    assert evaluations["conversation", "many"].matched is True
+    assert (evaluations["conversation", "any"].measure, evaluations["conversation", "any"].matched) == (1.0, True)
     assert evaluate(counter, request=chat(said("user")))["conversation", "many"].matched is False
 
 
@@ -176,12 +176,12 @@ BINDINGS = [
     ],
 )
 def test_roles(headers: dict[str, str], staff: bool | None, friends: bool | None, premium: bool | None) -> None:
-    found = evaluate(made(Roles, BINDINGS, identified("gateway")), headers=headers)
-    assert found["authz", "staff"].matched is staff
-    assert found["authz", "friends"].matched is friends
-    assert found["authz", "premium"].matched is premium
+    evaluations = evaluate(made(Roles, BINDINGS, identified("gateway")), headers=headers)
+    assert evaluations["authz", "staff"].matched is staff
+    assert evaluations["authz", "friends"].matched is friends
+    assert evaluations["authz", "premium"].matched is premium
 
 
 def test_identity_that_nobody_vouches_for_is_none() -> None:
-    found = evaluate(made(Roles, BINDINGS, identified("nobody")), headers={"x-authz-user-id": "ada"})
-    assert {evaluation.matched for evaluation in found.values()} == {None}
+    evaluations = evaluate(made(Roles, BINDINGS, identified("nobody")), headers={"x-authz-user-id": "ada"})
+    assert {evaluation.matched for evaluation in evaluations.values()} == {None}

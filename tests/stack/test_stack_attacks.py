@@ -90,13 +90,13 @@ def gateway(start_gateway: Callable[..., Gateway], record: Record, extproc_port:
                          reliability={"health_check_path": None})  # fmt: skip
 
 
-def raw(gateway: Gateway, sent: bytes, silence: float = 0.0) -> bytes:
+def raw(gateway: Gateway, data: bytes, silence: float = 0.0) -> bytes:
     """What comes back for some bytes: a whole response, and all that follows until ``silence`` seconds are still."""
     answer = b""
     with socket.create_connection((gateway.client.base_url.host, gateway.client.base_url.port)) as connection:
         connection.settimeout(PATIENCE)
         with suppress(ConnectionError, TimeoutError):
-            connection.sendall(sent)
+            connection.sendall(data)
             while not _whole(answer) and (piece := connection.recv(65536)):
                 answer += piece
             connection.settimeout(silence)
@@ -213,9 +213,9 @@ FRAMINGS = [
 
 
 def test_no_framing_makes_a_backend_see_a_request_that_envoy_did_not(gateway: Gateway, record: Record) -> None:
-    for sent in FRAMINGS:
-        answered = statuses(raw(gateway, sent, 0.1))
-        assert answered and max(answered) <= 501, sent
+    for data in FRAMINGS:
+        answered = statuses(raw(gateway, data, 0.1))
+        assert answered and max(answered) <= 501, data
     assert not [path for path, _, _ in record.requests if path != "/v1/chat/completions"]
     assert gateway.stat("cluster.model/m.upstream_rq_total") == len(record.requests)
     assert all(body in (BODY, b"") for _, _, body in record.requests)

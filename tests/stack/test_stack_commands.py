@@ -39,8 +39,8 @@ def test_the_printed_configuration_is_one_that_envoy_takes(tmp_path: Path, capsy
     names = [cluster["name"] for cluster in json.loads(path.read_text())["static_resources"]["clusters"]]
     assert names == ["extproc", "model/thinker", "model/quick"]
     command = [str(Path(sys.executable).with_name("envoy")), "--mode", "validate", "-c", str(path), "-l", "error"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_routers_with_tls_need_a_word_for_envoy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

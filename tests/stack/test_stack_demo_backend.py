@@ -28,8 +28,8 @@ async def test_the_answer_shows_what_arrived() -> None:
     ]
     body = {"model": "m", "messages": messages, "chat_template_kwargs": {"enable_thinking": False}}
     headers = {"x-selected-model": "m", "x-vsr-debug": "1", "authorization": "Bearer secret"}
-    async with client(DemoModel("m")) as asked:
-        answer = (await asked.post("/v1/chat/completions", json=body, headers=headers)).json()
+    async with client(DemoModel("m")) as backend:
+        answer = (await backend.post("/v1/chat/completions", json=body, headers=headers)).json()
     assert answer["model"] == "m"
     assert answer["demo"]["received"] == {
         "model": "m",
@@ -41,10 +41,10 @@ async def test_the_answer_shows_what_arrived() -> None:
 
 
 async def test_models_list_adapters_with_their_base_and_others_are_unknown() -> None:
-    async with client(DemoModel("m", ("law",)), DemoModel("n")) as asked:
-        listed = (await asked.get("/v1/models")).json()["data"]
-        adapter = await asked.post("/v1/chat/completions", json=chat("law"))
-        unknown = await asked.post("/v1/chat/completions", json=chat("x"))
+    async with client(DemoModel("m", ("law",)), DemoModel("n")) as backend:
+        listed = (await backend.get("/v1/models")).json()["data"]
+        adapter = await backend.post("/v1/chat/completions", json=chat("law"))
+        unknown = await backend.post("/v1/chat/completions", json=chat("x"))
     assert [(entry["id"], entry["parent"]) for entry in listed] == [("m", None), ("law", "m"), ("n", None)]
     assert adapter.json()["model"] == "law"
     assert unknown.status_code == 404
@@ -53,8 +53,8 @@ async def test_models_list_adapters_with_their_base_and_others_are_unknown() -> 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b""])
 async def test_what_cannot_be_read_is_refused(body: bytes) -> None:
-    async with client() as asked:
-        answer = await asked.post("/v1/chat/completions", content=body)
+    async with client() as backend:
+        answer = await backend.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400
 
 
@@ -75,8 +75,8 @@ def test_scripts() -> None:
 )
 async def test_the_other_streams(path: str, first: str, last: str) -> None:
     body: dict[str, Any] = {"model": "m", "prompt": "hi", "input": "hi", "messages": [], "stream": True}
-    async with client() as asked:
-        answer = await asked.post(path, json=body)
+    async with client() as backend:
+        answer = await backend.post(path, json=body)
     frames = answer.text.strip().split("\n\n")
     assert first in frames[0] and last in frames[-1]
 

@@ -34,11 +34,11 @@ def gateway(start_gateway: Callable[..., Gateway], start_backend: Callable[..., 
     return start_gateway({"m": [start_backend("m")]}, extproc_port=extproc_port, request_timeout_seconds=1)
 
 
-def raw(gateway: Gateway, sent: bytes) -> tuple[int, dict[str, str], bytes]:
+def raw(gateway: Gateway, data: bytes) -> tuple[int, dict[str, str], bytes]:
     """Send bytes as they are; return status, headers and body of the answer (0 where the connection just ends)."""
     with socket.create_connection((gateway.client.base_url.host, gateway.client.base_url.port)) as connection:
         connection.settimeout(PATIENCE)
-        connection.sendall(sent)
+        connection.sendall(data)
         answer = b""
         while not _whole(answer) and (piece := connection.recv(65536)):
             answer += piece
@@ -77,9 +77,9 @@ EARLY = {
 
 
 def test_early_answers_reach_the_client(gateway: Gateway) -> None:
-    for name, (wanted, sent) in EARLY.items():
-        status, headers, body = raw(gateway, sent)
-        assert status == wanted, name
+    for name, (expected, data) in EARLY.items():
+        status, headers, body = raw(gateway, data)
+        assert status == expected, name
         kind = {"content-type": headers["content-type"]}
         assert is_openai_error(httpx.Response(status, headers=kind, content=body)), name
     spoken = raw(gateway, CHAT.replace(b"chat/completions", b"messages") + b"content-length: 500\r\n\r\n{")
@@ -150,12 +150,12 @@ def test_browsers_may_call_only_where_configured(
     start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int
 ) -> None:
     page = "https://chat.example.com"
-    asked = {"origin": page, "access-control-request-method": "POST",
+    preflight_headers = {"origin": page, "access-control-request-method": "POST",
              "access-control-request-headers": "authorization,content-type,x-stainless-os"}  # fmt: skip
     cors = {"allow_origins": [page]}
     gateway = start_gateway({"m": [start_backend("m")]}, extproc_port=extproc_port, cors=cors)
     for path in ("/v1/chat/completions", "/v1/models"):
-        preflight = ask(gateway, "OPTIONS", path, headers=asked)
+        preflight = ask(gateway, "OPTIONS", path, headers=preflight_headers)
         assert preflight.status_code == 200 and preflight.headers["access-control-allow-origin"] == page
         allowed = preflight.headers["access-control-allow-headers"].split(", ")
         assert {"authorization", "content-type", "x-stainless-os"} <= set(allowed)
@@ -163,5 +163,5 @@ def test_browsers_may_call_only_where_configured(
     for model, status in (("m", 200), ("refuse", 503), ("unknown", 503)):
         answer = gateway.client.post("/v1/chat/completions", json=chat(model), headers={"origin": page})
         assert answer.status_code == status and answer.headers["access-control-allow-origin"] == page
-    other = {**asked, "origin": "https://evil.example.com"}
+    other = {**preflight_headers, "origin": "https://evil.example.com"}
     assert "access-control-allow-origin" not in ask(gateway, "OPTIONS", "/v1/models", headers=other).headers

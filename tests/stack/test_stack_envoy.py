@@ -150,8 +150,8 @@ def test_models_then_guards_then_404() -> None:
         "/health",
     ]
     assert {route["direct_response"]["status"] for route in (anthropic, guard, models, model, health)} == {503}
-    said = json.loads(anthropic["direct_response"]["body"]["inline_string"])
-    assert anthropic["match"]["path"] == "/v1/messages" and said["error"].keys() == {"type", "message"}
+    body = json.loads(anthropic["direct_response"]["body"]["inline_string"])
+    assert anthropic["match"]["path"] == "/v1/messages" and body["error"].keys() == {"type", "message"}
     assert last["match"]["prefix"] == "/" and last["direct_response"]["status"] == 404
     assert connect["match"] == {"connect_matcher": {}}
     for route in (hidden, slash, *mistakes, last, connect):

@@ -108,9 +108,9 @@ def test_whatever_the_first_cannot_answer_the_second_does(start: Callable[..., S
 def test_one_that_asks_to_be_left_alone_is(start: Callable[..., Stack], illness: str) -> None:
     stack = start(illness)
     assert stack.ask().headers["x-vsr-fallback"] == "first->second"
-    asked = sum(each.requests for each in stack.first)
+    count = sum(each.requests for each in stack.first)
     assert stack.many(50) == {(200, None): 50}
-    assert sum(each.requests for each in stack.first) == asked
+    assert sum(each.requests for each in stack.first) == count
 
 
 def test_a_model_that_is_down(start: Callable[..., Stack]) -> None:
@@ -222,15 +222,15 @@ def test_each_gets_the_request_at_its_own_path_with_its_own_key(
     body = {"model": "auto", **PATHS[path]}
     response = stack.gateway.client.post(path, json=body, headers={"authorization": "Bearer client"})
     assert (response.status_code, response.headers["x-vsr-fallback"]) == (200, "first->second")
-    asked = [replica.last for replica in (*stack.first, *stack.second) if replica.last is not None]
-    assert [(sent, headers["authorization"]) for sent, headers, _ in asked] == [
+    requests = [replica.last for replica in (*stack.first, *stack.second) if replica.last is not None]
+    assert [(target, headers["authorization"]) for target, headers, _ in requests] == [
         (path.replace("/v1", "/first/v1"), "Bearer sesame"),
         (path, "Bearer client"),
     ]
     # That API has no place for reasoning.
     thinking = {} if path == "/v1/completions" else {"chat_template_kwargs": {"enable_thinking": True}}
-    assert asked[0][2] == body | {"model": "first", **thinking}
-    assert asked[1][2] == body | {"model": "second"}
+    assert requests[0][2] == body | {"model": "first", **thinking}
+    assert requests[1][2] == body | {"model": "second"}
 
 
 @pytest.mark.parametrize(("size", "answered"), [(6000, (200, "first->second")), (9000, (500, None))])
@@ -254,8 +254,8 @@ def test_a_request_of_any_size(start: Callable[..., Stack], size: int) -> None:
 
 def test_clients_cannot_say_what_was_tried(start: Callable[..., Stack]) -> None:
     stack = start("", replicas=1)
-    tried = json.dumps({"name": "first", "failures": [], "decision": "d"})
-    headers = {"x-vsr-attempt": tried, "x-vsr-failure": "429 600", "x-vsr-falls-back": "1"}
+    attempt = json.dumps({"name": "first", "failures": [], "decision": "d"})
+    headers = {"x-vsr-attempt": attempt, "x-vsr-failure": "429 600", "x-vsr-falls-back": "1"}
     response = stack.gateway.client.post("/v1/chat/completions", json=chat(), headers=headers)
     assert (response.status_code, response.headers.get("x-vsr-fallback")) == (200, None)
     assert stack.first[0].requests == 1

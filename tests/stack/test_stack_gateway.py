@@ -120,7 +120,7 @@ def test_failing_open_reaches_the_default_model_without_internal_headers(
     start_gateway: Callable[..., Gateway], start_backend: Callable[..., str]
 ) -> None:
     gateway = start_gateway({"m": [start_backend()], "n": ["127.0.0.1:1"]}, failure_mode_allow=True)
-    sent = {
+    forged = {
         "x-gateway-base-model-name": "n",
         "x-selected-model": "n",
         "X-VSR-Selected-Model": "spoofed",
@@ -130,7 +130,7 @@ def test_failing_open_reaches_the_default_model_without_internal_headers(
         "x_vsr_selected_model": "spoofed",
         "x-request-id": "mine",
     }
-    answer = gateway.client.post("/v1/chat/completions", json=chat("any"), headers=sent)
+    answer = gateway.client.post("/v1/chat/completions", json=chat("any"), headers=forged)
     assert answer.status_code == 200
     received = answer.json()["demo"]["headers"]
     received.pop("accept-encoding")

@@ -90,11 +90,11 @@ def test_the_next_one_takes_away_what_a_killed_one_left_and_nothing_else(serve: 
     living.wait()
     (killed.temporary / "triton-router-of-somebody").mkdir()
     (killed.temporary / "triton-router-of-somebody" / "lock").touch()
-    kept = killed.left() - dead
-    assert len(dead) == 1 and len(kept) == 2
+    survivors = killed.left() - dead
+    assert len(dead) == 1 and len(survivors) == 2
     killed.process.kill()
     killed.process.wait()
-    assert killed.left() == dead | kept
+    assert killed.left() == dead | survivors
     last = serve(1)
     last.wait()
-    assert dead.isdisjoint(last.left()) and kept < last.left()
+    assert dead.isdisjoint(last.left()) and survivors < last.left()

@@ -78,12 +78,12 @@ def alive(pid: int) -> bool:
 class Supervised:
     def __init__(self, here: Path, children: list[tuple[str, str, float]]) -> None:
         prelude = READY.format(here=str(here))
-        given = json.dumps([(name, prelude + code, grace) for name, code, grace in children])
+        children_json = json.dumps([(name, prelude + code, grace) for name, code, grace in children])
         self.here = here
         self.output = here / "output"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SUPERVISOR, str(here), given],
+                [sys.executable, "-c", SUPERVISOR, str(here), children_json],
                 stdout=output,
                 stderr=output,
                 env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -158,9 +158,9 @@ def test_one_that_crashes_before_it_was_ready_ends_all_and_is_explained(supervis
     crash = "time.sleep(0.5); print('the reason'); sys.exit(3)"
     run = supervised(steady("first"), ("crash", crash, 5.0), steady("last"))
     assert run.process.wait(PATIENCE) == 1
-    said = run.said()
-    assert "crash ended with exit code 3; everything is being stopped" in said and "crash | the reason" in said
-    assert "draining" not in said
+    output = run.said()
+    assert "crash ended with exit code 3; everything is being stopped" in output and "crash | the reason" in output
+    assert "draining" not in output
     assert not alive(run.pid("first")) and not alive(run.pid("last"))
 
 
@@ -210,23 +210,23 @@ if not fell.exists():
 def test_one_that_crashes_before_it_was_ready_may_be_started_again(supervised: Callable[..., Supervised]) -> None:
     run = supervised(steady("first"), ("frail", FRAIL + steady("frail")[1], 60.0))
     run.wait_ready()
-    said = run.said()
-    assert "frail was ended by SIGABRT before it was ready, and is started again" in said
-    assert "frail | a lock was waited for too long" in said
+    output = run.said()
+    assert "frail was ended by SIGABRT before it was ready, and is started again" in output
+    assert "frail | a lock was waited for too long" in output
     # What the first one left is cleared away, and only that.
-    assert said.splitlines().count("after frail") == 1
-    assert "frail is back" not in said, "it was never there before"
+    assert output.splitlines().count("after frail") == 1
+    assert "frail is back" not in output, "it was never there before"
 
 
-@pytest.mark.parametrize(("code", "said", "times"), [
+@pytest.mark.parametrize(("code", "line", "times"), [
     ("os.abort()", "frail was ended by SIGABRT", 2), ("sys.exit(3)", "frail ended with exit code 3", 1),
 ])  # fmt: skip
 def test_not_for_ever_and_not_one_that_gives_up(
-    supervised: Callable[..., Supervised], code: str, said: str, times: int
+    supervised: Callable[..., Supervised], code: str, line: str, times: int
 ) -> None:
     run = supervised(steady("first"), ("frail", code, 60.0))
     assert run.process.wait(PATIENCE) == 1
-    assert run.said().count(said) == times
+    assert run.said().count(line) == times
 
 
 def test_a_child_that_cannot_start_ends_the_others(supervised: Callable[..., Supervised]) -> None:

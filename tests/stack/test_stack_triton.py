@@ -47,9 +47,9 @@ def start(server: triton.Triton, port: int, log: Path) -> subprocess.Popen[bytes
 
     def ready() -> bool:
         assert process.poll() is None, log.read_text()
-        with client.InferenceServerClient(f"127.0.0.1:{port}") as asked:
+        with client.InferenceServerClient(f"127.0.0.1:{port}") as triton:
             try:
-                return bool(asked.is_server_ready())
+                return bool(triton.is_server_ready())
             except client.InferenceServerException:
                 return False
 
@@ -71,10 +71,10 @@ def test_it_serves_ends_and_leaves_nothing(repository: Path, tmp_path: Path) -> 
     server = triton.prepare(repository, tmp_path / "run", grpc_port=port, metrics_port=metrics)
     process = start(server, port, tmp_path / "log")
     try:
-        with client.InferenceServerClient(f"127.0.0.1:{port}") as asked:
+        with client.InferenceServerClient(f"127.0.0.1:{port}") as connection:
             tensor = client.InferInput("x", [1, 2], "FP32")
             tensor.set_data_from_numpy(np.array([[1, 2]], np.float32))
-            assert asked.infer("identity", [tensor]).as_numpy("y").tolist() == [[1, 2]]
+            assert connection.infer("identity", [tensor]).as_numpy("y").tolist() == [[1, 2]]
         assert segments(server.shared_memory_prefix)
     finally:
         process.terminate()

@@ -208,14 +208,14 @@ def test_what_dies_comes_back_while_routing_goes_on_without_it(tmp_path: Path, u
         assert answer.status_code == 200, answer.text
         return answer
 
-    def without_failure(said: str) -> None:
+    def without_failure(line: str) -> None:
         """The rule on words goes on, whatever becomes of Triton."""
 
         def there() -> bool:
             assert answered().json()["model"] == "haiku"
-            return said in up.said()
+            return line in up.said()
 
-        wait_for(there, said)
+        wait_for(there, line)
 
     [server] = up.pids("tritonserver")
     os.kill(server, signal.SIGKILL)
@@ -247,9 +247,9 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path) -> None:
     document = configuration()
     port = document["global"]["services"]["api"]["port"]
     with socket.create_server(("127.0.0.1", port)):
-        code, said = run(tmp_path, document)
+        code, output = run(tmp_path, document)
     assert code == 1
-    assert f"port {port} on 127.0.0.1 is already in use; it is set by global.services.api.port" in said
+    assert f"port {port} on 127.0.0.1 is already in use; it is set by global.services.api.port" in output
     assert not (tmp_path / "run" / "logs").exists()
 
 
@@ -257,16 +257,16 @@ def test_identity_that_every_client_could_claim_is_refused(tmp_path: Path) -> No
     document = configuration()
     document["global"]["services"]["authz"] = {"identity": {"set_by": "gateway"}}
     document["global"]["services"]["envoy"]["host"] = "0.0.0.0"
-    code, said = run(tmp_path, document)
+    code, output = run(tmp_path, document)
     assert code == 1
-    assert "global.services.authz.identity.set_by: gateway" in said and "global.services.envoy.host" in said
+    assert "global.services.authz.identity.set_by: gateway" in output and "global.services.envoy.host" in output
     assert not (tmp_path / "run" / "logs").exists()
 
 
 def test_a_faulty_configuration_is_reported(tmp_path: Path) -> None:
-    code, said = run(tmp_path, configuration() | {"providesr": {}})
+    code, output = run(tmp_path, configuration() | {"providesr": {}})
     assert code == 1
-    assert "config.yaml" in said and "providesr" in said
+    assert "config.yaml" in output and "providesr" in output
 
 
 # --- demo backends -------------------------------------------------------------------------------------------------

@@ -62,8 +62,8 @@ class Serve:
 
     def serving(self, port: int) -> bool:
         command = ["health", "--config", str(self.config)]
-        done = subprocess.run([sys.executable, "-m", "triton_router.cli", *command], cwd=REPOSITORY, check=False)
-        return done.returncode == 0
+        result = subprocess.run([sys.executable, "-m", "triton_router.cli", *command], cwd=REPOSITORY, check=False)
+        return result.returncode == 0
 
 
 @pytest.fixture

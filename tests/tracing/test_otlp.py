@@ -47,8 +47,8 @@ class Sender:
 
     def counted(self) -> tuple[float, float]:
         """How many spans were sent, and lost."""
-        read = self.metrics.registry.get_sample_value
-        return tuple(read("router_trace_spans_total", {"result": each}) or 0.0 for each in ("sent", "lost"))  # type: ignore[return-value]
+        sample = self.metrics.registry.get_sample_value
+        return tuple(sample("router_trace_spans_total", {"result": each}) or 0.0 for each in ("sent", "lost"))  # type: ignore[return-value]
 
     def settled(self, count: int) -> tuple[float, float]:
         """The same, once so many are counted."""
@@ -236,7 +236,7 @@ def test_over_tls_by_certificates_of_ones_own(
 @contextmanager
 def proxy(to: int) -> Iterator[tuple[int, list[bytes]]]:
     """A proxy that connects whoever asks to the port ``to``; what it was asked comes with its port."""
-    asked: list[bytes] = []
+    heads: list[bytes] = []
     listening = socket.create_server(("127.0.0.1", 0))
 
     def pour(source: socket.socket, into: socket.socket) -> None:
@@ -253,7 +253,7 @@ def proxy(to: int) -> Iterator[tuple[int, list[bytes]]]:
         head = b""
         while b"\r\n\r\n" not in head:
             head += client.recv(65536)
-        asked.append(head)
+        heads.append(head)
         behind = socket.create_connection(("127.0.0.1", to))
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         threading.Thread(target=pour, args=(behind, client), daemon=True).start()
@@ -261,7 +261,7 @@ def proxy(to: int) -> Iterator[tuple[int, list[bytes]]]:
 
     threading.Thread(target=serve, daemon=True).start()
     with listening:
-        yield listening.getsockname()[1], asked
+        yield listening.getsockname()[1], heads
 
 
 def test_https_goes_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,14 +269,14 @@ def test_https_goes_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*authority.sign("collector", "collector.invalid"))
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(authority.file))
-    with collecting_over_http(tls=context) as collector, proxy(collector.port) as (port, asked):
+    with collecting_over_http(tls=context) as collector, proxy(collector.port) as (port, heads):
         monkeypatch.setenv("https_proxy", f"http://user:p%40ss@127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", "elsewhere.invalid")
         with sending("otlp_http", "collector.invalid:4318", insecure=False) as sender:
             sender.send()
             assert sender.settled(1) == (1, 0)
-        assert asked[0].startswith(b"CONNECT collector.invalid:4318 HTTP/1.")
-        assert b"\r\nproxy-authorization: Basic dXNlcjpwQHNz\r\n" in asked[0].replace(
+        assert heads[0].startswith(b"CONNECT collector.invalid:4318 HTTP/1.")
+        assert b"\r\nproxy-authorization: Basic dXNlcjpwQHNz\r\n" in heads[0].replace(
             b"Proxy-Authorization", b"proxy-authorization"
         )
         # The collector has no business with it.
@@ -303,21 +303,21 @@ def test_http_goes_through_a_proxy_too(bypassed: bool, monkeypatch: pytest.Monke
 
 def needed(first: list[str]) -> set[str]:
     """All distributions that are needed, through and through; what is not installed here needs nothing more."""
-    found: set[str] = set()
+    names: set[str] = set()
     queue = [(each, "") for each in first]
     while queue:
         requirement, extra = queue.pop()
         parsed = Requirement(requirement)
         name = re.sub("[-_.]+", "-", parsed.name).lower()
-        if name in found or (parsed.marker is not None and not parsed.marker.evaluate({"extra": extra})):
+        if name in names or (parsed.marker is not None and not parsed.marker.evaluate({"extra": extra})):
             continue
-        found.add(name)
+        names.add(name)
         try:
             more = importlib.metadata.requires(parsed.name) or []
         except importlib.metadata.PackageNotFoundError:
             continue
         queue += [(each, option) for each in more for option in parsed.extras or {""}]
-    return found
+    return names
 
 
 def test_no_package_that_is_needed_overwrites_files_of_another() -> None:

@@ -106,8 +106,8 @@ def sending(made: TracingSettings, metrics: Metrics | None = None, **more: Any) 
 
 
 def one(spans: list[Span], name: str) -> Span:
-    (found,) = [span for span in spans if span.name == name]
-    return found
+    (match,) = [span for span in spans if span.name == name]
+    return match
 
 
 def parents(spans: list[Span]) -> dict[str, str]:
@@ -191,8 +191,8 @@ async def test_the_other_apis_are_told_apart(path: str, event: Any, operation: s
     with collecting() as collector, sending(settings(collector.port)) as made:
         request = asked(path=path, model="big", stream=True, max_tokens=5, input="x", prompt="x")
         answered(await traced(pipeline, made)(request), b"data: " + json.dumps(event).encode() + b"\n\n", headers=SSE)
-        found = one(collector.whole(), f"{operation} big").attributes
-    assert (found["gen_ai.response.model"], found["gen_ai.provider.name"]) == ("big-v2", provider)
+        attributes = one(collector.whole(), f"{operation} big").attributes
+    assert (attributes["gen_ai.response.model"], attributes["gen_ai.provider.name"]) == ("big-v2", provider)
 
 
 @pytest.mark.parametrize(("status", "pieces", "error", "root_failed"), [
@@ -423,9 +423,11 @@ async def test_spans_say_who_sent_them() -> None:
     with collecting() as collector:
         with sending(settings(collector.port, resource=resource, exporter=exporter)) as made:
             answered(await traced(pipeline, made)(asked()), completion())
-        (said,) = {json.dumps(span.resource, sort_keys=True) for span in collector.spans}
-    assert json.loads(said).items() >= {"service.name": "edge", "deployment.environment.name": "staging"}.items()
-    assert {"service.version", "service.instance.id"} <= json.loads(said).keys()
+        (resource_json,) = {json.dumps(span.resource, sort_keys=True) for span in collector.spans}
+    assert (
+        json.loads(resource_json).items() >= {"service.name": "edge", "deployment.environment.name": "staging"}.items()
+    )
+    assert {"service.version", "service.instance.id"} <= json.loads(resource_json).keys()
     assert collector.headers["authorization"] == "Bearer t"
 
 
@@ -458,9 +460,9 @@ async def test_without_a_collector_requests_go_on_and_one_line_says_what_is_lost
     port, metrics = free_port(), Metrics()
     with caplog.at_level(logging.INFO), sending(settings(port), metrics) as made:
         route = traced(pipeline, made)
-        for seen in (0.0, 10.0):
+        for lost in (0.0, 10.0):
             answered(await route(asked()), completion())
-            wait_for(lambda seen=seen: counted(metrics, "lost") > seen, "lost spans")  # type: ignore[misc]
+            wait_for(lambda lost=lost: counted(metrics, "lost") > lost, "lost spans")  # type: ignore[misc]
         with collecting(port) as collector:
             # One that comes back is found again.
             answered(await route(asked()), completion())
@@ -569,8 +571,8 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(("tracing", "said"), [("false", "False False"), ("true", "True True")])
-def test_switched_off_it_is_not_even_imported(tracing: str, said: str) -> None:
+@pytest.mark.parametrize(("tracing", "output"), [("false", "False False"), ("true", "True True")])
+def test_switched_off_it_is_not_even_imported(tracing: str, output: str) -> None:
     command = [sys.executable, "-c", OFF, CONFIG, tracing]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == said, done.stderr
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == output, result.stderr

@@ -33,7 +33,7 @@ _WIRE = {"integer": 0, "truth": 0, "fixed64": 1, "double": 1, "fixed32": 5}
 def read(data: bytes, shape: str = "request") -> dict[str, Any]:
     """What ``data`` says, by the names above; lists are there without members too, fields that are unknown are not."""
     fields = SHAPES[shape]
-    said: dict[str, Any] = {name: [] for name, kind in fields.values() if isinstance(kind, list)}
+    message: dict[str, Any] = {name: [] for name, kind in fields.values() if isinstance(kind, list)}
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -45,10 +45,10 @@ def read(data: bytes, shape: str = "request") -> dict[str, Any]:
         assert tag & 7 == _WIRE.get(single, 2), f"{shape}.{name} as wire type {tag & 7}"
         value = _value(raw, single)
         if isinstance(kind, list):
-            said[name].append(value)
+            message[name].append(value)
         else:
-            said[name] = value
-    return said
+            message[name] = value
+    return message
 
 
 def attributes(pairs: list[dict[str, Any]]) -> dict[str, Any]:
