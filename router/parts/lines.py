@@ -82,7 +82,7 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
             number = behind
         elif first == ">":
             put("context", "quote", line)
-        elif kind == "words" and line.startswith("| "):
+        elif first == "|" and kind == "words" and line[1:2] == " ":
             put("material", "table", line)
         elif label := _label(line, shapes):
             reading, name, value = label

@@ -41,6 +41,7 @@ _POLITE = names(
     sent viele mit cordialement saludos gesendet envoyé"""
 )
 _SELF = names("i i'm i've my me we our")
+_TELLING = _DIRECTING | _OF_PROGRAMS | _SELF
 _ORDER = (
     "calculate|compute|find|determine|estimate|derive|solve|prove|show|explain|describe|write|list|give|tell|evaluate"
     "|compare|discuss|sketch|translate|summari[sz]e"
@@ -149,7 +150,7 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
         label = _KEY.match(text) if form != "prose" else None
         name = text if form == "heading" else label[1] if label else ""
         words = head.casefold().encode("utf-8", "replace").translate(_SPACED).decode().split()
-        vocabulary = frozenset(words)
+        vocabulary = _TELLING.intersection(words)
         question = end in "?？"
         order = not question and (begins_asking(text[label.end() :]) if label else bool(words) and words[0] in ASKING)
         inner = text.find("? ") if "?" in text else -1
