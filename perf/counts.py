@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import logging
 import re
@@ -151,6 +152,9 @@ async def _instructions(work: Callable[[], Awaitable[None]]) -> int:
 async def _allocated(work: Callable[[], Awaitable[None]]) -> int:
     """Bytes of Python's memory that ``work`` needs at most, at its second time."""
     tracemalloc.start()
+    # The cycle collector would run at any point of it.
+    gc.collect()
+    gc.disable()
     try:
         await work()
         before, _ = tracemalloc.get_traced_memory()
@@ -158,6 +162,7 @@ async def _allocated(work: Callable[[], Awaitable[None]]) -> int:
         await work()
         return tracemalloc.get_traced_memory()[1] - before
     finally:
+        gc.enable()
         tracemalloc.stop()
 
 

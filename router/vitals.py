@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from pathlib import Path
 from statistics import NormalDist
+
+from triton_router.shared_memory import mapped
 
 # Models and adapters that a process knows numbers of; those beyond are known to itself only.
 ROWS = 1024
@@ -114,13 +113,7 @@ class Vitals:
     def __init__(self, path: str | None = None, seat: int = 0, seats: int = 1, rows: int = ROWS) -> None:
         self._per_seat, self._seat = rows, seat
         size = seats * rows * FIELDS * _BYTES
-        if path is None:
-            self._map = mmap.mmap(-1, size)
-        else:
-            with Path(path).open("r+b", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size < size:
-                    os.ftruncate(file.fileno(), size)
-                self._map = mmap.mmap(file.fileno(), size)
+        self._map = mapped(path, size)
         self._numbers = memoryview(self._map).cast("d")
         self._names = memoryview(self._map).cast("Q")
         self._tables: list[dict[int, Row]] = [{} for _ in range(seats)]

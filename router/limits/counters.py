@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
+
+from triton_router.shared_memory import mapped
 
 # Counts that a process can hold in memory, and places in which it looks for one.
 SLOTS, LOOKS = 65_536, 16
@@ -66,13 +65,7 @@ class SharedCounters:
     ) -> None:
         self._seat, self._seats, self._slots, self._clock = seat, seats, slots, clock
         size = seats * slots * _NUMBERS * _BYTES
-        if path is None:
-            self._map = mmap.mmap(-1, size)
-        else:
-            with Path(path).open("r+b", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size < size:
-                    os.ftruncate(file.fileno(), size)
-                self._map = mmap.mmap(file.fileno(), size)
+        self._map = mapped(path, size)
         self._numbers = memoryview(self._map).cast("d")
         self._keys = memoryview(self._map).cast("Q")
 

@@ -48,7 +48,9 @@ def elements(text: str, shapes: ShapeTable, depth: int = 0) -> Iterator[Part]:
         if text[at : element.start].strip():
             yield Part("words", text[at : element.start])
         at = element.end
-        yield from _content(element, text[slice(*element.inner)].strip(), shapes, depth)
+        inner = text[slice(*element.inner)].strip()
+        # An empty element hides nothing: where there is no more, the message itself is the words.
+        yield from _content(element, inner, shapes, depth) if inner else ()
     if text[at:].strip():
         yield Part("words", text[at:])
 

@@ -138,7 +138,7 @@ def education(tmp_path_factory: pytest.TempPathFactory, triton_port: int) -> Ite
         ("What do ribosomes do in a cell?", "science-tutor"),
         ("What is the theme of Macbeth?", "literature-tutor"),
         ("How does the poet use metaphor in the second stanza?", "literature-tutor"),
-        ("What led to the French Revolution?", "history-tutor"),
+        ("What caused the French Revolution?", "history-tutor"),
         ("What could I cook for six friends tonight?", "qwen3-8b"),
     ],
 )
