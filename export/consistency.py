@@ -25,9 +25,9 @@ def check_files(root: Path, models: Sequence[ModelSpec], platforms: Sequence[Pla
     except BundleError as error:
         return [Finding("", str(error))]
     findings: list[Finding] = []
-    known = {model.name: model for model in models}
+    declared = {model.name: model for model in models}
     for trunk in bundle.trunks:
-        model = known.get(trunk.name)
+        model = declared.get(trunk.name)
         if model is None:
             findings.append(Finding(trunk.name, "is in the bundle and not among the models that were asked for"))
             continue
@@ -39,7 +39,7 @@ def check_files(root: Path, models: Sequence[ModelSpec], platforms: Sequence[Pla
             findings += _check_signature(root / trunk.model / "1" / name, trunk, tokenizers[trunk.name])
         if "gpu" in platforms:
             findings += _check_plans(root / trunk.model / "1", trunk, model)
-    for name in known.keys() - {trunk.name for trunk in bundle.trunks}:
+    for name in declared.keys() - {trunk.name for trunk in bundle.trunks}:
         findings.append(Finding(name, "is not in the bundle; run `python -m export repository`"))
     return findings
 
@@ -154,9 +154,9 @@ def _encoder_config(config: Any, trunk: Trunk, model: ModelSpec) -> Iterator[str
         graphs = {
             (spec.batch_size, spec.input[trunk.inputs.ids].dim[0]) for spec in config.optimization.cuda.graph_spec
         }
-        wanted = {(batch, bucket) for batch in model.graph_batches for bucket in trunk.buckets}
-        if graphs != wanted:
-            yield f"CUDA graphs are missing or too many: {sorted(graphs ^ wanted)}"
+        required = {(batch, bucket) for batch in model.graph_batches for bucket in trunk.buckets}
+        if graphs != required:
+            yield f"CUDA graphs are missing or too many: {sorted(graphs ^ required)}"
         numbers = {int(number) for group in config.instance_group for number in group.profile}
         if numbers != set(range(len(model.engine_profiles))):
             yield f"instances use profiles {sorted(numbers)}, the manifest has {len(model.engine_profiles)}"

@@ -220,8 +220,8 @@ def compile_graph(
 
 def load_timing(config: Any, path: Path) -> None:
     """Give the builder what is known of kernels; nothing where ``path`` is not there or TensorRT does not take it."""
-    known = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
-    if known is None or not config.set_timing_cache(known, ignore_mismatch=False):
+    cache = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
@@ -252,7 +252,7 @@ def check_types(trt: Any, network: Any, request: dict[str, Any]) -> dict[str, An
 
     Raises EngineError when most of them are not in the precision that was asked for.
     """
-    wanted = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16, "fp32": trt.DataType.FLOAT}[request["precision"]]
+    precision = {"fp16": trt.DataType.HALF, "bf16": trt.DataType.BF16, "fp32": trt.DataType.FLOAT}[request["precision"]]
     kinds = {trt.LayerType.MATRIX_MULTIPLY}
     products: dict[str, int] = {}
     for index in range(network.num_layers):
@@ -260,7 +260,7 @@ def check_types(trt: Any, network: Any, request: dict[str, Any]) -> dict[str, An
         if layer.type in kinds:
             kind = str(layer.get_output(0).dtype).split(".")[-1]
             products[kind] = products.get(kind, 0) + 1
-    right, total = products.get(str(wanted).split(".")[-1], 0), sum(products.values())
+    right, total = products.get(str(precision).split(".")[-1], 0), sum(products.values())
     # Heads and pooling stay in single precision on purpose.
     if total and right < total / 2:
         raise EngineError(f"{request['model']}: {request['precision']} was asked for, matrix products are {products}")
@@ -324,8 +324,8 @@ def requests(repository: Path, models: list[str]) -> list[Path]:
 
 def _current(manifest: Path, plan: Path, described: dict[str, Any]) -> bool:
     try:
-        known = json.loads(manifest.read_text())
-        return all(known[key] == value for key, value in described.items()) and sha256(plan) == known["plan_sha256"]
+        record = json.loads(manifest.read_text())
+        return all(record[key] == value for key, value in described.items()) and sha256(plan) == record["plan_sha256"]
     except (OSError, ValueError, KeyError):
         return False
 

@@ -69,14 +69,14 @@ def check_rope(config: dict[str, Any], loaded: dict[str, Any]) -> None:
 
     Raises NetworkError naming the setting that was lost on the way.
     """
-    read = loaded.get("rope_parameters") or {}
+    rope = loaded.get("rope_parameters") or {}
     kinds = {"global_rope_theta": "full_attention", "local_rope_theta": "sliding_attention"}
     older: dict[str, Any] = {
         kinds[key]: {"rope_theta": config[key]} for key in kinds if config.get(key) is not None
     } or {"rope_theta": config.get("rope_theta")}
     for kind, settings in (config.get("rope_parameters") or older).items():
         # By kind of attention, or once for all layers.
-        here, there = (settings, read.get(kind) or {}) if isinstance(settings, dict) else ({kind: settings}, read)
+        here, there = (settings, rope.get(kind) or {}) if isinstance(settings, dict) else ({kind: settings}, rope)
         for key, value in here.items():
             if value is not None and there.get(key) != value:
                 name = key if here is not settings else f"{kind}.{key}"

@@ -114,8 +114,8 @@ def _convolutions(g: Graph, weights: Weights, words: str, mask: str, epsilon: fl
         x = g.op("Mul", f"{channel}.inside", x, mask)
         for layer in (1, 2):
             name = f"layer.{layer}.{channel}"
-            seen = _windows(g, f"{name}.windows", x, tokens, before)
-            dense = g.dense(name, seen, weights[f"w{layer}_{tokens}"], weights[f"b{layer}_{tokens}"])
+            windows = _windows(g, f"{name}.windows", x, tokens, before)
+            dense = g.dense(name, windows, weights[f"w{layer}_{tokens}"], weights[f"b{layer}_{tokens}"])
             x = g.op("Add", f"{name}.sum", g.op("Relu", f"{name}.relu", dense), x)
             if layer == 1:
                 x = g.op("Mul", f"{name}.inside", x, mask)

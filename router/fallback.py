@@ -232,11 +232,11 @@ class Fallback:
         besides: str = "",
     ) -> list[Selection]:
         """The candidates that may be asked now, but those that failed, and ``besides``."""
-        tried = {besides, *(failure.name for failure in attempt.failures)}
+        excluded = {besides, *(failure.name for failure in attempt.failures)}
         return [
             other
             for name, other in self._chain(policy, record.decision, loaded)
-            if name not in tried and self._judge(name, policy).lets_pass and self._allowed(other, attempt, request)
+            if name not in excluded and self._judge(name, policy).lets_pass and self._allowed(other, attempt, request)
         ]
 
     def _chain(
@@ -246,14 +246,14 @@ class Fallback:
         key = id(decision), id(policy)
         # An algorithm orders them by what they do at the moment.
         ordered_anew = decision is not None and decision.algorithm is not None
-        known = None if ordered_anew else self._chains.get(key)
-        if known is None or known[0] is not loaded:
+        memo = None if ordered_anew else self._chains.get(key)
+        if memo is None or memo[0] is not loaded:
             chain: dict[str, Selection] = {}
             for other in (*self._catalog.candidates(decision, loaded), *self._further(policy, loaded)):
                 if other.base in self._attempts:
                     chain.setdefault(named(other.base, other.adapter), other)
-            known = self._chains[key] = loaded, list(chain.items())
-        return known[1]
+            memo = self._chains[key] = loaded, list(chain.items())
+        return memo[1]
 
     def _allowed(self, selection: Selection, attempt: Attempt, request: Request) -> bool:
         """Whether the sender of ``request`` may ask a candidate, which may see it."""

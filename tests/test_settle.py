@@ -81,6 +81,14 @@ def test_what_is_not_asked_cannot_change_the_decision(
         assert chosen.unsettled is not None or choice.decision == chosen.decision
 
 
+def test_a_signal_that_may_save_a_request_is_asked() -> None:
+    """As things stand the request fails; `b` may still make the decision match."""
+    conditions = [{"type": "keyword", "name": "a"}, {"type": "keyword", "name": "b", "on_unknown": "fail_request"}]
+    routing = configured([{"rules": {"operator": "OR", "conditions": conditions}}], "priority").routing
+    a, b = ("keyword", "a"), ("keyword", "b")
+    assert Settling(routing.decisions, "priority")({a: certainly(None)}, {b}).signals == {b}
+
+
 CONFIG = """
 providers:
   models:

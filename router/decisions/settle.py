@@ -71,7 +71,7 @@ class Settling:
                 break
         signals: set[Key] = set()
         # How sure a decision is hangs on all of its parts, and counts where it has a rival.
-        if not (certain and len(able) == 1):
+        if not (certain and len(able) == 1 and able[0][1][0] in _SURE):
             for contender, outlook in able:
                 signals |= contender.leaves if self._by_confidence else outlook[1]
         return Open(

@@ -479,8 +479,8 @@ class Exchange:
         return _reply(Reply(status, refusal_body(self._head.path, status, message, code=code), headers))
 
 
-def _read(head: HeaderList, kept: Collection[str], body: bytes = b"") -> tuple[Request, tuple[str, ...]]:
-    """A request, and the headers that its sender may not set; it has those of them in ``kept``."""
+def _read(head: HeaderList, reserved: Collection[str], body: bytes = b"") -> tuple[Request, tuple[str, ...]]:
+    """A request, and the headers that its sender may not set; it has those of them in ``reserved``."""
     headers = joined(head)
     method, path = headers.pop(":method", ""), headers.pop(":path", "")
     headers.pop(":scheme", None)
@@ -488,7 +488,7 @@ def _read(head: HeaderList, kept: Collection[str], body: bytes = b"") -> tuple[R
         headers["host"] = authority
     remove = tuple(name for name in headers if internal(name))
     for name in remove:
-        if name not in kept:
+        if name not in reserved:
             del headers[name]
     return Request(method, path, headers, body), remove
 

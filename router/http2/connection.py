@@ -265,9 +265,9 @@ class Connection:
 
     def _decoded(self, block: bytes) -> tuple[Headers, bool]:
         """The fields of a block, and whether they are a request's."""
-        known = self._blocks.get(block)
-        if known is not None:
-            return known
+        decoded = self._blocks.get(block)
+        if decoded is not None:
+            return decoded
         try:
             fields = self._decoder.decode(block, raw=True)
             headers = tuple((bytes(name).decode(), bytes(value).decode("utf-8", "replace")) for name, value in fields)
@@ -444,10 +444,10 @@ class Connection:
 
     def take(self) -> bytes:
         """What is to be sent now."""
-        taken = b"".join(self._outgoing)
+        outgoing = b"".join(self._outgoing)
         self._outgoing.clear()
         self._control = 0
-        return taken
+        return outgoing
 
     def _return_window(self, size: int) -> None:
         # The connection's window is large: one update for many streams.

@@ -50,12 +50,12 @@ class Projections(SignalKind[ProjectionSignal]):
 
     @classmethod
     def check(cls, data: Any, report: Report) -> None:
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for path, entry in items(data, (*DECLARED, ProjectionSignal.LIST)):
             for where, output in items(entry, ("outputs",), below=path):
-                if (name := str(output.get("name"))) in seen:
+                if (name := str(output.get("name"))) in earlier:
                     report.error((*where, "name"), f"`{name}` is declared twice")
-                seen.add(name)
+                earlier.add(name)
             for where, each in items(entry, ("inputs",), below=path):
                 of = str(each.get("type"))
                 if of in FOREIGN_TYPES:
@@ -85,8 +85,8 @@ def _bounds(inputs: Sequence[ProjectionInput], evaluations: Evaluations) -> tupl
         if not each.weight:
             continue
         evaluation = evaluations.get((each.type, each.name), UNKNOWN)
-        known = evaluation.matched is not None
-        ends = [_value(each, evaluation)] if known else _possible(each)
+        certain = evaluation.matched is not None
+        ends = [_value(each, evaluation)] if certain else _possible(each)
         least += min(each.weight * end for end in ends)
         most += max(each.weight * end for end in ends)
     return least, most

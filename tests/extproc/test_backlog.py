@@ -37,12 +37,12 @@ async def measuring(backlog: Backlog) -> AsyncIterator[None]:
 
 def calls_that_take(clock: list[float], *seconds: float) -> Callable[[], Awaitable[None]]:
     """Each call takes the next of ``seconds``; one more never ends."""
-    left = list(seconds)
+    remaining = list(seconds)
 
     async def ask() -> None:
-        if not left:
+        if not remaining:
             await asyncio.Event().wait()
-        clock[0] += left.pop(0)
+        clock[0] += remaining.pop(0)
 
     return ask
 
@@ -72,19 +72,19 @@ async def test_a_queue_that_stands_is_seen_before_the_second_call_is_back() -> N
 
 
 async def test_an_idle_worker_does_not_ask_itself() -> None:
-    asked = 0
+    calls = 0
 
     async def ask() -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal calls
+        calls += 1
 
-    told: list[float] = []
-    backlog = Backlog(ask, lambda: 7, told.append)
+    pauses: list[float] = []
+    backlog = Backlog(ask, lambda: 7, pauses.append)
     async with measuring(backlog):
         await asyncio.sleep(0.35)
-    assert asked == 0
+    assert calls == 0
     assert backlog.seconds == 0.0
-    assert told and set(told) == {0.0}
+    assert pauses and set(pauses) == {0.0}
 
 
 async def test_a_call_that_fails_says_nothing() -> None:
@@ -132,7 +132,7 @@ async def test_a_path_too_long_for_a_socket_costs_nothing_else(
 async def test_requests_are_told_how_long_others_wait() -> None:
     """Streams come faster than a busy loop serves them; when they are through, nobody waits."""
     waited: list[float] = []
-    told: list[float] = []
+    pauses: list[float] = []
 
     async def slow(request: Request) -> Outcome:
         waited.append(request.waited)
@@ -140,7 +140,7 @@ async def test_requests_are_told_how_long_others_wait() -> None:
         return Forward({}, request.body)
 
     # A client with threads of its own, as a gateway is: it goes on sending while the server's loop is busy.
-    async with serving(slow, report_wait=told.append) as server:
+    async with serving(slow, report_wait=pauses.append) as server:
         channel = grpc.insecure_channel(f"127.0.0.1:{server.port}")
 
         def ask() -> None:
@@ -157,8 +157,8 @@ async def test_requests_are_told_how_long_others_wait() -> None:
         assert max(waited) < 0.05
         await come(80)
         assert max(waited) > 0.05
-        await eventually(lambda: max(told) > 0.05)
-        await eventually(lambda: told[-1] == 0.0)
+        await eventually(lambda: max(pauses) > 0.05)
+        await eventually(lambda: pauses[-1] == 0.0)
         await come(1)
         assert waited[-1] < max(waited)
         channel.close()

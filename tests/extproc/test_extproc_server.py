@@ -141,16 +141,16 @@ async def test_a_request_in_one_message(client: Client) -> None:
 
 
 async def test_headers_as_text_are_bytes() -> None:
-    seen: list[Request] = []
+    requests: list[Request] = []
 
     async def note(request: Request) -> Outcome:
-        seen.append(request)
+        requests.append(request)
         return Forward({})
 
     async with serving(note) as server:
         text = "2\nx-text\nB\u00c3\u00bcro\nx-bytes\n\u00ff"
         (routed,) = await exchange(Client(server).process(), at_once(b"abc", text))
-    assert seen[0].headers == {"x-text": "Büro", "x-bytes": "\\xff"}
+    assert requests[0].headers == {"x-text": "Büro", "x-bytes": "\\xff"}
     # Nothing to change is a decision too, and not an empty message.
     assert routed.WhichOneof("response") == "request_body"
 
@@ -254,17 +254,17 @@ async def test_nothing_unfinished_or_out_of_order_ends_cleanly(client: Client, m
 
 
 async def test_header_bytes_that_are_no_text() -> None:
-    seen: list[Request] = []
+    requests: list[Request] = []
 
     async def route(request: Request) -> Outcome:
-        seen.append(request)
+        requests.append(request)
         return Reply(200, b"")
 
     async with serving(route) as server:
         await exchange(
             Client(server).process(), headers(("x-user", b"a\xff"), ("x-name", "é".encode()), end_of_stream=True)
         )
-    assert seen[0].headers == {"x-user": "a\\xff", "x-name": "é"}
+    assert requests[0].headers == {"x-user": "a\\xff", "x-name": "é"}
 
 
 async def _raises(request: Request) -> Outcome:

@@ -168,8 +168,8 @@ def test_trailers_after_the_body() -> None:
 
 
 def test_trailers_without_a_body_cannot_slip_by() -> None:
-    status, told = error(play(HEADERS, RequestTrailers())[-1])
-    assert (status, told["code"]) == (400, "missing_body")
+    status, details = error(play(HEADERS, RequestTrailers())[-1])
+    assert (status, details["code"]) == (400, "missing_body")
 
 
 @pytest.mark.parametrize("mode", [BodyMode.NONE, BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
@@ -179,14 +179,14 @@ def test_override_taken_the_body_is_whole(mode: BodyMode) -> None:
 
 @pytest.mark.parametrize("mode", [BodyMode.NONE, BodyMode.STREAMED, BodyMode.BUFFERED_PARTIAL])
 def test_override_not_taken_pieces_of_a_body_are_refused(mode: BodyMode) -> None:
-    status, told = error(play(RequestHeaders(HEAD, False, mode), RequestBody(b"{", False))[-1])
-    assert (status, told["code"]) == (500, "gateway_misconfigured")
-    assert mode.name in str(told["message"])
+    status, details = error(play(RequestHeaders(HEAD, False, mode), RequestBody(b"{", False))[-1])
+    assert (status, details["code"]) == (500, "gateway_misconfigured")
+    assert mode.name in str(details["message"])
 
 
 def test_bodies_of_another_protocol_are_refused_at_once() -> None:
-    status, told = error(play(RequestHeaders(HEAD, False, BodyMode.GRPC))[-1])
-    assert (status, told["code"]) == (500, "gateway_misconfigured")
+    status, details = error(play(RequestHeaders(HEAD, False, BodyMode.GRPC))[-1])
+    assert (status, details["code"]) == (500, "gateway_misconfigured")
 
 
 DUPLEX = RequestHeaders(HEAD, False, BodyMode.FULL_DUPLEX_STREAMED, BodyMode.FULL_DUPLEX_STREAMED)
@@ -196,8 +196,8 @@ def test_a_full_duplex_body_is_gathered_routed_and_sent_back() -> None:
     commands = play(DUPLEX, RequestBody(b'{"a"', False), RequestBody(b":1}", False), RequestBody(b"", True))
     assert commands[:3] == [Wait(), Wait(), Wait()]
     assert isinstance(commands[3], Route) and commands[3].request.body == b'{"a":1}'
-    sent = play(DUPLEX, RequestBody(b"{}", True), Routed(Forward({"x-selected-model": "a"}, b"new")))[-1]
-    assert sent == ForwardStreamed((("x-selected-model", "a"),), ("content-length",), b"new", False)
+    command = play(DUPLEX, RequestBody(b"{}", True), Routed(Forward({"x-selected-model": "a"}, b"new")))[-1]
+    assert command == ForwardStreamed((("x-selected-model", "a"),), ("content-length",), b"new", False)
     unchanged = play(DUPLEX, RequestBody(b"ab", False), RequestBody(b"c", True), Routed(Forward({})))[-1]
     assert isinstance(unchanged, ForwardStreamed) and unchanged.body == b"abc"
 
@@ -241,11 +241,11 @@ def test_a_watched_answer_passes_untouched_until_its_end() -> None:
 @pytest.mark.parametrize("length, whole", [("", False), ("0", False), ("10", True), ("16384", True), ("16385", False)])
 def test_a_short_answer_is_watched_whole(length: str, whole: bool) -> None:
     headers = (("content-length", length),) if length else ()
-    seen = ResponseHeaders(200, headers, False, True)
-    assert play(HEADERS, BODY, Routed(FORWARD), seen)[-1] == ContinueResponse(
+    event = ResponseHeaders(200, headers, False, True)
+    assert play(HEADERS, BODY, Routed(FORWARD), event)[-1] == ContinueResponse(
         (("x-vsr-selected-model", "a"),), True, (), whole
     )
-    cut = replace(seen, shortened=True)
+    cut = replace(event, shortened=True)
     assert play(HEADERS, BODY, Routed(FORWARD), cut)[-1] == ContinueResponse(
         (("x-vsr-selected-model", "a"),), True, ("content-length",), False
     )
@@ -267,8 +267,8 @@ def test_one_message_is_routed_and_ends_the_stream_where_nobody_watches() -> Non
 
 
 def test_a_watched_answer_comes_behind_one_message_and_has_its_headers_already() -> None:
-    seen = ResponseHeaders(200, (("content-length", "2"),), False, True)
-    *_, forward, headers, last = play(AT_ONCE, Routed(WATCHED), seen, ResponseBody(b"{}", True))
+    event = ResponseHeaders(200, (("content-length", "2"),), False, True)
+    *_, forward, headers, last = play(AT_ONCE, Routed(WATCHED), event, ResponseBody(b"{}", True))
     assert isinstance(forward, ForwardAtOnce)
     assert headers == ContinueResponse((), True, (), True)
     assert last == ContinueResponseBody(None, True)
@@ -286,11 +286,11 @@ def test_spoofed_headers_in_one_message_are_unseen_and_removed() -> None:
 
 
 def test_one_message_may_be_too_large_or_one_too_many() -> None:
-    status, told = error(play(replace(AT_ONCE, body=b"x" * (LIMIT + 1)))[-1])
-    assert (status, told["code"]) == (413, "request_too_large")
+    status, details = error(play(replace(AT_ONCE, body=b"x" * (LIMIT + 1)))[-1])
+    assert (status, details["code"]) == (413, "request_too_large")
     exchange = Exchange(max_body_bytes=LIMIT, admit=lambda size: False)
-    status, told = error(exchange.receive(AT_ONCE))
-    assert (status, told["code"]) == (429, "overloaded")
+    status, details = error(exchange.receive(AT_ONCE))
+    assert (status, details["code"]) == (429, "overloaded")
     assert exchange.closed
 
 
@@ -300,8 +300,8 @@ def test_body_limit(extra: int, refused: bool) -> None:
     by_body = play(HEADERS, RequestBody(b"x" * (LIMIT + extra), True))[-1]
     if refused:
         for command in (by_header, by_body):
-            status, told = error(command)
-            assert (status, told["code"], told["type"]) == (413, "request_too_large", "invalid_request_error")
+            status, details = error(command)
+            assert (status, details["code"], details["type"]) == (413, "request_too_large", "invalid_request_error")
     else:
         assert by_header == ContinueHeaders()
         assert isinstance(by_body, Route)

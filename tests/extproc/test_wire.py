@@ -121,12 +121,12 @@ def test_bytes_go_through_envoys_messages_and_come_back(name: str, choice: int) 
 
 
 def unknown(message: Any) -> list[bytes]:
-    found = [message._unknown_fields] if message._unknown_fields else []
+    unknowns = [message._unknown_fields] if message._unknown_fields else []
     for value in vars(message).values():
         for each in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
             if dataclasses.is_dataclass(each):
-                found += unknown(each)
-    return found
+                unknowns += unknown(each)
+    return unknowns
 
 
 def names(message: Any) -> set[str]:

@@ -142,9 +142,9 @@ def test_what_hyper_h2_sends_arrives_and_what_is_answered_comes_back(
             body += b"".join(event.data for event in pieces_of_body)
             for event in pieces_of_body:
                 client.h2.acknowledge_received_data(event.flow_controlled_length, stream)
-            done = [type(event) for event in client.events]
+            events = [type(event) for event in client.events]
             client.events.clear()
-            if h2.events.StreamEnded in done:
+            if h2.events.StreamEnded in events:
                 break
         assert body == b"".join(replies)
         assert server.open_streams == 0 and server.unsent(stream) == 0

@@ -53,15 +53,15 @@ async def test_unary_calls_and_many_at_once() -> None:
 
 
 async def test_metadata_reaches_the_handler() -> None:
-    seen: dict[str, str] = {}
+    fields: dict[str, str] = {}
 
     async def look(call: Call) -> None:
-        seen.update(call.metadata)
+        fields.update(call.metadata)
         await call.write(b"")
 
     async with serving(look) as (_, channel):
         await channel.unary_unary(PATH)(b"", metadata=[("traceparent", "00-1-2-01"), ("x-long", "v" * 5_000)])
-    assert seen["traceparent"] == "00-1-2-01" and seen["x-long"] == "v" * 5_000
+    assert fields["traceparent"] == "00-1-2-01" and fields["x-long"] == "v" * 5_000
 
 
 @pytest.mark.parametrize("written", [0, 1, 3])
@@ -146,19 +146,19 @@ async def test_leaving_serves_what_is_open_and_nothing_new() -> None:
 
 
 async def test_a_client_that_does_not_read_holds_its_own_handler_only() -> None:
-    sent = 0
+    total = 0
 
     async def pour(call: Call) -> None:
-        nonlocal sent
+        nonlocal total
         for _ in range(200):
             await call.write(b"x" * 1_000_000)
-            sent += 1
+            total += 1
 
     async with serving(pour) as (_, channel):
         slow = channel.stream_stream(PATH)()
         assert len(await slow.read()) == 1_000_000
         await asyncio.sleep(0.3)
-        assert sent < 100
+        assert total < 100
         count = 1
         while await slow.read() is not grpc.aio.EOF:
             count += 1

@@ -116,8 +116,8 @@ def test_claude_code_asked_again_behind_a_loop() -> None:
 
 
 def test_claude_code_shortens_its_history() -> None:
-    wanted = "Write a detailed summary of the conversation so far, with files and open tasks."
-    parts = read(claude_code(*result(1), {"role": "user", "content": wanted}), MessagesRequest)
+    prompt = "Write a detailed summary of the conversation so far, with files and open tasks."
+    parts = read(claude_code(*result(1), {"role": "user", "content": prompt}), MessagesRequest)
     assert parts.task == "summary"
 
 
