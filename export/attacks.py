@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.encoder import OnnxEncoder, Row
 from triton_router.config.protection import JailbreakSignal
+from triton_router.dialects import ChatRequest, ModelRequest
 from triton_router.inference.language import identify
-from triton_router.signals.passages import pieces
+from triton_router.signals import SignalInput
+from triton_router.signals.passages import passages
 
 HEAD = "jailbreak"
 BENIGN, REQUEST = "benign", "harmful_request"
 # Where a rule's signal says nothing else: what it adds up, and from where it matches.
 RULE = JailbreakSignal(name="default")
+
+
+class Verdict(NamedTuple):
+    """What the rule adds up for a request, and whether it has a passage in a language that no trunk reads."""
+
+    score: float
+    unread: bool
+
+    @property
+    def matched(self) -> bool:
+        return self.score >= RULE.threshold
 
 
 @dataclass(frozen=True)
@@ -55,26 +70,40 @@ class Judged:
         return float((self.of(*RULE.labels) >= threshold).mean())
 
 
-def judge(encoders: Mapping[str, OnnxEncoder], rows: Sequence[Row]) -> Judged:
-    """Each passage by the first trunk with the head that reads its language; where none does it is not judged.
+class Judge:
+    """The rule at its default, on encoders that have the head, in the order of a bundle.
 
-    Raises ValueError where no trunk has the head.
+    Raises ValueError where none has it.
     """
-    having = [encoder for encoder in encoders.values() if encoder.trunk.head(HEAD) is not None]
-    if not having:
-        raise ValueError(f"no trunk of the bundle has a head `{HEAD}`")
-    return Judged(tuple(rows), np.asarray([max(_scores(having, row.text), default=0.0) for row in rows]))
 
+    def __init__(self, encoders: Iterable[OnnxEncoder]) -> None:
+        self._having = [encoder for encoder in encoders if encoder.trunk.head(HEAD) is not None]
+        if not self._having:
+            raise ValueError(f"no trunk of the bundle has a head `{HEAD}`")
+        self._passage = cache(self._score)
 
-def _scores(having: Sequence[OnnxEncoder], text: str) -> list[float]:
-    scores = []
-    for piece in pieces(text):
-        language = identify(piece)
-        encoder = next((each for each in having if each.trunk.reads(language)), None)
-        if encoder is None:
-            continue
+    def judge(self, request: ModelRequest) -> Verdict:
+        """By the passage that has most of it, each read by the trunk that the router asks."""
+        scores = [self._passage(piece.text) for piece in passages(SignalInput(request).everything())]
+        return Verdict(max((score for score in scores if score is not None), default=0.0), None in scores)
+
+    def _score(self, passage: str) -> float | None:
+        """None where no trunk reads the language."""
+        language = identify(passage)
+        most = max(self._having, key=lambda encoder: len(encoder.trunk.languages))
+        encoder = next((each for each in self._having if language in each.trunk.languages), most)
+        if not encoder.trunk.reads(language):
+            return None
         head = encoder.trunk.head(HEAD)
         assert head is not None
         columns = [head.labels.index(label) for label in RULE.labels]
-        scores.append(float(encoder.encode([piece])[HEAD][0][columns].sum()))
-    return scores
+        batch = encoder.windows.batch(passage)
+        windows = encoder.run(batch.ids, batch.mask)[HEAD]
+        return float(windows.max(axis=0)[columns].sum())
+
+
+def judge(encoders: Mapping[str, OnnxEncoder], rows: Sequence[Row]) -> Judged:
+    """Each row as a chat request; a passage that no trunk reads is not judged. Raises ValueError: see `Judge`."""
+    judge = Judge(encoders.values())
+    scores = [judge.judge(ChatRequest.saying(row.text)).score for row in rows]
+    return Judged(tuple(rows), np.asarray(scores))

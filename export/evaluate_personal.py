@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import codecs
 import json
 import re
 from collections import Counter
@@ -24,16 +25,21 @@ MEASURED = ("PERSON", "STREET_ADDRESS", "PHONE_NUMBER", "EMAIL_ADDRESS", "CREDIT
             "IP_ADDRESS")  # fmt: skip
 _DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
+AS_WRITTEN = "as written"
 # What somebody may do to a value that is to pass unseen.
 DISGUISES: dict[str, Callable[[str], str]] = {
-    "as written": lambda value: value,
+    AS_WRITTEN: lambda value: value,
     "characters without width": lambda value: "\u200b".join(value),
     "full-width characters": lambda value: re.sub(r"[!-~]", lambda match: chr(ord(match[0]) + 0xFEE0), value),
     "spaces between all characters": lambda value: " ".join(value),
     "dots for spaces and hyphens": lambda value: re.sub(r"[ -]", ".", value),
     "digits in words": lambda value: re.sub(r"\d", lambda match: f" {_DIGITS[int(match[0])]} ", value),
+    "at and dot in words": lambda value: value.replace("@", " at ").replace(".", " dot "),
+    "at and dot in brackets": lambda value: value.replace("@", " (at) ").replace(".", " [dot] "),
     "turned around": lambda value: value[::-1],
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
+    "hexadecimal": lambda value: value.encode().hex(),
+    "ROT13": lambda value: codecs.encode(value, "rot13"),
 }
 
 
@@ -130,20 +136,20 @@ def scores(rows: Sequence[dict[str, Any]], find: Find = personal.find) -> dict[s
 
 
 def disguised(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[int, int]]:
-    """By disguise: how many values the rules find as written, and of these how many they still see."""
+    """By disguise: of the values that the rules find as written, how many it changes, and how many of these they still
+    see."""
     values = [
         (row["text"][:start], row["text"][start:end], row["text"][end:], type)
         for row in rows
         for start, end, type in row["spans"]
         if any((each.start, each.end, each.type) == (start, end, type) for each in personal.find(row["text"]))
     ]
-    return {
-        name: (
-            len(values),
-            sum(type in personal.types(before + hide(value) + behind) for before, value, behind, type in values),
-        )
-        for name, hide in DISGUISES.items()
-    }
+    counts = {}
+    for name, hide in DISGUISES.items():
+        changed = [value for value in values if hide(value[1]) != value[1] or name == AS_WRITTEN]
+        seen = [type in personal.types(before + hide(value) + behind) for before, value, behind, type in changed]
+        counts[name] = len(seen), sum(seen)
+    return counts
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ def identify(text: str) -> str | None:
     About 60 µs. A text in another script than Latin is always in some other language than English.
     """
     model, text = _model(), text[:SCANNED]
+    if text.isupper():  # it knows hardly any such words
+        text = text.lower()
     foreign = foreign_script(text)
     if not foreign and sum(map(str.isalpha, text)) < LEAST_LETTERS:
         return None

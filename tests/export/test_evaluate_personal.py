@@ -22,4 +22,6 @@ def test_disguises_are_counted_over_what_is_seen_without_one() -> None:
     table = disguised(ROWS)
     assert table["as written"] == (1, 1)
     assert table["characters without width"] == (1, 1)
-    assert table["digits in words"] == (1, 0)
+    assert table["digits in words"] == (1, 1)
+    assert table["turned around"] == (1, 0)
+    assert table["at and dot in words"] == (0, 0), "nothing to write so in a card's number"
