@@ -278,21 +278,26 @@ class Fallback:
         return self._windows.get(selection.base, 0)
 
     def _within(
-        self, policy: FallbackPolicy, left: float, attempt: Attempt, selection: Selection, others: Sequence[Selection]
+        self,
+        policy: FallbackPolicy,
+        remaining: float,
+        attempt: Attempt,
+        selection: Selection,
+        others: Sequence[Selection],
     ) -> float | None:
         """Seconds until an endpoint's response has to begin, so that all attempts together keep the time that is
         ``remaining``."""
         if policy.total_timeout is None:
             return policy.per_attempt_timeout
-        left, tries = max(left, 0.001), self._attempts.get(selection.base, 1)
+        remaining, tries = max(remaining, 0.001), self._attempts.get(selection.base, 1)
         if policy.per_attempt_timeout is not None:
-            return min(policy.per_attempt_timeout, left / tries)
-        return left / (tries + min(len(others), policy.max_attempts - len(attempt.failures) - 1))
+            return min(policy.per_attempt_timeout, remaining / tries)
+        return remaining / (tries + min(len(others), policy.max_attempts - len(attempt.failures) - 1))
 
 
 @lru_cache(maxsize=64)
-def _listed(statuses: tuple[int, ...], known: frozenset[int]) -> str:
-    return ",".join(str(status) for status in statuses if status not in known)
+def _listed(statuses: tuple[int, ...], defaults: frozenset[int]) -> str:
+    return ",".join(str(status) for status in statuses if status not in defaults)
 
 
 def _refs(decision: Decision | None) -> Sequence[ModelRef]:

@@ -115,20 +115,20 @@ def _matching(verdict: Verdict) -> Iterator[Verdict]:
             yield from _matching(below)
 
 
-def _blocking(verdict: Verdict, wanted: bool) -> list[tuple[Verdict, bool]]:
-    """The leaves that keep a node from being ``expected``, each with the outcome it needs; the nearest way there."""
+def _blocking(verdict: Verdict, needed: bool) -> list[tuple[Verdict, bool]]:
+    """The leaves that keep a node from its ``needed`` outcome, each with its own; the nearest way there."""
     if not verdict.below:
-        return [(verdict, wanted)]
+        return [(verdict, needed)]
     assert verdict.rule is not None
     if verdict.rule.operator == "NOT":
-        return _blocking(verdict.below[0], not wanted)
-    ways = [_blocking(below, wanted) for below in verdict.below if below.matched is not wanted]
-    if (verdict.rule.operator == "AND") is wanted:
+        return _blocking(verdict.below[0], not needed)
+    ways = [_blocking(below, needed) for below in verdict.below if below.matched is not needed]
+    if (verdict.rule.operator == "AND") is needed:
         return [leaf for way in ways for leaf in way]
     return min(ways, key=lambda way: (len(way), -max(leaf.confidence for leaf, _ in way)))
 
 
-def _cause(leaf: Verdict, wanted: bool, evaluations: Evaluations) -> Cause:
+def _cause(leaf: Verdict, needed: bool, evaluations: Evaluations) -> Cause:
     if leaf.rule is None or leaf.rule.type is None:
         return Cause("a decision without rules matches everything")
     of, name = leaf.rule.type, str(leaf.rule.name)
@@ -142,7 +142,7 @@ def _cause(leaf: Verdict, wanted: bool, evaluations: Evaluations) -> Cause:
     signal, threshold = f"{of}:{name}", evaluation.threshold
     if leaf.matched is None:
         return Cause(f"{signal} could not be evaluated", signal)
-    verb = "does not match" if wanted else "matches and must not"
+    verb = "does not match" if needed else "matches and must not"
     return Cause(f"{signal} {verb}: {value:.4g}{bound}", signal, leaf.matched, value, threshold)
 
 
