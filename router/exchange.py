@@ -28,7 +28,7 @@ class Observer(Protocol):
     """Watches the response to one forwarded request as it passes."""
 
     @property
-    def wanted(self) -> bool:
+    def watches(self) -> bool:
         """Whether the response is to be watched at all; asked before it comes, where that spares its messages."""
 
     @property

@@ -39,13 +39,13 @@ class RedisClient:
         except (errors.ConnectionError, OSError) as error:
             raise Unavailable("connection", str(error)) from error
         except errors.RedisError as error:
-            raise Unavailable(*_said(str(error))) from error
+            raise Unavailable(*_reason(str(error))) from error
 
     async def close(self) -> None:
         await self.client.aclose()
 
 
-def _said(message: str) -> tuple[str, str]:
+def _reason(message: str) -> tuple[str, str]:
     if "unknown command" in message and "FT." in message:
         return "unsupported", "this Redis has no search module: use Redis 8, Redis Stack, or load redisearch"
     if "command not allowed when used memory" in message:

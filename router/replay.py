@@ -32,7 +32,7 @@ class ReplayLog:
         now, size = self._clock(), 0
         if request is not None and len(request.body) <= self.settings.max_request_bytes:
             size = len(request.body)
-            record = record | {"sent": _sent(request, headers)}
+            record = record | {"sent": _original(request, headers)}
         while self._entries and self._must_go(now, size):
             _, (_, freed, _) = self._entries.popitem(last=False)
             self._bytes -= freed
@@ -70,7 +70,7 @@ class ReplayLog:
         return now - at >= self.settings.ttl_seconds
 
 
-def _sent(request: Request, headers: Collection[str]) -> dict[str, Any]:
+def _original(request: Request, headers: Collection[str]) -> dict[str, Any]:
     return {
         "path": request.path.partition("?")[0],
         "headers": {name: request.headers[name] for name in headers if name in request.headers},

@@ -186,7 +186,7 @@ class UsageObserver:
         return True
 
     @property
-    def wanted(self) -> bool:
+    def watches(self) -> bool:
         """Whether the response is to be watched at all: where any is counted, its status is too."""
         settings, wishes = (
             self._settings,

@@ -202,7 +202,7 @@ class SemanticCache:
                 return "semantic", _hit("semantic", similarity, candidate, self._clock())
         return "guarded", None
 
-    def sent(self, question: Question) -> None:
+    def begin(self, question: Question) -> None:
         """``question`` goes to a backend; :meth:`keep` hears how that ended."""
         self._flights.start(question.exact)
         self._open[id(question)] = question

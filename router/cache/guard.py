@@ -72,9 +72,9 @@ def comparing(now: str, reading: Reading = read) -> Callable[[str], str | None]:
         if _named(earlier) & _written_small(now) or _named(now) & _written_small(earlier):
             return "name"
         one, other = first.flat(), second.flat()
-        if _same_words(_asked(one, other), _asked(other, one)) or _moved(first, second):
+        if _same_words(_with_question(one, other), _with_question(other, one)) or _moved(first, second):
             return None
-        if _nearly_same(_asked(one, other), _asked(other, one), earlier + " " + now):
+        if _nearly_same(_with_question(one, other), _with_question(other, one), earlier + " " + now):
             return None
         apart = set(one) ^ set(other)
         # The same words in another order: from here to there, and from there to here.
@@ -83,7 +83,7 @@ def comparing(now: str, reading: Reading = read) -> Callable[[str], str | None]:
     return difference_to
 
 
-def _asked(words: list[str], beside: list[str]) -> list[str]:
+def _with_question(words: list[str], beside: list[str]) -> list[str]:
     """``words`` with the question that a bare phrase leaves out: "best sushi in Kyoto" beside "what is the best …"."""
     bare = words and not words[0].startswith("?")
     if beside[:1] == ["?what"]:
@@ -108,9 +108,9 @@ def _nearly_same(one: list[str], other: list[str], written: str) -> bool:
     beside, names = {*one, *other}, _names(written)
     return all(
         any(
-            y in known and known[y].isdisjoint(beside)
+            y in neighbours and neighbours[y].isdisjoint(beside)
             for x in (a, *_bases(a))
-            if (known := english.NEARLY.get(x)) is not None
+            if (neighbours := english.NEARLY.get(x)) is not None
             for y in (b, *_bases(b))
         )
         and names.isdisjoint((a, b))

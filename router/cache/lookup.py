@@ -117,7 +117,7 @@ class Lookup(Generic[T]):
         """A backend gets ``question``. Returns what has to be called with its answer, ``None`` if nothing does."""
         if question is None or not question.may_store:
             return None
-        self._cache.sent(question)
+        self._cache.begin(question)
         return partial(self._keep, question)
 
     def _keep(self, question: Question, answer: Answer | None) -> None:

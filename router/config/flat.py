@@ -166,13 +166,13 @@ def _providers(data: dict[str, Any], models: dict[str, Path], converted: Convert
         converted.put(at, {}, source)
         converted.put((*at, "name"), name, source)
         converted.put_each(at, described, source, ("reasoning_family", "pricing", "hidden"))
-        chosen = _chosen(name, described, source, endpoints, converted)
+        chosen = _endpoints_of(name, described, source, endpoints, converted)
         for place, (path, endpoint) in enumerate(chosen):
             _backend(endpoint, path, (*at, "backend_refs", place), converted)
         _health_check(name, chosen, at, converted)
 
 
-def _chosen(
+def _endpoints_of(
     name: str,
     described: dict[str, Any],
     source: Path,

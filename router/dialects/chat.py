@@ -48,10 +48,10 @@ class ChatAnswer(Answer):
     @classmethod
     def pieces(cls, event: dict[str, Any]) -> Iterator[Piece]:
         for choice in parts_of(event.get("choices")):
-            yield from cls._said(inside(choice, "delta"), (inside(choice, "index"),))
+            yield from cls._delta_texts(inside(choice, "delta"), (inside(choice, "index"),))
 
     @classmethod
-    def _said(cls, delta: Any, channel: tuple[Any, ...]) -> Iterator[Piece]:
+    def _delta_texts(cls, delta: Any, channel: tuple[Any, ...]) -> Iterator[Piece]:
         yield from strings(delta, _WORDS, channel)
         yield from strings(inside(delta, "function_call"), ("arguments",), channel, arguments=True)
         for call in parts_of(inside(delta, "tool_calls")):

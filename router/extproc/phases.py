@@ -284,11 +284,11 @@ class Exchange:
         "_at_once",
         "_body_mode",
         "_head",
-        "_kept",
         "_max_body_bytes",
         "_phase",
         "_pieces",
         "_remove",
+        "_reserved",
         "_trailers",
         "_whole",
     )
@@ -297,7 +297,7 @@ class Exchange:
         self, *, max_body_bytes: int, admit: Callable[[int], bool] = lambda size: True, falls_back: bool = False
     ) -> None:
         self._max_body_bytes = max_body_bytes
-        self._kept = RETURNED if falls_back else ()
+        self._reserved = RETURNED if falls_back else ()
         self._admit = admit
         self._phase = _Phase.START
         self._at_once = False  # the request came in one message
@@ -360,7 +360,7 @@ class Exchange:
         return Abort(f"{type(event).__name__} while {phase.value}")
 
     def _request(self, event: RequestBody, head: HeaderList) -> Command:
-        request, self._remove = _read(head, self._kept, event.body)
+        request, self._remove = _read(head, self._reserved, event.body)
         # Without the body, which the stream may outlive by minutes.
         self._head = Request(request.method, request.path)
         self._at_once, self._whole = True, False
@@ -372,7 +372,7 @@ class Exchange:
         return Route(request)
 
     def _headers(self, event: RequestHeaders) -> Command:
-        self._head, self._remove = _read(event.headers, self._kept)
+        self._head, self._remove = _read(event.headers, self._reserved)
         headers = self._head.headers
         self._answer_mode = event.response_body_mode
         if event.end_of_stream:
@@ -424,7 +424,7 @@ class Exchange:
         if self._whole:
             return ForwardHeaders(headers, (*self._remove, *unwanted), outcome.body)
         if self._at_once:
-            if outcome.observer is None or not outcome.observer.wanted:
+            if outcome.observer is None or not outcome.observer.watches:
                 self._phase = _Phase.CLOSED
             return ForwardAtOnce(headers, (*self._remove, *unwanted), outcome.body, response)
         return ForwardBody(headers, outcome.body, unwanted)

@@ -61,14 +61,14 @@ class ClientConnection(Connection):
         first = frame(SETTINGS, 0, 0, packed)
         self._outgoing = [PREFACE, first, window_update(0, CONNECTION_WINDOW - INITIAL_WINDOW)]
         # The connection takes no new streams.
-        self.left = False
+        self.closing = False
 
     def request(self, block: bytes, body: bytes) -> int:
         """Open a stream with a whole request; returns its number."""
         number = self._last_stream + (1 if self._last_stream == 0 else 2)
         self._last_stream = number
         # Numbers are never used twice; section 5.1.1.
-        self.left = self.left or number >= LAST_STREAM
+        self.closing = self.closing or number >= LAST_STREAM
         stream = self._streams[number] = Stream(self._peer_window)
         self._outgoing.append(frame(HEADERS, END_HEADERS, number, block))
         stream.unsent.append(body)
@@ -89,7 +89,7 @@ class ClientConnection(Connection):
         return 0
 
     def _peer_leaves(self, payload: bytes, events: list[Event]) -> None:
-        self.left = True
+        self.closing = True
         last = int.from_bytes(payload[:4], "big")
         for number in [number for number in self._streams if number > last]:
             del self._streams[number]
@@ -150,7 +150,7 @@ class _Link(Endpoint):
 
     @property
     def usable(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing() and not self.connection.left
+        return self._transport is not None and not self._transport.is_closing() and not self.connection.closing
 
     def data_received(self, data: bytes) -> None:
         for event in self.connection.receive(data):
@@ -173,7 +173,7 @@ class _Link(Endpoint):
                     log.warning("a connection was ended: %s", event.reason)
                     self.close()
         self._flush()
-        if self.connection.left and not self.calls:
+        if self.connection.closing and not self.calls:
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -145,7 +145,7 @@ class Encoder:
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
-        outputs = await self._asked(batch, background=background)
+        outputs = await self._infer_batch(batch, background=background)
         encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
         if self._memo is not None:
             self._memo[key] = encoding
@@ -160,7 +160,7 @@ class Encoder:
             self._too_many.warn(trunk=self.trunk.name, limit=self._limit.calls)
             raise Unavailable("overload")
 
-    async def _asked(self, batch: Batch, *, background: bool) -> dict[str, Vector]:
+    async def _infer_batch(self, batch: Batch, *, background: bool) -> dict[str, Vector]:
         if background:
             return await self._background.run(partial(self._infer, batch))
         outputs = await self._infer_within_limit(batch)
@@ -228,7 +228,7 @@ class Encoder:
         outputs = []
         for start in range(0, len(rows), PASSAGES_IN_A_CALL):
             part = self._windows.pad(rows[start : start + PASSAGES_IN_A_CALL])
-            outputs.append(await self._asked(part, background=background))
+            outputs.append(await self._infer_batch(part, background=background))
         heads = [head for head in self.trunk.heads if not head.per_token]
         values = {head.name: np.concatenate([output[head.output] for output in outputs]) for head in heads}
         end = 0
@@ -254,7 +254,7 @@ class Encoder:
         for start in range(0, len(rows), PASSAGES_IN_A_CALL):
             part = rows[start : start + PASSAGES_IN_A_CALL]
             batch = self._windows.pad(part)
-            output = (await self._asked(batch, background=background))[described.output]
+            output = (await self._infer_batch(batch, background=background))[described.output]
             # Without the special tokens before and behind.
             tagged += [values[1 : len(row) - 1] for row, values in zip(part, output, strict=True)]
         rest = iter(tagged)

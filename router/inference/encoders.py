@@ -87,12 +87,12 @@ class Encoders:
 
     def embedder(self, name: str | None = None) -> Encoder:
         """The trunk called ``name``, if it gives an embedding, else the first that gives one."""
-        return _chosen([each for each in self._all if each.trunk.embedding], name, "embedding")
+        return _by_name([each for each in self._all if each.trunk.embedding], name, "embedding")
 
     def judge(self, head: str, name: str | None = None) -> Encoder | None:
         """The trunk called ``name``, if it has ``head``, else the first that has it."""
         having = [each for each in self._all if each.trunk.head(head)]
-        return _chosen(having, name, head) if having else None
+        return _by_name(having, name, head) if having else None
 
     def readers(self, head: str, name: str | None = None) -> Encoders:
         """Likewise all of the bundle that have it with the same labels, to choose by a text's language.
@@ -102,7 +102,7 @@ class Encoders:
         among = copy(self)
         among._all = [each for each in self._bundle if each.trunk.head(head)]
         if among._all:
-            first = _chosen(among._all, name, head)
+            first = _by_name(among._all, name, head)
             reference = first.trunk.head(head)
             assert reference is not None
             same = [
@@ -112,7 +112,7 @@ class Encoders:
         return among
 
 
-def _chosen(having: Sequence[Encoder], name: str | None, purpose: str) -> Encoder:
+def _by_name(having: Sequence[Encoder], name: str | None, purpose: str) -> Encoder:
     if name is None:
         return having[0]
     for encoder in having:

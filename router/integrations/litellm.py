@@ -249,12 +249,12 @@ def _text(part: Mapping[str, Any]) -> str | None:
 def _served_here(advice: Mapping[str, Any]) -> str:
     """The advised model, or its base model if this LiteLLM has no entry for an adapter."""
     for name in (advice["model"], advice.get("base_model")):
-        if isinstance(name, str) and _known(name):
+        if isinstance(name, str) and _exists(name):
             return name
     raise NoAdvice("unknown_model")
 
 
-def _known(name: str) -> bool:
+def _exists(name: str) -> bool:
     router = getattr(sys.modules.get("litellm.proxy.proxy_server"), "llm_router", None)
     names = getattr(router, "model_names", None)
     if names is None or name in names or name in (getattr(router, "model_group_alias", None) or {}):

@@ -51,7 +51,7 @@ def _filter(settings: ToolsSettings, request: ModelRequest, name: str, beside: t
     request.keep_elements(name, allowed)
     remaining = {_name(listed[index]) for index in allowed}
     for choice in beside:
-        if not remaining.issuperset(_chosen(request.get(choice))):
+        if not remaining.issuperset(_tool_names(request.get(choice))):
             request.remove(choice)
 
 
@@ -60,7 +60,7 @@ def _name(tool: Any) -> str:
     return _own_name(tool) or named(tool, "type") if isinstance(tool, dict) else ""
 
 
-def _chosen(choice: Any) -> list[str]:
+def _tool_names(choice: Any) -> list[str]:
     """The tools that a `tool_choice` names."""
     if not isinstance(choice, dict):
         return []

@@ -55,14 +55,14 @@ def through_gateway(url: str, config: Config, probes: Iterable[Probe], timeout: 
     """Send each probe to the gateway at ``url`` as a chat request; ``timeout`` in seconds."""
     tables = {"": _by_name(config.routing.decisions)}
     tables |= {recipe.name: _by_name(recipe.routing.decisions) for recipe in config.recipes}
-    return [_sent(url.rstrip("/") + names.CHAT_PATH, tables, probe, timeout) for probe in probes]
+    return [_send(url.rstrip("/") + names.CHAT_PATH, tables, probe, timeout) for probe in probes]
 
 
 def _by_name(decisions: Iterable[Decision]) -> dict[str, Decision]:
     return {decision.name: decision for decision in decisions}
 
 
-def _sent(url: str, tables: dict[str, dict[str, Decision]], probe: Probe, timeout: float) -> Result:
+def _send(url: str, tables: dict[str, dict[str, Decision]], probe: Probe, timeout: float) -> Result:
     headers = {**probe.headers, "content-type": "application/json"}
     request = urllib.request.Request(url, probe.body, headers, method="POST")
     try:

@@ -230,7 +230,7 @@ async def test_an_answer_on_its_way_does_not_come_in_behind_a_purge(cache: Seman
     question, other = asked(cache), asked(cache, "Who wrote Faust?")
     assert question is not None and other is not None
     for each in (question, other):
-        cache.sent(each)
+        cache.begin(each)
     await cache.purge(question.exact if what == "key" else None, "d" if what == "decision" else None)
     await kept(cache, question)
     await kept(cache, other)
@@ -238,7 +238,7 @@ async def test_an_answer_on_its_way_does_not_come_in_behind_a_purge(cache: Seman
     # Whoever asks after the purge is answered anew, and that is kept.
     again = asked(cache)
     assert again is not None
-    cache.sent(again)
+    cache.begin(again)
     await kept(cache, again)
     assert await hit(cache, asked(cache)) == "exact"
 
@@ -260,7 +260,7 @@ async def test_nor_does_one_that_is_being_stored() -> None:
     cache = SemanticCache(store, CacheSettings(), Identity(), "sum", Metrics(), b"key")
     question = asked(cache)
     assert question is not None
-    cache.sent(question)
+    cache.begin(question)
     keeping = asyncio.create_task(cache.keep(question, answer()))
     await asyncio.sleep(0)
     assert await cache.purge(None, None) == 0
@@ -294,7 +294,7 @@ async def test_whatever_a_store_does_is_a_miss() -> None:
     assert question is not None
     assert await cache.find(question) is None
     assert await cache.recall(question.exact) is None
-    cache.sent(question)
+    cache.begin(question)
     await cache.keep(question, answer())
 
 

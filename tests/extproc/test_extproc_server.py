@@ -190,7 +190,7 @@ async def test_an_answer_that_is_all_there_is_to_see_is_sent_back(client: Client
 class Watching:
     """An observer that wants a response and reads nothing of it."""
 
-    wanted = True
+    watches = True
     shortens = False
 
     def on_sent(self) -> None: ...

@@ -54,7 +54,7 @@ AT_ONCE = RequestBody(b'{"model":"auto"}', True, (*HEAD, ("content-length", "16"
 class Watching:
     """An observer of which only its wish to see a response counts here."""
 
-    wanted = True
+    watches = True
     shortens = False
 
     def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
