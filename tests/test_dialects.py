@@ -156,7 +156,7 @@ NEW = {"type": "message", "role": "system", "content": "NEW"}
 HI = user("hi")
 
 
-def told(dialect: type[ModelRequest], mode: str, /, **members: Any) -> Any:
+def instruct(dialect: type[ModelRequest], mode: str, /, **members: Any) -> Any:
     request = parsed(dialect, **members)
     request.tell("NEW", mode)
     return json.loads(request.encode())
@@ -180,7 +180,7 @@ def told(dialect: type[ModelRequest], mode: str, /, **members: Any) -> Any:
     ],
 )  # fmt: skip
 def test_system_text_of_responses(mode: str, before: dict[str, Any], after: dict[str, Any]) -> None:
-    assert told(ResponsesRequest, mode, **before) == after
+    assert instruct(ResponsesRequest, mode, **before) == after
 
 
 CACHED = {"type": "text", "text": "own", "cache_control": {"type": "ephemeral"}}
@@ -202,12 +202,12 @@ CACHED = {"type": "text", "text": "own", "cache_control": {"type": "ephemeral"}}
     ],
 )
 def test_system_text_of_messages(mode: str, before: Any, after: Any) -> None:
-    assert told(MessagesRequest, mode, system=before, messages=[HI]) == {"system": after, "messages": [HI]}
+    assert instruct(MessagesRequest, mode, system=before, messages=[HI]) == {"system": after, "messages": [HI]}
 
 
 def test_system_messages_among_messages_are_replaced_too() -> None:
-    assert told(MessagesRequest, "replace", messages=[SYSTEM, HI]) == {"system": "NEW", "messages": [HI]}
-    assert told(MessagesRequest, "prepend", messages=[SYSTEM, HI]) == {"system": "NEW", "messages": [SYSTEM, HI]}
+    assert instruct(MessagesRequest, "replace", messages=[SYSTEM, HI]) == {"system": "NEW", "messages": [HI]}
+    assert instruct(MessagesRequest, "prepend", messages=[SYSTEM, HI]) == {"system": "NEW", "messages": [SYSTEM, HI]}
 
 
 def test_two_plugins_add_up() -> None:
@@ -235,7 +235,7 @@ def test_whatever_else_is_sent_stays(others: dict[str, Any], mode: str) -> None:
         (ResponsesRequest, "input", "instructions"),
         (MessagesRequest, "messages", "system"),
     ):
-        assert told(dialect, mode, **others, **{member: odd}) == {**others, member: odd, system: "NEW"}
+        assert instruct(dialect, mode, **others, **{member: odd}) == {**others, member: odd, system: "NEW"}
 
 
 def test_bytes_that_nobody_edits_stay() -> None:

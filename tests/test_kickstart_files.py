@@ -33,17 +33,17 @@ def test_the_charts_copy_is_the_same() -> None:
     assert base["chatTemplate"] == TEMPLATE.read_text().rstrip("\n")
 
 
-def said(role: str, content: Any) -> dict[str, Any]:
+def reply(role: str, content: Any) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
 def test_a_question() -> None:
-    assert rendered(said("user", "Why is the sky blue?")) == "Instruct: Why is the sky blue?\nOutput:"
+    assert rendered(reply("user", "Why is the sky blue?")) == "Instruct: Why is the sky blue?\nOutput:"
 
 
 def test_a_conversation_with_system_text() -> None:
     text = rendered(
-        said("system", "Be brief."), said("user", "Hi"), said("assistant", "Hello."), said("user", "Who are you?")
+        reply("system", "Be brief."), reply("user", "Hi"), reply("assistant", "Hello."), reply("user", "Who are you?")
     )
     assert text == "Be brief.\n\nInstruct: Hi\nOutput: Hello.\nInstruct: Who are you?\nOutput:"
 
@@ -54,16 +54,16 @@ def test_text_in_parts_without_the_pictures() -> None:
         {"type": "image_url", "image_url": {"url": "data:,"}},
         {"type": "text", "text": "second"},
     ]
-    assert rendered(said("user", parts), add_generation_prompt=False) == "Instruct: first\nsecond\n"
+    assert rendered(reply("user", parts), add_generation_prompt=False) == "Instruct: first\nsecond\n"
 
 
 def test_an_assistant_that_said_nothing() -> None:
-    assert rendered(said("assistant", None), add_generation_prompt=False) == "Output: \n"
+    assert rendered(reply("assistant", None), add_generation_prompt=False) == "Output: \n"
 
 
 def test_an_unknown_role_is_refused() -> None:
     with pytest.raises(TemplateError, match="narrator"):
-        rendered(said("narrator", "Once upon a time"))
+        rendered(reply("narrator", "Once upon a time"))
 
 
 def test_the_litellm_hook_needs_nothing_of_the_router() -> None:

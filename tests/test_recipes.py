@@ -53,7 +53,7 @@ def routers() -> tuple[Pipeline, Metrics]:
     return Pipeline(compile_runtime(loads(CONFIG)), None, {}, metrics), metrics
 
 
-async def asked(
+async def route(
     pipeline: Pipeline, model: str | None, text: str, headers: dict[str, str] | None = None
 ) -> tuple[Any, Record]:
     named = {} if model is None else {"model": model}
@@ -76,7 +76,7 @@ async def asked(
 async def test_name_and_headers_choose_the_recipe(
     model: str | None, headers: dict[str, str], recipe: str | None, decision: str, serves: str
 ) -> None:
-    outcome, record = await asked(routers()[0], model, "Prove it.", headers)
+    outcome, record = await route(routers()[0], model, "Prove it.", headers)
     assert isinstance(outcome, Forward)
     response_headers = outcome.response_headers
     assert (response_headers.get("x-vsr-selected-recipe"), response_headers["x-vsr-selected-decision"]) == (
@@ -90,9 +90,9 @@ async def test_name_and_headers_choose_the_recipe(
 async def test_two_recipes_have_signals_and_decisions_of_one_name() -> None:
     pipeline, _ = routers()
     law = {"x-team": "law"}
-    outcome, record = await asked(pipeline, "acme/fast", "A poem, please.", law)
+    outcome, record = await route(pipeline, "acme/fast", "A poem, please.", law)
     assert isinstance(outcome, Reply) and b"No poems here." in outcome.body
-    outcome, record = await asked(pipeline, "acme/fast", "Prove it.", law)
+    outcome, record = await route(pipeline, "acme/fast", "Prove it.", law)
     assert record.decision is None and record.recipe is not None and record.recipe.name == "speed"
     assert isinstance(outcome, Forward) and outcome.headers["x-selected-model"] == "small"
     assert [each["name"] for each in explain(record)["decisions"]] == ["hard"]
@@ -100,7 +100,7 @@ async def test_two_recipes_have_signals_and_decisions_of_one_name() -> None:
 
 
 async def test_a_name_without_its_headers_is_no_model() -> None:
-    outcome, _ = await asked(routers()[0], "acme/best", "Hello")
+    outcome, _ = await route(routers()[0], "acme/best", "Hello")
     assert isinstance(outcome, Reply) and outcome.status == 404
     error = json.loads(outcome.body)["error"]
     assert error["code"] == "model_not_found" and "headers" in error["message"]
@@ -116,9 +116,9 @@ def test_models_lists_the_entrypoints_with_their_recipes() -> None:
 
 async def test_requests_are_counted_by_recipe() -> None:
     pipeline, metrics = routers()
-    await asked(pipeline, "acme/fast", "A poem, please.", {"x-team": "law"})
-    await asked(pipeline, "acme/fast", "Hello")
-    await asked(pipeline, "MoM", "Hello")
+    await route(pipeline, "acme/fast", "A poem, please.", {"x-team": "law"})
+    await route(pipeline, "acme/fast", "Hello")
+    await route(pipeline, "MoM", "Hello")
     await asyncio.sleep(0.01)
     counted = {
         (sample.labels["recipe"], sample.labels["decision"])

@@ -50,7 +50,7 @@ def pipeline(rules: str = KEYWORD, audit: Path | None = None, text: str = CONFIG
     return Pipeline(compile_runtime(loaded), None, TopicParameters(), metrics, cache=cache)
 
 
-async def asked(pipeline: Pipeline, headers: dict[str, str] | None = None) -> Outcome:
+async def route(pipeline: Pipeline, headers: dict[str, str] | None = None) -> Outcome:
     """Ask; a backend answers what is forwarded."""
     headers = {"authorization": "Bearer ada", **(headers or {})}
     outcome = await pipeline.route(Request("POST", "/v1/chat/completions", headers, BODY))
@@ -70,8 +70,8 @@ def repeats(pipeline: Pipeline) -> float:
 
 async def test_a_repeat_asks_no_signal() -> None:
     ours = pipeline()
-    assert isinstance(await asked(ours), Forward)
-    again = await asked(ours)
+    assert isinstance(await route(ours), Forward)
+    again = await route(ours)
     assert isinstance(again, Reply) and again.headers["x-vsr-cache-hit"] == "exact"
     assert repeats(ours) == 1
     _, record = await ours.handle(Request("POST", "/v1/chat/completions", {"authorization": "Bearer ada"}, BODY))
@@ -80,14 +80,14 @@ async def test_a_repeat_asks_no_signal() -> None:
 
 async def test_headers_name_the_key_that_a_purge_takes() -> None:
     ours = pipeline()
-    first = await asked(ours)
+    first = await route(ours)
     assert isinstance(first, Forward) and ours.cache is not None
     key = first.response_headers["x-vsr-cache-key"]
-    again = await asked(ours)
+    again = await route(ours)
     assert isinstance(again, Reply) and again.headers["x-vsr-cache-key"] == key
     assert await ours.cache.purge(key, None) == 1
-    assert isinstance(await asked(ours), Forward)
-    unkept = await asked(pipeline(), {"cache-control": "no-store"})
+    assert isinstance(await route(ours), Forward)
+    unkept = await route(pipeline(), {"cache-control": "no-store"})
     assert isinstance(unkept, Forward) and "x-vsr-cache-key" not in unkept.response_headers
 
 
@@ -95,11 +95,11 @@ async def test_what_the_base_answered_for_an_adapter_does_not_outlive_its_absenc
     ours = pipeline()
     ours.adapters = LoadedAdapters({"base": frozenset()})
     for _ in range(2):
-        outcome = await asked(ours)
+        outcome = await route(ours)
         headers = outcome.response_headers if isinstance(outcome, Forward) else outcome.headers
         assert headers["x-vsr-adapter-fallback"] == "law"
     ours.adapters = LoadedAdapters({"base": frozenset({"law"})})
-    back = await asked(ours)
+    back = await route(ours)
     assert isinstance(back, Forward) and back.headers["x-selected-model"] == "law"
 
 
@@ -111,22 +111,22 @@ GREETED = """  decisions:
 async def test_what_was_decided_without_knowing_a_signal_is_decided_again() -> None:
     ours = pipeline(text=CONFIG.replace("  decisions:\n", GREETED))
     for _ in range(3):
-        await asked(ours)
+        await route(ours)
     assert repeats(ours) == 0
 
 
 async def test_a_signal_that_could_not_change_the_decision_is_not_missed() -> None:
     ours = pipeline(OR_GREETING)
     for _ in range(3):
-        await asked(ours)
+        await route(ours)
     assert repeats(ours) == 2
 
 
 async def test_a_repeat_is_accounted_for_as_any_request(tmp_path: Path) -> None:
     ours = pipeline(audit=tmp_path / "audit.jsonl")
     ours.journal.replay = ReplayLog(ReplaySettings())
-    await asked(ours)
-    again = await asked(ours)
+    await route(ours)
+    again = await route(ours)
     first, second = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
     assert first["path"] == "routed" and second["path"] == "cache" and second["repeat"]
     assert all(first[name] == second[name] for name in ("generation", "decision", "model", "category", "request_id"))
@@ -155,7 +155,7 @@ async def test_an_adapter_of_one_name_on_another_base_answers_for_itself() -> No
     ours = pipeline(text=TWO_BASES)
     made: dict[str, str] = {}
     for number in range(20):
-        outcome = await asked(ours, {"x-session": str(number)})
+        outcome = await route(ours, {"x-session": str(number)})
         if isinstance(outcome, Forward):
             base = outcome.headers["x-gateway-base-model-name"]
             assert base not in made, "asked again"

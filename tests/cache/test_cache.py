@@ -47,7 +47,7 @@ def cache(clock: Clock) -> SemanticCache:
     return SemanticCache(store, CacheSettings(), Identity(), "sum", Metrics(), b"key", clock)
 
 
-def asked(
+def query(
     cache: SemanticCache,
     prompt: Any = "What is the capital of France?",
     headers: dict[str, str] | None = None,
@@ -79,7 +79,7 @@ def answer(text: str = "Paris.", **changes: Any) -> ChatAnswer:
     return made
 
 
-async def kept(cache: SemanticCache, question: Question | None) -> None:
+async def fill(cache: SemanticCache, question: Question | None) -> None:
     assert question is not None
     await cache.keep(question, answer())
 
@@ -91,21 +91,21 @@ async def hit(cache: SemanticCache, question: Question | None) -> str | None:
 
 
 async def test_the_same_question_is_an_exact_hit(cache: SemanticCache, clock: Clock) -> None:
-    await kept(cache, asked(cache))
+    await fill(cache, query(cache))
     clock.now += 7
-    entry = await cache.find(asked(cache))  # type: ignore[arg-type]
+    entry = await cache.find(query(cache))  # type: ignore[arg-type]
     assert entry is not None and (entry.kind, entry.text, entry.similarity, entry.age) == ("exact", "Paris.", 1.0, 7.0)
 
 
 async def test_an_alike_question_is_a_semantic_hit_and_a_far_one_is_none(cache: SemanticCache) -> None:
-    await kept(cache, asked(cache))
+    await fill(cache, query(cache))
     alike = "what's the capital of france"
-    assert await hit(cache, asked(cache, alike, embedding=NEAR)) == "semantic"
-    assert await hit(cache, asked(cache, alike, embedding=NORTH)) is None
+    assert await hit(cache, query(cache, alike, embedding=NEAR)) == "semantic"
+    assert await hit(cache, query(cache, alike, embedding=NORTH)) is None
     strict = SemanticCacheSettings(similarity_threshold=0.995)
-    assert await hit(cache, asked(cache, alike, embedding=NEAR, settings=strict)) is None
+    assert await hit(cache, query(cache, alike, embedding=NEAR, settings=strict)) is None
     exact = SemanticCacheSettings(mode="exact")
-    assert await hit(cache, asked(cache, alike, embedding=NEAR, settings=exact)) is None
+    assert await hit(cache, query(cache, alike, embedding=NEAR, settings=exact)) is None
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ async def test_an_alike_question_is_a_semantic_hit_and_a_far_one_is_none(cache: 
     ],
 )
 async def test_words_that_matter_outweigh_a_near_embedding(cache: SemanticCache, other: str) -> None:
-    await kept(cache, asked(cache))
-    assert await hit(cache, asked(cache, other, embedding=EAST)) is None
+    await fill(cache, query(cache))
+    assert await hit(cache, query(cache, other, embedding=EAST)) is None
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ async def test_words_that_matter_outweigh_a_near_embedding(cache: SemanticCache,
     ],
 )
 async def test_whatever_shapes_an_answer_sets_it_apart(cache: SemanticCache, changes: dict[str, Any]) -> None:
-    await kept(cache, asked(cache))
-    assert await hit(cache, asked(cache, **changes)) is None
+    await fill(cache, query(cache))
+    assert await hit(cache, query(cache, **changes)) is None
 
 
 @pytest.mark.parametrize("member", [{"stream": True}, {"user": "x"}, {"metadata": {"a": "b"}}, {"stream_options": {}}])
 async def test_how_it_is_delivered_does_not(cache: SemanticCache, member: dict[str, Any]) -> None:
-    await kept(cache, asked(cache))
-    assert await hit(cache, asked(cache, **member)) == "exact"
+    await fill(cache, query(cache))
+    assert await hit(cache, query(cache, **member)) == "exact"
 
 
 @pytest.mark.parametrize(
@@ -164,19 +164,19 @@ async def test_how_it_is_delivered_does_not(cache: SemanticCache, member: dict[s
     ],
 )
 async def test_only_whole_answers_are_kept(cache: SemanticCache, changes: dict[str, Any]) -> None:
-    question = asked(cache)
+    question = query(cache)
     assert question is not None
     await cache.keep(question, answer(**changes))
     assert await cache.store.size() == 0
 
 
 async def test_clients_can_ask_for_a_fresh_answer_or_leave_no_trace(cache: SemanticCache) -> None:
-    await kept(cache, asked(cache))
+    await fill(cache, query(cache))
     for header in ("cache-control", "x-vsr-cache-control"):
-        fresh = asked(cache, headers={**ADA, header: "max-age=0, No-Cache"})
+        fresh = query(cache, headers={**ADA, header: "max-age=0, No-Cache"})
         assert await hit(cache, fresh) is None and fresh is not None and fresh.may_store
-        silent = asked(cache, "Something else?", headers={**ADA, header: "no-store"})
-        await kept(cache, silent)
+        silent = query(cache, "Something else?", headers={**ADA, header: "no-store"})
+        await fill(cache, silent)
         assert await cache.store.size() == 1
 
 
@@ -188,12 +188,12 @@ def test_a_text_of_which_nothing_is_read_is_not_remembered(cache: SemanticCache)
 
 
 async def test_an_answer_lives_as_long_as_it_was_given(cache: SemanticCache, clock: Clock) -> None:
-    await kept(cache, asked(cache, settings=SemanticCacheSettings(ttl_seconds=60)))
+    await fill(cache, query(cache, settings=SemanticCacheSettings(ttl_seconds=60)))
     clock.now += 59.9
-    assert await hit(cache, asked(cache)) == "exact"
+    assert await hit(cache, query(cache)) == "exact"
     clock.now += 0.1
-    assert await hit(cache, asked(cache)) is None
-    assert await hit(cache, asked(cache, embedding=NEAR)) is None
+    assert await hit(cache, query(cache)) is None
+    assert await hit(cache, query(cache, embedding=NEAR)) is None
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ async def test_an_answer_lives_as_long_as_it_was_given(cache: SemanticCache, clo
 async def test_several_choices_have_no_place_in_it(
     cache: SemanticCache, before: list[Any], members: dict[str, Any]
 ) -> None:
-    assert asked(cache, before=before, **members) is None
-    assert asked(cache, "   ") is None
+    assert query(cache, before=before, **members) is None
+    assert query(cache, "   ") is None
 
 
 async def test_a_number_that_cannot_be_read_is_sent_on_without_it(cache: SemanticCache) -> None:
@@ -213,7 +213,7 @@ async def test_a_number_that_cannot_be_read_is_sent_on_without_it(cache: Semanti
 
 
 async def test_texts_that_are_no_unicode_are_told_apart(cache: SemanticCache) -> None:
-    whole, half = asked(cache, "Is it so?"), asked(cache, "Is it so\ud800")
+    whole, half = query(cache, "Is it so?"), query(cache, "Is it so\ud800")
     assert whole is not None and half is not None
     await cache.keep(whole, answer("Yes."))
     await cache.keep(half, answer("What?"))
@@ -227,20 +227,20 @@ async def test_texts_that_are_no_unicode_are_told_apart(cache: SemanticCache) ->
 
 @pytest.mark.parametrize("what", ["key", "decision", "all"])
 async def test_an_answer_on_its_way_does_not_come_in_behind_a_purge(cache: SemanticCache, what: str) -> None:
-    question, other = asked(cache), asked(cache, "Who wrote Faust?")
+    question, other = query(cache), query(cache, "Who wrote Faust?")
     assert question is not None and other is not None
     for each in (question, other):
         cache.begin(each)
     await cache.purge(question.exact if what == "key" else None, "d" if what == "decision" else None)
-    await kept(cache, question)
-    await kept(cache, other)
+    await fill(cache, question)
+    await fill(cache, other)
     assert await cache.store.size() == (1 if what == "key" else 0)
     # Whoever asks after the purge is answered anew, and that is kept.
-    again = asked(cache)
+    again = query(cache)
     assert again is not None
     cache.begin(again)
-    await kept(cache, again)
-    assert await hit(cache, asked(cache)) == "exact"
+    await fill(cache, again)
+    assert await hit(cache, query(cache)) == "exact"
 
 
 class Slow(MemoryStore):
@@ -258,7 +258,7 @@ class Slow(MemoryStore):
 async def test_nor_does_one_that_is_being_stored() -> None:
     store = Slow()
     cache = SemanticCache(store, CacheSettings(), Identity(), "sum", Metrics(), b"key")
-    question = asked(cache)
+    question = query(cache)
     assert question is not None
     cache.begin(question)
     keeping = asyncio.create_task(cache.keep(question, answer()))
@@ -272,7 +272,7 @@ async def test_nor_does_one_that_is_being_stored() -> None:
 async def test_what_was_purged_is_counted_no_more(clock: Clock) -> None:
     metrics = Metrics()
     cache = SemanticCache(MemoryStore(10), CacheSettings(), Identity(), "sum", metrics, b"key")
-    await kept(cache, asked(cache))
+    await fill(cache, query(cache))
     assert metrics.registry.get_sample_value("router_cache_entries") == 1
     await cache.purge(None, None)
     assert metrics.registry.get_sample_value("router_cache_entries") == 0
@@ -290,7 +290,7 @@ class Odd(MemoryStore):
 
 async def test_whatever_a_store_does_is_a_miss() -> None:
     cache = SemanticCache(Odd(1), CacheSettings(coalesce_ms=10), Identity(), "sum", Metrics(), b"key")
-    question = asked(cache)
+    question = query(cache)
     assert question is not None
     assert await cache.find(question) is None
     assert await cache.recall(question.exact) is None
@@ -312,7 +312,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "1", "content": "42"}
 
 
 async def test_one_body_means_another_thing_in_another_dialect(cache: SemanticCache) -> None:
-    await kept(cache, asked_in(ChatRequest, cache, messages=TURNS))
+    await fill(cache, asked_in(ChatRequest, cache, messages=TURNS))
     assert await hit(cache, asked_in(ChatRequest, cache, messages=TURNS)) == "exact"
     for other in (
         asked_in(MessagesRequest, cache, messages=TURNS),
@@ -342,7 +342,7 @@ async def test_one_body_means_another_thing_in_another_dialect(cache: SemanticCa
 async def test_what_shapes_an_answer_in_each_dialect(
     cache: SemanticCache, dialect: type[ModelRequest], first: Any, alike: Any, other: Any
 ) -> None:
-    await kept(cache, asked_in(dialect, cache, **first))
+    await fill(cache, asked_in(dialect, cache, **first))
     assert await hit(cache, asked_in(dialect, cache, **alike)) == "exact"
     assert await hit(cache, asked_in(dialect, cache, **other)) is None
 
@@ -350,14 +350,14 @@ async def test_what_shapes_an_answer_in_each_dialect(
 async def test_where_an_image_stands_is_part_of_the_question(cache: SemanticCache) -> None:
     before, after = ({"type": "text", "text": text} for text in ("Before:", "After:"))
     one, two = ({"type": "image_url", "image_url": {"url": f"data:{name}"}} for name in "12")
-    await kept(cache, asked(cache, [before, one, after, two]))
-    assert await hit(cache, asked(cache, [before, one, after, two])) == "exact"
-    assert await hit(cache, asked(cache, [before, after, one, two])) is None
+    await fill(cache, query(cache, [before, one, after, two]))
+    assert await hit(cache, query(cache, [before, one, after, two])) == "exact"
+    assert await hit(cache, query(cache, [before, after, one, two])) is None
 
 
 async def test_an_item_behind_the_question_is_part_of_it(cache: SemanticCache) -> None:
     first, other = ({"input": [*TURNS, {"type": "note", "content": text}]} for text in ("brief", "long"))
-    await kept(cache, asked_in(ResponsesRequest, cache, **first))
+    await fill(cache, asked_in(ResponsesRequest, cache, **first))
     assert await hit(cache, asked_in(ResponsesRequest, cache, **first)) == "exact"
     assert await hit(cache, asked_in(ResponsesRequest, cache, **other)) is None
 
@@ -391,7 +391,7 @@ async def test_what_has_no_place_in_it(cache: SemanticCache, dialect: type[Model
 async def test_a_store_that_stays_down_is_logged_once_for_each_reason(
     cache: SemanticCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    question = asked(cache)
+    question = query(cache)
     assert question is not None
     reasons: list[Reason | None] = ["connection"] * 5 + ["deadline"] * 5 + [None] + ["deadline"] * 5
 
@@ -479,7 +479,7 @@ def test_the_operator_can_name_the_credential() -> None:
 
 @pytest.mark.parametrize("name", ["anthropic-beta", "openai-beta", "anthropic-version", "x-acme-beta", ":query"])
 def test_beta_features_versions_and_the_query_are_part_of_the_key(cache: SemanticCache, name: str) -> None:
-    one, other = (asked(cache, headers={**ADA, name: f"beta={value}"}) for value in (1, 2))
+    one, other = (query(cache, headers={**ADA, name: f"beta={value}"}) for value in (1, 2))
     assert one is not None and other is not None and one.partition != other.partition and one.exact != other.exact
     memo, body = Memo[str](cache, 10), json.dumps({"messages": TURNS}).encode()
     keys = {memo.key(ChatRequest.parse(body), body, {**ADA, name: value}) for value in ("1", "2")}
@@ -499,11 +499,11 @@ QUOTED = "{1}\n\n```\nclosing = {0}\n```"
     "shape", [REMINDER, DOCUMENT, QUOTED, "Date: {}\n{}"], ids=["note", "document", "code", "date"]
 )
 async def test_words_are_compared_and_what_stands_around_them_has_to_be_equal(cache: SemanticCache, shape: str) -> None:
-    await kept(cache, asked(cache, shape.format("18:00", "What is the capital of France?"), read=True))
+    await fill(cache, query(cache, shape.format("18:00", "What is the capital of France?"), read=True))
     alike = "what's the capital of france"
-    assert await hit(cache, asked(cache, shape.format("18:00", alike), embedding=NEAR, read=True)) == "semantic"
+    assert await hit(cache, query(cache, shape.format("18:00", alike), embedding=NEAR, read=True)) == "semantic"
     for text in (shape.format("19:00", alike), shape.format("19:00", "What is the capital of France?"), alike):
-        assert await hit(cache, asked(cache, text, embedding=EAST, read=True)) is None
+        assert await hit(cache, query(cache, text, embedding=EAST, read=True)) is None
 
 
 async def test_another_history_or_tool_result_is_another_question(cache: SemanticCache) -> None:
@@ -516,27 +516,27 @@ async def test_another_history_or_tool_result_is_another_question(cache: Semanti
             {"role": "assistant", "content": "Done."},
         ]
 
-    await kept(cache, asked(cache, before=before("7"), read=True))
+    await fill(cache, query(cache, before=before("7"), read=True))
     alike = "what's the capital of france"
-    assert await hit(cache, asked(cache, alike, embedding=NEAR, before=before("7"), read=True)) == "semantic"
-    assert await hit(cache, asked(cache, alike, embedding=NEAR, before=before("8"), read=True)) is None
-    assert await hit(cache, asked(cache, before=before("8"), read=True)) is None
+    assert await hit(cache, query(cache, alike, embedding=NEAR, before=before("7"), read=True)) == "semantic"
+    assert await hit(cache, query(cache, alike, embedding=NEAR, before=before("8"), read=True)) is None
+    assert await hit(cache, query(cache, before=before("8"), read=True)) is None
 
 
 @pytest.mark.parametrize("last", ["yes", "now make it stable", "why?"])
 async def test_a_turn_that_goes_on_is_compared_by_its_letters_alone(cache: SemanticCache, last: str) -> None:
     before = [{"role": "user", "content": "What is heapsort?"}, {"role": "assistant", "content": "A sort."}]
-    question = asked(cache, last, before=before, read=True)
+    question = query(cache, last, before=before, read=True)
     assert question is not None and question.embedding is None
-    await kept(cache, question)
-    assert await hit(cache, asked(cache, last, before=before, read=True)) == "exact"
+    await fill(cache, question)
+    assert await hit(cache, query(cache, last, before=before, read=True)) == "exact"
 
 
 async def test_a_task_about_a_chat_is_compared_by_its_letters_alone(cache: SemanticCache) -> None:
     chat = (
         "Generate a title for the chat.\n<chat_history>\nUSER: What is heapsort?\nASSISTANT: A sort.\n</chat_history>"
     )
-    question = asked(cache, chat, read=True)
+    question = query(cache, chat, read=True)
     assert question is not None and question.embedding is None
 
 
@@ -544,9 +544,9 @@ async def test_words_that_are_split_elsewhere_are_no_exact_hit(cache: SemanticCa
     def around(first: str, second: str) -> str:
         return f"{first}\n<note>\nN\n</note>\n{second}"
 
-    await kept(cache, asked(cache, around("What is a heap?\nTell me", "What is a tree?"), embedding=None, read=True))
+    await fill(cache, query(cache, around("What is a heap?\nTell me", "What is a tree?"), embedding=None, read=True))
     other = around("What is a heap?", "Tell me\nWhat is a tree?")
-    assert await hit(cache, asked(cache, other, embedding=None, read=True)) is None
+    assert await hit(cache, query(cache, other, embedding=None, read=True)) is None
 
 
 def test_vectors_of_two_trunks_never_meet_and_the_same_text_is_found_all_the_same(cache: SemanticCache) -> None:

@@ -56,18 +56,18 @@ def test_no_twin_is_taken_for_the_question() -> None:
 def test_paraphrases_that_pass_the_threshold_are_kept() -> None:
     embed, threshold = Embedder(REPOSITORY), CacheSettings().similarity_threshold
 
-    def kept(pairs: list[tuple[str, str]]) -> float:
+    def answers(pairs: list[tuple[str, str]]) -> float:
         near = [pair for pair in pairs if float(embed(pair[0]) @ embed(pair[1])) >= threshold]
         assert len(near) > len(pairs) / 2
         return sum(difference(*pair) is None for pair in near) / len(near)
 
-    form = kept([(row["question"], row["paraphrase"]) for row in ROWS if row["paraphrased"] == "form"])
+    form = answers([(row["question"], row["paraphrase"]) for row in ROWS if row["paraphrased"] == "form"])
     assert form >= 0.95
-    assert kept([(row["question"], row["paraphrase"]) for row in ROWS]) >= 0.9
-    assert kept([(earlier, now) for earlier, now in PARAPHRASES]) >= 0.9
+    assert answers([(row["question"], row["paraphrase"]) for row in ROWS]) >= 0.9
+    assert answers([(earlier, now) for earlier, now in PARAPHRASES]) >= 0.9
     # What people say freely is another matter.
-    assert kept([(earlier, now) for earlier, now in FRESH]) >= 0.55
-    assert kept([(earlier, now) for earlier, now in BLIND]) >= 0.25
+    assert answers([(earlier, now) for earlier, now in FRESH]) >= 0.55
+    assert answers([(earlier, now) for earlier, now in BLIND]) >= 0.25
 
 
 @pytest.mark.parametrize(("earlier", "now"), LOOK_ALIKES)

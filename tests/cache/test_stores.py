@@ -273,7 +273,7 @@ async def refused(store: Store, *reasons: str) -> None:
         assert refusal.value.reason in reasons
 
 
-async def found(store: Store) -> bool:
+async def nearest_keys(store: Store) -> bool:
     await store.put(entry(1))
     return len(await store.nearest(HERE, EAST, 4, 0.5)) == 1
 
@@ -284,26 +284,26 @@ async def test_redis_killed_and_started_again(own_redis: tuple[Server, RedisStor
     async def empty() -> bool:
         return await store.nearest(HERE, EAST, 4, 0.5) == []
 
-    await until(lambda: found(store))
+    await until(lambda: nearest_keys(store))
     server.kill()
     await refused(store, "connection", "deadline")
     server.start()
-    await until(lambda: found(store))
+    await until(lambda: nearest_keys(store))
     # Empty again behind our back, and nothing noticed between: the index is made anew.
     server.kill()
     server.start()
     await until(empty)
-    await until(lambda: found(store))
+    await until(lambda: nearest_keys(store))
 
 
 async def test_redis_that_does_not_answer(own_redis: tuple[Server, RedisStore]) -> None:
     server, store = own_redis
-    await until(lambda: found(store))
+    await until(lambda: nearest_keys(store))
     await store.put(entry(2, prompt="two", partition=THERE))
     server.hold()
     await refused(store, "deadline", "connection")
     server.go_on()
-    await until(lambda: found(store))
+    await until(lambda: nearest_keys(store))
     # Late replies to calls that were given up must not be taken for others'.
     prompts: list[str] = []
     async with asyncio.timeout(120):
@@ -349,7 +349,7 @@ async def test_redis_that_wants_a_password(tmp_path: Path) -> None:
     for password, reason in ((None, "refused"), ("guessed", "refused"), ("sesame", None)):
         store = RedisStore(url, DIMENSION, DEADLINE, password=password)
         if reason is None:
-            assert await found(store)
+            assert await nearest_keys(store)
         else:
             await refused(store, reason)
         await store.close()
@@ -374,15 +374,15 @@ async def test_milvus_cut_off_and_back(milvus: Server) -> None:
     try:
         await refused(store, "connection", "deadline")
         await wire.join()
-        await until(lambda: found(store))
+        await until(lambda: nearest_keys(store))
         await wire.cut()
         await refused(store, "connection", "deadline")
         await wire.join()
-        await until(lambda: found(store))
+        await until(lambda: nearest_keys(store))
         wire.hold()
         await refused(store, "deadline")
         wire.go_on()
-        await until(lambda: found(store))
+        await until(lambda: nearest_keys(store))
         await wire.cut()
     finally:
         await store.close()
@@ -392,7 +392,7 @@ async def test_milvus_closed_under_a_call(milvus: Server) -> None:
     wire = Wire(milvus.port)
     await wire.join()
     store = MilvusStore(f"http://127.0.0.1:{wire.port}", DIMENSION, 30.0)
-    await until(lambda: found(store))
+    await until(lambda: nearest_keys(store))
     wire.hold()
     call = asyncio.create_task(store.get(f"{1:064x}"))
     await asyncio.sleep(0.2)
@@ -407,11 +407,11 @@ async def test_milvus_started_again(tmp_path: Path) -> None:
     server = milvus_server(tmp_path)
     store = MilvusStore(f"http://127.0.0.1:{server.port}", DIMENSION, 0.5)
     try:
-        await until(lambda: found(store))
+        await until(lambda: nearest_keys(store))
         server.kill()
         await refused(store, "connection", "deadline")
         server.start()
-        await until(lambda: found(store))
+        await until(lambda: nearest_keys(store))
     finally:
         await store.close()
         server.kill()

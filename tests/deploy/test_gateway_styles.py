@@ -331,7 +331,7 @@ def path_of(gateway: Gateway, prompt: str, headers: dict[str, str] | None) -> st
     return answer.headers["x-vsr-response-path"]
 
 
-def kept(gateway: Gateway, prompt: str, headers: dict[str, str] | None) -> None:
+def served(gateway: Gateway, prompt: str, headers: dict[str, str] | None) -> None:
     wait_for(lambda: path_of(gateway, prompt, headers) == "cache", "the answer is kept")
 
 
@@ -347,7 +347,7 @@ def test_behind_authentication(trusting_pods: Pods, start: Callable[..., Gateway
         assert resources.filters[1].startswith("envoy.filters.http.ext_proc/")
         gateway = start(resources, trusting_pods)
         prompt = f"Write a limerick about the word {place}."
-        kept(gateway, prompt, token_of("ada"))
+        served(gateway, prompt, token_of("ada"))
         assert gateway.ask(prompt).status_code == 401, "not even from the cache"
         assert gateway.ask(prompt, headers={"routing-strategy": "random"}).status_code == 401
         assert gateway.client.get("/v1/models").status_code == 401
@@ -367,7 +367,7 @@ def test_first_of_all_the_router_answers_before_authentication(pods: Pods, start
         prompt = "Write a limerick about filters that come first."
         expiring = token_of("ada", seconds=4)
         assert gateway.ask(prompt).status_code == 401, "nothing is cached yet, and the backend is guarded"
-        kept(gateway, prompt, expiring)
+        served(gateway, prompt, expiring)
         wait_for(lambda: gateway.ask(MATH, headers=expiring).status_code == 401, "the token has expired")
         assert path_of(gateway, prompt, expiring) == "cache"
         assert gateway.client.get("/v1/models").status_code == 200, "the list of models is the router's own answer"

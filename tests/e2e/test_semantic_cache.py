@@ -69,7 +69,7 @@ def path_of(answer: httpx.Response) -> str:
     return answer.headers["x-vsr-response-path"]
 
 
-def kept(site: Site, prompt: str, headers: dict[str, str] = ADA, **fields: Any) -> httpx.Response:
+def wait_until_stored(site: Site, prompt: str, headers: dict[str, str] = ADA, **fields: Any) -> httpx.Response:
     """Ask until the answer is in the cache; what came the first time."""
     first = site.ask(prompt, headers=headers, **fields)
     assert (path_of(first), first.headers["x-vsr-cache-hit"]) == ("upstream", "miss")
@@ -78,7 +78,7 @@ def kept(site: Site, prompt: str, headers: dict[str, str] = ADA, **fields: Any) 
 
 
 def test_a_repeat_is_answered_without_a_backend(site: Site) -> None:
-    first = kept(site, "What is the tallest mountain of Peru?")
+    first = wait_until_stored(site, "What is the tallest mountain of Peru?")
     again = site.ask("What is the tallest mountain of Peru?", headers=ADA)
     assert again.headers["x-vsr-cache-hit"] == "exact"
     assert int(again.headers["age"]) >= 0 and again.headers["x-vsr-selected-decision"] == "own"
@@ -106,7 +106,7 @@ def test_what_was_streamed_is_answered_whole_and_the_other_way_round(site: Site)
 
 
 def test_an_alike_question_is_answered_and_another_one_is_not(site: Site) -> None:
-    kept(site, "How do I boil an egg?")
+    wait_until_stored(site, "How do I boil an egg?")
     alike = site.ask("how do i boil an egg", headers=ADA)
     assert (path_of(alike), alike.headers["x-vsr-cache-hit"]) == ("cache", "semantic")
     assert float(alike.headers["x-vsr-cache-similarity"]) > 0.8
@@ -115,7 +115,7 @@ def test_an_alike_question_is_answered_and_another_one_is_not(site: Site) -> Non
 
 
 def test_callers_do_not_get_each_others_answers(site: Site) -> None:
-    kept(site, "What is my favourite colour?", ADA)
+    wait_until_stored(site, "What is my favourite colour?", ADA)
     assert path_of(site.ask("What is my favourite colour?", headers=BOB)) == "upstream"
     assert path_of(site.ask("What is my favourite colour?")) == "upstream"
     forged = {**BOB, "x-authz-user-id": "ada", "x-vsr-user": "ada", "x-tenant-id": "ada"}
@@ -125,7 +125,7 @@ def test_callers_do_not_get_each_others_answers(site: Site) -> None:
 
 
 def test_sharing_is_a_choice(site: Site) -> None:
-    kept(site, "Tell everybody what a haiku is", ADA)
+    wait_until_stored(site, "Tell everybody what a haiku is", ADA)
     assert path_of(site.ask("Tell everybody what a haiku is", headers=BOB)) == "cache"
 
 
@@ -138,7 +138,7 @@ def test_a_decision_without_the_plugin_is_never_cached(site: Site) -> None:
 @pytest.mark.parametrize("header", ["cache-control", "x-vsr-cache-control"])
 def test_a_client_can_ask_for_a_fresh_answer(site: Site, header: str) -> None:
     prompt = f"What is a {header}?"
-    kept(site, prompt)
+    wait_until_stored(site, prompt)
     assert path_of(site.ask(prompt, headers={**ADA, header: "no-cache"})) == "upstream"
     other = f"What is not a {header} at all?"
     for _ in range(3):
@@ -157,7 +157,7 @@ def test_answers_that_broke_off_or_call_tools_are_not_kept(site: Site) -> None:
 
 def test_an_exact_repeat_asks_no_signal(site: Site) -> None:
     prompt = "What is the smallest ocean?"
-    kept(site, prompt)
+    wait_until_stored(site, prompt)
     client = InferenceServerClient(site.config.global_.inference.endpoint)
 
     def calls() -> int:
@@ -208,8 +208,8 @@ def test_purging(site: Site) -> None:
         assert answer.status_code == 200, answer.text
         return int(answer.json()["removed"])
 
-    kept(site, "What is a quokka, everybody?")
-    kept(site, "What is a wombat?")
+    wait_until_stored(site, "What is a quokka, everybody?")
+    wait_until_stored(site, "What is a wombat?")
     assert purge(decision="shared") >= 1
     assert path_of(site.ask("What is a wombat?", headers=ADA)) == "cache"
     assert path_of(site.ask("What is a quokka, everybody?", headers=ADA)) == "upstream"
@@ -219,7 +219,7 @@ def test_purging(site: Site) -> None:
 
 
 def test_prompts_and_credentials_stay_out_of_logs_and_metrics(site: Site) -> None:
-    kept(site, "Xylophone-4712 is what?", {"authorization": "Bearer s3cr3t-4713"})
+    wait_until_stored(site, "Xylophone-4712 is what?", {"authorization": "Bearer s3cr3t-4713"})
     log = (site.directory / "router.log").read_text()
     metrics = httpx.get(f"http://127.0.0.1:{site.metrics_port}/metrics").text
     assert not any(secret in log + metrics for secret in ("Xylophone", "s3cr3t"))

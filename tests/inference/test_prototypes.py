@@ -19,13 +19,13 @@ class Counting:
     trunk = SimpleNamespace(name="trunk", heads=(SimpleNamespace(name="domain", per_token=False),))
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.texts: list[str] = []
         self.down = False
 
     async def encode_each(self, texts: Sequence[str]) -> list[Encoding]:
         if self.down:
             raise Unavailable("unreachable")
-        self.asked += texts
+        self.texts += texts
         return [
             Encoding(np.full(4, len(text), np.float32), {"domain": np.full(2, 0.5, np.float32)}, 1, 0.0)
             for text in texts
@@ -37,7 +37,7 @@ async def test_only_new_texts_are_asked_for(tmp_path: Path) -> None:
     prototypes = Prototypes(encoder, "a" * 64, tmp_path)  # type: ignore[arg-type]
     await prototypes.encode(["one", "two"])
     await prototypes.encode(["two", "three", "three"])
-    assert encoder.asked == ["one", "two", "three"]
+    assert encoder.texts == ["one", "two", "three"]
 
 
 async def test_another_process_finds_them_on_disk_and_another_bundle_does_not(tmp_path: Path) -> None:

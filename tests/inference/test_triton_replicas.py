@@ -24,10 +24,10 @@ class Replica(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Serves another bundle, and counts who asks."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        self.asked += 1
+        self.calls += 1
         return service_pb2.ModelConfigResponse()
 
 
@@ -63,4 +63,4 @@ async def test_calls_go_round_the_replicas(monkeypatch: pytest.MonkeyPatch) -> N
         for _ in range(20):
             await encoder.probe(nothing)
         await encoder.close()
-    assert min(replica.asked for replica in replicas) >= 5
+    assert min(replica.calls for replica in replicas) >= 5

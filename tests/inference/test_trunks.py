@@ -132,7 +132,7 @@ def executions(address: str) -> dict[str, int]:
     return counts
 
 
-async def asked(generations: Generations) -> Any:
+async def evaluate(generations: Generations) -> Any:
     return (await generations.current.decide(SignalInput(ChatRequest.saying(PROMPT)))).routing()[0]
 
 
@@ -143,7 +143,7 @@ async def test_each_trunk_is_asked_once_and_both_at_the_same_time(
     await asyncio.sleep(0.3)  # Triton counts after it has answered.
     before = executions(address)
     (root / "on").touch()
-    results = await asked(generations)
+    results = await evaluate(generations)
     assert results.degraded == []
     assert results.evaluations["embedding", "near"].matched is True
     assert results.domains.probabilities.keys() == set(LABELS)
@@ -162,7 +162,7 @@ async def test_each_trunk_reads_with_its_own_tokenizer(site: tuple[Path, str], g
     session = ort.InferenceSession(root / "repository" / "judge" / "1" / "model.onnx")
     row = np.asarray([ids], np.int64)
     (expected,) = session.run(["domain"], {"input_ids": row, "attention_mask": np.ones_like(row)})
-    results = await asked(generations)
+    results = await evaluate(generations)
     np.testing.assert_allclose(results.heads["domain"], expected[0], atol=1e-5)
 
 
@@ -179,7 +179,7 @@ async def test_embedding_and_heads_of_one_trunk_come_in_one_call(
     assert embedder is not None and embedder.trunk.name == "judge"
     await asyncio.sleep(0.3)
     before = executions(address)
-    results = await asked(generations)
+    results = await evaluate(generations)
     assert results.encoding.heads.keys() == {"domain", "mood"}
     await asyncio.sleep(0.3)
     assert {model: count - before[model] for model, count in executions(address).items()} == {"plain": 0, "judge": 1}
@@ -189,7 +189,7 @@ async def test_one_trunk_that_is_down_leaves_the_others_signals(
     site: tuple[Path, str], generations: Generations
 ) -> None:
     (site[0] / "broken-judge").touch()
-    results = await asked(generations)
+    results = await evaluate(generations)
     assert results.degraded == ["triton"]
     assert results.evaluations["domain", "law"].matched is None
     assert results.evaluations["embedding", "near"].matched is True

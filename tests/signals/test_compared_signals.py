@@ -64,7 +64,7 @@ def test_complexity_is_the_nearer_side(degrees: float, level: str) -> None:
     assert {evaluation.matched for evaluation in evaluate(rules, texts=texts).values()} == {None}
 
 
-def asked(*turns: str) -> ChatRequest:
+def streak(*turns: str) -> ChatRequest:
     messages = []
     for turn in turns:
         messages += [{"role": "user", "content": turn}, {"role": "assistant", "content": "no idea"}]
@@ -73,8 +73,8 @@ def asked(*turns: str) -> ChatRequest:
 
 def test_a_repeated_question_is_seen_in_a_streak() -> None:
     rules = made(Reasks, [ReaskSignal(name="once"), ReaskSignal(name="twice", lookback_turns=2)])
-    assert SignalInput(asked("one", "two", "three", "four")).earlier(rules.needs.earlier) == ["three", "two"]
-    assert SignalInput(asked("one")).earlier(rules.needs.earlier) == []
+    assert SignalInput(streak("one", "two", "three", "four")).earlier(rules.needs.earlier) == ["three", "two"]
+    assert SignalInput(streak("one")).earlier(rules.needs.earlier) == []
 
     def matched(*earlier: np.ndarray) -> list[bool | None]:
         evaluations = evaluate(rules, embedding=EAST, beside=earlier)

@@ -36,7 +36,7 @@ async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
         yield site
 
 
-async def sent(site: Site, *contents: str, model: str = "cloud") -> list[str]:
+async def forward(site: Site, *contents: str, model: str = "cloud") -> list[str]:
     outcome = await site.ask(*contents, model=model)
     assert isinstance(outcome, Forward)
     return [each["content"] for each in json.loads(outcome.body or b"")["messages"]] if outcome.body else list(contents)
@@ -44,14 +44,14 @@ async def sent(site: Site, *contents: str, model: str = "cloud") -> list[str]:
 
 @pytest.mark.parametrize("model", ["MoM", "cloud"])
 async def test_a_name_is_masked_wherever_it_stands(site: Site, model: str) -> None:
-    turns = await sent(site, "I am Ada and pay", f"Ada, is it {CARD}?", model=model)
+    turns = await forward(site, "I am Ada and pay", f"Ada, is it {CARD}?", model=model)
     assert turns[:2] == ["I am [PERSON_1] and pay", "[PERSON_1], is it [CREDIT_CARD_1]?"]
 
 
 async def test_what_was_tagged_before_is_not_tagged_again(site: Site) -> None:
-    await sent(site, "I am Ada", "and pay")
+    await forward(site, "I am Ada", "and pay")
     site.triton.rows = 0
-    assert await sent(site, "I am Ada", "and pay", "with this") == [
+    assert await forward(site, "I am Ada", "and pay", "with this") == [
         "I am [PERSON_1]",
         "and pay",
         "with this",
@@ -64,7 +64,7 @@ async def test_nobody_is_asked_about_types_that_rules_find() -> None:
     config = CONFIG.replace("CHOICE", "{}").replace("PERSON, ", "")
     async with site_of(config, [HEAD], "ada") as site:
         site.triton.calls = 0
-        assert await sent(site, "I am Ada") == ["I am Ada"]
+        assert await forward(site, "I am Ada") == ["I am Ada"]
         assert site.triton.calls == 0
 
 
@@ -77,7 +77,7 @@ async def test_without_triton_it_is_unknown_whether_there_is_a_name(site: Site, 
 
 async def test_without_triton_rules_find_what_they_find(site: Site) -> None:
     site.triton.down = True
-    assert (await sent(site, f"it is {CARD}"))[0] == "it is [CREDIT_CARD_1]"
+    assert (await forward(site, f"it is {CARD}"))[0] == "it is [CREDIT_CARD_1]"
 
 
 async def test_more_than_is_tagged_is_unknown(site: Site) -> None:

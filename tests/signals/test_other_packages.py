@@ -103,13 +103,13 @@ async def main():
     body = {"model": "MoM", "messages": [{"role": "user", "content": "Why is this wrong again?!"}]}
     async with generations.routing(spans) as route:
         outcome = await route(Request("POST", "/v1/chat/completions", {}, json.dumps(body).encode()))
-    asked = len(calls), sorted(calls[0])
+    count, outputs = len(calls), sorted(calls[0])
     decided = await generations.current.decide(SignalInput(ChatRequest.saying("Why?")), everything=True)
     watch.cancel()
     await server.stop(0)
     explained = explain(decided)["signals"]
-    return {"model": outcome.headers["x-selected-model"], "sent": dict(outcome.headers), "calls": asked[0],
-            "outputs": asked[1], "spans": spans.getvalue(), "explained": explained}
+    return {"model": outcome.headers["x-selected-model"], "sent": dict(outcome.headers), "calls": count,
+            "outputs": outputs, "spans": spans.getvalue(), "explained": explained}
 
 
 def mistakes(changed):
@@ -119,13 +119,13 @@ def mistakes(changed):
         return [[problem.line, problem.path, problem.message, problem.suggestion] for problem in error.problems]
 
 
-found = asyncio.run(main())
-found["page"] = markdown()
-found["wrong name"] = mistakes(text.replace("name: angry}", "name: angri}"))
-found["wrong key"] = mistakes(text.replace("label: anger", "lable: anger"))
-found["wrong value"] = mistakes(text.replace("threshold: 0.6", "threshold: 0"))
-found["wrong plugin"] = mistakes(text.replace("{name: the router}", "{nam: the router}"))
-print(json.dumps(found))
+report = asyncio.run(main())
+report["page"] = markdown()
+report["wrong name"] = mistakes(text.replace("name: angry}", "name: angri}"))
+report["wrong key"] = mistakes(text.replace("label: anger", "lable: anger"))
+report["wrong value"] = mistakes(text.replace("threshold: 0.6", "threshold: 0"))
+report["wrong plugin"] = mistakes(text.replace("{name: the router}", "{nam: the router}"))
+print(json.dumps(report))
 """
 
 
@@ -155,7 +155,7 @@ def run(directory: Path, program: str, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     directory = tmp_path_factory.mktemp("site")
     declared = code(PAGE, "toml") + code(PLUGIN_PAGE, "toml")
     entry_points = declared.replace('[project.entry-points."', "[").replace('"]', "]").replace('"', "")
@@ -164,42 +164,42 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result
 
 
-def test_it_is_evaluated_in_the_one_call(found: dict[str, Any]) -> None:
-    assert found["model"] == "calm"
-    assert found["calls"] == 1
-    assert "mood" in found["outputs"]
+def test_it_is_evaluated_in_the_one_call(report: dict[str, Any]) -> None:
+    assert report["model"] == "calm"
+    assert report["calls"] == 1
+    assert "mood" in report["outputs"]
 
 
-def test_it_is_explained_and_traced(found: dict[str, Any]) -> None:
-    (mood,) = [signal for signal in found["explained"] if signal["type"] == "mood"]
+def test_it_is_explained_and_traced(report: dict[str, Any]) -> None:
+    (mood,) = [signal for signal in report["explained"] if signal["type"] == "mood"]
     assert (mood["name"], mood["matched"], mood["value"], mood["threshold"]) == ("angry", True, 0.9, 0.6)
-    assert "signal mood:angry" in found["spans"]
+    assert "signal mood:angry" in report["spans"]
 
 
-def test_it_is_in_the_reference(found: dict[str, Any]) -> None:
-    assert "## `routing.signals.moods[]`" in found["page"]
-    assert "| `label` | text | required | Label of the bundle's head `mood`. |" in found["page"]
-    assert "`mood`" in next(line for line in found["page"].splitlines() if "Leaf: kind of signal." in line)
-    assert "(`type: signature`)" in found["page"]
+def test_it_is_in_the_reference(report: dict[str, Any]) -> None:
+    assert "## `routing.signals.moods[]`" in report["page"]
+    assert "| `label` | text | required | Label of the bundle's head `mood`. |" in report["page"]
+    assert "`mood`" in next(line for line in report["page"].splitlines() if "Leaf: kind of signal." in line)
+    assert "(`type: signature`)" in report["page"]
 
 
-def test_mistakes_are_named_where_they_are(found: dict[str, Any]) -> None:
+def test_mistakes_are_named_where_they_are(report: dict[str, Any]) -> None:
     lines = CONFIG.splitlines()
     rule = next(number for number, line in enumerate(lines, 1) if "type: mood" in line)
     declared = next(number for number, line in enumerate(lines, 1) if "moods:" in line)
-    (problem,) = [each for each in found["wrong name"] if "no mood" in each[2]]
+    (problem,) = [each for each in report["wrong name"] if "no mood" in each[2]]
     assert problem == [rule, "routing.decisions[0].rules.conditions[0].name",
                        "no mood named `angri` in routing.signals.moods", "angry"]  # fmt: skip
-    assert [declared, "routing.signals.moods[0].lable", "unknown key `lable`", "label"] in found["wrong key"]
+    assert [declared, "routing.signals.moods[0].lable", "unknown key `lable`", "label"] in report["wrong key"]
     assert [declared, "routing.signals.moods[0].threshold", "a threshold of 0 matches every prompt", None] in (
-        found["wrong value"]
+        report["wrong value"]
     )
-    (unknown,) = [each for each in found["wrong plugin"] if "unknown" in each[2]]
+    (unknown,) = [each for each in report["wrong plugin"] if "unknown" in each[2]]
     assert unknown[1:] == ["routing.decisions[0].plugins[0].configuration.nam", "unknown key `nam`", "name"]
 
 
-def test_its_plugin_is_applied(found: dict[str, Any]) -> None:
-    assert found["sent"]["x-signed-by"] == "the router"
+def test_its_plugin_is_applied(report: dict[str, Any]) -> None:
+    assert report["sent"]["x-signed-by"] == "the router"
 
 
 def test_the_package_may_be_imported_first(tmp_path: Path) -> None:

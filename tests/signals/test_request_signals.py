@@ -23,7 +23,7 @@ def chat(*messages: Any, **members: Any) -> ChatRequest:
     return ChatRequest.parse(json.dumps({"messages": list(messages), **members}).encode())
 
 
-def said(role: str, content: Any = "x", **members: Any) -> dict[str, Any]:
+def turn(role: str, content: Any = "x", **members: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **members}
 
 
@@ -45,14 +45,14 @@ def said(role: str, content: Any = "x", **members: Any) -> dict[str, Any]:
 def test_a_range_of_tokens_may_be_open(bounds: dict[str, Any], characters: int, matched: bool) -> None:
     """A range without an upper end has none, rather than one of zero."""
     ranges = made(ContextLengths, [ContextSignal(name="long", **bounds)])
-    evaluation = evaluate(ranges, request=chat(said("user", "x" * characters)))["context", "long"]
+    evaluation = evaluate(ranges, request=chat(turn("user", "x" * characters)))["context", "long"]
     assert evaluation.matched is matched
     assert evaluation.measure == pytest.approx(characters / 4, abs=5)
 
 
 def test_all_messages_count_and_chinese_is_denser() -> None:
-    assert estimated_tokens(chat(said("system", "x" * 400), said("user", "x" * 400)).turns()) == 208
-    assert estimated_tokens(chat(said("user", "高血压的原因是什么")).turns()) == 13
+    assert estimated_tokens(chat(turn("system", "x" * 400), turn("user", "x" * 400)).turns()) == 208
+    assert estimated_tokens(chat(turn("user", "高血压的原因是什么")).turns()) == 13
     assert estimated_tokens([]) == 0
 
 
@@ -64,10 +64,10 @@ def test_what_is_no_number_of_tokens_is_refused(bound: Any) -> None:
 
 # --- conversation --------------------------------------------------------------------------------------------------
 
-IMAGE = said("user", [{"type": "image_url", "image_url": {"url": "data:,"}}, {"type": "text", "text": "this?"}])
+IMAGE = turn("user", [{"type": "image_url", "image_url": {"url": "data:,"}}, {"type": "text", "text": "this?"}])
 TALK = chat(
-    said("system"), said("user"), said("assistant", None, tool_calls=[CALL, {**CALL, "id": "2"}]),
-    said("tool", tool_call_id="1"), IMAGE, said("tool"),
+    turn("system"), turn("user"), turn("assistant", None, tool_calls=[CALL, {**CALL, "id": "2"}]),
+    turn("tool", tool_call_id="1"), IMAGE, turn("tool"),
     tools=[{"type": "function", "function": {"name": "look"}}],
 )  # fmt: skip
 
@@ -92,17 +92,17 @@ def test_parts_of_a_conversation_are_counted(source: dict[str, str], count: int)
     assert (none.matched, none.measure) == (False, 0)
 
 
-CALLED = said("assistant", "", tool_calls=[CALL])
+CALLED = turn("assistant", "", tool_calls=[CALL])
 
 
 @pytest.mark.parametrize(
     ("messages", "active"),
     [
-        ([said("user"), CALLED], True),
-        ([said("user"), CALLED, said("tool", tool_call_id="1")], True),
-        ([said("user"), CALLED, said("tool", tool_call_id="1"), said("user")], True),
-        ([said("user"), CALLED, said("tool", tool_call_id="1"), said("assistant"), said("user")], False),
-        ([said("user"), said("assistant"), said("user")], False),
+        ([turn("user"), CALLED], True),
+        ([turn("user"), CALLED, turn("tool", tool_call_id="1")], True),
+        ([turn("user"), CALLED, turn("tool", tool_call_id="1"), turn("user")], True),
+        ([turn("user"), CALLED, turn("tool", tool_call_id="1"), turn("assistant"), turn("user")], False),
+        ([turn("user"), turn("assistant"), turn("user")], False),
     ],
 )
 def test_a_tool_loop_ends_when_the_assistant_answers(messages: list[Any], active: bool) -> None:
@@ -120,13 +120,13 @@ def test_a_predicate_decides_over_the_count() -> None:
     evaluations = evaluate(counter, request=TALK)
     assert evaluations["conversation", "many"].matched is True
     assert (evaluations["conversation", "any"].measure, evaluations["conversation", "any"].matched) == (1.0, True)
-    assert evaluate(counter, request=chat(said("user")))["conversation", "many"].matched is False
+    assert evaluate(counter, request=chat(turn("user")))["conversation", "many"].matched is False
 
 
 @pytest.mark.parametrize("tools", [None, 7, "x", {}])
 def test_a_member_of_another_shape_counts_nothing(tools: Any) -> None:
     signal = ConversationSignal(name="n", feature={"type": "count", "source": {"type": "tool_definition"}})
-    request = chat(said("assistant", tool_calls=tools), said("user", 3), tools=tools)
+    request = chat(turn("assistant", tool_calls=tools), turn("user", 3), tools=tools)
     assert evaluate(made(Conversations, [signal]), request=request)["conversation", "n"].measure == 0
 
 

@@ -89,14 +89,14 @@ class Supervised:
                 env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             )
 
-    def said(self) -> str:
+    def read_output(self) -> str:
         return self.output.read_text()
 
     def pid(self, name: str) -> int:
         return int((self.here / f"{name}.pid").read_text())
 
     def wait_ready(self) -> None:
-        wait_for(lambda: "all ready" in self.said(), f"all ready; it said {self.said()}")
+        wait_for(lambda: "all ready" in self.read_output(), f"all ready; it said {self.read_output()}")
 
 
 @pytest.fixture
@@ -125,11 +125,15 @@ def deaf(name: str) -> tuple[str, str, float]:
 def test_progress_then_an_orderly_end_after_ctrl_c(supervised: Callable[..., Supervised]) -> None:
     run = supervised(steady("first"), steady("middle"), steady("last"))
     run.wait_ready()
-    assert [line.split(" ready")[0].split()[0] for line in run.said().splitlines()[:3]] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert [line.split(" ready")[0].split()[0] for line in run.read_output().splitlines()[:3]] == [
+        "[1/3]",
+        "[2/3]",
+        "[3/3]",
+    ]
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(PATIENCE) == 0
     assert (run.here / "ended").read_text().split() == ["last", "middle", "first"]
-    after = [line for line in run.said().splitlines() if line.startswith(("draining", "after"))]
+    after = [line for line in run.read_output().splitlines() if line.startswith(("draining", "after"))]
     assert after == ["draining", "after last", "after middle", "after first"]
 
 
@@ -148,7 +152,7 @@ def test_a_second_ctrl_c_does_not_wait(supervised: Callable[..., Supervised], tm
     run = supervised(steady("first"), steady("last"))
     run.wait_ready()
     run.process.send_signal(signal.SIGINT)
-    wait_for(lambda: "draining" in run.said(), "draining")
+    wait_for(lambda: "draining" in run.read_output(), "draining")
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(PATIENCE) == 0
     assert not alive(run.pid("first")) and not alive(run.pid("last"))
@@ -158,7 +162,7 @@ def test_one_that_crashes_before_it_was_ready_ends_all_and_is_explained(supervis
     crash = "time.sleep(0.5); print('the reason'); sys.exit(3)"
     run = supervised(steady("first"), ("crash", crash, 5.0), steady("last"))
     assert run.process.wait(PATIENCE) == 1
-    output = run.said()
+    output = run.read_output()
     assert "crash ended with exit code 3; everything is being stopped" in output and "crash | the reason" in output
     assert "draining" not in output
     assert not alive(run.pid("first")) and not alive(run.pid("last"))
@@ -169,10 +173,10 @@ def test_one_that_crashes_later_is_started_again_and_the_others_go_on(supervised
     run.wait_ready()
     first, last = run.pid("first"), run.pid("last")
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: "first is back after" in run.said() and run.pid("first") != first, "first is back")
-    assert "first was ended by SIGKILL; it is started again in 0.2 s" in run.said()
+    wait_for(lambda: "first is back after" in run.read_output() and run.pid("first") != first, "first is back")
+    assert "first was ended by SIGKILL; it is started again in 0.2 s" in run.read_output()
     assert alive(run.pid("first")) and run.pid("last") == last and alive(last)
-    assert "after first" in run.said(), "what it left is cleared away"
+    assert "after first" in run.read_output(), "what it left is cleared away"
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(PATIENCE) == 0
     assert (run.here / "ended").read_text().split() == ["last", "first"]
@@ -183,7 +187,7 @@ def test_pauses_grow_while_it_crashes_again_and_again(supervised: Callable[..., 
     run.wait_ready()
     for pause in ("0.2", "0.4", "0.8"):
         line = f"crash ended with exit code 3; it is started again in {pause} s"
-        wait_for(lambda line=line: line in run.said(), line)  # type: ignore[misc]
+        wait_for(lambda line=line: line in run.read_output(), line)  # type: ignore[misc]
     assert run.process.poll() is None
 
 
@@ -192,10 +196,10 @@ def test_one_that_runs_but_does_not_do_its_work_is_replaced(supervised: Callable
     run.wait_ready()
     ill = run.pid("only")
     (run.here / "ill").touch()
-    wait_for(lambda: "only runs, but does not answer; it is started again" in run.said(), "it is noticed")
+    wait_for(lambda: "only runs, but does not answer; it is started again" in run.read_output(), "it is noticed")
     assert not alive(ill)
     (run.here / "ill").unlink()
-    wait_for(lambda: "only is back after" in run.said() and run.pid("only") != ill, "it is back")
+    wait_for(lambda: "only is back after" in run.read_output() and run.pid("only") != ill, "it is back")
 
 
 FRAIL = """
@@ -210,7 +214,7 @@ if not fell.exists():
 def test_one_that_crashes_before_it_was_ready_may_be_started_again(supervised: Callable[..., Supervised]) -> None:
     run = supervised(steady("first"), ("frail", FRAIL + steady("frail")[1], 60.0))
     run.wait_ready()
-    output = run.said()
+    output = run.read_output()
     assert "frail was ended by SIGABRT before it was ready, and is started again" in output
     assert "frail | a lock was waited for too long" in output
     # What the first one left is cleared away, and only that.
@@ -226,14 +230,14 @@ def test_not_for_ever_and_not_one_that_gives_up(
 ) -> None:
     run = supervised(steady("first"), ("frail", code, 60.0))
     assert run.process.wait(PATIENCE) == 1
-    assert run.said().count(line) == times
+    assert run.read_output().count(line) == times
 
 
 def test_a_child_that_cannot_start_ends_the_others(supervised: Callable[..., Supervised]) -> None:
     run = supervised(steady("first"), ("slow", "time.sleep(600)", 1.0))
     wait_for(lambda: (run.here / "first.pid").exists(), "first child")
     assert run.process.wait(PATIENCE) == 1
-    assert "slow was not ready within 2 s" in run.said()
+    assert "slow was not ready within 2 s" in run.read_output()
     assert not alive(run.pid("first"))
 
 

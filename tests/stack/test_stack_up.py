@@ -72,13 +72,13 @@ class Up:
             )
         self.gateway = f"http://127.0.0.1:{document['global']['services']['envoy']['port']}"
 
-    def said(self) -> str:
+    def read_output(self) -> str:
         return self.output.read_text()
 
     def wait_ready(self) -> None:
         def ready() -> bool:
-            assert self.process.poll() is None, self.said()
-            return "ready: http://" in self.said()
+            assert self.process.poll() is None, self.read_output()
+            return "ready: http://" in self.read_output()
 
         wait_for(ready, "ready")
 
@@ -120,7 +120,7 @@ def test_up_routes_waits_for_an_open_stream_and_leaves_nothing_behind(tmp_path: 
     up = Up(tmp_path, configuration())
     ups.append(up)
     up.wait_ready()
-    assert [line.split()[0] for line in up.said().splitlines() if line.startswith("[")] == [
+    assert [line.split()[0] for line in up.read_output().splitlines() if line.startswith("[")] == [
         "[1/4]",
         "[2/4]",
         "[3/4]",
@@ -149,8 +149,8 @@ def test_up_routes_waits_for_an_open_stream_and_leaves_nothing_behind(tmp_path: 
         next(lines)
         up.process.send_signal(signal.SIGINT)
         assert "data: [DONE]" in list(lines)
-    assert up.process.wait(PATIENCE) == 0, up.said()
-    assert "waiting for 1 open request" in up.said()
+    assert up.process.wait(PATIENCE) == 0, up.read_output()
+    assert "waiting for 1 open request" in up.read_output()
     assert up.remains() == []
 
 
@@ -162,7 +162,7 @@ def test_triton_ends_in_order_also_while_it_starts(tmp_path: Path, ups: list[Up]
     log = up.run / "logs" / "triton.log"
     wait_for(lambda: "TRITONBACKEND_ModelInstanceInitialize" in log.read_text(), "Triton starts")
     up.process.send_signal(signal.SIGTERM)
-    assert up.process.wait(PATIENCE) == 0, up.said()
+    assert up.process.wait(PATIENCE) == 0, up.read_output()
     assert "successfully unloaded 'minilm'" in log.read_text()
     assert up.remains() == []
 
@@ -213,7 +213,7 @@ def test_what_dies_comes_back_while_routing_goes_on_without_it(tmp_path: Path, u
 
         def there() -> bool:
             assert answered().json()["model"] == "haiku"
-            return line in up.said()
+            return line in up.read_output()
 
         wait_for(there, line)
 
@@ -225,20 +225,20 @@ def test_what_dies_comes_back_while_routing_goes_on_without_it(tmp_path: Path, u
         os.kill(stub, signal.SIGKILL)
     # The server lives and says that it is ready.
     without_failure("triton runs, but does not answer; it is started again")
-    wait_for(lambda: up.said().count("triton is back after") == 2, "triton is back")
+    wait_for(lambda: up.read_output().count("triton is back after") == 2, "triton is back")
     [envoy] = up.pids("bootstrap.json")
     os.kill(envoy, signal.SIGKILL)
-    wait_for(lambda: "envoy is back after" in up.said(), "envoy is back")
+    wait_for(lambda: "envoy is back after" in up.read_output(), "envoy is back")
     assert answered().json()["model"] == "haiku"
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(PATIENCE) == 0, up.said()
+    assert up.process.wait(PATIENCE) == 0, up.read_output()
     assert up.remains() == []
 
 
 def run(directory: Path, document: dict[str, Any]) -> tuple[int, str]:
     up = Up(directory, document)
     try:
-        return up.process.wait(PATIENCE), up.said()
+        return up.process.wait(PATIENCE), up.read_output()
     finally:
         up.process.kill()
 

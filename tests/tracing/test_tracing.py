@@ -73,7 +73,9 @@ def pipeline(text: str = CONFIG, classifier: McpClassifier | None = None) -> Pip
     return Pipeline(compile_runtime(loads(text)), None, TopicParameters(), Metrics(), classifier=classifier)
 
 
-def asked(prompt: str = PROMPT, headers: dict[str, str] | None = None, path: str = CHAT_PATH, **body: Any) -> Request:
+def make_request(
+    prompt: str = PROMPT, headers: dict[str, str] | None = None, path: str = CHAT_PATH, **body: Any
+) -> Request:
     body = {"model": "MoM", "messages": [{"role": "user", "content": prompt}], **body}
     return Request("POST", path, headers or {}, json.dumps(body).encode())
 
@@ -121,7 +123,9 @@ def parents(spans: list[Span]) -> dict[str, str]:
 async def test_an_exchange_is_one_tree_below_the_callers_span() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
         route = traced(pipeline, made)
-        outcome = await route(asked(headers={**FROM_CALLER, "x-request-id": "r-1"}, path=CHAT_PATH + "?key=secret"))
+        outcome = await route(
+            make_request(headers={**FROM_CALLER, "x-request-id": "r-1"}, path=CHAT_PATH + "?key=secret")
+        )
         answered(outcome, completion())
         spans = collector.whole()
     assert {span.trace for span in spans} == {TRACE}
@@ -152,7 +156,7 @@ async def test_an_exchange_is_one_tree_below_the_callers_span() -> None:
 
 async def test_the_upstream_leg_speaks_of_tokens_and_of_how_it_ended() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
-        answered(await traced(pipeline, made)(asked()), completion())
+        answered(await traced(pipeline, made)(make_request()), completion())
         chat = one(collector.whole(), "chat big")
     assert chat.attributes == {
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "big",
@@ -171,7 +175,7 @@ async def test_a_sampled_stream_is_read_to_its_end() -> None:
 
     with collecting() as collector, sending(settings(collector.port)) as made:
         pieces = [chunk(delta={"content": "a"}), chunk(delta={}, finish_reason="length"), b"data: [DONE]\n\n"]
-        answered(await traced(pipeline, made)(asked(stream=True)), *pieces, headers=SSE)
+        answered(await traced(pipeline, made)(make_request(stream=True)), *pieces, headers=SSE)
         chat = one(collector.whole(), "chat big")
     assert chat.attributes["gen_ai.request.stream"] is True
     assert chat.attributes["gen_ai.response.finish_reasons"] == ["length"]
@@ -189,7 +193,7 @@ RESPONSE = {"type": "response.completed", "response": {"model": "big-v2", "statu
 ])  # fmt: skip
 async def test_the_other_apis_are_told_apart(path: str, event: Any, operation: str, provider: str) -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
-        request = asked(path=path, model="big", stream=True, max_tokens=5, input="x", prompt="x")
+        request = make_request(path=path, model="big", stream=True, max_tokens=5, input="x", prompt="x")
         answered(await traced(pipeline, made)(request), b"data: " + json.dumps(event).encode() + b"\n\n", headers=SSE)
         attributes = one(collector.whole(), f"{operation} big").attributes
     assert (attributes["gen_ai.response.model"], attributes["gen_ai.provider.name"]) == ("big-v2", provider)
@@ -200,7 +204,7 @@ async def test_the_other_apis_are_told_apart(path: str, event: Any, operation: s
 ])  # fmt: skip
 async def test_what_went_wrong_upstream(status: int, pieces: list[bytes], error: str, root_failed: bool) -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
-        answered(await traced(pipeline, made)(asked()), *pieces, status=status)
+        answered(await traced(pipeline, made)(make_request()), *pieces, status=status)
         spans = collector.whole()
     assert one(spans, "chat big").attributes["error.type"] == error
     assert one(spans, "chat big").failed
@@ -209,7 +213,7 @@ async def test_what_went_wrong_upstream(status: int, pieces: list[bytes], error:
 
 async def test_an_answer_that_breaks_off_is_incomplete() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
-        outcome = await traced(pipeline, made)(asked(stream=True))
+        outcome = await traced(pipeline, made)(make_request(stream=True))
         assert isinstance(outcome, Forward) and outcome.observer is not None
         assert outcome.observer.on_headers(200, SSE)
         outcome.observer.on_body(b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n')
@@ -220,7 +224,7 @@ async def test_an_answer_that_breaks_off_is_incomplete() -> None:
 async def test_answers_of_the_routers_own_have_no_upstream_leg() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
         route = traced(pipeline, made)
-        greeted = await route(asked("Good morning!"))
+        greeted = await route(make_request("Good morning!"))
         refused = await route(Request("POST", CHAT_PATH, {}, b"no json"))
         health = await route(Request("GET", "/health"))
         spans = collector.whole(2)
@@ -234,8 +238,8 @@ async def test_answers_of_the_routers_own_have_no_upstream_leg() -> None:
 async def test_named_models_and_other_paths_have_their_upstream_leg() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
         route = traced(pipeline, made)
-        answered(await route(asked(model="small")), completion())
-        answered(await route(asked(path="/v1/embeddings", model="small", input="x")))
+        answered(await route(make_request(model="small")), completion())
+        answered(await route(make_request(path="/v1/embeddings", model="small", input="x")))
         collector.whole(2)
     assert [span.name for span in collector.spans] == ["chat small", "route", "embeddings small", "route"]
     assert not any(span.failed for span in collector.spans)
@@ -244,7 +248,9 @@ async def test_named_models_and_other_paths_have_their_upstream_leg() -> None:
 async def test_nothing_quotes_a_prompt_an_answer_or_a_query() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
         route = traced(pipeline, made)
-        answered(await route(asked(path=CHAT_PATH + "?key=secret", headers={"authorization": "secret"})), completion())
+        answered(
+            await route(make_request(path=CHAT_PATH + "?key=secret", headers={"authorization": "secret"})), completion()
+        )
         collector.whole()
     assert b"secret" not in collector.raw and b"hidden" not in collector.raw
 
@@ -252,7 +258,7 @@ async def test_nothing_quotes_a_prompt_an_answer_or_a_query() -> None:
 async def test_what_no_span_can_carry_is_made_carriable() -> None:
     """A lone surrogate, which a header or an answer can hold, would take every other span of its batch along."""
     with collecting() as collector, sending(settings(collector.port)) as made:
-        outcome = await traced(pipeline, made)(asked(headers={"x-request-id": "\udcff" + "x" * 5000}))
+        outcome = await traced(pipeline, made)(make_request(headers={"x-request-id": "\udcff" + "x" * 5000}))
         answered(outcome, completion())
         (identity,) = one(collector.whole(), "route").attributes["http.request.header.x-request-id"]
     assert identity == "?" + "x" * 255
@@ -265,7 +271,7 @@ async def test_a_failure_of_the_router_is_told_and_passed_on() -> None:
 
     with collecting() as collector, sending(settings(collector.port)) as made:
         with pytest.raises(ZeroDivisionError):
-            await traced(Broken, made)(asked())  # type: ignore[arg-type]
+            await traced(Broken, made)(make_request())  # type: ignore[arg-type]
         (root,) = collector.whole()
     assert root.failed and root.attributes["error.type"] == "ZeroDivisionError"
     assert b"secret" not in collector.raw
@@ -303,7 +309,7 @@ async def test_the_call_to_an_mcp_server_is_a_client_span(tmp_path: Any) -> None
         await eventually(lambda: classifier.failure is None)
         with collecting() as collector, sending(settings(collector.port)) as made:
             routes = pipeline(text, classifier)
-            answered(await traced(lambda: routes, made)(asked()), completion())
+            answered(await traced(lambda: routes, made)(make_request()), completion())
             spans = collector.whole()
     finally:
         session.cancel()
@@ -324,7 +330,7 @@ async def test_the_call_to_an_mcp_server_is_a_client_span(tmp_path: Any) -> None
 
 async def test_the_backend_is_told_of_the_span_that_waits_for_it() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
-        outcome = await traced(pipeline, made)(asked(headers={**FROM_CALLER, "tracestate": "vendor=1"}))
+        outcome = await traced(pipeline, made)(make_request(headers={**FROM_CALLER, "tracestate": "vendor=1"}))
         answered(outcome, completion())
         chat = one(collector.whole(), "chat big")
     assert isinstance(outcome, Forward)
@@ -339,7 +345,7 @@ async def test_the_backend_is_told_of_the_span_that_waits_for_it() -> None:
                                     f"00-{TRACE}-{CALLER}-01-more", f"00-{TRACE}-{CALLER}-01\n"])  # fmt: skip
 async def test_a_caller_whose_header_cannot_be_read_gets_a_trace_of_its_own(header: str) -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
-        outcome = await traced(pipeline, made)(asked(headers={"traceparent": header, "tracestate": "vendor=1"}))
+        outcome = await traced(pipeline, made)(make_request(headers={"traceparent": header, "tracestate": "vendor=1"}))
         answered(outcome, completion())
         root = one(collector.whole(), "route")
     assert isinstance(outcome, Forward)
@@ -351,7 +357,7 @@ async def test_a_caller_whose_header_cannot_be_read_gets_a_trace_of_its_own(head
 async def test_a_version_to_come_is_read_as_far_as_it_is_known() -> None:
     with collecting() as collector, sending(settings(collector.port)) as made:
         headers = {"traceparent": f"01-{TRACE}-{CALLER}-01-more", "tracestate": ",,;;=x"}
-        answered(await traced(pipeline, made)(asked(headers=headers)), completion())
+        answered(await traced(pipeline, made)(make_request(headers=headers)), completion())
         root = one(collector.whole(), "route")
     assert (root.trace, root.parent, root.state) == (TRACE, CALLER, "")
 
@@ -373,7 +379,7 @@ async def test_sampling(kind: str, rate: float, caller: tuple[str, str] | None, 
     headers = {"traceparent": f"00-{caller[0]}-{CALLER}-{caller[1]}"} if caller else {}
     with collecting() as collector:
         with sending(settings(collector.port, sampling={"type": kind, "rate": rate})) as made:
-            outcome = await traced(pipeline, made)(asked(headers=headers))
+            outcome = await traced(pipeline, made)(make_request(headers=headers))
             answered(outcome, completion())
         spans = collector.spans
     assert isinstance(outcome, Forward)
@@ -386,7 +392,7 @@ async def test_sampling(kind: str, rate: float, caller: tuple[str, str] | None, 
 
 async def test_a_request_that_is_not_sampled_asks_for_no_more_of_the_answer() -> None:
     with sending(settings(free_port(), sampling={"type": "always_off"})) as made:
-        outcome = await traced(pipeline, made)(asked(stream=True))
+        outcome = await traced(pipeline, made)(make_request(stream=True))
         assert isinstance(outcome, Forward) and outcome.observer is not None
         assert not outcome.observer.on_headers(200, SSE)
 
@@ -397,11 +403,11 @@ async def test_a_request_that_is_not_sampled_asks_for_no_more_of_the_answer() ->
 async def test_an_exchange_that_is_traced_holds_no_bodies() -> None:
     with sending(settings(free_port())) as made:
         route, ours = traced(lambda: ours, made), pipeline()
-        answered(await route(asked()), completion())
+        answered(await route(make_request()), completion())
         gc.disable()
         tracemalloc.start()
         try:
-            outcome = await route(asked(PROMPT + "x" * 4_000_000))
+            outcome = await route(make_request(PROMPT + "x" * 4_000_000))
             assert isinstance(outcome, Forward)
             observer = outcome.observer
             del outcome
@@ -422,7 +428,7 @@ async def test_spans_say_who_sent_them() -> None:
     exporter = {"headers": {"Authorization": "Bearer t"}}
     with collecting() as collector:
         with sending(settings(collector.port, resource=resource, exporter=exporter)) as made:
-            answered(await traced(pipeline, made)(asked()), completion())
+            answered(await traced(pipeline, made)(make_request()), completion())
         (resource_json,) = {json.dumps(span.resource, sort_keys=True) for span in collector.spans}
     assert (
         json.loads(resource_json).items() >= {"service.name": "edge", "deployment.environment.name": "staging"}.items()
@@ -436,7 +442,7 @@ async def test_over_http(behind: str, path: str) -> None:
     with collecting_over_http() as collector:
         endpoint = f"127.0.0.1:{collector.port}{behind}"
         with sending(settings(0, exporter={"type": "otlp_http", "endpoint": endpoint})) as made:
-            answered(await traced(pipeline, made)(asked()), completion())
+            answered(await traced(pipeline, made)(make_request()), completion())
         assert one(collector.spans, "chat big")
         assert collector.headers["path"] == path
 
@@ -444,7 +450,7 @@ async def test_over_http(behind: str, path: str) -> None:
 async def test_to_standard_output_a_line_each() -> None:
     out = io.StringIO()
     with sending(settings(1, exporter={"type": "stdout"}), out=out) as made:
-        answered(await traced(pipeline, made)(asked()), completion())
+        answered(await traced(pipeline, made)(make_request()), completion())
     names = [json.loads(line)["name"] for line in out.getvalue().splitlines()]
     assert {"route", "chat big", "signals"} <= set(names)
 
@@ -461,11 +467,11 @@ async def test_without_a_collector_requests_go_on_and_one_line_says_what_is_lost
     with caplog.at_level(logging.INFO), sending(settings(port), metrics) as made:
         route = traced(pipeline, made)
         for lost in (0.0, 10.0):
-            answered(await route(asked()), completion())
+            answered(await route(make_request()), completion())
             wait_for(lambda lost=lost: counted(metrics, "lost") > lost, "lost spans")  # type: ignore[misc]
         with collecting(port) as collector:
             # One that comes back is found again.
-            answered(await route(asked()), completion())
+            answered(await route(make_request()), completion())
             collector.whole()
             await eventually(lambda: counted(metrics, "sent") == 10)
     (line,) = [record for record in caplog.records if record.name != "triton_router.journal"]
@@ -478,7 +484,7 @@ async def test_the_end_does_not_wait_for_a_collector_that_hangs(caplog: pytest.L
     metrics = Metrics()
     with collecting(hanging=True) as collector:
         made = Traces(settings(collector.port), metrics)
-        answered(await traced(pipeline, made)(asked()), completion())
+        answered(await traced(pipeline, made)(make_request()), completion())
         made.close(0.2)
         assert not collector.open.is_set()
         # It was given up, before its own time was over.
@@ -495,7 +501,7 @@ async def test_what_a_hanging_collector_holds_up_is_bounded(monkeypatch: pytest.
         made = Traces(settings(collector.port), metrics)
         route = traced(pipeline, made)
         for _ in range(5):
-            answered(await route(asked()), completion())
+            answered(await route(make_request()), completion())
         assert counted(metrics, "lost") == 50 - 16
         collector.open.set()
         made.close(5)
