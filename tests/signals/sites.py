@@ -32,7 +32,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         """words: the id of the word by trunk."""
         self.bundle, self.words, self.down = bundle, words, False
         self.rows = self.calls = 0
-        self.calls: list[str] = []
+        self.trunk_names: list[str] = []
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802  # as the service calls it
         response = pb.ModelConfigResponse()
@@ -48,7 +48,7 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
         ids = np.frombuffer(request.raw_input_contents[0], np.int64).reshape(shape)
         self.rows += len(ids)
         self.calls += 1
-        self.calls.append(trunk.name)
+        self.trunk_names.append(trunk.name)
         assert trunk.embedding is not None
         outputs = {trunk.embedding.output: np.eye(len(ids), trunk.embedding.dimension, dtype=np.float32)}
         for head in trunk.heads:

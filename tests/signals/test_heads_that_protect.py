@@ -115,11 +115,11 @@ async def test_each_passage_is_read_by_the_trunk_of_its_language() -> None:
             ((f"{german} attack",), english, {first, second}, 403),
             ((f"{english} attack",), german, {first, second}, 403),
         ):
-            site.triton.calls.clear()
+            site.triton.trunk_names.clear()
             assert blocked(await site.ask(*contents, last=last)) == status
-            assert set(site.triton.calls) <= trunks
+            assert set(site.triton.trunk_names) <= trunks
         assert blocked(await site.ask(f"{german} und dann kommt attack", role="tool", last=german)) == 403
-        assert site.triton.calls[-1] == second
+        assert site.triton.trunk_names[-1] == second
 
 
 def test_a_bundle_without_the_head_does_not_load() -> None:
