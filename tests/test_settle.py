@@ -81,10 +81,29 @@ def test_what_is_not_asked_cannot_change_the_decision(
         assert chosen.unsettled is not None or choice.decision == chosen.decision
 
 
+def test_of_equal_decisions_the_first_declared_fails_the_request() -> None:
+    rules = [{"type": "keyword", "name": "b", "on_unknown": "fail_request"}, {"type": "keyword", "name": "a"}]
+    evaluations = {("keyword", "b"): certainly(None), ("keyword", "a"): certainly(True)}
+    first, second = configured([{"rules": each} for each in rules], "priority").routing.decisions
+    assert choose([first, second], evaluations, "priority").unsettled is first
+    assert choose([second, first], evaluations, "priority").decision is second
+    assert choose([second, first], evaluations, "priority").unsettled is None
+
+
 def test_a_signal_that_may_save_a_request_is_asked() -> None:
     """As things stand the request fails; `b` may still make the decision match."""
     conditions = [{"type": "keyword", "name": "a"}, {"type": "keyword", "name": "b", "on_unknown": "fail_request"}]
     routing = configured([{"rules": {"operator": "OR", "conditions": conditions}}], "priority").routing
+    a, b = ("keyword", "a"), ("keyword", "b")
+    assert Settling(routing.decisions, "priority")({a: certainly(None)}, {b}).signals == {b}
+
+
+def test_a_signal_on_which_it_hangs_whether_a_request_fails_is_asked() -> None:
+    """The rule is unknown either way; if `b` matches, no part that must be known is to blame."""
+    must = {"operator": "OR", "conditions": [{"type": "keyword", "name": "a", "on_unknown": "fail_request"},
+                                             {"type": "keyword", "name": "b"}]}  # fmt: skip
+    rule = {"operator": "AND", "conditions": [{"type": "keyword", "name": "a"}, must]}
+    routing = configured([{"rules": rule}], "priority").routing
     a, b = ("keyword", "a"), ("keyword", "b")
     assert Settling(routing.decisions, "priority")({a: certainly(None)}, {b}).signals == {b}
 

@@ -65,8 +65,10 @@ class Settling:
             for contender in rank:
                 outlook = contender.outlook(evaluations)
                 if outlook[0] & contender.counts:
-                    able.append((contender, outlook))
-                    certain = certain or not outlook[0] & ~contender.counts
+                    # Not every unknown fails the request: which one it is hangs on all parts.
+                    fails = bool(outlook[0] & contender.counts & UNKNOWN and contender.leaves)
+                    able.append((contender, (outlook[0], contender.leaves) if fails else outlook))
+                    certain = certain or not (fails or outlook[0] & ~contender.counts)
             if certain:  # nothing below can win
                 break
         signals: set[Key] = set()

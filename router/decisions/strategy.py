@@ -36,18 +36,20 @@ def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: st
         if verdict.matched and (best is None or _rank(index, decisions, verdicts, strategy)
                                 > _rank(best, decisions, verdicts, strategy)):  # fmt: skip
             best = index
-    failing = (decision for decision, verdict in zip(decisions, verdicts, strict=True) if fails(verdict))
-    unsettled = next((each for each in failing if best is None or _comes_first(each, decisions[best], strategy)), None)
+    failing = (index for index, verdict in enumerate(verdicts) if fails(verdict))
+    first = next((each for each in failing if best is None or _comes_first(each, best, decisions, strategy)), None)
+    unsettled = decisions[first] if first is not None else None
     if best is None:
         return Choice(None, 0.0, verdicts, unsettled)
     return Choice(decisions[best], verdicts[best].confidence, verdicts, unsettled)
 
 
-def _comes_first(decision: Decision, other: Decision, strategy: str) -> bool:
-    """Whether ``decision`` would win over ``other`` if it matched, or might where the surest wins."""
+def _comes_first(index: int, other: int, decisions: Sequence[Decision], strategy: str) -> bool:
+    """Whether a decision would win over another one if it matched, or might where the surest wins."""
+    one, two = decisions[index], decisions[other]
     if strategy == "confidence":
-        return decision.tier <= other.tier
-    return (decision.tier, -decision.priority) < (other.tier, -other.priority)
+        return one.tier <= two.tier
+    return (one.tier, -one.priority, index) < (two.tier, -two.priority, other)
 
 
 def _rank(
