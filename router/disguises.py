@@ -134,5 +134,5 @@ def _spoken(word: str, bytes_of: Callable[[str], bytes]) -> str | None:
     # Hardly any other word becomes text by chance.
     if not re.sub(r"\s", "", spoken).isprintable() or not (spoken.isascii() or " " in spoken):
         return None
-    said = sum(character.isalnum() or character.isspace() for character in spoken)
-    return unhidden(spoken) if said >= 0.75 * len(spoken) else None
+    readable = sum(character.isalnum() or character.isspace() for character in spoken)
+    return unhidden(spoken) if readable >= 0.75 * len(spoken) else None

@@ -34,10 +34,10 @@ def dialogue(text: str) -> list[Part]:
         return []
     persons = next((name for name in speakers if reading_by_name(name) == "words"), turns[0][2].casefold())
     last = turns[-1]
-    said, behind = _said(text[last.end() :])
+    speech, behind = _speech(text[last.end() :])
     if behind and (last[1] or last[2].casefold() != persons):
         start = len(text) - len(behind)
-    elif last[2].casefold() == persons and (said or behind):
+    elif last[2].casefold() == persons and (speech or behind):
         start = last.end()
     else:
         number = max(number for number, turn in enumerate(turns) if turn[2].casefold() == persons)
@@ -46,7 +46,7 @@ def dialogue(text: str) -> list[Part]:
     return _parts(text, start, len(text), last[2])
 
 
-def _said(text: str) -> tuple[str, str]:
+def _speech(text: str) -> tuple[str, str]:
     """What a turn says, and what stands behind it, after an empty line."""
     gap = _GAP.search(text)
     return (text[: gap.start()].strip(), text[gap.end() :]) if gap else (text.strip(), "")
