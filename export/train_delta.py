@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="where data files are looked for, next to the recipe's own folder; repeat",
     )
-    parser.add_argument("--start", type=Path, metavar="DELTA", help="go on from this delta, of at most the same rank")
+    parser.add_argument(
+        "--from", dest="start", type=Path, metavar="DELTA", help="go on from this delta, of at most the same rank"
+    )
     parser.add_argument("--out", type=Path, required=True, help="delta to write")
 
 

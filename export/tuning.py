@@ -190,8 +190,7 @@ def _descend(
     remembered: dict[str, Tensor] = {}
     started, sums, step = perf_counter(), np.zeros(len(tasks) + 2), 0
     for epoch in range(settings.epochs):
-        batches = list(_batches(examples, generator))
-        for batch in batches[: len(batches) // processes * processes][rank::processes]:
+        for batch in list(_batches(examples, generator, processes))[rank::processes]:
             texts = [text for _, part in batch for text in part]
             embedding, features = trunk(texts)
             losses = _losses(heads, functional.dropout(features, DROPOUT), batch)
@@ -267,17 +266,21 @@ def _average(parameters: Sequence[nn.Parameter], processes: int) -> None:
 
 
 def _batches(
-    examples: Sequence[_Example], generator: np.random.Generator
+    examples: Sequence[_Example], generator: np.random.Generator, processes: int
 ) -> Iterator[list[tuple[_Example, tuple[str, ...]]]]:
-    """Rows with the passages that are read of each, neighbours in length together, in random order."""
+    """Rows with the passages that are read of each, neighbours in length together, in random order.
+
+    The processes' batches of one step are of about the same length, so none waits for the others.
+    """
     times = np.floor([each.weight for each in examples] + generator.random(len(examples))).astype(int)
     order = generator.permutation(np.repeat(np.arange(len(examples)), times))
     batches = []
     for start in range(0, len(order), BATCH * POOL):
         pool = sorted(order[start : start + BATCH * POOL], key=lambda row: examples[row].tokens)
         batches += [pool[at : at + BATCH] for at in range(0, len(pool), BATCH)]
-    for index in generator.permutation(len(batches)):
-        yield [(examples[row], _passages(examples[row].texts, generator)) for row in batches[index]]
+    for step in generator.permutation(len(batches) // processes):
+        for batch in batches[step * processes : (step + 1) * processes]:
+            yield [(examples[row], _passages(examples[row].texts, generator)) for row in batch]
 
 
 def _passages(texts: tuple[str, ...], generator: np.random.Generator) -> tuple[str, ...]:

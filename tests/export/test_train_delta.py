@@ -108,7 +108,7 @@ def test_a_delta_and_heads_on_its_states_are_served(
 def test_training_goes_on_from_a_delta_and_leaves_the_layers_below(places: list[str], tmp_path: Path) -> None:
     assert train_delta(tmp_path, places, rank=2) == 0
     start = (tmp_path / "delta.safetensors").rename(tmp_path / "start.safetensors")
-    assert train_delta(tmp_path, places, "--start", str(start), layers=1) == 0
+    assert train_delta(tmp_path, places, "--from", str(start), layers=1) == 0
     after = loaded(tmp_path)
     (tmp_path / "delta.safetensors").unlink()
     start.rename(tmp_path / "delta.safetensors")
