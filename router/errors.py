@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -13,13 +14,21 @@ class Refusal(Exception):
     """A request that gets an error response.
 
     ``code`` names the error, ``param`` the member that is wrong. ``retry_after`` is in seconds; 0 says nothing of it.
+    ``headers`` are those of the response besides.
     """
 
     def __init__(
-        self, status: int, message: str, *, code: str | None = None, param: str | None = None, retry_after: int = 0
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: int = 0,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.param = status, code, param
+        self.status, self.code, self.param, self.headers = status, code, param, headers or {}
         self.retry_after = retry_after or (1 if status == 429 else 0)
 
 

@@ -295,6 +295,12 @@ class Fallback:
         return remaining / (tries + min(len(others), policy.max_attempts - len(attempt.failures) - 1))
 
 
+def last_candidate(attempt: Attempt) -> Selection:
+    """The candidate that was asked in ``attempt``, by its names alone."""
+    base, _, adapter = attempt.name.partition("\n")
+    return Selection(adapter or base, base, adapter or None)
+
+
 @lru_cache(maxsize=64)
 def _listed(statuses: tuple[int, ...], defaults: frozenset[int]) -> str:
     return ",".join(str(status) for status in statuses if status not in defaults)

@@ -27,7 +27,7 @@ from triton_router.decisions import Choice, choose
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
 from triton_router.errors import Refusal
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
-from triton_router.fallback import Fallback, Plan
+from triton_router.fallback import Fallback, Plan, last_candidate
 from triton_router.guards import Guards
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
@@ -254,8 +254,9 @@ class Pipeline:
         record.choice, record.category = Choice(decision, attempt.confidence, ()), attempt.category
         record.failures = tuple((failure.model, failure.reason) for failure in attempt.failures)
         selection = record.selection = self._fallback.next(attempt, record, request, self.adapters)
-        admission = await self.limits.admit(replace(Wish.of(request, payload, decision, selection), again=True))
-        record.limits = admission.notes
+        before = last_candidate(attempt)
+        admission = await self.limits.admit(replace(Wish.of(request, payload, decision, selection), before=before))
+        record.limits, record.allowances = admission.notes, admission.headers
         plan = self._fallback.plan(attempt, record, request, self.adapters)
         members: dict[str, str | None] = {}
         for name, text in attempt.members.items():
@@ -439,7 +440,7 @@ class Pipeline:
             return None
 
         admission = await self.limits.admit(Wish.of(request, payload, record.decision, selection), cheapest)
-        record.limits = admission.notes
+        record.limits, record.allowances = admission.notes, admission.headers
         return admission
 
     def _observer(

@@ -29,10 +29,11 @@ class Record:
     ``query``, ``signals``, ``choice`` and ``category`` are there where the router has chosen, ``question`` where the
     cache was asked, ``error`` where it refused. ``verdict`` is what protection says; ``blocked`` names the decision
     that refused, ``masked`` those for which personal data was masked. ``limits`` says what became of limits that do
-    not hold, by rule. ``failures`` are the models that could not answer before, each with the reason. ``stages`` are
-    when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
+    not hold, by rule, ``allowances`` what remains of others, as headers. ``failures`` are the models that could not
+    answer before, each with the reason. ``stages`` are when each began and ended (``perf_counter``). A repeat that
+    the memo answers has no signals.
 
-    It has 20 attributes and 17 methods, because everything that is said of a request is derived from here.
+    It has 21 attributes and 17 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -53,6 +54,7 @@ class Record:
     verdict: Verdict = field(default_factory=Verdict)
     masked: tuple[str, ...] = ()
     limits: Mapping[str, str] = field(default_factory=dict)
+    allowances: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[tuple[str, str], ...] = ()
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -143,6 +145,8 @@ class Record:
             headers[names.MASKED] = ",".join(self.masked)
         if self.limits:
             headers[names.LIMITS] = ", ".join(f"{rule}={note}" for rule, note in self.limits.items())
+        if self.response_path == "upstream":
+            headers |= self.allowances
         if self.error is None and self.selection is not None:
             headers[names.RESPONSE_MODEL] = self.selection.model
             if self.choice is not None:

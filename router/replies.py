@@ -56,7 +56,7 @@ def refusal(path: str, error: Refusal, record: Record) -> Reply:
     body = refusal_body(path, error.status, str(error), code=error.code, param=error.param)
     reply = _json(error.status, body, record)
     again = {"retry-after": str(error.retry_after)} if error.retry_after else {}
-    return replace(reply, headers={**reply.headers, **again})
+    return replace(reply, headers={**reply.headers, **error.headers, **again})
 
 
 def _json(status: int, body: bytes, record: Record) -> Reply:

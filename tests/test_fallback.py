@@ -305,6 +305,36 @@ def test_personal_data_goes_to_nobody_who_may_not_see_it(trusted: list[str], mod
     assert list(Gateway(written).asked("503 ", body)) == models
 
 
+def limited(*rules: dict[str, Any]) -> dict[str, Any]:
+    written = document({}, "a", "b")
+    providers = [{"type": "local-limiter", "rules": [{"unit": "month", "per": [], **rule} for rule in rules]}]
+    return written | {"global": {"services": {"ratelimit": {"providers": providers}}}}
+
+
+def test_a_request_that_was_let_through_is_one_request_and_not_refused_later() -> None:
+    gateway = Gateway(limited({"name": "r", "requests_per_unit": 2}, {"name": "t", "tokens_per_unit": 40}))
+    body = {"model": "auto", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 30}
+    request, first = gateway.send(body)
+    assert isinstance(first, Forward) and first.observer is not None
+    assert first.response_headers["x-ratelimit-remaining-requests"] == "1"
+    # Its tokens are still reserved when it comes back.
+    _, second = gateway.bring_back(request, first)
+    assert sent_to(second) == "b"
+    assert isinstance(second, Forward) and second.response_headers["x-ratelimit-remaining-requests"] == "1"
+    first.observer.on_end()
+    assert isinstance(gateway.send(body)[1], Reply)
+
+
+def test_limits_of_the_next_candidate_hold_for_it() -> None:
+    rule = {"name": "r", "per": ["model"], "match": {"model": "b"}, "requests_per_unit": 1}
+    gateway = Gateway(limited(rule))
+    request, first = gateway.send()
+    assert sent_to(gateway.bring_back(request, first)[1]) == "b"
+    _, refused = gateway.bring_back(request, first)
+    assert isinstance(refused, Reply) and refused.status == 429
+    assert json.loads(refused.body)["error"]["code"] == "rate_limit_exceeded"
+
+
 def milliseconds(outcome: Outcome) -> int:
     assert isinstance(outcome, Forward)
     return int(outcome.headers[names.TRY_TIMEOUT])

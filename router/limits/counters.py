@@ -30,13 +30,16 @@ class Ask:
     ends: float
     hard: bool
 
+    def exceeds(self, count: int) -> bool:
+        """Whether so many and these are more than the limit."""
+        return count + self.amount > self.limit
+
 
 class Counters(Protocol):
     """Where counts are."""
 
     async def reserve(self, asks: Sequence[Ask]) -> list[int]:
-        """Add all amounts, unless a hard one would exceed its limit: then none. Returns the places of those that
-        exceed theirs.
+        """Add all amounts, unless a hard one would exceed its limit: then none. Returns the counts before.
 
         Raises:
             Unavailable: it is not known what was added.
@@ -70,10 +73,10 @@ class SharedCounters:
         self._keys = memoryview(self._map).cast("Q")
 
     async def reserve(self, asks: Sequence[Ask]) -> list[int]:
-        exceeded = [place for place, ask in enumerate(asks) if self.count(ask.key) + ask.amount > ask.limit]
-        if not any(asks[place].hard for place in exceeded):
+        counts = [int(self.count(ask.key)) for ask in asks]
+        if not any(ask.hard and ask.exceeds(count) for ask, count in zip(asks, counts, strict=True)):
             self.change([(ask.key, ask.amount, ask.ends) for ask in asks])
-        return exceeded
+        return counts
 
     def change(self, changes: Sequence[tuple[str, int, float]]) -> None:
         now = self._clock()

@@ -8,11 +8,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 from triton_router.answers import Usage
 from triton_router.cache.scope import scope_of
@@ -23,6 +23,7 @@ from triton_router.dialects import ModelRequest
 from triton_router.errors import Refusal, Unavailable
 from triton_router.exchange import Request
 from triton_router.identity import Identity, identify
+from triton_router.limits.allowance import Allowance, Measure, allowance_headers
 from triton_router.limits.counters import Ask, Counters, SharedCounters
 from triton_router.selection import Selection
 from triton_router.signals.context import CHARACTERS_A_TOKEN, estimated_tokens
@@ -30,8 +31,6 @@ from triton_router.telemetry import Metrics, RateLimitedLog
 from triton_router.usage import AnswerSummary, cost
 
 log = logging.getLogger(__name__)
-
-Measure = Literal["requests", "tokens", "cost"]
 
 # Money is counted in whole billionths: a token may cost less than a millionth.
 UNITS_OF_MONEY = 1_000_000_000
@@ -44,28 +43,30 @@ _SECRET = b"triton-router:limits"
 class Wish:
     """A request that is about to go to a model.
 
-    ``headers`` have lower-case names. ``prompt`` and ``output`` are tokens, the second the most that it asks for, if
-    it says so. ``again``: another model was asked before, so it counts as a request already.
+    ``path`` has no query, and ``headers`` have lower-case names. ``prompt`` and ``output`` are tokens, the second the
+    most that it asks for, if it says so. ``before`` could not answer it: what limited that counts it as a request
+    already, and lets it through.
     """
 
+    path: str
     headers: Mapping[str, str]
     decision: str | None
     selection: Selection
     prompt: int
     output: int | None = None
-    again: bool = False
+    before: Selection | None = None
 
     @classmethod
     def of(
         cls, request: Request, payload: ModelRequest | None, decision: Decision | None, selection: Selection
     ) -> Wish:
         """That of ``request``, whose body is ``payload``."""
-        name = decision.name if decision is not None else None
+        name, path = decision.name if decision is not None else None, request.path.partition("?")[0]
         if payload is None:
-            return cls(request.headers, name, selection, len(request.body) // CHARACTERS_A_TOKEN, 0)
+            return cls(path, request.headers, name, selection, len(request.body) // CHARACTERS_A_TOKEN, 0)
         limits = (payload.get(member) for member in payload.TOKEN_LIMITS)
         output = next((each for each in limits if isinstance(each, int) and each > 0), None)
-        return cls(request.headers, name, selection, estimated_tokens(payload.turns()), output)
+        return cls(path, request.headers, name, selection, estimated_tokens(payload.turns()), output)
 
 
 @dataclass(slots=True)
@@ -79,10 +80,11 @@ class _Share:
 @dataclass(slots=True)
 class Admission:
     """A request that may go to ``selection``. ``notes`` says what became of rules that do not hold, by their names:
-    `cheaper`, `reported` or `unavailable`."""
+    `cheaper`, `reported` or `unavailable`, ``headers`` what remains of those that refuse."""
 
     selection: Selection
     notes: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     shares: list[_Share] = field(default_factory=list)
     settle: Callable[[AnswerSummary], None] | None = None
     release: Callable[[], None] = lambda: None
@@ -158,13 +160,14 @@ class Limits:
     async def _reserve(self, wish: Wish) -> Admission:
         admission, now = Admission(wish.selection), self._clock()
         caller = identify(self._identity, wish.headers)
+        allowances: list[Allowance] = []
         for store, rules in self._places:
-            covering = [rule for rule in rules if _covers(rule, wish, caller)]
-            asks = [ask for rule in covering for ask in self._asks(rule, wish, caller, now)]
+            asks = self._asks(rules, wish, caller, now)
+            covering = {rule.name: rule for rule, _, _ in asks}.values()
             if not asks:
                 continue
             try:
-                exceeded = await store.reserve([ask for _, _, ask in asks])
+                counts = await store.reserve([ask for _, _, ask in asks])
             except Unavailable as unavailable:
                 self._unavailable.warn(reason=unavailable.reason)
                 if not self._fail_open:
@@ -174,14 +177,16 @@ class Limits:
                     raise Refusal(503, message, code="limits_unavailable", retry_after=1) from unavailable
                 admission.notes |= {rule.name: "unavailable" for rule in covering}
                 continue
-            hard = [asks[place] for place in exceeded if asks[place][2].hard]
+            exceeded = [each for each, count in zip(asks, counts, strict=True) if each[2].exceeds(count)]
+            hard = [each for each in exceeded if each[2].hard]
+            allowances += _allowances(asks, counts, added=not hard)
+            admission.headers = allowance_headers(wish.path, allowances, now)
             if hard:
                 self._release(admission)
                 self._count({rule.name: rule for rule, _, _ in hard}.values(), "refused")
-                raise _refusal(hard, now)
+                raise _refusal(hard, now, admission.headers)
             admission.notes |= {
-                rule.name: "cheaper" if rule.on_exceeded == "cheaper" else "reported"
-                for rule, _, _ in (asks[place] for place in exceeded)
+                rule.name: "cheaper" if rule.on_exceeded == "cheaper" else "reported" for rule, _, _ in exceeded
             }
             admission.shares.append(_Share(store, asks))
         if any(measure != "requests" for share in admission.shares for _, measure, _ in share.asks):
@@ -190,12 +195,27 @@ class Limits:
         return admission
 
     def _asks(
+        self, rules: Sequence[LimitRule], wish: Wish, caller: Identity | None, now: float
+    ) -> list[tuple[LimitRule, Measure, Ask]]:
+        """What ``wish`` asks of ``rules``."""
+        asks = [ask for rule in rules if _covers(rule, wish, caller) for ask in self._asks_of(rule, wish, caller, now)]
+        if wish.before is None:
+            return asks
+        earlier = self._asks(rules, replace(wish, selection=wish.before, before=None), caller, now)
+        keys = {ask.key for _, _, ask in earlier}
+        return [
+            (rule, measure, replace(ask, hard=False, amount=0 if measure == "requests" else ask.amount))
+            if ask.key in keys else (rule, measure, ask)
+            for rule, measure, ask in asks
+        ]  # fmt: skip
+
+    def _asks_of(
         self, rule: LimitRule, wish: Wish, caller: Identity | None, now: float
     ) -> Iterator[tuple[LimitRule, Measure, Ask]]:
         began, ends = window(rule.unit, now)
         output = wish.output if wish.output is not None else rule.expected_output_tokens
         limits: tuple[tuple[Measure, float | None, int], ...] = (
-            ("requests", rule.requests_per_unit, 0 if wish.again else 1),
+            ("requests", rule.requests_per_unit, 1),
             ("tokens", rule.tokens_per_unit, wish.prompt + output),
             ("cost", rule.cost_per_unit, self._cost(wish.selection.base, Usage(wish.prompt, output, 0))),
         )
@@ -270,13 +290,23 @@ def _covers(rule: LimitRule, wish: Wish, caller: Identity | None) -> bool:
     )
 
 
-def _refusal(hard: list[tuple[LimitRule, Measure, Ask]], now: float) -> Refusal:
+def _allowances(
+    asks: Sequence[tuple[LimitRule, Measure, Ask]], counts: Sequence[int], *, added: bool
+) -> Iterator[Allowance]:
+    """What remains of rules that refuse; ``added``: it was reserved."""
+    for (rule, measure, ask), count in zip(asks, counts, strict=True):
+        if rule.on_exceeded == "refuse":
+            remaining = max(ask.limit - count - (ask.amount if added else 0), 0)
+            yield Allowance(measure, ask.limit, remaining, ask.ends)
+
+
+def _refusal(hard: list[tuple[LimitRule, Measure, Ask]], now: float, headers: Mapping[str, str]) -> Refusal:
     rule, measure, ask = max(hard, key=lambda each: each[2].ends)
     limits = {"requests": rule.requests_per_unit, "tokens": rule.tokens_per_unit, "cost": rule.cost_per_unit}
     wait = max(math.ceil(ask.ends - now), 1)
     what = {"requests": "requests", "tokens": "tokens", "cost": "money"}[measure]
     message = f"Limit `{rule.name}` is reached: {limits[measure]} a {rule.unit} ({what}). Try again in {wait} s."
-    return Refusal(429, message, code="rate_limit_exceeded", retry_after=wait)
+    return Refusal(429, message, code="rate_limit_exceeded", retry_after=wait, headers=headers)
 
 
 def _digest(parts: list[str]) -> str:

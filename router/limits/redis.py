@@ -21,12 +21,11 @@ GRACE = 10.0
 
 # For each key: the amount, the limit, whether it is hard, and after how many ms it is forgotten.
 _RESERVE = """
-local exceeded, refused = {}, false
+local counts, refused = {}, false
 for place, key in ipairs(KEYS) do
   local at = (place - 1) * 4
-  local count = tonumber(redis.call('GET', key) or '0')
-  if count + tonumber(ARGV[at + 1]) > tonumber(ARGV[at + 2]) then
-    exceeded[#exceeded + 1] = place - 1
+  counts[place] = tonumber(redis.call('GET', key) or '0')
+  if counts[place] + tonumber(ARGV[at + 1]) > tonumber(ARGV[at + 2]) then
     refused = refused or ARGV[at + 3] == '1'
   end
 end
@@ -37,7 +36,7 @@ if not refused then
     redis.call('PEXPIRE', key, ARGV[at + 4])
   end
 end
-return exceeded
+return counts
 """
 
 # What is forgotten stays so.
@@ -66,8 +65,8 @@ class RedisCounters:
             # From now on, as Redis may have another time than we have.
             ttl = max(ask.ends + GRACE - time.time(), 0.001)
             arguments += [ask.amount, ask.limit, int(ask.hard), int(ttl * 1000)]
-        exceeded = await self._run(self._reserve, [ask.key for ask in asks], arguments)
-        return [int(place) for place in exceeded]
+        counts = await self._run(self._reserve, [ask.key for ask in asks], arguments)
+        return [int(count) for count in counts]
 
     def change(self, changes: Sequence[tuple[str, int, float]]) -> None:
         async def quietly() -> None:

@@ -46,6 +46,51 @@ async def test_each_api_is_refused_in_its_own_shape(path: str, kind: str) -> Non
     assert ("type" in body) == (path == "/v1/messages")
 
 
+async def test_responses_say_what_remains_in_the_headers_of_the_api() -> None:
+    day = {"name": "day", "unit": "day", "requests_per_unit": 10, "tokens_per_unit": "1K"}
+    router = Limited(document({"name": "minute", "requests_per_unit": 50}, day))
+    router.clock.now += 3 * 3600 + 90.5
+    outcome = await router.ask(chat("hello", max_tokens=100))
+    assert isinstance(outcome, Forward)
+    shown = {name: value for name, value in outcome.response_headers.items() if "ratelimit" in name}
+    assert shown == {
+        "x-ratelimit-limit-requests": "10",
+        "x-ratelimit-remaining-requests": "9",
+        "x-ratelimit-reset-requests": "20h58m30s",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "895",
+        "x-ratelimit-reset-tokens": "20h58m30s",
+    }
+    outcome = await router.ask(chat("hello", max_tokens=100, path="/v1/messages"))
+    assert isinstance(outcome, Forward)
+    shown = {name: value for name, value in outcome.response_headers.items() if "ratelimit" in name}
+    assert shown == {
+        "anthropic-ratelimit-requests-limit": "10",
+        "anthropic-ratelimit-requests-remaining": "8",
+        "anthropic-ratelimit-requests-reset": "2033-01-02T00:00:00Z",
+        "anthropic-ratelimit-tokens-limit": "1000",
+        "anthropic-ratelimit-tokens-remaining": "790",
+        "anthropic-ratelimit-tokens-reset": "2033-01-02T00:00:00Z",
+    }
+
+
+async def test_a_refusal_says_what_remains_and_takes_nothing_of_it() -> None:
+    router = Limited(document({"name": "t", "tokens_per_unit": 100}))
+    for _ in range(2):
+        outcome = await router.ask(chat(max_tokens=200))
+        assert isinstance(outcome, Reply) and outcome.status == 429
+        assert outcome.headers["x-ratelimit-remaining-tokens"] == "100"
+        assert (outcome.headers["x-ratelimit-reset-tokens"], outcome.headers["retry-after"]) == ("1m0s", "60")
+
+
+@pytest.mark.parametrize("action", ["cheaper", "report"])
+async def test_limits_that_refuse_nothing_and_money_have_no_headers(action: str) -> None:
+    rules = {"name": "r", "requests_per_unit": 5, "on_exceeded": action}, {"name": "m", "cost_per_unit": 5}
+    outcome = await Limited(document(*rules)).ask()
+    assert isinstance(outcome, Forward)
+    assert not [name for name in outcome.response_headers if "ratelimit" in name]
+
+
 async def test_users_have_a_count_each_tenants_and_models_where_the_rule_says_so() -> None:
     router = Limited(document({"name": "r", "requests_per_unit": 1}))
     assert await router.statuses(2, user="ada") == [200, 429]
