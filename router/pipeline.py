@@ -23,7 +23,7 @@ from triton_router.cache.entry import Vector
 from triton_router.cache.lookup import Keep, Memo
 from triton_router.completion import Completion
 from triton_router.config.services import OverloadSettings
-from triton_router.decisions import Choice, choose
+from triton_router.decisions import Choice
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
 from triton_router.errors import Refusal
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
@@ -314,8 +314,8 @@ class Pipeline:
         payload, default = signal_input.request, self.recipes.default
         table = default.runtime
         signals = await default.gatherer.gather(signal_input, hangs_on=table.protection.hanging_on)
-        answer = choose(table.protection.answering, signals.evaluations, table.strategy).decision
-        choice = choose(table.decisions, signals.evaluations, table.strategy)
+        answer = table.protection.answer(signals.evaluations).decision
+        choice = table.choosing(signals.evaluations)
         choice = replace(choice, decision=answer, unsettled=None)
         record.recipe, record.signals, record.choice = table, signals, choice
         record.selection = named if named is not None else self.catalog.default
@@ -363,7 +363,7 @@ class Pipeline:
         record.category = signals.domains.winner if signals.domains is not None else None
         record.blocked = table.protection.judge(signals.evaluations).blocks
         evaluated = perf_counter()
-        choice = record.choice = choose(table.decisions, signals.evaluations, table.strategy)
+        choice = record.choice = table.choosing(signals.evaluations)
         chosen = perf_counter()
         session, hint = signal_input.headers.get(runtime.session_header), _hint(signals, runtime.hint_threshold)
         turns = signal_input.request.turns

@@ -22,7 +22,7 @@ from triton_router.config.plugins import (
     ResponsePiiSettings,
 )
 from triton_router.config.schema import Decision, Rule
-from triton_router.decisions import Settling, evaluate
+from triton_router.decisions import Choosing, Node, Settling, compiled
 from triton_router.errors import Refusal
 from triton_router.personal import Finding
 from triton_router.signals import Evaluations
@@ -72,16 +72,26 @@ class Verdict(NamedTuple):
         )  # fmt: skip
 
 
+class Guard(NamedTuple):
+    """A decision that acts before routing: ``types`` of personal data its rules count, ``keys`` they read."""
+
+    decision: Decision
+    settings: Settings
+    types: frozenset[str]
+    keys: frozenset[Key]
+    verdict: Node
+
+
 @dataclass(frozen=True, slots=True)
 class Protection:
     """The decisions of a configuration that protect.
 
-    ``guarding`` act before routing, each with the types of personal data that its rules count. ``answering`` have a
-    fixed answer: they stand among the others in routing, and alone where a client names a model.
+    ``answering`` have a fixed answer: they stand among the others in routing, and alone where a client names a model.
     """
 
-    guarding: tuple[tuple[Decision, Settings, frozenset[str]], ...]
+    guarding: tuple[Guard, ...]
     answering: tuple[Decision, ...]
+    answer: Choosing
     keys: frozenset[Key]
 
     @classmethod
@@ -89,21 +99,26 @@ class Protection:
         decisions = config.routing.decisions
         counted = counted_types(config)
         guarding = tuple(
-            (each, settings, frozenset().union(*(counted.get(str(rule.name), ()) for rule in _pii(each))))
+            Guard(
+                each,
+                settings,
+                frozenset().union(*(counted.get(str(rule.name), ()) for rule in _pii(each))),
+                _keys(each),
+                compiled(each.rules),
+            )
             for each in decisions
             if (settings := _guard(each)) is not None
         )
         answering = tuple(each for each in decisions if _guard(each) is None and _answers(each))
-        protecting = (*(decision for decision, _, _ in guarding), *answering)
-        keys = frozenset((str(rule.type), str(rule.name)) for decision in protecting for rule in leaves(decision))
-        return cls(guarding, answering, keys)
+        keys = frozenset().union(*(guard.keys for guard in guarding), *map(_keys, answering))
+        return cls(guarding, answering, Choosing(answering, config.routing.strategy), keys)
 
     def __bool__(self) -> bool:
         return bool(self.guarding or self.answering)
 
     def routing(self, decisions: Sequence[Decision]) -> tuple[Decision, ...]:
         """Those of ``decisions`` among which a request is routed."""
-        names = {decision.name for decision, _, _ in self.guarding}
+        names = {guard.decision.name for guard in self.guarding}
         return tuple(decision for decision in decisions if decision.name not in names)
 
     def hanging_on(self, evaluations: Evaluations, pending: Collection[Key]) -> Open:
@@ -113,14 +128,16 @@ class Protection:
     def beside(self, settling: Settling, evaluations: Evaluations, pending: Collection[Key]) -> Open:
         """What is asked where a decision is chosen too."""
         still = settling(evaluations, pending)
-        guarding = {(str(rule.type), str(rule.name)) for decision, _, _ in self.guarding for rule in leaves(decision)}
-        return replace(still, signals={*still.signals, *(guarding & frozenset(pending))}) if guarding else still
+        if not self.guarding:
+            return still
+        guarding = frozenset().union(*(guard.keys for guard in self.guarding))
+        return replace(still, signals={*still.signals, *(guarding & frozenset(pending))})
 
     def judge(self, evaluations: Evaluations) -> Verdict:
         """The first decision that refuses, in the order of the file; a signal that nobody knows counts as it says."""
         verdict = Verdict()
-        for decision, settings, types in self.guarding:
-            matched = evaluate(decision.rules, evaluations).matched
+        for decision, settings, types, _, rule in self.guarding:
+            matched = rule(evaluations).matched
             if matched is False:
                 continue
             if isinstance(settings, Screening):
@@ -154,6 +171,10 @@ def _guard(decision: Decision) -> Settings | None:
         (each.configuration for each in decision.plugins if isinstance(each, kinds) and each.configuration.enabled),
         None,
     )
+
+
+def _keys(decision: Decision) -> frozenset[Key]:
+    return frozenset((str(rule.type), str(rule.name)) for rule in leaves(decision))
 
 
 def _pii(decision: Decision) -> Iterator[Rule]:

@@ -12,7 +12,7 @@ from triton_router.config.parts import PartsSettings
 from triton_router.config.plugins import SemanticCachePlugin, SemanticCacheSettings
 from triton_router.config.schema import Decision
 from triton_router.config.services import CacheSettings, Identity, McpSettings, OverloadSettings, ReplaySettings
-from triton_router.decisions import Settling
+from triton_router.decisions import Choosing, Settling
 from triton_router.parts import PartReader, Shape
 from triton_router.protection import Protection
 
@@ -59,7 +59,7 @@ class RecipeRuntime:
     name: str
     config: Config
     decisions: tuple[Decision, ...]
-    strategy: str
+    choosing: Choosing
     settling: Settling
     protection: Protection
     needs_identity: bool
@@ -143,7 +143,7 @@ def _recipe(name: str, config: Config) -> RecipeRuntime:
         name=name,
         config=config,
         decisions=decisions,
-        strategy=strategy,
+        choosing=Choosing(decisions, strategy),
         settling=Settling(decisions, strategy),
         protection=protection,
         needs_identity="authz" in kinds and not config.global_.services.authz.fail_open,

@@ -8,6 +8,7 @@ that matched, NOT the complement.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from triton_router.config.schema import Rule
@@ -23,17 +24,31 @@ class Verdict(NamedTuple):
     below: tuple[Verdict, ...] = ()
 
 
+Node = Callable[[Evaluations], Verdict]
+"""A rule that was compiled: its verdict on what signals say."""
+
 MATCH_ALL = Verdict(None, True, 0.0)
 
 
 def evaluate(rule: Rule | None, evaluations: Evaluations) -> Verdict:
     """The verdict on ``rule``; no rule at all matches everything, with no confidence."""
+    return compiled(rule)(evaluations)
+
+
+def compiled(rule: Rule | None) -> Node:
+    """:func:`evaluate` for a rule that is evaluated often."""
     if rule is None:
-        return MATCH_ALL
-    verdict = _evaluate(rule, evaluations)
-    if verdict.matched is None and rule.on_unknown in ("match", "no_match"):
-        return verdict._replace(matched=rule.on_unknown == "match")
-    return verdict
+        return lambda _: MATCH_ALL
+    node = _leaf(rule) if rule.operator is None else _combined(rule, tuple(map(compiled, rule.conditions)))
+    if rule.on_unknown not in ("match", "no_match"):
+        return node
+    matches = rule.on_unknown == "match"
+
+    def known(evaluations: Evaluations) -> Verdict:
+        verdict = node(evaluations)
+        return verdict._replace(matched=matches) if verdict.matched is None else verdict
+
+    return known
 
 
 def fails(verdict: Verdict) -> bool:
@@ -43,18 +58,51 @@ def fails(verdict: Verdict) -> bool:
     return verdict.rule.on_unknown == "fail_request" or any(map(fails, verdict.below))
 
 
-def _evaluate(rule: Rule, evaluations: Evaluations) -> Verdict:
-    if rule.operator is None:
-        return _leaf(rule, evaluations.get((str(rule.type), str(rule.name)), UNKNOWN))
-    below = tuple(evaluate(condition, evaluations) for condition in rule.conditions)
-    if rule.operator == "AND":
-        return Verdict(rule, _all(below), min((verdict.confidence for verdict in below), default=0.0), below)
-    if rule.operator == "OR":
-        matched = [verdict.confidence for verdict in below if verdict.matched]
-        return Verdict(rule, _any(below), max(matched, default=0.0), below)
-    (verdict,) = below
-    negated = None if verdict.matched is None else not verdict.matched
-    return Verdict(rule, negated, 0.0 if negated is None else 1.0 - verdict.confidence, below)
+def may_fail(rule: Rule | None) -> bool:
+    """Whether some verdict on ``rule`` :func:`fails`."""
+    return rule is not None and (rule.on_unknown == "fail_request" or any(map(may_fail, rule.conditions)))
+
+
+def _combined(rule: Rule, parts: tuple[Node, ...]) -> Node:
+    def both(evaluations: Evaluations) -> Verdict:
+        matched: bool | None = True
+        below = []
+        for part in parts:
+            verdict = part(evaluations)
+            below.append(verdict)
+            if not verdict.matched and matched is not False:
+                matched = verdict.matched
+        return Verdict(rule, matched, min([verdict.confidence for verdict in below], default=0.0), tuple(below))
+
+    def either(evaluations: Evaluations) -> Verdict:
+        matched: bool | None = False
+        below, surest = [], 0.0
+        for part in parts:
+            verdict = part(evaluations)
+            below.append(verdict)
+            if verdict.matched:
+                matched, surest = True, max(surest, verdict.confidence)
+            elif verdict.matched is None and matched is False:
+                matched = None
+        return Verdict(rule, matched, surest, tuple(below))
+
+    def negation(evaluations: Evaluations) -> Verdict:
+        below = parts[0](evaluations)
+        if below.matched is None:
+            return Verdict(rule, None, 0.0, (below,))
+        return Verdict(rule, not below.matched, 1.0 - below.confidence, (below,))
+
+    return both if rule.operator == "AND" else either if rule.operator == "OR" else negation
+
+
+def _leaf(rule: Rule) -> Node:
+    key = str(rule.type), str(rule.name)
+
+    def plain(evaluations: Evaluations) -> Verdict:
+        evaluation = evaluations.get(key, UNKNOWN)
+        return Verdict(rule, evaluation.matched, evaluation.value)
+
+    return plain if rule.predicate is None else lambda evaluations: _bounded(rule, evaluations.get(key, UNKNOWN))
 
 
 def nearness(verdict: Verdict) -> float | None:
@@ -70,7 +118,7 @@ def nearness(verdict: Verdict) -> float | None:
     return (min if verdict.rule.operator == "AND" else max)(values, default=None)
 
 
-def _leaf(rule: Rule, evaluation: Evaluation) -> Verdict:
+def _bounded(rule: Rule, evaluation: Evaluation) -> Verdict:
     if evaluation.matched is None or rule.predicate is None:
         return Verdict(rule, evaluation.matched, evaluation.value)
     if evaluation.measure is not None:
@@ -80,17 +128,3 @@ def _leaf(rule: Rule, evaluation: Evaluation) -> Verdict:
     at_least = rule.predicate.gt is not None or rule.predicate.gte is not None
     confidence = evaluation.value if at_least else 1.0 - evaluation.value
     return Verdict(rule, rule.predicate.holds(evaluation.value), confidence)
-
-
-def _all(below: tuple[Verdict, ...]) -> bool | None:
-    values = [verdict.matched for verdict in below]
-    if False in values:
-        return False
-    return None if None in values else True
-
-
-def _any(below: tuple[Verdict, ...]) -> bool | None:
-    values = [verdict.matched for verdict in below]
-    if True in values:
-        return True
-    return None if None in values else False

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from triton_router.config.kinds import Key
 from triton_router.config.plugins import SemanticCachePlugin
 from triton_router.config.schema import Decision, Rule
-from triton_router.decisions.rules import evaluate
+from triton_router.decisions.rules import compiled, may_fail
 from triton_router.signals import Evaluations
 from triton_router.signals.contract import Open
 
@@ -63,24 +63,27 @@ class Settling:
         certain = False
         for rank in self._ranks:
             for contender in rank:
-                outlook = contender.outlook(evaluations)
-                if outlook[0] & contender.counts:
+                value, _ = outlook = contender.outlook(evaluations)
+                if not value & contender.counts:
+                    continue
+                if value & contender.counts & UNKNOWN and contender.leaves:
                     # Not every unknown fails the request: which one it is hangs on all parts.
-                    fails = bool(outlook[0] & contender.counts & UNKNOWN and contender.leaves)
-                    able.append((contender, (outlook[0], contender.leaves) if fails else outlook))
-                    certain = certain or not (fails or outlook[0] & ~contender.counts)
+                    outlook = value, contender.leaves
+                elif not value & ~contender.counts:
+                    certain = True
+                able.append((contender, outlook))
             if certain:  # nothing below can win
                 break
-        signals: set[Key] = set()
         # How sure a decision is hangs on all of its parts, and counts where it has a rival.
-        if not (certain and len(able) == 1 and able[0][1][0] in _SURE):
-            for contender, outlook in able:
-                signals |= contender.leaves if self._by_confidence else outlook[1]
-        return Open(
-            signals,
-            embedding=any(contender.caches for contender, _ in able),
-            hints=any(contender.hints for contender, _ in able),
-        )
+        settled = certain and len(able) == 1 and able[0][1][0] in _SURE
+        signals: set[Key] = set()
+        embedding = hints = False
+        for contender, (_, leaves) in able:
+            if not settled:
+                signals |= contender.leaves if self._by_confidence else leaves
+            embedding = embedding or contender.caches
+            hints = hints or contender.hints
+        return Open(signals, embedding, hints)
 
     def _compiled(self, pending: frozenset[Key]) -> list[list[_Contender]]:
         """Decisions from the first that may win to the last; those that compete by confidence stand together."""
@@ -103,12 +106,8 @@ def _contender(decision: Decision, pending: frozenset[Key]) -> _Contender:
         frozenset(_leaves(decision.rules)) & pending,
         any(isinstance(plugin, SemanticCachePlugin) and plugin.by_meaning for plugin in decision.plugins),
         bool(hints.models or hints.adapters or hints.reasoning),
-        TRUE | UNKNOWN if _may_fail(decision.rules) else TRUE,
+        TRUE | UNKNOWN if may_fail(decision.rules) else TRUE,
     )
-
-
-def _may_fail(rule: Rule | None) -> bool:
-    return rule is not None and (rule.on_unknown == "fail_request" or any(map(_may_fail, rule.conditions)))
 
 
 def _node(rule: Rule | None, pending: frozenset[Key]) -> Node:
@@ -130,7 +129,8 @@ def _settled(stands_for_unknown: int, node: Node, evaluations: Evaluations) -> O
 def _unsettled(rule: Rule, pending: frozenset[Key]) -> Node:
     leaves = frozenset(_leaves(rule))
     if not leaves & pending:
-        return lambda evaluations: _SURE[_VALUES[evaluate(rule, evaluations).matched]]
+        verdict = compiled(rule)
+        return lambda evaluations: _SURE[_VALUES[verdict(evaluations).matched]]
     if leaves <= pending:
         anything = TRUE | FALSE | UNKNOWN, leaves
         return lambda evaluations: anything

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triton_router.config.schema import Decision
-from triton_router.decisions.rules import Verdict, evaluate, fails
+from triton_router.decisions.rules import Verdict, compiled, fails, may_fail
 from triton_router.signals import Evaluations
 
 
@@ -23,37 +23,49 @@ class Choice:
     unsettled: Decision | None = None
 
 
-def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: str) -> Choice:
-    """Evaluate every decision and pick one.
+class Choosing:
+    """The choice among ``decisions``, whose rules are compiled. Without other state.
 
     The lowest tier with a match counts alone. In it,
     ``priority``: the highest priority wins. ``confidence``: the surest wins, then the highest priority. The first
     declared wins what is still equal. A decision whose verdict is unknown does not match.
     """
-    verdicts = tuple(evaluate(decision.rules, evaluations) for decision in decisions)
-    best: int | None = None
-    for index, verdict in enumerate(verdicts):
-        if verdict.matched and (best is None or _rank(index, decisions, verdicts, strategy)
-                                > _rank(best, decisions, verdicts, strategy)):  # fmt: skip
-            best = index
-    failing = (index for index, verdict in enumerate(verdicts) if fails(verdict))
-    first = next((each for each in failing if best is None or _comes_first(each, best, decisions, strategy)), None)
-    unsettled = decisions[first] if first is not None else None
-    if best is None:
-        return Choice(None, 0.0, verdicts, unsettled)
-    return Choice(decisions[best], verdicts[best].confidence, verdicts, unsettled)
+
+    def __init__(self, decisions: Sequence[Decision], strategy: str) -> None:
+        self._decisions, self._strategy = decisions, strategy
+        self._rules = [compiled(decision.rules) for decision in decisions]
+        self._failing = [index for index, decision in enumerate(decisions) if may_fail(decision.rules)]
+
+    def __call__(self, evaluations: Evaluations) -> Choice:
+        """Evaluate every decision and pick one."""
+        verdicts = tuple([rule(evaluations) for rule in self._rules])
+        best: int | None = None
+        for index, verdict in enumerate(verdicts):
+            if verdict.matched and (best is None or self._rank(index, verdicts) > self._rank(best, verdicts)):
+                best = index
+        unsettled = self._unsettled(best, verdicts) if self._failing else None
+        if best is None:
+            return Choice(None, 0.0, verdicts, unsettled)
+        return Choice(self._decisions[best], verdicts[best].confidence, verdicts, unsettled)
+
+    def _unsettled(self, best: int | None, verdicts: Sequence[Verdict]) -> Decision | None:
+        failing = (index for index in self._failing if fails(verdicts[index]))
+        first = next((each for each in failing if best is None or self._comes_first(each, best)), None)
+        return self._decisions[first] if first is not None else None
+
+    def _comes_first(self, index: int, other: int) -> bool:
+        """Whether a decision would win over another one if it matched, or might where the surest wins."""
+        one, two = self._decisions[index], self._decisions[other]
+        if self._strategy == "confidence":
+            return one.tier <= two.tier
+        return (one.tier, -one.priority, index) < (two.tier, -two.priority, other)
+
+    def _rank(self, index: int, verdicts: Sequence[Verdict]) -> tuple[float, float, float]:
+        decision = self._decisions[index]
+        tier, priority = -float(decision.tier), float(decision.priority)
+        return (tier, verdicts[index].confidence, priority) if self._strategy == "confidence" else (tier, priority, 0.0)
 
 
-def _comes_first(index: int, other: int, decisions: Sequence[Decision], strategy: str) -> bool:
-    """Whether a decision would win over another one if it matched, or might where the surest wins."""
-    one, two = decisions[index], decisions[other]
-    if strategy == "confidence":
-        return one.tier <= two.tier
-    return (one.tier, -one.priority, index) < (two.tier, -two.priority, other)
-
-
-def _rank(
-    index: int, decisions: Sequence[Decision], verdicts: tuple[Verdict, ...], strategy: str
-) -> tuple[float, float, float]:
-    tier, priority = -float(decisions[index].tier), float(decisions[index].priority)
-    return (tier, verdicts[index].confidence, priority) if strategy == "confidence" else (tier, priority, 0.0)
+def choose(decisions: Sequence[Decision], evaluations: Evaluations, strategy: str) -> Choice:
+    """:class:`Choosing`, once."""
+    return Choosing(decisions, strategy)(evaluations)
