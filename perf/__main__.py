@@ -17,6 +17,7 @@ COMMANDS = {
     "peers": Command("perf.peers", "LiteLLM and semantic-router next to us, on the same weights and prompts"),
     "overload": Command("perf.overload", "twice the saturation: who is turned away, how slow, for how long"),
     "gate": Command("perf.gate", "counts and ratios of a short run against those committed; exit status 1 if slower"),
+    "targets": Command("perf.targets", "the last results next to what they are to be"),
     "scale": Command("perf.scale", "replicas and GPUs for so many requests a second, by simulation"),
     "all": Command("perf.documents", "ladder, peers, overload, scale; their tables into docs/"),
     "fallback": Command("perf.fallback", "two models, one ill: answered requests, duplicates, time; and what it costs"),

@@ -26,7 +26,7 @@ from triton_router.cache.memory import MemoryStore
 
 TEMPLATE = Path(__file__).parent / "templates" / "cache.md.j2"
 DIMENSION = 384
-ALONE, BEHIND = "Envoy alone", ", behind a Triton call"
+ALONE, BEHIND, SEMANTIC = "Envoy alone", ", behind a Triton call", "semantic hit"
 CACHED: dict[str, Any] = {
     "version": "v0.3",
     "providers": {"models": [{"name": "m"}]},
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     measure(arguments.requests, arguments.rounds, arguments.entries, arguments.out)
 
 
-def measure(requests: int, rounds: int, entries: int, out: Path) -> None:
+def measure(requests: int, rounds: int, entries: int, out: Path) -> dict[str, Any]:
     """Measure hits and misses through the whole system, then a store of ``entries`` by itself."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         testbed = Testbed(Path(directory), stack)
@@ -69,7 +69,9 @@ def measure(requests: int, rounds: int, entries: int, out: Path) -> None:
     document = {"machine": machine(), "command": command(), "hits": rows, "store": store}
     out.mkdir(parents=True, exist_ok=True)
     (out / "cache.json").write_text(json.dumps(document, indent=1))
+    (out / "cache.md").write_text(table(document))
     print(table(document), end="")
+    return document
 
 
 async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int, rounds: int) -> list[dict[str, Any]]:
@@ -83,7 +85,7 @@ async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int,
         "routed, no cache": (ports["no cache"], bodies),
         "exact repeat": (ports["cache"], bodies),
         "exact repeat" + BEHIND: (ports["cache"], bodies),
-        "semantic hit": (ports["cache"], alike),
+        SEMANTIC: (ports["cache"], alike),
     }
     for port in ports.values():
         await closed_loop(port, bodies, 1, len(bodies) * 2)

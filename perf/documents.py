@@ -1,4 +1,4 @@
-"""Measure everything that docs/performance.md and docs/capacity.md report, and write it into them."""
+"""Measure everything that docs/performance.md, its tables and docs/capacity.md report, and write it into them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from perf import ladder, overload, peers, scale
+from perf import cache, ladder, overload, peers, scale, streams, targets
 
-# For each measurement: the page, its pictures, and what they show.
-PLACES: dict[str, tuple[str, dict[str, str]]] = {
-    "ladder": ("performance.md", {
-        "perf-cpu.png": "CPU of a request, by process",
-        "perf-router.png": "Time inside the router, less its wait for Triton",
-    }),
-    "peers": ("performance.md", {"perf-peers.png": "Latency over throughput, against LiteLLM"}),
-    "overload": ("performance.md", {"perf-overload.png": "Every request before, during and after twice the load"}),
-    "scale": ("capacity.md", {}),
-}  # fmt: skip
+PAGE, TABLES = "performance.md", "performance-tables.md"
+# The page of each table, and the page, name and meaning of each picture.
+TABLE_ON = {"ladder": TABLES, "cache": "cache.md", "streams": TABLES, "peers": TABLES, "overload": TABLES,
+            "scale": "capacity.md", "targets": PAGE}  # fmt: skip
+PICTURES = {
+    "ladder": {
+        "perf-parts.png": (PAGE, "CPU of a request in the router, by part"),
+        "perf-cpu.png": (PAGE, "CPU of a request, by process"),
+        "perf-router.png": (TABLES, "Time inside the router, less its wait for Triton"),
+    },
+    "peers": {"perf-peers.png": (PAGE, "Latency over throughput, against LiteLLM with semantic-router")},
+    "overload": {"perf-overload.png": (PAGE, "Every request before, during and after twice the load")},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--documents", type=Path, default=Path("docs"))
     parser.add_argument("--requests", type=int, default=400, help="per figure and round of the ladder")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=60, help="of each part of the overload")
+    parser.add_argument("--seconds", type=float, default=30, help="of each part of the overload")
     parser.add_argument("--environment", type=Path, default=peers.ENVIRONMENT, help="with LiteLLM and semantic-router")
 
 
@@ -41,23 +44,28 @@ def measure(
 ) -> None:
     """Measure, then replace what stands between ``<!-- perf:NAME -->`` and ``<!-- /perf:NAME -->``.
 
-    ``requests`` of each figure and round of the ladder; peers get a quarter of them. A measurement that was made is not
-    lost when a later one fails: each is written down before the next begins.
+    ``requests`` of each figure and round of the ladder; the others get a share of them. A measurement that was made is
+    not lost when a later one fails: each is written down before the next begins.
     """
     pictures = documents / "assets"
     measurements: dict[str, Callable[[], object]] = {
         "ladder": lambda: ladder.measure(requests, rounds, out, pictures=pictures),
-        "peers": lambda: peers.measure(requests // 4, rounds, out, pictures=pictures, environment=environment),
+        "cache": lambda: cache.measure(requests // 4, rounds, 20_000, out),
+        "streams": lambda: streams.measure(64, requests // 2, 5, requests // 8, rounds, out),
+        "peers": lambda: peers.measure(
+            requests // 8, rounds, out, offered=5 * requests, pictures=pictures, environment=environment
+        ),
         "overload": lambda: overload.measure(seconds, 5 * requests, out, pictures=pictures),
         "scale": lambda: scale.measure(5 * requests // 2, out),
+        "targets": lambda: (out / "targets.md").write_text(targets.table(out)),
     }
     for name, measure in measurements.items():
         measure()
-        page, shown = PLACES[name]
-        text = (out / f"{name}.md").read_text()
-        text += "".join(f"\n![{what}](assets/{picture})\n" for picture, what in shown.items())
-        path = documents / page
-        path.write_text(placed(path.read_text(), name, text))
+        path = documents / TABLE_ON[name]
+        path.write_text(placed(path.read_text(), name, (out / f"{name}.md").read_text()))
+        for picture, (page, meaning) in PICTURES.get(name, {}).items():
+            path, mark = documents / page, picture.removesuffix(".png")
+            path.write_text(placed(path.read_text(), mark, f"![{meaning}](assets/{picture})"))
 
 
 def placed(text: str, name: str, table: str) -> str:

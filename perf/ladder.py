@@ -1,13 +1,16 @@
-"""What routing costs, rung by rung, in one run.
+"""What routing costs, rung by rung, in one run: prompts of a line, except for the Triton that answers at once.
 
 Envoy alone, an ext_proc that does nothing, keywords, domain by Triton, everything that config/aibrix.yaml asks for, an
-exact repeat from the cache, the first chunk of a stream; beside them the bare Triton call.
+exact repeat from the cache, the first chunk of a stream; next to them the bare Triton call. Then the router's CPU time
+by part, its system calls, how long it takes to start and what it holds in memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,11 +20,12 @@ from typing import Any
 import yaml
 
 from export import page
-from perf import curves, start
+from export.__main__ import main as export
+from perf import counts, curves, sampled, start
 from perf.bare import BareTriton
 from perf.cache import CACHED
 from perf.load import Samples, arrivals, chat_bodies, closed_loop, open_loop, run_precisely
-from perf.prompts import PROMPTS, distinct
+from perf.prompts import LONG, SHORT, distinct
 from perf.rounds import CLIENT, Rung, Series, interleaved
 from perf.streams import first_chunks
 from perf.testbed import ROOT, Processor, Testbed, command, machine
@@ -30,10 +34,15 @@ TEMPLATE = Path(__file__).parent / "templates" / "ladder.md.j2"
 ALONE, NOTHING, KEYWORDS, DOMAIN = "Envoy alone", "ext_proc that does nothing", "keywords only", "domain by Triton"
 ALL, HIT, BARE = "all of aibrix.yaml", "exact repeat, cached", "bare Triton call"
 # As the product ships, it counts the tokens of responses.
-UNCOUNTED_KEYWORDS, UNCOUNTED_DOMAIN = f"{KEYWORDS}, no tokens counted", f"{DOMAIN}, no tokens counted"
+UNCOUNTED = ", no tokens counted"
+UNCOUNTED_KEYWORDS, UNCOUNTED_DOMAIN = KEYWORDS + UNCOUNTED, DOMAIN + UNCOUNTED
+# What a GPU would do to it: Triton's answer comes after a millisecond, to about 110 tokens.
+QUICK = "Triton in 1 ms, 110 tokens"
+UNCOUNTED_QUICK = QUICK + UNCOUNTED
 FIRST_ALONE, FIRST_ROUTED = "first chunk, Envoy alone", "first chunk, domain by Triton"
 SATURATED, WARM = 16, 100
 LOAD = 0.7
+TRACED = 200
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,26 +60,40 @@ def measure(
     """Measure every rung in turn, ``rounds`` times over, and write ``ladder.json``, a table and curves."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         testbed = LadderTestbed(Path(directory), stack)
+        english = testbed.english()
         document = {
             "machine": machine(),
             "command": command(),
             "rounds": rounds,
             "saturated": saturated,
             **run_precisely(_measure(testbed, requests, rounds, saturated)),
-            "router_mib": testbed.resident("router-domain"),
-            "start": start.measure(testbed, testbed.ports[DOMAIN], "domain"),
+            "parts": _by_part_of_router(testbed, requests * rounds, saturated),
+            "system_calls": run_precisely(_system_calls(testbed)),
+            "bundles": {
+                "default": _bundle(testbed, testbed.ports[DOMAIN], "domain"),
+                "english": _bundle(testbed, english, "english"),
+            },
         }
+    for load in ("single", "saturation"):
+        for rung, shares in document["parts"][load].items():
+            document["parts"][load][rung] = {part: share * document[load][rung]["cpu_ms"] for part, share in shares}
     out.mkdir(parents=True, exist_ok=True)
     (out / "ladder.json").write_text(json.dumps(document, indent=1))
+    loads = {"1 connection": "single", f"{saturated} connections": "saturation"}
     curves.distributions(
         document["distribution"],
         (pictures or out) / "perf-router.png",
         f"inside the router, less its wait; {machine()}",
     )
     curves.stacked(
-        {"1 connection": by_part(document["single"]), f"{saturated} connections": by_part(document["saturation"])},
+        {name: by_part(document[load]) for name, load in loads.items()},
         (pictures or out) / "perf-cpu.png",
         f"CPU of a request, by process; {machine()}",
+    )
+    curves.stacked(
+        {name: document["parts"][load] for name, load in loads.items()},
+        (pictures or out) / "perf-parts.png",
+        f"CPU of a request in the router, by part; {machine()}",
     )
     (out / "ladder.md").write_text(table(document))
     print(table(document), end="")
@@ -78,7 +101,7 @@ def measure(
 
 
 class LadderTestbed(Testbed):
-    """One Triton, one backend, and for each rung an Envoy with what stands behind it."""
+    """One Triton, one that answers at once, one backend, and for each rung an Envoy with what stands behind it."""
 
     def __init__(self, directory: Path, stack: ExitStack, only: Sequence[str] = ()) -> None:
         """``only`` these rungs; default: all."""
@@ -86,27 +109,55 @@ class LadderTestbed(Testbed):
         document = aibrix()
         keywords = keywords_only(document)
         cached = {**document, "global": {"stores": {"semantic_cache": {"enabled": True, "max_entries": 1000}}}}
-        gateways: dict[str, tuple[str, dict[str, Any], Processor]] = {
-            ALONE: ("alone", document, "nobody"),
-            NOTHING: ("nothing", document, "nothing"),
-            UNCOUNTED_KEYWORDS: ("keywords-uncounted", keywords, "router"),
-            KEYWORDS: ("keywords", keywords, "router"),
-            UNCOUNTED_DOMAIN: ("domain-uncounted", document, "router"),
-            DOMAIN: ("domain", document, "router"),
-            ALL: ("all", cached, "router"),
-            HIT: ("hit", CACHED, "router"),
+        gateways: dict[str, tuple[dict[str, Any], Processor]] = {
+            ALONE: (document, "nobody"),
+            NOTHING: (document, "nothing"),
+            UNCOUNTED_KEYWORDS: (keywords, "router"),
+            KEYWORDS: (keywords, "router"),
+            UNCOUNTED_DOMAIN: (document, "router"),
+            DOMAIN: (document, "router"),
+            ALL: (cached, "router"),
+            HIT: (CACHED, "router"),
+            UNCOUNTED_QUICK: (document, "router"),
+            QUICK: (document, "router"),
         }
+        chosen = {rung: gateway for rung, gateway in gateways.items() if not only or rung in only}
+        quick = self.quick_triton("quick-triton") if QUICK in chosen else None
         self.ports = {
-            rung: self.gateway(name, document, processor=processor, usage={"answers": "uncounted" not in name})
-            for rung, (name, document, processor) in gateways.items()
-            if not only or rung in only
-        }
+            rung: self.gateway(
+                _NAMES[rung], document, processor=processor,
+                triton_port=quick if rung in (QUICK, UNCOUNTED_QUICK) else None,
+                usage={"answers": not rung.endswith(UNCOUNTED)},
+            )
+            for rung, (document, processor) in chosen.items()
+        }  # fmt: skip
         self.wait_until_routed({port: self.model(rung) for rung, port in self.ports.items()})
+
+    def english(self) -> int:
+        """The port of a gateway whose router has the bundle `english`, at a Triton that answers at once."""
+        repository = self.directory / "english"
+        export(["repository", "--bundle", "english", "--repository", str(repository)])
+        quick = self.quick_triton("quick-triton-english", repository)
+        port = self.gateway("english", aibrix(), triton_port=quick, repository=repository)
+        self.wait_until_routed({port: "MoM"})
+        return port
+
+    def sampled(self, rung: str) -> int:
+        """The port of a gateway whose router is that of ``rung``, and counts where its CPU time goes."""
+        document = aibrix()
+        name = f"{_NAMES[rung]}-sampled"
+        port = self.gateway(name, keywords_only(document) if rung == KEYWORDS else document, sampled=True)
+        self.wait_until_routed({port: "MoM"})
+        return port
 
     @staticmethod
     def model(rung: str) -> str:
         """What clients call the model; nobody routes on the first two rungs."""
         return "llama3-8b-instruct" if rung in (ALONE, NOTHING) else "MoM"
+
+    @staticmethod
+    def prompts(rung: str) -> list[str]:
+        return LONG if rung in (QUICK, UNCOUNTED_QUICK) else SHORT
 
 
 def aibrix() -> dict[str, Any]:
@@ -121,8 +172,8 @@ def keywords_only(document: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated: int) -> dict[str, Any]:
-    bare = await BareTriton.connect(testbed.triton_port, PROMPTS)
-    prompts = {rung: chat_bodies(PROMPTS, testbed.model(rung)) for rung in testbed.ports}
+    bare = await BareTriton.connect(testbed.triton_port, SHORT)
+    prompts = {rung: chat_bodies(testbed.prompts(rung), testbed.model(rung)) for rung in testbed.ports}
     for rung, port in testbed.ports.items():
         await closed_loop(port, prompts[rung], 1, WARM)
     await bare.closed_loop(2, WARM)
@@ -132,7 +183,7 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
         """Prompts that no cache has seen."""
         nonlocal used
         used += count
-        return chat_bodies(distinct(PROMPTS, count, used), "MoM")
+        return chat_bodies(distinct(SHORT, count, used), "MoM")
 
     def rungs(connections: int) -> dict[str, Rung]:
         def closed(rung: str) -> Rung:
@@ -177,9 +228,47 @@ async def _measure(testbed: LadderTestbed, requests: int, rounds: int, saturated
             "distribution": _distribution({"1 connection": single[DOMAIN], "70 % load": at_load[DOMAIN]})}  # fmt: skip
 
 
+def _by_part_of_router(
+    testbed: LadderTestbed, requests: int, saturated: int
+) -> dict[str, dict[str, list[tuple[str, float]]]]:
+    """The shares of the router's CPU time by part, for each load and rung."""
+    shares: dict[str, dict[str, list[tuple[str, float]]]] = {"single": {}, "saturation": {}}
+    for rung in (KEYWORDS, DOMAIN):
+        bodies, name = chat_bodies(SHORT, "MoM"), f"{_NAMES[rung]}-sampled"
+        for load, connections in (("single", 1), ("saturation", saturated)):
+            port = testbed.sampled(rung)
+            run_precisely(closed_loop(port, bodies, connections, WARM))
+            os.kill(testbed.pid(f"router-{name}"), signal.SIGUSR1)
+            run_precisely(closed_loop(port, bodies, connections, requests))
+            for process in (f"router-{name}", f"envoy-{name}"):
+                testbed.end(process)
+            counted = json.loads(testbed.samples(name).read_text())
+            shares[load][rung] = [(part, counted.get(part, 0) / sum(counted.values())) for part in sampled.NAMES]
+    return shares
+
+
+async def _system_calls(testbed: LadderTestbed) -> dict[str, float | None]:
+    report = testbed.directory / "system-calls"
+    return {
+        rung: await counts.system_calls(
+            testbed.pid(part(rung) or ""), testbed.ports[rung], chat_bodies(SHORT, "MoM"), TRACED, report
+        )
+        for rung in (UNCOUNTED_KEYWORDS, KEYWORDS, UNCOUNTED_DOMAIN, DOMAIN)
+    }
+
+
+def _bundle(testbed: LadderTestbed, port: int, name: str) -> dict[str, float]:
+    """What a router with a bundle holds in memory after some requests, and how long it takes to start and reload."""
+    bodies = chat_bodies(SHORT, "MoM")
+    run_precisely(closed_loop(port, bodies, 4, WARM))
+    mib = testbed.resident(f"router-{name}")
+    return {"mib": mib, **start.measure(testbed, port, name)}
+
+
 _NAMES = {
     ALONE: "alone", NOTHING: "nothing", UNCOUNTED_KEYWORDS: "keywords-uncounted", KEYWORDS: "keywords",
-    UNCOUNTED_DOMAIN: "domain-uncounted", DOMAIN: "domain", ALL: "all", HIT: "hit",
+    UNCOUNTED_DOMAIN: "domain-uncounted", DOMAIN: "domain", ALL: "all", HIT: "hit", UNCOUNTED_QUICK: "quick-uncounted",
+    QUICK: "quick",
 }  # fmt: skip
 
 
@@ -228,4 +317,5 @@ def table(document: dict[str, Any]) -> str:
     over = {
         rung: row["p50"] - single[FIRST_ALONE if rung == FIRST_ROUTED else ALONE]["p50"] for rung, row in single.items()
     }
-    return page.render(TEMPLATE, **document, over=over, NOTHING=NOTHING, DOMAIN=DOMAIN, BARE=BARE)
+    names = {"NOTHING": NOTHING, "DOMAIN": DOMAIN, "BARE": BARE}
+    return page.render(TEMPLATE, **document, **names, over=over)

@@ -1,17 +1,22 @@
 """LiteLLM's pre-call hook that asks semantic-router: the way its users route by meaning today.
 
-Runs in LiteLLM's own environment, beside LiteLLM's configuration. PEER_ENCODER is the directory of the model: the same
-weights that Triton serves for us, here by PyTorch. One call a request; what it finds only picks one of two models.
+Runs in LiteLLM's own environment, next to LiteLLM's configuration. PEER_ENCODER is the directory of the model: the same
+weights that Triton serves for us, here by PyTorch. PEER_GRAPH is a graph in ONNX, which semantic-router's FastEmbed
+encoder runs instead. One call a request; what it finds only picks one of two models.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 from semantic_router import Route
-from semantic_router.encoders import HuggingFaceEncoder
+from semantic_router.encoders import DenseEncoder, FastEmbedEncoder, HuggingFaceEncoder
 from semantic_router.routers import IndexedRouter
 
 # The same topics as config/aibrix.yaml; three sentences each.
@@ -34,10 +39,35 @@ TOPICS = {
 THINKS = {"math", "physics", "computer science", "biology", "chemistry", "engineering"}
 
 
+def _fast_embed(model: Path, graph: Path) -> DenseEncoder:
+    """semantic-router's encoder for ONNX with a graph that pools and normalizes by itself."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    class Local(FastEmbedEncoder):
+        """It passes no path on, and would fetch a published model."""
+
+        def _initialize_client(self) -> Any:
+            return TextEmbedding(self.name, specific_model_path=self.cache_dir)
+
+    files = Path(tempfile.mkdtemp())
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(model / name, files)
+    (files / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 256, "pad_token": "[PAD]"}))
+    (files / "model.onnx").symlink_to(graph)
+    TextEmbedding.add_custom_model(
+        "local", PoolingType.DISABLED, normalization=False, sources=ModelSource(hf="local"), dim=384,
+        model_file="model.onnx",
+    )  # fmt: skip
+    return Local(name="local", cache_dir=str(files), score_threshold=0.5)
+
+
 class Hook(CustomLogger):
     def __init__(self) -> None:
         super().__init__()
-        encoder = HuggingFaceEncoder(name=os.environ["PEER_ENCODER"])
+        model = Path(os.environ["PEER_ENCODER"])
+        graph = os.environ.get("PEER_GRAPH")
+        encoder = _fast_embed(model, Path(graph)) if graph else HuggingFaceEncoder(name=str(model))
         routes = [Route(name=name, utterances=utterances) for name, utterances in TOPICS.items()]
         self._router = IndexedRouter(encoder=encoder, routes=routes)
 

@@ -1,7 +1,8 @@
 """Beside us in one run: LiteLLM with semantic-router, LiteLLM alone, an ext_proc that does nothing, Envoy alone.
 
-All have the same backend and the same prompts; semantic-router has the encoder's weights that Triton serves for us, as
-they were published, on PyTorch. `make perf-peers` installs both in an environment of their own.
+All have the same backend and the same prompts. semantic-router has the encoder that Triton serves for us: with the
+published weights on PyTorch, as people run it, or as quick as ours, by FastEmbed on our own int8 graph. Each runs with
+one worker and with two. `make perf-peers` installs all of that in an environment of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +32,54 @@ from perf.ladder import BARE, aibrix
 from perf.load import Samples, arrivals, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import LONG, SHORT
 from perf.rounds import Rung, interleaved
-from perf.testbed import FIRST_PORT, ROOT, Testbed, command, machine
+from perf.testbed import FIRST_PORT, REPOSITORY, ROOT, Testbed, command, machine
 
 TEMPLATE = Path(__file__).parent / "templates" / "peers.md.j2"
 OURS, NOTHING, ALONE = "triton-router", "ext_proc that does nothing", "Envoy alone"
 LITELLM, ROUTED = "LiteLLM alone", "LiteLLM + semantic-router"
-SYSTEMS = (ALONE, NOTHING, BARE, OURS, LITELLM, ROUTED)
-CONNECTIONS = (1, 2, 4, 8, 16)
+ONNX = f"{ROUTED}, FastEmbed int8"
+TWO = ", two workers"
+PEERS = (ROUTED, ROUTED + TWO, ONNX, ONNX + TWO)
+SYSTEMS = (ALONE, NOTHING, BARE, OURS, LITELLM, *PEERS)
+CONNECTIONS = (1, 4, 16)
 PROMPTS = {"about 110 tokens": LONG, "at most 20 tokens": SHORT}
 # p50 at one connection and p99 in the open loop as a share of the peer's, requests/s at its best as a multiple.
 TARGETS: dict[str, dict[str, float]] = {
     "about 110 tokens": {"p50": 0.28, "p99": 0.11, "per_second": 4.0},
     "at most 20 tokens": {"p50": 0.19, "p99": 0.15, "per_second": 8.5},
 }
+# The processes that are all of a peer, or the one of ours that is to be compared.
+PARTS = {
+    OURS: "router-ours", NOTHING: "nothing-nothing", LITELLM: "litellm", ROUTED: "semantic-router",
+    ROUTED + TWO: "semantic-router-2", ONNX: "semantic-router-onnx", ONNX + TWO: "semantic-router-onnx-2",
+}  # fmt: skip
 # Of what the peer can do at its best.
 LOAD = 0.7
 ENVIRONMENT = ROOT / ".cache" / "environments" / "peers"
 SOURCES = ROOT / "build" / "export" / "source"
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """A figure of ours over the peer's: ``shares`` by peer, ``floor`` what a router with our encoder could reach."""
+
+    figure: str
+    sign: str
+    target: float
+    shares: dict[str, float]
+    floor: float | None
+
+    @property
+    def met(self) -> bool:
+        """Whether it is as it should be, against the peer as people run it."""
+        value = self.shares.get(ROUTED)
+        return value is not None and (value <= self.target if self.sign == "≤" else value >= self.target)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, default=100, help="per system, kind of prompts, connections and round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--open", type=int, default=2000, help="per kind of prompts in an open loop, in all rounds")
-    parser.add_argument("--workers", type=int, default=1, help="processes of LiteLLM")
     parser.add_argument(
         "--environment", type=Path, default=ENVIRONMENT, help="virtual environment with LiteLLM and semantic-router"
     )
@@ -62,29 +88,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     measure(
         arguments.requests, arguments.rounds, arguments.out,
-        offered=arguments.open, workers=arguments.workers, environment=arguments.environment,
+        offered=arguments.open, environment=arguments.environment,
     )  # fmt: skip
 
 
 def measure(
     requests: int, rounds: int, out: Path, *, connections: Sequence[int] = CONNECTIONS, offered: int = 2000,
-    workers: int = 1, environment: Path = ENVIRONMENT, encoder: Path | None = None, pictures: Path | None = None,
+    environment: Path = ENVIRONMENT, encoder: Path | None = None, pictures: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure every system with both kinds of prompts at each of ``connections``; write ``peers.json``, tables, curves.
 
-    ``offered`` requests of each kind come in an open loop, at a rate that the peer can bear. ``workers`` are LiteLLM's
-    processes. ``encoder`` is a directory with the published model (default: what `python -m export all` fetched).
+    ``offered`` requests of each kind come in an open loop, at a rate that the peer can bear. ``encoder`` is a directory
+    with the published model (default: what `python -m export all` fetched).
+
     Raises FileNotFoundError without it or without ``environment``.
     """
     encoder = encoder or _exported()
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        testbed = PeerTestbed(Path(directory), stack, environment, encoder, workers)
+        testbed = PeerTestbed(Path(directory), stack, environment, encoder)
         document: dict[str, Any] = {
             "machine": machine(),
             "command": command(),
             "rounds": rounds,
             "versions": versions(environment),
-            "workers": {"LiteLLM": workers, "triton-router": 1, "Envoy threads": 1},
             **run_precisely(_measure(testbed, requests, rounds, connections, offered)),
             "mib": {name: testbed.resident(name) for name in testbed.parts},
         }
@@ -97,36 +123,38 @@ def measure(
 
 
 class PeerTestbed(Testbed):
-    def __init__(self, directory: Path, stack: ExitStack, environment: Path, encoder: Path, workers: int) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, environment: Path, encoder: Path) -> None:
         program = environment / "bin" / "litellm"
         if not program.is_file():
             raise FileNotFoundError(f"{program} is missing: `make perf-peers` installs it")
         super().__init__(directory, stack)
-        self._program, self._workers = program, workers
+        self._program, self._encoder = program, encoder
         document = aibrix()
         self.ports = {
             ALONE: self.gateway("alone", document, processor="nobody"),
             NOTHING: self.gateway("nothing", document, processor="nothing"),
             OURS: self.gateway("ours", document),
-            LITELLM: self._litellm("litellm", FIRST_PORT + 90),
-            ROUTED: self._litellm("litellm-semantic-router", FIRST_PORT + 91, encoder),
+            **{name: self._litellm(name, FIRST_PORT + 200 + number) for number, name in enumerate((LITELLM, *PEERS))},
         }
-        for port in (self.ports[LITELLM], self.ports[ROUTED]):
-            wait_until_live(port)
+        for name in (LITELLM, *PEERS):
+            wait_until_live(self.ports[name])
         self.wait_until_routed({port: self.model(name) for name, port in self.ports.items()})
+        self.wait_until_quiet()
 
     @staticmethod
     def model(system: str) -> str:
         """What clients call the model: only those that route are told to."""
-        return "MoM" if system in (OURS, ROUTED) else "llama3-8b-instruct"
+        return "MoM" if system in (OURS, *PEERS) else "llama3-8b-instruct"
 
-    def _litellm(self, name: str, port: int, encoder: Path | None = None) -> int:
+    def _litellm(self, name: str, port: int) -> int:
         models = ("MoM", "qwen3-8b", "llama3-8b-instruct")
-        callbacks = ["peer_hook.hook"] if encoder is not None else []
-        environment = {"PEER_ENCODER": str(encoder)}
+        callbacks = ["peer_hook.hook"] if name in PEERS else []
+        environment = {"PEER_ENCODER": str(self._encoder)}
+        if name.startswith(ONNX):
+            environment["PEER_GRAPH"] = str(REPOSITORY / "minilm" / "1" / "model.onnx")
         start_litellm(
-            self, name, self._program, port, models,
-            callbacks=callbacks, environment=environment, workers=self._workers,
+            self, PARTS[name], self._program, port, models,
+            callbacks=callbacks, environment=environment, workers=2 if name.endswith(TWO) else 1,
         )  # fmt: skip
         return port
 
@@ -174,10 +202,9 @@ async def _measure(
 ) -> dict[str, Any]:
     results: dict[str, Any] = {}
     at_load: dict[str, Any] = {}
-    parts = {OURS: "router-ours", NOTHING: "nothing-nothing", LITELLM: "litellm", ROUTED: "litellm-semantic-router"}
     stacks = {
         ALONE: ("envoy-alone",), NOTHING: ("envoy-nothing", "nothing-nothing"), BARE: ("triton",),
-        OURS: ("envoy-ours", "router-ours", "triton"), LITELLM: ("litellm",), ROUTED: ("litellm-semantic-router",),
+        OURS: ("envoy-ours", "router-ours", "triton"), **{name: (PARTS[name],) for name in (LITELLM, *PEERS)},
     }  # fmt: skip
     for kind, prompts in PROMPTS.items():
         bare = await BareTriton.connect(testbed.triton_port, prompts)
@@ -192,7 +219,7 @@ async def _measure(
                 async def ask(_: int) -> Samples:
                     return await closed_loop(testbed.ports[name], bodies[name], count, max(requests, count))
 
-                return Rung(ask, parts.get(name), stacks[name])
+                return Rung(ask, PARTS.get(name), stacks[name])
 
             def unrouted(count: int, bare: BareTriton = bare) -> Rung:
                 return Rung(lambda _: bare.closed_loop(count, max(requests, count)), None, stacks[BARE])
@@ -210,7 +237,7 @@ async def _measure(
                 moments = arrivals(rate, offered // rounds, seed=number + 1)
                 return open_loop(testbed.ports[name], bodies[name], moments)
 
-            return Rung(ask, parts[name], stacks[name])
+            return Rung(ask, PARTS[name], stacks[name])
 
         print(f"{kind}, open loop, {rate:.1f} a second", flush=True)
         series = await interleaved(testbed, {name: offer(name) for name in (OURS, ROUTED)}, rounds)
@@ -231,10 +258,11 @@ def versions(environment: Path) -> dict[str, str]:
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", listed, re.MULTILINE))
-    return {name: pinned[name] for name in ("litellm", "semantic-router", "torch", "transformers") if name in pinned}
+    shown = ("litellm", "semantic-router", "torch", "transformers", "fastembed", "onnxruntime")
+    return {name: pinned[name] for name in shown if name in pinned}
 
 
-def wait_until_live(port: int, seconds: float = 180) -> None:
+def wait_until_live(port: int, seconds: float = 600) -> None:
     """Until LiteLLM answers there. Raises RuntimeError when it does not."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -255,27 +283,26 @@ def table(document: dict[str, Any]) -> str:
     """The results as Markdown, and our ratios to the peer next to what they should be."""
     # The picture has those in between.
     ends = lambda by_count: (min(by_count, key=int), max(by_count, key=int))  # noqa: E731
-    return page.render(TEMPLATE, **document, ratios=ratios, ends=ends, OURS=OURS, ROUTED=ROUTED)
+    return page.render(TEMPLATE, **document, ratios=ratios, ends=ends, OURS=OURS, ROUTED=ROUTED, PEERS=PEERS)
 
 
-def ratios(
-    kind: str, by_count: dict[str, Any], at_load: dict[str, Any]
-) -> list[tuple[str, float | None, str, float, bool]]:
-    """Ours to the peer's: (figure, ratio, comparison, target, whether it is met).
-
-    ``at_load`` are the rows of the open loop; without a thousand requests there is no p99.
-    """
+def ratios(kind: str, by_count: dict[str, Any], at_load: dict[str, Any]) -> list[Ratio]:
+    """Ours to the peer's; ``at_load`` are the rows of the open loop; without a thousand requests there is no p99."""
     fewest = min(by_count, key=int)
-    rows: list[tuple[str, float | None, str, float, bool]] = []
+    rows = []
     for figure, goal in TARGETS[kind].items():
         if figure == "per_second":
-            value = best(by_count, OURS) / best(by_count, ROUTED)
-            rows.append(("requests/s, each at its best", value, "≥", goal, value >= goal))
+            ours = best(by_count, OURS)
+            shares = {name: ours / best(by_count, name) for name in PEERS}
+            floor = best(by_count, BARE) / best(by_count, ROUTED)
+            rows.append(Ratio("requests/s, each at its best", "≥", goal, shares, floor))
         elif figure == "p99":
-            ours, theirs = at_load[OURS]["p99_of_all"], at_load[ROUTED]["p99_of_all"]
-            share = ours / theirs if ours is not None and theirs is not None else None
-            rows.append(("p99, open loop", share, "≤", goal, share is not None and share <= goal))
+            mine, theirs = at_load[OURS]["p99_of_all"], at_load[ROUTED]["p99_of_all"]
+            shares = {ROUTED: mine / theirs} if mine is not None and theirs is not None else {}
+            rows.append(Ratio("p99, open loop", "≤", goal, shares, None))
         else:
-            value = by_count[fewest][OURS][figure] / by_count[fewest][ROUTED][figure]
-            rows.append((f"{figure}, {fewest} connection(s)", value, "≤", goal, value <= goal))
+            first = by_count[fewest]
+            shares = {name: first[OURS][figure] / first[name][figure] for name in PEERS}
+            floor = first[BARE][figure] / first[ROUTED][figure]
+            rows.append(Ratio(f"{figure}, {fewest} connection(s)", "≤", goal, shares, floor))
     return rows

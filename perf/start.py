@@ -63,7 +63,7 @@ def _reloaded(log: Path) -> dict[str, Any]:
     return {}
 
 
-def _until(holds: Callable[[], bool], seconds: float = 30) -> None:
+def _until(holds: Callable[[], bool], seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > ends:

@@ -1,4 +1,4 @@
-"""What a streamed answer costs in each body mode: delay of the first chunk, CPU a chunk, memory."""
+"""What a streamed answer costs in each body mode: delay of the first chunk, CPU a chunk, memory, and its length."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ MODES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 ALONE = "Envoy alone"
+# Chunks of one stream, as fast as they come: a cost that grows with the length of a stream shows in the longer one.
+SHORTER, LONGER = 1_000, 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     measure(arguments.streams, arguments.chunks, arguments.seconds, arguments.requests, arguments.rounds, arguments.out)
 
 
-def measure(streams: int, chunks: int, seconds: float, requests: int, rounds: int, out: Path) -> None:
+def measure(streams: int, chunks: int, seconds: float, requests: int, rounds: int, out: Path) -> dict[str, Any]:
     """First chunks of ``requests`` streams one after another, then ``streams`` at once of ``chunks`` each."""
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         testbed = Testbed(Path(directory), stack, with_triton=False)
@@ -60,7 +62,9 @@ def measure(streams: int, chunks: int, seconds: float, requests: int, rounds: in
     document = {"machine": machine(), "command": command(), "streams": streams, "chunks": chunks, "results": results}
     out.mkdir(parents=True, exist_ok=True)
     (out / "streams.json").write_text(json.dumps(document, indent=1))
+    (out / "streams.md").write_text(table(document))
     print(table(document), end="")
+    return document
 
 
 async def _measure(
@@ -89,6 +93,10 @@ async def _measure(
         spent = testbed.cpu(router) - cpu
         row |= {"us_per_chunk": spent * 1e6 / (streams * chunks), "rss_before": before, "rss_peak": peak,
                 "chunks_received": received}  # fmt: skip
+        for length in (SHORTER, LONGER):
+            cpu = testbed.cpu(router)
+            await _whole(port, length, 0)
+            row[f"us_of_{length}"] = (testbed.cpu(router) - cpu) * 1e6 / length
         print(f"{mode}: {received} chunks", flush=True)
     return rows
 
@@ -127,4 +135,4 @@ def _request(chunks: int, seconds: float) -> bytes:
 
 def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
-    return page.render(TEMPLATE, **document)
+    return page.render(TEMPLATE, **document, SHORTER=SHORTER, LONGER=LONGER)

@@ -26,9 +26,11 @@ from triton_router.stack.envoy.names import EXT_PROC_FILTER
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
-FIRST_PORT, PORTS = 27100, 100
+FIRST_PORT, PORTS = 27100, 250
 # Seconds that a part may take to end.
 _GRACE = 10.0
+# Seconds of CPU a second that parts at rest take together.
+_QUIET = 0.1
 Processor = Literal["router", "nothing", "nobody"]
 
 
@@ -60,6 +62,13 @@ class Testbed:
             stack.callback(server.remove_shared_memory)
             self.start("triton", list(server.command), server.environment)
 
+    def quick_triton(self, name: str, repository: Path = REPOSITORY) -> int:
+        """A stand-in for a Triton on a GPU (perf/quick_triton.py) that serves ``repository``; returns its port."""
+        port, self._next_port = self._next_port, self._next_port + 1
+        manifest = str(repository / "bundle.json")
+        self.start(name, [sys.executable, "-m", "perf.quick_triton", str(port), manifest])
+        return port
+
     def slow_backends(self, models: Sequence[str]) -> dict[str, int]:
         """A backend of its own for each model, which can be slowed down (perf/slow_backend.py); returns their ports."""
         ports = {model: self.backend_port + 3 + number for number, model in enumerate(models)}
@@ -74,6 +83,9 @@ class Testbed:
         *,
         processor: Processor = "router",
         backends: Mapping[str, Sequence[int]] | None = None,
+        triton_port: int | None = None,
+        repository: Path = REPOSITORY,
+        sampled: bool = False,
         **services: Any,
     ) -> int:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.
@@ -81,7 +93,8 @@ class Testbed:
         ``processor`` is what Envoy asks: our router, an ext_proc that does nothing (perf/passthrough.py), or nobody.
         All its models are served by the one backend, or by those whose ports ``backends`` has by model. Nothing is
         cached, and all else is as the product ships, unless ``document`` or ``services`` (sections of
-        ``global.services``) say otherwise.
+        ``global.services``) say otherwise. ``triton_port`` is another Triton's than ours, ``repository`` what it
+        serves. A ``sampled`` router counts where its CPU time goes (perf/sampled.py).
         """
         first, self._next_port = self._next_port, self._next_port + 10
         document = json.loads(json.dumps(document))
@@ -91,7 +104,7 @@ class Testbed:
             model["reliability"] = {"health_check_path": None}
         stores = document.get("global", {}).get("stores", {"semantic_cache": {"enabled": False}})
         document["global"] = {
-            "inference": {"endpoint": f"127.0.0.1:{self.triton_port}"},
+            "inference": {"endpoint": f"127.0.0.1:{triton_port or self.triton_port}"},
             "services": {
                 "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1, **services.pop("envoy", {})},
                 "api": {"port": first + 3},
@@ -104,8 +117,9 @@ class Testbed:
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump(document))
         if processor == "router":
-            serve = [sys.executable, "-m", "triton_router.cli", "serve", "--config", str(path)]
-            self.start(f"router-{name}", [*serve, "--repository", str(REPOSITORY)])
+            program = ["perf.sampled", str(self.samples(name))] if sampled else ["triton_router.cli"]
+            serve = [sys.executable, "-m", *program, "serve", "--config", str(path), "--repository", str(repository)]
+            self.start(f"router-{name}", serve)
         elif processor == "nothing":
             self.start(f"nothing-{name}", [sys.executable, "-m", "perf.passthrough", str(first + 5)])
         workers = [
@@ -118,6 +132,10 @@ class Testbed:
         self.start(f"envoy-{name}", [str(binary), "-c", str(bootstrap), "-l", "error", "--disable-hot-restart"])
         return first
 
+    def samples(self, name: str) -> Path:
+        """Where the sampled router of that gateway says where its CPU time went, once it has ended."""
+        return self.directory / f"{name}-samples.json"
+
     def extproc_port(self, gateway: int) -> int:
         """Where the first worker listens of the router behind that port of Envoy's."""
         return gateway + 5
@@ -129,7 +147,7 @@ class Testbed:
     def metrics_url(self, gateway: int) -> str:
         return f"http://127.0.0.1:{gateway + 4}/metrics"
 
-    def wait_until_routed(self, models: dict[int, str], seconds: float = 60) -> None:
+    def wait_until_routed(self, models: dict[int, str], seconds: float = 180) -> None:
         """Until each gateway answers for its model, and nothing is degraded; at once an error when a part has ended."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and not self._ended():
@@ -147,6 +165,15 @@ class Testbed:
         logs = {path.name: path.read_text()[-500:] for path in self.directory.glob("*.log")}
         ended = ", ".join(self._ended()) or "none"
         raise RuntimeError(f"the stack did not come up; parts that ended: {ended}; {json.dumps(logs, indent=1)}")
+
+    def wait_until_quiet(self, seconds: float = 120) -> None:
+        """Until what was started has nothing more to do by itself: workers that start late would be measured too."""
+        ends = time.monotonic() + seconds
+        busy = float("inf")
+        while busy > _QUIET and time.monotonic() < ends:
+            before = sum(map(self.cpu, self._started))
+            time.sleep(1)
+            busy = sum(map(self.cpu, self._started)) - before
 
     def _ended(self) -> list[str]:
         return [name for name, process in self._started.items() if process.code is not None]
@@ -177,7 +204,7 @@ class Testbed:
         self._started[name] = process
 
     def end(self, name: str) -> None:
-        self._started[name].end(_GRACE)
+        self._started.pop(name).end(_GRACE)
 
     def restart(self, name: str) -> None:
         """Start a part again that was ended; its log begins anew."""

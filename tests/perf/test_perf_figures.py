@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from perf import counts, gate, ladder, overload, peers
+from perf import counts, gate, ladder, overload, peers, sampled, streams, targets
 from perf.documents import placed
 from perf.load import Samples
 from perf.rounds import Rung, Series, interleaved
+from triton_router.extproc.headers import declared_length
 
 RATIO = {"a / b": {"value": 2.0, "margin": 1.5}}
 
@@ -74,19 +77,23 @@ async def test_rounds_go_forth_and_back() -> None:
     assert order == ["a0", "b0", "b1", "a1", "a2", "b2"]
 
 
-def test_ratios_to_the_peer_and_whether_they_are_met() -> None:
-    def rows(ours: tuple[float, ...], theirs: tuple[float, ...]) -> dict[str, dict[str, float]]:
-        names = ("p50", "per_second", "p99_of_all")
-        return {peers.OURS: dict(zip(names, ours, strict=True)), peers.ROUTED: dict(zip(names, theirs, strict=True))}
+def test_ratios_to_the_peers_and_whether_they_are_met() -> None:
+    def rows(**figures: tuple[float, ...]) -> dict[str, dict[str, float]]:
+        systems = {"ours": peers.OURS, "bare": peers.BARE, "routed": peers.ROUTED}
+        row = {systems[name]: dict(zip(("p50", "per_second"), each, strict=True)) for name, each in figures.items()}
+        return row | {name: {"p50": 20.0, "per_second": 60.0} for name in peers.PEERS if name != peers.ROUTED}
 
-    by_count = {"8": rows((50, 120, 0), (600, 14, 0)), "1": rows((10, 90, 0), (60, 15, 0))}
-    at_load = rows((0, 0, 40), (0, 0, 90))
-    ratios = {name: (value, good) for name, value, _, _, good in peers.ratios("about 110 tokens", by_count, at_load)}
-    assert ratios["p50, 1 connection(s)"] == (pytest.approx(1 / 6), True)
-    assert ratios["p99, open loop"] == (pytest.approx(4 / 9), False)
-    assert ratios["requests/s, each at its best"] == (pytest.approx(8.0), True)
-    few = {name: {**row, "p99_of_all": None} for name, row in at_load.items()}
-    assert peers.ratios("about 110 tokens", by_count, few)[1][1:] == (None, "≤", 0.11, False)
+    by_count = {"8": rows(ours=(50, 120), bare=(9, 240), routed=(600, 14)),
+                "1": rows(ours=(10, 90), bare=(6, 90), routed=(60, 15))}  # fmt: skip
+    at_load: dict[str, dict[str, Any]] = {peers.OURS: {"p99_of_all": 40}, peers.ROUTED: {"p99_of_all": 90}}
+    p50, p99, rate = peers.ratios("about 110 tokens", by_count, at_load)
+    assert (p50.figure, p50.met, p50.floor) == ("p50, 1 connection(s)", True, pytest.approx(0.1))
+    assert p50.shares == {name: pytest.approx(1 / 6 if name == peers.ROUTED else 0.5) for name in peers.PEERS}
+    assert (p99.shares, p99.met) == ({peers.ROUTED: pytest.approx(4 / 9)}, False)
+    assert (rate.shares[peers.ROUTED], rate.shares[peers.ONNX], rate.met) == (pytest.approx(8.0), 2.0, True)
+    few = {name: {"p99_of_all": None} for name in at_load}
+    p99 = peers.ratios("about 110 tokens", by_count, few)[1]
+    assert (p99.shares, p99.met) == ({}, False)
 
 
 def test_recovery_is_when_it_is_fast_and_stays_so() -> None:
@@ -118,3 +125,33 @@ def test_a_table_takes_the_place_of_the_last_one() -> None:
     assert placed(once, "a", "| new \\1 |\n") == once
     with pytest.raises(ValueError, match="place for b"):
         placed(page, "b", "")
+
+
+def test_what_was_measured_stands_next_to_its_target(tmp_path: Path) -> None:
+    result = {"mode": targets.WATCHED, f"us_of_{streams.SHORTER}": 20.0, f"us_of_{streams.LONGER}": 200.0}
+    (tmp_path / "streams.json").write_text(json.dumps({"results": [{"mode": streams.ALONE}, result]}))
+    text = targets.table(tmp_path)
+    assert "watched stream of 1,000 chunks | 20 | ≤ 60 | yes |\n" in text
+    assert text.endswith("watched stream of 10,000 chunks | 200 | ≤ 60 | no |\n")
+
+
+@pytest.mark.parametrize(("value", "met"), [(2000.0, "yes"), (1999.0, "no"), (None, "")])
+def test_a_target_that_is_a_least_value(value: float | None, met: str) -> None:
+    assert targets.Target("x", value, 2000, "≥").met == met
+    assert targets.Target("x", value).met == ""
+
+
+def test_cpu_time_belongs_to_the_innermost_module_of_ours() -> None:
+    seen: list[str] = []
+
+    class Headers(dict[str, str]):
+        """They are read in the middle of the router's work."""
+
+        def get(self, *_: object) -> str:  # type: ignore[override]
+            seen.append(sampled.part(sys._getframe()))
+            return ""
+
+    assert sampled.part(sys._getframe()) == sampled.LOOP
+    declared_length(Headers())
+    assert seen == ["ext_proc messages"]
+    assert set(sampled.NAMES) == {sampled.LOOP, *(name for name, _ in sampled.PARTS)}

@@ -34,13 +34,17 @@ def test_the_ladders_table_has_every_rung_and_no_cpu_where_none_was_read() -> No
 
     rows = {ladder.ALONE: row(1.0), ladder.NOTHING: row(3.0, cpu_ms=1.0),
             ladder.DOMAIN: row(7.0, cpu_ms=2.5, stack_ms=9.0), ladder.BARE: row(2.0, cpu_ms=0.5)}  # fmt: skip
-    start = {"ready_seconds": 1.2, "prepare_ms": 3.0, "swap_ms": 0.2, "seen_ms": 44.0}
+    bundle = {"mib": 77.0, "ready_seconds": 1.2, "prepare_ms": 3.0, "swap_ms": 0.2, "seen_ms": 44.0}
+    parts = {ladder.DOMAIN: {"signals": 0.25, "body": 0.1}}
     text = ladder.table({**RUN, "saturated": 16, "rate": 70.0, "single": rows, "saturation": rows, "load": rows,
-                         "start": start, "router_mib": 77.0})  # fmt: skip
+                         "parts": {"single": parts, "saturation": parts}, "system_calls": {ladder.DOMAIN: 33.64},
+                         "bundles": {"english": bundle}})  # fmt: skip
     assert "\n| Envoy alone | 10 | 0 | 1.00 | 9.00 | 9.00 | - | 9.00 | +0.00 | 0.50 | - | - |\n" in text
     assert "\n| domain by Triton | 10 | 0 | 7.00 | 9.00 | 9.00 | - | 9.00 | +6.00 | 3.50 | 2.50 | 9.00 |\n" in text
     assert "takes 1.00 ms of CPU a request here, and `tritonclient` 0.50 ms" in text
-    assert text.endswith("router 77 MiB.\n")
+    assert "\n| | domain by Triton, 1 connection | 16 |\n| --- | ---: | ---: |\n| signals | 250 | 250 |\n" in text
+    assert "one connection: domain by Triton 33.6.\n" in text
+    assert text.endswith("\n| `english` | 1.20 s | 77 MiB | 3 ms | 0.2 ms | 44 ms |\n")
 
 
 def test_an_overload_that_did_not_end_says_so() -> None:
@@ -58,8 +62,8 @@ def test_a_row_without_a_router_leaves_its_cells_empty() -> None:
     rows = [
         {"mode": streams.ALONE, "first_p50": 1.0, "first_p99": 2.0},
         {"mode": "headers only", "first_p50": 1.5, "first_p99": 2.0, "us_per_chunk": 33.3, "rss_before": 70.1,
-         "rss_peak": 80.2},
+         "rss_peak": 80.2, f"us_of_{streams.SHORTER}": 44.4, f"us_of_{streams.LONGER}": 45.0},
     ]  # fmt: skip
     text = streams.table({**RUN, "streams": 64, "results": rows})
-    assert text.endswith("| Envoy alone | 1.00 | +0.00 | 2.00 | | | |\n"
-                         "| headers only | 1.50 | +0.50 | 2.00 | 33 | 70 | 80 |\n")  # fmt: skip
+    assert text.endswith("| Envoy alone | 1.00 | +0.00 | 2.00 | | | | | |\n"
+                         "| headers only | 1.50 | +0.50 | 2.00 | 33 | 70 | 80 | 44 | 45 |\n")  # fmt: skip
