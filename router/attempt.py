@@ -7,7 +7,7 @@ any worker can go on where another one stopped.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -35,13 +35,37 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Guarded:
+    """What protection has done with a request, and holds for every candidate.
+
+    ``only`` names the models that may see it, where that is not for all. ``masked`` are the decisions for which
+    personal data is masked: ``originals`` has the values by placeholder; ``json_wanted`` is as in
+    :class:`.masking.Values`. ``screening`` are the decisions that screen the answer, ``shadow`` those that would have
+    acted.
+    """
+
+    only: tuple[str, ...] | None = None
+    masked: tuple[str, ...] = ()
+    originals: dict[str, str] = field(default_factory=dict)
+    json_wanted: bool = False
+    screening: tuple[str, ...] = ()
+    shadow: tuple[str, ...] = ()
+
+    def allows(self, model: str) -> bool:
+        """Whether a model or adapter may see the request."""
+        return self.only is None or model in self.only
+
+
+UNGUARDED = Guarded()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A request on its way to the candidate ``name``, after ``failures`` of others.
 
     ``began`` and ``sent`` are when the request came and when this attempt began (``time.time``), ``within`` the
     seconds until its response had to begin. ``members`` and ``headers`` are what this candidate changed, as it was
-    before. ``conceal``: the client is not to see the count of tokens. ``only`` names the models that may see it, where
-    that is not for all.
+    before. ``conceal``: the client is not to see the count of tokens.
 
     It has 13 attributes: all that the router knows of it.
     """
@@ -58,7 +82,7 @@ class Attempt:
     members: Texts = field(default_factory=dict)
     headers: Texts = field(default_factory=dict)
     conceal: bool = False
-    only: tuple[str, ...] | None = None
+    guarded: Guarded = UNGUARDED
 
     def encode(self, members: Texts, headers: Texts, *, conceal: bool) -> str:
         """The header's value, with what this candidate changes."""
@@ -74,16 +98,23 @@ class Attempt:
             "conceal": conceal,
         }
         fields |= {name: value for name, value in optional.items() if value}
-        if self.only is not None:
-            fields["only"] = self.only
-        text = orjson.dumps(fields).decode()
-        return text if text.isascii() else json.dumps(fields, separators=(",", ":"))
+        if self.guarded != UNGUARDED:
+            fields["guarded"] = asdict(self.guarded)
+        try:
+            text = orjson.dumps(fields).decode()
+        except orjson.JSONEncodeError:  # a lone surrogate
+            text = ""
+        if text and text.isascii() and text.isprintable():
+            return text
+        # A header would not carry the rest, or not as it is.
+        return json.dumps(fields, separators=(",", ":")).replace("\x7f", "\\u007f")
 
     @classmethod
     def decode(cls, text: str) -> Attempt:
         """Raises ``ValueError``, ``TypeError`` or ``KeyError`` for what :meth:`encode` has not written."""
-        attempt = cls(**json.loads(text.removeprefix("longer ")))
-        return replace(attempt, failures=tuple(Failure(*each) for each in attempt.failures))  # type: ignore[misc]
+        fields = {**json.loads(text.removeprefix("longer "))}
+        failures = tuple(Failure(*each) for each in fields.pop("failures", ()))
+        return cls(**fields | {"failures": failures, "guarded": Guarded(**fields.get("guarded", {}))})
 
 
 def restored(request: Request, attempt: Attempt) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -134,7 +134,7 @@ class Fallback:
             sent=now,
             within=self._within(policy, began + (policy.total_timeout or 0) - now, attempt, selection, others),
             failures=attempt.failures,
-            only=attempt.only,
+            guarded=attempt.guarded,
         )
         return Plan(policy, attempt, others, bool(attempt.failures) or self._breakers.troubled(name))
 
@@ -143,19 +143,17 @@ class Fallback:
         plan: Plan,
         selection: Selection,
         members: Texts,
-        before: Mapping[str, str],
-        changed: Iterable[str],
+        before: Texts,
         *,
         conceal: bool,
     ) -> dict[str, str]:
-        """What Envoy is told of an attempt. It changes ``members`` of the body, which were that, and the headers
-        ``changed`` of those that were ``before``."""
+        """What Envoy is told of an attempt, which changes ``members`` of the body and headers that were ``before``."""
         result: dict[str, str] = {}
         attempt, text = plan.attempt, ""
         if attempt.within is not None:
             result[names.TRY_TIMEOUT] = str(max(math.ceil(attempt.within * 1000), 1))
         if plan.others and selection.base in self._attempts:
-            text = attempt.encode(members, {name: before.get(name) for name in changed}, conceal=conceal)
+            text = attempt.encode(members, before, conceal=conceal)
         if 0 < len(text) < LONGEST:
             window = self._window(selection)
             longer = window and any(self._window(other) > window for other in plan.others)
@@ -257,7 +255,7 @@ class Fallback:
 
     def _allowed(self, selection: Selection, attempt: Attempt, request: Request) -> bool:
         """Whether the sender of ``request`` may ask a candidate, which may see it."""
-        if attempt.only is not None and selection.model not in attempt.only:
+        if not attempt.guarded.allows(selection.model):
             return False
         try:
             self._access.require(request.path.partition("?")[0], selection.model, selection.base, request.headers)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from triton_router import offload, personal
 from triton_router.answers import Answer
+from triton_router.attempt import Guarded
 from triton_router.body import LARGE_BYTES, is_large
 from triton_router.config.plugins import (
     ResponseJailbreakPlugin,
@@ -22,15 +23,13 @@ from triton_router.edits import BodyFilter, Chained
 from triton_router.errors import Refusal
 from triton_router.exchange import Request
 from triton_router.judging import Judged, Judges
-from triton_router.masking import Mask
-from triton_router.protection import Protection
+from triton_router.masking import Mask, Values
+from triton_router.protection import Protection, Screening, Verdict
 from triton_router.record import Record
 from triton_router.screening import Screen
 from triton_router.selection import Selection
 from triton_router.telemetry import Metrics
 from triton_router.usage import Edits
-
-SCREENING = (ResponsePiiPlugin, ResponseJailbreakPlugin)
 
 RequestT = TypeVar("RequestT", ModelRequest, ModelRequest | None)
 
@@ -69,13 +68,23 @@ class Guards:
         record.selection = self._select(decision)
         return True
 
-    def open_to(self, record: Record) -> tuple[str, ...] | None:
-        """The models and adapters that may see the request as it is; ``None`` where that is for all."""
-        trusted = [frozenset(each.trusted) for each in record.verdict.masking]
+    def guarded(self, record: Record, mask: Mask | None) -> Guarded:
+        """What holds for every candidate of a request, as it was masked for the one selected."""
+        assert record.selection is not None
+        own = {record.selection.model, record.selection.base}
+        # What is masked may be seen by all.
+        bare = [each for each in record.verdict.masking if mask is None or not own.isdisjoint(each.trusted)]
+        open_to = [frozenset(each.trusted) for each in bare]
         if (decision := record.verdict.confined) is not None:
-            names = (ref.lora_name or ref.model for ref in decision.modelRefs)
-            trusted.append(frozenset(names))
-        return tuple(sorted(frozenset.intersection(*trusted))) if trusted else None
+            open_to.append(frozenset(ref.lora_name or ref.model for ref in decision.modelRefs))
+        return Guarded(
+            only=tuple(sorted(frozenset.intersection(*open_to))) if open_to else None,
+            masked=record.masked,
+            originals=dict(mask.originals) if mask is not None else {},
+            json_wanted=mask is not None and mask.values.json_wanted,
+            screening=tuple(dict.fromkeys(name for name, _ in _screening(record))),
+            shadow=record.verdict.shadow,
+        )
 
     async def mask(self, payload: RequestT, request: Request, record: Record) -> tuple[RequestT, Request, Mask | None]:
         """The request as the selected model may see it; everything from here on knows no other."""
@@ -97,15 +106,30 @@ class Guards:
 
     async def edits(self, payload: ModelRequest | None, mask: Mask | None, record: Record) -> Edits | None:
         """What changes the response to ``payload``: it is screened, then values come in the place of placeholders."""
-        decision = record.decision
-        chosen = decision.plugins if decision is not None and decision.modelRefs else ()
-        screening = [*record.verdict.screening]
-        screening += [
-            (decision.name, each.configuration)
-            for each in chosen
-            if decision is not None and isinstance(each, SCREENING) and each.configuration.enabled
+        return await self._edits(payload, mask.values if mask is not None else None, _screening(record))
+
+    async def resume(
+        self, guarded: Guarded, payload: ModelRequest, record: Record, decisions: Sequence[Decision]
+    ) -> Edits | None:
+        """:meth:`edits` for the next candidate of a request. ``decisions`` are those of its tables.
+
+        Raises:
+            Refusal: 503; one that screened its answers is no longer there.
+        """
+        record.masked, record.verdict = tuple(guarded.masked), Verdict(shadow=tuple(guarded.shadow))
+        screening = [
+            (each.name, settings) for each in decisions if each.name in guarded.screening for settings in _screens(each)
         ]
-        if payload is None or payload.ANSWER is None or not (screening or mask):
+        if {name for name, _ in screening} != set(guarded.screening):
+            message = "What screens the answer has changed meanwhile; please try again."
+            raise Refusal(503, message, code="protection_unavailable")
+        values = Values(guarded.originals, json_wanted=guarded.json_wanted) if guarded.originals else None
+        return await self._edits(payload, values, screening)
+
+    async def _edits(
+        self, payload: ModelRequest | None, values: Values | None, screening: Sequence[tuple[str, Screening]]
+    ) -> Edits | None:
+        if payload is None or payload.ANSWER is None or not (screening or values):
             return None
         screens = [
             await offload.run(len(payload.text) > LARGE_BYTES, self._screen, payload, name, settings)
@@ -117,7 +141,7 @@ class Guards:
             for name, settings in screening
             if isinstance(settings, ResponseJailbreakSettings) and settings.action != "none"
         ]
-        return partial(self._edited, payload.ANSWER, screens, judged, mask)
+        return partial(self._edited, payload.ANSWER, screens, judged, values)
 
     def _screen(self, payload: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
         types = settings.pii_types_denied or personal.TYPES
@@ -130,7 +154,7 @@ class Guards:
         reads: type[Answer],
         screens: Sequence[Screen],
         judged: Sequence[tuple[str, ResponseJailbreakSettings]],
-        mask: Mask | None,
+        values: Values | None,
         *,
         streamed: bool,
     ) -> BodyFilter:
@@ -139,8 +163,21 @@ class Guards:
             for name, settings in judged
         ]
         filters += [screen.screened(reads, streamed=streamed) for screen in screens]
-        filters += [mask.restored(reads, streamed=streamed)] if mask is not None else []
+        filters += [values.restored(reads, streamed=streamed)] if values is not None else []
         return Chained([each for each in filters if each is not None])
 
     def _count(self, name: str, outcome: str) -> None:
         self._screened.labels(name, outcome).inc()
+
+
+def _screening(record: Record) -> list[tuple[str, Screening]]:
+    """What screens the answer to a request, by the decision that says so."""
+    decision = record.decision
+    chosen = _screens(decision) if decision is not None and decision.modelRefs else ()
+    return [*record.verdict.screening, *((decision.name, each) for each in chosen if decision is not None)]
+
+
+def _screens(decision: Decision) -> Iterator[Screening]:
+    for each in decision.plugins:
+        if isinstance(each, ResponsePiiPlugin | ResponseJailbreakPlugin) and each.configuration.enabled:
+            yield each.configuration

@@ -69,12 +69,10 @@ class Mask:
         """Values by placeholder."""
         return {placeholder: value for value, placeholder in self._placeholders.items()}
 
-    def restored(self, reads: type[Answer] | None, *, streamed: bool) -> BodyFilter | None:
-        """What puts the values back into a response that ``reads`` can read."""
-        if reads is None or not self:
-            return None
-        values = _Values(self.originals, json_wanted=self._json)
-        return EditedEvents(_Restorer(values, reads)) if streamed else EditedAnswer(values.in_answer)
+    @property
+    def values(self) -> Values:
+        """What puts them back."""
+        return Values(self.originals, json_wanted=self._json)
 
     def _placeholder(self, value: str, type: str) -> str:
         if value not in self._placeholders:
@@ -99,25 +97,31 @@ class Mask:
         )
 
 
-class _Values:
+class Values:
     """``originals`` by placeholder, and how they are put into texts. ``json_wanted``: the answer's text is JSON."""
 
     def __init__(self, originals: Mapping[str, str], *, json_wanted: bool) -> None:
-        self._originals, self.json = originals, json_wanted
+        self.originals, self.json_wanted = originals, json_wanted
         self._escaped = {placeholder: json.dumps(value)[1:-1] for placeholder, value in originals.items()}
         self._any = re.compile("|".join(map(re.escape, originals)))
 
+    def restored(self, reads: type[Answer] | None, *, streamed: bool) -> BodyFilter | None:
+        """What puts them into a response that ``reads`` can read."""
+        if reads is None:
+            return None
+        return EditedEvents(_Restorer(self, reads)) if streamed else EditedAnswer(self.in_answer)
+
     def put(self, text: str, *, arguments: bool) -> str:
         """``text`` with values for placeholders; as in a JSON string where the text is JSON."""
-        values = self._escaped if arguments else self._originals
+        values = self._escaped if arguments else self.originals
         return self._any.sub(lambda match: values[match.group()], text)
 
     def begins(self, text: str) -> int:
         """Where a placeholder begins that ``text`` may have only the beginning of; its length where none does."""
         place = text.rfind("[")
-        if place < 0 or text[place:] in self._originals:
+        if place < 0 or text[place:] in self.originals:
             return len(text)
-        return place if any(each.startswith(text[place:]) for each in self._originals) else len(text)
+        return place if any(each.startswith(text[place:]) for each in self.originals) else len(text)
 
     def in_answer(self, answer: dict[str, Any]) -> dict[str, Any] | None:
         """A whole answer with the values; ``None`` if it has none."""
@@ -131,14 +135,14 @@ class _Values:
     def _put(self, text: str, name: str) -> str:
         if "[" not in text:
             return text
-        changed = self.put(text, arguments=name in _ARGUMENTS or (self.json and name in _TEXT_MEMBERS))
+        changed = self.put(text, arguments=name in _ARGUMENTS or (self.json_wanted and name in _TEXT_MEMBERS))
         return text if changed == text else changed
 
 
 class _Restorer:
     """Puts values into the events of a stream. What may be the beginning of a placeholder waits for the next piece."""
 
-    def __init__(self, values: _Values, reads: type[Answer]) -> None:
+    def __init__(self, values: Values, reads: type[Answer]) -> None:
         self._values, self._reads = values, reads
         self._held: dict[tuple[Any, ...], tuple[str, Callable[[str], dict[str, Any]]]] = {}
 
@@ -172,7 +176,7 @@ class _Restorer:
         place = len(text) if last else self._values.begins(text)
         if place < len(text):
             self._held[piece.channel] = text[place:], lambda more: self._reads.another(event, piece, more)
-        return self._values.put(text[:place], arguments=piece.arguments or self._values.json)
+        return self._values.put(text[:place], arguments=piece.arguments or self._values.json_wanted)
 
     def _late(self, ended: Iterable[tuple[Any, ...]], own: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
         """What is held of channels that have ended, in events of its own."""

@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
 from triton_router import names, offload, plugins, replies
-from triton_router.attempt import Attempt, restored
+from triton_router.attempt import Attempt, Guarded, restored
 from triton_router.body import is_large
 from triton_router.breakers import Breakers
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
-from triton_router.cache.lookup import Keep, Memo
+from triton_router.cache.lookup import Memo
 from triton_router.completion import Completion
 from triton_router.config.services import OverloadSettings
 from triton_router.decisions import Choice
 from triton_router.dialects import DIALECTS, ModelRequest, OtherRequest
+from triton_router.dispatch import Dispatch
 from triton_router.errors import Refusal
-from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
-from triton_router.fallback import Fallback, Plan, last_candidate
+from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.fallback import Fallback, last_candidate
 from triton_router.guards import Guards
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.journal import Journal
@@ -51,9 +52,7 @@ from triton_router.signals import SignalInput, SignalResults
 from triton_router.signals.context import estimated_tokens
 from triton_router.signals.mcp import McpClassifier
 from triton_router.telemetry import Metrics, RateLimitedLog
-from triton_router.upstreams import Upstreams
-from triton_router.usage import AnswerSummary, Edits, UsageObserver
-from triton_router.vitals import Flight, Vitals
+from triton_router.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +85,12 @@ class Pipeline:
         counts: Stores | None = None,
     ) -> None:
         self.runtime, self.encoders, self.cache = runtime, encoders, cache
-        self._vitals, self._balances = vitals or Vitals(), any(each.algorithm for each in runtime.config.decisions())
-        self.catalog = ModelCatalog(runtime.config, Balance(runtime.config, self._vitals))
+        vitals = vitals or Vitals()
+        self.catalog = ModelCatalog(runtime.config, Balance(runtime.config, vitals))
         self.adapters = LoadedAdapters()
-        self._upstreams = Upstreams(runtime.config)
-        self._fallback = Fallback(runtime, self.catalog, Breakers(self._vitals))
+        self._fallback = Fallback(runtime, self.catalog, Breakers(vitals))
         self.journal = Journal(runtime.journal, metrics, self.catalog.is_declared, replay, live)
+        self._dispatch = Dispatch(runtime, self.catalog, self._fallback, self.journal, vitals, metrics)
         self.recipes = Recipes(runtime, encoders, topics, metrics, classifier=classifier, cache=cache)
         judges = judges_of((recipe.config for recipe in runtime.recipes), encoders)
         self._guards = Guards(metrics, lambda decision: self.catalog.select(decision, self.adapters), judges)
@@ -127,27 +126,34 @@ class Pipeline:
             request = replace(request, headers={**request.headers, names.QUERY: query})
         self._open += 1
         self._idle.clear()
+        outcome: Outcome | None = None
         with self._metrics.in_flight.track_inprogress():
             try:
-                if request.method == "GET":
-                    return replies.get(path, self.catalog, self.adapters, self.runtime.access, request, record), record
-                if (attempt := self._fallback.returned(request)) is not None:
-                    return await self._resume(attempt, DIALECTS[path], request, record), record
-                self._admit(request)
-                if (dialect := DIALECTS.get(path)) is not None:
-                    return await self._ask(dialect, request, record), record
-                return await self._pass(request, record), record
+                outcome = await self._outcome(path, request, record)
             except Refusal as refusal:
                 record.error, record.path = refusal, "error" if record.blocked is None else "blocked"
                 if record.blocked is None:
                     self.journal.count(record)
                 else:
                     self.journal.write(record, "", replace(request, body=b""))
-                return replies.refusal(path, refusal, record), record
+                outcome = replies.refusal(path, refusal, record)
             finally:
+                if not isinstance(outcome, Forward):
+                    record.release()
                 self._open -= 1
                 if not self._open:
                     self._idle.set()
+        return outcome, record
+
+    async def _outcome(self, path: str, request: Request, record: Record) -> Outcome:
+        if request.method == "GET":
+            return replies.get(path, self.catalog, self.adapters, self.runtime.access, request, record)
+        if (attempt := self._fallback.returned(request)) is not None:
+            return await self._resume(attempt, DIALECTS[path], request, record)
+        self._admit(request)
+        if (dialect := DIALECTS.get(path)) is not None:
+            return await self._ask(dialect, request, record)
+        return await self._pass(request, record)
 
     def _admit(self, request: Request) -> None:
         overload = self.runtime.overload
@@ -172,9 +178,9 @@ class Pipeline:
             named = named_model(self.catalog, self.adapters, payload.model)
         if self._protects and recipe is not self.recipes.default:
             # What `routing` refuses is refused for every name; a recipe may refuse more.
-            guarded = await self._guard(request, signal_input, record, named)
-            if guarded is not None:
-                return guarded
+            reply = await self._guard(request, signal_input, record, named)
+            if reply is not None:
+                return reply
         if recipe is None:
             assert named is not None
             return await self._forward_to(named, payload, request, record)
@@ -198,16 +204,14 @@ class Pipeline:
         decided, (_, choice, selection) = perf_counter(), record.routing()
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         payload, request, mask = await self._guards.mask(payload, request, record)
-        edits = await self._guards.edits(payload, mask, record)
-        admission = await self._admitted(request, payload, selection, record, mask is not None)
+        edits, guarded = await self._guards.edits(payload, mask, record), self._guards.guarded(record, mask)
+        admission = await self._admitted(request, payload, selection, record, guarded)
         selection = record.selection = admission.selection
 
-        only = self._guards.open_to(record) if edits is None else ()
-        plan = self._fallback.plan(Attempt(only=only), record, request, self.adapters)
+        plan = self._fallback.plan(Attempt(guarded=guarded), record, request, self.adapters)
         members: dict[str, str | None] = {}
         changes = await offload.run(large, rewrite, payload, request.headers, choice, selection, members)
         if isinstance(changes, Completion):
-            admission.release()
             finished = perf_counter()
             record.stages |= {"rewrite": (decided, finished), "total": (started, finished)}
             return self._reply(changes, "fast_response", request, payload, record)
@@ -227,23 +231,16 @@ class Pipeline:
         if memo and repeat and record.question and record.repeatable:
             memo.note(repeat, record.question.exact, record.essence())
         if record.hit is not None:
-            admission.release()
             answer = payload.answer(record.hit.text, selection.model, record.hit.usage)
             return self._reply(answer, "cache", request, payload, record)
 
         record.path = "routed"
         self.journal.write(record, payload.prompt(), request)
-        upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        readable = bool(conceal or record.question or edits or admission.settle)
-        headers = {**changes.set, **routing_headers(selection, readable=readable), **upstream}
-        if plan is not None and request.falls_back:
-            changed = (*upstream, *removed)
-            headers |= self._fallback.headers(plan, selection, members, request.headers, changed, conceal=conceal)
-        keep = lookup.expect(record.question) if lookup is not None else None
-        observer = self._observer(
-            selection, payload, keep, conceal=conceal, edits=edits, settle=admission.settle, plan=plan
-        )
-        return Forward(headers, body, record.headers(), (*changes.remove, *removed), observer)
+        keep = partial(lookup.expect, record.question) if lookup is not None else None
+        return self._dispatch.forward(
+            request, payload, record, body, changes=changes, conceal=conceal, keep=keep, edits=edits,
+            settle=admission.settle, plan=plan, members=members,
+        )  # fmt: skip
 
     async def _resume(self, attempt: Attempt, dialect: type[ModelRequest], request: Request, record: Record) -> Forward:
         """Ask the next candidate: the gateway has brought ``request`` back, because the last one could not answer."""
@@ -253,27 +250,22 @@ class Pipeline:
         decision = next((each for each in table.config.routing.decisions if each.name == attempt.decision), None)
         record.choice, record.category = Choice(decision, attempt.confidence, ()), attempt.category
         record.failures = tuple((failure.model, failure.reason) for failure in attempt.failures)
+        edits = await self._guards.resume(attempt.guarded, payload, record, self.recipes.decisions(attempt.recipe))
         selection = record.selection = self._fallback.next(attempt, record, request, self.adapters)
-        before = last_candidate(attempt)
-        admission = await self.limits.admit(replace(Wish.of(request, payload, decision, selection), before=before))
-        record.limits, record.allowances = admission.notes, admission.headers
+        wish = replace(Wish.of(request, payload, decision, selection), before=last_candidate(attempt))
+        admission = self._note(await self.limits.admit(wish), record)
         plan = self._fallback.plan(attempt, record, request, self.adapters)
         members: dict[str, str | None] = {}
         for name, text in attempt.members.items():
             payload.set_text(name, text)
         address(payload, selection, members)
-        upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        back = {name: value for name, value in attempt.headers.items() if name not in removed}
-        headers = {name: value for name, value in back.items() if value is not None}
-        headers |= {**routing_headers(selection, readable=bool(attempt.conceal or admission.settle)), **upstream}
-        if plan is not None:
-            changed, conceal = (*upstream, *removed), attempt.conceal
-            headers |= self._fallback.headers(plan, selection, members, request.headers, changed, conceal=conceal)
         record.path, record.stages["total"] = "fallback", (started, perf_counter())
         self.journal.write(record, payload.prompt(), request)
-        observer = self._observer(selection, payload, conceal=attempt.conceal, settle=admission.settle, plan=plan)
-        away = (*removed, *(name for name in back if name not in headers), names.REDIRECTED_FROM)
-        return Forward(headers, payload.encode(), record.headers(), away, observer)
+        back = {**attempt.headers, names.REDIRECTED_FROM: None}
+        return self._dispatch.forward(
+            request, payload, record, payload.encode(), back=back, conceal=attempt.conceal, edits=edits,
+            settle=admission.settle, plan=plan, members=members,
+        )  # fmt: skip
 
     async def preview(self, request: Request) -> tuple[Record, Forward | Completion]:
         """What would become of a request to a model: asked of no backend and no cache, counted and logged nowhere.
@@ -395,9 +387,9 @@ class Pipeline:
         if self._protects and payload is not None:
             hurried = _hurried(request, self.runtime.overload)
             query = SignalInput(payload, request.headers, hurried, self.runtime.reader)
-            guarded = await self._guard(request, query, record, selection)
-            if guarded is not None:
-                return guarded
+            reply = await self._guard(request, query, record, selection)
+            if reply is not None:
+                return reply
             if record.verdict.masking:
                 body = payload
         return await self._forward_to(selection, body, request, record)
@@ -409,8 +401,8 @@ class Pipeline:
         self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
         record.selection, record.path = selection, "passthrough"
         payload, request, mask = await self._guards.mask(payload, request, record)
-        edits = await self._guards.edits(payload, mask, record)
-        admission = await self._admitted(request, payload, selection, record, mask is not None)
+        edits, guarded = await self._guards.edits(payload, mask, record), self._guards.guarded(record, mask)
+        admission = await self._admitted(request, payload, selection, record, guarded)
         selection = record.selection = admission.selection
         count = self.runtime.usage.request_on_streams or admission.settle is not None
         conceal = payload is not None and count and await offload.run(is_large(request.body), payload.request_usage)
@@ -418,13 +410,12 @@ class Pipeline:
             payload.set("model", selection.upstream)
         self.journal.count(record)
         encoded = payload.encode() if payload is not None and (payload.changed or mask is not None) else None
-        observer = self._observer(selection, payload, conceal=conceal, edits=edits, settle=admission.settle)
-        upstream, removed = self._upstreams.changes(selection.base, request.headers)
-        headers = {**routing_headers(selection, readable=bool(conceal or edits or admission.settle)), **upstream}
-        return Forward(headers, encoded, record.headers(), removed, observer)
+        return self._dispatch.forward(
+            request, payload, record, encoded, conceal=conceal, edits=edits, settle=admission.settle
+        )
 
     async def _admitted(
-        self, request: Request, payload: ModelRequest | None, selection: Selection, record: Record, masked: bool
+        self, request: Request, payload: ModelRequest | None, selection: Selection, record: Record, guarded: Guarded
     ) -> Admission:
         """Within the limits, perhaps to a cheaper candidate. Raises ``Refusal``."""
         if not self.limits:
@@ -432,39 +423,20 @@ class Pipeline:
 
         def cheapest() -> Selection | None:
             other = self.catalog.cheapest(record.decision, self.adapters)
-            only = self._guards.open_to(record) if not masked else None
-            if other is not None and (only is None or other.model in only):
+            if other is not None and guarded.allows(other.model):
                 with contextlib.suppress(Refusal):
                     self.runtime.access.require(_path(request), other.model, other.base, request.headers)
                     return other
             return None
 
-        admission = await self.limits.admit(Wish.of(request, payload, record.decision, selection), cheapest)
-        record.limits, record.allowances = admission.notes, admission.headers
-        return admission
+        return self._note(
+            await self.limits.admit(Wish.of(request, payload, record.decision, selection), cheapest), record
+        )
 
-    def _observer(
-        self,
-        selection: Selection,
-        payload: ModelRequest | None,
-        keep: Keep | None = None,
-        *,
-        conceal: bool = False,
-        edits: Edits | None = None,
-        settle: Callable[[AnswerSummary], None] | None = None,
-        plan: Plan | None = None,
-    ) -> Observer:
-        label, price = self.journal.label(selection.model), self.catalog.price(selection.base)
-        # Embeddings have no end to hear of, and are long.
-        answer_type, streams = (payload.ANSWER, payload.get("stream") is True) if payload is not None else (None, False)
-        flight = partial(Flight, self._vitals, selection.base, selection.adapter, streams=streams)
-        usage = self.runtime.usage
-        watched = plan is not None and (plan.troubled or usage.answers or usage.streams)
-        return UsageObserver(
-            self._metrics, label, usage, keep, answer_type=answer_type, price=price, conceal=conceal,
-            start_flight=flight if self._balances else None, edits=edits, settle=settle,
-            on_status=partial(self._fallback.settle, plan) if plan is not None and watched else None,
-        )  # fmt: skip
+    @staticmethod
+    def _note(admission: Admission, record: Record) -> Admission:
+        record.limits, record.allowances, record.release = admission.notes, admission.headers, admission.release
+        return admission
 
     def _reply(
         self, answer: Completion, path: ResponsePath, request: Request, payload: ModelRequest, record: Record

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.lookup import Lookup
 from triton_router.config.recipes import DEFAULT
+from triton_router.config.schema import Decision
 from triton_router.errors import Unavailable
 from triton_router.inference import Encoder, Encoders, TopicParameters
 from triton_router.record import Record
@@ -72,6 +73,12 @@ class Recipes:
     def named(self, name: str) -> RecipeRuntime:
         """The routing table of a recipe; that of `routing` for an empty name, or one that is no longer there."""
         return self._by_name.get(name or DEFAULT, self.default).runtime
+
+    def decisions(self, name: str) -> tuple[Decision, ...]:
+        """All that act on requests to the recipe ``name``, those of `routing` first."""
+        default, table = self.default.runtime, self.named(name)
+        own = table.config.routing.decisions if table is not default else ()
+        return (*default.config.routing.decisions, *own)
 
     async def prepare(self, encoder: Encoder | None = None) -> None:
         """Have every recipe's texts encoded; see :meth:`.signals.languages.LanguageGatherer.prepare`."""

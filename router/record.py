@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -29,11 +29,11 @@ class Record:
     ``query``, ``signals``, ``choice`` and ``category`` are there where the router has chosen, ``question`` where the
     cache was asked, ``error`` where it refused. ``verdict`` is what protection says; ``blocked`` names the decision
     that refused, ``masked`` those for which personal data was masked. ``limits`` says what became of limits that do
-    not hold, by rule, ``allowances`` what remains of others, as headers. ``failures`` are the models that could not
-    answer before, each with the reason. ``stages`` are when each began and ended (``perf_counter``). A repeat that
-    the memo answers has no signals.
+    not hold, by rule, ``allowances`` what remains of others, as headers; ``release`` gives back what they hold.
+    ``failures`` are the models that could not answer before, each with the reason. ``stages`` are when each began and
+    ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 21 attributes and 17 methods, because everything that is said of a request is derived from here.
+    It has 22 attributes and 17 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -55,6 +55,7 @@ class Record:
     masked: tuple[str, ...] = ()
     limits: Mapping[str, str] = field(default_factory=dict)
     allowances: Mapping[str, str] = field(default_factory=dict)
+    release: Callable[[], None] = field(default=lambda: None, repr=False)
     failures: tuple[tuple[str, str], ...] = ()
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 

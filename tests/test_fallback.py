@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from triton_router import names
 from triton_router.config import ConfigError, loads
 from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.extproc.headers import clean
 from triton_router.pipeline import Pipeline
 from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
@@ -53,6 +55,9 @@ class Gateway:
         self.metrics = Metrics()
         runtime = compile_runtime(loads(yaml.safe_dump(written)))
         self.pipeline = Pipeline(runtime, None, TopicParameters(), self.metrics, vitals=Vitals())
+        # Seconds by which breakers think that it is later.
+        self.later = 0.0
+        self.pipeline._fallback._breakers._clock = lambda: time.monotonic() + self.later
 
     @staticmethod
     def request(
@@ -71,7 +76,7 @@ class Gateway:
         """What Envoy makes of a request that was ``sent`` and failed."""
         assert isinstance(forward, Forward) and names.ATTEMPT in forward.headers
         headers = {name: value for name, value in request.headers.items() if name not in forward.remove}
-        headers |= {name: value for name, value in forward.headers.items() if not name.startswith("x-envoy-")}
+        headers |= {name: clean(value) for name, value in forward.headers.items() if not name.startswith("x-envoy-")}
         headers |= {names.FAILURE: failure, names.REDIRECTED_FROM: "http://gateway/"}
         del headers[names.BASE_MODEL], headers[names.SELECTED_MODEL]
         return Request("POST", request.path, headers, forward.body or request.body, falls_back=True)
@@ -220,13 +225,13 @@ def test_a_prompt_that_is_too_long_goes_to_a_longer_context() -> None:
 
 
 def test_a_model_that_fails_rests_and_is_tried_again() -> None:
-    gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 2, "cooldown_period": 0.3}}))
+    gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 2, "cooldown_period": 300}}))
     for _ in range(2):
         assert list(gateway.asked()) == ["a", "b"]
     _, outcome = gateway.send()
     assert isinstance(outcome, Forward) and sent_to(outcome) == "b"
     assert names.ATTEMPT not in outcome.headers  # not even as the next
-    asyncio.run(asyncio.sleep(0.35))
+    gateway.later += 300
     _, probe = gateway.send()
     assert isinstance(probe, Forward) and sent_to(probe) == "a"
     assert sent_to(gateway.send()[1]) == "b"
@@ -277,32 +282,6 @@ def test_a_candidate_that_began_to_rest_meanwhile_is_not_asked(caplog: pytest.Lo
     assert json.loads(refused.body)["error"]["code"] == "no_candidate"
     (line,) = [record.fields for record in caplog.records if record.getMessage() == "no candidate is left"]  # type: ignore[attr-defined]
     assert line["failed"] == [{"model": "a", "reason": "429"}]
-
-
-def guarded(plugin: dict[str, Any], *refs: str) -> dict[str, Any]:
-    """A chain over all three models, for prompts with a word that ``plugin`` protects."""
-    written = document({"models": ["b", "c"]}, "a", "b", "c")
-    written["routing"]["signals"] = {"keywords": [{"name": "secret", "keywords": ["hello"]}]}
-    guard = {"name": "guard", "rules": {"type": "keyword", "name": "secret"}, "plugins": [plugin]}
-    written["routing"]["decisions"].insert(0, guard | {"modelRefs": [{"model": model} for model in refs]})
-    return written
-
-
-def test_a_confined_request_stays_with_its_models() -> None:
-    assert list(Gateway(guarded({"type": "confine"}, "a", "c")).asked()) in (["a", "c"], ["c", "a"])
-    assert list(Gateway(guarded({"type": "confine"}, "b")).asked()) == ["b"]
-
-
-@pytest.mark.parametrize(("trusted", "models"), [(["a", "c"], ["a", "c"]), (["b"], ["a"]), ([], ["a"])])
-def test_personal_data_goes_to_nobody_who_may_not_see_it(trusted: list[str], models: list[str]) -> None:
-    """What was masked cannot be put back once the request has left the router, so it has one candidate."""
-    written = document({}, "a", "b", "c")
-    written["routing"]["signals"] = {"pii": [{"name": "personal"}]}
-    mask = {"type": "mask", "configuration": {"trusted_models": trusted}}
-    guard = {"name": "guard", "rules": {"type": "pii", "name": "personal"}, "plugins": [mask]}
-    written["routing"]["decisions"].insert(0, guard)
-    body = {"model": "auto", "messages": [{"role": "user", "content": "Charge 4111 1111 1111 1111."}]}
-    assert list(Gateway(written).asked("503 ", body)) == models
 
 
 def limited(*rules: dict[str, Any]) -> dict[str, Any]:

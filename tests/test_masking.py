@@ -201,7 +201,7 @@ def test_a_placeholder_comes_back_however_it_is_cut(path: str) -> None:
     expected = text.replace("[EMAIL_ADDRESS_1]", MAIL)
 
     def got(*pieces: bytes) -> str:
-        restored = mask.restored(dialect.ANSWER, streamed=True)
+        restored = mask.values.restored(dialect.ANSWER, streamed=True)
         assert restored is not None
         body = b"".join(restored.feed(piece) for piece in pieces[:-1]) + restored.feed(pieces[-1], last=True)
         return said(path, body, streamed=True)[0]
