@@ -28,6 +28,8 @@ def _no_constant(name: str) -> Any:
 
 _scan = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant).raw_decode
 
+_text = json.JSONEncoder(separators=(",", ":")).encode
+
 # Bodies beyond either are read beside the event loop; a body within both takes it a few milliseconds.
 LARGE_BYTES, LARGE_SEPARATORS = 256 * 1024, 5_000
 # The APIs know less than a hundred members. Values: an array of tokens is the longest that clients send.
@@ -118,7 +120,7 @@ class Body:
 
     def set(self, name: str, value: Any) -> None:
         """Give a top-level member a new value; append it if it is not there."""
-        self._changed[name] = json.dumps(value, separators=(",", ":"))
+        self._changed[name] = _text(value)
 
     def set_text(self, name: str, text: str | None) -> None:
         """Give a top-level member a value as JSON text; ``None`` takes it out."""
@@ -151,7 +153,7 @@ class Body:
             self.set(name, value)
             return
         inner, close = _members(text, 0, _scanner(text))
-        changed = {key: json.dumps(item, separators=(",", ":")) for key, item in value.items()}
+        changed = {key: _text(item) for key, item in value.items()}
         self._changed[name] = _splice(text, 0, inner, close, changed)
 
     def edit_elements(self, name: str, edit: Callable[[list[str], list[Any]], list[str]]) -> None:
@@ -197,7 +199,7 @@ class Body:
 def with_member(text: str, name: str, value: Any) -> str:
     """The JSON object ``text`` with one member set, all else as written."""
     members, close = _members(text, 0, _scanner(text))
-    return _splice(text, 0, members, close, {name: json.dumps(value, separators=(",", ":"))})
+    return _splice(text, 0, members, close, {name: _text(value)})
 
 
 def _skip_space(text: str, position: int) -> int:

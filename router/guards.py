@@ -44,15 +44,16 @@ class Guards:
     def judge(self, record: Record, protection: Protection) -> None:
         """Note what ``protection`` says. Raises ``Refusal``."""
         signals, choice, _ = record.routing()
-        verdict = protection.judge(signals.evaluations)
-        verdict = verdict._replace(masking=tuple(each._replace(tagged=signals.tagged) for each in verdict.masking))
-        record.verdict = record.verdict.also(verdict)
-        for name in verdict.shadow:
-            self._blocked.labels(name, "shadow").inc()
-        if verdict.refusal is not None:
-            record.blocked = verdict.blocks
-            self._blocked.labels(verdict.blocks, "unknown" if verdict.unknown else "blocked").inc()
-            raise verdict.refusal
+        if protection.guarding:
+            verdict = protection.judge(signals.evaluations)
+            verdict = verdict._replace(masking=tuple(each._replace(tagged=signals.tagged) for each in verdict.masking))
+            record.verdict = record.verdict.also(verdict)
+            for name in verdict.shadow:
+                self._blocked.labels(name, "shadow").inc()
+            if verdict.refusal is not None:
+                record.blocked = verdict.blocks
+                self._blocked.labels(verdict.blocks or "", "unknown" if verdict.unknown else "blocked").inc()
+                raise verdict.refusal
         if choice.unsettled is not None:
             message = f"The decision `{choice.unsettled.name}` could not be settled, so the request was not sent on."
             raise Refusal(503, message, code="signal_unavailable")

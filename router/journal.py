@@ -57,7 +57,7 @@ class Journal:
             return
         decision = record.decision.name if record.decision else ""
         recipe = record.recipe.name if record.recipe else ""
-        self._metrics.requests.labels(decision, self.label(record.selection.model), record.path, recipe).inc()
+        self._metrics.requests.labels(decision, self.label(record.selection.model), str(record.path), recipe).inc()
 
     def write(self, record: Record, prompt: str, request: Request) -> None:
         """Count and log a routed ``request``, and keep what is to be kept; ``record`` learns its id, if it has one."""

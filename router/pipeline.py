@@ -127,22 +127,23 @@ class Pipeline:
         self._open += 1
         self._idle.clear()
         outcome: Outcome | None = None
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                outcome = await self._outcome(path, request, record)
-            except Refusal as refusal:
-                record.error, record.path = refusal, "error" if record.blocked is None else "blocked"
-                if record.blocked is None:
-                    self.journal.count(record)
-                else:
-                    self.journal.write(record, "", replace(request, body=b""))
-                outcome = replies.refusal(path, refusal, record)
-            finally:
-                if not isinstance(outcome, Forward):
-                    record.release()
-                self._open -= 1
-                if not self._open:
-                    self._idle.set()
+        self._metrics.in_flight.inc()
+        try:
+            outcome = await self._outcome(path, request, record)
+        except Refusal as refusal:
+            record.error, record.path = refusal, "error" if record.blocked is None else "blocked"
+            if record.blocked is None:
+                self.journal.count(record)
+            else:
+                self.journal.write(record, "", replace(request, body=b""))
+            outcome = replies.refusal(path, refusal, record)
+        finally:
+            self._metrics.in_flight.inc(-1)
+            if not isinstance(outcome, Forward):
+                record.release()
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
         return outcome, record
 
     async def _outcome(self, path: str, request: Request, record: Record) -> Outcome:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import prometheus_client
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
-from triton_router.telemetry.counting import Counter, Timings
+from triton_router.telemetry.counting import Counter, Level, Timings
 
 BUCKETS = (0.001, 0.0025, 1.0, 5.0)
 SECONDS = st.floats(0, 10) | st.sampled_from([*BUCKETS, 0.0])
@@ -25,14 +28,22 @@ def test_times_are_the_same_as_prometheus_own(times: list[tuple[str, float]]) ->
     assert generate_latest(ours).splitlines() == expected
 
 
-def test_a_counter_is_prometheus_own() -> None:
-    registry = CollectorRegistry()
-    counter = Counter("router_requests", "Requests.", ["model", "path"], registry=registry)
-    for _ in range(2):
-        counter.labels("a", "routed").inc()
-    counter.labels(model="a", path="routed").inc()
-    counter.labels("b", "cache").inc(2)
-    assert registry.get_sample_value("router_requests_total", {"model": "a", "path": "routed"}) == 3
-    assert registry.get_sample_value("router_requests_total", {"model": "b", "path": "cache"}) == 2
-    with pytest.raises(ValueError, match="label count"):
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(1, 5)), max_size=20))
+def test_counts_are_the_same_as_prometheus_own(counts: list[tuple[str, int]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    for registry, counter, gauge in ((ours, Counter, Level), (theirs, prometheus_client.Counter, Gauge)):
+        requests: Any = counter("router_requests", "Requests.", ["model"], registry=registry)
+        refused: Any = counter("router_refused", "Refused.", registry=registry)
+        in_flight: Any = gauge("router_in_flight", "In flight.", registry=registry)
+        for model, count in counts:
+            requests.labels(model).inc(count)
+            refused.inc()
+            in_flight.inc(count - 3)
+    expected = [line for line in generate_latest(theirs).splitlines() if b"_created" not in line]
+    assert generate_latest(ours).splitlines() == expected
+
+
+def test_labels_that_a_counter_does_not_have() -> None:
+    counter = Counter("router_requests", "Requests.", ["model", "path"], registry=CollectorRegistry())
+    with pytest.raises(ValueError, match="router_requests: labels are model, path"):
         counter.labels("a")

@@ -29,8 +29,13 @@ _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 
 def cleaned(headers: Mapping[str, str]) -> HeaderList:
     """``headers`` as they are set: names in lower case, values :func:`clean`, no framing."""
-    lowered = ((name.lower(), clean(value)) for name, value in headers.items())
-    return tuple(header for header in lowered if header[0] not in FRAMING)
+    return tuple(
+        [
+            (lower, value if value.isascii() and value.isprintable() else clean(value))
+            for name, value in headers.items()
+            if (lower := name.lower()) not in FRAMING
+        ]
+    )
 
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

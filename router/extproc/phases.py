@@ -265,6 +265,7 @@ class _Phase(Enum):
 
 # A response is worth one message less that Envoy can surely hold: some gateways bound connections to 32 KiB.
 _HELD_BY_ANY_GATEWAY = 16 * 1024
+_NO_REQUEST = Request("", "")
 _TOO_MANY = "The service holds as many large requests as it can; please try again."
 
 
@@ -302,7 +303,7 @@ class Exchange:
         self._phase = _Phase.START
         self._at_once = False  # the request came in one message
         self._body_mode = BodyMode.BUFFERED
-        self._head = Request("", "")
+        self._head = _NO_REQUEST
         self._remove: tuple[str, ...] = ()
         self._whole = True  # the request ended with its headers
         self._trailers = False  # the body said that something follows it

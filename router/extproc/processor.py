@@ -193,7 +193,10 @@ def _observed(observer: Observer, event: Event) -> Event:
     match event:
         case ResponseHeaders():
             watched = observer.on_headers(event.status, dict(event.headers))
-            return replace(event, watched=watched, shortened=observer.shortens)
+            # A copy with two more fields; `dataclasses.replace` takes four times as long.
+            return ResponseHeaders(
+                event.status, event.headers, event.end_of_stream, watched, observer.shortens, event.body_mode
+            )
         case ResponseBody():
             replaced = observer.on_body(event.body, last=event.end_of_stream)
             if event.end_of_stream:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge
 
-from triton_router.telemetry.counting import Counter, Timings
+from triton_router.telemetry.counting import Counter, Level, Timings
 
 # From 0.1 ms: most stages of a request take less than Prometheus' default first bucket of 5 ms.
 _UPSTREAM_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -142,10 +143,11 @@ class Metrics:
         self.audit_errors = Counter(
             "router_audit_errors", "Audit records that could not be written.", registry=registry
         )
-        self.spans = Counter(
+        # Exporters count in threads of their own.
+        self.spans = prometheus_client.Counter(
             "router_trace_spans", "Spans, by what became of them: `sent` or `lost`.", ["result"], registry=registry
         )
-        self.in_flight = Gauge("router_in_flight_requests", "Requests being routed.", registry=registry)
+        self.in_flight = Level("router_in_flight_requests", "Requests being routed.", registry=registry)
         self.task_restarts = Counter(
             "router_task_restarts", "Background tasks of the service that ended and were started again.", ["task"],
             registry=registry,
