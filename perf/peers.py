@@ -134,9 +134,10 @@ class PeerTestbed(Testbed):
             ALONE: self.gateway("alone", document, processor="nobody"),
             NOTHING: self.gateway("nothing", document, processor="nothing"),
             OURS: self.gateway("ours", document),
-            **{name: self._litellm(name, FIRST_PORT + 200 + number) for number, name in enumerate((LITELLM, *PEERS))},
         }
-        for name in (LITELLM, *PEERS):
+        # One after the other: workers that are slow to start are started again, and again.
+        for number, name in enumerate((LITELLM, *PEERS)):
+            self.ports[name] = self._litellm(name, FIRST_PORT + 200 + number)
             wait_until_live(self.ports[name])
         self.wait_until_routed({port: self.model(name) for name, port in self.ports.items()})
         self.wait_until_quiet()

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from perf import counts, gate, ladder, overload, peers, sampled, streams, targets
-from perf.documents import placed
+from perf.documents import PICTURES, TABLE_ON, placed
 from perf.load import Samples
 from perf.rounds import Rung, Series, interleaved
 from triton_router.extproc.headers import declared_length
 
+DOCUMENTS = Path(__file__).parents[2] / "docs"
 RATIO = {"a / b": {"value": 2.0, "margin": 1.5}}
 
 
@@ -155,3 +156,9 @@ def test_cpu_time_belongs_to_the_innermost_module_of_ours() -> None:
     declared_length(Headers())
     assert seen == ["ext_proc messages"]
     assert set(sampled.NAMES) == {sampled.LOOP, *(name for name, _ in sampled.PARTS)}
+
+
+def test_every_table_and_picture_has_its_place_in_the_documents() -> None:
+    pictures = [(page, name.removesuffix(".png")) for each in PICTURES.values() for name, (page, _) in each.items()]
+    for page, mark in [(page, name) for name, page in TABLE_ON.items()] + pictures:
+        assert "new\n" in placed((DOCUMENTS / page).read_text(), mark, "new")
