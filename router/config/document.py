@@ -15,6 +15,7 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # The styles of plain scalars in the library's two loaders.
 _PLAIN = (None, "")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+_BOOL, _INT, _FLOAT, _TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp"))
 
 # Far above what a configuration needs (500 models are about 200 KB), far below what holds a process up: the library's
 # composer recurses in C, where a stack that overflows ends the process, and an alias costs nothing to write.
@@ -110,6 +111,24 @@ def _excess(text: str) -> Flaw | None:
     return None
 
 
+class WrittenInt(int):
+    """An integer that is another text than it would be printed as, such as `007`: a name where a text is meant."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class WrittenFloat(float):
+    """The same for a number such as `1.10`."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class _Builder:
     def __init__(self, loader: Any, document: Document, environment: Mapping[str, str] | None) -> None:
         self._loader = loader
@@ -124,7 +143,23 @@ class _Builder:
             return [self.build(child, (*path, index)) for index, child in enumerate(node.value)]
         if self._environment is not None and isinstance(node, yaml.ScalarNode) and "$" in node.value:
             node = self._expanded(node, path, self._environment)
-        return self._loader.construct_object(node)
+        return self._scalar(node)
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        """YAML 1.2 and Go read `on`, `no`, `12:30` and dates as texts; the library still reads YAML 1.1."""
+        text = node.value
+        if node.tag == _TIMESTAMP or (node.tag == _BOOL and text.lower() not in ("true", "false")):
+            return text
+        if node.tag not in (_INT, _FLOAT):
+            return self._loader.construct_object(node)
+        if ":" in text:
+            return text
+        number = self._loader.construct_object(node)
+        if str(number) == text:
+            return number
+        written = WrittenInt(number) if isinstance(number, int) else WrittenFloat(number)
+        written.text = text
+        return written
 
     def _expanded(self, node: yaml.ScalarNode, path: Path, environment: Mapping[str, str]) -> yaml.ScalarNode:
         def value(match: re.Match[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import yaml
 
 from triton_router.config.converted import Converted, Mistake
-from triton_router.config.document import Loader, Path
+from triton_router.config.document import Loader, Path, WrittenFloat, WrittenInt
 from triton_router.config.flat_form import (
     CategoryModel,
     EmbeddingRule,
@@ -459,7 +459,17 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+def _integer(dumper: _Dumper, number: WrittenInt) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:int", number.text)
+
+
+def _number(dumper: _Dumper, number: WrittenFloat) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:float", number.text)
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(WrittenInt, _integer)
+_Dumper.add_representer(WrittenFloat, _number)
 
 
 def as_yaml(data: dict[str, Any], text: str) -> str:

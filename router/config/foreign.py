@@ -15,7 +15,7 @@ from triton_router.config.converted import Converted, Mistake
 from triton_router.config.document import Path
 from triton_router.config.kinds import PLUGINS
 from triton_router.config.limits import PROVIDERS
-from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, tables
+from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, switch, tables
 from triton_router.config.report import Report
 from triton_router.config.schema import PORTS
 from triton_router.config.section import BASE_URL
@@ -102,17 +102,17 @@ def _store(store: Any, adopted: Converted, report: Report) -> None:
         connection = at(settings, "connection")
         if not isinstance(settings, dict) or not isinstance(at(connection, "host"), str) or key in settings:
             continue
-        secure = "s" if at(connection, "tls", "enabled") is True else ""
+        secure = "s" if switch(at(connection, "tls", "enabled")) is True else ""
         database = connection.pop("database", None)
         address = f"{scheme}{secure}://{connection.pop('host')}:{connection.pop('port', None) or port}"
         settings[key] = address + (f"/{database}" if database and name == "redis" else "")
         adopted.origin[(*_STORE, name, key)] = (*adopted.written(_STORE), name, "connection", "host")
         if name == "redis" and connection.get("password"):
             settings["password"] = connection.pop("password")
-        if name == "milvus" and at(connection, "auth", "enabled") is True:
+        if name == "milvus" and switch(at(connection, "auth", "enabled")) is True:
             auth = connection.pop("auth")
             settings["token"] = f"{auth.get('username') or ''}:{auth.get('password') or ''}"
-        if connection.keys() <= {"tls"} and at(connection, "tls", "enabled") == bool(secure):
+        if connection.keys() <= {"tls"} and switch(at(connection, "tls", "enabled")) == bool(secure):
             del settings["connection"]
     collection = at(store, "milvus", "collection")
     if isinstance(collection, dict):
@@ -238,7 +238,7 @@ def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> I
     for where, plugin in items(decision, ("plugins",)):
         kind, configuration = str(plugin.get("type")), plugin.get("configuration")
         # They too do nothing with one that has no settings.
-        enabled = configuration is not None and at(configuration, "enabled") is not False
+        enabled = configuration is not None and switch(at(configuration, "enabled")) is not False
         if kind in _PLUGINS and kind not in kinds:
             message = f"plugins of type `{kind}` are not active in this version"
             protects = enabled and kind in _PROTECTIVE_PLUGINS

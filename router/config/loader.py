@@ -17,7 +17,7 @@ from triton_router.config import checks, flat, foreign, limits, recipes, wrapped
 from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
-from triton_router.config.plain import SIGNALS, at, items, mappings
+from triton_router.config.plain import SIGNALS, at, items, mappings, switch
 from triton_router.config.report import ConfigError, Coverage, Problem, Report, nearest
 from triton_router.config.schema import Config
 from triton_router.config.section import Section
@@ -204,6 +204,8 @@ class _Sections:
             self._report.does_nothing((*path, key), key, message, protects=protects)
             self._report.forget_flaws((*path, key))
             del data[key]
+        for key in _switches(section) & data.keys():
+            data[key] = switch(data[key])
         # `plugins:` with nothing below is `null` in YAML, and generated files have `""` for what is not set.
         for key, value in list(data.items()):
             if value in (None, "", [], {}) and _refuses(section, key, repr(value)):
@@ -217,6 +219,11 @@ class _Sections:
 
 def _fields(section: type[Section]) -> dict[str, Any]:
     return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+@cache
+def _switches(section: type[Section]) -> frozenset[str]:
+    return frozenset(key for key, field in _fields(section).items() if field.annotation in (bool, bool | None))
 
 
 @cache
@@ -236,7 +243,7 @@ def _refuses(section: type[Section], key: str, empty: str) -> bool:
 def _is_set(value: Any) -> bool:
     """Whether anything is switched on by ``value``."""
     if isinstance(value, dict):
-        return value.get("enabled") is not False and any(map(_is_set, value.values()))
+        return switch(value.get("enabled")) is not False and any(map(_is_set, value.values()))
     return bool(value)
 
 

@@ -14,6 +14,14 @@ SIGNALS = ("routing", "signals")
 RECIPES = ("recipes",)
 ENTRYPOINTS = ("entrypoints",)
 
+# Switches as YAML 1.1 has them too; the reader leaves such words as texts, since they may be names.
+_WORDS = {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}
+
+
+def switch(value: Any) -> Any:
+    """``value`` as ``True`` or ``False`` where it is a word for one of them."""
+    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
+
 
 def at(data: Any, *path: str | int) -> Any:
     """The value at ``path``, or ``None``."""

@@ -20,9 +20,15 @@ from pydantic import (
     model_validator,
 )
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+def _word(value: Any) -> Any:
+    """`true` where a text is meant."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256), BeforeValidator(_word)]
 # What is compared with prompts: a keyword may be a long expression, an example a whole prompt.
-Phrase = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
+Phrase = Annotated[str, StringConstraints(min_length=1, max_length=8192), BeforeValidator(_word)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
 
 
