@@ -11,7 +11,10 @@ from triton_router import offload, personal
 from triton_router.answers import Answer
 from triton_router.attempt import Guarded
 from triton_router.body import LARGE_BYTES, is_large
+from triton_router.config.heads import FactCheckSignal
 from triton_router.config.plugins import (
+    HallucinationPlugin,
+    HallucinationSettings,
     ResponseJailbreakPlugin,
     ResponseJailbreakSettings,
     ResponsePiiPlugin,
@@ -22,8 +25,10 @@ from triton_router.dialects import ModelRequest
 from triton_router.edits import BodyFilter, Chained
 from triton_router.errors import Refusal
 from triton_router.exchange import Request
+from triton_router.grounding import UNVERIFIED, Grounding, Sources
 from triton_router.judging import Judged, Judges
 from triton_router.masking import Mask, Values
+from triton_router.parts import PartReader, Parts
 from triton_router.protection import Protection, Screening, Verdict
 from triton_router.record import Record
 from triton_router.screening import Screen
@@ -107,7 +112,10 @@ class Guards:
 
     async def edits(self, payload: ModelRequest | None, mask: Mask | None, record: Record) -> Edits | None:
         """What changes the response to ``payload``: it is screened, then values come in the place of placeholders."""
-        return await self._edits(payload, mask.values if mask is not None else None, _screening(record))
+        screening, parts = _screening(record), record.query.parts if record.query is not None else None
+        if payload is not None and _lacks_sources(payload, screening, parts, record):
+            record.warnings = (UNVERIFIED,)
+        return await self._edits(payload, mask.values if mask is not None else None, screening, parts)
 
     async def resume(
         self, guarded: Guarded, payload: ModelRequest, record: Record, decisions: Sequence[Decision]
@@ -128,8 +136,13 @@ class Guards:
         return await self._edits(payload, values, screening)
 
     async def _edits(
-        self, payload: ModelRequest | None, values: Values | None, screening: Sequence[tuple[str, Screening]]
+        self,
+        payload: ModelRequest | None,
+        values: Values | None,
+        screening: Sequence[tuple[str, Screening]],
+        parts: Parts | None = None,
     ) -> Edits | None:
+        """``parts`` are those of the request as the client sent it, if they are known."""
         if payload is None or payload.ANSWER is None or not (screening or values):
             return None
         screens = [
@@ -142,7 +155,9 @@ class Guards:
             for name, settings in screening
             if isinstance(settings, ResponseJailbreakSettings) and settings.action != "none"
         ]
-        return partial(self._edited, payload.ANSWER, screens, judged, values)
+        grounded = [(name, settings) for name, settings in screening if isinstance(settings, HallucinationSettings)]
+        sources = _sources(payload, parts) if grounded else None
+        return partial(self._edited, payload.ANSWER, screens, judged, values, grounded if sources else [], sources)
 
     def _screen(self, payload: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
         types = settings.pii_types_denied or personal.TYPES
@@ -156,6 +171,8 @@ class Guards:
         screens: Sequence[Screen],
         judged: Sequence[tuple[str, ResponseJailbreakSettings]],
         values: Values | None,
+        grounded: Sequence[tuple[str, HallucinationSettings]],
+        sources: Sources | None,
         *,
         streamed: bool,
     ) -> BodyFilter:
@@ -165,6 +182,11 @@ class Guards:
         ]
         filters += [screen.screened(reads, streamed=streamed) for screen in screens]
         filters += [values.restored(reads, streamed=streamed)] if values is not None else []
+        filters += [
+            Grounding(sources, settings, reads, partial(self._count, name, "unsupported"), streamed=streamed)
+            for name, settings in grounded
+            if sources is not None
+        ]
         return Chained([each for each in filters if each is not None])
 
     def _count(self, name: str, outcome: str) -> None:
@@ -180,5 +202,23 @@ def _screening(record: Record) -> list[tuple[str, Screening]]:
 
 def _screens(decision: Decision) -> Iterator[Screening]:
     for each in decision.plugins:
-        if isinstance(each, ResponsePiiPlugin | ResponseJailbreakPlugin) and each.configuration.enabled:
+        kinds = ResponsePiiPlugin | ResponseJailbreakPlugin | HallucinationPlugin
+        if isinstance(each, kinds) and each.configuration.enabled:
             yield each.configuration
+
+
+def _sources(payload: ModelRequest, parts: Parts | None) -> Sources:
+    return Sources(parts if parts is not None else PartReader().read(payload))
+
+
+def _lacks_sources(
+    payload: ModelRequest, screening: Sequence[tuple[str, Screening]], parts: Parts | None, record: Record
+) -> bool:
+    """Whether facts are asked for, some decision wants documents for them, and there are none."""
+    warned = any(
+        isinstance(settings, HallucinationSettings) and settings.unverified_factual_action != "none"
+        for _, settings in screening
+    )
+    evaluations = record.signals.evaluations if record.signals is not None else {}
+    factual = any(of == FactCheckSignal.TYPE and each.matched for (of, _), each in evaluations.items())
+    return warned and factual and not _sources(payload, parts)

@@ -14,6 +14,8 @@ from triton_router.config.plugins import (
     ConfinePlugin,
     ConfineSettings,
     FastResponsePlugin,
+    HallucinationPlugin,
+    HallucinationSettings,
     MaskPlugin,
     MaskSettings,
     ResponseJailbreakPlugin,
@@ -32,7 +34,7 @@ from triton_router.signals.pii import counted_types
 # Types whose decisions protect also where they answer with a `fast_response`, as vLLM Semantic Router's do.
 PROTECTIVE = frozenset({"jailbreak", "pii"})
 
-Screening = ResponsePiiSettings | ResponseJailbreakSettings
+Screening = ResponsePiiSettings | ResponseJailbreakSettings | HallucinationSettings
 Settings = BlockSettings | ConfineSettings | MaskSettings | Screening
 
 
@@ -166,7 +168,7 @@ def _guard(decision: Decision) -> Settings | None:
     kinds: Any = BlockPlugin | ConfinePlugin | MaskPlugin
     if not decision.modelRefs:
         # Nothing is routed by it; it is there for all answers.
-        kinds = kinds | ResponsePiiPlugin | ResponseJailbreakPlugin
+        kinds = kinds | ResponsePiiPlugin | ResponseJailbreakPlugin | HallucinationPlugin
     return next(
         (each.configuration for each in decision.plugins if isinstance(each, kinds) and each.configuration.enabled),
         None,

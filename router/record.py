@@ -30,10 +30,10 @@ class Record:
     cache was asked, ``error`` where it refused. ``verdict`` is what protection says; ``blocked`` names the decision
     that refused, ``masked`` those for which personal data was masked. ``limits`` says what became of limits that do
     not hold, by rule, ``allowances`` what remains of others, as headers; ``release`` gives back what they hold.
-    ``failures`` are the models that could not answer before, each with the reason. ``stages`` are when each began and
-    ended (``perf_counter``). A repeat that the memo answers has no signals.
+    ``warnings`` are about the response. ``failures`` are the models that could not answer before, each with the reason.
+    ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 22 attributes and 17 methods, because everything that is said of a request is derived from here.
+    It has 23 attributes and 17 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -56,6 +56,7 @@ class Record:
     limits: Mapping[str, str] = field(default_factory=dict)
     allowances: Mapping[str, str] = field(default_factory=dict)
     release: Callable[[], None] = field(default=lambda: None, repr=False)
+    warnings: tuple[str, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -144,6 +145,8 @@ class Record:
             headers[names.WOULD_BLOCK] = ",".join(self.verdict.shadow)
         if self.masked:
             headers[names.MASKED] = ",".join(self.masked)
+        if self.warnings:
+            headers[names.RESPONSE_WARNINGS] = ",".join(self.warnings)
         if self.limits:
             headers[names.LIMITS] = ", ".join(f"{rule}={note}" for rule, note in self.limits.items())
         if self.response_path == "upstream":

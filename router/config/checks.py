@@ -13,10 +13,10 @@ from typing import Any
 
 from triton_router.config.document import Path
 from triton_router.config.kinds import SIGNALS, Key, SignalSettings
-from triton_router.config.plain import CARDS, DECISIONS, MODELS, at, items, mappings, names, rules
+from triton_router.config.plain import CARDS, DECISIONS, MODELS, at, decisions, items, mappings, names, rules
 from triton_router.config.plugins import SemanticCachePlugin
 from triton_router.config.report import Report, nearest
-from triton_router.config.section import BASE_URL
+from triton_router.config.section import scheme_and_path
 from triton_router.config.services import RouterSettings
 from triton_router.config.signals import FOREIGN_TYPES, inactive
 
@@ -59,7 +59,9 @@ def _adapters_are_told_apart(data: Any, report: Report) -> None:
 def _models_exist(data: Any, report: Report) -> None:
     models, adapters = dict.fromkeys(names(data, *MODELS)), _adapters(data)
     if not models:
-        report.error(MODELS, "at least one model is needed")
+        routed = any(True for _ in decisions(data))
+        message = "there is no model, so every request gets an error" if routed else "at least one model is needed"
+        (report.warning if routed else report.error)(MODELS, message)
     targets = [*models, *(name for names in adapters.values() for name in names)]
     for key in ("default_model", "embedding_model"):
         where = ("providers", "defaults", key)
@@ -135,35 +137,17 @@ def _algorithms_can_act(data: Any, report: Report) -> None:
             report.warning(where, message + "`global.services.observability.usage.streams` reads them")
 
 
-_UPSTREAM_KEYS = ("protocol", "ca_file", "api_key", "api_key_env", "api_key_file", "auth_header", "auth_prefix",
-                  "extra_headers", "forward_credentials")  # fmt: skip
-
-
-def _addresses_agree(data: Any, report: Report) -> None:
-    """The key, the path and TLS are those of a model, not of one of its addresses."""
+def _addresses_can_be_asked(data: Any, report: Report) -> None:
+    """A certificate has a name, and a key a value."""
     for path, model in items(data, MODELS):
-        refs = list(items(model, ("backend_refs",), below=path))
-        for where, ref in refs[1:]:
-            first = refs[0][1]
-            differ = [key for key in _UPSTREAM_KEYS if ref.get(key) != first.get(key)]
-            if _scheme_and_path(ref) != _scheme_and_path(first):
-                differ.insert(0, "base_url")
-            if differ:
-                message = f"`{differ[0]}` differs from the model's first address; make it a model of its own"
-                report.error((*where, differ[0]), message)
-        for where, ref in refs:
+        for where, ref in items(model, ("backend_refs",), below=path):
             host = str(ref.get("endpoint") or (ref.get("base_url") or "").partition("//")[2])
-            if (https := _scheme_and_path(ref)) and https[0] == "https" and re.match(r"[0-9.]+(:|/|$)|\[", host):
+            if (https := scheme_and_path(ref)) and https[0] == "https" and re.match(r"[0-9.]+(:|/|$)|\[", host):
                 report.error((*where, "base_url"), "a certificate is verified for a host name, and this is an address")
             name = ref.get("api_key_env")
             if isinstance(name, str) and not os.environ.get(name):
                 message = f"environment variable `{name}` is not set; without it requests to this model get 503"
                 report.warning((*where, "api_key_env"), message)
-
-
-def _scheme_and_path(ref: dict[str, Any]) -> tuple[str, str] | None:
-    match = re.match(BASE_URL, str(ref.get("base_url") or ""))
-    return (match["scheme"], match["path"].rstrip("/")) if match else None
 
 
 def _families_exist(data: Any, report: Report) -> None:
@@ -303,7 +287,7 @@ _CHECKS: tuple[Callable[[Any, Report], None], ...] = (
     _models_exist,
     _fallbacks_have_candidates,
     _models_are_served,
-    _addresses_agree,
+    _addresses_can_be_asked,
     _families_exist,
     _references_exist,
     _signals_are_used,

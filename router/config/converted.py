@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -63,6 +63,15 @@ class Converted:
             return
         self.origin[(*path, len(listed))] = self.written(source)
         listed.append(entry)
+
+    def drop(self, parent: Any, key: str, path: Path, indices: Collection[int]) -> None:
+        """Take the items of the list ``parent[key]``, whose parent stands at ``path``, out that nothing reads."""
+        if not indices:
+            return
+        remaining = [index for index in range(len(parent[key])) if index not in indices]
+        parent[key] = [parent[key][index] for index in remaining]
+        for place, index in enumerate(remaining):
+            self.origin[(*path, key, place)] = (*path, key, index)
 
     def next(self, path: Path) -> Path:
         """The path of the next element of the list at ``path``."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
-from triton_router.config import knowledge, projections
+from triton_router.config import foreign_signals, knowledge, projections
 from triton_router.config.converted import Converted, Mistake
 from triton_router.config.document import Path
 from triton_router.config.kinds import PLUGINS
@@ -18,7 +18,7 @@ from triton_router.config.limits import PROVIDERS
 from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, switch, tables
 from triton_router.config.report import Report
 from triton_router.config.schema import PORTS
-from triton_router.config.section import BASE_URL
+from triton_router.config.section import BASE_URL, scheme_and_path
 from triton_router.config.selection import INACTIVE_ALGORITHMS
 
 # What 0.4.0 calls what is named otherwise here, by the section that it stands in.
@@ -29,21 +29,21 @@ _RENAMED: dict[tuple[str, ...], dict[str, str]] = {
 
 # Plugins of theirs that this version may lack; those that check responses are there to protect.
 _PLUGINS = frozenset(
-    {"content_safety", "context_compression", "hallucination", "image_gen", "memory", "prompt_cache", "rag",
+    {"content_safety", "context_compression", "image_gen", "memory", "prompt_cache", "rag",
      "shadow_dispatch", "tool_selection", "jailbreak", "pii"}
 )  # fmt: skip
-_PROTECTIVE_PLUGINS = frozenset({"content_safety", "hallucination", "jailbreak", "pii"})
+_PROTECTIVE_PLUGINS = frozenset({"content_safety", "jailbreak", "pii"})
 
 
 _STORE = ("global", "stores", "semantic_cache")
 _STORES = frozenset({"hybrid", "qdrant", "valkey"})
-
-
-_MODULES = ("global", "model_catalog", "modules")
-_THRESHOLDS = {
-    "fact_check": (*_MODULES, "hallucination_mitigation", "fact_check"),
-    "user_feedbacks": (*_MODULES, "feedback_detector"),
-}
+_REPLAY = ("global", "services", "router_replay")
+# What keeps an entry for ever there.
+_YEAR = 365 * 86_400
+_STRATEGY = ("global", "router", "strategy")
+# What all addresses of a model share.
+_SHARED = ("protocol", "ca_file", "api_key", "api_key_env", "api_key_file", "auth_header", "auth_prefix",
+           "extra_headers", "forward_credentials")  # fmt: skip
 
 
 def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
@@ -55,6 +55,10 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     for section, renamed in _RENAMED.items():
         _rename(at(data, *section), section, renamed, adopted)
     _store(at(data, *_STORE), adopted, report)
+    for section in (_STORE, _REPLAY):
+        if at(data, *section, "ttl_seconds") == 0:
+            at(data, *section)["ttl_seconds"] = _YEAR
+    _strategy(data, adopted)
     providers = at(data, "global", "services", "authz", "providers")
     if isinstance(providers, list) and all(at(each, "type") == "static-config" for each in providers):
         # The keys of `backend_refs`, which are used anyway.
@@ -68,17 +72,21 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
         _reasoning(data, path, model, adopted)
         for where, ref in items(model, ("backend_refs",), below=path):
             _endpoint(ref, where, adopted)
+            if ref.get("api_key") and ref.get("api_key_env"):
+                del ref["api_key_env"]
+        _addresses(path, model, report, adopted)
     _adapters_as_models(data, adopted)
+    _models_of_cards(data, adopted)
     _inactive_limits(data, report, adopted)
     for path, routing in tables(data):
+        foreign_signals.adopt(data, routing, path, adopted)
         projections.adopt(routing, path, adopted)
-        _thresholds(data, routing, path, adopted)
     knowledge.adopt(data, directory, adopted)
     for path, decision in decisions(data):
         _inactive_algorithm(decision, path, report)
         for where, plugin in items(decision, ("plugins",), below=path):
-            _cache_threshold(plugin.get("configuration"), (*where, "configuration"), adopted)
-        _drop(decision, "plugins", path, list(_inactive_plugins(path, decision, report)), adopted)
+            _cache_settings(plugin.get("configuration"), (*where, "configuration"), adopted)
+        adopted.drop(decision, "plugins", path, list(_inactive_plugins(path, decision, report)))
     return adopted
 
 
@@ -140,17 +148,53 @@ def _repeated(data: Any, adopted: Converted) -> None:
             own, further = same.get(listed) or [], entry.get(listed) or []
             if isinstance(own, list) and isinstance(further, list):
                 same[listed] = own + [each for each in further if each not in own]
-        _drop(at(data, *where[:-1]), where[-1], where[:-1], repeated, adopted)
+        adopted.drop(at(data, *where[:-1]), where[-1], where[:-1], repeated)
 
 
-def _thresholds(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) -> None:
-    """Modules have the thresholds of signals that have none of their own."""
-    for listed, module in _THRESHOLDS.items():
-        threshold = at(data, *module, "threshold")
-        for where, signal in items(routing, ("signals", listed), below=path) if threshold is not None else ():
-            if "threshold" not in signal:
-                signal["threshold"] = threshold
-                adopted.origin[(*where, "threshold")] = (*module, "threshold")
+def _strategy(data: Any, adopted: Converted) -> None:
+    """One strategy for all routing tables that do not say theirs."""
+    strategy = at(data, *_STRATEGY)
+    if strategy in (None, ""):
+        return
+    for path, routing in tables(data):
+        if not routing.get("strategy"):
+            routing["strategy"] = strategy
+            adopted.origin[(*path, "strategy")] = _STRATEGY
+    del data["global"]["router"]["strategy"]
+
+
+def _models_of_cards(data: Any, adopted: Converted) -> None:
+    """A card that requests go to is a model, also where `providers` does not have it; another one describes nothing."""
+    models = names(data, *MODELS)
+    targets = [ref.get("model") for _, decision in decisions(data) for _, ref in items(decision, ("modelRefs",))]
+    targets.append(at(data, "providers", "defaults", "default_model"))
+    unused = []
+    for index, (path, card) in enumerate(items(data, CARDS)):
+        name = card.get("name")
+        if not isinstance(name, str) or name in models:
+            continue
+        if name in targets:
+            adopted.append(MODELS, {"name": name}, path)
+        else:
+            message = f"no model named `{name}` in providers.models, and no decision asks for it"
+            adopted.problems.append(Mistake((*path, "name"), message, name, tuple(models), harmless=True))
+            unused.append(index)
+    adopted.drop(at(data, "routing"), CARDS[-1], CARDS[:-1], unused)
+
+
+def _addresses(path: Path, model: dict[str, Any], report: Report, adopted: Converted) -> None:
+    """Addresses with another key, path or scheme than the first: requests do not go there."""
+    refs = list(items(model, ("backend_refs",)))
+    inactive = []
+    for where, ref in refs[1:]:
+        differ = next((key for key in _SHARED if (ref.get(key) or None) != (refs[0][1].get(key) or None)), None)
+        if scheme_and_path(ref) != scheme_and_path(refs[0][1]):
+            differ = "base_url"
+        if differ is not None:
+            message = f"`{differ}` differs from the model's first address, so requests do not go to this one: "
+            report.does_nothing((*path, *where), differ, message + "make it a model of its own", protects=False)
+            inactive.append(int(where[-1]))
+    adopted.drop(model, "backend_refs", path, inactive)
 
 
 def _endpoint(ref: dict[str, Any], path: Path, adopted: Converted) -> None:
@@ -210,7 +254,7 @@ def _adapters_as_models(data: Any, adopted: Converted) -> None:
         for index, (_, card) in enumerate(items(data, CARDS))
         if card.get("name") in bases and card["name"] not in models
     ]
-    _drop(at(data, "routing"), "modelCards", ("routing",), cards, adopted)
+    adopted.drop(at(data, "routing"), "modelCards", ("routing",), cards)
 
 
 def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) -> None:
@@ -230,7 +274,7 @@ def _inactive_limits(data: Any, report: Report, adopted: Converted) -> None:
             report.does_nothing((*path, "type"), "ratelimit", message, protects=True)
             report.forget_flaws(path)
             indices.append(int(path[-1]))
-    _drop(at(data, *PROVIDERS[:-1]), PROVIDERS[-1], PROVIDERS[:-1], indices, adopted)
+    adopted.drop(at(data, *PROVIDERS[:-1]), PROVIDERS[-1], PROVIDERS[:-1], indices)
 
 
 def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> Iterator[int]:
@@ -251,21 +295,15 @@ def _inactive_plugins(path: Path, decision: dict[str, Any], report: Report) -> I
             yield int(where[-1])
 
 
-def _cache_threshold(configuration: Any, path: Path, adopted: Converted) -> None:
-    """The threshold of the cache's plugin may stand in a section of its own."""
+def _cache_settings(configuration: Any, path: Path, adopted: Converted) -> None:
+    """The threshold of the cache's plugin may stand in a section of its own; kept for no time, nothing is."""
+    if at(configuration, "ttl_seconds") == 0:
+        del configuration["ttl_seconds"]
+        configuration["enabled"] = False
+        adopted.origin[(*path, "enabled")] = (*path, "ttl_seconds")
     semantic = at(configuration, "semantic")
     if isinstance(semantic, dict) and semantic.keys() <= {"similarity_threshold"}:
         del configuration["semantic"]
         if semantic and "similarity_threshold" not in configuration:
             configuration["similarity_threshold"] = semantic["similarity_threshold"]
             adopted.origin[(*path, "similarity_threshold")] = (*path, "semantic", "similarity_threshold")
-
-
-def _drop(parent: Any, key: str, path: Path, indices: list[int], adopted: Converted) -> None:
-    """Take the items of ``parent[key]`` out that nothing reads."""
-    if not indices:
-        return
-    remaining = [index for index in range(len(parent[key])) if index not in indices]
-    parent[key] = [parent[key][index] for index in remaining]
-    for place, index in enumerate(remaining):
-        adopted.origin[(*path, key, place)] = (*path, key, index)

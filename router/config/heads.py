@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,7 +14,7 @@ from triton_router.config.section import Name, Probability
 
 
 class ClassifierSignal(SignalSettings):
-    """A label of any head in the signal bundle."""
+    """Labels of any head in the signal bundle. Rules name the signal, or one of its labels as `NAME:LABEL`."""
 
     TYPE, LIST = "classifier", "classifiers"
     PURPOSE = "Labels of the bundle's heads, for rules of `type: classifier`."
@@ -38,6 +39,12 @@ class ClassifierSignal(SignalSettings):
     )
     parts: PartNames = ("topic",)
 
+    @classmethod
+    def rule_names(cls, entry: Mapping[str, Any]) -> tuple[str, ...]:
+        labels = entry.get("labels")
+        listed = labels if isinstance(labels, list | tuple) else ()
+        return tuple(each for name in super().rule_names(entry) for each in (name, *(f"{name}:{x}" for x in listed)))
+
     @model_validator(mode="after")
     def _names_a_head(self) -> ClassifierSignal:
         if self.type == "head" and not self.head:
@@ -49,11 +56,13 @@ class HeadSignal(SignalSettings):
     """A label of the head called ``HEAD``.
 
     ``MEANING`` has the labels that a signal means by its name, as vLLM Semantic Router's files do without a `label`:
-    the first that the head has counts. ``USUAL`` are those of any other name.
+    the first that the head has counts. ``HINTS`` are the beginnings of words that tell it in any other name, or in the
+    description; the first one counts. ``USUAL`` are the labels without any.
     """
 
     HEAD: ClassVar[str]
     MEANING: ClassVar[Mapping[str, tuple[str, ...]]]
+    HINTS: ClassVar[Mapping[str, str]] = {}
     USUAL: ClassVar[tuple[str, ...]] = ()
 
     label: Name | None = Field(None, description="Label of the head; default: the one that the name means.")
@@ -61,9 +70,21 @@ class HeadSignal(SignalSettings):
     parts: PartNames = ("topic",)
 
     @classmethod
-    def meant(cls, name: str) -> tuple[str, ...]:
-        """The labels that ``name`` may stand for; none where it says nothing."""
-        return cls.MEANING.get(name, cls.USUAL)
+    def meant(cls, name: str, description: str | None = None) -> tuple[str, ...]:
+        """The labels that ``name`` may stand for, or else the ``description``; none where they say nothing."""
+        if name in cls.MEANING:
+            return cls.MEANING[name]
+        for text in (name, description or ""):
+            words = re.findall(r"[a-z]+", text.lower())
+            hint = next((hint for word in words for hint in cls.HINTS if _begins(word, hint)), None)
+            if hint is not None:
+                return cls.MEANING[cls.HINTS[hint]]
+        return cls.USUAL
+
+
+def _begins(word: str, hint: str) -> bool:
+    """Whether ``word`` begins with ``hint``; short ones are whole words."""
+    return word == hint or (len(hint) > 3 and word.startswith(hint))
 
 
 class FactCheckSignal(HeadSignal):
@@ -71,8 +92,17 @@ class FactCheckSignal(HeadSignal):
 
     TYPE, LIST, HEAD = "fact_check", "fact_check", "fact_check"
     PURPOSE = "Whether an answer has facts to check, for rules of `type: fact_check`."
-    MEANING: ClassVar = {"no_fact_check_needed": ("no_fact_check_needed",)}
+    MEANING: ClassVar = {
+        "needs_fact_check": ("fact_check_needed",),
+        "no_fact_check_needed": ("no_fact_check_needed",),
+    }
+    HINTS: ClassVar = {
+        **dict.fromkeys(("needs", "need", "requires", "fact", "verif", "claim"), "needs_fact_check"),
+        **dict.fromkeys(("no", "not", "without", "skip", "creative"), "no_fact_check_needed"),
+    }
     USUAL = ("fact_check_needed",)
+
+    threshold: Probability = Field(0.6, description="Least probability of the label.")
 
 
 class UserFeedbackSignal(HeadSignal):
@@ -86,6 +116,15 @@ class UserFeedbackSignal(HeadSignal):
         "wrong_answer": ("wrong_answer",),
         "want_different": ("want_different",),
     }
+    HINTS: ClassVar = {
+        **dict.fromkeys(("clarif", "confus", "unclear", "explain", "understand"), "need_clarification"),
+        **dict.fromkeys(("different", "alternat", "another", "rephras"), "want_different"),
+        **dict.fromkeys(
+            ("wrong", "incorrect", "inaccurate", "correct", "error", "mistake", "dissatisf", "unsatisf", "unhappy",
+             "negative", "complain", "fail"), "wrong_answer",
+        ),
+        **dict.fromkeys(("satisf", "happy", "thank", "positive", "pleased"), "satisfied"),
+    }  # fmt: skip
 
     # The last turn alone: with the words that it goes on from it would be like them.
     parts: PartNames = ("own",)
@@ -102,4 +141,9 @@ class ModalitySignal(HeadSignal):
         "BOTH": ("both",),
         "text": ("text", "ar"),
         "image": ("image", "diffusion"),
+    }
+    HINTS: ClassVar = {
+        **dict.fromkeys(("both", "mixed", "multimodal", "omni"), "BOTH"),
+        **dict.fromkeys(("image", "picture", "photo", "draw", "diffus", "visual"), "DIFFUSION"),
+        **dict.fromkeys(("text", "autoregress", "language", "chat"), "AR"),
     }

@@ -17,6 +17,7 @@ from triton_router.config.converted import Converted, Mistake
 from triton_router.config.document import Path
 from triton_router.config.kinds import SignalSettings
 from triton_router.config.plain import at, items, tables
+from triton_router.config.prototypes import PrototypeScoring
 from triton_router.config.section import Name, Phrase, Section, Similarity
 
 KBS = ("global", "model_catalog", "kbs")
@@ -43,16 +44,6 @@ class KnowledgeMetric(Section):
     negative_group: Name = Field(description="The group whose score is taken from it.")
 
 
-class LabelScoring(Section):
-    """How near a prompt is to a label, by its similarity to the label's exemplars."""
-
-    NOT_ACTIVE = frozenset({"cluster_similarity_threshold", "max_prototypes", "margin_threshold"})
-
-    enabled: bool = Field(True, description="Without it the nearest exemplar alone counts.")
-    best_weight: float = Field(0.75, ge=0, le=1, description="Weight of the nearest exemplar.")
-    top_m: int = Field(2, ge=1, description="How many of the nearest share the rest of the weight, by their mean.")
-
-
 class KnowledgeBase(Section):
     """Labelled examples, compared with the prompt's embedding."""
 
@@ -63,7 +54,7 @@ class KnowledgeBase(Section):
     label_thresholds: dict[str, Similarity] = Field(default_factory=dict, description="Thresholds of single labels.")
     groups: dict[str, tuple[Name, ...]] = Field(default_factory=dict, description="Labels by group.")
     metrics: tuple[KnowledgeMetric, ...] = Field((), description="Numbers for sums.")
-    prototype_scoring: LabelScoring = Field(default_factory=LabelScoring, description="How near a label is.")
+    prototype_scoring: PrototypeScoring = Field(default_factory=PrototypeScoring, description="How near a label is.")
 
 
 class KnowledgeTarget(Section):

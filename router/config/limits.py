@@ -123,8 +123,10 @@ def _check_callers(data: Any, rule: dict[str, Any], path: Path, report: Report) 
     claims: list[Path] = [("match", key) for key in ("user", "group", "tenant") if at(rule, "match", key) is not None]
     claims += [("per",)] if isinstance(per, list) and "tenant" in per else []
     for claim in claims:
-        message = "nobody vouches for users, groups and tenants, so this rule covers nobody: set "
-        report.error((*path, *claim), message + "`global.services.authz.identity.set_by` to the filter that sets them")
+        message = "nobody vouches for users, groups and tenants, so this rule holds for every caller: set "
+        report.warning(
+            (*path, *claim), message + "`global.services.authz.identity.set_by` to the filter that sets them"
+        )
 
 
 def _check_names(data: Any, rule: dict[str, Any], path: Path, report: Report) -> None:

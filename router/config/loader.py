@@ -26,6 +26,13 @@ from triton_router.config.signals import KeywordSignal
 Form = TypeVar("Form", bound=BaseModel)
 
 # Modules with their own `check(data, report)`. By name, because they are in upper layers.
+# Generated files write 0 for numbers that nobody has set.
+_UNSET_BY_ZERO = frozenset(
+    {"latency_percentile", "lookback_turns", "max_entries", "max_inflight", "max_n", "max_records", "max_tokens_limit",
+     "max_tpot_ms", "max_ttft_ms", "ngram_arity", "slope", "temperature", "timeout_seconds", "top_m", "tpot_percentile",
+     "ttft_percentile"}
+)  # fmt: skip
+
 OWNERS = (
     "triton_router.signals.registry",
     "triton_router.plugins.registry",
@@ -206,6 +213,9 @@ class _Sections:
             del data[key]
         for key in _switches(section) & data.keys():
             data[key] = switch(data[key])
+        for key in _UNSET_BY_ZERO & data.keys():
+            if data[key] == 0 and _refuses(section, key, "0"):
+                del data[key]
         # `plugins:` with nothing below is `null` in YAML, and generated files have `""` for what is not set.
         for key, value in list(data.items()):
             if value in (None, "", [], {}) and _refuses(section, key, repr(value)):
@@ -228,13 +238,13 @@ def _switches(section: type[Section]) -> frozenset[str]:
 
 @cache
 def _refuses(section: type[Section], key: str, empty: str) -> bool:
-    """Whether ``empty`` (`None`, `''`, `[]` or `{}`) is no value of ``key``, which has a default."""
+    """Whether ``empty`` (`None`, `''`, `[]`, `{}` or `0`) is no value of ``key``, which has a default."""
     field = _fields(section).get(key)
     if field is None or field.is_required():
         return False
     kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     try:
-        TypeAdapter(kind).validate_python({"None": None, "[]": [], "{}": {}}.get(empty, ""))
+        TypeAdapter(kind).validate_python({"None": None, "[]": [], "{}": {}, "0": 0}.get(empty, ""))
     except ValidationError:
         return True
     return False

@@ -61,15 +61,17 @@ def decisions(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
 def rules(data: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The leaves of all decisions' rules, each with its path."""
 
-    def walk(rule: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-        if isinstance(rule, dict):
-            if isinstance(rule.get("type"), str):
-                yield path, rule
-            for where, condition in items(rule, ("conditions",), below=path):
-                yield from walk(condition, where)
-
     for path, decision in items(data, DECISIONS):
-        yield from walk(decision.get("rules"), (*path, "rules"))
+        yield from leaves_of(decision.get("rules"), (*path, "rules"))
+
+
+def leaves_of(rule: Any, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The leaves of one rule tree that stands at ``path``, each with its path."""
+    if isinstance(rule, dict):
+        if isinstance(rule.get("type"), str):
+            yield path, rule
+        for where, condition in items(rule, ("conditions",), below=path):
+            yield from leaves_of(condition, where)
 
 
 def mappings(data: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:

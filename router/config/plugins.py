@@ -18,7 +18,7 @@ class SystemPromptSettings(Section):
         "them; `insert` puts the text at the start of the first one; `auto` replaces where the client sent none or "
         "one line, and inserts where it sent more, as agents do.",
     )
-    system_prompt: str = Field(min_length=1, description="The text.")
+    system_prompt: str = Field("", description="The text; without one nothing happens.")
 
 
 class SystemPromptPlugin(PluginSettings):
@@ -193,6 +193,35 @@ class ResponseJailbreakPlugin(PluginSettings):
     configuration: ResponseJailbreakSettings = Field(
         default_factory=ResponseJailbreakSettings, description="Which head judges, and what happens then."
     )
+
+
+class HallucinationSettings(Section):
+    NOT_ACTIVE = frozenset({"use_nli"})
+    INSTEAD: ClassVar[dict[str, str]] = {"use_nli": "words are compared"}
+
+    enabled: bool = Field(True, description="Switch for this decision.")
+    threshold: Probability = Field(
+        0.5, description="Least share of a sentence's words that one document or tool result of the request has."
+    )
+    hallucination_action: Literal["header", "body", "none"] = Field(
+        "header",
+        description="What happens to a whole answer with a sentence below it: `header` adds the member "
+        "`x-vsr-response-warnings`, as its headers are gone by then, `body` a note to the text. A stream is only "
+        "counted.",
+    )
+    unverified_factual_action: Literal["header", "body", "none"] = Field(
+        "header",
+        description="What happens where a `fact_check` signal matched and the request has neither documents nor tool "
+        "results: `header` sets `x-vsr-response-warnings`, and `body` does the same.",
+    )
+    include_hallucination_details: bool = Field(False, description="Quote up to three such sentences.")
+
+
+class HallucinationPlugin(PluginSettings):
+    """Mark answers that the request's documents do not support. Experimental; see docs/protection.md."""
+
+    type: Literal["hallucination"]
+    configuration: HallucinationSettings = Field(description="What counts as support, and what happens without.")
 
 
 class RequestParamsSettings(Section):

@@ -18,6 +18,7 @@ from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlu
 from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
 from triton_router.config.section import (
     BASE_URL,
+    UPPER_CASE,
     Endpoint,
     LowerHeaderName,
     Name,
@@ -278,7 +279,9 @@ class Rule(Section):
         description="What an unknown node counts as, in the place of unknown; `fail_request`: requests that hang on it "
         "get 503. Its other name is `on_error`.",
     )
-    operator: Literal["AND", "OR", "NOT"] | None = Field(None, description="Branch: operator of the conditions.")
+    operator: Annotated[Literal["AND", "OR", "NOT"] | None, UPPER_CASE] = Field(
+        None, description="Branch: operator of the conditions."
+    )
     conditions: tuple[Rule, ...] = Field(
         (), description="Branch: child nodes; exactly one for `NOT`. `AND` without any matches every request."
     )
@@ -286,9 +289,9 @@ class Rule(Section):
     @model_validator(mode="before")
     @classmethod
     def _by_either_name(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "on_error" in data and "on_unknown" not in data:
+        if isinstance(data, dict) and "on_error" in data:
             rest = {key: value for key, value in data.items() if key != "on_error"}
-            return rest | {"on_unknown": data["on_error"] or None}
+            return {"on_unknown": data["on_error"] or None} | rest
         return data
 
     @model_validator(mode="after")
@@ -398,7 +401,7 @@ class Entrypoint(Section):
 class Config(Section):
     """A whole configuration file."""
 
-    NOT_ACTIVE = frozenset({"listeners", "evaluation"})
+    NOT_ACTIVE = frozenset({"listeners", "evaluation", "setup"})
 
     version: Literal["v0.3"] = Field("v0.3", description="Form of the file.")
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")

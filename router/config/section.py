@@ -29,6 +29,8 @@ def _word(value: Any) -> Any:
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256), BeforeValidator(_word)]
 # What is compared with prompts: a keyword may be a long expression, an example a whole prompt.
 Phrase = Annotated[str, StringConstraints(min_length=1, max_length=8192), BeforeValidator(_word)]
+# Operators, in either case.
+UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
 
 
@@ -75,6 +77,13 @@ BASE_URL = (
     r"^(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>(?:/[A-Za-z0-9._~-]+)*/?)$"
 )
+
+
+def scheme_and_path(ref: dict[str, Any]) -> tuple[str, str] | None:
+    """Those of the `base_url` of ``ref``, plain data; ``None`` without one."""
+    match = re.match(BASE_URL, str(ref.get("base_url") or ""))
+    return (match["scheme"], match["path"].rstrip("/")) if match else None
+
 
 CacheScope = Literal["user", "tenant", "global"]
 

@@ -54,7 +54,7 @@ class RouterSettings(Section):
                             "streamed_body", "skip_processing", "model_selection", "learning"})  # fmt: skip
 
     auto_model_names: tuple[Name, ...] = Field(
-        ("MoM", "auto"), min_length=1, description="Model names that ask the router to choose."
+        ("MoM", "auto", "vllm-sr/auto"), min_length=1, description="Model names that ask the router to choose."
     )
     auto_model_name: Name | None = Field(None, description="One more such name.")
     session_header: LowerHeaderName = Field(

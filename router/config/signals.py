@@ -17,13 +17,14 @@ from triton_router.config.kinds import SIGNAL_GROUP, SIGNALS, SignalSettings, in
 from triton_router.config.parts import PartNames
 from triton_router.config.protection import JailbreakSignal as JailbreakSignal
 from triton_router.config.protection import PiiSignal as PiiSignal
+from triton_router.config.prototypes import PrototypeScoring
 from triton_router.config.report import Report
-from triton_router.config.section import Name, Phrase, Probability, Section, Similarity, TokenCount
+from triton_router.config.section import UPPER_CASE, Name, Phrase, Probability, Section, Similarity, TokenCount
 
 _CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
 # Types and lists of v0.3 that this version may lack.
-_FOREIGN = ("preference", "event", "safety", "hallucination", "input_modality")
-_FOREIGN_LISTS = frozenset({"preferences", "events", "safety", "hallucination", "input_modality"})
+_FOREIGN = ("safety", "hallucination", "input_modality")
+_FOREIGN_LISTS = frozenset({"safety", "hallucination", "input_modality"})
 _PROTECTIVE = frozenset({"safety", "hallucination"})
 
 
@@ -59,7 +60,7 @@ class KeywordSignal(SignalSettings):
 
     name: Name = Field(description="Name that rules refer to.")
     keywords: tuple[Phrase, ...] = Field(min_length=1, description="Words, phrases or expressions.")
-    operator: Literal["OR", "AND", "NOR"] = Field(
+    operator: Annotated[Literal["OR", "AND", "NOR"], UPPER_CASE] = Field(
         "OR", description="`OR`: any keyword; `AND`: all of them; `NOR`: none of them."
     )
     case_sensitive: bool = Field(False, description="Compare letters exactly.")
@@ -69,11 +70,18 @@ class KeywordSignal(SignalSettings):
         "`fuzzy`: whole words with up to `fuzzy_threshold` edits; `bm25`: other forms of English words; `ngram`: words "
         "that share letters.",
     )
-    fuzzy_threshold: int = Field(2, ge=0, le=4, description="Most edits (insert, delete, replace) of a fuzzy match.")
+    fuzzy_threshold: int = Field(
+        2, ge=0, le=100, description="Most edits (insert, delete, replace) of a fuzzy match; more than 4 is a likeness "
+        "in per cent.",
+    )  # fmt: skip
     bm25_threshold: float = Field(0.1, ge=0, description="Least BM25 score of a keyword, for `bm25`.")
     ngram_threshold: Probability = Field(0.4, description="Least similarity of a keyword to a word, for `ngram`.")
     ngram_arity: int = Field(3, ge=2, le=8, description="Letters in each run that is compared, for `ngram`.")
     parts: PartNames = ("words",)
+
+    def edits(self, length: int) -> int:
+        """The most edits of a phrase of ``length`` characters."""
+        return self.fuzzy_threshold if self.fuzzy_threshold <= 4 else (100 - self.fuzzy_threshold) * length // 100
 
     @model_validator(mode="before")
     @classmethod
@@ -94,13 +102,20 @@ class EmbeddingSignal(SignalSettings):
     TYPE, LIST = "embedding", "embeddings"
     PURPOSE = "Sentences, for rules of `type: embedding`."
 
-    NOT_ACTIVE = frozenset({"query_modality", "image_candidates", "negative_candidates", "negative_image_candidates",
-                            "prototype_scoring", "model"})  # fmt: skip
-    INSTEAD: ClassVar[dict[str, str]] = {"prototype_scoring": "the prompt is compared with every candidate"}
+    NOT_ACTIVE = frozenset({"image_candidates", "negative_image_candidates", "model"})
 
     name: Name = Field(description="Name that rules refer to.")
     threshold: Similarity = Field(0.5, description="Least cosine similarity, on the scale of the bundle's embedder.")
-    candidates: tuple[Phrase, ...] = Field(min_length=1, description="Sentences to compare the prompt with.")
+    candidates: tuple[Phrase, ...] = Field((), description="Sentences to compare the prompt with.")
+    negative_candidates: tuple[Phrase, ...] = Field(
+        (), description="Sentences that it should not be like: their similarity is taken from that of `candidates`."
+    )
+    query_modality: Literal["text", "image", "audio"] = Field(
+        "text", description="What of the prompt is compared; a signal that reads images or audio is never known here."
+    )
+    prototype_scoring: PrototypeScoring | None = Field(
+        None, description="In the place of `aggregation_method`: the nearest candidate and the nearest few count."
+    )
     aggregation_method: Literal["max", "mean", "any"] = Field(
         "max",
         description="The number that must reach the threshold: the largest similarity (`max`, or its other name "
@@ -255,7 +270,7 @@ class MetadataSignal(SignalSettings):
 class ComplexityExamples(Section):
     NOT_ACTIVE = frozenset({"image_candidates"})
 
-    candidates: tuple[Phrase, ...] = Field(min_length=1, description="Prompts of this kind.")
+    candidates: tuple[Phrase, ...] = Field((), description="Prompts of this kind.")
 
 
 class ComplexitySignal(SignalSettings):
@@ -265,8 +280,7 @@ class ComplexitySignal(SignalSettings):
     PURPOSE = "Hard or easy, for rules of `type: complexity`."
 
     # `hard_below` and `easy_above` are for classifiers whose scores run the other way.
-    NOT_ACTIVE = frozenset({"composer", "prototype_scoring", "hard_below", "easy_above"})
-    INSTEAD: ClassVar[dict[str, str]] = {"prototype_scoring": "the prompt is compared with every candidate"}
+    NOT_ACTIVE = frozenset({"composer", "hard_below", "easy_above"})
     LEVELS: ClassVar[tuple[str, ...]] = ("hard", "medium", "easy")
 
     name: Name = Field(description="Name that rules refer to, with the level after a colon.")
@@ -278,8 +292,13 @@ class ComplexitySignal(SignalSettings):
         None, description="In the place of `threshold`: over this margin (hard less easy) a prompt is hard."
     )
     easy_below: Similarity | None = Field(None, description="Under this margin it is easy; goes with `hard_above`.")
-    hard: ComplexityExamples = Field(description="Hard prompts.")
-    easy: ComplexityExamples = Field(description="Easy prompts.")
+    hard: ComplexityExamples = Field(
+        default_factory=ComplexityExamples, description="Hard prompts; without both kinds the signal is never known."
+    )
+    easy: ComplexityExamples = Field(default_factory=ComplexityExamples, description="Easy prompts.")
+    prototype_scoring: PrototypeScoring = Field(
+        default_factory=PrototypeScoring, description="How near a prompt is to the hard ones, and to the easy ones."
+    )
     parts: PartNames = ("topic",)
 
     @model_validator(mode="after")
@@ -330,6 +349,41 @@ class ReaskSignal(SignalSettings):
 
     threshold: Similarity = Field(0.8, description="Least cosine similarity of this turn to an earlier one.")
     lookback_turns: int = Field(1, ge=1, le=4, description="Number of consecutive previous turns that must be similar.")
+
+
+class PreferenceSignal(SignalSettings):
+    """A kind of request that somebody prefers to be served in a way of its own. The nearest one wins a prompt."""
+
+    TYPE, LIST = "preference", "preferences"
+    PURPOSE = "Kinds of requests by example, for rules of `type: preference`."
+    COMPETE = True
+
+    name: Name = Field(description="Name that rules refer to.")
+    description: str | None = Field(None, description="What the requests are about; compared if there are no examples.")
+    examples: tuple[Phrase, ...] = Field((), description="Such requests.")
+    threshold: Similarity = Field(0.0, description="Least similarity of the nearest one; 0: none.")
+    prototype_scoring: PrototypeScoring = Field(
+        default_factory=PrototypeScoring, description="How near a prompt is to the examples."
+    )
+    parts: PartNames = ("topic",)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What prompts are compared with."""
+        return self.examples or (self.description or self.name,)
+
+
+class EventSignal(SignalSettings):
+    """What an alert or a log names: a type of event, a severity, a code, urgency. One of them is enough."""
+
+    TYPE, LIST = "event", "events"
+    PURPOSE = "Alerts and incidents, for rules of `type: event`."
+
+    event_types: tuple[Phrase, ...] = Field((), description="Types, such as `payment_failed`, as whole words.")
+    severities: tuple[Phrase, ...] = Field((), description="Severities, such as `critical`, as whole words.")
+    action_codes: tuple[Phrase, ...] = Field((), description="Codes, such as `TXN_DECLINE`, as whole words.")
+    temporal: bool = Field(False, description="Words of urgency, such as `urgent` and `deadline`.")
+    parts: PartNames = ("words", "material")
 
 
 class TaskSignal(SignalSettings):

@@ -128,7 +128,12 @@ class Limits:
         self._identity = config.global_.services.authz.identity
         secret = config.global_.stores.semantic_cache.secret
         self._secret = secret.get_secret_value().encode() if secret else _SECRET
-        self._places = [(stores.of(each, config), each.rules) for each in settings.providers if each.rules]
+        vouched = self._identity.set_by != "nobody"
+        self._places = [
+            (stores.of(each, config), each.rules if vouched else _for_every_caller(each.rules))
+            for each in settings.providers
+            if each.rules
+        ]
         self._prices = {model.name: model.pricing for model in config.providers.models}
         self._metrics = metrics
         self._unavailable = RateLimitedLog(log, "limits are not checked")
@@ -273,6 +278,12 @@ def window(unit: Unit, now: float) -> tuple[int, float]:
     year, month = divmod(first.month, 12)
     following = first.replace(year=first.year + year, month=month + 1)
     return int(first.timestamp()), following.timestamp()
+
+
+def _for_every_caller(rules: Sequence[LimitRule]) -> tuple[LimitRule, ...]:
+    """``rules`` where nobody vouches for callers: leaving a header out must not free anybody of a limit."""
+    nobody = dict.fromkeys(("user", "group", "tenant"))
+    return tuple(rule.model_copy(update={"match": rule.match.model_copy(update=nobody)}) for rule in rules)
 
 
 def _covers(rule: LimitRule, wish: Wish, caller: Identity | None) -> bool:

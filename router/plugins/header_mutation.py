@@ -30,9 +30,11 @@ class HeaderMutation(PluginKind):
         for index, name in enumerate(deleted if isinstance(deleted, list) else []):
             named.append(((*path, "configuration", "delete", index), name))
         for where, name in named:
-            lowered = str(name).lower()
-            if lowered in _RESERVED or lowered.startswith(_RESERVED_PREFIXES):
-                report.error(where, f"`{name}` belongs to the gateway; a plugin cannot change it")
+            if _is_reserved(str(name).lower()):
+                message = f"`{name}` belongs to the gateway; a plugin cannot change it"
+                # Files of vLLM Semantic Router may say something in a header of that prefix.
+                tell = report.warning if _is_ours(str(name).lower()) else report.error
+                tell(where, message)
 
     @classmethod
     def apply(cls, settings: HeaderMutationSettings, target: PluginInput) -> None:
@@ -45,12 +47,24 @@ class HeaderMutation(PluginKind):
         for header in settings.update:
             _set(changes, header.name.lower(), header.value.get_secret_value())
         for name in map(str.lower, settings.delete):
+            if _is_reserved(name):
+                continue
             changes.set.pop(name, None)
             if name not in changes.remove:
                 changes.remove.append(name)
 
 
+def _is_reserved(name: str) -> bool:
+    return name in _RESERVED or name.startswith(_RESERVED_PREFIXES)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(INTERNAL_PREFIX)
+
+
 def _set(changes: HeaderChanges, name: str, value: str) -> None:
+    if _is_reserved(name):
+        return
     changes.set[name] = value
     if name in changes.remove:
         changes.remove.remove(name)

@@ -12,6 +12,7 @@ from triton_router.plugins.block import Block
 from triton_router.plugins.confine import Confine
 from triton_router.plugins.contract import PluginKind
 from triton_router.plugins.fast_response import FastResponse
+from triton_router.plugins.hallucination import Hallucination
 from triton_router.plugins.header_mutation import HeaderMutation
 from triton_router.plugins.mask import Mask
 from triton_router.plugins.request_params import RequestParams
@@ -35,6 +36,7 @@ _KINDS: tuple[type[PluginKind], ...] = (
     Mask,
     ResponsePii,
     ResponseJailbreak,
+    Hallucination,
 )
 
 

@@ -17,6 +17,8 @@ class SystemPrompt(PluginKind):
     @classmethod
     def apply(cls, settings: SystemPromptSettings, target: PluginInput) -> None:
         """Give the model the text in the way of ``settings.mode``; what others said keeps its exact text."""
+        if not settings.system_prompt:
+            return
         mode = settings.mode if settings.mode != "auto" else _mode_for(target.request)
         target.request.tell(settings.system_prompt, mode)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from triton_router.config.heads import ClassifierSignal
+from triton_router.config.kinds import Key
 from triton_router.config.plain import SIGNALS, items
 from triton_router.config.report import Report, nearest
 from triton_router.errors import BundleError
@@ -56,12 +57,16 @@ class Classifiers(SignalKind[ClassifierSignal]):
                 report.does_nothing((*path, "type"), ClassifierSignal.TYPE, message, protects=False)
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
-        return {
-            key: worst_passage(signal.head, columns, signal.threshold, results)
-            if signal.every_part
-            else likely(signal.head, columns, signal.threshold, signal.parts, results)
-            for key, signal, columns in zip(self.keys, self.signals, self._places, strict=True)
-        }
+        evaluations: dict[Key, Evaluation] = {}
+        for signal, columns in zip(self.signals, self._places, strict=True):
+            # First all labels together, then each.
+            for key, among in zip(signal.keys, [columns, *([column] for column in columns)], strict=False):
+                evaluations[key] = (
+                    worst_passage(signal.head, among, signal.threshold, results)
+                    if signal.every_part
+                    else likely(signal.head, among, signal.threshold, signal.parts, results)
+                )
+        return evaluations
 
 
 def places(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from triton_router.config.plain import SIGNALS, at, items
+from triton_router.config.report import Report
 from triton_router.config.signals import ComplexitySignal
 from triton_router.signals.contract import (
     ENCODER,
@@ -19,6 +22,7 @@ from triton_router.signals.contract import (
     SignalKind,
     SignalResults,
 )
+from triton_router.signals.prototypes import nearness
 
 Vector = NDArray[np.float32]
 
@@ -26,20 +30,27 @@ Vector = NDArray[np.float32]
 class Complexities(SignalKind[ComplexitySignal]):
     """Each signal at three levels.
 
-    The margin is the largest similarity to a hard example minus the largest to an easy one; over the threshold the
-    prompt is hard, under its negative easy, else medium. ``measure`` is the margin.
+    The margin is how near the prompt is to the hard examples minus how near it is to the easy ones; over the threshold
+    it is hard, under its negative easy, else medium. ``measure`` is the margin. Unknown without examples of both.
     """
 
     SETTINGS = ComplexitySignal
 
     def __init__(self, signals: Sequence[ComplexitySignal], setup: Setup) -> None:
-        super().__init__(signals, setup)
+        super().__init__([each for each in signals if each.hard.candidates and each.easy.candidates], setup)
         self.needs = Needs(
             embedding=True,
             texts=tuple(text for signal in signals for text in _texts(signal)),
             readings=tuple(signal.parts for signal in signals),
         )
         self._sides: dict[str, tuple[Vector, ...]] = {}
+
+    @classmethod
+    def check(cls, data: Any, report: Report) -> None:
+        for path, signal in items(data, (*SIGNALS, ComplexitySignal.LIST)):
+            if not (at(signal, "hard", "candidates") and at(signal, "easy", "candidates")):
+                message = "without `candidates` of both kinds, `hard` and `easy`, a rule on this signal never matches"
+                report.does_nothing(path, ComplexitySignal.TYPE, message, protects=False)
 
     def prepare(self, texts: EncodedTexts) -> None:
         self._sides = {
@@ -58,7 +69,8 @@ class Complexities(SignalKind[ComplexitySignal]):
             if signal.name in self._sides:
                 embedding, margin = results.embedding(signal.parts), 0.0
                 if embedding is not None:
-                    hard, easy = (float((side @ embedding).max()) for side in self._sides[signal.name])
+                    sides = self._sides[signal.name]
+                    hard, easy = (nearness(signal.prototype_scoring, side @ embedding) for side in sides)
                     margin = hard - easy
                 evaluations |= _levels(signal, margin, results.took(ENCODER))
         return evaluations

@@ -291,7 +291,8 @@ class Domains(SignalKind[DomainSignal]):
         where = (*DomainSignal.MODULE, "fallback_category")
         fallback, declared = at(data, *where), names(data, *SIGNALS, DomainSignal.LIST)
         if isinstance(fallback, str) and fallback not in declared:
-            report.error(where, f"no domain named `{fallback}`", nearest(fallback, declared))
+            message = f"no domain named `{fallback}`, so none stands in where nothing is sure"
+            report.warning(where, message, nearest(fallback, declared))
 
     def prepare(self, texts: EncodedTexts) -> None:
         posteriors = texts.heads.get(HEAD, {})

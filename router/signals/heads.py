@@ -49,8 +49,13 @@ class HeadLabels(SignalKind[HeadSignal]):
     @classmethod
     def check(cls, data: Any, report: Report) -> None:
         for path, signal in items(data, (*SIGNALS, cls.SETTINGS.LIST)):
-            name = str(signal.get("name"))
-            if not signal.get("label") and not cls.SETTINGS.meant(name):
+            name, description = str(signal.get("name")), signal.get("description")
+            if signal.get("label") or name in cls.SETTINGS.MEANING:
+                continue
+            meant = cls.SETTINGS.meant(name, description if isinstance(description, str) else None)
+            if meant:
+                report.warning((*path, "name"), f"`{name}` is read as the label `{meant[0]}`; `label` makes it sure")
+            else:
                 hint = f" (`{close}`?)" if (close := nearest(name, cls.SETTINGS.MEANING)) else ""
                 message = f"`{name}` is not the name of a label{hint}: give `label`, or a rule on it never matches"
                 report.does_nothing((*path, "name"), cls.SETTINGS.TYPE, message, protects=False)
@@ -93,7 +98,7 @@ def _columns(signal: HeadSignal, labels: Sequence[str], setup: Setup) -> list[in
     if signal.label is not None:
         return places(setup, signal.HEAD, [signal.label])
     folded = [label.casefold() for label in labels]
-    meant = next((label for label in signal.meant(signal.name) if label in folded), None)
+    meant = next((label for label in signal.meant(signal.name, signal.description) if label in folded), None)
     if meant is None and labels:
         fields = {"type": signal.TYPE, "name": signal.name, "labels": list(labels)}
         log.warning("a signal is unknown: the head has no label that its name means", extra={"fields": fields})

@@ -22,6 +22,7 @@ from triton_router.signals.contract import (
     SignalKind,
     SignalResults,
 )
+from triton_router.signals.prototypes import nearness
 
 Vector = NDArray[np.float32]
 
@@ -108,7 +109,7 @@ def _names(base: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _scores(base: KnowledgeBase, exemplars: Mapping[str, Vector], embedding: Vector) -> _Scores:
-    labels = {name: _label_score(base, vectors @ embedding) for name, vectors in exemplars.items()}
+    labels = {name: nearness(base.prototype_scoring, vectors @ embedding) for name, vectors in exemplars.items()}
     groups = {name: max((labels.get(label, 0.0) for label in members), default=0.0)
               for name, members in base.groups.items()}  # fmt: skip
     groups = {name: max(score, 0.0) for name, score in groups.items()}
@@ -120,15 +121,6 @@ def _scores(base: KnowledgeBase, exemplars: Mapping[str, Vector], embedding: Vec
     for metric in base.metrics:
         metrics[metric.name] = groups.get(metric.positive_group, 0.0) - groups.get(metric.negative_group, 0.0)
     return _Scores(labels, groups, metrics)
-
-
-def _label_score(base: KnowledgeBase, similarities: Vector) -> float:
-    """The nearest exemplar, and the mean of the nearest few, each with its weight."""
-    scoring, best = base.prototype_scoring, float(similarities.max())
-    if not scoring.enabled:
-        return best
-    support = float(np.sort(similarities)[-scoring.top_m :].mean())
-    return scoring.best_weight * best + (1 - scoring.best_weight) * support
 
 
 def _threshold(base: KnowledgeBase, label: str) -> float:

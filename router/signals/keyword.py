@@ -262,7 +262,7 @@ class _Fuzzy:
             phrase = " ".join(words)
             # Neither what is compared nor what was written may be shorter than the edits deserve.
             length = min(len(phrase), len(keyword))
-            edits = min(signals[place].fuzzy_threshold, length // CHARACTERS_AN_EDIT)
+            edits = min(signals[place].edits(length), length // CHARACTERS_AN_EDIT)
             if words:
                 self._groups.setdefault((len(words), edits), []).append((place, phrase))
 

@@ -63,7 +63,10 @@ class Pii(SignalKind[PiiSignal]):
                 continue
             for key, named in lists.items():
                 for index, each in enumerate(named):
-                    if each not in _TYPES:
+                    if each not in _TYPES and key == "pii_types_allowed":
+                        message = f"no type `{each}`, so allowing it changes nothing"
+                        report.warning((*path, key, index), message, nearest(str(each), _TYPES))
+                    elif each not in _TYPES:
                         report.error((*path, key, index), f"no type `{each}`", nearest(str(each), _TYPES))
                     elif key == "pii_types_denied" and each not in _MATCHABLE:
                         message = f"`{each}` is not detected: it has no form that a rule could tell"

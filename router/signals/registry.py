@@ -27,6 +27,8 @@ _KINDS = {
     "embedding": "Embeddings",
     "complexity": "Complexities",
     "reask": "Reasks",
+    "preference": "Preferences",
+    "event": "Events",
     "mcp": "McpClasses",
     "kb": "KnowledgeBases",
     "partition": "Partitions",

@@ -53,7 +53,7 @@ def test_generated_files_write_empty_texts_for_what_is_not_set() -> None:
     text += '{domain: {model_id: "", threshold: 0.4}, mcp: {enabled: false, transport_type: "", url: ""}}}}}\n'
     config = loads(text).config.global_
     assert config.model_catalog.modules.classifier.domain.model_id is None
-    assert config.router.auto_model_names == ("MoM", "auto")
+    assert config.router.auto_model_names == ("MoM", "auto", "vllm-sr/auto")
     # A text that has to be there is not there.
     assert any("name" in problem.path for problem in errors(BASE.replace("name: small", 'name: ""')))
 
@@ -160,7 +160,7 @@ def test_the_file_itself_may_allow_it() -> None:
     "addition",
     [
         # Switched off, or empty: nothing is lost.
-        "routing: {decisions: [{name: a, plugins: [{type: hallucination, configuration: {enabled: false}}]}]}",
+        "routing: {decisions: [{name: a, plugins: [{type: content_safety, configuration: {enabled: false}}]}]}",
         "routing: {decisions: [{name: a, plugins: [{type: memory, configuration: {enabled: true}}]}]}",
         "routing: {signals: {hallucination: [{name: nobody_reads_it}]}}",
         "routing: {decisions: [{name: a, plugins: [{type: hallucination}, {type: pii}]}]}",
@@ -169,7 +169,7 @@ def test_the_file_itself_may_allow_it() -> None:
 )
 def test_what_protects_nothing_is_a_warning(addition: str) -> None:
     loaded = loads(BASE + addition + "\n")
-    assert any("not active" in warning.message for warning in loaded.warnings)
+    assert any("not active" in warning.message or "does nothing" in warning.message for warning in loaded.warnings)
     assert all(not decision.plugins for decision in loaded.config.routing.decisions)
 
 

@@ -79,7 +79,6 @@ def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_
     ("addition", "path", "message"),
     [
         ("routing: {modelCards: [{name: base, loras: [{name: other}]}]}", "loras[0].name", "name of a model"),
-        ("global: {model_catalog: {modules: {classifier: {domain: {fallback_category: x}}}}}", "category", "no domain"),
         (
             "global: {model_catalog: {modules: {classifier: {mcp: {url: 'http://me:pw@host/mcp'}}}}}",
             "mcp.url",
@@ -112,8 +111,9 @@ def test_what_makes_no_sense_is_refused(addition: str, path: str, message: str) 
 @pytest.mark.parametrize(
     ("addition", "message"),
     [
-        ("routing: {decisions: [{name: a, rules: {type: preference, name: x}}]}", "never matches"),
-        ("routing: {signals: {preferences: [{name: x}]}}", "not active"),
+        ("routing: {decisions: [{name: a, rules: {type: input_modality, name: x}}]}", "never matches"),
+        ("routing: {signals: {input_modality: [{name: x}]}}", "not active"),
+        ("global: {model_catalog: {modules: {classifier: {domain: {fallback_category: x}}}}}", "no domain named `x`"),
         ("routing: {signals: {context: [{name: long, min_tokens: 8K}]}}", "not evaluated"),
         (
             "routing: {modelCards: [{name: base, loras: [{name: a}]}, {name: other, loras: [{name: a}]}]}",

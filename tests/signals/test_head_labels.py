@@ -147,7 +147,7 @@ def test_a_label_that_is_not_the_heads_does_not_load() -> None:
 
 
 def test_a_name_that_means_nothing_is_a_warning_with_its_line() -> None:
-    text = configured("{user_feedbacks: [{name: wrong_answers}]}", "{type: user_feedback, name: wrong_answers}")
+    text = configured("{user_feedbacks: [{name: rong_answer}]}", "{type: user_feedback, name: rong_answer}")
     (problem,) = [each for each in loads(text.replace("ADDRESS", "h:1")).warnings if "label" in each.message]
     assert (problem.line, problem.path) == (10, "routing.signals.user_feedbacks[0].name")
     assert "`wrong_answer`?" in problem.message

@@ -60,7 +60,7 @@ def test_allowed_types_do_not_match_and_denied_ones_alone_do() -> None:
     ("signal", "message"),
     [
         ("{name: p, pii_types_denied: [ORGANIZATION]}", "`ORGANIZATION` is not detected"),
-        ("{name: p, pii_types_allowed: [CREDIT_CRAD]}", "did you mean `CREDIT_CARD`?"),
+        ("{name: p, pii_types_denied: [CREDIT_CRAD]}", "did you mean `CREDIT_CARD`?"),
         (
             "{name: p, pii_types_allowed: [CREDIT_CARD, IBAN_CODE, US_SSN, EMAIL_ADDRESS, IP_ADDRESS, PHONE_NUMBER, "
             "DATE_OF_BIRTH, API_KEY]}",

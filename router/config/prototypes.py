@@ -1,0 +1,20 @@
+"""Settings of comparisons with several examples: how their similarities become one number."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from triton_router.config.section import Section
+
+
+class PrototypeScoring(Section):
+    """How near a prompt is to examples: the nearest of them, and the mean of the nearest few, each with its weight."""
+
+    NOT_ACTIVE = frozenset({"cluster_similarity_threshold", "max_prototypes", "margin_threshold"})
+    INSTEAD: ClassVar[dict[str, str]] = dict.fromkeys(NOT_ACTIVE, "the prompt is compared with every example")
+
+    enabled: bool = Field(True, description="Without it the nearest example alone counts.")
+    best_weight: float = Field(0.75, ge=0, le=1, description="Weight of the nearest example.")
+    top_m: int = Field(2, ge=1, description="How many of the nearest share the rest of the weight, by their mean.")
