@@ -28,6 +28,7 @@ NOTE = "\n\nNote: the documents that this answer should rest on do not support a
 
 _SOURCES = frozenset({"tool", "context", "material"})
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[\u3002\uff01\uff1f])")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[nrt])")
 _TOKEN = re.compile(r"\d+(?:[.,:/-]\d+)*|[^\W\d_]+")
 _SCRIPTS_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+")
 # Members of a whole answer in which a model speaks to the client.
@@ -38,7 +39,7 @@ class Sources:
     """What the answer to one request can be checked against; empty without documents and tool results."""
 
     def __init__(self, parts: Parts) -> None:
-        self._sources = [frozenset(_tokens(part.text)) for part in parts.all() if part.kind in _SOURCES]
+        self._sources = [frozenset(_tokens(_readable(part.text))) for part in parts.all() if part.kind in _SOURCES]
 
     def __bool__(self) -> bool:
         return any(self._sources)
@@ -102,12 +103,19 @@ class Grounding:
         if action == "header":
             # Its headers are gone.
             return {**answer, names.RESPONSE_WARNINGS: [WARNING, *quoted]}
-        changed: dict[str, Any] = mapped(answer, partial(self._with_note, "".join([NOTE, *(f"\n- {each}" for each in quoted)])))
+        changed: dict[str, Any] = mapped(
+            answer, partial(self._with_note, "".join([NOTE, *(f"\n- {each}" for each in quoted)]))
+        )
         return changed
 
     def _with_note(self, note: str, text: str, name: str) -> str:
         said = name in _SPOKEN and text and self._answer.text.endswith(text)
         return text + note if said else text
+
+
+def _readable(text: str) -> str:
+    """``text`` without the escapes of JSON, which results of tools are full of."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else " ", text)
 
 
 def _tokens(text: str) -> Iterator[str]:

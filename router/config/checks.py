@@ -59,7 +59,9 @@ def _adapters_are_told_apart(data: Any, report: Report) -> None:
 def _models_exist(data: Any, report: Report) -> None:
     models, adapters = dict.fromkeys(names(data, *MODELS)), _adapters(data)
     if not models:
-        routed = any(True for _ in decisions(data))
+        # Kubernetes brings models and routing there.
+        elsewhere = at(data, "global", "router", "config_source") == "kubernetes"
+        routed = elsewhere or any(True for _ in decisions(data))
         message = "there is no model, so every request gets an error" if routed else "at least one model is needed"
         (report.warning if routed else report.error)(MODELS, message)
     targets = [*models, *(name for names in adapters.values() for name in names)]

@@ -18,16 +18,42 @@ from triton_router.config.reference import models_in
 from triton_router.config.schema import Config
 from triton_router.config.section import Section
 
+
+def _scoring(path: str) -> tuple[str, ...]:
+    return (path, *(f"{path}.{key}" for key in ("enabled", "best_weight", "top_m")))
+
+
 # Read by `foreign` and by validators of sections, which the schema does not show.
 SPELLINGS = frozenset(
     {
+        "global.model_catalog.embeddings",
+        "global.model_catalog.embeddings.semantic",
+        "global.model_catalog.embeddings.semantic.embedding_config",
+        *_scoring("global.model_catalog.embeddings.semantic.embedding_config.prototype_scoring"),
+        "global.model_catalog.modules.complexity",
+        *_scoring("global.model_catalog.modules.complexity.prototype_scoring"),
+        "global.model_catalog.modules.prompt_guard",
+        "global.model_catalog.modules.prompt_guard.on_error",
+        "global.model_catalog.modules.prompt_guard.threshold",
+        "global.model_catalog.modules.classifier.pii",
+        "global.model_catalog.modules.classifier.pii.on_error",
+        "global.model_catalog.modules.feedback_detector",
+        "global.model_catalog.modules.feedback_detector.threshold",
+        "global.model_catalog.modules.hallucination_mitigation",
+        "global.model_catalog.modules.hallucination_mitigation.fact_check",
+        "global.model_catalog.modules.hallucination_mitigation.fact_check.threshold",
+        "global.model_catalog.modules.modality_detector",
+        "global.model_catalog.modules.modality_detector.confidence_threshold",
+        "global.router.strategy",
         "providers.defaults.model",
         "providers.defaults.reasoning_effort",
         "providers.models.reasoning",
         "providers.models.reasoning.family",
         "providers.models.reasoning.type",
         "providers.models.reasoning.parameter",
+        "routing.decisions.rules.label",
         "routing.decisions.rules.on_error",
+        "routing.signals.complexity.composer",
         "routing.projections",
         "routing.signals.keywords.method",
         "routing.signals.keywords.fuzzy_match",
@@ -51,6 +77,9 @@ SPELLINGS = frozenset(
         "global.stores.response_cache.milvus.collection.name",
     }
 )  # fmt: skip
+
+# All that is below acts.
+_WHOLE = ("routing.projections.", "routing.signals.complexity.composer.")
 
 _RENAMED = {"response_cache": "semantic_cache"}
 
@@ -77,7 +106,7 @@ def _walk(
         field = fields.get(_RENAMED.get(key, key))
         inside = next((section for section, _ in models_in(field.annotation)), None) if field is not None else None
         spelled = below.removeprefix("recipes.")
-        acts = key in fields or spelled in SPELLINGS or spelled.startswith("routing.projections.")
+        acts = key in fields or spelled in SPELLINGS or spelled.startswith(_WHOLE)
         what = "act" if acts else "do nothing" if model is None or key in inactive else "are refused"
         counts.setdefault(_group(below), Counter())[what] += 1
         _walk(schema, child, inside, below, counts, (*above, id(node)))

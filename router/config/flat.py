@@ -28,6 +28,7 @@ from triton_router.config.flat_form import (
 from triton_router.config.flat_form import FlatConfig as FlatConfig
 from triton_router.config.flat_form import is_flat as is_flat
 from triton_router.config.kinds import SIGNALS
+from triton_router.config.plain import leaves_of
 
 # Priorities of a category's decisions, by the source of the category.
 KEYWORD, EMBEDDING, MCP, DOMAIN = 40, 30, 20, 10
@@ -71,6 +72,7 @@ _RULES: dict[str, str] = {
     "fact_check_rules": "fact_check",
     "user_feedback_rules": "user_feedbacks",
     "modality_rules": "modality",
+    "preference_rules": "preferences",
     "jailbreak": "jailbreak",
     "pii": "pii",
     "role_bindings": "role_bindings",
@@ -308,10 +310,16 @@ def _criteria_of_rules(
     words = "keywords" if kind == "keyword" else "candidates"
     categories, groups = tuple(criteria), dict[str, list[tuple[str, Path]]]()
     reserved = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
+    decided = {leaf.get("name") for path, decision in _entries(data, "decisions")
+               for _, leaf in leaves_of(decision.get("rules"), path) if leaf.get("type") == kind}  # fmt: skip
     for path, rule in _entries(data, f"{kind}_rules"):
         key = "name" if rule.get("category") is None else "category"
         category = rule.get(key)
         if not isinstance(category, str) or not category:
+            continue
+        if category not in categories and category in decided:
+            converted.put(converted.next(("routing", "signals", f"{kind}s")), copy.deepcopy(rule), path)
+            reserved.add(category)
             continue
         if category not in categories:
             converted.problems.append(Mistake((*path, key), f"no category named `{category}`", category, categories))

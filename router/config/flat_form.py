@@ -183,7 +183,6 @@ class FlatConfig(Section):
     NOT_ACTIVE = frozenset(
         {"bert_model", "embedding_models", "tools", "prompt_guard", "hallucination_mitigation", "response_api",
          "router_replay", "looper", "include_config_models_in_list", "clear_route_cache", "config_source",
-         "preference_rules",
          "listeners", "ratelimit", "memory", "vector_store", "model_selection", "image_gen_backends",
          "streamed_body_mode", "max_streamed_body_bytes", "streamed_body_timeout_sec", "batch_classification",
          "provider_profiles", "model_targets", "backends", "auth_profiles", "external_models", "gpu_config",
@@ -215,6 +214,7 @@ class FlatConfig(Section):
     fact_check_rules: list[Any] | None = None
     user_feedback_rules: list[Any] | None = None
     modality_rules: list[Any] | None = None
+    preference_rules: list[Any] | None = None
     jailbreak: list[Any] | None = None
     pii: list[Any] | None = None
     role_bindings: list[Any] | None = None

@@ -259,7 +259,9 @@ def _adapters_as_models(data: Any, adopted: Converted) -> None:
 
 def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) -> None:
     kind = at(decision, "algorithm", "type")
-    if kind in INACTIVE_ALGORITHMS:
+    if kind == "":
+        del decision["algorithm"]
+    elif kind in INACTIVE_ALGORITHMS:
         message = f"algorithm `{kind}` is not active in this version; score and weight choose the model"
         report.does_nothing((*path, "algorithm", "type"), "algorithm", message, protects=False)
         report.forget_flaws((*path, "algorithm"))
@@ -301,6 +303,10 @@ def _cache_settings(configuration: Any, path: Path, adopted: Converted) -> None:
         del configuration["ttl_seconds"]
         configuration["enabled"] = False
         adopted.origin[(*path, "enabled")] = (*path, "ttl_seconds")
+    if at(configuration, "scope") == "team":
+        configuration["scope"] = "user"
+        message = "there are no teams in this version, so nobody shares responses"
+        adopted.problems.append(Mistake((*path, "scope"), message, harmless=True))
     semantic = at(configuration, "semantic")
     if isinstance(semantic, dict) and semantic.keys() <= {"similarity_threshold"}:
         del configuration["semantic"]

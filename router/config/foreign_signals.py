@@ -34,6 +34,10 @@ _SCORINGS = {
         *("global", "model_catalog", "embeddings", "semantic", "embedding_config"), "prototype_scoring",
     ),
 }  # fmt: skip
+_ON_ERROR = {
+    JailbreakSignal.TYPE: (*_MODULES, "prompt_guard", "on_error"),
+    PiiSignal.TYPE: (*_MODULES, "classifier", "pii", "on_error"),
+}
 # Generated files write 0 where no threshold is set.
 _ZERO_IS_NONE = (*_THRESHOLDS, PiiSignal.LIST, LanguageSignal.LIST, ReaskSignal.LIST)
 
@@ -49,6 +53,7 @@ def adopt(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) ->
             _inherit(data, routing, path, listed, key, source, adopted)
     _domains_of_rules(routing, path, adopted)
     _labels(routing, path, adopted)
+    _unknown_protection(data, routing, path, adopted)
     _composers(routing, path, adopted)
     _checks_of_responses(routing, path, adopted)
 
@@ -86,6 +91,16 @@ def _labels(routing: dict[str, Any], path: Path, adopted: Converted) -> None:
         if leaf.get("type") == ClassifierSignal.TYPE and isinstance(leaf.get("label"), str) and leaf["label"]:
             leaf["name"] = f"{leaf.get('name')}:{leaf.pop('label')}"
             adopted.origin[(*where, "name")] = (*where, "label")
+
+
+def _unknown_protection(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) -> None:
+    """Modules say what a protective signal counts as that could not be evaluated."""
+    sources = {of: source for of, source in _ON_ERROR.items() if at(data, *source) == "block"}
+    for where, leaf in _leaves(routing, path) if sources else ():
+        source = sources.get(str(leaf.get("type")))
+        if source is not None and not {"on_error", "on_unknown"} & leaf.keys():
+            leaf["on_unknown"] = "match"
+            adopted.origin[(*where, "on_unknown")] = source
 
 
 def _composers(routing: dict[str, Any], path: Path, adopted: Converted) -> None:

@@ -181,6 +181,10 @@ def _validate(model: type[Form], document: Document, report: Report) -> Form | N
         if not document.flaws:
             report.error((), "the file is empty")
         return None
+    if isinstance(document.data, dict):
+        for key in [each for each in document.data if each.startswith("x-")]:
+            # Where YAML's anchors are put.
+            del document.data[key]
     if not isinstance(document.data, dict):
         report.error((), "the file must be a mapping with `providers`, `routing` and `global`")
         return None

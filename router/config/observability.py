@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 
 from triton_router.config.section import HOST_AND_PORT, Name, Probability, Section
 
@@ -59,13 +60,19 @@ class UsageSettings(Section):
         return self
 
 
+def _without_scheme(endpoint: Any) -> Any:
+    return re.sub(r"^https?://", "", endpoint) if isinstance(endpoint, str) else endpoint
+
+
 class TraceExporter(Section):
     """The destination of spans."""
 
     type: Literal["otlp", "otlp_http", "stdout"] = Field(
         "otlp", description="`otlp` is OTLP over gRPC, `otlp_http` over HTTP; `stdout` writes one JSON object per line."
     )
-    endpoint: Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}(/[^\s?#]*)?$")] = Field(
+    endpoint: Annotated[
+        str, BeforeValidator(_without_scheme), StringConstraints(pattern=rf"{HOST_AND_PORT}(/[^\s?#]*)?$")
+    ] = Field(
         "127.0.0.1:4317",
         description="`host:port` of the collector. For `otlp_http` a path may follow; without one it is `/v1/traces`.",
     )

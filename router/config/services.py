@@ -50,9 +50,12 @@ class AdapterDiscovery(Section):
 
 
 class RouterSettings(Section):
-    NOT_ACTIVE = frozenset({"config_source", "strategy", "include_config_models_in_list", "clear_route_cache",
+    NOT_ACTIVE = frozenset({"strategy", "include_config_models_in_list", "clear_route_cache",
                             "streamed_body", "skip_processing", "model_selection", "learning"})  # fmt: skip
 
+    config_source: Literal["file", "kubernetes"] = Field(
+        "file", description="`kubernetes`: its resources are not read in this version; only this file is."
+    )
     auto_model_names: tuple[Name, ...] = Field(
         ("MoM", "auto", "vllm-sr/auto"), min_length=1, description="Model names that ask the router to choose."
     )
@@ -406,8 +409,16 @@ class McpSettings(Section):
         return self
 
 
+_HEAD = "the signal bundle's head is used; `threshold` holds for signals without one"
+_ON_ERROR = "`on_error: block` holds for rules that do not say `on_unknown`"
+
+
 class Classifiers(Section):
     NOT_ACTIVE = frozenset({"pii", "preference"})
+    INSTEAD: ClassVar[dict[str, str]] = {
+        "pii": f"rules find personal data; {_ON_ERROR}",
+        "preference": "examples are compared by the signal bundle's embedder",
+    }
 
     domain: DomainClassifier = Field(default_factory=DomainClassifier, description="The domain signal.")
     mcp: McpSettings | None = Field(None, description="The MCP server.")
@@ -416,6 +427,13 @@ class Classifiers(Section):
 class Modules(Section):
     NOT_ACTIVE = frozenset({"prompt_compression", "prompt_guard", "complexity", "hallucination_mitigation",
                             "feedback_detector", "modality_detector", "safety"})  # fmt: skip
+    INSTEAD: ClassVar[dict[str, str]] = {
+        "prompt_guard": f"{_HEAD}, and {_ON_ERROR}",
+        "feedback_detector": _HEAD,
+        "modality_detector": _HEAD.replace("threshold", "confidence_threshold"),
+        "hallucination_mitigation": "its threshold for fact checks holds for signals without one",
+        "complexity": "its `prototype_scoring` holds for signals without one",
+    }
 
     classifier: Classifiers = Field(default_factory=Classifiers, description="Classifiers.")
 

@@ -26,7 +26,7 @@ class RedisSettings(Section):
 class MilvusSettings(Section):
     """Milvus, shared by all replicas."""
 
-    NOT_ACTIVE = frozenset({"connection", "search", "development", "logging"})
+    NOT_ACTIVE = frozenset({"connection", "search", "development", "logging", "performance", "data_management"})
 
     uri: Address = Field("http://127.0.0.1:19530", description="Address of the server.")
     token: SecretStr | None = Field(None, description="`user:password` or a key; name a variable: `${MILVUS_TOKEN}`.")
@@ -37,7 +37,9 @@ class MilvusSettings(Section):
 class CacheSettings(Section):
     """The semantic cache. It applies only to decisions with the plugin."""
 
-    NOT_ACTIVE = frozenset({"valkey", "qdrant", "polarity_guard"})
+    # Some are of before v0.3, and files still have them.
+    NOT_ACTIVE = frozenset({"valkey", "qdrant", "polarity_guard", "hybrid", "max_memory_entries", "use_hnsw", "hnsw_m",
+                            "hnsw_ef_construction", "hnsw_ef_search", "backend_config_path"})  # fmt: skip
     INSTEAD: ClassVar[dict[str, str]] = {"polarity_guard": "negated questions are always told apart"}
 
     enabled: bool = Field(True, description="Use it.")

@@ -9,12 +9,13 @@ import pytest
 from kinds import evaluate, made
 
 from triton_router.config.protection import JailbreakSignal
-from triton_router.config.signals import ComplexitySignal, EmbeddingSignal, ReaskSignal
+from triton_router.config.signals import ComplexitySignal, EmbeddingSignal, PreferenceSignal, ReaskSignal
 from triton_router.dialects import ChatRequest
 from triton_router.signals import SignalInput
 from triton_router.signals.complexity import Complexities
 from triton_router.signals.embedding import Embeddings
 from triton_router.signals.jailbreak import Jailbreaks
+from triton_router.signals.preference import Preferences
 from triton_router.signals.reask import Reasks
 
 EAST, NORTH = np.eye(2, dtype=np.float32)
@@ -62,6 +63,50 @@ def test_complexity_is_the_nearer_side(degrees: float, level: str) -> None:
     evaluations = evaluate(rules, embedding=toward(degrees), texts=texts)
     assert [name for (_, name), evaluation in evaluations.items() if evaluation.matched] == [f"task:{level}"]
     assert {evaluation.matched for evaluation in evaluate(rules, texts=texts).values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("scoring", "margin"),
+    [
+        # Cosines to the hard ones: 0.985 and 0.643; to the easy one: 0.174.
+        ({}, 0.75 * 0.985 + 0.25 * (0.985 + 0.643) / 2 - 0.174),
+        ({"best_weight": 0.5, "top_m": 1}, 0.985 - 0.174),
+        ({"enabled": False}, 0.985 - 0.174),
+    ],
+)
+def test_the_nearest_example_and_the_nearest_few_count(scoring: dict[str, float], margin: float) -> None:
+    sides = {"hard": {"candidates": ["proof", "essay"]}, "easy": {"candidates": ["spelling"]}}
+    signal = ComplexitySignal.model_validate({"name": "task", **sides, "prototype_scoring": scoring})
+    texts = {"proof": NORTH, "essay": toward(30), "spelling": EAST}
+    evaluation = evaluate(made(Complexities, [signal]), embedding=toward(80), texts=texts)["complexity", "task:hard"]
+    assert evaluation.measure == pytest.approx(margin, abs=1e-3)
+
+
+def test_sentences_that_a_prompt_should_not_be_like() -> None:
+    signal = EmbeddingSignal(name="e", threshold=0.3, candidates=["a"], negative_candidates=["b"])
+    kind, texts = made(Embeddings, [signal]), {"a": EAST, "b": NORTH}
+    assert [evaluate(kind, embedding=toward(angle), texts=texts)["embedding", "e"].matched for angle in (10, 40)] == [
+        True,
+        False,
+    ]
+    assert evaluate(kind, embedding=EAST, texts={"a": EAST})["embedding", "e"].matched is None
+
+
+def test_the_nearest_preference_wins_if_it_is_near_enough() -> None:
+    signals = [
+        PreferenceSignal(name="code", examples=["a"], threshold=0.9),
+        PreferenceSignal(name="prose", description="b"),
+        PreferenceSignal(name="c"),
+    ]
+    kind, texts = made(Preferences, signals), {"a": EAST, "b": NORTH, "c": -EAST}
+
+    def matched(degrees: float) -> list[str]:
+        evaluations = evaluate(kind, embedding=toward(degrees), texts=texts)
+        return [name for (_, name), evaluation in evaluations.items() if evaluation.matched]
+
+    assert [matched(degrees) for degrees in (10, 40, 80, 170)] == [["code"], [], ["prose"], ["c"]]
+    unprepared = evaluate(made(Preferences, signals), embedding=EAST, texts={"a": EAST})
+    assert {each.matched for each in unprepared.values()} == {None}
 
 
 def streak(*turns: str) -> ChatRequest:

@@ -153,6 +153,40 @@ def test_a_name_that_means_nothing_is_a_warning_with_its_line() -> None:
     assert "`wrong_answer`?" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "description", "label"),
+    [
+        ("user_feedbacks", "user_reports_incorrect_answer", "", "wrong_answer"),
+        ("user_feedbacks", "correction-needed", "", "wrong_answer"),
+        ("user_feedbacks", "retry", "The user asks for an alternative.", "want_different"),
+        ("user_feedbacks", "user_dissatisfied", "", "wrong_answer"),
+        ("user_feedbacks", "thankful", "", "satisfied"),
+        ("modality", "image_generation", "", "image"),
+        ("fact_check", "verification-needed", "", "fact_check_needed"),
+        ("fact_check", "no_facts", "", "no_fact_check_needed"),
+    ],
+)
+def test_a_name_of_ones_own_is_read_by_its_words(kind: str, name: str, description: str, label: str) -> None:
+    signal = f'{{{kind}: [{{name: {name}, description: "{description}"}}]}}'
+    of = {"user_feedbacks": "user_feedback"}.get(kind, kind)
+    text = configured(signal, f"{{type: {of}, name: {name}}}").replace("ADDRESS", "h:1")
+    assert [each for each in loads(text).warnings if f"is read as the label `{label}`" in each.message]
+
+
+async def test_feedback_by_a_name_of_ones_own() -> None:
+    text = configured("{user_feedbacks: [{name: incorrect}]}", "{type: user_feedback, name: incorrect}")
+    requests = [chat(PLAIN, "The Rhine.", "No, that is wrong."), chat(PLAIN, "The Seine.", "and why?")]
+    assert await models(text, [FEEDBACK], *requests) == ["better", "small"]
+
+
+async def test_a_rule_on_one_label_of_a_classifier() -> None:
+    signals = "{classifiers: [{name: c, head: modality, labels: [text, image]}]}"
+    rule = "{type: classifier, name: c, label: image, predicate: {gte: 0.5}}"
+    assert await models(configured(signals, rule), [MODALITY], chat(PLAIN), chat(MARKED)) == ["small", "better"]
+    both = configured(signals, "{type: classifier, name: c}")
+    assert await models(both, [MODALITY], chat(PLAIN), chat(MARKED)) == ["better", "better"]
+
+
 async def test_other_parts_are_read_where_a_signal_names_them() -> None:
     signals = "{classifiers: [{name: c, head: modality, labels: [image], parts: [assistant]}]}"
     text = configured(signals, "{type: classifier, name: c}")
