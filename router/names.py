@@ -65,6 +65,11 @@ REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
+# --- models --------------------------------------------------------------------------------------------------------
+
+# What clients of vLLM Semantic Router ask for; it is not listed.
+AUTO = "vllm-sr/auto"
+
 # --- paths ---------------------------------------------------------------------------------------------------------
 
 CHAT_PATH = "/v1/chat/completions"

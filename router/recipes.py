@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from triton_router import names
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.lookup import Lookup
 from triton_router.config.recipes import DEFAULT
@@ -55,7 +56,7 @@ class Recipes:
             for name in entrypoint.model_names:
                 target = entrypoint.headers, by_name[entrypoint.recipe]
                 self._entrypoints.setdefault(name, []).append(target)
-        for name in (*router.auto_model_names, *filter(None, [router.auto_model_name])):
+        for name in (*router.auto_model_names, *filter(None, [router.auto_model_name]), names.AUTO):
             self._entrypoints.setdefault(name, []).append(({}, self.default))
 
     def for_request(self, model: str | None, headers: Mapping[str, str]) -> Recipe | None:

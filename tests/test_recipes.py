@@ -67,6 +67,7 @@ async def route(
         ("MoM", {}, None, "hard", "large"),
         (None, {}, None, "hard", "large"),
         ("auto", {}, None, "hard", "large"),
+        ("vllm-sr/auto", {}, None, "hard", "large"),
         ("auto", {"x-tier": "gold"}, "accuracy", "all", "large"),
         ("acme/best", {"x-tier": "gold"}, "accuracy", "all", "large"),
         ("acme/fast", {}, "accuracy", "all", "large"),
@@ -134,3 +135,12 @@ async def test_other_paths_treat_an_entrypoints_name_as_one_that_asks_to_choose(
         body = json.dumps({"model": name, "input": "text"}).encode()
         outcome = await routers()[0].route(Request("POST", "/v1/embeddings", {}, body))
         assert isinstance(outcome, Reply) and outcome.status == 400
+
+
+async def test_without_a_model_every_request_gets_an_error_in_its_apis_shape() -> None:
+    text = "routing: {decisions: [{name: d, rules: {operator: AND, conditions: []}}]}\n"
+    pipeline = Pipeline(compile_runtime(loads(text)), None, {}, Metrics())
+    for name in ("MoM", "anything"):
+        outcome, _ = await route(pipeline, name, "hello")
+        assert isinstance(outcome, Reply) and outcome.status in (404, 503)
+        assert json.loads(outcome.body)["error"]["code"] in ("no_model", "model_not_found")

@@ -217,6 +217,8 @@ class _Sections:
             del data[key]
         for key in _switches(section) & data.keys():
             data[key] = switch(data[key])
+        for key in _texts(section) & data.keys():
+            data[key] = _worded(data[key])
         for key in _UNSET_BY_ZERO & data.keys():
             if data[key] == 0 and _refuses(section, key, "0"):
                 del data[key]
@@ -238,6 +240,20 @@ def _fields(section: type[Section]) -> dict[str, Any]:
 @cache
 def _switches(section: type[Section]) -> frozenset[str]:
     return frozenset(key for key, field in _fields(section).items() if field.annotation in (bool, bool | None))
+
+
+@cache
+def _texts(section: type[Section]) -> frozenset[str]:
+    """The keys that take texts, or lists of them, and no switch."""
+    kinds = {key: str(field.annotation) for key, field in _fields(section).items()}
+    return frozenset(key for key, kind in kinds.items() if "str" in kind and "bool" not in kind)
+
+
+def _worded(value: Any) -> Any:
+    """`true` as the word that it is where a text is meant."""
+    if isinstance(value, list):
+        return [_worded(each) for each in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 @cache

@@ -20,15 +20,9 @@ from pydantic import (
     model_validator,
 )
 
-
-def _word(value: Any) -> Any:
-    """`true` where a text is meant."""
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256), BeforeValidator(_word)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 # What is compared with prompts: a keyword may be a long expression, an example a whole prompt.
-Phrase = Annotated[str, StringConstraints(min_length=1, max_length=8192), BeforeValidator(_word)]
+Phrase = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 # Operators, in either case.
 UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]

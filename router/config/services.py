@@ -57,7 +57,7 @@ class RouterSettings(Section):
         "file", description="`kubernetes`: its resources are not read in this version; only this file is."
     )
     auto_model_names: tuple[Name, ...] = Field(
-        ("MoM", "auto", "vllm-sr/auto"), min_length=1, description="Model names that ask the router to choose."
+        ("MoM", "auto"), min_length=1, description="Model names that ask the router to choose."
     )
     auto_model_name: Name | None = Field(None, description="One more such name.")
     session_header: LowerHeaderName = Field(

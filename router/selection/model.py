@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from triton_router import names
 from triton_router.config.schema import Config, Decision, Hints, ModelRef, Pricing, ProviderModel, ReasoningFamily
+from triton_router.errors import Refusal
 from triton_router.selection.adapters import LoadedAdapters
 from triton_router.selection.balance import Balance, Standing, mean_price
 
@@ -68,7 +70,7 @@ class KnownName:
 class ModelCatalog:
     """The models and adapters of a configuration: looking names up, and choosing among candidates.
 
-    It has 19 methods, because both work on the same tables of names.
+    It has 20 methods, because both work on the same tables of names.
     """
 
     def __init__(self, config: Config, balance: Balance | None = None) -> None:
@@ -91,8 +93,10 @@ class ModelCatalog:
             [ListedModel(name, None, description) for name, description in self._auto.items()],
         )
         self._read(config)
-        first = config.providers.models[0].name
-        self.default = self._named(defaults.default_model or first) or self._plain(self._models[first])
+        first = next((model.name for model in config.providers.models), None)
+        chosen = defaults.default_model or first
+        plain = self._plain(self._models[first]) if first is not None else None
+        self._default = (self._named(chosen) if chosen is not None else None) or plain
         self.embedder = self._named(defaults.embedding_model) if defaults.embedding_model else None
 
     def _read(self, config: Config) -> None:
@@ -113,6 +117,13 @@ class ModelCatalog:
         if entry.name not in self._names.hidden and entry.name not in {other.name for other in self._listed}:
             self._listed.append(entry)
 
+    @property
+    def default(self) -> Selection:
+        """The model of requests that no decision sends anywhere. Raises ``Refusal`` where there is no model at all."""
+        if self._default is None:
+            raise Refusal(503, "No model is configured, so nobody can answer.", code="no_model")
+        return self._default
+
     # --- names -----------------------------------------------------------------------------------------------------
 
     def listed(self, loaded: LoadedAdapters = NOTHING_KNOWN) -> list[ListedModel]:
@@ -129,7 +140,7 @@ class ModelCatalog:
 
     def is_auto(self, name: str) -> bool:
         """Whether ``name`` asks the router to choose."""
-        return name in self._auto
+        return name in self._auto or name == names.AUTO
 
     def is_declared(self, name: str) -> bool:
         """Whether the configuration names this model or adapter: what it does not name is without number."""

@@ -53,7 +53,7 @@ def test_generated_files_write_empty_texts_for_what_is_not_set() -> None:
     text += '{domain: {model_id: "", threshold: 0.4}, mcp: {enabled: false, transport_type: "", url: ""}}}}}\n'
     config = loads(text).config.global_
     assert config.model_catalog.modules.classifier.domain.model_id is None
-    assert config.router.auto_model_names == ("MoM", "auto", "vllm-sr/auto")
+    assert config.router.auto_model_names == ("MoM", "auto")
     # A text that has to be there is not there.
     assert any("name" in problem.path for problem in errors(BASE.replace("name: small", 'name: ""')))
 
