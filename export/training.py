@@ -198,7 +198,8 @@ def train_mixture(
             raise ValueError("both experts must be linear heads of the same labels and features")
     x, apart = features(data.texts), features(exams.texts)
     both, kind = np.concatenate([apart, x]), np.r_[np.ones(len(apart), int), np.zeros(len(x), int)]
-    gate = fit_linear(both, kind, np.ones(len(both)), settings.inverse_penalty, 2, settings.seed)
+    weights = np.concatenate([exams.weights, data.weights])
+    gate = fit_linear(both, kind, weights, settings.inverse_penalty, 2, settings.seed)
     # Of the two logits that stand for a choice of two, the difference is the gate's.
     shared = Layer(gate.weight[:, 1:] - gate.weight[:, :1], gate.bias[1:] - gate.bias[:1] - np.float32(lean))
     scaled = [
