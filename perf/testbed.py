@@ -150,7 +150,7 @@ class Testbed:
     def wait_until_routed(self, models: dict[int, str], seconds: float = 180) -> None:
         """Until each gateway answers for its model, and nothing is degraded; at once an error when a part has ended."""
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends and not self._ended():
+        while time.monotonic() < ends and not self.ended:
             try:
                 probes = [
                     asyncio.run(closed_loop(port, chat_bodies(["hello"], model), 1, 1))
@@ -159,12 +159,15 @@ class Testbed:
             except (OSError, asyncio.IncompleteReadError):
                 probes = []
             # A part that could not listen ends a little later than another's answer comes from its port.
-            if probes and not any(samples.errors for samples in probes) and not self._ended():
+            if probes and not any(samples.errors for samples in probes) and not self.ended:
                 return
             time.sleep(0.2)
+        raise RuntimeError(f"the stack did not come up; {self.account()}")
+
+    def account(self) -> str:
+        """What has become of the parts, for an error."""
         logs = {path.name: path.read_text()[-500:] for path in self.directory.glob("*.log")}
-        ended = ", ".join(self._ended()) or "none"
-        raise RuntimeError(f"the stack did not come up; parts that ended: {ended}; {json.dumps(logs, indent=1)}")
+        return f"parts that ended: {', '.join(self.ended) or 'none'}; {json.dumps(logs, indent=1)}"
 
     def wait_until_quiet(self, seconds: float = 120) -> None:
         """Until what was started has nothing more to do by itself: workers that start late would be measured too."""
@@ -175,7 +178,9 @@ class Testbed:
             time.sleep(1)
             busy = sum(map(self.cpu, self._started)) - before
 
-    def _ended(self) -> list[str]:
+    @property
+    def ended(self) -> list[str]:
+        """Names of parts that have ended by themselves."""
         return [name for name, process in self._started.items() if process.code is not None]
 
     def cpu(self, name: str) -> float:
