@@ -20,6 +20,7 @@ COMMANDS = {
     "targets": Command("perf.targets", "the last results next to what they are to be"),
     "scale": Command("perf.scale", "replicas and GPUs for so many requests a second, by simulation"),
     "all": Command("perf.documents", "ladder, peers, overload, scale; their tables into docs/"),
+    "budgets": Command("perf.budgets", "routers that share a Redis: what goes beyond a budget, and without Redis"),
     "fallback": Command("perf.fallback", "two models, one ill: answered requests, duplicates, time; and what it costs"),
     "streams": Command("perf.streams", "what a streamed answer costs, in each body mode"),
     "cache": Command("perf.cache", "what hits cost, and lookups among many answers"),

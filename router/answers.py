@@ -64,11 +64,13 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens, as the backend counted them."""
+    """Tokens, as the backend counted them. Of those of the prompt it had ``cached`` some, and ``written`` others into
+    its cache."""
 
     prompt: int
     completion: int
     cached: int
+    written: int = 0
 
 
 @dataclass(slots=True)
@@ -197,11 +199,14 @@ class Answer(ABC):
         self.chunks += 1
         self.tool_calls = True
 
-    def _set_usage(self, written: Any, prompt: str, completion: str, cached: int, beside: int = 0) -> None:
-        """Usage as written, with the names of its two counts; ``beside`` are tokens of the prompt not in the first."""
-        if isinstance(written, dict):
-            self.usage = Usage(count(written.get(prompt)) + beside, count(written.get(completion)), cached)
-            self.written_usage = written
+    def _set_usage(
+        self, counts: Any, prompt: str, completion: str, cached: int, written: int = 0, beside: int = 0
+    ) -> None:
+        """Usage as its ``counts`` say, of which two have these names; ``beside`` are tokens of the prompt not in the
+        first."""
+        if isinstance(counts, dict):
+            self.usage = Usage(count(counts.get(prompt)) + beside, count(counts.get(completion)), cached, written)
+            self.written_usage = counts
 
 
 def count(value: Any) -> int:

@@ -40,7 +40,7 @@ class Plan:
 class Fallback:
     """The fallback chains of one generation. ``clock`` is the time of day, which all processes share.
 
-    It has 16 methods: half of them are what the pipeline asks, and half say who is a candidate.
+    It has 17 methods: half of them are what the pipeline asks, and half say who is a candidate.
     """
 
     def __init__(
@@ -209,9 +209,14 @@ class Fallback:
         for other in self._others(policy, record, attempt, request, loaded):
             if self._window(other) >= longest + bool(longest):
                 return other
+        raise self._nobody(failure, policy, record, loaded)
+
+    def _nobody(self, failure: Failure, policy: FallbackPolicy, record: Record, loaded: LoadedAdapters) -> Refusal:
         message = f"`{failure.model}` could not answer ({failure.reason}), and no other candidate can now."
+        judged = (self._judge(name, policy) for name, _ in self._chain(policy, record.decision, loaded))
+        rests = [breaker.seconds for breaker in judged if not breaker.lets_pass]
         status = 429 if failure.reason == "429" else 502
-        raise Refusal(status, message, code="no_candidate")
+        return Refusal(status, message, code="no_candidate", retry_after=math.ceil(min(rests, default=0)))
 
     def _silence(self, attempt: Attempt) -> str:
         # A clock of milliseconds in Envoy, and another one here.

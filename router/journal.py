@@ -68,14 +68,16 @@ class Journal:
             return
         self._log(record)
         fields = record.audit_fields()
-        quote = {"prompt": prompt.encode("utf-8", "replace").decode()}
+        # One that comes back is quoted already, as the client sent it.
+        again = bool(record.failures)
+        quote = {"prompt": prompt.encode("utf-8", "replace").decode()} if not again else {}
         if self._audit is not None and self._runtime.audit is not None:
             line = fields | quote if self._runtime.audit.include_prompt else fields
             if not self._audit.write(line):
                 self._metrics.audit_errors.inc()
         if replay is not None:
             line = fields | quote if replay.settings.include_prompt else fields
-            full = request if replay.settings.include_request else None
+            full = request if replay.settings.include_request and not again else None
             record.replay_id = replay.keep(line, full, self._runtime.kept_headers)
 
     def _log(self, record: Record) -> None:

@@ -32,6 +32,7 @@ class LiveLog:
             "reasoning": selection.use_reasoning if selection is not None else None,
             "cache": record.cache_hit,
             "degraded": list(record.degraded),
+            "failed": record.failed,
             "status": record.error.status if record.error is not None else None,
             "ms": (total[1] - total[0]) * 1000 if total is not None else None,
         })  # fmt: skip

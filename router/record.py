@@ -33,7 +33,7 @@ class Record:
     ``warnings`` are about the response. ``failures`` are the models that could not answer before, each with the reason.
     ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 23 attributes and 17 methods, because everything that is said of a request is derived from here.
+    It has 23 attributes and 18 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -224,8 +224,12 @@ class Record:
 
     def failure_fields(self) -> dict[str, Any]:
         """Who could not answer the request, and why."""
-        failed = [{"model": model, "reason": reason} for model, reason in self.failures]
-        return {"request_id": self.request_id, "failed": failed}
+        return {"request_id": self.request_id, "failed": self.failed}
+
+    @property
+    def failed(self) -> list[dict[str, str]]:
+        """:attr:`failures`, JSON-ready."""
+        return [{"model": model, "reason": reason} for model, reason in self.failures]
 
     def audit_fields(self) -> dict[str, Any]:
         """Why the request went where it went, for whoever has to account for it."""

@@ -87,8 +87,10 @@ def _only_usage(event: bytes) -> bool:
 def cost(usage: Usage, price: Pricing) -> float:
     """The price of ``usage``, in the currency of ``price``."""
     cached_price = price.prompt_per_1m if price.cached_input_per_1m is None else price.cached_input_per_1m
+    write_price = price.prompt_per_1m if price.cache_write_per_1m is None else price.cache_write_per_1m
     cached = min(usage.cached, usage.prompt)
-    spent = (usage.prompt - cached) * price.prompt_per_1m + cached * cached_price
+    written = min(usage.written, usage.prompt - cached)
+    spent = (usage.prompt - cached - written) * price.prompt_per_1m + cached * cached_price + written * write_price
     return (spent + usage.completion * price.completion_per_1m) / 1_000_000
 
 

@@ -296,3 +296,75 @@ def test_a_file_of_vllm_semantic_router_acts() -> None:
         )
     ).config.routing.decisions  # fmt: skip
     assert decision.algorithm is not None and decision.algorithm.multi_factor.weights.quality == 0.55
+
+
+# --- one factor after the other ------------------------------------------------------------------------------------
+
+
+def lexicographic(*priorities: tuple[str, float], **settings: Any) -> dict[str, Any]:
+    steps = [{"factor": factor, "tolerance": tolerance} for factor, tolerance in priorities]
+    objective = {"strategy": "lexicographic"} | ({"priorities": steps} if steps else {})
+    return {"type": "multi_factor", "multi_factor": {"objective": objective, **settings}}
+
+
+@pytest.mark.parametrize(
+    ("priorities", "model"),
+    [
+        ((), "big"),
+        ((("quality", 0.0), ("cost", 0.0)), "big"),
+        ((("quality", 0.5), ("cost", 0.0)), "small"),
+        ((("cost", 0.0), ("quality", 0.0)), "small"),
+        ((("cost", 1.0), ("quality", 0.0)), "small"),
+        ((("latency", 0.1), ("quality", 0.0)), "small"),
+        ((("latency", 0.5), ("quality", 0.0)), "big"),
+        ((("load", 0.0), ("cost", 0.0)), "small"),
+    ],
+)
+def test_the_best_in_the_first_factor_and_of_those_in_the_next(
+    priorities: tuple[tuple[str, float], ...], model: str
+) -> None:
+    """`big` is twice as good, ten times as dear and a third slower."""
+    bench = Bench(lexicographic(*priorities), draw=lambda: 0.99)
+    bench.takes(small=0.3, big=0.4)
+    pick = bench.pick()
+    assert (pick.ref.model, pick.reason) == (model, "score")
+    assert [each.share for each in pick.standings] == [1.0, 0.0]
+
+
+def test_of_equal_ones_the_weights_choose_and_the_bounds_come_first() -> None:
+    assert Bench(lexicographic(("quality", 0.5))).shares()["small"] == pytest.approx(0.5, abs=0.05)
+    bench = Bench(lexicographic(("quality", 0.0), slo={"max_ttft_ms": 300}))
+    bench.takes(small=0.1, big=0.5)
+    assert bench.shares()["small"] > 0.98
+
+
+def test_one_that_fell_behind_in_latency_is_tried_again() -> None:
+    bench = Bench(lexicographic(("latency", 0.2), ("quality", 0.0)))
+    bench.takes(small=0.1, big=1.0)
+    assert 0.002 < bench.shares(5000)["big"] < 0.01
+    bench = Bench(lexicographic(("cost", 0.2), ("latency", 0.2)))
+    bench.takes(small=0.1, big=1.0)
+    assert bench.shares()["big"] == 0
+
+
+def test_a_request_is_priced_by_what_goes_in_and_what_is_expected_out() -> None:
+    algorithm = lexicographic(("cost", 0.0), expected_output_tokens=100)
+    bench = Bench(algorithm)
+    (first, *_) = bench.pick(tokens=300).standings
+    assert first.values["cost_per_1m"] == pytest.approx(0.75 * 0.1 + 0.25 * 0.3)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"strategy": "best"}, "`best` is not one of weighted"),
+        ({"priorities": [{"factor": "cost"}, {"factor": "cost"}]}, "`cost` is there twice"),
+        ({"priorities": [{"factor": "luck"}]}, "`luck` is not one of"),
+        ({"priorities": [{"factor": "cost", "tolerance": 2}]}, "tolerance"),
+    ],
+)
+def test_mistakes_in_objectives_are_named(objective: dict[str, Any], message: str) -> None:
+    text = document({"type": "multi_factor", "multi_factor": {"objective": objective}})
+    with pytest.raises(ConfigError) as raised:
+        loads(yaml.safe_dump(text))
+    assert message in str(raised.value)

@@ -7,6 +7,8 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from triton_router.breakers import LONGEST_WAIT, Breakers, resting, retry_after
 from triton_router.config import Config
@@ -129,6 +131,21 @@ def test_retry_after_may_be_a_date() -> None:
     when = datetime.now(UTC) + timedelta(seconds=60)
     assert retry_after(429, format_datetime(when, usegmt=True)) == pytest.approx(60, abs=2)
     assert retry_after(503, "Wed, 21 Oct 2015 07:28:00 GMT") == 0
+
+
+DATES = st.builds(
+    "{}, {:02} {} {} {} {}".format,
+    st.sampled_from(["Mon", "Fri", ""]), st.integers(), st.sampled_from(["Jan", "Feb", "Foo"]), st.integers(),
+    st.sampled_from(["00:00:00", "23:59:60", "99:99"]), st.sampled_from(["GMT", "+0100", "-9999999999", ""]),
+)  # fmt: skip
+
+
+@example("Mon, 01 Jan 99999999999999999999 00:00:00 GMT")
+@example("9" * 400)
+@given(st.text() | DATES)
+def test_whatever_a_backend_says_is_no_error(text: str) -> None:
+    seconds = retry_after(429, text)
+    assert seconds is None or seconds >= 0
 
 
 def test_who_rests_is_told_by_the_names_of_the_configuration() -> None:

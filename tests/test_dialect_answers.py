@@ -155,6 +155,16 @@ def test_answers_in_one_piece() -> None:
         assert not read(reader, body[:-1], streamed=False).complete
 
 
+def test_tokens_that_a_backend_wrote_into_its_cache_are_counted_apart() -> None:
+    anthropic = {"input_tokens": 2, "output_tokens": 3, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 4}
+    openai = {"input_tokens": 11, "output_tokens": 3}
+    openai |= {"input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 4}}
+    body = {"content": [], "stop_reason": "end_turn", "usage": anthropic}
+    assert read(MessagesAnswer, json.dumps(body).encode(), streamed=False).usage == Usage(11, 3, 5, 4)
+    body = response(usage=openai)
+    assert read(ResponsesAnswer, json.dumps(body).encode(), streamed=False).usage == Usage(11, 3, 5, 4)
+
+
 @pytest.mark.parametrize(
     ("reader", "body", "reason", "more"),
     [

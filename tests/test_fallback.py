@@ -6,16 +6,20 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from triton_router import names
+from triton_router.cache.cache import SemanticCache
+from triton_router.cache.memory import MemoryStore
 from triton_router.config import ConfigError, loads
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc.headers import clean
 from triton_router.pipeline import Pipeline
+from triton_router.replay import ReplayLog
 from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
@@ -54,7 +58,9 @@ class Gateway:
     def __init__(self, written: dict[str, Any]) -> None:
         self.metrics = Metrics()
         runtime = compile_runtime(loads(yaml.safe_dump(written)))
-        self.pipeline = Pipeline(runtime, None, TopicParameters(), self.metrics, vitals=Vitals())
+        settings = runtime.config.global_.services.router_replay
+        replay = ReplayLog(settings) if settings.enabled else None
+        self.pipeline = Pipeline(runtime, None, TopicParameters(), self.metrics, vitals=Vitals(), replay=replay)
         # Seconds by which breakers think that it is later.
         self.later = 0.0
         self.pipeline._fallback._breakers._clock = lambda: time.monotonic() + self.later
@@ -280,6 +286,8 @@ def test_a_candidate_that_began_to_rest_meanwhile_is_not_asked(caplog: pytest.Lo
     _, refused = gateway.bring_back(request, first, "429 3")
     assert isinstance(refused, Reply) and refused.status == 429
     assert json.loads(refused.body)["error"]["code"] == "no_candidate"
+    # The shorter of the two rests.
+    assert refused.headers["retry-after"] == "3"
     (line,) = [record.fields for record in caplog.records if record.getMessage() == "no candidate is left"]  # type: ignore[attr-defined]
     assert line["failed"] == [{"model": "a", "reason": "429"}]
 
@@ -361,6 +369,8 @@ def test_what_failed_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> No
     assert isinstance(third, Forward) and third.response_headers[names.FALLBACK] == "a->b->c"
     failed = [{"model": "a", "reason": "timeout"}, {"model": "b", "reason": "502"}]
     assert [line.fields.get("failed") for line in caplog.records] == [None, failed[:1], failed]  # type: ignore[attr-defined]
+    live = gateway.pipeline.journal._live.since(0)["requests"]
+    assert [(each["model"], each["failed"]) for each in live] == [("a", []), ("b", failed[:1]), ("c", failed)]
     counted = {
         (sample.labels["model"], sample.labels["reason"], sample.labels["next"])
         for metric in gateway.metrics.fallbacks.collect()
@@ -398,6 +408,7 @@ def test_keys_of_vllm_semantic_router_act() -> None:
         "retryable_status_codes": [429, 503],
         "circuit_breaker": {"consecutive_failures": 3, "cooldown_period": "15s", "half_open_probes": 2},
     }  # fmt: skip
+    assert not [each for each in loads(yaml.safe_dump(document(policy))).warnings if "fallback" in str(each)]
     _, first = Gateway(document(policy)).send()
     assert milliseconds(first) == 10_000
     assert isinstance(first, Forward) and first.observer is not None
@@ -410,3 +421,55 @@ def test_envoy_is_told_of_statuses_that_not_every_policy_names() -> None:
     written["routing"]["decisions"][0]["fallback"] = {"retryable_status_codes": [429, 500, 599]}
     _, both = Gateway(written).send()
     assert isinstance(both, Forward) and both.headers[names.RETRIED_STATUSES] == "500,599"
+
+
+def test_audit_and_replay_say_what_failed_and_quote_a_request_once(tmp_path: Path) -> None:
+    written, audit = document({}), tmp_path / "audit.jsonl"
+    observability = {"audit": {"enabled": True, "path": str(audit), "include_prompt": True}}
+    replay = {"enabled": True, "include_prompt": True, "include_request": True}
+    written["global"] = {"services": {"observability": observability, "router_replay": replay}}
+    gateway = Gateway(written)
+    request, first = gateway.send()
+    _, second = gateway.bring_back(request, first)
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(line["path"], line["model"], line.get("failed")) for line in lines] == [
+        ("routed", "a", None),
+        ("fallback", "b", [{"model": "a", "reason": "503"}]),
+    ]
+    assert [line.get("prompt") for line in lines] == ["hello", None]
+    log = gateway.pipeline.journal.replay
+    assert log is not None and isinstance(second, Forward)
+    record = log.find(second.response_headers[names.REPLAY_ID])
+    assert record is not None and record["failed"] == [{"model": "a", "reason": "503"}]
+    assert [each["model"] for each in log.quoted(9)] == ["a"]
+
+
+async def test_the_answer_of_a_later_candidate_is_kept_for_nobody() -> None:
+    written = document({}, "a", "b")
+    written["routing"]["decisions"][0]["plugins"] = [{"type": "semantic-cache", "configuration": {"mode": "exact"}}]
+    loaded, metrics = loads(yaml.safe_dump(written)), Metrics()
+    settings = loaded.config.global_
+    stores = settings.stores.semantic_cache
+    cache = SemanticCache(MemoryStore(10), stores, settings.services.authz.identity, "sum", metrics)
+    pipeline = Pipeline(compile_runtime(loaded), None, TopicParameters(), metrics, cache=cache)
+    answer = json.dumps({"choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}]}).encode()
+
+    async def hear(outcome: Outcome, status: int) -> None:
+        assert isinstance(outcome, Forward) and outcome.observer is not None
+        outcome.observer.on_sent()
+        if status and outcome.observer.on_headers(status, {"content-type": "application/json"}):
+            outcome.observer.on_body(answer, last=True)
+            outcome.observer.on_complete()
+        outcome.observer.on_end()
+        await asyncio.sleep(0.01)
+
+    request = Gateway.request(authorization="Bearer ada")
+    first = await pipeline.route(request)
+    await hear(first, 0)
+    second = await pipeline.route(Gateway.brought_back(request, first))
+    await hear(second, 200)
+    assert sent_to(second) == "b"
+    again = await pipeline.route(request)
+    assert isinstance(again, Forward) and again.response_headers[names.CACHE_HIT] == "miss"
+    await hear(again, 200)
+    assert isinstance(await pipeline.route(request), Reply)

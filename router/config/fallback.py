@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from triton_router.config.section import Name, Seconds, Section
@@ -25,8 +27,7 @@ class FallbackPolicy(Section):
     Candidates are those of the decision, in the order in which they would be chosen, and then `models`.
     """
 
-    NOT_ACTIVE = frozenset({"version"})
-
+    version: Literal[1] = Field(1, description="The form of this section; there is one.")
     enabled: bool = Field(True, description="Whether the next candidate is asked.")
     models: tuple[Name, ...] = Field(
         (), description="Models and adapters to ask, in this order, when no candidate of the decision can answer."

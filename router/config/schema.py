@@ -184,13 +184,14 @@ class Reliability(Section):
 class Pricing(Section):
     """Token prices. Adapters have the prices of their base model."""
 
-    NOT_ACTIVE = frozenset({"cache_write_per_1m"})
-
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field("USD", description="ISO 4217 code.")
     prompt_per_1m: float = Field(0, ge=0, description="Price of a million tokens of input.")
     completion_per_1m: float = Field(0, ge=0, description="Price of a million tokens of output.")
     cached_input_per_1m: float | None = Field(
         None, ge=0, description="Price of a million cached tokens of input; default: the price of other input."
+    )
+    cache_write_per_1m: float | None = Field(
+        None, ge=0, description="Price of a million tokens of input that the provider caches; the same default."
     )
 
 

@@ -59,13 +59,52 @@ class FactorWeights(Section):
         return self
 
 
-class MultiFactor(Section):
-    """The best weighted sum of factors, each relative to the best candidate's."""
+Factor = Literal["quality", "latency", "cost", "load"]
 
-    NOT_ACTIVE = frozenset({"objective", "quality", "expected_output_tokens"})
+
+class Priority(Section):
+    """One step of a lexicographic objective."""
+
+    factor: Factor = Field(description="Candidates go on that are near the best one in this.")
+    tolerance: Probability = Field(
+        0, description="How near, relative to the best value. Measured ones fluctuate: latency and load need some."
+    )
+
+
+class Objective(Section):
+    """How factors are compared."""
+
+    strategy: Literal["weighted", "lexicographic"] = Field(
+        "weighted", description="`weighted`: by the sum of all factors. `lexicographic`: by one after the other."
+    )
+    priorities: tuple[Priority, ...] = Field(
+        tuple(Priority(factor=factor) for factor in ("quality", "cost", "latency", "load")),
+        min_length=1,
+        description="For `lexicographic`, the most important first.",
+    )
+
+    @model_validator(mode="after")
+    def _each_factor_once(self) -> Objective:
+        factors = [each.factor for each in self.priorities]
+        if twice := [factor for factor in factors if factors.count(factor) > 1]:
+            raise ValueError(f"`priorities`: `{twice[0]}` is there twice")
+        return self
+
+
+class MultiFactor(Section):
+    """The best weighted sum of factors, each relative to the best candidate's; or the best in one after the other."""
+
+    NOT_ACTIVE = frozenset({"quality"})
     INSTEAD: ClassVar[dict[str, str]] = {"quality": "`quality_score` of the model cards counts"}
 
-    weights: FactorWeights = Field(default_factory=FactorWeights, description="Weights of the factors.")
+    objective: Objective = Field(default_factory=Objective, description="How factors are compared.")
+    weights: FactorWeights = Field(
+        default_factory=FactorWeights, description="Weights of the factors, for the objective `weighted`."
+    )
+    expected_output_tokens: int | None = Field(
+        None, ge=1, description="Tokens of output for which a request is priced, next to its prompt. Default: as many "
+        "as the prompt has.",
+    )  # fmt: skip
     slo: Slo = Field(default_factory=Slo, description="Bounds that candidates have to keep.")
     latency_percentile: int | None = Field(
         None, ge=1, le=100, description="Percentile of both latencies that counts; default: the mean."

@@ -91,8 +91,9 @@ class ChatAnswer(Answer):
 
     def _take(self, answer: dict[str, Any], part: str) -> None:
         usage, choice = answer.get("usage"), first(answer.get("choices"))
-        cached = count(inside(inside(usage, "prompt_tokens_details"), "cached_tokens"))
-        self._set_usage(usage, "prompt_tokens", "completion_tokens", cached)
+        details = inside(usage, "prompt_tokens_details")
+        cached, written = count(inside(details, "cached_tokens")), count(inside(details, "cache_write_tokens"))
+        self._set_usage(usage, "prompt_tokens", "completion_tokens", cached, written)
         self._listen(inside(choice, part))
         if isinstance(reason := inside(choice, "finish_reason"), str):
             self.finish_reason = reason

@@ -117,9 +117,9 @@ class MessagesAnswer(Answer):
         if isinstance(usage, dict):
             counts = (self.written_usage or {}) | {name: value for name, value in usage.items() if value is not None}
             cached = count(counts.get("cache_read_input_tokens"))
-            beside = cached + count(counts.get("cache_creation_input_tokens"))
+            written = count(counts.get("cache_creation_input_tokens"))
             # `input_tokens` are only those that were neither read from the backend's cache nor written to it.
-            self._set_usage(counts, "input_tokens", "output_tokens", cached, beside)
+            self._set_usage(counts, "input_tokens", "output_tokens", cached, written, beside=cached + written)
 
     def _stop(self, reason: Any) -> None:
         if isinstance(reason, str):

@@ -122,8 +122,9 @@ class ResponsesAnswer(Answer):
 
     def _end(self, response: Any) -> None:
         usage = inside(response, "usage")
-        cached = count(inside(inside(usage, "input_tokens_details"), "cached_tokens"))
-        self._set_usage(usage, "input_tokens", "output_tokens", cached)
+        details = inside(usage, "input_tokens_details")
+        cached, written = count(inside(details, "cached_tokens")), count(inside(details, "cache_write_tokens"))
+        self._set_usage(usage, "input_tokens", "output_tokens", cached, written)
         match inside(response, "status"):
             case "completed":
                 self.finish_reason = "tool_calls" if self.tool_calls else "stop"

@@ -222,7 +222,7 @@ class Limits:
         limits: tuple[tuple[Measure, float | None, int], ...] = (
             ("requests", rule.requests_per_unit, 1),
             ("tokens", rule.tokens_per_unit, wish.prompt + output),
-            ("cost", rule.cost_per_unit, self._cost(wish.selection.base, Usage(wish.prompt, output, 0))),
+            ("cost", rule.cost_per_unit, self._most(wish, output)),
         )
         whose = _digest(self._counted_by(rule, wish, caller))
         for measure, limit, amount in limits:
@@ -240,6 +240,11 @@ class Limits:
             "model": lambda: wish.selection.model,
         }
         return [f"{each}={parts[each]() or ''}" for each in rule.per]
+
+    def _most(self, wish: Wish, output: int) -> int:
+        """What ``wish`` costs at the most: a provider may ask more for a prompt that it caches."""
+        usages = Usage(wish.prompt, output, 0), Usage(wish.prompt, output, 0, written=wish.prompt)
+        return max(self._cost(wish.selection.base, usage) for usage in usages)
 
     def _cost(self, base: str, usage: Usage) -> int:
         price = self._prices.get(base)

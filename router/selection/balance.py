@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from triton_router.config.schema import Config, Decision, ModelRef, Pricing
 from triton_router.config.selection import Algorithm, Slo
 from triton_router.errors import Refusal
+from triton_router.selection.objective import rank
 from triton_router.vitals import Estimate, Field, Vitals, named
 
 # How far below the best score a candidate has no share any more, where all factors are measured.
@@ -36,7 +37,8 @@ class Standing:
     """A candidate as the choice saw it.
 
     ``values`` are what is known of it, by name, and ``ratios`` those of the factors to the best candidate's, in [0, 1].
-    ``breaks`` names the bounds that it does not keep. ``share`` is its part of the decision's requests.
+    ``breaks`` names the bounds that it does not keep. ``share`` is its part of the decision's requests. ``behind`` is
+    the factor in which it falls behind, where one is compared after the other.
     """
 
     ref: ModelRef
@@ -44,6 +46,7 @@ class Standing:
     ratios: dict[str, float] = field(default_factory=dict)
     breaks: list[str] = field(default_factory=list)
     score: float | None = None
+    behind: str | None = None
     share: float = 0.0
     updated_at: float = -math.inf
     waits: bool = False
@@ -74,9 +77,15 @@ class _Plan:
             return
         self.slo: Slo = factors.slo
         self.if_none = factors.on_no_candidates
+        self.output_tokens = factors.expected_output_tokens
+        self.priorities = factors.objective.priorities if factors.objective.strategy == "lexicographic" else ()
         weights = {name: float(weight) for name, weight in factors.weights.model_dump().items() if weight}
+        if self.priorities:
+            weights = {each.factor: 1.0 for each in self.priorities}
         self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
         self.tolerance = TOLERANCE * (self.weights.get("latency", 0) + self.weights.get("load", 0))
+        if self.priorities:
+            self.tolerance = 0.0
         first, each, first_counts, each_counts = algorithm.percentiles()
         self.percentile = {Field.FIRST: first, Field.WHOLE: first, Field.TOKEN: each}
         self.counts = {Field.FIRST: first_counts, Field.WHOLE: first_counts, Field.TOKEN: each_counts}
@@ -148,12 +157,17 @@ class Balance:
     def _standings(
         self, refs: Sequence[ModelRef], plan: _Plan, now: float, tokens: Callable[[], int]
     ) -> list[Standing]:
-        standings = [self._standing(ref, plan, now) for ref in refs]
-        self._add_ratios(standings, plan)
+        prompt = tokens() if plan.output_tokens else 0
+        output = plan.output_tokens / (prompt + plan.output_tokens) if plan.output_tokens and prompt else 0.5
+        standings = [self._standing(ref, plan, now, output) for ref in refs]
         self._add_breaks(standings, plan, tokens)
+        self._add_ratios(standings, plan)
+        if plan.priorities and any(each.score is not None for each in standings):
+            rank([each for each in standings if not each.breaks] or standings, plan.priorities)
         return standings
 
-    def _standing(self, ref: ModelRef, plan: _Plan, now: float) -> Standing:
+    def _standing(self, ref: ModelRef, plan: _Plan, now: float, output: float) -> Standing:
+        """``output`` is the share of output among the tokens that are priced."""
         standing, name = Standing(ref), named(ref.model, ref.lora_name)
         values, vitals = standing.values, self._vitals
         for measure, label in LATENCIES.items():
@@ -171,7 +185,7 @@ class Balance:
         free = max(1.0 - values.get("kv_cache", 0.0), 0.05)
         values["load"] = (values["in_flight"] + values.get("queue", 0.0)) / endpoints / free
         if model.pricing is not None:
-            values["cost_per_1m"] = mean_price(model.pricing)
+            values["cost_per_1m"] = mean_price(model.pricing, output)
         quality = ref.score if ref.score is not None else card.quality_score if card is not None else None
         if quality is not None:
             values["quality"] = quality
@@ -245,9 +259,9 @@ def _best_first(standings: Sequence[Standing]) -> list[Standing]:
     return sorted(standings, key=lambda each: (bool(each.breaks), -(each.score or 0.0)))
 
 
-def mean_price(price: Pricing | None) -> float:
-    """Of a million tokens, half of them in and half out."""
-    return (price.prompt_per_1m + price.completion_per_1m) / 2 if price is not None else 0.0
+def mean_price(price: Pricing | None, output: float = 0.5) -> float:
+    """Of a million tokens, of which ``output`` is the share of those that come out."""
+    return price.prompt_per_1m * (1 - output) + price.completion_per_1m * output if price is not None else 0.0
 
 
 def _may_recover(standing: Standing, plan: _Plan, best: float) -> bool:
@@ -255,6 +269,8 @@ def _may_recover(standing: Standing, plan: _Plan, best: float) -> bool:
         return False
     if standing.breaks:
         return True
+    if plan.priorities:
+        return standing.behind == "latency"
     latency = standing.ratios.get("latency")
     if latency is None or standing.score is None:
         return False
@@ -328,5 +344,6 @@ def described(standings: Sequence[Standing]) -> list[Mapping[str, object]]:
             "values": {name: round(value, 4) for name, value in each.values.items()},
             "breaks": each.breaks,
         }
+        | ({"behind": each.behind} if each.behind else {})
         for each in standings
     ]

@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from local_stack import REPOSITORY, Gateway, free_port, make_config, wait_for
+from chain import Chain, document, written
+from local_stack import REPOSITORY, Gateway, free_port, make_config, running, wait_for
 from replica import Replica
 
-from triton_router.config import Config
+from triton_router.config import Config, load
 from triton_router.stack import envoy
 
 
@@ -107,3 +108,24 @@ def start_replica() -> Iterator[Callable[..., Replica]]:
     yield start
     for replica in started:
         replica.close()
+
+
+@pytest.fixture
+def start_chain(
+    stack: ExitStack, tmp_path: Path, start_envoy: Callable[..., Gateway], start_replica: Callable[..., Replica]
+) -> Callable[..., Chain]:
+    """Start a gateway before two models, of which the first one has an ``illness``.
+
+    ``change`` edits the configuration before it is written; the rest is as in :func:`chain.document`.
+    """
+
+    def start(
+        illness: str, replicas: int = 2, change: Callable[[dict[str, Any]], None] | None = None, **settings: Any
+    ) -> Chain:
+        first = [start_replica(illness) for _ in range(replicas)]
+        second = [start_replica() for _ in range(replicas)]
+        file = written(tmp_path / "router.yaml", document(first, second, **settings), change)
+        port = stack.enter_context(running("router_of_file.py", str(file)))
+        return Chain(start_envoy(load(file).config, port), first, second, file)
+
+    return start

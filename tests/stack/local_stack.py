@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,24 @@ def make_config(
         checks = {"health_check_interval": 0.2, "health_check_timeout": 0.5}
         entries.append({"name": name, "backend_refs": refs, "reliability": checks | (reliability or {})})
     return Config.model_validate({"providers": {"models": entries}, "global": global_})
+
+
+@contextmanager
+def running(script: str, *arguments: str) -> Iterator[int]:
+    """Run an ext_proc server that lies beside this file; yield its port."""
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).with_name(script)), str(port), *arguments]
+
+    def listening() -> bool:
+        socket.create_connection(("127.0.0.1", port)).close()
+        return True
+
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) as process:
+        try:
+            wait_for(listening, f"{script} listening")
+            yield port
+        finally:
+            process.terminate()
 
 
 class Gateway:

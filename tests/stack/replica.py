@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -23,12 +24,17 @@ class Replica:
     """A server whose health check is green whatever it does with requests.
 
     ``illness`` is how it answers: a status, ``close`` without a response, ``reset`` of the connection, ``hang`` before
-    it, ``midway`` in it, ``context`` for a prompt that is too long, or nothing wrong. ``keep_alive`` is after how many
-    seconds it closes idle connections. ``requests`` counts what arrived; ``last`` is the last path, headers and body.
+    it, ``midway`` in it, ``context`` for a prompt that is too long, ``early`` for hints before a 500, ``error`` for a
+    200 that is none, or nothing wrong. ``retry_after`` is what statuses say. ``answer`` makes the body of a good
+    response, and its type, of the request. ``keep_alive`` is after how many seconds it closes idle connections.
+    ``requests`` counts what arrived; ``last`` is the last path, headers and body. ``gone`` is set once a client of a
+    request that hangs has gone.
     """
 
     def __init__(self, illness: str = "", keep_alive: float | None = None) -> None:
-        self.illness, self.requests = illness, 0
+        self.illness, self.requests, self.retry_after = illness, 0, b"5"
+        self.answer: Callable[[dict[str, Any]], tuple[bytes, str]] = lambda body: (self.endpoint.encode(), "text/plain")
+        self.gone = threading.Event()
         self.last: tuple[str, dict[str, str], dict[str, Any]] | None = None
         self.endpoint = f"127.0.0.1:{free_port()}"
         self._ends = threading.Event()
@@ -66,12 +72,30 @@ class Replica:
                 elif illness == "context":
                     self._send(400, b'{"error": {"message": "too long", "code": "context_length_exceeded"}}')
                 elif illness == "hang":
-                    replica._ends.wait(60)
-                    self.close_connection = True
+                    self._hang()
+                elif illness == "error":
+                    self._send(200, b'{"error": {"message": "out of memory"}}', {"content-type": "application/json"})
+                elif illness == "early":
+                    self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
+                    self._send(500, b"{}")
                 elif illness:
-                    self._send(int(illness), b"{}", {"retry-after": "5", "location": "/v1/completions"})
+                    self._send(int(illness), b"{}", {"retry-after": replica.retry_after, "location": "/v1/completions"})
                 else:
-                    self._send(200, replica.endpoint.encode())
+                    content, kind = replica.answer(body)
+                    self._send(200, content, {"content-type": kind})
+
+            def _hang(self) -> None:
+                self.connection.settimeout(0.05)
+                while not replica._ends.is_set():
+                    try:
+                        self.connection.recv(1)
+                    except TimeoutError:
+                        continue
+                    except OSError:
+                        pass
+                    replica.gone.set()
+                    break
+                self.close_connection = True
 
             def _content(self) -> bytes:
                 if "content-length" in self.headers:
@@ -83,10 +107,10 @@ class Replica:
                 self.rfile.readline()
                 return content
 
-            def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+            def _send(self, status: int, body: bytes, headers: dict[str, str | bytes] | None = None) -> None:
                 self.send_response(status)
                 for name, value in {"content-length": str(len(body)), **(headers or {})}.items():
-                    self.send_header(name, value)
+                    self.send_header(name, value if isinstance(value, str) else value.decode("latin-1"))
                 self.end_headers()
                 self.wfile.write(body)
 

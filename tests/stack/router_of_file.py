@@ -22,8 +22,9 @@ async def main(port: int, file: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    pipeline = Pipeline(compile_runtime(load(file)), None, TopicParameters(), Metrics())
-    server = ExtProcServer(pipeline.route, port=port, max_body_bytes=1_000_000)
+    loaded = load(file)
+    pipeline = Pipeline(compile_runtime(loaded), None, TopicParameters(), Metrics())
+    server = ExtProcServer(pipeline.route, port=port, max_body_bytes=loaded.config.global_.router.max_body_bytes)
     await server.start()
     await stop.wait()
     await server.drain(0)

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from local_stack import Gateway, chat, make_config
+from local_stack import Gateway, chat, make_config, running
 from pydantic import ValidationError
-from test_stack_gateway import running
 
 from triton_router.cli import main
 from triton_router.config import Config, ConfigError, loads

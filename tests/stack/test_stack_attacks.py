@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from local_stack import PATIENCE, Gateway, chat, free_port
-from test_stack_gateway import running
+from local_stack import PATIENCE, Gateway, chat, free_port, running
 
 from triton_router.stack import envoy
 

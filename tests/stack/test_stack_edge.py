@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from local_stack import PATIENCE, Gateway, chat, is_openai_error
-from test_stack_gateway import ask, running
+from local_stack import PATIENCE, Gateway, chat, is_openai_error, running
+from test_stack_gateway import ask
 
 pytestmark = pytest.mark.e2e
 

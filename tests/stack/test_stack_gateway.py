@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from local_stack import REPOSITORY, Gateway, chat, free_port, is_openai_error, make_config, wait_for
+from local_stack import Gateway, chat, free_port, is_openai_error, make_config, running, wait_for
 from router_by_name import REFUSAL
 
 from triton_router.config import Config
 
 pytestmark = pytest.mark.e2e
-
-
-@contextmanager
-def running(script: str, *arguments: str) -> Iterator[int]:
-    """Run an ext_proc server that lies beside this file; yield its port."""
-    port = free_port()
-    command = [sys.executable, str(Path(__file__).with_name(script)), str(port), *arguments]
-
-    def listening() -> bool:
-        socket.create_connection(("127.0.0.1", port)).close()
-        return True
-
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) as process:
-        try:
-            wait_for(listening, f"{script} listening")
-            yield port
-        finally:
-            process.terminate()
 
 
 @pytest.fixture(scope="module")

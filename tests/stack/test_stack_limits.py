@@ -9,9 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from local_stack import Gateway, chat, free_port
+from local_stack import Gateway, chat, free_port, running
 from replica import Replica
-from test_stack_gateway import running
 
 from triton_router.config import load
 

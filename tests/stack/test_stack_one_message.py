@@ -11,8 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from local_stack import Gateway, chat, wait_for
-from test_stack_gateway import running
+from local_stack import Gateway, chat, running, wait_for
 
 pytestmark = pytest.mark.e2e
 

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from local_stack import Gateway, chat
+from local_stack import Gateway, chat, running
 from replica import Replica
-from test_stack_gateway import running
 
 pytestmark = pytest.mark.e2e
 

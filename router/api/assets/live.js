@@ -74,7 +74,8 @@ export async function show(root, query, remember) {
 
 function row(each) {
   const notes = [each.status && `status ${each.status}`, each.cache && `cache ${each.cache}`,
-    each.reasoning && "reasoning", each.degraded.length && `without ${each.degraded.join(", ")}`].filter(Boolean);
+    each.reasoning && "reasoning", each.degraded.length && `without ${each.degraded.join(", ")}`,
+    ...each.failed.map(({ model, reason }) => `after ${model} (${reason})`)].filter(Boolean);
   return [new Date(each.time * 1000).toLocaleTimeString(), each.decision ?? "–", each.model ?? "–", each.path,
     number(each.ms), notes.join(" · ")];
 }

@@ -38,7 +38,7 @@ end
 
 function envoy_on_response(handle)
   local status = handle:headers():get(":status")
-  local after = handle:headers():get("retry-after")
+  local after = handle:headers():get("retry-after") or ""
   if status:sub(1, 1) == "3" then
     -- Envoy is to follow no redirect of a backend's.
     handle:headers():remove("location")
@@ -51,7 +51,11 @@ function envoy_on_response(handle)
     status = "context_length"
     handle:headers():replace(":status", "{TOO_LONG}")
   end
-  handle:streamInfo():dynamicMetadata():set("{_METADATA}", "failure", status .. " " .. (after or ""))
+  -- What is no number and no date says nothing, and metadata holds no bytes that are not UTF-8.
+  if #after > 512 or not after:find("^[%w ,:.+-]*$") then
+    after = ""
+  end
+  handle:streamInfo():dynamicMetadata():set("{_METADATA}", "failure", status .. " " .. after)
 end
 """
 # The route to the model is no longer that of the request, nor is its path. Envoy follows a redirect only where the host
