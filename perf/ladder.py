@@ -126,7 +126,7 @@ class LadderTestbed(Testbed):
         self.ports = {
             rung: self.gateway(
                 _NAMES[rung], document, processor=processor,
-                triton_port=quick if rung in (QUICK, UNCOUNTED_QUICK) else None,
+                inference=quick if rung in (QUICK, UNCOUNTED_QUICK) else None,
                 usage={"answers": not rung.endswith(UNCOUNTED)},
             )
             for rung, (document, processor) in chosen.items()
@@ -138,7 +138,7 @@ class LadderTestbed(Testbed):
         repository = self.directory / "english"
         export(["repository", "--bundle", "english", "--repository", str(repository)])
         quick = self.quick_triton("quick-triton-english", repository)
-        port = self.gateway("english", aibrix(), triton_port=quick, repository=repository)
+        port = self.gateway("english", aibrix(), inference=quick, repository=repository)
         self.wait_until_routed({port: "MoM"})
         return port
 

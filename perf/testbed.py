@@ -62,12 +62,15 @@ class Testbed:
             stack.callback(server.remove_shared_memory)
             self.start("triton", list(server.command), server.environment)
 
-    def quick_triton(self, name: str, repository: Path = REPOSITORY) -> int:
-        """A stand-in for a Triton on a GPU (perf/quick_triton.py) that serves ``repository``; returns its port."""
+    def quick_triton(self, name: str, repository: Path = REPOSITORY) -> dict[str, Any]:
+        """A stand-in for a Triton on a GPU (perf/quick_triton.py) that serves ``repository``; returns how to ask it.
+
+        It shares the cores with all that is measured, which would look like a Triton that cannot keep up.
+        """
         port, self._next_port = self._next_port, self._next_port + 1
         manifest = str(repository / "bundle.json")
         self.start(name, [sys.executable, "-m", "perf.quick_triton", str(port), manifest])
-        return port
+        return {"endpoint": f"127.0.0.1:{port}", "adaptive_limit": False}
 
     def slow_backends(self, models: Sequence[str]) -> dict[str, int]:
         """A backend of its own for each model, which can be slowed down (perf/slow_backend.py); returns their ports."""
@@ -83,7 +86,7 @@ class Testbed:
         *,
         processor: Processor = "router",
         backends: Mapping[str, Sequence[int]] | None = None,
-        triton_port: int | None = None,
+        inference: Mapping[str, Any] | None = None,
         repository: Path = REPOSITORY,
         sampled: bool = False,
         **services: Any,
@@ -93,8 +96,8 @@ class Testbed:
         ``processor`` is what Envoy asks: our router, an ext_proc that does nothing (perf/passthrough.py), or nobody.
         All its models are served by the one backend, or by those whose ports ``backends`` has by model. Nothing is
         cached, and all else is as the product ships, unless ``document`` or ``services`` (sections of
-        ``global.services``) say otherwise. ``triton_port`` is another Triton's than ours, ``repository`` what it
-        serves. A ``sampled`` router counts where its CPU time goes (perf/sampled.py).
+        ``global.services``) say otherwise. ``inference`` adds to ``global.inference``; ``repository`` is what its
+        Triton serves. A ``sampled`` router counts where its CPU time goes (perf/sampled.py).
         """
         first, self._next_port = self._next_port, self._next_port + 10
         document = json.loads(json.dumps(document))
@@ -104,7 +107,7 @@ class Testbed:
             model["reliability"] = {"health_check_path": None}
         stores = document.get("global", {}).get("stores", {"semantic_cache": {"enabled": False}})
         document["global"] = {
-            "inference": {"endpoint": f"127.0.0.1:{triton_port or self.triton_port}"},
+            "inference": {"endpoint": f"127.0.0.1:{self.triton_port}", **(inference or {})},
             "services": {
                 "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1, **services.pop("envoy", {})},
                 "api": {"port": first + 3},
