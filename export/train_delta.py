@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="start", type=Path, metavar="DELTA", help="go on from this delta, of at most the same rank"
     )
-    parser.add_argument("--out", type=Path, required=True, help="delta to write")
+    parser.add_argument("--out", type=Path, required=True, help="delta to write, after each epoch")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = tuning.DeltaSettings(
         features=recipe.features,
         pooling=model.pooling,
+        prefix=model.prefix,
         rank=recipe.rank,
         epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
@@ -99,15 +100,16 @@ def run(arguments: argparse.Namespace) -> None:
     source = exporter.source(model)
     start = delta.load(arguments.start, source.weights_sha256, recipe.fork) if arguments.start else None
     digest = sha256(arguments.start) if arguments.start else ""
-    trained = tuning.train(tasks, settings, source.directory, source.weights_sha256, exporter.progress, start)
-    if digest:
-        trained.training["start"] = digest
-    delta.save(trained, arguments.out)
-    cosine = trained.training["embedding_cosine"]
-    exporter.progress(
-        f"{arguments.out}: {arguments.out.stat().st_size} bytes; embedding before and after: cosine "
-        f"{cosine['mean']:.4f} on average, {cosine['least']:.4f} at least"
-    )
+    for trained in tuning.train(tasks, settings, source.directory, source.weights_sha256, exporter.progress, start):
+        if digest:
+            trained.training["start"] = digest
+        if tuning.first_process():
+            delta.save(trained, arguments.out)
+            cosine = trained.training["embedding_cosine"]
+            exporter.progress(
+                f"{arguments.out}: epoch {trained.training['epoch']}, {arguments.out.stat().st_size} bytes; embedding "
+                f"before and after: cosine {cosine['mean']:.4f} on average, {cosine['least']:.4f} at least"
+            )
 
 
 def read(path: Path) -> Recipe:

@@ -77,6 +77,8 @@ class DeltaSettings:
     tokens: int
     """Longer texts are cut; memory and time grow with it."""
     seed: int
+    prefix: str = ""
+    """Before every text."""
     layers: int = 0
     """So many top layers change, the others keep the matrices of the start; 0: all change."""
 
@@ -101,8 +103,8 @@ def train(
     weights_sha256: str,
     progress: Callable[[str], None],
     start: Delta | None = None,
-) -> Delta:
-    """Train on the rows that are not held back (`Data.held_back`); no other is looked at until the end.
+) -> Iterator[Delta]:
+    """Train on the rows that are not held back (`Data.held_back`); no other trains it. Yields the delta of each epoch.
 
     directory: of the published trunk, with `config.json`, `model.safetensors` and `tokenizer.json`. start: a delta of
     at most the same rank to go on from. Started by `torchrun`, several processes share each step.
@@ -117,7 +119,8 @@ def train(
         raise ValueError("none of the rows is held back; give more than a handful")
     trunk = _TunableTrunk(directory, settings)
     trunk.change(settings.rank, start)
-    before = copy.deepcopy(trunk)
+    # What does not change is there once.
+    before = copy.deepcopy(trunk, {id(each): each for each in trunk.parameters() if not each.requires_grad})
     examples = [example for number, task in enumerate(tasks) for example in _examples(number, task, trunk)]
     width = len(settings.features) * int(trunk.encoder.config.hidden_size)
     heads = nn.ModuleList([nn.Linear(width, len(task.data.labels)) for task in tasks]).to(trunk.device)
@@ -125,21 +128,22 @@ def train(
         nn.init.zeros_(parameter)
     progress(f"{len(examples)} rows to train on, {len(unseen)} texts held back")
 
-    _descend(trunk, heads, tasks, examples, before, settings, generator, progress)
-
-    trunk.round()
     unseen = unseen[:: 1 + len(unseen) // DRIFT_TEXTS]
-    drift = Drift(1.0, 1.0) if settings.fork else Drift.of(before.embeddings(unseen), trunk.embeddings(unseen))
+    embeddings = None if settings.fork else before.embeddings(unseen)
     described = [{"head": task.name, "share": task.share, "data": task.data.facts()} for task in tasks]
-    training = {"tasks": described, **facts(settings, drift)}
-    return Delta(weights_sha256, settings.rank, settings.fork, trunk.matrices(), training)
+    for epoch in _descend(trunk, heads, tasks, examples, before, settings, generator, progress):
+        trunk.round()
+        drift = Drift(1.0, 1.0) if embeddings is None else Drift.of(embeddings, trunk.embeddings(unseen))
+        training = {"tasks": described, "epoch": epoch, **facts(settings, drift)}
+        yield Delta(weights_sha256, settings.rank, settings.fork, trunk.matrices(), training)
 
 
 def facts(settings: DeltaSettings, drift: Drift) -> dict[str, Any]:
     """Settings, versions and what became of the embedding, for the files."""
     document = {name: value for name, value in asdict(settings).items() if name != "pooling"}
-    if not settings.layers:
-        del document["layers"]
+    for name in ("layers", "prefix"):
+        if not document[name]:
+            del document[name]
     if settings.fork:
         del document["hold"]
     return document | {
@@ -176,7 +180,8 @@ def _descend(
     settings: DeltaSettings,
     generator: np.random.Generator,
     progress: Callable[[str], None],
-) -> None:
+) -> Iterator[int]:
+    """Yields the number of each epoch that is over."""
     rank, processes = _processes()
     steps = settings.epochs * math.ceil(sum(each.weight for each in examples) / BATCH / processes)
     matrices = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
@@ -221,6 +226,7 @@ def _descend(
                 )
             if step % EVERY == 0:
                 sums[:] = 0
+        yield epoch + 1
 
 
 def _losses(heads: nn.ModuleList, features: Tensor, batch: Sequence[tuple[_Example, Sequence[str]]]) -> list[Tensor]:
@@ -254,6 +260,10 @@ def _processes() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
+def first_process() -> bool:
+    return _processes()[0] == 0
+
+
 def _average(parameters: Sequence[nn.Parameter], processes: int) -> None:
     """Give every process the mean of their gradients."""
     if processes == 1:
@@ -276,7 +286,9 @@ def _batches(
     order = generator.permutation(np.repeat(np.arange(len(examples)), times))
     batches = []
     for start in range(0, len(order), BATCH * POOL):
-        pool = sorted(order[start : start + BATCH * POOL], key=lambda row: examples[row].tokens)
+        pool = sorted(
+            order[start : start + BATCH * POOL], key=lambda row: (examples[row].tokens, len(examples[row].texts))
+        )
         batches += [pool[at : at + BATCH] for at in range(0, len(pool), BATCH)]
     for step in generator.permutation(len(batches) // processes):
         for batch in batches[step * processes : (step + 1) * processes]:
@@ -370,10 +382,13 @@ class _TunableTrunk(nn.Module):
             raise ValueError(f"{type(self.encoder).__name__}: where its dense layers are is not known")
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts))]
+        return [len(row) for row in self.tokens(texts)]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self.tokenizer.encode_batch([self.settings.prefix + t for t in texts])]
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        rows = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+        rows = self.tokens(texts)
         longest = max(len(row) for row in rows)
         ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows], device=self.device)
         lengths = torch.tensor([len(row) for row in rows], device=self.device)

@@ -17,6 +17,7 @@ _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "bool": _Field.TYPE_BOOL,
     "bytes": _Field.TYPE_BYTES,
+    "float": _Field.TYPE_FLOAT,
     "int32": _Field.TYPE_INT32,
     "int64": _Field.TYPE_INT64,
     "string": _Field.TYPE_STRING,

@@ -67,6 +67,8 @@ class Trunk(_Part):
     """``None`` for a classifier alone."""
     heads: tuple[Head, ...]
     tokenizer: TokenizerFile
+    prefix: str = ""
+    """What the encoder expects before every text."""
     buckets: tuple[int, ...] = Field(min_length=1)
     max_tokens: int
     max_windows: int

@@ -47,28 +47,29 @@ class Batch:
 
 
 class Windows:
-    """Tokenises for one trunk: special tokens, windows, padding to the smallest bucket that fits."""
+    """Tokenises for one trunk: special tokens and prefix, windows, padding to the smallest bucket that fits."""
 
     def __init__(self, trunk: Trunk, tokenizer: bytes) -> None:
         self._tokens = load_tokenizer(tokenizer)
         self._ids = self._tokens.ids
         self._buckets = sorted(trunk.buckets)
-        self._room = min(trunk.max_tokens, self._buckets[-1]) - 2
         self._most = trunk.max_windows
         self._special = trunk.tokenizer
+        self._before = [trunk.tokenizer.cls_id, *(self._ids(trunk.prefix) if trunk.prefix else ())]
+        self._room = min(trunk.max_tokens, self._buckets[-1]) - len(self._before) - 1
 
     def batch(self, text: str) -> Batch:
         """The windows of one text, one row each."""
         return self.pad(self.rows(text))
 
     def rows(self, text: str) -> list[list[int]]:
-        """Token ids of each window of ``text``, special tokens included, not padded."""
+        """Token ids of each window of ``text``, special tokens and prefix included, not padded."""
         characters = self._room * _CHARACTERS_A_TOKEN
         if len(text) <= self._most * characters:
             pieces = self._split(self._ids(text))
         else:
             pieces = [self._slice(text, characters, place) for place in _places(self._most)]
-        return [[self._special.cls_id, *piece, self._special.sep_id] for piece in pieces]
+        return [[*self._before, *piece, self._special.sep_id] for piece in pieces]
 
     def weighed(self, text: str, cut: Cut) -> tuple[list[list[int]], list[float]]:
         """Token ids of each window of ``text``, as ``cut`` cuts it, and the weight of each; the weights' sum is 1.
@@ -78,10 +79,10 @@ class Windows:
         sample = text[: self._room * _CHARACTERS_A_TOKEN]
         ids = self._ids(sample)
         if len(ids) <= self._room and len(sample) == len(text):
-            return [[self._special.cls_id, *ids, self._special.sep_id]], [1.0]
+            return [[*self._before, *ids, self._special.sep_id]], [1.0]
         characters = max(1, int(_FILL * self._room * len(sample) / max(len(ids), 1)))
         pieces = cut(text, characters, self._most)
-        rows = [[self._special.cls_id, *self._ids(piece)[: self._room], self._special.sep_id] for piece, _ in pieces]
+        rows = [[*self._before, *self._ids(piece)[: self._room], self._special.sep_id] for piece, _ in pieces]
         weights = [1.0 if asks else _BESIDE for _, asks in pieces]
         total = sum(weights)
         return rows, [weight / total for weight in weights]

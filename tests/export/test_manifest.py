@@ -105,5 +105,5 @@ def test_profiles_default_to_one_for_each_bucket() -> None:
 
 
 def test_a_bundle_that_is_not_declared() -> None:
-    with pytest.raises(manifest.ManifestError, match="no bundle `x`; there are default, english, fast, protect"):
+    with pytest.raises(manifest.ManifestError, match="no bundle `x`; there are default, english, fast, accurate"):
         manifest.load(ROOT / "export" / "models.yaml").bundle("x")

@@ -27,7 +27,7 @@ def tokenizer_json() -> bytes:
     return tokenizer.to_str().encode()
 
 
-def windows(buckets: tuple[int, ...] = (8, 16, 32), max_windows: int = 3) -> Windows:
+def windows(buckets: tuple[int, ...] = (8, 16, 32), max_windows: int = 3, prefix: str = "") -> Windows:
     content = tokenizer_json()
     trunk = Trunk.model_validate(
         {
@@ -36,6 +36,7 @@ def windows(buckets: tuple[int, ...] = (8, 16, 32), max_windows: int = 3) -> Win
             "tokenizer": {"file": "x", "sha256": hashlib.sha256(content).hexdigest(),
                           "pad_id": PAD, "cls_id": CLS, "sep_id": SEP},
             "buckets": buckets, "max_tokens": buckets[-1], "max_windows": max_windows,
+            "prefix": prefix,
         }
     )  # fmt: skip
     return Windows(trunk, content)
@@ -62,6 +63,14 @@ def test_a_long_text_is_read_from_its_head_to_its_tail(words: int, count: int) -
     assert batch.ids[-1, -2] == 4 + words - 1
     if count == 3:
         assert abs(int(batch.ids[1, 15]) - 4 - words // 2) < 16
+
+
+def test_every_window_starts_with_the_prefix() -> None:
+    ours = windows(prefix="w0 w1")
+    for rows in (ours.rows(text(9, 12)), ours.rows(text(9, 90)), ours.weighed(text(9, 90), parts.windows)[0]):
+        assert all(row[:3] == [CLS, 4, 5] and row[-1] == SEP and len(row) <= 32 for row in rows)
+    assert ours.rows(text(9, 12)) == [[CLS, 4, 5, 13, 14, 15, SEP]]
+    assert len(ours.rows(text(9, 37))) == 1 and len(ours.rows(text(9, 38))) == 2
 
 
 def test_two_windows_leave_no_gap() -> None:

@@ -20,6 +20,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         self.buckets = [int(bucket) for bucket in parameters["buckets"]["string_value"].split(",")]
         self.pad_id = int(parameters["pad_id"]["string_value"])
+        self.prefix = parameters.get("prefix", {"string_value": ""})["string_value"]
         directory = Path(args["model_repository"]) / args["model_version"]
         self.encode = _encoder(directory, int(parameters["max_tokens"]["string_value"]))
         # Tokenizing takes time in proportion to the text, however little of it is kept.
@@ -32,7 +33,7 @@ class TritonPythonModel:
         try:
             texts = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()[:, 0]
             decoded = [text.decode(errors="replace")[: self.max_characters] for text in texts]
-            rows = [self.encode(text) for text in decoded]
+            rows = [self.encode(self.prefix + text) for text in decoded]
         except Exception as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"tokenizer failed: {error}"))
         longest = max(map(len, rows))
