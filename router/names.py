@@ -15,6 +15,8 @@ INTERNAL_PREFIX = "x-vsr-"
 ATTEMPT = "x-vsr-attempt"
 FAILURE = "x-vsr-failure"
 RETURNED = frozenset({ATTEMPT, FAILURE})
+# Of a request that Envoy has sent to the router again, because its first worker was lost.
+REPEATED = "x-vsr-repeated"
 # Metadata of the gateway's own calls: such requests come back.
 FALLS_BACK = "x-vsr-falls-back"
 # What Envoy's router is told of one request.

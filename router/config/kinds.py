@@ -73,7 +73,12 @@ class SignalSettings(Section):
 
 
 class PluginSettings(Section):
-    """One plugin of a decision: ``type`` is a literal, ``configuration`` a section of its own with `enabled`."""
+    """One plugin of a decision: ``type`` is a literal, ``configuration`` a section of its own with `enabled`.
+
+    ``GUARDS_RESPONSES``: no client may get a response that the router has not read.
+    """
+
+    GUARDS_RESPONSES: ClassVar[bool] = False
 
     type: Any
     configuration: Any

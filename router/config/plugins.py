@@ -138,6 +138,8 @@ class MaskSettings(Section):
 class MaskPlugin(PluginSettings):
     """Replace personal data by placeholders, and these by the data in the response; see docs/protection.md."""
 
+    GUARDS_RESPONSES = True
+
     type: Literal["mask"]
     configuration: MaskSettings = Field(default_factory=MaskSettings, description="When to mask, and for whom.")
 
@@ -158,6 +160,8 @@ class ResponsePiiSettings(Section):
 
 class ResponsePiiPlugin(PluginSettings):
     """Keep personal data out of answers, whole or streamed; see docs/protection.md."""
+
+    GUARDS_RESPONSES = True
 
     type: Literal["response_pii"]
     configuration: ResponsePiiSettings = Field(
@@ -188,6 +192,8 @@ class ResponseJailbreakSettings(Section):
 
 class ResponseJailbreakPlugin(PluginSettings):
     """Judge answers by a head, whole or streamed; see docs/protection.md."""
+
+    GUARDS_RESPONSES = True
 
     type: Literal["response_jailbreak"]
     configuration: ResponseJailbreakSettings = Field(

@@ -431,6 +431,12 @@ class Config(Section):
         statuses = [frozenset(policy.retryable_status_codes) for policy in self.fallbacks() if policy.enabled]
         return frozenset.intersection(*statuses) if statuses else frozenset()
 
+    @property
+    def guards_responses(self) -> bool:
+        """Whether some response may not reach its client unread."""
+        plugins = (plugin for decision in self.decisions() for plugin in decision.plugins)
+        return any(plugin.GUARDS_RESPONSES and plugin.configuration.enabled for plugin in plugins)
+
     def decisions(self) -> Iterator[Decision]:
         """Those of all routing tables."""
         for routing in (self.routing, *(recipe.routing for recipe in self.recipes)):

@@ -9,12 +9,32 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Mapping
 
 from triton_router.errors import refusal_body
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc.server import ExtProcServer
 
 REFUSAL = b'{"error":{"message":"ours","type":"t","param":null,"code":"c"}}'
+
+
+class Watcher:
+    """Reads the whole response and changes nothing."""
+
+    watches, shortens, checks = True, False, False
+
+    def on_sent(self) -> None: ...
+
+    def on_headers(self, status: int, headers: Mapping[str, str]) -> bool:
+        return True
+
+    async def check(self, piece: bytes, *, last: bool) -> None: ...
+
+    def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None: ...
+
+    def on_complete(self) -> None: ...
+
+    def on_end(self) -> None: ...
 
 
 async def route(request: Request) -> Outcome:
@@ -27,9 +47,11 @@ async def route(request: Request) -> Outcome:
     if model == "show":
         return Reply(200, json.dumps(dict(request.headers)).encode())
     if model == "slow":
-        await asyncio.sleep(2)
+        await asyncio.sleep(4)
     if model == "refuse":
         return Reply(503, REFUSAL, {"content-type": "application/json", "x-ours": "yes"})
+    if model == "watched":
+        return Forward({"x-selected-model": model, "x-gateway-base-model-name": model}, observer=Watcher())
     return Forward({"x-selected-model": model, "x-gateway-base-model-name": model})
 
 

@@ -124,6 +124,7 @@ def test_envoy_waits_longer_than_the_router() -> None:
 def test_models_then_guards_then_404() -> None:
     config = make_config({"a": ["10.0.0.1:8000"], "b": ["10.0.0.2:8000"]})
     table = route_table(config)
+    assert [table.pop(index)["route"]["cluster"] for index in (2, 2, 4, 4, 7, 8, 9)] == ["fallback"] * 7
     *forwarded, anthropic_at_once, anthropic, guard_at_once, guard = table[:6]
     hidden, models, model, health, slash, *mistakes, last, connect = table[6:]
     assert [

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from local_stack import Gateway, chat, running, wait_for
+from local_stack import Gateway, chat, free_port, is_openai_error, make_config, running, wait_for
+
+from triton_router.config import Config
 
 pytestmark = pytest.mark.e2e
 
@@ -61,14 +63,17 @@ def test_the_router_sees_the_same_headers_in_one_message_and_in_three(gateway: G
     assert "x-vsr-selected-model" not in fields and fields["x-vsr-debug"] == "1"
 
 
+@pytest.mark.parametrize("kind", ["short", "long", "no length"])
 def test_in_flight_requests_of_a_worker_that_is_killed_go_to_the_other(
-    start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int
+    start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int, kind: str
 ) -> None:
+    body = json.dumps(chat("slow", user="x" * (90_000 if kind == "long" else 10))).encode()
     with running("router_by_name.py") as victim:
         gateway = start_gateway({"slow": [start_backend("slow")]}, extproc_port=extproc_port, second_worker=victim)
 
         def ask(_: int) -> int:
-            return gateway.client.post(CHAT, json=chat("slow")).status_code
+            content = iter([body]) if kind == "no length" else body
+            return gateway.client.post(CHAT, content=content).status_code
 
         started = "http.gateway.ext_proc.streams_started"
         with ThreadPoolExecutor(8) as pool:
@@ -76,7 +81,48 @@ def test_in_flight_requests_of_a_worker_that_is_killed_go_to_the_other(
             wait_for(lambda: gateway.stat(started) == 8, "all requests are with the workers")
             os.kill(_listener(victim), signal.SIGKILL)
             assert [each.result() for each in asking] == [200] * 8
-        assert gateway.stat("cluster.extproc.upstream_rq_retry") > 0
+        # Envoy repeats only short calls by itself.
+        repeated = "cluster.extproc.upstream_rq_retry" if kind == "short" else "http.fallback.downstream_rq_3xx"
+        assert gateway.stat(repeated) > 0
+
+
+@pytest.mark.parametrize("script", ["delay=3", "slow-stream;chunks=30;seconds=3"])
+def test_a_response_that_a_killed_worker_was_reading_reaches_the_client(
+    start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], script: str
+) -> None:
+    with running("router_by_name.py") as victim:
+        gateway = start_gateway({"watched": [start_backend("watched")]}, extproc_port=victim)
+        answers = _answers_while_killed(gateway, victim, script)
+    end = "data: [DONE]\n\n" if "stream" in script else "}"
+    assert [(each.status_code, each.text.endswith(end)) for each in answers] == [(200, True)] * 4
+
+
+def test_a_response_that_must_not_pass_unread_does_not(
+    start_envoy: Callable[..., Gateway], start_backend: Callable[..., str]
+) -> None:
+    listening = {"port": free_port(), "admin_port": free_port(), "concurrency": 1}
+    config = make_config({"watched": [start_backend("watched")]}, services={"envoy": listening})
+    guard = {"name": "quiet", "plugins": [{"type": "response_pii"}]}
+    document = config.model_dump(by_alias=True, exclude_unset=True) | {"routing": {"decisions": [guard]}}
+    config = Config.model_validate(document)
+    with running("router_by_name.py") as victim:
+        answers = _answers_while_killed(start_envoy(config, victim), victim, "delay=3")
+    assert [(each.status_code, is_openai_error(each)) for each in answers] == [(503, True)] * 4
+
+
+def _answers_while_killed(gateway: Gateway, worker: int, script: str) -> list[httpx.Response]:
+    """Four responses whose only worker is killed while the backend has the requests."""
+    body = chat("watched", stream="stream" in script)
+
+    def ask(_: int) -> httpx.Response:
+        return gateway.client.post(CHAT, json=body, headers={"x-demo-script": script})
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, number) for number in range(4)]
+        active = "cluster.model/watched.upstream_rq_active"
+        wait_for(lambda: gateway.stat(active) == 4, "all requests are with the backend")
+        os.kill(_listener(worker), signal.SIGKILL)
+        return [each.result() for each in asking]
 
 
 def _listener(port: int) -> int:

@@ -18,7 +18,7 @@ from local_stack import PATIENCE, REPOSITORY, free_port, wait_for
 
 
 class Serve:
-    def __init__(self, directory: Path, *, full_disk: bool = False) -> None:
+    def __init__(self, directory: Path, *, full_disk: bool = False, starting: bool = False) -> None:
         self.extproc, _ = free_port(), free_port()
         self.rest, self.metrics = free_port(), free_port()
         document = yaml.safe_load((REPOSITORY / "config" / "quickstart.yaml").read_text())
@@ -38,13 +38,17 @@ class Serve:
             # No file may grow by a byte, as on a full disk.
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "triton_router.cli", "serve", "--config", str(self.config)],
-            cwd=REPOSITORY,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=no_room if full_disk else None,
-        )
+        self.log = directory / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "triton_router.cli", "serve", "--config", str(self.config)],
+                cwd=REPOSITORY,
+                stdout=log if starting else subprocess.DEVNULL,
+                stderr=log if starting else subprocess.DEVNULL,
+                preexec_fn=no_room if full_disk else None,
+            )
+        if starting:
+            return wait_for(lambda: bool(self.ready()["degraded"]), "REST, before the workers serve")
         wait_for(lambda: self.ready()["degraded"].keys() <= {"triton"}, "both workers serve")
 
     def ready(self) -> dict[str, Any]:
@@ -110,6 +114,13 @@ def test_killed_workers_come_back_and_can_be_seen(serve: Callable[..., Serve]) -
     assert spare in router.workers() and not {first, second} & set(router.workers())
     assert router.metric('router_worker_restarts_total{reason="ended"}') == 2
     assert httpx.get(f"http://127.0.0.1:{router.metrics}/live").status_code == 200
+
+
+def test_an_end_before_the_workers_serve_is_in_order(serve: Callable[..., Serve]) -> None:
+    router = serve(starting=True)
+    router.process.send_signal(signal.SIGTERM)
+    assert router.process.wait(PATIENCE) == 0
+    assert '"stopped"' in router.log.read_text() and "Traceback" not in router.log.read_text()
 
 
 def test_workers_start_and_are_measured_on_a_full_disk(serve: Callable[..., Serve]) -> None:

@@ -16,10 +16,14 @@ from triton_router.stack.envoy.values import Json, extension, no_circuit_breaker
 
 _LISTENER = "fallback"
 _METADATA = "triton-router.fallback"
-_BACK, _NOBODY = "fallback", "fallback/nobody"
+BACK, _NOBODY = "fallback", "fallback/nobody"
 # Marks a response as one that a model with a longer context might not give; no backend sends this status.
 TOO_LONG = 599
-_MOST_REDIRECTS = 10
+FOLLOWED: Json = {
+    "max_internal_redirects": 10,
+    "redirect_response_codes": [307],
+    "allow_cross_scheme_redirect": True,
+}
 
 # Notes why an attempt failed. What a router says of its candidates begins with `longer` where one has a longer context.
 _NOTE_FAILURE = rf"""
@@ -62,10 +66,12 @@ end
 # can be in a URL.
 _SEND_BACK = rf"""
 function envoy_on_request(handle)
-  local noted = handle:streamInfo():dynamicMetadata():get("{_METADATA}") or {{}}
+  local noted = handle:streamInfo():dynamicMetadata():get("{_METADATA}")
   local headers = handle:headers()
-  headers:replace("{ATTEMPT}", noted.attempt or "")
-  headers:replace("{FAILURE}", noted.failure or "")
+  if noted and noted.attempt then
+    headers:replace("{ATTEMPT}", noted.attempt)
+    headers:replace("{FAILURE}", noted.failure or headers:get("{FAILURE}") or "")
+  end
   headers:remove("{BASE_MODEL}")
   headers:remove("{SELECTED_MODEL}")
   local host = headers:get(":authority") or ""
@@ -115,15 +121,15 @@ def internal_listeners() -> Json:
     return extension("envoy.bootstrap.internal_listener", "bootstrap.internal_listener.v3.InternalListener")
 
 
-def listener() -> Json:
-    """Redirects every request to where it was sent."""
+def listener(*filters: Json) -> Json:
+    """Redirects every request to where it was sent, once ``filters`` let it."""
     again = {"match": {"prefix": "/"}, "redirect": {"response_code": "TEMPORARY_REDIRECT"}}
     manager = extension(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=_LISTENER,
         route_config={"virtual_hosts": [{"name": _LISTENER, "domains": ["*"], "routes": [again]}]},
-        http_filters=[extension("envoy.filters.http.router", "filters.http.router.v3.Router")],
+        http_filters=[*filters, extension("envoy.filters.http.router", "filters.http.router.v3.Router")],
     )
     return {"name": _LISTENER, "internal_listener": {}, "filter_chains": [{"filters": [manager]}]}
 
@@ -136,9 +142,9 @@ def clusters(config: Config) -> Iterator[Json]:
 
     Envoy does not retry a request for which it finds no endpoint.
     """
+    yield _inside(BACK, _LISTENER, _lua("send-back", _SEND_BACK))
     if not falls_back(config):
         return
-    yield _inside(_BACK, _LISTENER, _lua("send-back", _SEND_BACK))
     # No listener has this name: who is connected to it is refused at once.
     yield _inside(_NOBODY, "nobody")
     for model in config.providers.models:
@@ -219,7 +225,7 @@ def action(config: Config, plain: Json, model: ProviderModel) -> Json:
     the router says so in a header.
     """
     policy = plain.get("retry_policy", {})
-    groups = [_group(_around(model))] * model.attempts + [_group(_BACK)]
+    groups = [_group(_around(model))] * model.attempts + [_group(BACK)]
     return {
         **{key: value for key, value in plain.items() if key != "cluster"},
         "inline_cluster_specifier_plugin": {
@@ -237,11 +243,7 @@ def action(config: Config, plain: Json, model: ProviderModel) -> Json:
             "refresh_cluster_on_retry": True,
             "retry_back_off": {"base_interval": seconds(0.001), "max_interval": seconds(0.002)},
         },
-        "internal_redirect_policy": {
-            "max_internal_redirects": _MOST_REDIRECTS,
-            "redirect_response_codes": [307],
-            "allow_cross_scheme_redirect": True,
-        },
+        "internal_redirect_policy": FOLLOWED,
     }
 
 

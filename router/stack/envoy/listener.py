@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triton_router.config.schema import Config
 from triton_router.config.services import RouterTls
-from triton_router.stack.envoy import fallback, one_message
+from triton_router.stack.envoy import fallback, lost_worker, one_message
 from triton_router.stack.envoy.clusters import clusters
 from triton_router.stack.envoy.ext_proc import ext_proc_cluster, ext_proc_filter
 from triton_router.stack.envoy.failing_open import access_filter, model_reader
@@ -51,7 +51,7 @@ def bootstrap(
         table, static_clusters = {"rds": {"route_config_name": ROUTE_TABLE, "config_source": source}}, [own]
         document["dynamic_resources"] = {"cds_config": _file_source(directory, "cds.json")}
     document["bootstrap_extensions"] = [fallback.internal_listeners()]
-    listeners = [listener(config, table, access_log=access_log), fallback.listener()]
+    listeners = [listener(config, table, access_log=access_log), fallback.listener(lost_worker.pause())]
     return {**document, "static_resources": {"listeners": listeners, "clusters": static_clusters}}
 
 

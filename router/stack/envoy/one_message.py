@@ -90,8 +90,9 @@ def with_and_without(route: Json) -> list[Json]:
     """``route`` for requests that say the length of their body, which are sent at once, and for all others."""
     match = route["match"]
     has_body = {"name": "content-length", "string_match": {"safe_regex": {"regex": "0*[1-9][0-9]*"}}}
-    override = typed("filters.http.ext_proc.v3.ExtProcPerRoute", overrides={"processing_mode": _AT_ONCE})
-    settings = {**route.get("typed_per_filter_config", {}), EXT_PROC_FILTER: override}
+    settings = route.get("typed_per_filter_config", {})
+    overrides = {**settings.get(EXT_PROC_FILTER, {}).get("overrides", {}), "processing_mode": _AT_ONCE}
+    settings = {**settings, EXT_PROC_FILTER: typed("filters.http.ext_proc.v3.ExtProcPerRoute", overrides=overrides)}
     headers = [*match.get("headers", []), has_body]
     return [{**route, "match": {**match, "headers": headers}, "typed_per_filter_config": settings}, route]
 

@@ -10,7 +10,7 @@ from triton_router.config.schema import Config, ProviderModel
 from triton_router.config.services import CorsSettings
 from triton_router.errors import refusal_body
 from triton_router.names import BASE_MODEL, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
-from triton_router.stack.envoy import fallback, one_message
+from triton_router.stack.envoy import fallback, lost_worker, one_message
 from triton_router.stack.envoy.failing_open import without_hidden_models
 from triton_router.stack.envoy.names import (
     CORS_FILTER,
@@ -51,17 +51,18 @@ def routes(config: Config) -> Json:
     then; without it the guard behind answers, so an ext_proc stream that ends early cannot let a request through.
     """
     table = [route for model in config.providers.models if model.backend_refs for route in _forwarding(config, model)]
-    guards = _guards(config)
+    guards = list(lost_worker.with_second_try(config, _guards(config)))
     if one_message.possible(config.global_.services.envoy):
         guards = [each for guard in guards for each in one_message.with_and_without(guard)]
     table += guards
     table += [_hidden({"safe_regex": {"regex": f"{_BACKSLASH}|{_DOT_SEGMENT}"}})]
-    # Answered by the router itself.
-    table += [
-        _unavailable({"path": MODELS_PATH, "headers": [_method("GET")]}),
-        _unavailable({"safe_regex": {"regex": f"{MODELS_PATH}/.+"}, "headers": [_method("GET")]}),
-        _unavailable({"path": HEALTH_PATH, "headers": [_method("GET")]}),
+    answered_by_router: list[Json] = [
+        {"path": MODELS_PATH},
+        {"safe_regex": {"regex": f"{MODELS_PATH}/.+"}},
+        {"path": HEALTH_PATH},
     ]
+    get = {"headers": [_method("GET")]}
+    table += lost_worker.with_second_try(config, [_unavailable(match | get) for match in answered_by_router])
     table += [_hidden({"safe_regex": {"regex": _SLASH}}), *_help(), _no_tunnel()]
     host: Json = {"name": "gateway", "domains": ["*"], "routes": table}
     if (cors := config.global_.services.envoy.cors) is not None:
