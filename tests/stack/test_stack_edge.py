@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -34,17 +35,22 @@ def gateway(start_gateway: Callable[..., Gateway], start_backend: Callable[..., 
     return start_gateway({"m": [start_backend("m")]}, extproc_port=extproc_port, request_timeout_seconds=1)
 
 
-def raw(gateway: Gateway, data: bytes) -> tuple[int, dict[str, str], bytes]:
+def raw(gateway: Gateway, data: bytes, later: bytes = b"") -> tuple[int, dict[str, str], bytes]:
     """Send bytes as they are; return status, headers and body of the answer (0 where the connection just ends)."""
     with socket.create_connection((gateway.client.base_url.host, gateway.client.base_url.port)) as connection:
         connection.settimeout(PATIENCE)
         connection.sendall(data)
+        if later:
+            time.sleep(0.5)
+            connection.sendall(later)
         answer = b""
         while not _whole(answer) and (piece := connection.recv(65536)):
             answer += piece
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    if headers.get("transfer-encoding") == "chunked":
+        body = body.partition(b"\r\n")[2].removesuffix(b"\r\n0\r\n\r\n")
     return int(first.split(" ")[1]) if first else 0, headers, body
 
 
@@ -56,7 +62,8 @@ def _whole(answer: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n")
 
 
-EARLY = {
+# Status and what is sent, or what is sent after a pause.
+EARLY: dict[str, tuple[int, bytes] | tuple[int, bytes, bytes]] = {
     "both lengths": (400, CHAT + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
     "no length": (400, CHAT + b"content-length: many\r\n\r\n"),
     "two lengths": (400, CHAT + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello"),
@@ -69,6 +76,10 @@ EARLY = {
     "large header": (431, CHAT + b"x-a: " + b"a" * 70_000 + b"\r\n\r\n"),
     "many headers": (431, CHAT + b"".join(b"x-%d: a\r\n" % number for number in range(200)) + b"\r\n"),
     "bad chunk": (400, CHAT + b"transfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"),
+    "late bad chunk": (400, CHAT + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n", b"zz\r\nhello\r\n0\r\n\r\n"),
+    "chunks that never end": (408, CHAT + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"),
+    "larger than may be": (413, CHAT + b"content-length: 200000\r\n\r\n" + b"x" * 200_000),
+    "larger in the end": (413, CHAT + b"transfer-encoding: chunked\r\n\r\n30d40\r\n" + b"x" * 200_002),
     "CONNECT": (403, b"CONNECT gateway:443 HTTP/1.1\r\nhost: gateway\r\n\r\n"),
     "upgrade": (403, b"GET /v1/models HTTP/1.1\r\nhost: g\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
     "body that never comes": (408, CHAT + b"content-length: 500\r\n\r\n{"),
@@ -76,14 +87,34 @@ EARLY = {
 }
 
 
-def test_early_answers_reach_the_client(gateway: Gateway) -> None:
-    for name, (expected, data) in EARLY.items():
-        status, headers, body = raw(gateway, data)
+MODES = [
+    ("BUFFERED", "NONE"), ("STREAMED", "STREAMED"), ("FULL_DUPLEX_STREAMED", "STREAMED"), ("FULL_DUPLEX_STREAMED",) * 2
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("modes", MODES)
+def test_early_answers_reach_the_client(
+    start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int, modes: tuple[str, str]
+) -> None:
+    before, after = modes
+    gateway = start_gateway(
+        {"m": [start_backend("m")]}, extproc_port=extproc_port, request_timeout_seconds=1,
+        request_body_mode=before, response_body_mode=after,
+    )  # fmt: skip
+    for name, (expected, *data) in EARLY.items():
+        status, headers, body = raw(gateway, *data)
         assert status == expected, name
         kind = {"content-type": headers["content-type"]}
         assert is_openai_error(httpx.Response(status, headers=kind, content=body)), name
     spoken = raw(gateway, CHAT.replace(b"chat/completions", b"messages") + b"content-length: 500\r\n\r\n{")
     assert (spoken[0], json.loads(spoken[2])["type"]) == (408, "error")
+    # And what is no mistake is served.
+    chunks = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    for data in (CHAT + chunks + b"\r\n", CHAT + b"trailer: x-a\r\n" + chunks + b"x-a: b\r\n\r\n"):
+        status, _, body = raw(gateway, data)
+        assert (status, json.loads(body)["model"]) == (200, "m")
+    assert raw(gateway, CHAT + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n")[0] == 400
+    assert raw(gateway, CHAT + b"\r\n")[0] == 400
 
 
 def test_http_1_0_is_served_as_nginx_speaks_it(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from triton_router.config.schema import Config
 from triton_router.config.services import EnvoySettings, RouterTls
@@ -40,7 +41,9 @@ def ext_proc_filter(config: Config) -> Json:
         allow_mode_override=True,
         # Its own retries, which clients cannot set, are bounded for each request.
         mutation_rules={"allow_envoy": True},
-        processing_mode=_processing_mode(config.global_.services.envoy),
+        # Envoy closes a connection on which it refuses a request, and does not wait for a processor first: such a
+        # response would be lost on the way to the router. It asks for those of its own requests.
+        processing_mode={**_processing_mode(config.global_.services.envoy), **_NO_RESPONSES},
         **(one_message.attributes() if one_message.possible(config.global_.services.envoy) else {}),
         grpc_service={
             "envoy_grpc": {"cluster_name": EXT_PROC_CLUSTER},
@@ -56,19 +59,46 @@ def ext_proc_filter(config: Config) -> Json:
     )
 
 
+def overriding(route: Json, **overrides: Any) -> Json:
+    """``route`` with settings of its own for the filter."""
+    settings = route.get("typed_per_filter_config", {})
+    overrides = {**settings.get(EXT_PROC_FILTER, {}).get("overrides", {}), **overrides}
+    override = typed("filters.http.ext_proc.v3.ExtProcPerRoute", overrides=overrides)
+    return {**route, "typed_per_filter_config": {**settings, EXT_PROC_FILTER: override}}
+
+
+def full_duplex(settings: EnvoySettings) -> bool:
+    """Whether the router has to send bodies back. Envoy takes no other mode from it then."""
+    return "FULL_DUPLEX_STREAMED" in (settings.request_body_mode, settings.response_body_mode)
+
+
+def with_and_without_body(route: Json, settings: EnvoySettings) -> list[Json]:
+    """``route`` for requests that have a body, whose length is known by then, and for all others."""
+    if one_message.possible(settings):
+        mode = one_message.MODE
+    elif full_duplex(settings):
+        mode = _processing_mode(settings)
+    else:
+        return [route]
+    match = route["match"]
+    has_body = {"name": "content-length", "string_match": {"safe_regex": {"regex": "0*[1-9][0-9]*"}}}
+    narrower = {**route, "match": {**match, "headers": [*match.get("headers", []), has_body]}}
+    return [overriding(narrower, processing_mode=mode), route]
+
+
+_NO_RESPONSES = {"response_header_mode": "SKIP", "response_body_mode": "NONE", "response_trailer_mode": "SKIP"}
+
+
 def _processing_mode(settings: EnvoySettings) -> Json:
     def trailers(mode: str) -> str:
         # Envoy takes a full duplex body only with its trailers.
         return "SEND" if mode == "FULL_DUPLEX_STREAMED" else "DEFAULT"
 
-    duplex = "FULL_DUPLEX_STREAMED" in (settings.request_body_mode, settings.response_body_mode)
     return {
         "request_header_mode": "SEND",
         "request_body_mode": settings.request_body_mode,
         "request_trailer_mode": trailers(settings.request_body_mode),
-        # The router asks for the headers of answers to what it has seen. Envoy closes a connection on which it refuses
-        # a request, and does not wait for a processor first: such an answer would be lost on the way to the router.
-        "response_header_mode": "SEND" if duplex else "SKIP",
+        "response_header_mode": "SEND",
         "response_body_mode": settings.response_body_mode,
         "response_trailer_mode": trailers(settings.response_body_mode),
     }

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from triton_router.config.schema import Config, ProviderModel
 from triton_router.names import ATTEMPT, BASE_MODEL, FAILURE, FALLS_BACK, SELECTED_MODEL
 from triton_router.stack.envoy.names import cluster_name
-from triton_router.stack.envoy.values import Json, extension, no_circuit_breaker, seconds, typed
+from triton_router.stack.envoy.values import Json, extension, lua, no_circuit_breaker, seconds, typed
 
 _LISTENER = "fallback"
 _METADATA = "triton-router.fallback"
@@ -142,7 +142,7 @@ def clusters(config: Config) -> Iterator[Json]:
 
     Envoy does not retry a request for which it finds no endpoint.
     """
-    yield _inside(BACK, _LISTENER, _lua("send-back", _SEND_BACK))
+    yield _inside(BACK, _LISTENER, lua("send-back", _SEND_BACK))
     if not falls_back(config):
         return
     # No listener has this name: who is connected to it is refused at once.
@@ -161,7 +161,7 @@ def clusters(config: Config) -> Iterator[Json]:
                         "clusters": [cluster_name(model.name), _NOBODY],
                     },
                 },
-                **_upstream(_unless_well(_lua("note-failure", _NOTE_FAILURE))),
+                **_upstream(_unless_well(lua("note-failure", _NOTE_FAILURE))),
             }
 
 
@@ -200,10 +200,6 @@ def _unless_well(inner: Json) -> Json:
         extension_config=inner,
         xds_matcher={"matcher_tree": {"input": status, "exact_match_map": {"map": {"2xx": {"action": skip}}}}},
     )
-
-
-def _lua(name: str, code: str) -> Json:
-    return extension(name, "filters.http.lua.v3.Lua", default_source_code={"inline_string": code})
 
 
 def _around(model: ProviderModel) -> str:

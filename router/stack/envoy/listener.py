@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triton_router.config.schema import Config
 from triton_router.config.services import RouterTls
-from triton_router.stack.envoy import fallback, lost_worker, one_message
+from triton_router.stack.envoy import fallback, lost_worker, one_message, whole_body
 from triton_router.stack.envoy.clusters import clusters
 from triton_router.stack.envoy.ext_proc import ext_proc_cluster, ext_proc_filter
 from triton_router.stack.envoy.failing_open import access_filter, model_reader
@@ -93,9 +93,9 @@ def _http_filters(config: Config) -> list[Json]:
     envoy = config.global_.services.envoy
     open_ = envoy.failure_mode_allow
     cors = [extension(CORS_FILTER, "filters.http.cors.v3.Cors")] if envoy.cors else []
-    router = [ext_proc_filter(config)]
+    router = [whole_body.waiting(), ext_proc_filter(config)]
     if one_message.possible(envoy):
-        router = one_message.around(router[0], config.global_.router.max_body_bytes)
+        router = one_message.around(ext_proc_filter(config), config.global_.router.max_body_bytes)
     return [
         *cors,
         _decompressor("gzip", window_bits=15, max_inflate_ratio=_LARGEST_RATIO),

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from triton_router.config.schema import Config
 from triton_router.names import BASE_MODEL, REPEATED
 from triton_router.stack.envoy import fallback
-from triton_router.stack.envoy.names import EXT_PROC_FILTER
-from triton_router.stack.envoy.values import Json, extension, seconds, typed
+from triton_router.stack.envoy.ext_proc import full_duplex, overriding
+from triton_router.stack.envoy.values import Json, extension, seconds
 
 # Envoy may hear of the end of one connection after that of another, and would ask the same worker again.
 _PAUSE = 0.25
@@ -34,18 +34,16 @@ def with_second_try(config: Config, guards: Iterable[Json]) -> Iterator[Json]:
     if not _goes_on(config):
         yield from guards
         return
-    overrides = typed("filters.http.ext_proc.v3.ExtProcPerRoute", overrides={"failure_mode_allow": True})
-    settings = {"typed_per_filter_config": {EXT_PROC_FILTER: overrides}}
     for guard in guards:
         match = guard["match"]
-        yield {
+        back = {
             "match": {**match, "headers": [*match.get("headers", []), _without(REPEATED), _without(BASE_MODEL)]},
             "route": {"cluster": fallback.BACK, "internal_redirect_policy": fallback.FOLLOWED},
             "request_headers_to_add": [{"header": {"key": REPEATED, "value": "1"}}],
             "response_headers_to_remove": ["location"],
-            **settings,
         }
-        yield guard | settings
+        yield overriding(back, failure_mode_allow=True)
+        yield overriding(guard, failure_mode_allow=True)
 
 
 def _without(header: str) -> Json:
@@ -55,5 +53,4 @@ def _without(header: str) -> Json:
 def _goes_on(config: Config) -> bool:
     """Whether Envoy may go on without the worker, and does not do so anyway. Some bodies only the worker has."""
     envoy = config.global_.services.envoy
-    duplex = "FULL_DUPLEX_STREAMED" in (envoy.request_body_mode, envoy.response_body_mode)
-    return not (duplex or envoy.failure_mode_allow or config.guards_responses)
+    return not (full_duplex(envoy) or envoy.failure_mode_allow or config.guards_responses)

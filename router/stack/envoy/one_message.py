@@ -1,24 +1,26 @@
 """One ext_proc message for a request: Envoy's part of it.
 
 The router gets headers and body together, and its decision is applied by Envoy. Two filters in Lua do what Envoy has no
-other words for: read all headers, whatever their names, and set headers whose names are not known before.
+other words for: read all headers, whatever their names, and set headers whose names are not known before. A request
+without a body has no such message; the router gets its headers.
 """
 
 from __future__ import annotations
 
 from triton_router.config.services import EnvoySettings
 from triton_router.extproc.messages import HEADERS_ATTRIBUTE, METADATA
-from triton_router.stack.envoy.names import EXT_PROC_FILTER
-from triton_router.stack.envoy.values import Json, extension, typed
+from triton_router.stack.envoy.values import Json, extension, lua
+from triton_router.stack.envoy.whole_body import FILTER, WAIT
 
 # What an attribute holds must be UTF-8, and a header may be anything: each byte becomes the character of its number.
-_READ_HEADERS = rf"""
+_READ_REQUEST = rf"""{WAIT}
 local function as_utf8(character)
   local byte = character:byte()
   return string.char(192 + math.floor(byte / 64), 128 + byte % 64)
 end
 
 function envoy_on_request(handle)
+  wait_for_body(handle)
   local lines, count = {{""}}, 0
   for name, value in pairs(handle:headers()) do
     count = count + 1
@@ -58,7 +60,7 @@ function envoy_on_response(handle)
   end
 end
 """
-_AT_ONCE = {
+MODE = {
     "request_header_mode": "SKIP",
     "request_body_mode": "BUFFERED",
     # The router ends its stream where nobody reads the response, and Envoy sends no more then.
@@ -75,7 +77,7 @@ def around(ext_proc: Json, largest: int) -> list[Json]:
     """The filter ``ext_proc`` and those that it needs; ``largest`` is the limit of bodies in bytes."""
     # Without it the headers would go on to the next filter before the body has been decided on.
     hold = extension("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=largest)
-    return [_lua("read-headers", _READ_HEADERS), ext_proc, hold, _lua("apply-decision", _APPLY_DECISION)]
+    return [lua(FILTER, _READ_REQUEST), ext_proc, hold, lua("apply-decision", _APPLY_DECISION)]
 
 
 def attributes() -> Json:
@@ -84,18 +86,3 @@ def attributes() -> Json:
         "request_attributes": [HEADERS_ATTRIBUTE],
         "metadata_options": {"receiving_namespaces": {"untyped": [METADATA]}},
     }
-
-
-def with_and_without(route: Json) -> list[Json]:
-    """``route`` for requests that say the length of their body, which are sent at once, and for all others."""
-    match = route["match"]
-    has_body = {"name": "content-length", "string_match": {"safe_regex": {"regex": "0*[1-9][0-9]*"}}}
-    settings = route.get("typed_per_filter_config", {})
-    overrides = {**settings.get(EXT_PROC_FILTER, {}).get("overrides", {}), "processing_mode": _AT_ONCE}
-    settings = {**settings, EXT_PROC_FILTER: typed("filters.http.ext_proc.v3.ExtProcPerRoute", overrides=overrides)}
-    headers = [*match.get("headers", []), has_body]
-    return [{**route, "match": {**match, "headers": headers}, "typed_per_filter_config": settings}, route]
-
-
-def _lua(name: str, code: str) -> Json:
-    return extension(name, "filters.http.lua.v3.Lua", default_source_code={"inline_string": code})

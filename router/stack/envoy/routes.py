@@ -10,7 +10,8 @@ from triton_router.config.schema import Config, ProviderModel
 from triton_router.config.services import CorsSettings
 from triton_router.errors import refusal_body
 from triton_router.names import BASE_MODEL, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
-from triton_router.stack.envoy import fallback, lost_worker, one_message
+from triton_router.stack.envoy import fallback, lost_worker, whole_body
+from triton_router.stack.envoy.ext_proc import with_and_without_body
 from triton_router.stack.envoy.failing_open import without_hidden_models
 from triton_router.stack.envoy.names import (
     CORS_FILTER,
@@ -51,10 +52,8 @@ def routes(config: Config) -> Json:
     then; without it the guard behind answers, so an ext_proc stream that ends early cannot let a request through.
     """
     table = [route for model in config.providers.models if model.backend_refs for route in _forwarding(config, model)]
-    guards = list(lost_worker.with_second_try(config, _guards(config)))
-    if one_message.possible(config.global_.services.envoy):
-        guards = [each for guard in guards for each in one_message.with_and_without(guard)]
-    table += guards
+    for guard in lost_worker.with_second_try(config, _guards(config)):
+        table += with_and_without_body(guard, config.global_.services.envoy)
     table += [_hidden({"safe_regex": {"regex": f"{_BACKSLASH}|{_DOT_SEGMENT}"}})]
     answered_by_router: list[Json] = [
         {"path": MODELS_PATH},
@@ -200,7 +199,7 @@ def _unavailable(match: Json, path: str = "") -> Json:
 
 def _unasked(route: Json) -> Json:
     """``route``, and the router is not asked about it."""
-    return {**route, "typed_per_filter_config": {EXT_PROC_FILTER: _NOT_PROCESSED}}
+    return {**route, "typed_per_filter_config": {EXT_PROC_FILTER: _NOT_PROCESSED, **whole_body.UNREAD}}
 
 
 _NOT_PROCESSED = typed("filters.http.ext_proc.v3.ExtProcPerRoute", disabled=True)

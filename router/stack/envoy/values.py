@@ -33,6 +33,11 @@ def typed(message: str, **fields: Any) -> Json:
     return {"@type": f"type.googleapis.com/envoy.extensions.{message}", **fields}
 
 
+def lua(name: str, code: str) -> Json:
+    """The filter ``name`` that runs ``code``."""
+    return extension(name, "filters.http.lua.v3.Lua", default_source_code={"inline_string": code})
+
+
 def split_endpoint(endpoint: str) -> tuple[str, int]:
     """``host:port`` or ``[v6]:port`` as (host without brackets, port)."""
     host, _, port = endpoint.rpartition(":")
