@@ -19,9 +19,11 @@ import yaml
 
 from perf.load import chat_bodies, closed_loop
 from triton_router.config import load
+from triton_router.config.services import EnvoySettings
 from triton_router.processes import Process
 from triton_router.stack import envoy, triton
 from triton_router.stack.envoy import one_message
+from triton_router.stack.envoy.ext_proc import with_and_without_body
 from triton_router.stack.envoy.names import EXT_PROC_FILTER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -258,7 +260,7 @@ def _without_router(bootstrap: Path, model: str, *, keep_filter: bool) -> None:
     """Send everything to the one backend, whatever ext_proc says; without the filter: Envoy as it would be alone."""
     document = json.loads(bootstrap.read_text())
     route = {"match": {"prefix": "/"}, "route": {"cluster": envoy.cluster_name(model), "timeout": "0s"}}
-    routes = one_message.with_and_without(route) if keep_filter else [route]
+    routes = with_and_without_body(route, EnvoySettings()) if keep_filter else [route]
     hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
     # The clusters come from a file, after this.
     plain = {"name": "plain", "validate_clusters": False, "virtual_hosts": hosts}
