@@ -183,7 +183,7 @@ class _Link(Endpoint):
         self.calls.clear()
 
     def call(self, block: bytes, body: bytes) -> tuple[int, asyncio.Future[bytes]]:
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = self._loop.create_future()
         number = self.connection.request(block, body)
         self.calls[number] = _Unary(future)
         self._flush_soon()

@@ -16,6 +16,8 @@ class Endpoint(asyncio.Protocol):
         self._connection = connection
         self._transport: asyncio.Transport | None = None
         self._flushing = False
+        # Python 3.11 asks the system for the process's number whenever it is asked for the running loop.
+        self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -35,7 +37,7 @@ class Endpoint(asyncio.Protocol):
     def _flush_soon(self) -> None:
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False

@@ -94,7 +94,7 @@ class Call:
         while not self._messages:
             if self._ended:
                 return None
-            self._waiting = asyncio.get_running_loop().create_future()
+            self._waiting = self._peer.future()
             try:
                 await self._waiting
             finally:
@@ -327,7 +327,7 @@ class _Peer(Endpoint):
             if event.ended:
                 call.end()
             self._running += 1
-            call.task = asyncio.get_running_loop().create_task(self._run(handler, call, event.stream))
+            call.task = self._loop.create_task(self._run(handler, call, event.stream))
 
     async def _run(self, handler: Handler, call: Call, number: int) -> None:
         try:
@@ -351,6 +351,9 @@ class _Peer(Endpoint):
             call.task.cancel()
 
     # --- what calls do ---------------------------------------------------------------------------------------------
+
+    def future(self) -> asyncio.Future[None]:
+        return self._loop.create_future()
 
     def acknowledge(self, number: int, size: int) -> None:
         self._connection.acknowledge(number, size)
