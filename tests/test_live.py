@@ -89,7 +89,7 @@ def test_a_span_has_what_was_counted_in_it() -> None:
     metrics.tokens.labels("other", "prompt").inc(5)
     for _ in range(100):
         metrics.stage_seconds.labels("total").observe(0.0009)
-    metrics.in_flight.set(4)
+    metrics.in_flight.inc(4)
     history.look()
     (span,) = history.spans
     assert span["requests"] == [["all", "plain", "routed", 20]]
