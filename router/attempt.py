@@ -98,7 +98,7 @@ class Attempt:
             "conceal": conceal,
         }
         fields |= {name: value for name, value in optional.items() if value}
-        if self.guarded != UNGUARDED:
+        if self.guarded is not UNGUARDED:
             fields["guarded"] = asdict(self.guarded)
         try:
             text = orjson.dumps(fields).decode()
@@ -114,7 +114,8 @@ class Attempt:
         """Raises ``ValueError``, ``TypeError`` or ``KeyError`` for what :meth:`encode` has not written."""
         fields = {**json.loads(text.removeprefix("longer "))}
         failures = tuple(Failure(*each) for each in fields.pop("failures", ()))
-        return cls(**fields | {"failures": failures, "guarded": Guarded(**fields.get("guarded", {}))})
+        guarded = Guarded(**fields["guarded"]) if "guarded" in fields else UNGUARDED
+        return cls(**fields | {"failures": failures, "guarded": guarded})
 
 
 def restored(request: Request, attempt: Attempt) -> Request:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from triton_router import offload, personal
 from triton_router.answers import Answer
-from triton_router.attempt import Guarded
+from triton_router.attempt import UNGUARDED, Guarded
 from triton_router.body import LARGE_BYTES, is_large
 from triton_router.config.heads import FactCheckSignal
 from triton_router.config.plugins import (
@@ -76,20 +76,23 @@ class Guards:
 
     def guarded(self, record: Record, mask: Mask | None) -> Guarded:
         """What holds for every candidate of a request, as it was masked for the one selected."""
+        verdict, screening = record.verdict, _screening(record)
+        if not (verdict.masking or verdict.confined or verdict.shadow or screening):
+            return UNGUARDED
         assert record.selection is not None
         own = {record.selection.model, record.selection.base}
         # What is masked may be seen by all.
-        bare = [each for each in record.verdict.masking if mask is None or not own.isdisjoint(each.trusted)]
+        bare = [each for each in verdict.masking if mask is None or not own.isdisjoint(each.trusted)]
         open_to = [frozenset(each.trusted) for each in bare]
-        if (decision := record.verdict.confined) is not None:
+        if (decision := verdict.confined) is not None:
             open_to.append(frozenset(ref.lora_name or ref.model for ref in decision.modelRefs))
         return Guarded(
             only=tuple(sorted(frozenset.intersection(*open_to))) if open_to else None,
             masked=record.masked,
             originals=dict(mask.originals) if mask is not None else {},
             json_wanted=mask is not None and mask.values.json_wanted,
-            screening=tuple(dict.fromkeys(name for name, _ in _screening(record))),
-            shadow=record.verdict.shadow,
+            screening=tuple(dict.fromkeys(name for name, _ in screening)),
+            shadow=verdict.shadow,
         )
 
     async def mask(self, payload: RequestT, request: Request, record: Record) -> tuple[RequestT, Request, Mask | None]:
