@@ -218,7 +218,9 @@ class _Sections:
         for key in _switches(section) & data.keys():
             data[key] = switch(data[key])
         for key in _texts(section) & data.keys():
-            data[key] = _worded(data[key])
+            if isinstance(data[key], list):
+                # `true` as the word that it is among words.
+                data[key] = [str(each).lower() if isinstance(each, bool) else each for each in data[key]]
         for key in _UNSET_BY_ZERO & data.keys():
             if data[key] == 0 and _refuses(section, key, "0"):
                 del data[key]
@@ -244,16 +246,9 @@ def _switches(section: type[Section]) -> frozenset[str]:
 
 @cache
 def _texts(section: type[Section]) -> frozenset[str]:
-    """The keys that take texts, or lists of them, and no switch."""
+    """The keys that take lists of texts."""
     kinds = {key: str(field.annotation) for key, field in _fields(section).items()}
     return frozenset(key for key, kind in kinds.items() if "str" in kind and "bool" not in kind)
-
-
-def _worded(value: Any) -> Any:
-    """`true` as the word that it is where a text is meant."""
-    if isinstance(value, list):
-        return [_worded(each) for each in value]
-    return str(value).lower() if isinstance(value, bool) else value
 
 
 @cache
