@@ -310,8 +310,8 @@ def _criteria_of_rules(
     words = "keywords" if kind == "keyword" else "candidates"
     categories, groups = tuple(criteria), dict[str, list[tuple[str, Path]]]()
     reserved = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
-    decided = {leaf.get("name") for path, decision in _entries(data, "decisions")
-               for _, leaf in leaves_of(decision.get("rules"), path) if leaf.get("type") == kind}  # fmt: skip
+    decided = [leaf.get("name") for path, decision in _entries(data, "decisions")
+               for _, leaf in leaves_of(decision.get("rules"), path) if leaf.get("type") == kind]  # fmt: skip
     for path, rule in _entries(data, f"{kind}_rules"):
         key = "name" if rule.get("category") is None else "category"
         category = rule.get(key)
