@@ -78,7 +78,7 @@ def _domains_of_rules(routing: dict[str, Any], path: Path, adopted: Converted) -
         if leaf.get("type") != DomainSignal.TYPE or not isinstance(name, str) or not isinstance(signals, dict):
             continue
         declared = signals.get(DomainSignal.LIST) or []
-        if isinstance(declared, list) and not any(each["name"] == name for each in declared):
+        if isinstance(declared, list) and not any(at(each, "name") == name for each in declared):
             adopted.origin[(*path, SIGNALS[-1], DomainSignal.LIST, len(declared))] = where
             signals[DomainSignal.LIST] = [*declared, {"name": name}]
             message = f"no domains are declared, so `{name}` is one by its name alone"
