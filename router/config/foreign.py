@@ -252,7 +252,7 @@ def _adapters_as_models(data: Any, adopted: Converted) -> None:
     cards = [
         index
         for index, (_, card) in enumerate(items(data, CARDS))
-        if card.get("name") in bases and card["name"] not in models
+        if (name := str(card.get("name"))) in bases and name not in models
     ]
     adopted.drop(at(data, "routing"), "modelCards", ("routing",), cards)
 

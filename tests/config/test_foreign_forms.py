@@ -245,3 +245,18 @@ decisions: [{name: d, rules: {type: keyword, name: urgent}, modelRefs: [{model: 
     assert [signal.name for signal in config.routing.signals.of("preference")] == ["short"]
     unknown: Any = text.replace("name: urgent, operator", "name: urgnt, operator")
     assert any("no category named `urgnt`" in each for each in problems(unknown))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "routing: {signals: {domains: [x, 5]}, decisions: [{name: d, rules: {type: domain, name: law}}]}",
+        "routing: {signals: {complexity: [{name: [], composer: {type: keyword, name: k}}]}, "
+        "decisions: [{name: d, rules: {type: complexity, name: []}}]}",
+        "routing: {signals: {jailbreak: [{name: {}, direction: response, threshold: []}]}}",
+        "routing: {modelCards: [{name: []}, {name: z}], decisions: [{name: d, modelRefs: [{model: {}}]}]}",
+        "routing: {signals: [], decisions: [{name: d, rules: {type: domain, name: x}}]}",
+    ],
+)
+def test_whatever_stands_in_a_file_is_reported(text: str) -> None:
+    assert problems(BASE + text + "\n")
