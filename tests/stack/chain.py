@@ -34,7 +34,7 @@ class Chain:
         return Counter((each.status_code, each.headers.get("x-vsr-fallback")) for each in responses)
 
 
-def document(first: list[Replica], second: list[Replica], **settings: Any) -> dict[str, Any]:
+def document(first: list[Replica], second: list[Replica], /, **settings: Any) -> dict[str, Any]:
     """``settings``: ``fallback``, ``envoy``, and what backend references of a model are, `ENDPOINT` being theirs."""
     refs = {name: settings.get(name, {"endpoint": "ENDPOINT"}) for name in ("first", "second")}
     models: list[dict[str, Any]] = [
