@@ -97,7 +97,9 @@ class MultiFactor(Section):
     NOT_ACTIVE = frozenset({"quality"})
     INSTEAD: ClassVar[dict[str, str]] = {"quality": "`quality_score` of the model cards counts"}
 
-    objective: Objective = Field(default_factory=Objective, description="How factors are compared.")
+    objective: Objective = Field(
+        default_factory=Objective, description="Whether factors are summed, or one comes first."
+    )
     weights: FactorWeights = Field(
         default_factory=FactorWeights, description="Weights of the factors, for the objective `weighted`."
     )
