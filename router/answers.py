@@ -46,6 +46,10 @@ class Events:
         self.held = len(self._rest[0]) + sum(map(len, self._data))
 
 
+Channel = tuple[Any, ...]
+"""Which text of an answer a piece belongs to: the number of its choice or block, and names."""
+
+
 class Piece(NamedTuple):
     """A piece of what a model says, as ``holder[name]`` in an event. Those of one ``channel`` make one text.
 
@@ -54,7 +58,7 @@ class Piece(NamedTuple):
 
     holder: dict[str, Any]
     name: str
-    channel: tuple[Any, ...]
+    channel: Channel
     arguments: bool = False
 
     @property
@@ -153,7 +157,7 @@ class Answer(ABC):
 
     @classmethod
     @abstractmethod
-    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    def ended(cls, event: dict[str, Any]) -> Iterator[Channel]:
         """The channels, or how they begin, that have no more to come with or after ``event``."""
 
     @classmethod
@@ -164,10 +168,10 @@ class Answer(ABC):
 
     @classmethod
     @abstractmethod
-    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], channel: Channel, text: str) -> list[dict[str, Any]]:
         """The events that end a stream behind ``event``, as its API says that content was withheld.
 
-        ``first`` is the stream's first event; ``text`` is what the channel of ``piece`` has said.
+        ``first`` is the stream's first event; ``text`` is what the ``channel`` of one of its pieces has said.
         """
 
     @classmethod
@@ -224,7 +228,7 @@ def first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else None
 
 
-def strings(holder: Any, names: Iterable[str], channel: tuple[Any, ...], *, arguments: bool = False) -> Iterator[Piece]:
+def strings(holder: Any, names: Iterable[str], channel: Channel, *, arguments: bool = False) -> Iterator[Piece]:
     """Those of an object's members called ``names`` that are strings, as pieces."""
     for name in names:
         if isinstance(inside(holder, name), str):

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from triton_router.errors import MalformedRequest
+
+T = TypeVar("T")
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -26,7 +29,20 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_scan = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant).raw_decode
+def unique(pairs: list[tuple[str, T]]) -> dict[str, T]:
+    """The object of ``pairs``. Of two members with one name, the router may read one and the backend the other.
+
+    Raises:
+        ValueError: a name is there twice.
+    """
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"member {name!r} is there twice")
+    return members
+
+
+_scan = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=unique).raw_decode
 
 _text = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -80,7 +96,7 @@ class Body:
         """Read ``body``.
 
         Raises:
-            MalformedRequest: it is not UTF-8, not a JSON object, or names a top-level member twice.
+            MalformedRequest: it is not UTF-8, not a JSON object, or has an object that names a member twice.
         """
         try:
             text = body.decode("utf-8-sig") if body.startswith(b"\xef\xbb\xbf") else body.decode("utf-8")
@@ -224,7 +240,7 @@ class _Patient:
         match text[position : position + 1]:
             case "{":
                 members, close = _members(text, position, self.value)
-                return {name: member.value for name, member in members}, close + 1
+                return unique([(name, member.value) for name, member in members]), close + 1
             case "[":
                 return self._array(text, position)
             case '"':
@@ -317,13 +333,7 @@ def _top_level(text: str, scan: Scan) -> tuple[dict[str, Member], int]:
     listed, close = _members(text, begin, scan, MOST_MEMBERS)
     if _skip_space(text, close + 1) != len(text):
         raise ValueError(f"something follows the object (character {close + 1})")
-    members: dict[str, Member] = {}
-    for name, member in listed:
-        # Two readers of one body may each believe another value: what we route by is not what the backend obeys.
-        if name in members:
-            raise ValueError(f"member {name!r} is there twice")
-        members[name] = member
-    return members, close
+    return unique(listed), close
 
 
 def _splice(

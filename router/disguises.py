@@ -9,8 +9,12 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-# Written without width, turned around, or in the block of tags, which repeats ASCII unseen.
-_UNSEEN = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
+# Control characters, and what Unicode ignores by default; its block of tags repeats ASCII unseen.
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
+_UNSEEN = re.compile(
+    "[\x80-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _TAGS = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)}
 # Letters of other scripts that look like Latin ones.
 _LOOK_ALIKES = str.maketrans(
@@ -30,6 +34,7 @@ _SPACED = re.compile(r"(?<!\w)\w(?:([ ._*-])[\w,;:!?'\"()])(?:(?:\1|\1[ ]\1)[\w,
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}={0,2}")
 # Keys, certificates, files: a head takes for an attack what is no language.
 _OPAQUE = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{40,}={0,2}")
+_WORDS = re.compile("[A-Z]?[a-z]{4,}|[A-Z]{4,}")
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:(?:\\x|%|0x)?[0-9A-Fa-f]{2}[ ,]?){12,}(?![0-9A-Za-z])")
 _HEX_PAIR = re.compile(r"(?<![0-9A-Fa-f])0x|[^0-9A-Fa-f]")
 # Mail addresses and numbers as people say them: "ann (at) mail [dot] example", "four one one one one one one".
@@ -64,6 +69,7 @@ def plain(text: str) -> str:
 def unhidden(text: str) -> str:
     """``text`` with digits left as they are; what base64, hexadecimal digits or names of digits say stands in their
     place."""
+    text = _CONTROL.sub("", text)
     if not text.isascii():
         text = _STROKES.sub("", unicodedata.normalize("NFKC", _UNSEEN.sub("", text.translate(_TAGS))))
         if _LOOKING.search(text):
@@ -93,8 +99,10 @@ def _hexadecimal(match: re.Match[str]) -> str:
 
 
 def _unless_opaque(match: re.Match[str]) -> str:
-    """Words without spaces have hardly any digits; what is encoded has one in six."""
-    return "" if sum(map(str.isdigit, match[0])) * 16 >= len(match[0]) else match[0]
+    """Words without spaces have hardly any digits; what is encoded has one in six, and hardly any words."""
+    text = match[0]
+    words = sum(map(len, _WORDS.findall(text)))
+    return "" if sum(map(str.isdigit, text)) * 16 >= len(text) > words * 2 else text
 
 
 def _english(line: str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
 from triton_router.answers import LARGEST
 from triton_router.completion import DONE
+from triton_router.jsontext import LONG_NUMBER
 
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 
 
 class BodyFilter(Protocol):
@@ -47,13 +48,15 @@ class EventEditor(Protocol):
 class EditedEvents:
     """A stream of events, each as ``editor`` has it. The beginning of one waits for its end.
 
-    An event of more than 8 MiB, and all behind it, passes as it is. ``done_line``: a line says that a stream has ended.
+    What cannot be read passes as it is: data that is no object; an event of more than 8 MiB, and all behind it. Where
+    that is ``withheld``, such data is left out, and such an event ends the stream. ``done_line``: a line says that a
+    stream has ended.
     """
 
-    __slots__ = ("_done_line", "_editor", "_ended", "_gave_up", "_held", "_named", "_numbers")
+    __slots__ = ("_done_line", "_editor", "_ended", "_gave_up", "_held", "_named", "_numbers", "_withheld")
 
-    def __init__(self, editor: EventEditor, *, done_line: bool = False) -> None:
-        self._editor, self._done_line = editor, done_line
+    def __init__(self, editor: EventEditor, *, done_line: bool = False, withheld: bool = False) -> None:
+        self._editor, self._done_line, self._withheld = editor, done_line, withheld
         self._ended = False
         self._held = b""
         self._named = self._gave_up = False
@@ -66,7 +69,7 @@ class EditedEvents:
             return b""
         stream, self._held, start, out = self._held + piece, b"", 0, []
         if not self._gave_up:
-            for end in _EVENT_END.finditer(stream):
+            for end in EVENT_END.finditer(stream):
                 out.append(self._edited(stream[start : end.end()]))
                 start = end.end()
                 if self._editor.cut_off:
@@ -77,8 +80,8 @@ class EditedEvents:
             out.append(self._edited(rest) if rest and not self._gave_up else rest)
             out += [self._written(event) for event in self._editor.rest()]
         elif self._gave_up or len(rest) > LARGEST:
-            self._gave_up = True
-            out.append(rest)
+            self._gave_up, self._ended = True, self._withheld
+            out.append((DONE if self._done_line else b"") if self._withheld else rest)
         else:
             self._held = rest
         return b"".join(out)
@@ -92,9 +95,9 @@ class EditedEvents:
         try:
             event = orjson.loads(data)
         except orjson.JSONDecodeError:
-            return raw
+            event = None
         if not isinstance(event, dict):
-            return raw
+            return b"" if self._withheld and data else raw
         number = event.get("sequence_number")
         edited = self._editor.edit(event)
         if edited is None and not (self._numbers and isinstance(number, int)):
@@ -114,18 +117,24 @@ class EditedEvents:
 
 
 class EditedAnswer:
-    """A whole answer, held until it is all there; one of more than 8 MiB passes as it is."""
+    """A whole answer, held until it is all there.
 
-    __slots__ = ("_edit", "_held")
+    One that cannot be read, or has more than 8 MiB, passes as it is; the client gets ``withheld`` instead if that is
+    given.
+    """
 
-    def __init__(self, edit: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-        self._edit = edit
+    __slots__ = ("_edit", "_held", "_withheld")
+
+    def __init__(
+        self, edit: Callable[[dict[str, Any]], dict[str, Any] | None], withheld: dict[str, Any] | None = None
+    ) -> None:
+        self._edit, self._withheld = edit, withheld
         self._held: bytearray | None = bytearray()
 
     def feed(self, piece: bytes, *, last: bool = False) -> bytes:
         """See :class:`BodyFilter`."""
         if self._held is None:
-            return piece
+            return piece if self._withheld is None else b""
         self._held += piece
         if not last and len(self._held) <= LARGEST:
             return b""
@@ -133,9 +142,17 @@ class EditedAnswer:
         try:
             answer = json.loads(whole) if last else None
         except (ValueError, RecursionError):
-            return whole
-        edited = self._edit(answer) if isinstance(answer, dict) else None
+            answer = None
+        edited = self._edit(answer) if isinstance(answer, dict) else self._withheld
         return whole if edited is None else _json(edited)
+
+
+class Withheld:
+    """A response that nobody can read."""
+
+    def feed(self, piece: bytes, *, last: bool = False) -> bytes:
+        """See :class:`BodyFilter`."""
+        return b""
 
 
 class Chained:
@@ -164,18 +181,25 @@ class Chained:
         return piece
 
 
-def mapped(value: Any, change: Callable[[str, str], str], name: str = "") -> Any:
-    """``value`` with what ``change`` makes of each string in it and the name of its member; the same object where
-    nothing changes."""
+def mapped(value: Any, change: Callable[[str, str], str], name: str = "", skip: Collection[str] = ()) -> Any:
+    """``value`` with what ``change`` makes of each string and number in it and the name of its member; the same object
+    where nothing changes. Members named in ``skip`` stay, except in the arguments of calls."""
     match value:
         case str():
             return change(value, name)
         case list():
-            items = [mapped(item, change, name) for item in value]
+            items = [mapped(item, change, name, skip) for item in value]
             return value if all(one is two for one, two in zip(items, value, strict=True)) else items
         case dict():
-            members = {key: mapped(item, change, key) for key, item in value.items()}
+            members = {
+                key: item if key in skip else mapped(item, change, key, () if key == "input" else skip)
+                for key, item in value.items()
+            }
             return value if all(members[key] is item for key, item in value.items()) else members
+        case int() if abs(value) >= LONG_NUMBER:
+            written = str(value)
+            changed = change(written, name)
+            return value if changed == written else changed
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import unquote
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,11 @@ class Request:
     body: bytes = b""
     waited: float = 0.0
     falls_back: bool = False
+
+    @property
+    def plain_path(self) -> str:
+        """The path without a query, as servers read it that know one path in several spellings."""
+        return unquote(self.path.partition("?")[0]).rstrip("/") or "/"
 
 
 class Observer(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from triton_router.edits import BodyFilter, Chained
 from triton_router.errors import Refusal
 from triton_router.exchange import Request
 from triton_router.grounding import UNVERIFIED, Grounding, Sources
-from triton_router.judging import Judged, Judges
+from triton_router.judging import Judged, Judges, withholds
 from triton_router.masking import Mask, Values
 from triton_router.parts import PartReader, Parts
 from triton_router.protection import Protection, Screening, Verdict
@@ -34,9 +34,39 @@ from triton_router.record import Record
 from triton_router.screening import Screen
 from triton_router.selection import Selection
 from triton_router.telemetry import Metrics
-from triton_router.usage import Edits
 
 RequestT = TypeVar("RequestT", ModelRequest, ModelRequest | None)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEdits:
+    """Makes what changes one response, which ``reads`` reads; see :class:`.usage.Edits`.
+
+    Answers are ``judged`` and ``grounded`` by settings, each with what counts a match.
+    """
+
+    reads: type[Answer]
+    screens: Sequence[Screen]
+    judged: Sequence[tuple[ResponseJailbreakSettings, Callable[[str], None]]]
+    judges: Judges
+    values: Values | None
+    grounded: Sequence[tuple[HallucinationSettings, Callable[[], None]]]
+    sources: Sources | None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether a response that cannot be read is not for the client."""
+        return any(each.withholds for each in self.screens) or any(withholds(settings) for settings, _ in self.judged)
+
+    def __call__(self, *, streamed: bool) -> BodyFilter:
+        judged = (Judged(self.judges, each, self.reads, on_match, streamed=streamed) for each, on_match in self.judged)
+        filters: list[BodyFilter] = [*judged, *(each.screened(self.reads, streamed=streamed) for each in self.screens)]
+        if self.values is not None:
+            filters.append(self.values.restored(self.reads, streamed=streamed))
+        for settings, on_match in self.grounded if self.sources else ():
+            assert self.sources is not None
+            filters.append(Grounding(self.sources, settings, self.reads, on_match, streamed=streamed))
+        return Chained(filters)
 
 
 class Guards:
@@ -113,7 +143,7 @@ class Guards:
             self._blocked.labels(name, "masked").inc()
         return mask.request, replace(request, body=mask.request.encode()), mask
 
-    async def edits(self, payload: ModelRequest | None, mask: Mask | None, record: Record) -> Edits | None:
+    async def edits(self, payload: ModelRequest | None, mask: Mask | None, record: Record) -> AnswerEdits | None:
         """What changes the response to ``payload``: it is screened, then values come in the place of placeholders."""
         screening, parts = _screening(record), record.query.parts if record.query is not None else None
         if payload is not None and _lacks_sources(payload, screening, parts, record):
@@ -122,7 +152,7 @@ class Guards:
 
     async def resume(
         self, guarded: Guarded, payload: ModelRequest, record: Record, decisions: Sequence[Decision]
-    ) -> Edits | None:
+    ) -> AnswerEdits | None:
         """:meth:`edits` for the next candidate of a request. ``decisions`` are those of its tables.
 
         Raises:
@@ -144,7 +174,7 @@ class Guards:
         values: Values | None,
         screening: Sequence[tuple[str, Screening]],
         parts: Parts | None = None,
-    ) -> Edits | None:
+    ) -> AnswerEdits | None:
         """``parts`` are those of the request as the client sent it, if they are known."""
         if payload is None or payload.ANSWER is None or not (screening or values):
             return None
@@ -154,43 +184,25 @@ class Guards:
             if isinstance(settings, ResponsePiiSettings)
         ]
         judged = [
-            (name, settings)
+            (settings, partial(self._count, name))
             for name, settings in screening
             if isinstance(settings, ResponseJailbreakSettings) and settings.action != "none"
         ]
-        grounded = [(name, settings) for name, settings in screening if isinstance(settings, HallucinationSettings)]
+        grounded = [
+            (settings, partial(self._count, name, "unsupported"))
+            for name, settings in screening
+            if isinstance(settings, HallucinationSettings)
+        ]
+        if any(screen.withholds for screen in screens):
+            payload.ask_for_text_alone()
         sources = _sources(payload, parts) if grounded else None
-        return partial(self._edited, payload.ANSWER, screens, judged, values, grounded if sources else [], sources)
+        return AnswerEdits(payload.ANSWER, screens, judged, self._judges, values, grounded, sources)
 
     def _screen(self, payload: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
         types = settings.pii_types_denied or personal.TYPES
         outcome = {"block": "blocked", "mask": "masked", "report": "reported"}[settings.action]
         on_match = lambda: self._screened.labels(name, outcome).inc()  # noqa: E731
         return Screen(payload, types, settings.action, settings.message, on_match)
-
-    def _edited(
-        self,
-        reads: type[Answer],
-        screens: Sequence[Screen],
-        judged: Sequence[tuple[str, ResponseJailbreakSettings]],
-        values: Values | None,
-        grounded: Sequence[tuple[str, HallucinationSettings]],
-        sources: Sources | None,
-        *,
-        streamed: bool,
-    ) -> BodyFilter:
-        filters: list[BodyFilter | None] = [
-            Judged(self._judges, settings, reads, partial(self._count, name), streamed=streamed)
-            for name, settings in judged
-        ]
-        filters += [screen.screened(reads, streamed=streamed) for screen in screens]
-        filters += [values.restored(reads, streamed=streamed)] if values is not None else []
-        filters += [
-            Grounding(sources, settings, reads, partial(self._count, name, "unsupported"), streamed=streamed)
-            for name, settings in grounded
-            if sources is not None
-        ]
-        return Chained([each for each in filters if each is not None])
 
     def _count(self, name: str, outcome: str) -> None:
         self._screened.labels(name, outcome).inc()

@@ -8,6 +8,9 @@ from typing import Any
 
 import orjson
 
+# Numbers of fewer digits name nobody.
+LONG_NUMBER = 10**8
+
 
 def json_bytes(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
     """``value`` as JSON on one line. ``default`` makes something else of an object that JSON does not have.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triton_router.answers import Answer, Piece
+from triton_router.answers import LARGEST, Answer, Piece
 from triton_router.config import Config
 from triton_router.config.plugins import ResponseJailbreakPlugin, ResponseJailbreakSettings
 from triton_router.disguises import plain
@@ -104,6 +104,11 @@ def judges_of(configs: Iterable[Config], encoders: Encoders | None) -> Judges:
     return judges
 
 
+def withholds(settings: ResponseJailbreakSettings) -> bool:
+    """Whether an answer that cannot be judged is not for the client."""
+    return settings.action == "block" and settings.on_unknown == "deny"
+
+
 class Judged:
     """One answer on its way. ``on_match`` is called once, with what was done."""
 
@@ -118,8 +123,11 @@ class Judged:
         self._verdict: asyncio.Task[bool] | None = None
         self._first: dict[str, Any] | None = None
         self.matched = self._cut_off = False
+        unjudged = withholds(settings)
         self._body: BodyFilter = (
-            EditedEvents(self, done_line=reads.DONE_LINE) if streamed else EditedAnswer(self._whole)
+            EditedEvents(self, done_line=reads.DONE_LINE, withheld=unjudged)
+            if streamed
+            else EditedAnswer(self._whole, reads.withheld({}, settings.message) if unjudged else None)
         )
 
     async def check(self, piece: bytes, *, last: bool) -> None:
@@ -130,6 +138,9 @@ class Judged:
         if last:
             self._answer.finish()
         text = self._answer.text
+        if len(text) + len(piece) > LARGEST:
+            # No more of it is kept, so no more is judged.
+            self._note(self._settings.on_unknown == "deny")
         if not self._streamed:
             if last:
                 verdicts = await asyncio.gather(*(self._judge(each) for each in pieces(text)))
@@ -162,7 +173,7 @@ class Judged:
         if piece is None:
             return None
         self._cut_off = True
-        return self._reads.cut_off(self._first, event, piece, self._answer.text[: self._offset])
+        return self._reads.cut_off(self._first, event, piece.channel, self._answer.text[: self._offset])
 
     def rest(self) -> list[dict[str, Any]]:
         """See :class:`.edits.EventEditor`."""

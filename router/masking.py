@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import ahocorasick_rs
+
 from triton_router import personal
-from triton_router.answers import Answer, Piece
+from triton_router.answers import Answer, Channel, Piece
 from triton_router.dialects import ModelRequest
-from triton_router.dialects.texts import change_texts
+from triton_router.dialects.texts import change_texts, spoken
 from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents, mapped
 from triton_router.personal import Finding
 from triton_router.signals.keyword import encodable
@@ -41,22 +43,22 @@ class Mask:
         self, request: ModelRequest, types: frozenset[str], tagged: Sequence[Sequence[Finding]] | None = None
     ) -> None:
         self._types = types
-        self._text = request.text
         self._numbers: dict[str, int] = {}
         self._placeholders: dict[str, str] = {}
-        texts = [text for text, _ in request.texts()]
         parts = [
-            "\n".join(text for text, _ in part) for _, part in groupby(request.texts(), key=lambda text: text.where)
+            (where, [text for text, _ in part]) for where, part in groupby(request.texts(), key=lambda text: text.where)
         ]
-        for number, part in enumerate(parts):
+        self._text = "\n".join(text for _, texts in parts for text in texts)
+        for number, (_, texts) in enumerate(parts):
+            part = "\n".join(texts)
             findings = personal.find(encodable(part))
             if tagged is not None:
                 findings += beside(findings, tagged[number])
             for finding in sorted(findings):
                 if finding.type in types:
                     self._placeholder(part[finding.start : finding.end], finding.type)
-        values = _any_of(self._placeholders) if self._placeholders else None
-        masked = iter([self._masked(text, values) for text in texts])
+        values = _Occurrences(self._placeholders)
+        masked = iter([text for where, texts in parts for text in self._masked_part(where, texts, values)])
         change_texts(request, lambda text, where: next(masked))
         self.request = type(request).parse(request.encode())
         self._json = any("json" in name or "json" in str(request.get(name)) for name in _FORMATS if request.get(name))
@@ -83,9 +85,14 @@ class Mask:
             self._placeholders[value] = placeholder
         return self._placeholders[value]
 
-    def _masked(self, text: str, values: re.Pattern[str] | None) -> str:
-        if values is not None:
-            text = values.sub(lambda match: self._placeholders[match.group()], text)
+    def _masked_part(self, where: str, texts: Sequence[str], values: _Occurrences) -> list[str]:
+        masked = [self._masked(text, values) for text in texts]
+        # One that is split over blocks is whole again where a chat template writes them one behind the other.
+        split = self._types & personal.types(encodable("".join(masked))) if len(texts) > 1 and spoken(where) else ()
+        return [self._placeholder(text, min(split)) for text in texts] if split else masked
+
+    def _masked(self, text: str, values: _Occurrences) -> str:
+        text = values.replaced(text)
         if not self._types & personal.types(encodable(text)):
             return text
         lines = text.split("\n")
@@ -105,10 +112,8 @@ class Values:
         self._escaped = {placeholder: json.dumps(value)[1:-1] for placeholder, value in originals.items()}
         self._any = re.compile("|".join(map(re.escape, originals)))
 
-    def restored(self, reads: type[Answer] | None, *, streamed: bool) -> BodyFilter | None:
+    def restored(self, reads: type[Answer], *, streamed: bool) -> BodyFilter:
         """What puts them into a response that ``reads`` can read."""
-        if reads is None:
-            return None
         return EditedEvents(_Restorer(self, reads)) if streamed else EditedAnswer(self.in_answer)
 
     def put(self, text: str, *, arguments: bool) -> str:
@@ -144,7 +149,7 @@ class _Restorer:
 
     def __init__(self, values: Values, reads: type[Answer]) -> None:
         self._values, self._reads = values, reads
-        self._held: dict[tuple[Any, ...], tuple[str, Callable[[str], dict[str, Any]]]] = {}
+        self._held: dict[Channel, tuple[str, Callable[[str], dict[str, Any]]]] = {}
 
     def edit(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
         """See :class:`.edits.EventEditor`."""
@@ -178,22 +183,34 @@ class _Restorer:
             self._held[piece.channel] = text[place:], lambda more: self._reads.another(event, piece, more)
         return self._values.put(text[:place], arguments=piece.arguments or self._values.json_wanted)
 
-    def _late(self, ended: Iterable[tuple[Any, ...]], own: set[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    def _late(self, ended: Iterable[Channel], own: set[Channel]) -> Iterator[dict[str, Any]]:
         """What is held of channels that have ended, in events of its own."""
         for channel in [each for each in self._held if each not in own and _belongs(each, ended)]:
             text, event_with = self._held.pop(channel)
             yield event_with(text)
 
 
-def _belongs(channel: tuple[Any, ...], beginnings: Iterable[tuple[Any, ...]]) -> bool:
+def _belongs(channel: Channel, beginnings: Iterable[Channel]) -> bool:
     return any(channel[: len(each)] == each for each in beginnings)
 
 
-def _any_of(values: Iterable[str]) -> re.Pattern[str]:
-    """Any of ``values``, the longest first, not inside a word or a number."""
-    return re.compile("|".join(map(_apart, sorted(values, key=len, reverse=True))))
+class _Occurrences:
+    """Where values stand in a text, whole and not inside a word or a number; of two that overlap the longer."""
+
+    def __init__(self, placeholders: Mapping[str, str]) -> None:
+        self._placeholders = tuple(placeholders.values())
+        self._values = ahocorasick_rs.AhoCorasick([encodable(value) for value in placeholders])
+
+    def replaced(self, text: str) -> str:
+        """``text`` with the placeholder of each value."""
+        places = self._values.find_matches_as_indexes(encodable(text), overlapping=True) if self._placeholders else ()
+        pieces, end = [], 0
+        for number, start, stop in sorted(places, key=lambda place: (place[1], -place[2])):
+            if start >= end and not _inside_word(text, start) and not _inside_word(text, stop):
+                pieces += [text[end:start], self._placeholders[number]]
+                end = stop
+        return "".join([*pieces, text[end:]]) if pieces else text
 
 
-def _apart(value: str) -> str:
-    before = r"(?<!\w)" if value[0].isalnum() else ""
-    return before + re.escape(value) + (r"(?!\w)" if value[-1].isalnum() else "")
+def _inside_word(text: str, place: int) -> bool:
+    return 0 < place < len(text) and all(each.isalnum() or each == "_" for each in text[place - 1 : place + 1])

@@ -121,7 +121,7 @@ class Pipeline:
     async def handle(self, request: Request) -> tuple[Outcome, Record]:
         """:meth:`route`, and the record of how it came to that."""
         record = Record(self.runtime.generation, request.headers.get(names.REQUEST_ID))
-        path, _, query = request.path.partition("?")
+        path, query = request.plain_path, request.path.partition("?")[2]
         if query:
             request = replace(request, headers={**request.headers, names.QUERY: query})
         self._open += 1
@@ -203,7 +203,7 @@ class Pipeline:
         self._guards.judge(record, recipe.runtime.protection)
         self._guards.confine(record)
         decided, (_, choice, selection) = perf_counter(), record.routing()
-        self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
+        self.runtime.access.require(request.plain_path, selection.model, selection.base, request.headers)
         payload, request, mask = await self._guards.mask(payload, request, record)
         edits, guarded = await self._guards.edits(payload, mask, record), self._guards.guarded(record, mask)
         admission = await self._admitted(request, payload, selection, record, guarded)
@@ -275,7 +275,7 @@ class Pipeline:
             Refusal: it would get an error.
         """
         record, started = Record(self.runtime.generation), perf_counter()
-        dialect = DIALECTS.get(request.path.partition("?")[0])
+        dialect = DIALECTS.get(request.plain_path)
         if dialect is None:
             raise Refusal(404, f"no such path: {request.path}")
         payload = dialect.parse(request.body)
@@ -379,7 +379,7 @@ class Pipeline:
         body: ModelRequest | None = payload
         if name is not None and not self.catalog.is_auto(name):
             selection = named_model(self.catalog, self.adapters, name)
-        elif _path(request) != names.EMBEDDINGS_PATH:
+        elif request.plain_path != names.EMBEDDINGS_PATH:
             selection, body = self.catalog.default, None
         elif payload is None or self.catalog.embedder is None:
             raise Refusal(400, _NO_EMBEDDER, code="model_required", param="model")
@@ -399,7 +399,7 @@ class Pipeline:
         self, selection: Selection, payload: ModelRequest | None, request: Request, record: Record
     ) -> Forward:
         """Forward ``payload`` with the model's own name in it; ``None`` leaves it as it is."""
-        self.runtime.access.require(_path(request), selection.model, selection.base, request.headers)
+        self.runtime.access.require(request.plain_path, selection.model, selection.base, request.headers)
         record.selection, record.path = selection, "passthrough"
         payload, request, mask = await self._guards.mask(payload, request, record)
         edits, guarded = await self._guards.edits(payload, mask, record), self._guards.guarded(record, mask)
@@ -426,7 +426,7 @@ class Pipeline:
             other = self.catalog.cheapest(record.decision, self.adapters)
             if other is not None and guarded.allows(other.model):
                 with contextlib.suppress(Refusal):
-                    self.runtime.access.require(_path(request), other.model, other.base, request.headers)
+                    self.runtime.access.require(request.plain_path, other.model, other.base, request.headers)
                     return other
             return None
 
@@ -446,10 +446,6 @@ class Pipeline:
         record.path, record.ignored = path, record.ignored or payload.ignored
         self.journal.write(record, payload.prompt(), request)
         return Reply(200, answer.body, {"content-type": answer.content_type, **record.headers()})
-
-
-def _path(request: Request) -> str:
-    return request.path.partition("?")[0]
 
 
 def _hurried(request: Request, overload: OverloadSettings) -> bool:

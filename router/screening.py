@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal
 
 from triton_router import personal
-from triton_router.answers import Answer, Piece
+from triton_router.answers import Answer, Channel, Piece
 from triton_router.dialects import ModelRequest
 from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents, mapped
 from triton_router.personal import Finding
@@ -25,8 +25,12 @@ _OPEN = re.compile(
     r"(?:\b[A-Za-z]{2}\d{2}[A-Za-z0-9 -]*|[+(]?\d[\d ().\-/]*"
     r"|(?i:\b(?:d\.?o\.?b\.?|birth\w*|born|n\u00e9e?|geb\w*)\b.{0,40}))?\S*\Z"
 )
-# Members of a whole answer in which a model speaks.
-_TEXT_MEMBERS = frozenset({"content", "text", "reasoning", "reasoning_content", "thinking", "refusal", "arguments"})
+# Members of an answer that no model has written: names and ids, and what the answer repeats of its request.
+_NOT_SAID = frozenset({
+    "call_id", "created", "created_at", "encrypted_content", "finish_reason", "id", "instructions", "item_id",
+    "metadata", "model", "object", "prompt", "role", "signature", "status", "stop_reason", "system_fingerprint",
+    "tool_choice", "tool_use_id", "tools", "type", "user",
+})  # fmt: skip
 
 
 class Screen:
@@ -44,13 +48,17 @@ class Screen:
         self._own = {text[each.start : each.end] for text in texts for each in personal.find(text)}
         self.matched = False
 
-    def screened(self, reads: type[Answer] | None, *, streamed: bool) -> BodyFilter | None:
+    def screened(self, reads: type[Answer], *, streamed: bool) -> BodyFilter:
         """What looks at a response that ``reads`` can read."""
-        if reads is None:
-            return None
         if streamed:
-            return EditedEvents(_Screening(self, reads), done_line=reads.DONE_LINE)
-        return EditedAnswer(lambda answer: self._whole(answer, reads))
+            return EditedEvents(_Screening(self, reads), done_line=reads.DONE_LINE, withheld=self.withholds)
+        withheld = reads.withheld({}, self._message) if self.withholds else None
+        return EditedAnswer(lambda answer: self._whole(answer, reads), withheld)
+
+    @property
+    def withholds(self) -> bool:
+        """Whether what cannot be read is not for the client."""
+        return self._action != "report"
 
     @property
     def blocks(self) -> bool:
@@ -84,12 +92,18 @@ class Screen:
             self.matched = True
             self._on_match()
 
-    def _whole(self, answer: dict[str, Any], reads: type[Answer]) -> dict[str, Any] | None:
+    def mapped(self, value: dict[str, Any], skip: Collection[str] = ()) -> dict[str, Any]:
+        """``value``, an answer or an event, as the client may read it, but for the members named in ``skip``."""
+
         def change(text: str, name: str) -> str:
-            findings = self.findings(text) if name in _TEXT_MEMBERS else []
+            findings = self.findings(text)
             return self.replaced(text, findings) if findings else text
 
-        changed = mapped(answer, change)
+        changed: dict[str, Any] = mapped(value, change, skip=_NOT_SAID.union(skip))
+        return changed
+
+    def _whole(self, answer: dict[str, Any], reads: type[Answer]) -> dict[str, Any] | None:
+        changed = self.mapped(answer)
         if self.matched and self.blocks:
             return reads.withheld(answer, self._message)
         return None if changed is answer or self._action == "report" else changed
@@ -102,9 +116,9 @@ class _Screening:
         self._screen, self._reads = screen, reads
         self._first: dict[str, Any] | None = None
         # By channel: what was sent, as far as it is still looked at; what waits; how to send it; all that was sent.
-        self._tails: dict[tuple[Any, ...], str] = {}
-        self._held: dict[tuple[Any, ...], tuple[str, dict[str, Any], Piece]] = {}
-        self._texts: dict[tuple[Any, ...], list[str]] = {}
+        self._tails: dict[Channel, str] = {}
+        self._held: dict[Channel, tuple[str, dict[str, Any], Piece]] = {}
+        self._texts: dict[Channel, list[str]] = {}
         self._cut_off = False
 
     @property
@@ -127,12 +141,13 @@ class _Screening:
             changed |= text != piece.text
             piece.holder[piece.name] = text
             if self._cut_off:
-                return [*late, event, *self._end(event, piece)]
-        if not pieces and self._screen.matched:
-            # Events that repeat what was said.
-            event = mapped(event, self._repeated)
-            changed = True
-        return [*late, event] if late or changed else None
+                return [*late, event, *self._end(event, piece.channel)]
+        # What comes at once, or repeats what was said.
+        rest = self._screen.mapped(event, [piece.name for piece in pieces])
+        if rest is not event and self._screen.blocks:
+            self._cut_off = True
+            return [*late, rest, *self._end(rest, pieces[0].channel if pieces else ())]
+        return [*late, rest] if late or changed or rest is not event else None
 
     def rest(self) -> list[dict[str, Any]]:
         """See :class:`.edits.EventEditor`."""
@@ -159,21 +174,17 @@ class _Screening:
         self._texts.setdefault(piece.channel, []).append(now)
         return now
 
-    def _late(self, channel: tuple[Any, ...]) -> list[dict[str, Any]]:
+    def _late(self, channel: Channel) -> list[dict[str, Any]]:
         """What is held of a channel that has ended, in an event of its own."""
         _, event, piece = self._held[channel]
         more = self._reads.another(event, piece, "")
         (empty,) = (each for each in self._reads.pieces(more) if each.channel == channel)
         empty.holder[empty.name] = self._ready(more, empty, last=True)
-        return [more, *self._end(more, empty)] if self._cut_off else [more]
+        return [more, *self._end(more, empty.channel)] if self._cut_off else [more]
 
-    def _end(self, event: dict[str, Any], piece: Piece) -> list[dict[str, Any]]:
+    def _end(self, event: dict[str, Any], channel: Channel) -> list[dict[str, Any]]:
         assert self._first is not None
-        return self._reads.cut_off(self._first, event, piece, "".join(self._texts.get(piece.channel, ())))
-
-    def _repeated(self, text: str, name: str) -> str:
-        findings = self._screen.findings(text) if name in _TEXT_MEMBERS else []
-        return self._screen.replaced(text, findings) if findings else text
+        return self._reads.cut_off(self._first, event, channel, "".join(self._texts.get(channel, ())))
 
 
 def _closed(text: str) -> int:
@@ -183,5 +194,5 @@ def _closed(text: str) -> int:
     return len(text) - len(tail) + match.start() if match else len(text)
 
 
-def _belongs(channel: tuple[Any, ...], beginnings: Iterable[tuple[Any, ...]]) -> bool:
+def _belongs(channel: Channel, beginnings: Iterable[Channel]) -> bool:
     return any(channel[: len(each)] == each for each in beginnings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,15 +12,19 @@ import orjson
 from triton_router.answers import Answer, Usage
 from triton_router.config.observability import UsageSettings
 from triton_router.config.schema import Pricing
-from triton_router.edits import BodyFilter, Chained
+from triton_router.edits import EVENT_END, BodyFilter, Chained, Withheld
 from triton_router.telemetry import Metrics
 from triton_router.vitals import Flight
 
 
 class Edits(Protocol):
-    """Makes what changes a response on its way, ``streamed`` or whole; ``None`` if nothing does."""
+    """Makes what changes a response on its way, ``streamed`` or whole."""
 
-    def __call__(self, *, streamed: bool) -> BodyFilter | None: ...
+    def __call__(self, *, streamed: bool) -> BodyFilter: ...
+
+    @property
+    def withholds(self) -> bool:
+        """Whether a response that cannot be read is not for the client."""
 
 
 # Finish reasons as answers are read; anything else is counted as one.
@@ -31,8 +34,6 @@ REASONS = frozenset(
 
 # An event that is longer carries more than a count, and does not wait for its end.
 LONGEST_COUNT = 64 * 1024
-
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
 
 class WithoutUsage:
@@ -54,14 +55,14 @@ class WithoutUsage:
         self._size += len(piece)
         # The end of an event may begin in the piece before.
         seam = self._seam + piece
-        if last or self._size > LONGEST_COUNT or _EVENT_END.search(seam):
+        if last or self._size > LONGEST_COUNT or EVENT_END.search(seam):
             return self._filter(b"".join(self._pieces), last)
         self._seam = seam[-3:]
         return b""
 
     def _filter(self, stream: bytes, last: bool) -> bytes:
         events, start = [], 0
-        for end in _EVENT_END.finditer(stream):
+        for end in EVENT_END.finditer(stream):
             event = stream[start : end.end()]
             if not _only_usage(event):
                 events.append(event)
@@ -173,13 +174,18 @@ class UsageObserver:
         return observed
 
     def _wanted(self, status: int, headers: Mapping[str, str]) -> bool:
-        if self._answer_type is None or status != 200 or headers.get("content-encoding", "identity") != "identity":
+        if self._answer_type is None or status != 200:
             return False
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         streamed = kind == "text/event-stream"
+        plain = headers.get("content-encoding", "identity") == "identity"
+        if not plain or not (streamed or kind == "application/json"):
+            if self._edits is not None and self._edits.withholds:
+                self._filter = Chained([Withheld()])
+            return self._filter is not None
         observed = self._settings.streams if streamed else self._settings.answers
         observed = observed or bool(self._keep or self.listener or self._edits or self._settle)
-        if not observed or not (streamed or kind == "application/json"):
+        if not observed:
             return False
         self._answer = self._answer_type(streamed)
         edit = self._edits(streamed=streamed) if self._edits else None
@@ -213,9 +219,7 @@ class UsageObserver:
 
     def on_body(self, piece: bytes, *, last: bool = False) -> bytes | None:
         """A piece of the body. Returns what the client gets in its place, ``None`` for the piece as it is."""
-        if self._answer is None:
-            return None
-        if self._answer.feed(piece):
+        if self._answer is not None and self._answer.feed(piece):
             self._last = perf_counter()
             if not self._first:
                 self._first = self._last

@@ -139,6 +139,33 @@ def test_text_that_looks_like_a_placeholder_is_nobody_elses(router: Router) -> N
     assert said(CHAT, got, streamed=False)[0] == f"[EMAIL_ADDRESS_1] {MAIL}"
 
 
+def test_a_placeholder_is_told_however_it_is_written() -> None:
+    body = json.dumps(asking(CHAT, "FORGED", MAIL)).replace("FORGED", r"\u005bEMAIL_ADDRESS_1]")
+    mask = Mask(DIALECTS[CHAT].parse(body.encode()), frozenset({"EMAIL_ADDRESS"}))
+    assert dict(mask.originals) == {"[EMAIL_ADDRESS_2]": MAIL}
+
+
+def test_a_value_that_is_split_over_blocks_is_masked(router: Router) -> None:
+    content = [{"type": "text", "text": "It is 4111 1111"}, {"type": "text", "text": " 1111 1111."}]
+    outcome = router.forward(CHAT, {"model": "cloud", "messages": [{"role": "user", "content": content}]})
+    assert json.loads(sent(outcome))["messages"][0]["content"] == [
+        {"type": "text", "text": "[CREDIT_CARD_1]"},
+        {"type": "text", "text": "[CREDIT_CARD_2]"},
+    ]
+
+
+def test_of_two_values_in_one_place_the_longer_that_is_whole_is_masked(router: Router) -> None:
+    outcome = router.forward(CHAT, asking(CHAT, "a@b.example, a@b.example.org", "xa@b.example.organ a@b.example.org"))
+    turns = [each["content"] for each in json.loads(sent(outcome))["messages"][1:]]
+    assert turns == ["[EMAIL_ADDRESS_1], [EMAIL_ADDRESS_2]", "[EMAIL_ADDRESS_3] [EMAIL_ADDRESS_2]"]
+
+
+def test_very_many_values_are_masked(router: Router) -> None:
+    mails = " ".join(f"u{number}@mail.example" for number in range(20_000))
+    outcome = router.forward(CHAT, asking(CHAT, mails))
+    assert b"mail.example" not in outcome.body and b"[EMAIL_ADDRESS_20000]" in outcome.body
+
+
 def test_what_the_operator_tells_a_model_stays(router: Router) -> None:
     assert "Write to help@shop.example." in sent(router.forward(CHAT, asking(CHAT, "Be brief.", CARD)))
 

@@ -122,6 +122,66 @@ def test_tokens_cannot_be_read_so_they_are_unknown(
     assert getattr(outcome, "status", None) == status
 
 
+def said(*content: Any, **more: Any) -> dict[str, Any]:
+    return {"model": "cloud", "messages": [{"role": "user", "content": each} for each in content], **more}
+
+
+def blocks(*texts: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text} for text in texts]
+
+
+FUNCTION = {"name": "pay", "description": "Pays."}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        said("hello", tools=[{"type": "function", "function": FUNCTION | {"name": f"pay with {CARD}"}}]),
+        said(
+            "hello", tools=[{"type": "function", "function": FUNCTION | {"parameters": {"enum": [4111111111111111]}}}]
+        ),
+        said("hello", tools=[{"type": "function", "function": FUNCTION | {"parameters": {"properties": {CARD: {}}}}}]),
+        said("hello", documents=[{"title": "x", "data": CARD}]),
+        said("hello", documents=[{"url": f"data:{CARD}"}]),
+        said("hello") | {"messages": [{"role": f"user: {CARD}", "content": "hello"}]},
+        said("hello") | {"messages": [{"role": "tool", "tool_call_id": "4111111111111111", "content": "hello"}]},
+        said(blocks("It is 4111 1111", " 1111 1111.")),
+        said(CARD.replace(" ", "\x00 ")),
+        said("".join(f"\u3164{each}" for each in CARD)),
+        said("hello", prediction={"type": "content", "content": CARD}),
+        said("hello", response_format={"type": "json_schema", "json_schema": {"name": CARD}}),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/chat/completions/", "/v1/chat%2Fcompletions"])
+def test_it_is_refused_wherever_a_model_may_read_it(path: str, body: dict[str, Any]) -> None:
+    reply, counted = ask(BLOCK, body, path)
+    assert isinstance(reply, Reply) and (reply.status, counted) == (451, "blocked")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"model": "cloud", "messages": [{"role": "user", "content": "CARD", "content": "hello"}]}', {}, 400),
+        (b'{"model": "cloud", "messages": [{"role": "user", "content": "CARD", "c\\u006fntent": "hello"}]}', {}, 400),
+        (b'\xef\xbb\xbf{"model": "cloud", "messages": [{"role": "user", "content": "CARD"}]}', {}, 451),
+        (b'{"model": "cloud", "messages": [{"role": "user", "content": "\\u0034111 1111 1111 1111"}]}', {}, 451),
+        ('{"model": "cloud", "messages": [{"role": "user", "content": "CARD"}]}'.encode("utf-16"), {}, 400),
+        (b'{"model": "cloud", "messages": [{"role": "user", "content": "CARD"}]} {}', {}, 400),
+        (b'--x\r\nContent-Disposition: form-data; name="messages"\r\n\r\nCARD\r\n--x--', {}, 400),
+        (b"{}", {"content-encoding": "gzip"}, 415),
+        (b'{"model": "cloud", "messages": [{"role": "user", "content": "CARD"}], "chat_template": "{{ x }}"}', {}, 451),
+        (b'{"model": "cloud", "messages": [{"role": "user", "content": "drac"}], "chat_template": "{{ x }}"}', {}, 503),
+        (b'{"model": "cloud", "messages": [{"role": "user", "content": "x"}], "prompt_token_ids": [1, 2]}', {}, 503),
+    ],
+)
+def test_bodies_that_two_readers_may_understand_in_two_ways(body: bytes, headers: dict[str, str], status: int) -> None:
+    body = body.replace("CARD".encode("utf-16")[2:], CARD.encode("utf-16")[2:]).replace(b"CARD", CARD.encode())
+    pipeline = Pipeline(compile_runtime(loads(CONFIG.replace("PLUGIN", BLOCK))), None, {}, Metrics())
+    for path in ("/v1/chat/completions", "/v1/embeddings"):
+        reply = asyncio.run(pipeline.route(Request("POST", path, headers, body)))
+        assert isinstance(reply, Reply) and reply.status == status
+
+
 def test_an_earlier_turn_counts() -> None:
     messages = [
         {"role": "user", "content": CARD},

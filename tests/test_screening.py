@@ -40,13 +40,11 @@ class Answered:
 
     def whole(self, text: str, arguments: str | None = None) -> bytes:
         screened = self.screen.screened(self.dialect.ANSWER, streamed=False)
-        assert screened is not None
         answer = answering(self.path, text, arguments)
         return screened.feed(answer[:20]) + screened.feed(answer[20:], last=True)
 
     def stream(self, pieces: list[str], cuts: list[int] | None = None) -> bytes:
         screened = self.screen.screened(self.dialect.ANSWER, streamed=True)
-        assert screened is not None
         stream = streaming(self.path, pieces)
         places = [0, *(cuts or []), len(stream)]
         body = b""
@@ -106,7 +104,6 @@ def test_what_has_none_passes_byte_for_byte_but_for_where_words_are_cut(path: st
 def test_no_more_waits_than_a_window() -> None:
     answered = Answered(CHAT, "block")
     screened = answered.screen.screened(answered.dialect.ANSWER, streamed=True)
-    assert screened is not None
     stream = streaming(CHAT, ["1 2 3 " * 200])
     early = stream[: stream.rindex(b'data: {"id"')]
     assert len(text_of(CHAT, screened.feed(early) + b"data: [DONE]\n\n")) >= 1200 - WINDOW
@@ -115,7 +112,6 @@ def test_no_more_waits_than_a_window() -> None:
 def test_an_event_never_waits_for_the_next() -> None:
     answered = Answered(CHAT, "block")
     screened = answered.screen.screened(answered.dialect.ANSWER, streamed=True)
-    assert screened is not None
     for event in streaming(CHAT, ["This ", "is ", "a ", "word ", "of ", "text."]).split(b"\n\n")[:-1]:
         assert screened.feed(event + b"\n\n").count(b"data:") >= 1
 
@@ -229,3 +225,122 @@ def test_masked_values_come_back_and_other_data_does_not() -> None:
 def test_a_type_that_nobody_finds_does_not_load() -> None:
     with pytest.raises(ConfigError, match="cannot be found in answers"):
         loads(CONFIG.replace("RULES", "").replace("SETTINGS", "{pii_types_denied: [PERSON]}"))
+
+
+def sse(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+def chunk(index: int = 0, **delta: Any) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": index, "delta": delta, "finish_reason": None}]}
+
+
+def block(kind: str, **block: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": 0, "content_block": {"type": kind, **block}}
+
+
+def item(kind: str, **item: Any) -> dict[str, Any]:
+    return {"type": "response.output_item.done", "output_index": 0, "item": {"type": kind, **item}}
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        (CHAT, [chunk(0, content="ok"), chunk(1, content=CARD)]),
+        (CHAT, [chunk(content=[{"type": "text", "text": each}]) for each in (CARD[:7], CARD[7:])]),
+        (CHAT, [chunk(audio={"id": "a", "transcript": CARD[:7]}), chunk(audio={"transcript": CARD[7:]})]),
+        (CHAT, [chunk(tool_calls=[{"index": 0, "custom": {"name": "f", "input": f"to {CARD}"}}])]),
+        (CHAT, [chunk(content=[{"type": "thinking", "thinking": [{"type": "text", "text": CARD}]}])]),
+        (CHAT, [chunk(annotations=[{"type": "url_citation", "url_citation": {"title": CARD}}])]),
+        (MESSAGES, [block("text", text=CARD[:7]), {"type": "content_block_delta", "index": 0,
+                                                   "delta": {"type": "text_delta", "text": CARD[7:]}}]),
+        (MESSAGES, [block("tool_use", id="t", name="f", input={"id": {"user": int(CARD.replace(" ", ""))}})]),
+        (RESPONSES, [item("function_call", name="f", arguments=json.dumps({"card": CARD}))]),
+        (RESPONSES, [item("mcp_call", output=CARD)]),
+    ],
+)  # fmt: skip
+def test_it_is_found_in_whatever_an_event_says(path: str, events: list[dict[str, Any]]) -> None:
+    for action, matches in (("block", 1), ("mask", 1), ("report", 1)):
+        answered = Answered(path, action)
+        screened = answered.screen.screened(answered.dialect.ANSWER, streamed=True)
+        got = screened.feed(sse(*events)) + screened.feed(b"", last=True)
+        assert answered.matches == matches
+        assert (b"1111" in got) is (action == "report")
+        assert (b"[CREDIT_CARD]" in got) is (action == "mask")
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (CHAT, {"choices": [{"message": {"content": "ok"}}, {"message": {"content": CARD}}]}),
+        (CHAT, {"choices": [{"message": {"content": [{"type": "text", "text": CARD}]}}]}),
+        (CHAT, {"choices": [{"message": {"content": None, "audio": {"transcript": CARD}}}]}),
+        (MESSAGES, {"content": [{"type": "tool_use", "input": {"id": {"user": int(CARD.replace(" ", ""))}}}]}),
+        (RESPONSES, {"output": [{"type": "mcp_call", "output": CARD}]}),
+    ],
+)
+def test_it_is_found_wherever_a_whole_answer_has_it(path: str, answer: dict[str, Any]) -> None:
+    for action in ("block", "mask"):
+        answered = Answered(path, action)
+        got = answered.screen.screened(answered.dialect.ANSWER, streamed=False).feed(
+            json.dumps(answer).encode(), last=True
+        )
+        assert answered.matches == 1 and b"1111" not in got
+
+
+def test_what_an_answer_repeats_of_its_request_is_no_leak() -> None:
+    answered = Answered(RESPONSES, "block")
+    answer = json.dumps({"instructions": f"Write to {MAIL}", "output": [], "metadata": {"x": CARD}}).encode()
+    assert answered.screen.screened(answered.dialect.ANSWER, streamed=False).feed(answer, last=True) == answer
+
+
+LONG = b"x" * (8 * 1024 * 1024)
+
+
+@pytest.mark.parametrize("action", ["block", "mask", "report"])
+@pytest.mark.parametrize(
+    ("streamed", "body"),
+    [
+        (False, b'{"choices": [{"message": {"content": "4111 1111 1111 1111 ' + LONG + b'"}}]}'),
+        (False, b'["4111 1111 1111 1111"]'),
+        (False, b"4111 1111 1111 1111"),
+        (True, b'data: {"choices": [{"delta": {"content": "4111 1111 1111 1111 ' + LONG + b'"}}]}\n\n'),
+        (True, b'data: ["4111 1111 1111 1111"]\n\n'),
+        (True, b"data: 4111 1111 1111 1111\n\n"),
+    ],
+)
+def test_what_cannot_be_read_does_not_pass(streamed: bool, body: bytes, action: Any) -> None:
+    answered = Answered(CHAT, action)
+    screened = answered.screen.screened(answered.dialect.ANSWER, streamed=streamed)
+    got = screened.feed(body[:-9]) + screened.feed(body[-9:]) + screened.feed(b"", last=True)
+    assert (b"1111" in got) is (action == "report")
+    if not streamed and action != "report":
+        assert said(CHAT, got, streamed=False)[0] == "Withheld."
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n", b"\n\r"])
+def test_lines_may_end_in_any_way(end: bytes) -> None:
+    stream = b"".join(b"data: " + json.dumps(chunk(content=each)).encode() + end for each in (CARD[:9], CARD[9:], "."))
+    for place in range(0, len(stream), 5):
+        answered = Answered(CHAT, "block")
+        screened = answered.screen.screened(answered.dialect.ANSWER, streamed=True)
+        got = screened.feed(b": hello" + end + stream[:place]) + screened.feed(stream[place:], last=True)
+        assert answered.matches == 1 and b"1111 1" not in got
+
+
+@pytest.mark.parametrize("headers", [{"content-type": "application/json", "content-encoding": "gzip"}, {}])
+def test_a_response_that_cannot_be_read_is_withheld(headers: dict[str, str]) -> None:
+    for settings, passes in (("{}", False), ("{action: mask}", False), ("{action: report}", True)):
+        outcome, _ = forwarded(asking(CHAT, "x", "hello"), settings=settings)
+        assert outcome.observer is not None
+        assert outcome.observer.on_headers(200, headers) is not passes
+        assert passes or outcome.observer.on_body(b"\x1f\x8b", last=True) == b""
+
+
+def test_tokens_of_a_screened_answer_are_not_asked_for() -> None:
+    body = asking(CHAT, "x", "hello", logprobs=True, top_logprobs=2)
+    outcome, _ = forwarded(body)
+    assert outcome.body is not None and b"logprobs" not in outcome.body
+    assert outcome.response_headers["x-vsr-ignored"] == "logprobs,top_logprobs"
+    outcome, _ = forwarded(body, settings="{action: report}")
+    assert b"logprobs" in (outcome.body or json.dumps(body).encode())

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, Self
 
-from triton_router.answers import Answer, Piece, count, first, inside, strings
+from triton_router.answers import Answer, Channel, Piece, count, first, inside, strings
 from triton_router.completion import DONE, Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -40,7 +40,7 @@ _MORE_THAN_TEXT = ("tool_calls", "function_call", "annotations", "audio", "refus
 
 
 class ChatAnswer(Answer):
-    """Reads `choices`, of which the first counts."""
+    """Reads `choices`, one behind the other; the first says how it ends."""
 
     __slots__ = ()
     DONE_LINE = True
@@ -51,15 +51,19 @@ class ChatAnswer(Answer):
             yield from cls._delta_texts(inside(choice, "delta"), (inside(choice, "index"),))
 
     @classmethod
-    def _delta_texts(cls, delta: Any, channel: tuple[Any, ...]) -> Iterator[Piece]:
+    def _delta_texts(cls, delta: Any, channel: Channel) -> Iterator[Piece]:
         yield from strings(delta, _WORDS, channel)
+        for part in parts_of(inside(delta, "content")):
+            yield from strings(part, ("text",), (*channel, "content"))
+        yield from strings(inside(delta, "audio"), ("transcript",), (*channel, "audio"))
         yield from strings(inside(delta, "function_call"), ("arguments",), channel, arguments=True)
         for call in parts_of(inside(delta, "tool_calls")):
             place = (*channel, "call", inside(call, "index"))
             yield from strings(inside(call, "function"), ("arguments",), place, arguments=True)
+            yield from strings(inside(call, "custom"), ("input",), place)
 
     @classmethod
-    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    def ended(cls, event: dict[str, Any]) -> Iterator[Channel]:
         for choice in parts_of(event.get("choices")):
             if inside(choice, "finish_reason") is not None:
                 yield (choice.get("index"),)
@@ -68,15 +72,19 @@ class ChatAnswer(Answer):
     def another(cls, event: dict[str, Any], piece: Piece, text: str) -> dict[str, Any]:
         more: dict[str, Any] = {piece.name: text}
         match piece.channel:
-            case (_, "call", number, _):
-                more = {"tool_calls": [{"index": number, "function": more}]}
+            case (_, "call", number, name):
+                more = {"tool_calls": [{"index": number, "custom" if name == "input" else "function": more}]}
             case (_, "arguments"):
                 more = {"function_call": more}
+            case (_, "content", _):
+                more = {"content": [{"type": "text", **more}]}
+            case (_, "audio", _):
+                more = {"audio": more}
         return with_choice(event, {"index": piece.channel[0], "delta": more})
 
     @classmethod
-    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
-        return [with_choice(event, {"index": piece.channel[0], "delta": {}}, finish="content_filter")]
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], channel: Channel, text: str) -> list[dict[str, Any]]:
+        return [with_choice(event, {"index": channel[0] if channel else 0, "delta": {}}, finish="content_filter")]
 
     @classmethod
     def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
@@ -90,12 +98,13 @@ class ChatAnswer(Answer):
         self._take(event, "delta")
 
     def _take(self, answer: dict[str, Any], part: str) -> None:
-        usage, choice = answer.get("usage"), first(answer.get("choices"))
+        usage, choices = answer.get("usage"), parts_of(answer.get("choices"))
         details = inside(usage, "prompt_tokens_details")
         cached, written = count(inside(details, "cached_tokens")), count(inside(details, "cache_write_tokens"))
         self._set_usage(usage, "prompt_tokens", "completion_tokens", cached, written)
-        self._listen(inside(choice, part))
-        if isinstance(reason := inside(choice, "finish_reason"), str):
+        for choice in choices:
+            self._listen(inside(choice, part))
+        if isinstance(reason := inside(first(choices), "finish_reason"), str):
             self.finish_reason = reason
 
     def _listen(self, message: Any) -> None:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from triton_router.answers import Piece, inside, strings
+from triton_router.answers import Channel, Piece, inside, strings
 from triton_router.completion import Completion, streamed, whole
 from triton_router.dialects.chat import NO_USAGE, ChatAnswer, asks_for_tokens, chunks, include_usage, with_choice
 from triton_router.dialects.request import Mode, ModelRequest, Turn, names, parts_of, tokens_in
@@ -35,8 +35,8 @@ class CompletionsAnswer(ChatAnswer):
         return with_choice(event, {"index": piece.channel[0], "text": text})
 
     @classmethod
-    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
-        return [with_choice(event, {"index": piece.channel[0], "text": ""}, finish="content_filter")]
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], channel: Channel, text: str) -> list[dict[str, Any]]:
+        return [with_choice(event, {"index": channel[0] if channel else 0, "text": ""}, finish="content_filter")]
 
     @classmethod
     def withheld(cls, answer: dict[str, Any], message: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class CompletionsRequest(ModelRequest):
             raise MalformedRequest("`prompt` must be a string or an array", "prompt")
 
     def has_tokens(self) -> bool:
-        return tokens_in(self.get("prompt")) or self.get("prompt_embeds") is not None
+        return super().has_tokens() or tokens_in(self.get("prompt")) or self.get("prompt_embeds") is not None
 
     def tell(self, prompt: str, mode: Mode) -> None:
         self._ignore("system_prompt")

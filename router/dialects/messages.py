@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from triton_router.answers import Answer, Piece, count, inside, strings
+from triton_router.answers import Answer, Channel, Piece, count, inside, strings
 from triton_router.completion import Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -35,6 +35,7 @@ PATH = MESSAGES_PATH
 # In the words of the chat API. A stop sequence is named in the answer, so it is not the same as an end.
 _REASONS = {"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
 _TEXT_OR_THOUGHT = ("text", "thinking", "redacted_thinking")
+_DELTAS = {"text": "text_delta", "thinking": "thinking_delta", "partial_json": "input_json_delta"}
 _DELTAS_OF_THOUGHT = ("thinking_delta", "signature_delta")
 _NO_USAGE = {"input_tokens": 0, "output_tokens": 0}
 # vLLM joins the blocks of a system text without anything between them.
@@ -48,18 +49,24 @@ class MessagesAnswer(Answer):
 
     @classmethod
     def pieces(cls, event: dict[str, Any]) -> Iterator[Piece]:
-        if event.get("type") == "content_block_delta":
-            delta, channel = event.get("delta"), (event.get("index"),)
-            yield from strings(delta, ("text", "thinking"), channel)
-            yield from strings(delta, ("partial_json",), channel, arguments=True)
+        channel = (event.get("index"),)
+        begun = strings(event.get("content_block"), ("text", "thinking"), channel)
+        yield from (piece for piece in begun if piece.text)
+        yield from strings(event.get("delta"), ("text", "thinking"), channel)
+        yield from strings(event.get("delta"), ("partial_json",), channel, arguments=True)
 
     @classmethod
-    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    def another(cls, event: dict[str, Any], piece: Piece, text: str) -> dict[str, Any]:
+        delta = {"type": _DELTAS[piece.name], piece.name: text}
+        return {"type": "content_block_delta", "index": event.get("index"), "delta": delta}
+
+    @classmethod
+    def ended(cls, event: dict[str, Any]) -> Iterator[Channel]:
         if event.get("type") == "content_block_stop":
             yield (event.get("index"),)
 
     @classmethod
-    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], channel: Channel, text: str) -> list[dict[str, Any]]:
         stop = {"stop_reason": "refusal", "stop_sequence": None}
         return [
             {"type": "content_block_stop", "index": event.get("index")},

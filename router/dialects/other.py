@@ -26,7 +26,7 @@ class OtherRequest(ModelRequest):
         yield Turn("user", "\n".join(text for text, _ in self.texts()))
 
     def has_tokens(self) -> bool:
-        return tokens_in(self.get("input")) or tokens_in(self.get("prompt"))
+        return super().has_tokens() or tokens_in(self.get("input")) or tokens_in(self.get("prompt"))
 
     def tell(self, prompt: str, mode: Mode) -> None:
         self._ignore("system_prompt")

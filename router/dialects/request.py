@@ -21,6 +21,9 @@ SYSTEM_ROLES = ("system", "developer")
 # Names of the three dialects for a part of a message that is text, or an image.
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+_LOGPROBS = "message.output_text.logprobs"
+# Members with tokens that no model reads.
+_TOKENS_OF_ANSWERS = frozenset({"allowed_token_ids", "stop_token_ids"})
 
 
 class Turn(NamedTuple):
@@ -92,8 +95,14 @@ class ModelRequest(Body, ABC):
         return self._texts
 
     def has_tokens(self) -> bool:
-        """Whether the model reads something that is written as tokens or numbers, which nothing here can read."""
-        return False
+        """Whether the model reads something that nothing here can read: tokens, numbers, what a template makes."""
+        if self.get("chat_template"):
+            return True
+        return any(
+            isinstance(value := self.get(name), list) and value and isinstance(value[0], int | float | list)
+            for name in self.members
+            if name not in _TOKENS_OF_ANSWERS
+        )
 
     @abstractmethod
     def _read(self) -> Iterator[Turn]: ...
@@ -128,6 +137,17 @@ class ModelRequest(Body, ABC):
     def request_usage(self) -> bool:
         """Have the backend count the tokens of a stream. Returns whether the client did not ask for that itself."""
         return False  # it counts them anyway
+
+    def ask_for_text_alone(self) -> None:
+        """Not for an answer's tokens, which say it once more."""
+        for name in ("logprobs", "top_logprobs", "return_token_ids", "enable_response_messages"):
+            if self.current(name) not in (None, False):
+                self.remove(name)
+                self._ignore(name)
+        included = self.current("include")
+        if isinstance(included, list) and _LOGPROBS in included:
+            self.edit_elements("include", lambda texts, _: [text for text in texts if _LOGPROBS not in text])
+            self._ignore("logprobs")
 
     # --- answers ---------------------------------------------------------------------------------------------------
 

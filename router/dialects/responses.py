@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from triton_router.answers import Answer, Piece, count, inside, strings
+from triton_router.answers import Answer, Channel, Piece, count, inside, strings
 from triton_router.completion import Completion, event, streamed, whole
 from triton_router.dialects.request import (
     SYSTEM_ROLES,
@@ -67,13 +67,13 @@ class ResponsesAnswer(Answer):
             yield from strings(event, ("delta",), _channel(event, kind), arguments="arguments" in kind)
 
     @classmethod
-    def ended(cls, event: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    def ended(cls, event: dict[str, Any]) -> Iterator[Channel]:
         kind, suffix, _ = str(event.get("type")).partition(".done")
         if suffix:
             yield _channel(event, kind)
 
     @classmethod
-    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], piece: Piece, text: str) -> list[dict[str, Any]]:
+    def cut_off(cls, first: dict[str, Any], event: dict[str, Any], channel: Channel, text: str) -> list[dict[str, Any]]:
         begun = first.get("response")
         response = cls.withheld(begun if isinstance(begun, dict) else {}, text)
         return [{"type": "response.incomplete", "sequence_number": event.get("sequence_number"), "response": response}]

@@ -1,17 +1,22 @@
 """Every text of a request that a model reads, wherever it stands in the body: to look at, or to be replaced.
 
-A list of the places where text may stand would be one short some day. So all strings count, except in members that are
-known to be names, switches or encoded media.
+A list of the places where text may stand would be one short some day. So all strings count, names of members and long
+numbers too, except for top-level members that no model reads. Names, ids and encoded media are told by how they look:
+a chat template may write a role or a tool's name into the prompt, whatever it is.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from triton_router.body import unique
 from triton_router.errors import MalformedRequest
+from triton_router.jsontext import LONG_NUMBER
 
 if TYPE_CHECKING:
     from triton_router.dialects.request import ModelRequest
@@ -37,14 +42,21 @@ _UNREAD = frozenset({
     "safety_identifier", "service_tier", "session_id", "speed", "stop", "stop_sequences", "store", "stream",
     "stream_options", "thinking", "tool_choice", "truncation", "user", "verbosity", "vllm_xargs",
 })  # fmt: skip
-# Strings within a message that the API reads, not the model.
+# Strings within a message that are names, ids or switches.
 _STRUCTURE = frozenset({
-    "cache_control", "call_id", "container_id", "detail", "encrypted_content", "file_id", "file_url", "format",
-    "id", "item_id", "media_type", "mime_type", "role", "server_label", "signature", "status", "tool_call_id",
-    "tool_use_id", "type",
+    "cache_control", "call_id", "container_id", "detail", "file_id", "format", "id", "item_id", "media_type",
+    "mime_type", "role", "server_label", "status", "tool_call_id", "tool_use_id", "type",
 })  # fmt: skip
-_ENCODED = frozenset({"data", "file_data", "b64_json"})
-_ADDRESSES = frozenset({"url", "image_url", "video_url", "audio_url", "file_data"})
+# No sentence, and not digits alone.
+_NAME = re.compile(r"(?=[^a-zA-Z]*[a-zA-Z])[\w.:;/+=-]{1,64}", re.ASCII)
+_MEDIA = frozenset({
+    "audio_url", "b64_json", "data", "encrypted_content", "file_data", "file_url", "image_url", "signature", "url",
+    "video_url",
+})  # fmt: skip
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\r\n"
+_DATA_URL = re.compile(r"data:[\w/.+-]*(?:;[\w=.-]+)*;base64,", re.ASCII)
+# Shorter ones are no image; of longer ones so many characters tell whether they are.
+_LEAST_MEDIA, _HEAD = 32, 1024
 # What a tool is called with: the model's and the client's own JSON, in which every member counts, numbers too.
 _ARGUMENTS = frozenset({"arguments", "input", "chat_template_kwargs", "variables"})
 _CALLS = frozenset({"tool_calls", "function_call"})
@@ -78,6 +90,11 @@ def change_texts(request: ModelRequest, change: Change) -> None:
             request.set(name, changed)
 
 
+def spoken(where: str) -> bool:
+    """Whether a part at ``where`` is one of the conversation's, not what stands beside it."""
+    return " " in where
+
+
 def _written(old: list[Any], new: list[Any], texts: list[str], _: list[Any]) -> list[str]:
     """The elements of ``new``; those that are as in ``old`` keep their exact text."""
     return [
@@ -91,7 +108,7 @@ def _members(request: ModelRequest, change: Change) -> Iterator[tuple[str, Any, 
     others = (name for name in request.members if name != request.CONVERSATION)
     for name in dict.fromkeys(("system", "instructions", *others, request.CONVERSATION)):
         value = request.get(name)
-        if value is None or name in _UNREAD:
+        if name in _UNREAD or not isinstance(value, str | list | dict):
             continue
         try:
             if name == request.CONVERSATION:
@@ -133,31 +150,52 @@ def _changed(value: Any, where: str, change: Change) -> Any:
             return _same(value, [_changed(item, where, change) for item in value])
         case dict():
             return _object(value, where, change)
+        case int() | float() if abs(value) >= LONG_NUMBER:
+            return _number(value, where, change)
     return value
 
 
 def _object(holder: dict[str, Any], where: str, change: Change) -> dict[str, Any]:
-    kind = holder.get("type")
-    if kind == "tool_result":
+    if holder.get("type") == "tool_result":
         where = _within(where, "tool")
     changed = {}
     for name, value in holder.items():
-        if isinstance(value, str) and (name in _STRUCTURE or _is_encoded(holder, name, value)):
-            changed[name] = value
-        elif name == "name" and "role" not in holder and isinstance(value, str):
-            changed[name] = value  # of a tool
+        if isinstance(value, str) and _is_no_text(holder, name, value):
+            new: Any = value
         elif name in _ARGUMENTS:
-            changed[name] = _arguments(value, _within(where, "call"), change)
+            new = _arguments(value, _within(where, "call"), change)
         else:
-            changed[name] = _changed(value, _within(where, "call") if name in _CALLS else where, change)
-    return holder if all(changed[name] is value for name, value in holder.items()) else changed
+            new = _changed(value, _within(where, "call") if name in _CALLS else where, change)
+        changed[name if _is_name(name) else change(name, where)] = new
+    return holder if _unchanged(changed, holder) else changed
 
 
-def _is_encoded(holder: dict[str, Any], name: str, value: str) -> bool:
-    """Whether a string is an image, a sound or a file."""
-    if name in _ENCODED and holder.get("type") != "text":
-        return True
-    return name in _ADDRESSES and value.startswith("data:")
+def _is_no_text(holder: dict[str, Any], name: str, value: str) -> bool:
+    """Whether a string is a name, an image, a sound or a file."""
+    if name in _STRUCTURE or (name == "name" and "role" not in holder):  # of a tool
+        return _is_name(value)
+    return name in _MEDIA and _is_media(value)
+
+
+def _is_name(value: str) -> bool:
+    short = len(value) <= 64 and value.isascii()
+    return short and (value.isidentifier() or _NAME.fullmatch(value) is not None)
+
+
+def _is_media(value: str) -> bool:
+    """Whether ``value`` is base64, and of no text."""
+    url = _DATA_URL.match(value)
+    encoded = value[url.end() :] if url else value
+    if len(encoded) < _LEAST_MEDIA or not encoded.isascii() or encoded.encode().translate(None, _BASE64):
+        return False
+    head = encoded[:_HEAD].encode().translate(None, b"=\r\n")
+    decoded = base64.urlsafe_b64decode(head[: len(head) // 4 * 4])
+    try:
+        text = decoded.decode()
+    except UnicodeDecodeError as error:
+        # The last character may be cut.
+        return error.start < len(decoded) - 3
+    return not "".join(text.split()).isprintable()
 
 
 def _arguments(value: Any, where: str, change: Change) -> Any:
@@ -165,7 +203,7 @@ def _arguments(value: Any, where: str, change: Change) -> Any:
     if not isinstance(value, str):
         return _own(value, where, change)
     try:
-        parsed = json.loads(value)
+        parsed = json.loads(value, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict | list):
@@ -179,22 +217,28 @@ def _own(value: Any, where: str, change: Change) -> Any:
         case list():
             return _same(value, [_own(item, where, change) for item in value])
         case dict():
-            pairs = [(_changed(name, where, change), _own(item, where, change)) for name, item in value.items()]
-            same = all(
-                new is item and name is old for (name, new), (old, item) in zip(pairs, value.items(), strict=True)
-            )
-            return value if same else dict(pairs)
+            changed = {_changed(name, where, change): _own(item, where, change) for name, item in value.items()}
+            return value if _unchanged(changed, value) else changed
         case int() | float() if not isinstance(value, bool):
-            written = json.dumps(value)
-            changed = change(written, where)
-            return value if changed == written else changed
+            return _number(value, where, change)
     return _changed(value, where, change)
+
+
+def _number(value: float, where: str, change: Change) -> Any:
+    written = json.dumps(value)
+    changed = change(written, where)
+    return value if changed == written else changed
 
 
 def _within(where: str, part: str) -> str:
     """The name of a ``part`` of what stands at ``where``."""
     _, space, number = where.partition(" ")
     return part + space + number if space else where
+
+
+def _unchanged(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    pairs = zip(new.items(), old.items(), strict=False)
+    return len(new) == len(old) and all(one[0] is two[0] and one[1] is two[1] for one, two in pairs)
 
 
 def _same(old: list[Any], new: list[Any]) -> list[Any]:

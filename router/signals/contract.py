@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from triton_router.config.kinds import Key
 from triton_router.config.kinds import SignalSettings as SignalSettings
-from triton_router.dialects.texts import Text
+from triton_router.dialects.texts import Text, spoken
 from triton_router.parts import PartReader, Parts
 from triton_router.personal import Finding
 
@@ -119,6 +119,12 @@ class SignalInput:
             return [Text(self.only, "")]
         parts = groupby(self.request.texts(), key=lambda text: text.where)
         return [Text("\n".join(text for text, _ in texts), where) for where, texts in parts]
+
+    def unbroken(self) -> list[Text]:
+        """Parts of the conversation in several blocks, as chat templates read them that put nothing in between."""
+        parts = groupby(self.request.texts() if self.only is None else (), key=lambda text: text.where)
+        blocks = ((where, [text for text, _ in texts]) for where, texts in parts if spoken(where))
+        return [Text("".join(texts), where) for where, texts in blocks if len(texts) > 1]
 
     def earlier(self, turns: int) -> list[str]:
         """What the person said before the last turn, newest first, ``turns`` at most."""

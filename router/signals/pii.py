@@ -114,6 +114,9 @@ class Pii(SignalKind[PiiSignal]):
                 types |= {each.type for each in beside(personal.find(text), results.tagged[number])}
             for each in sorted(types):
                 places.setdefault(each, []).append(part)
+        for text, part in query.unbroken():
+            for each in sorted(personal.types(encodable(text))):
+                places.setdefault(each, []).append(part)
         ms = (perf_counter() - started) * 1000
         evaluations = {}
         for key, counted in zip(self.keys, self._counted, strict=True):
