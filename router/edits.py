@@ -13,7 +13,8 @@ from triton_router.answers import LARGEST
 from triton_router.completion import DONE
 from triton_router.jsontext import LONG_NUMBER
 
-EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+# Half of a line end at the end of a piece waits for the other half.
+EVENT_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
 
 
 class BodyFilter(Protocol):
