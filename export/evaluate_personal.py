@@ -90,12 +90,12 @@ def tagger(repository: Path) -> Find:
 
     def find(text: str) -> list[personal.Finding]:
         tags = [
-            tagged.Tag(place + start, place + end, kind)
+            tag._replace(start=tag.start + place, end=tag.end + place)
             for place, piece in tagged.windows(text)
-            for start, end, kind in tagged.tags(piece, [read(*each) for each in rows.placed(piece)], head.labels)
+            for tag in tagged.tags(piece, [read(*each) for each in rows.placed(piece)], head.labels)
         ]
         rules = personal.find(text)
-        return sorted([*rules, *beside(rules, tagged.findings(text, tags))])
+        return sorted([*rules, *beside(text, rules, tagged.findings(text, tags))])
 
     return find
 

@@ -53,7 +53,7 @@ class Mask:
             part = "\n".join(texts)
             findings = personal.find(encodable(part))
             if tagged is not None:
-                findings += beside(findings, tagged[number])
+                findings += beside(part, findings, tagged[number])
             for finding in sorted(findings):
                 if finding.type in types:
                     self._placeholder(part[finding.start : finding.end], finding.type)

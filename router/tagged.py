@@ -1,12 +1,14 @@
 """Names and addresses in a text, out of what a head says of each token; see the model `names` of `export/models.yaml`.
 
-The head tags words: given names and surnames, and the parts of an address. Parts that stand together are one finding.
+The head tags given names and surnames, and the parts of an address. Words that stand together are one finding; those
+that it is less sure of count next to sure ones.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,32 +21,46 @@ TYPES = ("PERSON", "STREET_ADDRESS", "GPE", "ZIP_CODE")
 
 _NAMES = frozenset({"GIVEN_NAME", "SURNAME"})
 _STREETS = frozenset({"BUILDING_NUMBER", "STREET_NAME", "SECONDARY_ADDRESS"})
-_PLACES = frozenset({"CITY", "STATE"})
-_ADDRESSES = _STREETS | _PLACES | {"ZIP_CODE"}
+_ADDRESSES = _STREETS | {"CITY", "STATE", "ZIP_CODE"}
+_ALONE = {"CITY": "GPE", "STATE": "GPE", "ZIP_CODE": "ZIP_CODE"}
 
-# Least probabilities of a name and of an address, measured in docs/protection.md. An address that has begun goes on at
-# a part of the second.
-PERSON, ADDRESS, GOES_ON = 0.7, 0.9, 0.3
+# Least probabilities of a name, of an address and of a place without one, and of what goes on next to it; measured in
+# docs/protection.md.
+PERSON, ADDRESS, PLACE, GOES_ON = 0.7, 0.9, 0.98, 0.27
 
-# Characters that are tagged at once, in which the tagger's author found its recall best, and how many are shared.
-LENGTH, OVERLAP = 480, 64
+# Characters that are tagged at once, in which the tagger's author found its recall best, and how many are shared; and
+# within how many of them a word ends.
+LENGTH, OVERLAP, WORD = 480, 64, 32
 
-# What stands between two parts of one address, before the first, and between a name and a surname.
-_BETWEEN = re.compile(
-    r"(?i)[\s,.#?]{0,6}(?:(?:suite|apt|unit|box|ste|floor|p\.?\s?o\.? box|psc|st|str|street|no)\b\.?[\s,#]*)*"
+# What stands between two words of one name, of one address and of one place.
+_IN_NAME = re.compile(r"[ \t]{0,2}|\.?[ \t]+(?:[^\W\d_]\.?[ \t]+)?|[ \t]?[-'\u2019][ \t]?")
+_IN_ADDRESS = re.compile(
+    r"(?i)[\s,.#?]{0,7}['\u2019-]?"
+    r"(?:(?:suite|apt|unit|box|ste|floor|p\.?\s?o\.? box|psc|st|str|street|no|ul)\b\.?[\s,#]*)*"
 )
-_BEFORE = re.compile(r"(?i)(?:suite|apt\.?|unit|box|p\.?\s?o\.? box|psc)[ #]+$")
-_INITIAL = re.compile(r"\s+[A-Za-z]\.?\s+")
+_IN_PLACE = re.compile(r"[ \t.'\u2019-]{0,2}")
+# What comes before an address, and how it goes on behind its tagged words: on the same line, or on a short one.
+_BEFORE = re.compile(r"(?i)(?:\d{1,6} +|(?:suite|apt\.?|unit|box|p\.?\s?o\.? box|psc)[ #]+)+$")
+_NEXT = re.compile(
+    r"(?:\.(?= \d))?(?:[ \t]*,)?(?:[ \t]+|[ \t]*\n[ \t,]*(?=[^\n:]{1,40}$))([^\W_][\w'\u2019-]*+)(?![.,]\d)",
+    re.MULTILINE,
+)
+# Of the armed forces of the United States.
+_MILITARY = re.compile(r"(?i)\b(?:PSC|CMR|Unit|US[A-Z]{1,3}) [^\n]{2,30}[\s,]+[AFD]PO,? A[AEP] \d{5}(?:-\d{4})?\b")
+# Words of a name by their letters: with a capital, as short as a particle, or neither.
+_CAPITAL, _PARTICLE, _SMALL = "Xxs"
+_CAPITALISED = re.compile("X(?:[Xx]*X)?")
 # Scripts without spaces between words begin here.
 _WORDLESS = "\u2e80"
 
 
 class Tag(NamedTuple):
-    """A ``kind`` of name or address at [start, end) characters of a text."""
+    """A word that is a ``kind`` of name or address, at [start, end) characters of a text."""
 
     start: int
     end: int
     kind: str
+    probability: float
 
 
 class Tagging(NamedTuple):
@@ -54,83 +70,151 @@ class Tagging(NamedTuple):
     probabilities: NDArray[np.float32]
 
 
-def windows(text: str) -> Iterable[tuple[int, str]]:
+def windows(text: str) -> Iterator[tuple[int, str]]:
     """The pieces of ``text`` that are tagged, each with its place."""
-    for start in range(0, max(len(text) - OVERLAP, 1), LENGTH - OVERLAP):
-        if (piece := text[start : start + LENGTH]).strip():
+    start = 0
+    while True:
+        end = _behind_word(text, start + LENGTH)
+        if (piece := text[start:end]).strip():
             yield start, piece
+        if end == len(text):
+            return
+        start = _behind_word(text, end - OVERLAP)
+
+
+def _behind_word(text: str, place: int) -> int:
+    """Where the last word before ``place`` ends; ``place`` itself in text without spaces."""
+    if place >= len(text):
+        return len(text)
+    return next((each for each in range(place, place - WORD, -1) if text[each - 1].isspace()), place)
 
 
 def tags(piece: str, taggings: Iterable[Tagging], labels: Sequence[str]) -> tuple[Tag, ...]:
-    """The words of ``piece`` that are names or parts of addresses."""
+    """The words of ``piece`` that may be names or parts of addresses."""
     kinds = [label[2:] for label in labels]
     person = np.array([kind in _NAMES for kind in kinds])
     address = np.array([kind in _ADDRESSES for kind in kinds])
-    spans: list[Tag] = []
-    for tagging in taggings:
-        last: Tag | None = None
-        for (start, end), row in zip(tagging.places, tagging.probabilities, strict=True):
-            if end <= start:
-                continue
-            goes_on = last is not None and last.kind != "PERSON"
-            names, places = float(row[person].sum()), float(row[address].sum())
-            if names >= PERSON and names >= places:
-                kind = "PERSON"
-            elif places >= (ADDRESS * GOES_ON if goes_on else ADDRESS):
-                kind = kinds[int(np.argmax(np.where(address, row, 0)))]
-            else:
-                last = None
-                continue
-            between = piece[last.end : start] if last is not None else ""
-            if last is not None and last.kind == kind and len(between) <= 2 and not between.strip(" .-'"):
-                last = spans[-1] = Tag(last.start, end, kind)
-            else:
-                last = Tag(start, end, kind)
-                spans.append(last)
-    return tuple(spans)
+    found: list[Tag] = []
+    for start, end, row in (word for tagging in taggings for word in _words(piece, tagging)):
+        name, place = float(row[person].sum()), float(row[address].sum())
+        if max(name, place) >= GOES_ON:
+            kind = "PERSON" if name >= place else kinds[int(np.argmax(np.where(address, row, 0)))]
+            found.append(Tag(start, end, kind, max(name, place)))
+    return tuple(found)
 
 
-def findings(text: str, spans: Iterable[Tag]) -> list[Finding]:
-    """Names and addresses, whole words each; in order and without overlaps."""
-    joined: list[tuple[int, int, frozenset[str]]] = []
-    for tag in sorted(set(spans)):
-        start, end = _whole_words(text, tag)
-        kinds = frozenset({tag.kind})
-        if joined:
-            before, stop, earlier = joined[-1]
-            same = ("PERSON" in earlier) == (tag.kind == "PERSON")
-            between = _INITIAL if tag.kind == "PERSON" else _BETWEEN
-            if start < stop or (same and between.fullmatch(text, stop, start)):
-                joined[-1] = before, max(stop, end), earlier | kinds if same else earlier
-                continue
-        joined.append((start, end, kinds))
-    return [
-        Finding(start - len(_lead(text, start, type)), end, type)
-        for start, end, kinds in joined
-        if (type := _type(kinds)) is not None
+def _words(piece: str, tagging: Tagging) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """The places of words and the means of their tokens' probabilities."""
+    words: list[tuple[int, int, list[NDArray[np.float32]]]] = []
+    for (start, end), row in zip(tagging.places, tagging.probabilities, strict=True):
+        if end <= start or not any(map(str.isalnum, piece[start:end])):
+            continue
+        if words and words[-1][1] == start and piece[start - 1] < _WORDLESS > piece[start]:
+            words[-1] = words[-1][0], end, [*words[-1][2], row]
+        else:
+            words.append((start, end, [row]))
+    for start, end, rows in words:
+        yield start, end, np.mean(rows, axis=0)
+
+
+def findings(text: str, words: Iterable[Tag]) -> list[Finding]:
+    """Names and addresses in order and without overlaps."""
+    distinct: list[Tag] = []
+    for tag in sorted(words):
+        # Windows share words.
+        if not distinct or distinct[-1].end <= tag.start:
+            distinct.append(tag)
+        elif tag.probability > distinct[-1].probability:
+            distinct[-1] = tag
+    names = _names(text, [tag for tag in distinct if tag.kind == "PERSON"])
+    addresses = _addresses(text, [tag for tag in distinct if tag.kind != "PERSON"], [name.start for name in names])
+    found: list[Finding] = []
+    for each in sorted([*names, *addresses], key=lambda finding: (finding.start, -finding.end)):
+        if not found or found[-1].end <= each.start:
+            found.append(each)
+    return found
+
+
+def _runs(text: str, words: Iterable[Tag], between: re.Pattern[str]) -> Iterator[list[Tag]]:
+    """Words that stand together."""
+    run: list[Tag] = []
+    for tag in words:
+        if run and not between.fullmatch(text, run[-1].end, tag.start):
+            yield run
+            run = []
+        run.append(tag)
+    if run:
+        yield run
+
+
+def _names(text: str, words: Sequence[Tag]) -> list[Finding]:
+    names = [
+        Finding(name[0].start, name[-1].end, "PERSON")
+        for run in _runs(text, words, _IN_NAME)
+        for name in _whole(text, run)
     ]
+    # Who was named in full is later called by the surname.
+    surnames = {surname for each in names if (surname := _surname(text[each.start : each.end]))}
+    if surnames:
+        again = (match.span() for match in re.finditer(r"\w+(?:-\w+)*", text) if match[0] in surnames)
+        names = sorted({*names, *(Finding(start, end, "PERSON") for start, end in again)})
+    return names
 
 
-def _type(kinds: frozenset[str]) -> str | None:
-    if "PERSON" in kinds:
-        return "PERSON"
-    # A number alone is no address.
-    if "STREET_NAME" in kinds or (kinds & _STREETS and len(kinds) > 1):
-        return "STREET_ADDRESS"
-    if kinds & _PLACES:
-        return "GPE"
-    return "ZIP_CODE" if kinds == {"ZIP_CODE"} else None
+def _whole(text: str, run: Sequence[Tag]) -> Iterator[Sequence[Tag]]:
+    """The names in words that stand together."""
+    letters = "".join(_letters(text[tag.start : tag.end]) for tag in run)
+    sure = [tag.probability >= PERSON for tag in run]
+    capital = any(each and letter == _CAPITAL for each, letter in zip(sure, letters, strict=True))
+    parts = (match.span() for match in _CAPITALISED.finditer(letters)) if capital else [(0, len(run))]
+    yield from (run[start:end] for start, end in parts if any(sure[start:end]))
 
 
-def _lead(text: str, start: int, type: str) -> str:
-    match = _BEFORE.search(text[max(0, start - 20) : start]) if type == "STREET_ADDRESS" else None
-    return match.group() if match else ""
+def _letters(word: str) -> str:
+    return _CAPITAL if not word[0].islower() else _PARTICLE if len(word) <= 3 else _SMALL
 
 
-def _whole_words(text: str, tag: Tag) -> tuple[int, int]:
-    start, end = tag.start, tag.end
-    while start > 0 and text[start - 1].isalnum() and text[start - 1] < _WORDLESS:
-        start -= 1
-    while end < len(text) and text[end].isalnum() and text[end] < _WORDLESS:
-        end += 1
-    return start, end
+def _surname(name: str) -> str | None:
+    *given, surname = name.split()
+    return surname if given and len(surname) > 2 else None
+
+
+def _addresses(text: str, words: Sequence[Tag], names: Sequence[int]) -> list[Finding]:
+    """``names``: where these begin."""
+    addresses = [Finding(*match.span(), "STREET_ADDRESS") for match in _MILITARY.finditer(text)]
+    cased = text != text.lower()
+    for run in _runs(text, words, _IN_ADDRESS):
+        first = next((place for place, tag in enumerate(run) if tag.probability >= ADDRESS), len(run))
+        kinds = {tag.kind for tag in run[first:]}
+        if "STREET_NAME" in kinds or (kinds & _STREETS and len(kinds) > 1):
+            start = run[first].start
+            before = _BEFORE.search(text[max(0, start - 25) : start])
+            end = _end(text, run[-1].end, names)
+            address = Finding(start - len(before[0]) if before else start, end, "STREET_ADDRESS")
+            # A street without a number is nobody's address.
+            if any(map(str.isdigit, text[address.start : end])):
+                addresses.append(address)
+        else:
+            addresses += _places(text, run, cased=cased)
+    return addresses
+
+
+def _end(text: str, end: int, names: Sequence[int]) -> int:
+    """Where an address ends whose tagged words end at ``end``: capitalised words and numbers go on, up to a name."""
+    place = bisect(names, end)
+    limit = names[place] if place < len(names) else len(text)
+    while (match := _NEXT.match(text, end, limit)) and (
+        match[1][0].isupper() or (match[1][0].isdigit() and "\n" not in match[0])
+    ):
+        end = match.end()
+    return end
+
+
+def _places(text: str, run: Sequence[Tag], *, cased: bool) -> Iterator[Finding]:
+    """Towns, states and postal codes that stand alone. In a text with capitals one without is no name."""
+    sure = [tag for tag in run if tag.kind in _ALONE and tag.probability >= PLACE]
+    for place in _runs(text, sure, _IN_PLACE):
+        for kind in ("GPE", "ZIP_CODE"):
+            same = [tag for tag in place if _ALONE[tag.kind] == kind]
+            if same and (not cased or not text[same[0].start].islower()):
+                yield Finding(same[0].start, same[-1].end, kind)

@@ -102,11 +102,11 @@ async def _spans(encoders: Encoders | None, text: str) -> list[tuple[Finding, fl
     pieces = list(tagged.windows(text))
     taggings = await tagger.tag([piece for _, piece in pieces], tagged.HEAD, background=True)
     tags = [
-        tagged.Tag(place + start, place + end, kind)
+        tag._replace(start=tag.start + place, end=tag.end + place)
         for (place, piece), each in zip(pieces, taggings, strict=True)
-        for start, end, kind in tagged.tags(piece, [tagged.Tagging(*one) for one in each], head.labels)
+        for tag in tagged.tags(piece, [tagged.Tagging(*one) for one in each], head.labels)
     ]
-    others = beside(rules, tagged.findings(text, tags))
+    others = beside(text, rules, tagged.findings(text, tags))
     least = [(each, tagged.PERSON if each.type == "PERSON" else tagged.ADDRESS) for each in others]
     return sorted([*((each, 1.0) for each in rules), *least])
 

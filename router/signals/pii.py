@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
@@ -96,9 +97,9 @@ class Pii(SignalKind[PiiSignal]):
             tagged.findings(
                 part,
                 [
-                    tagged.Tag(start + place, end + place, kind)
+                    tag._replace(start=tag.start + place, end=tag.end + place)
                     for place, piece in windows
-                    for start, end, kind in self._tags.get(piece) or ()
+                    for tag in self._tags.get(piece) or ()
                 ],
             )
             for part, windows in zip(parts, pieces, strict=True)
@@ -111,7 +112,7 @@ class Pii(SignalKind[PiiSignal]):
             text = encodable(text)
             types = personal.types(text)
             if results.tagged is not None:
-                types |= {each.type for each in beside(personal.find(text), results.tagged[number])}
+                types |= {each.type for each in beside(text, personal.find(text), results.tagged[number])}
             for each in sorted(types):
                 places.setdefault(each, []).append(part)
         for text, part in query.unbroken():
@@ -128,9 +129,16 @@ class Pii(SignalKind[PiiSignal]):
         return evaluations
 
 
-def beside(rules: Sequence[Finding], tags: Sequence[Finding]) -> list[Finding]:
-    """The ``tags`` that touch no finding of ``rules``: a check digit tells more than a head."""
-    return [tag for tag in tags if not any(tag.start < rule.end and rule.start < tag.end for rule in rules)]
+def beside(text: str, rules: Sequence[Finding], tags: Sequence[Finding]) -> list[Finding]:
+    """The ``tags`` up to where a finding of ``rules`` begins: a check digit tells more than a head."""
+    ends, left = [rule.end for rule in rules], []
+    for tag in tags:
+        place = bisect(ends, tag.start)
+        end = min(tag.end, rules[place].start) if place < len(rules) else tag.end
+        length = len(text[tag.start : end].rstrip())
+        if length:
+            left.append(tag._replace(end=tag.start + length))
+    return left
 
 
 def counted_types(config: Config) -> dict[str, frozenset[str]]:
