@@ -32,6 +32,7 @@ from perf.testbed import ROOT, Processor, Testbed, command, machine
 
 TEMPLATE = Path(__file__).parent / "templates" / "ladder.md.j2"
 ALONE, NOTHING, KEYWORDS, DOMAIN = "Envoy alone", "ext_proc that does nothing", "keywords only", "domain by Triton"
+HEADS = "domain and four more heads by Triton"
 ALL, HIT, BARE = "all of aibrix.yaml", "exact repeat, cached", "bare Triton call"
 # As the product ships, it counts the tokens of responses.
 UNCOUNTED = ", no tokens counted"
@@ -116,6 +117,7 @@ class LadderTestbed(Testbed):
             KEYWORDS: (keywords, "router"),
             UNCOUNTED_DOMAIN: (document, "router"),
             DOMAIN: (document, "router"),
+            HEADS: (with_heads(document), "router"),
             ALL: (cached, "router"),
             HIT: (CACHED, "router"),
             UNCOUNTED_QUICK: (document, "router"),
@@ -164,6 +166,25 @@ def aibrix() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text())
     document.pop("global", None)
     return document
+
+
+def with_heads(document: dict[str, Any]) -> dict[str, Any]:
+    """``document`` with a decision before all others that every head of the bundle could still make, and a block."""
+    routing = document["routing"]
+    models = [{"model": "llama3-8b-instruct"}]
+    signals = {
+        "jailbreak": [{"name": "attack", "threshold": 1.0}],
+        "fact_check": [{"name": "needs_fact_check", "threshold": 1.0}],
+        "user_feedbacks": [{"name": "satisfied", "threshold": 1.0}],
+        "modality": [{"name": "DIFFUSION", "threshold": 1.0}],
+    }
+    types = {"fact_check": "fact_check", "user_feedbacks": "user_feedback", "modality": "modality"}
+    rules = [{"type": of, "name": signals[list_][0]["name"]} for list_, of in types.items()]
+    asking = {"name": "heads", "priority": 99, "rules": {"operator": "OR", "conditions": rules}, "modelRefs": models}
+    attacks = {"type": "jailbreak", "name": "attack"}
+    blocking = {"name": "attacks", "rules": attacks, "plugins": [{"type": "block"}]}
+    decisions = [asking, blocking, *routing["decisions"]]
+    return {**document, "routing": {**routing, "signals": {**routing["signals"], **signals}, "decisions": decisions}}
 
 
 def keywords_only(document: dict[str, Any]) -> dict[str, Any]:
@@ -267,8 +288,8 @@ def _bundle(testbed: LadderTestbed, port: int, name: str) -> dict[str, float]:
 
 _NAMES = {
     ALONE: "alone", NOTHING: "nothing", UNCOUNTED_KEYWORDS: "keywords-uncounted", KEYWORDS: "keywords",
-    UNCOUNTED_DOMAIN: "domain-uncounted", DOMAIN: "domain", ALL: "all", HIT: "hit", UNCOUNTED_QUICK: "quick-uncounted",
-    QUICK: "quick",
+    UNCOUNTED_DOMAIN: "domain-uncounted", DOMAIN: "domain", HEADS: "heads", ALL: "all", HIT: "hit",
+    UNCOUNTED_QUICK: "quick-uncounted", QUICK: "quick",
 }  # fmt: skip
 
 
@@ -282,7 +303,7 @@ def part(rung: str) -> str | None:
 def stack(rung: str) -> tuple[str, ...]:
     """All processes that serve a rung, without the backend and the load."""
     own = part(rung)
-    triton = ("triton",) if rung in (UNCOUNTED_DOMAIN, DOMAIN, ALL) else ()
+    triton = ("triton",) if rung in (UNCOUNTED_DOMAIN, DOMAIN, HEADS, ALL) else ()
     return (f"envoy-{_NAMES[rung]}", *([own] if own else []), *triton)
 
 

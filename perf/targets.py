@@ -65,6 +65,8 @@ def _ladder(document: Mapping[str, Any]) -> Iterator[Target]:
     for rung, count in document["system_calls"].items():
         most = 28 if rung.endswith(ladder.UNCOUNTED) else 40
         yield Target(f"system calls a request: {rung}", count, most, spec=".1f")
+    grown = single[ladder.HEADS]["p50"] / single[ladder.DOMAIN]["p50"]
+    yield Target(f"p50 to {ladder.DOMAIN}: {ladder.HEADS}", grown, 1.1)
     alone = single[ladder.ALONE]["p50"]
     for rung, over in ((ladder.NOTHING, 0.4), (ladder.HIT, 0.6)):
         yield Target(f"p50 ms over Envoy alone: {rung}", single[rung]["p50"] - alone, over, spec="+.2f")

@@ -26,7 +26,7 @@ _ALONE = {"CITY": "GPE", "STATE": "GPE", "ZIP_CODE": "ZIP_CODE"}
 
 # Least probabilities of a name, of an address and of a place without one, and of what goes on next to it; measured in
 # docs/protection.md.
-PERSON, ADDRESS, PLACE, GOES_ON = 0.7, 0.9, 0.98, 0.27
+PERSON, ADDRESS, PLACE, GOES_ON = 0.7, 0.9, 0.99, 0.27
 
 # Characters that are tagged at once, in which the tagger's author found its recall best, and how many are shared; and
 # within how many of them a word ends.

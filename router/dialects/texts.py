@@ -47,8 +47,8 @@ _STRUCTURE = frozenset({
     "cache_control", "call_id", "container_id", "detail", "file_id", "format", "id", "item_id", "media_type",
     "mime_type", "role", "server_label", "status", "tool_call_id", "tool_use_id", "type",
 })  # fmt: skip
-# No sentence, and not digits alone.
-_NAME = re.compile(r"(?=[^a-zA-Z]*[a-zA-Z])[\w.:;/+=-]{1,64}", re.ASCII)
+# No sentence, and no number of many digits.
+_NAME = re.compile(r"(?=.*[a-zA-Z]|.{1,6}$)[\w.:;/+=-]{1,64}", re.ASCII)
 _MEDIA = frozenset({
     "audio_url", "b64_json", "data", "encrypted_content", "file_data", "file_url", "image_url", "signature", "url",
     "video_url",

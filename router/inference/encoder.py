@@ -26,7 +26,7 @@ from triton_router.errors import Unavailable
 from triton_router.http2.client import CallFailed, GrpcChannel
 from triton_router.inference import kserve
 from triton_router.inference.background import Background
-from triton_router.inference.bundle import Trunk
+from triton_router.inference.bundle import Head, Trunk
 from triton_router.inference.judged import Judged
 from triton_router.inference.limit import Limit
 from triton_router.inference.windows import Batch, Cut, Windows
@@ -98,6 +98,8 @@ class Encoder:
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
         self._background = Background()
         self._judged: Judged[dict[str, Vector]] = Judged()
+        # Texts in one window that are encoded at the moment, from when the first text was to be judged.
+        self._encoding: dict[str, asyncio.Future[None]] | None = None
         self._wake = asyncio.Event()
         self._memo: OrderedDict[tuple[str | bool, ...], Encoding] | None = None
         metrics.encoder_up.labels(trunk.name).set(0)
@@ -145,13 +147,31 @@ class Encoder:
         if len(rows) > 1:
             self._metrics.windowed.inc()
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
-        outputs = await self._infer_batch(batch, background=background)
+        call = self._infer_batch(batch, background=background)
+        outputs = await (call if len(rows) > 1 else self._judged_with(text, call))
         encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
         if self._memo is not None:
             self._memo[key] = encoding
             if len(self._memo) > REMEMBERED:
                 self._memo.popitem(last=False)
         return encoding
+
+    async def _judged_with(self, text: str, call: Awaitable[dict[str, Vector]]) -> dict[str, Vector]:
+        """The outputs of ``call``, whose first row judges ``text`` for :meth:`judge_each` too."""
+        if self._encoding is None or text in self._encoding:
+            return await call
+        done = self._encoding[text] = asyncio.get_running_loop().create_future()
+        try:
+            outputs = await call
+            self._judged.put(text, {head.name: outputs[head.output][0].copy() for head in self._judging_heads})
+            return outputs
+        finally:
+            del self._encoding[text]
+            done.set_result(None)
+
+    @property
+    def _judging_heads(self) -> list[Head]:
+        return [head for head in self.trunk.heads if not head.per_token]
 
     def _refuse_if_down(self, *, background: bool = False) -> None:
         if self._failure is not None:
@@ -205,17 +225,19 @@ class Encoder:
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or a call failed.
         """
-        unknown = [text for text in dict.fromkeys(texts) if self._judged.get(text) is None]
-        if unknown:
-            self._refuse_if_down(background=background)
-            await self._judge(unknown, background=background)
+        if self._encoding is None:
+            self._encoding = {}
+        encoding = [self._encoding[text] for text in dict.fromkeys(texts) if text in self._encoding]
+        await self._judge([text for text in texts if text not in self._encoding], background=background)
+        if encoding:
+            await asyncio.wait(encoding)
+            await self._judge(texts, background=background)
         judged = [self._judged.get(text) or {} for text in texts]
         return {
             head.name: np.asarray([each[head.name] for each in judged], np.float32).reshape(
                 len(texts), len(head.labels)
             )
-            for head in self.trunk.heads
-            if not head.per_token
+            for head in self._judging_heads
         }
 
     def has_judged(self, text: str) -> bool:
@@ -223,14 +245,20 @@ class Encoder:
         return self._judged.get(text) is not None
 
     async def _judge(self, texts: Sequence[str], *, background: bool) -> None:
+        """Judge those of ``texts`` that are not judged yet."""
+        texts = [text for text in dict.fromkeys(texts) if self._judged.get(text) is None]
+        if not texts:
+            return
+        self._refuse_if_down(background=background)
         windows = [self._windows.rows(text) for text in texts]
         rows = [row for each in windows for row in each]
         outputs = []
         for start in range(0, len(rows), PASSAGES_IN_A_CALL):
             part = self._windows.pad(rows[start : start + PASSAGES_IN_A_CALL])
             outputs.append(await self._infer_batch(part, background=background))
-        heads = [head for head in self.trunk.heads if not head.per_token]
-        values = {head.name: np.concatenate([output[head.output] for output in outputs]) for head in heads}
+        values = {
+            head.name: np.concatenate([output[head.output] for output in outputs]) for head in self._judging_heads
+        }
         end = 0
         for text, each in zip(texts, windows, strict=True):
             start, end = end, end + len(each)

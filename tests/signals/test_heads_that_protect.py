@@ -66,6 +66,15 @@ async def test_all_passages_of_a_request_are_in_few_calls(site: Site) -> None:
     assert site.triton.calls <= 4
 
 
+async def test_one_call_says_what_a_prompt_is_about_and_whether_it_attacks(site: Site) -> None:
+    assert blocked(await site.ask(last="What is a comet?", model="MoM")) is None
+    site.triton.calls = site.triton.rows = 0
+    assert blocked(await site.ask(last="How do vaccines train the immune system?", model="MoM")) is None
+    assert (site.triton.calls, site.triton.rows) == (1, 1)
+    assert blocked(await site.ask(last="How does an attack train it?", model="MoM")) == 403
+    assert (site.triton.calls, site.triton.rows) == (2, 2)
+
+
 async def test_a_turn_later_only_what_is_new_is_judged(site: Site) -> None:
     long = " ".join(f"Line {number} of the report says {number * 7}." for number in range(300))
     await site.ask(long, last="and?")
