@@ -46,7 +46,9 @@ class Turn(NamedTuple):
 class ModelRequest(Body, ABC):
     """A request to a model. Each API has a subclass, its dialect.
 
-    ``ignored`` names what the configuration wanted and the dialect has no place for.
+    ``ignored`` names what the configuration wanted and the dialect has no place for, and what was left out.
+
+    It has 16 methods: what is read of a request, what is rewritten, and what an answer to it is.
     """
 
     ignored: list[str] = field(default_factory=list)
