@@ -160,3 +160,36 @@ def test_answers_that_envoy_will_not_show_are_warned_of(before: str, after: str 
     mode = f", response_body_mode: {after}" if after else ""
     loaded = loads(GOOD + f"global: {{services: {{envoy: {{request_body_mode: {before}{mode}}}}}}}\n")
     assert [warning.path for warning in loaded.warnings] == ["global.services.envoy.request_body_mode"] * warned
+
+
+CACHED = """
+version: v0.3
+providers: {models: [{name: small, backend_refs: [{endpoint: "127.0.0.1:8000"}]}]}
+routing: {decisions: [{name: all, plugins: [{type: semantic-cache}]}]}
+global: {stores: {semantic_cache: {backend_type: redis, redis: {url: "URL"}}}}
+"""
+
+
+@pytest.mark.parametrize("url", ["cache:6379", "http://cache:6379", "127.0.0.1"])
+def test_an_address_that_only_a_start_would_refuse_is_an_error(url: str) -> None:
+    (problem,) = problems(CACHED.replace("URL", url))
+    assert (problem.line, problem.path) == (5, "global.stores.semantic_cache.redis.url")
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "extra"),
+    [
+        (CACHED.replace("URL", "redis://cache"), "global.stores.semantic_cache.backend_type", "redis"),
+        (CACHED.replace("redis: {url: URL}", "").replace("backend_type: redis", "backend_type: milvus")
+         .replace(', redis: {url: "URL"}', ', milvus: {uri: "http://m:19530"}'),
+         "global.stores.semantic_cache.backend_type", "milvus"),
+        (GOOD + "global: {services: {observability: {tracing: {enabled: true}}}}\n",
+         "global.services.observability.tracing.enabled", "tracing"),
+    ],
+    ids=["redis", "milvus", "tracing"],
+)  # fmt: skip
+def test_a_package_that_is_not_there_is_an_error(
+    text: str, path: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
+    assert [problem.path for problem in problems(text) if f"triton-router[{extra}]" in problem.message] == [path]

@@ -41,7 +41,7 @@ def statuses(gateway: Gateway, requests: int, pause: float = 0.0, **fields: obje
     return counted
 
 
-@pytest.mark.parametrize("illness", ["500", "502", "503", "close", "429"])
+@pytest.mark.parametrize("illness", ["500", "502", "503", "close", "reset", "429"])
 def test_an_ill_replica_fails_no_request(
     start_pair: Callable[..., tuple[Gateway, Replica, Replica]], illness: str
 ) -> None:

@@ -123,8 +123,10 @@ def ext_proc_cluster(
         "health_checks": [
             {
                 "timeout": seconds(0.5),
-                "interval": seconds(0.2),
-                "no_traffic_interval": seconds(0.2),
+                # A worker that is gone shows at once, by its connections; one that is back has to be looked for.
+                "interval": seconds(1),
+                "no_traffic_interval": seconds(1),
+                "unhealthy_interval": seconds(0.2),
                 "unhealthy_threshold": 1,
                 "healthy_threshold": 1,
                 "tcp_health_check": {},
