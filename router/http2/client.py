@@ -251,6 +251,28 @@ class GrpcChannel:
         for link in self._links.values():
             link.close()
 
+    async def addresses(self) -> list[tuple[str, int]]:
+        """Those behind the name; a second old at most.
+
+        Raises:
+            CallFailed: nothing resolves it.
+        """
+        loop = asyncio.get_running_loop()
+        if self._addresses and loop.time() - self._resolved < _RESOLVED_FOR:
+            return self._addresses
+        try:
+            socket.inet_pton(socket.AF_INET6 if ":" in self._host else socket.AF_INET, self._host)
+        except OSError:
+            try:
+                answers = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            except OSError as error:
+                raise CallFailed("UNAVAILABLE", f"{self._target}: {error}") from error
+            self._addresses = sorted({(str(each[4][0]), self._port) for each in answers})
+        else:
+            self._addresses = [(self._host, self._port)]
+        self._resolved = loop.time()
+        return self._addresses
+
     def _usable(self) -> _Link | None:
         """The open connection whose turn it is, if that to its address is open."""
         if not self._addresses or asyncio.get_running_loop().time() - self._resolved >= _RESOLVED_FOR:
@@ -260,7 +282,7 @@ class GrpcChannel:
 
     async def _connected(self) -> _Link:
         """A connection to the address whose turn it is, or to the next one that can be reached."""
-        addresses = await self._resolve()
+        addresses = await self.addresses()
         turn = next(self._turn)
         failure: Exception | None = None
         for offset in range(len(addresses)):
@@ -301,23 +323,6 @@ class GrpcChannel:
             _, link = await loop.create_connection(_Link, *address)
         self._links[address] = link
         return link
-
-    async def _resolve(self) -> list[tuple[str, int]]:
-        loop = asyncio.get_running_loop()
-        if self._addresses and loop.time() - self._resolved < _RESOLVED_FOR:
-            return self._addresses
-        try:
-            socket.inet_pton(socket.AF_INET6 if ":" in self._host else socket.AF_INET, self._host)
-        except OSError:
-            try:
-                answers = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            except OSError as error:
-                raise CallFailed("UNAVAILABLE", f"{self._target}: {error}") from error
-            self._addresses = sorted({(str(each[4][0]), self._port) for each in answers})
-        else:
-            self._addresses = [(self._host, self._port)]
-        self._resolved = loop.time()
-        return self._addresses
 
 
 def _expire(link: _Link, number: int, future: asyncio.Future[bytes], seconds: float) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +28,7 @@ from triton_router.inference.background import Background
 from triton_router.inference.bundle import Head, Trunk
 from triton_router.inference.judged import Judged
 from triton_router.inference.limit import Limit
+from triton_router.inference.remembered import Remembered
 from triton_router.inference.windows import Batch, Cut, Windows
 from triton_router.telemetry import Metrics, RateLimitedLog
 
@@ -40,12 +40,13 @@ GPU_DEADLINE = 0.2
 CPU_DEADLINE = 1.0
 # A slow answer may be one bad moment; so many in a row are a state.
 TIMEOUTS_IN_A_ROW = 3
-# Texts whose encodings an encoder keeps that is told to.
-REMEMBERED = 1024
 # Rows of one call for a long conversation, so that it fits every profile and does not hold up others for long.
 PASSAGES_IN_A_CALL = 8
 # How many probe intervals pass between checks that a healthy Triton still serves the same bundle.
 INTERVALS_BETWEEN_CHECKS = 5
+
+# Characters of what Triton says that are logged and shown.
+DETAIL = 300
 
 _REASONS = {"DEADLINE_EXCEEDED": "deadline", "UNAVAILABLE": "unreachable", "NOT_FOUND": "no_model"}
 
@@ -95,19 +96,27 @@ class Encoder:
         self._limit = Limit(settings.max_in_flight, settings.tolerated_slowdown if settings.adaptive_limit else None)
         self._limit_shown = metrics.encoder_limit.labels(trunk.name)
         self._limit_shown.set(self._limit.calls)
+        # Read where metrics are read: it changes twice a call.
+        metrics.encoder_in_flight.labels(trunk.name).set_function(lambda: self._limit.in_flight)
         self._too_many = RateLimitedLog(log, "too many calls to the encoder; requests go on without")
         self._background = Background()
         self._judged: Judged[dict[str, Vector]] = Judged()
         # Texts in one window that are encoded at the moment, from when the first text was to be judged.
         self._encoding: dict[str, asyncio.Future[None]] | None = None
         self._wake = asyncio.Event()
-        self._memo: OrderedDict[tuple[str | bool, ...], Encoding] | None = None
+        self._remembered: Remembered | None = None
+        self._detail = ""
         metrics.encoder_up.labels(trunk.name).set(0)
 
     @property
     def failure(self) -> str | None:
         """Why the encoder is not used at the moment; ``None`` while it is."""
         return self._failure
+
+    @property
+    def detail(self) -> str:
+        """What Triton or the connection said when it failed last; empty while it is used."""
+        return self._detail if self._failure is not None else ""
 
     @property
     def checksum(self) -> str:
@@ -120,8 +129,8 @@ class Encoder:
         return self._deadline
 
     def remember(self) -> None:
-        """Answer what repeats one of the last texts without a call: for configurations that are compared."""
-        self._memo = OrderedDict()
+        """Ask Triton about each text once: for configurations that are compared."""
+        self._remembered = self._remembered or Remembered()
 
     async def encode(
         self, text: str, beside: Sequence[str] = (), cut: Cut | None = None, *, background: bool = False
@@ -134,9 +143,6 @@ class Encoder:
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
         """
-        key: tuple[str | bool, ...] = (text, cut is None, *beside)
-        if self._memo is not None and (earlier := self._memo.get(key)) is not None:
-            return earlier
         self._refuse_if_down(background=background)
         started = perf_counter()
         weights: Sequence[float] | None = None
@@ -149,12 +155,7 @@ class Encoder:
         batch = self._windows.pad([*rows, *(self._windows.rows(other)[0] for other in beside)])
         call = self._infer_batch(batch, background=background)
         outputs = await (call if len(rows) > 1 else self._judged_with(text, call))
-        encoding = self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
-        if self._memo is not None:
-            self._memo[key] = encoding
-            if len(self._memo) > REMEMBERED:
-                self._memo.popitem(last=False)
-        return encoding
+        return self._pooled(outputs, batch, len(rows), (perf_counter() - started) * 1000, weights)
 
     async def _judged_with(self, text: str, call: Awaitable[dict[str, Vector]]) -> dict[str, Vector]:
         """The outputs of ``call``, whose first row judges ``text`` for :meth:`judge_each` too."""
@@ -181,6 +182,10 @@ class Encoder:
             raise Unavailable("overload")
 
     async def _infer_batch(self, batch: Batch, *, background: bool) -> dict[str, Vector]:
+        infer = partial(self._infer_now, background=background)
+        return await (self._remembered.run(batch, infer) if self._remembered is not None else infer(batch))
+
+    async def _infer_now(self, batch: Batch, *, background: bool) -> dict[str, Vector]:
         if background:
             return await self._background.run(partial(self._infer, batch))
         outputs = await self._infer_within_limit(batch)
@@ -416,9 +421,9 @@ class Encoder:
         if self._failure is None:
             self._wake.set()
         if self._failure != unavailable.reason:
-            fields = {"trunk": self.trunk.name, "reason": unavailable.reason, "detail": str(unavailable)[:300]}
+            fields = {"trunk": self.trunk.name, "reason": unavailable.reason, "detail": str(unavailable)[:DETAIL]}
             log.warning("encoder is not used", extra={"fields": fields})
-        self._failure = unavailable.reason
+        self._failure, self._detail = unavailable.reason, unavailable.detail[:DETAIL]
         self._metrics.encoder_up.labels(self.trunk.name).set(0)
 
 

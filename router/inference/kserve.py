@@ -24,6 +24,28 @@ message ModelConfig {
 message ModelParameter {
   string string_value = 1
 }
+message ModelStatisticsRequest {
+  string name = 1
+}
+message ModelStatisticsResponse {
+  repeated ModelStatistics model_stats = 1
+}
+message ModelStatistics {
+  string name = 1
+  int64 inference_count = 4
+  int64 execution_count = 5
+  InferStatistics inference_stats = 6
+}
+message InferStatistics {
+  StatisticDuration success = 1
+  StatisticDuration fail = 2
+  StatisticDuration queue = 3
+  StatisticDuration compute_infer = 5
+}
+message StatisticDuration {
+  int64 count = 1
+  int64 ns = 2
+}
 message ModelInferRequest {
   string model_name = 1
   repeated InferInputTensor inputs = 5
@@ -52,5 +74,7 @@ message InferOutputTensor {
 
 ModelConfigRequest = _message("ModelConfigRequest")
 ModelConfigResponse = _message("ModelConfigResponse")
+ModelStatisticsRequest = _message("ModelStatisticsRequest")
+ModelStatisticsResponse = _message("ModelStatisticsResponse")
 ModelInferRequest = _message("ModelInferRequest")
 ModelInferResponse = _message("ModelInferResponse")

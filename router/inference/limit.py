@@ -49,6 +49,11 @@ class Limit:
         return int(self._limit)
 
     @property
+    def in_flight(self) -> int:
+        """Calls that have not ended."""
+        return self._in_flight
+
+    @property
     def full(self) -> bool:
         """Whether no more calls may go out now."""
         allowed = self._least if self._clock() < self._held_until else self.calls

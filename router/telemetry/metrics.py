@@ -59,6 +59,10 @@ class Metrics:
             "workers, and beside several of them the one that serves REST.",
             ["trunk"], registry=registry,
         )  # fmt: skip
+        self.encoder_in_flight = Gauge(
+            "router_encoder_in_flight", "Calls to the encoder that have not ended, background work excepted.",
+            ["trunk"], registry=registry,
+        )  # fmt: skip
         self.upstream_seconds = Timings(
             "router_upstream_seconds",
             "From the router's decision to the headers of the backend's answer, by model or adapter.",

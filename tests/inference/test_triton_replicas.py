@@ -57,7 +57,7 @@ async def test_calls_go_round_the_replicas(monkeypatch: pytest.MonkeyPatch) -> N
         async def resolve(_: GrpcChannel) -> list[tuple[str, int]]:
             return [("127.0.0.1", port) for port in ports]
 
-        monkeypatch.setattr(GrpcChannel, "_resolve", resolve)
+        monkeypatch.setattr(GrpcChannel, "addresses", resolve)
         settings = InferenceSettings().model_copy(update={"endpoint": "triton:8001"})
         encoder = Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, Metrics())
         for _ in range(20):
