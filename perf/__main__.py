@@ -31,6 +31,8 @@ COMMANDS = {
     "soak": Command("perf.soak", "many requests: memory, bounds, time to live"),
     "cache-quality": Command("perf.cache_quality", "what the semantic cache gets wrong and what it finds"),
     "triton": Command("perf.triton", "the signal models on Triton, by NVIDIA's perf_analyzer"),
+    "views": Command("perf.views", "open live views: CPU a request with and without; when an idle one is dropped"),
+    "compare": Command("perf.compare", "a comparison of recorded requests: encodings, and the work besides"),
     "hook": Command("perf.hook", "how long our hook holds up LiteLLM's event loop, by the clock"),
     "gpu": Command("perf.gpu", "on a GPU host: build, serve, verify, measure, in bounded time"),
 }
