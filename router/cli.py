@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -22,6 +22,9 @@ from triton_router.errors import BundleError, Refusal
 from triton_router.inference import bundle_path, load_bundle
 from triton_router.signals import SignalInput
 from triton_router.telemetry import Metrics, configure_logging
+
+if TYPE_CHECKING:
+    from triton_router.compare import Sample
 
 # Triton's model repository, next to the configuration, in a folder above it, or where this package's source is.
 REPOSITORY = "model_repository"
@@ -108,8 +111,9 @@ def _add_compare(commands: Any) -> None:
     compare.add_argument("config", metavar="before", type=Path, help="configuration file")
     compare.add_argument("after", type=Path, help="the one that would take its place")
     compare.add_argument(
-        "--prompts", type=Path, required=True, metavar="FILE", help="a prompt, or a request as a JSON object, a line"
-    )
+        "--prompts", type=Path, required=True, metavar="FILE",
+        help="a prompt, or a request as a JSON object, a line; or a file of probes (*.yaml)",
+    )  # fmt: skip
     compare.add_argument("--repository", type=Path, help=f"Triton model repository; default: the nearest {REPOSITORY}")
     compare.add_argument("--allow", type=float, default=0.0, metavar="SHARE", help="share that may move, in [0, 1]")
     compare.add_argument(
@@ -249,11 +253,11 @@ async def _decision(
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from triton_router.compare import as_text, compare_with, read_samples
+    from triton_router.compare import as_text, compare_with
 
     try:
         before, after = _loaded(arguments), _loaded(arguments, arguments.after)
-        samples = list(read_samples(arguments.prompts.read_text("utf-8")))
+        samples = _samples(arguments.prompts)
         bundle = _bundle(before, arguments)
         compared = compare_with(before, after, samples, bundle, answer_tokens=arguments.answer_tokens)
         report = asyncio.run(compared).report()
@@ -264,6 +268,16 @@ def _compare(arguments: argparse.Namespace) -> int:
     if report["degraded"] or not samples:
         return 2
     return 1 if report["moved"] > arguments.allow * len(samples) else 0
+
+
+def _samples(path: Path) -> list[Sample]:
+    """Requests out of a file of probes, which is YAML, or of one with a request a line."""
+    from triton_router.compare import Sample, read_samples
+    from triton_router.probes import form
+
+    if path.suffix in (".yaml", ".yml"):
+        return [Sample(probe.body, headers=dict(probe.headers)) for probe in form.probes(form.read(path))]
+    return list(read_samples(path.read_text("utf-8").split("\n")))
 
 
 def _probes(arguments: argparse.Namespace) -> int:

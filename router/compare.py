@@ -77,8 +77,8 @@ class Trip(NamedTuple):
     degraded: tuple[str, ...] = ()
 
 
-def read_samples(text: str) -> Iterator[Sample]:
-    """Requests out of a file, one a line: a plain prompt, or a JSON object.
+def read_samples(lines: Iterable[str]) -> Iterator[Sample]:
+    """Requests, one a line: a plain prompt, or a JSON object.
 
     Objects have `request` (a body, with its `path`) or `prompt` (or `text`), and optionally `headers` and `usage`
     (`prompt` and `completion` tokens). Records of the replay log, which have all that in `sent`, are read too.
@@ -86,7 +86,7 @@ def read_samples(text: str) -> Iterator[Sample]:
     Raises:
         ValueError: a line that begins with a brace is no such object; the message names the line.
     """
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -313,19 +313,30 @@ def _named(destination: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Read one job as JSON from standard input; write lines of JSON: `done` as it goes on, then `report` or `failed`.
+    """Read a job and its samples from standard input; write lines of JSON: `done` as it goes on, then `report` or
+    `failed`.
 
-    A job has `before` and `after` (configurations as text), `samples` (see :func:`read_samples`), `bundle` (its path)
-    and `answer_tokens`. Variables are set in `before` alone.
+    The first line is the job: `before` and `after` (configurations as text), `allow_inactive`, `bundle` (its path) and
+    `answer_tokens`. The others are the samples; see :func:`read_samples`. Variables are set in `before` alone.
     """
     os.nice(NICENESS)
-    job = json.load(sys.stdin)
+    first, *lines = sys.stdin.buffer.read().decode("utf-8", "replace").split("\n")
+    job = json.loads(first)
     try:
-        before = loads(job["before"], file=job["file"])
-        after = without_other_servers(loads(job["after"], file="pasted", environment={}), before.config)
-        samples = list(read_samples(job["samples"]))
-        options = {"answer_tokens": job["answer_tokens"], "progress": lambda count: _say({"done": count})}
-        comparison = asyncio.run(compare_with(before, after, samples, Path(job["bundle"]), **options))
+        before = loads(job["before"], file=job["file"], allow_inactive=job["allow_inactive"])
+        after = loads(job["after"], file="pasted", environment={}, allow_inactive=job["allow_inactive"])
+        after = without_other_servers(after, before.config)
+        samples = list(read_samples(lines))
+        comparison = asyncio.run(
+            compare_with(
+                before,
+                after,
+                samples,
+                Path(job["bundle"]),
+                answer_tokens=job["answer_tokens"],
+                progress=lambda count: _say({"done": count, "of": len(samples)}),
+            )
+        )
     except (ConfigError, BundleError, RuntimeError, ValueError) as error:
         _say({"failed": str(error)})
         return 1

@@ -60,7 +60,7 @@ class Generations:
     ``directory`` is where encoded texts are kept; ``None`` keeps them in memory. ``vitals`` is what is known of the
     models, and ``counts`` are those of limits in memory; ``None`` where no other process shares them.
 
-    It has 18 methods and 15 attributes, because all that outlives a generation is looked after here.
+    It has 19 methods and 15 attributes, because all that outlives a generation is looked after here.
 
     Raises:
         BundleError: a configured domain needs the bundle's parameters for topics and they are not there.
@@ -162,10 +162,15 @@ class Generations:
         log = self.current.journal.replay
         return log.find(name) if log is not None else None
 
-    async def recorded(self, most: int) -> list[dict[str, Any]]:
-        """The last records that keep a prompt or a request, at most so many, oldest first."""
+    async def recorded(self, most: int, before: str | None) -> list[dict[str, Any]]:
+        """A page of the records that keep a prompt or a request; see :meth:`triton_router.replay.ReplayLog.quoted`."""
         log = self.current.journal.replay
-        return log.quoted(most) if log is not None else []
+        return log.quoted(most, before) if log is not None else []
+
+    async def count_recorded(self) -> int:
+        """How many records keep a prompt or a request."""
+        log = self.current.journal.replay
+        return log.count_quoted() if log is not None else 0
 
     async def live(self, number: int) -> dict[str, Any]:
         """The requests since that ``number``; see :meth:`triton_router.live.LiveLog.since`."""

@@ -56,7 +56,8 @@ class ReloadParticipant(Protocol):
 class Reloader:
     """Watches ``path`` and brings what is in it to every share, all of them together.
 
-    ``rejected`` holds what is wrong with the file on disk while an earlier one is served.
+    ``rejected`` holds what is wrong with the file on disk while an earlier one is served; ``since`` is when the current
+    one came into force.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Reloader:
         gateway: Gateway | None,
     ) -> None:
         self.rejected: list[str] = []
-        self.current = first
+        self.current, self.since = first, time.time()
         self._path, self._shares, self._metrics, self._gateway = path, shares, metrics, gateway
         self._digest = _fingerprint(path)
         self._look = asyncio.Event()
@@ -126,7 +127,7 @@ class Reloader:
         widened = time.perf_counter()
         await asyncio.gather(*(share.commit() for share in shares))
         swapped = time.perf_counter()
-        before, self.current = self.current, loaded
+        before, self.current, self.since = self.current, loaded, time.time()
         self._metrics.reloads.labels("accepted").inc()
         self._accept()
         fields = {

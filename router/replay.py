@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from itertools import dropwhile
 from typing import Any
 
 from triton_router.config.services import ReplaySettings
 from triton_router.exchange import Request
 
-# Bytes of requests and prompts in one answer: it travels in one line between two processes.
-LONGEST_ANSWER = 32 * 1024 * 1024
+# Bytes of requests and prompts in one page of records: writing it takes a worker about a millisecond.
+PAGE = 256 * 1024
 
 
 class ReplayLog:
@@ -48,17 +49,36 @@ class ReplayLog:
             return None
         return {"id": identity, **entry[2]}
 
-    def quoted(self, most: int) -> list[dict[str, Any]]:
-        """The last ``most`` records that keep a prompt or a request, oldest first; less of them than 32 MiB."""
-        now, room = self._clock(), LONGEST_ANSWER
+    def quoted(self, most: int, before: str | None = None) -> list[dict[str, Any]]:
+        """The last ``most`` records that keep a prompt or a request, oldest first, as many as a page holds.
+
+        With ``before`` those that are older than the record of that id.
+        """
+        room = PAGE
         quoted: list[dict[str, Any]] = []
-        for identity, (at, size, record) in reversed(self._entries.items()):
+        for identity, size, record in self._quotable(before):
             room -= size + len(record.get("prompt", ""))
-            if len(quoted) >= most or room < 0 or self._expired(at, now):
+            if len(quoted) >= most or (room < 0 and quoted):
                 break
-            if "prompt" in record or "sent" in record:
-                quoted.append({"id": identity, **record})
+            quoted.append({"id": identity, **record})
         return quoted[::-1]
+
+    def count_quoted(self) -> int:
+        """How many records keep a prompt or a request."""
+        return sum(1 for _ in self._quotable(None))
+
+    def _quotable(self, before: str | None) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        now = self._clock()
+        entries = reversed(self._entries.items())
+        if before is not None:
+            # Where it has gone, all that is older has.
+            entries = dropwhile(lambda entry: entry[0] != before, entries)
+            next(entries, None)
+        for identity, (at, size, record) in entries:
+            if self._expired(at, now):
+                return
+            if "prompt" in record or "sent" in record:
+                yield identity, size, record
 
     def _must_go(self, now: float, size: int) -> bool:
         """Whether the oldest record has to make room for one more of ``size``."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ from triton_router import breakers
 from triton_router.api import create_app
 from triton_router.api.history import History
 from triton_router.api.live import LiveFeed
-from triton_router.api.views import ServiceState
+from triton_router.api.state import ServiceState
 from triton_router.config import Loaded
 from triton_router.config.observability import MetricsSettings
 from triton_router.config.services import ApiSettings
@@ -30,9 +31,11 @@ from triton_router.discovery import Discovery
 from triton_router.extproc.server import ExtProcServer
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
+from triton_router.inference.statistics import Statistics
 from triton_router.limits import SharedCounters
 from triton_router.load import LoadPoll, VitalsMetrics
 from triton_router.pipeline import Pipeline
+from triton_router.probes.examples import examples, probes_of
 from triton_router.reload import Gateway, Reloader
 from triton_router.selection import LoadedAdapters
 from triton_router.telemetry import Metrics, SummedMetrics
@@ -48,6 +51,10 @@ log = logging.getLogger(__name__)
 
 # Seconds that a scrape waits for the workers' metrics, and a liveness probe for the event loop.
 SCRAPE_WITHIN, LIVE_WITHIN = 1.0, 3.0
+# Seconds in which a connection that is closed must make progress.
+STUCK_SECONDS = 5.0
+# Pages of recorded requests that one process gives for a comparison: some 32 MiB.
+MOST_PAGES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,9 @@ class _Service:
                 )
                 for index in range(workers)
             ]
+        self._statistics = Statistics(
+            self._config.inference.endpoint, {encoder.trunk.model for encoder in self._generations.encoders}
+        )
         sources = [self._generations.live, *(worker.live for worker in self._workers)]
         self._registry.register(VitalsMetrics(lambda: self._generations.current.runtime.config, vitals))
         self._feed = LiveFeed(lambda: sources, History(self._registry))
@@ -166,19 +176,33 @@ class _Service:
             replay=self._replay,
             troubles=self._troubles,
             state=ServiceState(
-                lambda: self._reloader.current,
-                self._bundle,
-                self._recorded,
-                self._feed,
-                lambda: {worker.port: worker.ready.is_set() for worker in self._workers},
+                loaded=lambda: self._reloader.current,
+                since=lambda: self._reloader.since,
+                bundle=self._bundle,
+                recorded=self._recorded,
+                count_recorded=self._count_recorded,
+                feed=self._feed,
+                workers=lambda: {worker.port: worker.ready.is_set() for worker in self._workers},
+                statistics=self._statistics,
+                probes=partial(asyncio.to_thread, self._probes),
             ),
         )
 
+    def _probes(self) -> list[dict[str, Any]]:
+        loaded = self._reloader.current
+        return examples(probes_of(loaded.config, Path(loaded.file)))
+
     async def _recorded(self, most: int) -> list[dict[str, Any]]:
-        here = self._generations.recorded(most)
-        everywhere = await asyncio.gather(here, *(worker.recorded(most) for worker in self._workers))
+        everywhere = await asyncio.gather(*(_pages(part.recorded, most) for part in self._recording))
         records = [record for records in everywhere for record in records]
         return sorted(records, key=lambda record: str(record["time"]))[-most:]
+
+    async def _count_recorded(self) -> int:
+        return sum(await asyncio.gather(*(part.count_recorded() for part in self._recording)))
+
+    @property
+    def _recording(self) -> list[Generations | Worker]:
+        return [self._generations, *self._workers]
 
     async def _replay(self, name: str) -> dict[str, Any] | None:
         here = self._generations.replay(name)
@@ -201,6 +225,7 @@ class _Service:
                 load=self._load.run,
                 reload=self._reloader.run,
                 history=self._feed.history.run,
+                statistics=self._statistics.run,
             ),
             self._extproc(stop),
         ):
@@ -259,6 +284,16 @@ class _Local:
         await self._generations.forget_unused()
 
 
+async def _pages(page: Callable[[int, str | None], Awaitable[list[dict[str, Any]]]], most: int) -> list[dict[str, Any]]:
+    """The last ``most`` records of a process, page by page, from the newest on."""
+    pages: list[list[dict[str, Any]]] = []
+    before, size = None, 0
+    while size < most and len(pages) < MOST_PAGES and (records := await page(most - size, before)):
+        pages.append(records)
+        before, size = records[0]["id"], size + len(records)
+    return [record for page in reversed(pages) for record in page]
+
+
 def _shared_file(name: str) -> str:
     """A file in memory that goes with this process; others find it under its number here."""
     return f"/proc/{os.getpid()}/fd/{os.memfd_create(name)}"
@@ -301,11 +336,26 @@ async def _rest(settings: ApiSettings, app: Starlette) -> AsyncIterator[None]:
         if serving.done():
             raise RuntimeError(f"global.services.api: cannot listen on {settings.host}:{settings.port}")
         await asyncio.sleep(0.01)
+    aborting = asyncio.create_task(_abort_stuck(server))
     try:
         yield
     finally:
+        aborting.cancel()
         server.should_exit = True
         await serving
+
+
+async def _abort_stuck(server: uvicorn.Server) -> None:
+    """Uvicorn closes a connection once all is sent, and a client that does not read never lets that happen."""
+    before: dict[Any, int] = {}
+    while True:
+        await asyncio.sleep(STUCK_SECONDS)
+        transports = [connection.transport for connection in server.server_state.connections]
+        left = {each: each.get_write_buffer_size() for each in transports if each.is_closing()}
+        for transport, size in left.items():
+            if before.get(transport) == size:
+                transport.abort()
+        before = left
 
 
 class _QuietServer(uvicorn.Server):

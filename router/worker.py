@@ -129,7 +129,9 @@ class _Work:
             case "replay":
                 return {"record": await self._generations.replay(message["name"])}
             case "recorded":
-                return {"records": await self._generations.recorded(message["most"])}
+                return {"records": await self._generations.recorded(message["most"], message["before"])}
+            case "count_recorded":
+                return {"count": await self._generations.count_recorded()}
             case "live":
                 return {"live": await self._generations.live(message["number"])}
             case "purge":
@@ -203,7 +205,7 @@ class Worker:
 
     ``failure`` says why it does not serve, or which of its tasks do not run; ``None`` while all is well.
 
-    It has 17 methods: one for each thing that a worker is asked.
+    It has 18 methods: one for each thing that a worker is asked.
     """
 
     def __init__(
@@ -341,15 +343,21 @@ class Worker:
         answer = await self._answer_or_none({"do": "replay", "name": name})
         return answer.get("record") if answer is not None else None
 
-    async def recorded(self, most: int) -> list[dict[str, Any]]:
+    async def recorded(self, most: int, before: str | None) -> list[dict[str, Any]]:
         """See :meth:`.generations.Generations.recorded`; nothing of a worker that does not answer."""
-        answer = await self._answer_or_none({"do": "recorded", "most": most})
+        answer = await self._answer_or_none({"do": "recorded", "most": most, "before": before})
         return answer["records"] if answer is not None else []
+
+    async def count_recorded(self) -> int:
+        """See :meth:`.generations.Generations.count_recorded`; 0 of a worker that does not answer."""
+        answer = await self._answer_or_none({"do": "count_recorded"})
+        return int(answer["count"]) if answer is not None else 0
 
     async def live(self, number: int) -> dict[str, Any]:
         """See :meth:`.live.LiveLog.since`; nothing of a worker that does not answer."""
         answer = await self._answer_or_none({"do": "live", "number": number})
-        return answer["live"] if answer is not None else {"last": 0, "requests": [], "skipped": 0}
+        # The one that takes its place counts from the beginning.
+        return answer["live"] if answer is not None else {"last": number, "requests": [], "skipped": 0}
 
     async def drained(self) -> None:
         await self._answer_or_none({"do": "drained"})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ import pytest
 from counting_triton import CountingTriton, counting
 from hypothesis import given
 from hypothesis import strategies as st
+from page_state import service_state
 
 from triton_router.api import create_app
-from triton_router.api.history import History
-from triton_router.api.live import LiveFeed
-from triton_router.api.views import ServiceState
 from triton_router.cli import main
 from triton_router.compare import Sample, as_text, compare_with, read_samples
 from triton_router.config import Loaded, loads
+from triton_router.dialects import ChatRequest
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
+from triton_router.jsontext import json_bytes
 from triton_router.telemetry import Metrics
 
 BUNDLE = Path(__file__).parents[1] / "model_repository" / "bundle.json"
@@ -54,7 +55,7 @@ WITH_DOMAINS = BEFORE.replace(
 
 
 async def compared(before: str, after: str, *lines: str, **options: Any) -> dict[str, Any]:
-    samples = list(read_samples("\n".join(lines)))
+    samples = list(read_samples(lines))
     return (await compare_with(loads(before), loads(after), samples, BUNDLE, **options)).report()
 
 
@@ -117,7 +118,7 @@ async def test_requests_that_name_a_model_pass_and_unknown_ones_are_refused() ->
 )
 def test_a_line_that_is_no_request_is_named(line: str, complaint: str) -> None:
     with pytest.raises(ValueError, match="line 2") as error:
-        list(read_samples(f"fine\n{line}\nfine"))
+        list(read_samples(["fine", line, "fine"]))
     assert str(error.value).startswith(complaint)
 
 
@@ -125,7 +126,7 @@ def test_a_line_that_is_no_request_is_named(line: str, complaint: str) -> None:
 def test_whatever_was_recorded_is_read_again(prompt: str, headers: dict[str, str]) -> None:
     body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": prompt}]})
     line = json.dumps({"id": "1", "sent": {"path": "/v1/chat/completions", "headers": headers, "request": body}})
-    (sample,) = read_samples(line)
+    (sample,) = read_samples([line])
     lowered = {name.lower(): value for name, value in headers.items()}
     assert (sample.body, sample.path) == (body.encode(), "/v1/chat/completions")
     assert sample.headers == lowered
@@ -140,7 +141,8 @@ async def triton() -> AsyncIterator[tuple[CountingTriton, str]]:
 
 async def test_each_prompt_is_encoded_once(triton: tuple[CountingTriton, str]) -> None:
     stub, address = triton
-    before = WITH_DOMAINS.replace("127.0.0.1:9", address)
+    # What is not answered in time is asked again.
+    before = WITH_DOMAINS.replace('"127.0.0.1:9"', f'"{address}", deadline_ms: 60000')
     after = before.replace("name: other}", "name: law}")
     prompts = [f"question number {number}" for number in range(30)]
     report = await compared(before, after, *prompts, *prompts)
@@ -191,6 +193,16 @@ def test_its_status_is_for_scripts(
     assert output.out or output.err
 
 
+def test_its_requests_may_be_probes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = files(tmp_path, BEFORE, AFTER, "")
+    probes = tmp_path / "probes.yaml"
+    probes.write_text("decisions: [{id: a, expected_decision: prove, variants: [{id: b, query: hello}]}]")
+    assert main(["compare", *arguments[:2], "--prompts", str(probes)]) == 1
+    assert "1 of 1 requests move" in capsys.readouterr().out
+    probes.write_text("decisions: 3")
+    assert main(["compare", *arguments[:2], "--prompts", str(probes)]) == 2
+
+
 def test_its_report_can_be_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["compare", *files(tmp_path, BEFORE, AFTER, "hello\n"), "--json"])
     assert json.loads(capsys.readouterr().out)["moved"] == 1
@@ -199,26 +211,33 @@ def test_its_report_can_be_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
 # --- a pasted configuration -----------------------------------------------------------------------------------------
 
 
-def job(after: str, samples: str = "hello", **environment: str) -> list[dict[str, Any]]:
+def job(
+    after: str, samples: str = "hello", *, before: str = BEFORE, allow: Sequence[str] = (), **environment: str
+) -> list[dict[str, Any]]:
     """The lines that the process of a comparison writes."""
-    text = {"before": BEFORE, "file": "router.yaml", "after": after, "samples": samples, "bundle": str(BUNDLE),
+    text = {"before": before, "file": "router.yaml", "after": after, "allow_inactive": allow, "bundle": str(BUNDLE),
             "answer_tokens": 300}  # fmt: skip
-    import os
-
-    result = subprocess.run([sys.executable, "-m", "triton_router.compare"], input=json.dumps(text).encode(),
+    written = f"{json.dumps(text)}\n{samples}".encode()
+    result = subprocess.run([sys.executable, "-m", "triton_router.compare"], input=written,
                           capture_output=True, env={**os.environ, **environment}, check=False, timeout=120)  # fmt: skip
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_a_process_reports_progress_and_result() -> None:
     *progress, last = job(AFTER)
-    assert progress == [{"done": 1}]
+    assert progress == [{"done": 1, "of": 1}]
     assert last["report"]["moved"] == 1
 
 
 def test_mistakes_come_by_line() -> None:
     (answer,) = job("providers:\n  modells: []\n")
     assert "pasted:2:" in answer["failed"] and "did you mean `models`" in answer["failed"]
+
+
+def test_what_may_do_nothing_in_force_may_do_nothing_in_the_other_one_too() -> None:
+    guarded = BEFORE.replace("  signals:", "  signals:\n    jailbreak: [{name: guard, direction: response}]")
+    assert "--allow-inactive direction" in job(guarded)[-1]["failed"]
+    assert job(guarded, before=guarded, allow=["direction"])[-1]["report"]["requests"] == 1
 
 
 def test_no_variable_of_the_environment_gets_into_it() -> None:
@@ -252,8 +271,10 @@ async def rest_of(config: str, records: list[dict[str, Any]]) -> httpx.AsyncClie
     async def recorded(most: int) -> list[dict[str, Any]]:
         return records[-most:]
 
-    feed = LiveFeed(lambda: [generations.live], History(metrics.registry))
-    state = ServiceState(lambda: loaded, BUNDLE, recorded, feed, dict)
+    async def count_recorded() -> int:
+        return len(records)
+
+    state = service_state(loaded, generations, metrics, recorded=recorded, count_recorded=count_recorded)
     app = create_app(lambda: generations.current, state=state)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://router", timeout=120)
 
@@ -267,6 +288,15 @@ async def test_recorded_requests_are_compared() -> None:
     assert (last["report"]["requests"], last["report"]["moved"]) == (2, 2)
 
 
+@given(st.text(), st.booleans())
+def test_what_json_may_hold_unescaped_ends_no_line(prompt: str, whole: bool) -> None:
+    body = json.dumps({"model": "MoM", "messages": [{"role": "user", "content": prompt}]}, ensure_ascii=False)
+    sent = {"path": "/v1/chat/completions", "headers": {}, "request": body}
+    record = {"id": "1", "sent": sent} if whole else {"id": "1", "prompt": prompt}
+    (sample,) = read_samples(json_bytes(record).decode().split("\n"))
+    assert sample.body == (body.encode() if whole else ChatRequest.saying(prompt).encode())
+
+
 async def test_nothing_recorded_is_said() -> None:
     async with await rest_of(BEFORE, []) as rest:
         answer = await rest.post("/api/v1/compare", json={"config": AFTER})
@@ -276,5 +306,5 @@ async def test_nothing_recorded_is_said() -> None:
 
 
 def test_samples_are_what_a_client_would_send() -> None:
-    (sample,) = read_samples("  hi  \n\n")
+    (sample,) = read_samples(["  hi  ", "", " "])
     assert sample == Sample(b'{"messages": [{"role": "user", "content": "hi"}]}')

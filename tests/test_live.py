@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
+from starlette.routing import Route
 
+from triton_router import serve
 from triton_router.api import live as module
+from triton_router.api import responses
 from triton_router.api.history import History, quantile
 from triton_router.api.live import LiveFeed, LiveResponse
 from triton_router.config import loads
+from triton_router.config.services import ApiSettings
 from triton_router.exchange import Request
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle
@@ -98,6 +105,24 @@ def test_a_span_has_what_was_counted_in_it() -> None:
     assert history.gauges["in_flight"] == 4
     history.look()
     assert history.spans[-1]["requests"] == []
+
+
+def test_what_is_counted_before_anything_else_was_is_in_its_span() -> None:
+    metrics, now = Metrics(), [0.0]
+    history = History(metrics.registry, lambda: now[0])
+    history.look()
+    metrics.requests.labels("all", "plain", "routed", "").inc(2)
+    history.look()
+    assert [span["requests"] for span in history.spans] == [[["all", "plain", "routed", 2]]]
+
+
+def test_each_trunk_has_gauges_of_its_own() -> None:
+    generations = Generations(loads(CONFIG), *load_bundle(BUNDLE), metrics := Metrics())
+    history = History(metrics.registry)
+    history.look()
+    names = [encoder.trunk.name for encoder in generations.encoders]
+    assert sorted(history.trunks) == sorted(names)
+    assert all(gauges == {"limit": 64, "in_flight": 0} for gauges in history.trunks.values())
 
 
 def test_the_hour_is_bounded() -> None:
@@ -196,7 +221,7 @@ def seen(view: View) -> list[str]:
 async def test_a_view_that_does_not_read_is_dropped_and_others_go_on(
     log: LiveLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "READ_WITHIN", 0.2)
+    monkeypatch.setattr(responses, "READ_WITHIN", 0.2)
     async with feed_of(log) as feed:
         reader, sleeper = View(feed), View(feed)
         await sleeper.sees("history")
@@ -209,6 +234,65 @@ async def test_a_view_that_does_not_read_is_dropped_and_others_go_on(
                 await asyncio.sleep(0.005)
         reader.gone.set()
         await reader.task
+
+
+async def test_the_hour_is_written_once_for_all_views_of_a_span(log: LiveLog) -> None:
+    async with feed_of(log) as feed:
+        feed.history.spans.append({"time": 1.0})
+        first, second = feed.open(), feed.open()
+        event = first.get_nowait()
+        assert second.get_nowait() is event
+        feed.history.spans.append({"time": 2.0})
+        third = feed.open()
+        assert b'"time":2.0' in (third.get_nowait() or b"")
+        for view in (first, second, third):
+            feed.close(view)
+
+
+async def test_views_end_where_processes_cannot_be_asked_and_may_come_again(log: LiveLog) -> None:
+    fails = [True]
+
+    async def source(number: int) -> dict[str, Any]:
+        if fails[0]:
+            raise RuntimeError("no answer")
+        return log.since(number)
+
+    feed = LiveFeed(lambda: [source], History(Metrics().registry))
+    async with asyncio.timeout(20):
+        await View(feed).task
+    fails[0] = False
+    view = View(feed)
+    await view.sees("requests")
+    view.gone.set()
+    await view.task
+
+
+async def test_the_connection_of_a_stream_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "READ_WITHIN", 0.2)
+    monkeypatch.setattr(serve, "STUCK_SECONDS", 0.1)
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[bytes]:
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            ended.set()
+
+    async def stream(request: StarletteRequest) -> responses.ImpatientStream:
+        return responses.ImpatientStream(endless())
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    async with serve._rest(ApiSettings(port=port), Starlette(routes=[Route("/", stream)])), asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nhost: router\r\n\r\n")
+        await ended.wait()
+        # What the kernel had taken is still read; then comes no end in order, but the connection's.
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(1 << 34)
+        writer.close()
 
 
 async def test_nobody_is_asked_while_nobody_watches(log: LiveLog) -> None:

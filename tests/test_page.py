@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from page_state import service_state
+from starlette.routing import Route
 
 from triton_router.api import create_app
 from triton_router.config import loads
@@ -105,15 +107,31 @@ async def test_without_the_token_there_is_a_page_and_no_data() -> None:
     async with client(pipeline(), "secret") as rest:
         assert (await rest.get("/")).status_code == 200
         assert (await rest.get("/page/client.js")).status_code == 200
-        for path in ("/api/v1/examples", "/api/v1/live", "/api/v1/status", "/api/v1/recorded", "/config"):
-            assert (await rest.get(path)).status_code == 401, path
-        for path in ("/api/v1/explain", "/api/v1/send", "/api/v1/compare"):
-            assert (await rest.post(path, json={})).status_code == 401, path
         for path in ("/page/../config", "/page/%2e%2e/config", "/page//config"):
             answer = await rest.get(path)
             assert answer.status_code in (401, 404) and "plain" not in answer.text
         allowed = await rest.get("/api/v1/examples", headers={"authorization": "Bearer secret"})
-        assert allowed.json() == {"examples": ["step by step"]}
+        assert allowed.json() == {"examples": [{"prompt": "step by step", "signal": "proof"}], "problem": None}
+
+
+async def test_every_path_but_probes_and_files_needs_the_token() -> None:
+    loaded, metrics = loads(CONFIG.replace("PAGE", "{}")), Metrics()
+    generations = Generations(loaded, *load_bundle(ROOT / "model_repository" / "bundle.json"), metrics)
+    state = service_state(loaded, generations, metrics)
+    app = create_app(lambda: generations.current, "secret", state=state, troubles=lambda: {"worker 1": "a reason"},
+                     rejected=lambda: ["router.yaml:3: error: `a name`"])  # fmt: skip
+    paths = {route.path for route in app.routes if isinstance(route, Route)}
+    assert {"/api/v1/live", "/api/v1/status", "/api/v1/recorded", "/api/v1/compare", "/config"} <= paths
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://router") as rest:
+        for path in paths - {"/", "/page/{file}", "/health", "/ready"}:
+            for method in ("GET", "POST", "HEAD", "OPTIONS", "PUT"):
+                assert (await rest.request(method, path)).status_code == 401, (method, path)
+        ready = await rest.get("/ready")
+        assert (ready.status_code, ready.json()["degraded"]) == (200, ["triton", "worker 1"])
+        assert "reason" not in ready.text and "a name" not in ready.text
+        allowed = await rest.get("/ready", headers={"authorization": "Bearer secret"})
+        assert allowed.json()["degraded"]["worker 1"] == "a reason"
+        assert allowed.json()["rejected"] == ["router.yaml:3: error: `a name`"]
 
 
 REQUEST = {"model": "MoM", "messages": [{"role": "user", "content": "Prove it step by step"}]}

@@ -10,7 +10,7 @@ from triton_router.config import loads
 from triton_router.config.services import ReplaySettings
 from triton_router.exchange import Request
 from triton_router.pipeline import Pipeline
-from triton_router.replay import ReplayLog
+from triton_router.replay import PAGE, ReplayLog
 from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
 from triton_router.telemetry import Metrics
@@ -88,5 +88,22 @@ def test_records_without_prompt_or_request_are_not_quoted() -> None:
     records.keep({"n": 1})
     records.keep({"n": 2, "prompt": "hello"})
     assert [record["n"] for record in records.quoted(10)] == [2]
+    assert records.count_quoted() == 1
     now[0] = 10.0
-    assert records.quoted(10) == []
+    assert (records.quoted(10), records.count_quoted()) == ([], 0)
+
+
+def test_records_are_read_in_pages_from_the_newest_on() -> None:
+    records = ReplayLog(ReplaySettings(max_records=20, max_request_bytes=PAGE), lambda: 0.0)
+    large = PAGE // 3
+    for number in range(25):
+        records.keep({"n": number}, request(b"x" * (large if number % 2 else 2 * PAGE)))
+    pages, before = [], None
+    while page := records.quoted(100, before):
+        pages.append([record["n"] for record in page])
+        before = page[0]["id"]
+    # Larger than a request may be, every second one is kept without its body.
+    assert [number for page in reversed(pages) for number in page] == [number for number in range(5, 25) if number % 2]
+    assert max(map(len, pages)) <= 3
+    assert records.count_quoted() == 10
+    assert records.quoted(100, "gone") == []

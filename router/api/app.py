@@ -26,8 +26,9 @@ from triton_router.api.classifiers import Inputs, RemoteClassifiers
 from triton_router.api.openapi import document, page
 from triton_router.api.page import is_page, page_routes
 from triton_router.api.responses import error_response, json_response
+from triton_router.api.state import ServiceState
 from triton_router.api.status import described
-from triton_router.api.views import CompareRequest, SendRequest, ServiceState, Views
+from triton_router.api.views import CompareRequest, SendRequest, Views
 from triton_router.dialects import DIALECTS, ChatRequest, chat
 from triton_router.errors import Refusal, Unavailable, error_body
 from triton_router.exchange import Reply
@@ -41,6 +42,8 @@ from triton_router.signals import SignalInput, SignalResults
 FALLBACK_CATEGORY = "other"
 # Needed without a token: probes have none.
 OPEN_PATHS = frozenset({names.HEALTH_PATH, names.READY_PATH})
+# In the scope of a request: whether it has the token.
+TRUSTED = "triton_router.trusted"
 # Texts of one batch asked at once: enough for Triton to batch, too few to hold up routed requests.
 CONCURRENT = 8
 
@@ -147,7 +150,7 @@ def create_app(
         Route("/docs", lambda _: Response(page(document(_BODIES)), media_type="text/html")),
     ]
     if current().runtime.config.global_.services.api.page.enabled:
-        routes += [*page_routes(), *Views(current, rejected, state).routes()]
+        routes += [*page_routes(), *Views(current, rejected, troubles, state).routes()]
     handlers: Any = {
         HTTPException: _http_error,
         Refusal: _refused,
@@ -321,6 +324,9 @@ class _Rest:
         state = {"ready": True, "generation": pipeline.runtime.generation, "degraded": degraded}
         if rejected := self._rejected():
             state["rejected"] = rejected
+        if not request.scope.get(TRUSTED, True):
+            # Probes have no token, and what is wrong quotes the configuration.
+            state = {name: state[name] for name in ("ready", "generation")} | {"degraded": list(degraded)}
         return json_response(state)
 
     async def signal_models(self, request: Request) -> Response:
@@ -359,9 +365,10 @@ class _BearerToken:
         self._app, self._expected = app, f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not is_page(scope["path"]):
+        if scope["type"] == "http":
             token = dict(scope["headers"]).get(b"authorization", b"")
-            if not secrets.compare_digest(token, self._expected):
+            scope[TRUSTED] = secrets.compare_digest(token, self._expected)
+            if not scope[TRUSTED] and scope["path"] not in OPEN_PATHS and not is_page(scope["path"]):
                 refusal = error_response(401, "a bearer token is needed", "invalid_api_key")
                 await refusal(scope, receive, send)
                 return

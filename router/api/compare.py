@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from triton_router.config import Loaded
@@ -17,11 +18,20 @@ LONGEST_LINE = 64 * 1024 * 1024
 
 
 async def comparison(
-    before: Loaded, after: str, samples: str, bundle: Path, answer_tokens: int
-) -> AsyncIterator[bytes]:
-    """The lines of :mod:`triton_router.compare`; the process ends where nobody wants more of them."""
-    job = {"before": before.text, "file": before.file, "after": after, "samples": samples, "bundle": str(bundle),
-           "answer_tokens": answer_tokens}  # fmt: skip
+    before: Loaded, after: str, samples: Iterable[bytes], bundle: Path, answer_tokens: int
+) -> AsyncGenerator[bytes]:
+    """The lines of :mod:`triton_router.compare`; the process ends where nobody wants more of them.
+
+    ``samples`` are lines as :func:`triton_router.compare.read_samples` reads them.
+    """
+    job = {
+        "before": before.text,
+        "file": before.file,
+        "after": after,
+        "allow_inactive": list(before.allow_inactive),
+        "bundle": str(bundle),
+        "answer_tokens": answer_tokens,
+    }
     # Its metrics are not the service's.
     environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
     process = await asyncio.create_subprocess_exec(
@@ -33,9 +43,11 @@ async def comparison(
     )
     assert process.stdin is not None and process.stdout is not None
     try:
-        process.stdin.write(json_bytes(job))
         with suppress(ConnectionError):
-            await process.stdin.drain()
+            for line in chain([json_bytes(job)], samples):
+                process.stdin.write(line + b"\n")
+                # One by one: requests are routed in between.
+                await process.stdin.drain()
         process.stdin.close()
         last = b""
         while line := await process.stdout.readline():

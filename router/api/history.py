@@ -25,7 +25,10 @@ _COUNTERS = {
 _GAUGES = {
     "router_in_flight_requests": "in_flight",
     "router_queue_seconds": "queue_seconds",
-    "router_encoder_limit": "encoder_limit",
+}
+_GAUGES_OF_TRUNKS = {
+    "router_encoder_in_flight": "in_flight",
+    "router_encoder_limit": "limit",
 }
 _STAGES = "router_stage_seconds_bucket"
 # Labels that tell counts apart here; over the others they are summed.
@@ -36,13 +39,14 @@ Key = tuple[str, tuple[str, ...]]
 
 
 class History:
-    """``registry`` is the one that Prometheus reads."""
+    """``registry`` is the one that Prometheus reads. ``trunks`` are the gauges of each trunk on Triton."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
         self.spans: deque[dict[str, Any]] = deque(maxlen=SPANS)
         self.gauges: dict[str, float] = {}
+        self.trunks: dict[str, dict[str, float]] = {}
         self._registry, self._clock = registry, clock
-        self._counts: dict[Key, float] = {}
+        self._counts: dict[Key, float] | None = None
         self._at = clock()
 
     async def run(self) -> None:
@@ -54,19 +58,19 @@ class History:
 
     def look(self) -> None:
         """End a span. The first look only learns where the counters stand."""
-        counts, gauges = self._read()
-        now = self._clock()
-        before, self._counts, self.gauges = self._counts, counts, gauges
+        counts, now = self._read(), self._clock()
+        before, self._counts = self._counts, counts
         seconds, self._at = now - self._at, now
-        if before or self.spans:
+        if before is not None:
             # A counter that went back was started anew.
             delta = {key: value - before.get(key, 0.0) for key, value in counts.items()}
             grown = {key: value if value >= 0 else counts[key] for key, value in delta.items() if value}
             self.spans.append(_span(now, seconds, grown))
 
-    def _read(self) -> tuple[dict[Key, float], dict[str, float]]:
+    def _read(self) -> dict[Key, float]:
         counts: defaultdict[Key, float] = defaultdict(float)
         gauges: defaultdict[str, float] = defaultdict(float)
+        trunks: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for family in self._registry.collect():
             for sample in family.samples:
                 if (name := _COUNTERS.get(sample.name)) is not None:
@@ -75,7 +79,10 @@ class History:
                     counts["stages", (sample.labels["stage"], sample.labels["le"])] += sample.value
                 elif (name := _GAUGES.get(sample.name)) is not None:
                     gauges[name] += sample.value
-        return dict(counts), dict(gauges)
+                elif (name := _GAUGES_OF_TRUNKS.get(sample.name)) is not None:
+                    trunks[sample.labels["trunk"]][name] = sample.value
+        self.gauges, self.trunks = dict(gauges), dict(trunks)
+        return dict(counts)
 
 
 def _span(now: float, seconds: float, grown: Mapping[Key, float]) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from triton_router.api.history import History
+from triton_router.api.responses import impatient
 from triton_router.jsontext import json_bytes
 
 log = logging.getLogger(__name__)
 
-# Events that wait for a view that is slow; seconds that one may take to be read.
-BACKLOG, READ_WITHIN = 8, 10.0
+# Events that wait for a view that is slow.
+BACKLOG = 8
 TICK = 1.0
 MOST_VIEWS = 100
 # Requests in one event: more in a second than a person can look at.
@@ -37,6 +38,7 @@ class LiveFeed:
         self._sources = sources
         self._views: set[asyncio.Queue[bytes | None]] = set()
         self._asking: asyncio.Task[None] | None = None
+        self._first: tuple[float, bytes] | None = None
 
     @property
     def full(self) -> bool:
@@ -46,7 +48,7 @@ class LiveFeed:
     def open(self) -> asyncio.Queue[bytes | None]:
         """A new view's events; ``None`` ends them. The first has the last hour."""
         view: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG)
-        view.put_nowait(_event("history", list(self.history.spans)))
+        view.put_nowait(self._last_hour())
         self._views.add(view)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -55,10 +57,29 @@ class LiveFeed:
     def close(self, view: asyncio.Queue[bytes | None]) -> None:
         self._views.discard(view)
 
+    def _last_hour(self) -> bytes:
+        """Written once a span: many views may open at the same time, and the hour is long."""
+        newest = self._newest
+        if self._first is None or self._first[0] != newest:
+            self._first = newest, _event("history", list(self.history.spans))
+        return self._first[1]
+
+    @property
+    def _newest(self) -> float:
+        return float(self.history.spans[-1]["time"]) if self.history.spans else 0.0
+
     async def _ask(self) -> None:
+        try:
+            await self._tell_all()
+        finally:
+            # Where that failed, views connect again.
+            for view in list(self._views):
+                self._drop(view)
+
+    async def _tell_all(self) -> None:
         """Tell all views, once a second, until there is none."""
         marks = [(await source(0))["last"] for source in self._sources()]
-        newest = self.history.spans[-1]["time"] if self.history.spans else 0.0
+        newest = self._newest
         while self._views:
             await asyncio.sleep(TICK)
             answers = await asyncio.gather(*(source(at) for source, at in zip(self._sources(), marks, strict=True)))
@@ -68,8 +89,8 @@ class LiveFeed:
             )
             skipped = sum(answer["skipped"] for answer in answers) + max(len(requests) - SHOWN, 0)
             self._tell(_event("requests", {"requests": requests[-SHOWN:], "skipped": skipped}))
-            if self.history.spans and self.history.spans[-1]["time"] != newest:
-                newest = self.history.spans[-1]["time"]
+            if self._newest != newest:
+                newest = self._newest
                 self._tell(_event("span", self.history.spans[-1]))
 
     def _tell(self, event: bytes) -> None:
@@ -77,10 +98,10 @@ class LiveFeed:
             try:
                 view.put_nowait(event)
             except asyncio.QueueFull:
+                log.info("a live view that does not read is dropped")
                 self._drop(view)
 
     def _drop(self, view: asyncio.Queue[bytes | None]) -> None:
-        log.info("a live view that does not read is dropped")
         self.close(view)
         with suppress(asyncio.QueueEmpty):
             view.get_nowait()
@@ -98,14 +119,12 @@ class LiveResponse:
         disconnect = asyncio.create_task(_until_gone(receive))
         disconnect.add_done_callback(lambda _: self._end(view))
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        send = impatient(send)
         try:
-            async with asyncio.timeout(READ_WITHIN):
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             while (event := await view.get()) is not None:
-                async with asyncio.timeout(READ_WITHIN):
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-            async with asyncio.timeout(READ_WITHIN):
-                await send({"type": "http.response.body", "body": b""})
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             log.info("a live view that does not read is dropped")
         finally:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from triton_router.api.responses import ImpatientStream
 from triton_router.config import Config
 from triton_router.errors import Refusal
 
@@ -55,7 +56,7 @@ async def send(config: Config, path: str, headers: Mapping[str, str], body: byte
         if name.lower() in _SHOWN or name.lower().startswith("x-vsr-")
     }
     safe = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'; sandbox"}
-    return StreamingResponse(_pieces(connection, answer), answer.status, shown | safe)
+    return ImpatientStream(_pieces(connection, answer), answer.status, shown | safe)
 
 
 def _pieces(connection: HTTPConnection, answer: HTTPResponse) -> Iterator[bytes]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from triton_router import __version__
-from triton_router.config import Loaded
+from triton_router.api.state import ServiceState
 from triton_router.inference import Encoder
 from triton_router.pipeline import Pipeline
+
+# Adapters of a backend that are named though nobody declared them.
+MOST_ADAPTERS = 20
 
 
 def described(encoder: Encoder) -> dict[str, Any]:
@@ -20,6 +24,7 @@ def described(encoder: Encoder) -> dict[str, Any]:
         "triton_model": trunk.model,
         "ready": encoder.failure is None,
         "failure": encoder.failure,
+        "detail": encoder.detail,
         "deadline_ms": encoder.deadline * 1000,
         "embedding_dimension": trunk.embedding.dimension if trunk.embedding else None,
         "heads": {head.name: list(head.labels) for head in trunk.heads},
@@ -30,31 +35,55 @@ def described(encoder: Encoder) -> dict[str, Any]:
 
 
 def status(
-    pipeline: Pipeline,
-    loaded: Loaded,
-    rejected: Sequence[str],
-    gauges: Mapping[str, float],
-    workers: Mapping[int, bool],
+    pipeline: Pipeline, state: ServiceState, rejected: Sequence[str], troubles: Mapping[str, str]
 ) -> dict[str, Any]:
-    """All of it as JSON-ready data. ``gauges`` are sums over all processes, ``workers`` says by port who is ready."""
-    config = pipeline.runtime.config
-    cards = {card.name: card for card in config.routing.modelCards}
+    """All of it as JSON-ready data; see :class:`.app` for ``rejected`` and ``troubles``.
+
+    Gauges are sums over all processes. A trunk's `calls` are those of the router, its `load` is what Triton says.
+    """
+    loaded, history, triton = state.loaded(), state.feed.history, state.statistics
     return {
         "version": __version__,
         "generation": pipeline.runtime.generation,
+        "since": state.since(),
         "file": Path(loaded.file).name,
         "rejected": list(rejected),
         "warnings": [str(warning) for warning in loaded.warnings],
-        "workers": [{"port": port, "ready": ready} for port, ready in workers.items()],
-        "gauges": dict(gauges),
-        "trunks": [described(encoder) for encoder in pipeline.encoders or ()],
-        "backends": [
+        "troubles": dict(troubles),
+        "workers": [{"port": port, "ready": ready} for port, ready in state.workers().items()],
+        "gauges": history.gauges,
+        "triton": {"endpoint": pipeline.runtime.config.global_.inference.endpoint, "failures": triton.failures},
+        "trunks": [
             {
-                "model": model.name,
-                "endpoints": [ref.endpoint for ref in model.backend_refs],
-                "declared": [lora.name for lora in card.loras] if (card := cards.get(model.name)) else [],
-                "loaded": sorted(loaded_names) if (loaded_names := pipeline.adapters.by_base.get(model.name)) else None,
+                **described(encoder),
+                "calls": history.trunks.get(encoder.trunk.name, {}),
+                "load": asdict(load) if (load := triton.loads.get(encoder.trunk.model)) else None,
             }
-            for model in config.providers.models
+            for encoder in pipeline.encoders or ()
         ],
+        "backends": _backends(pipeline),
+    }
+
+
+def _backends(pipeline: Pipeline) -> list[dict[str, Any]]:
+    config = pipeline.runtime.config
+    declared = {card.name: [lora.name for lora in card.loras] for card in config.routing.modelCards}
+    return [
+        {
+            "model": model.name,
+            "endpoints": [ref.endpoint for ref in model.backend_refs],
+            **_adapters(declared.get(model.name, []), pipeline.adapters.by_base.get(model.name)),
+        }
+        for model in config.providers.models
+    ]
+
+
+def _adapters(declared: Sequence[str], loaded: Collection[str] | None) -> dict[str, Any]:
+    """Backends may have ten thousand adapters, so of those that nobody declared only some are named. ``loaded`` of
+    ``None``: the backend did not say."""
+    return {
+        "declared": declared,
+        "missing": [name for name in declared if loaded is not None and name not in loaded],
+        "loaded": len(loaded) if loaded is not None else None,
+        "others": sorted(set(loaded or ()) - set(declared))[:MOST_ADAPTERS],
     }

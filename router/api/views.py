@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from triton_router.api.compare import comparison
-from triton_router.api.live import LiveFeed, LiveResponse
-from triton_router.api.responses import json_response
+from triton_router.api.live import LiveResponse
+from triton_router.api.responses import ImpatientStream, json_response
 from triton_router.api.send import send
+from triton_router.api.state import ServiceState
 from triton_router.api.status import status
-from triton_router.config import Config, Loaded
+from triton_router.config import Config, ConfigError
 from triton_router.config.signals import ComplexitySignal, EmbeddingSignal, KeywordSignal
 from triton_router.dialects import DIALECTS, chat
 from triton_router.errors import Refusal
 from triton_router.jsontext import json_bytes
 from triton_router.pipeline import Pipeline
 
-MOST_EXAMPLES = 50
+MOST_QUOTATIONS = 50
 # Seconds that a comparison waits for one that runs.
 TURN_WITHIN = 3.0
 
@@ -52,32 +52,22 @@ class CompareRequest(BaseModel):
 
     config: str = Field(max_length=8 * 1024 * 1024)
     samples: str | None = Field(None, max_length=64 * 1024 * 1024)
-    recorded: int = Field(1000, ge=1, le=10_000)
+    recorded: int = Field(10_000, ge=1, le=10_000)
     answer_tokens: int = Field(300, ge=0, le=1_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceState:
-    """What the service knows and a pipeline does not.
-
-    ``loaded`` returns the configuration in force, ``recorded`` the last records of all processes, ``workers`` whether
-    each worker is ready, by port. ``bundle`` is the path of the signal bundle's manifest.
-    """
-
-    loaded: Callable[[], Loaded]
-    bundle: Path
-    recorded: Callable[[int], Awaitable[list[dict[str, Any]]]]
-    feed: LiveFeed
-    workers: Callable[[], Mapping[int, bool]]
-
-
 class Views:
-    """``current`` returns the pipeline that routes, ``rejected`` what is wrong with a file that is not served."""
+    """``current`` returns the pipeline that routes, ``rejected`` what is wrong with a file that is not served,
+    ``troubles`` which parts of the service do not run."""
 
     def __init__(
-        self, current: Callable[[], Pipeline], rejected: Callable[[], list[str]], state: ServiceState | None
+        self,
+        current: Callable[[], Pipeline],
+        rejected: Callable[[], list[str]],
+        troubles: Callable[[], dict[str, str]],
+        state: ServiceState | None,
     ) -> None:
-        self._current, self._rejected, self._state = current, rejected, state
+        self._current, self._rejected, self._troubles, self._state = current, rejected, troubles, state
         self._comparing = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -96,7 +86,14 @@ class Views:
         return routes
 
     async def examples(self, request: Request) -> Response:
-        return json_response({"examples": examples(self._current().runtime.config)})
+        """Requests of the configuration's file of probes, and sentences that its signals quote."""
+        probes, problem = [], None
+        try:
+            probes = await self._state.probes() if self._state is not None else []
+        except ConfigError as error:
+            problem = str(error)
+        quoted = quotations(self._current().runtime.config)
+        return json_response({"examples": [*probes, *quoted], "problem": problem})
 
     async def send(self, request: Request) -> Response:
         """Send a request through Envoy; the response comes as it is streamed."""
@@ -111,14 +108,15 @@ class Views:
         """What a configuration would change: lines of JSON, with the report in the last one."""
         _refuse_other_sites(request)
         body = CompareRequest.model_validate_json(await request.body())
-        samples = body.samples
-        if samples is None:
+        if body.samples is not None:
+            samples = iter(body.samples.encode().split(b"\n"))
+        else:
             records = await state.recorded(body.recorded)
             if not records:
-                raise Refusal(409, "no requests are recorded: `global.services.router_replay` says what is kept")
-            samples = b"\n".join(map(json_bytes, records)).decode()
+                raise Refusal(409, "No requests are recorded: `global.services.router_replay` says what is kept.")
+            samples = map(json_bytes, records)
         lines = comparison(state.loaded(), body.config, samples, state.bundle, body.answer_tokens)
-        return StreamingResponse(_one_at_a_time(self._comparing, lines), media_type="application/x-ndjson")
+        return ImpatientStream(_one_at_a_time(self._comparing, lines), media_type="application/x-ndjson")
 
     async def live(self, state: ServiceState, request: Request) -> LiveResponse:
         if state.feed.full:
@@ -129,11 +127,10 @@ class Views:
         """How many requests could be compared."""
         settings = self._current().runtime.journal.replay
         keeps = settings is not None and (settings.include_prompt or settings.include_request)
-        return json_response({"keeps": keeps, "records": len(await state.recorded(10_000)) if keeps else 0})
+        return json_response({"keeps": keeps, "records": await state.count_recorded() if keeps else 0})
 
     async def status(self, state: ServiceState, request: Request) -> Response:
-        gauges = state.feed.history.gauges
-        return json_response(status(self._current(), state.loaded(), self._rejected(), gauges, state.workers()))
+        return json_response(status(self._current(), state, self._rejected(), self._troubles()))
 
 
 def _refuse_other_sites(request: Request) -> None:
@@ -142,7 +139,7 @@ def _refuse_other_sites(request: Request) -> None:
         raise Refusal(403, "Only the router's own page may ask this.")
 
 
-async def _one_at_a_time(lock: asyncio.Lock, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _one_at_a_time(lock: asyncio.Lock, lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     try:
         async with asyncio.timeout(TURN_WITHIN):
             await lock.acquire()
@@ -150,22 +147,24 @@ async def _one_at_a_time(lock: asyncio.Lock, lines: AsyncIterator[bytes]) -> Asy
         yield b'{"failed":"another comparison is running; please try again"}\n'
         return
     try:
-        async for line in lines:
-            yield line
+        async with aclosing(lines):
+            async for line in lines:
+                yield line
     finally:
         lock.release()
 
 
-def examples(config: Config) -> list[str]:
+def quotations(config: Config) -> list[dict[str, Any]]:
     """Prompts that ``config`` quotes: a sentence of each embedding and complexity signal, a phrase of each keyword."""
     declared = [signal for kind in ("embedding", "complexity", "keyword") for signal in config.routing.signals.of(kind)]
-    quoted: list[str] = []
+    quoted: dict[str, str] = {}
     for signal in declared:
         match signal:
             case EmbeddingSignal():
-                quoted.append(signal.candidates[0])
+                prompts = signal.candidates[:1]
             case ComplexitySignal():
-                quoted += [*signal.hard.candidates[:1], *signal.easy.candidates[:1]]
+                prompts = (*signal.hard.candidates[:1], *signal.easy.candidates[:1])
             case KeywordSignal():
-                quoted += signal.keywords[:1]
-    return list(dict.fromkeys(quoted))[:MOST_EXAMPLES]
+                prompts = signal.keywords[:1]
+        quoted |= {prompt: signal.name for prompt in prompts if prompt not in quoted}
+    return [{"prompt": prompt, "signal": name} for prompt, name in quoted.items()][:MOST_QUOTATIONS]

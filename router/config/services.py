@@ -249,6 +249,10 @@ class PageSettings(Section):
     gateway: Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}$")] | None = Field(
         None, description="`host:port` of the Envoy that its `Send` asks, in the clear; default: that of `envoy`."
     )
+    probes: str | None = Field(
+        None, description="File of probes, for its examples, relative to this file. Default: the one of the same name "
+        "in the folder `probes` next to this file.",
+    )  # fmt: skip
 
 
 class ApiSettings(Section):

@@ -11,8 +11,10 @@ from whole_system import Fragile, Site, running
 
 @pytest.fixture(scope="session")
 def aibrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The fifteen rules."""
-    yield from running(Site(tmp_path_factory.mktemp("aibrix"), REPOSITORY / "config" / "aibrix.yaml"))
+    """The fifteen rules, and their probes."""
+    page = {"probes": str(REPOSITORY / "config" / "probes" / "aibrix.yaml")}
+    changes = {"global": {"services": {"api": {"page": page}}}}
+    yield from running(Site(tmp_path_factory.mktemp("aibrix"), REPOSITORY / "config" / "aibrix.yaml", changes))
 
 
 CYBERSECURITY = {

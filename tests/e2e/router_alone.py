@@ -30,6 +30,7 @@ def router_alone(directory: Path, config: dict[str, Any], *, token: str | None =
             **config.get("global", {}).get("services", {}),
         },
     }
+    own |= {name: section for name, section in config.get("global", {}).items() if name != "services"}
     own["services"]["api"] = api | own["services"].get("api", {})
     file = directory / "router.yaml"
     file.write_text(yaml.safe_dump({**config, "global": own}))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from browser import Browser
@@ -44,6 +46,18 @@ def test_ask_and_see_why(browser: Browser) -> None:
     assert browser.complaints() == []
 
 
+def test_try_a_probe(browser: Browser) -> None:
+    browser.visit()
+    option = browser.one('#example optgroup[label="Probes: law"] option')
+    option.click()
+    browser.reads("law_decision", "#decision")
+    assert browser.text("#expected") == "✓ As its probe expects."
+    assert browser.one("#prompt").get_property("value") == option.get_attribute("textContent")
+    browser.one("#prompt").send_keys(" Or not?")
+    browser.click("#explain")
+    browser.until(lambda: not browser.all("#expected") or None, "another prompt is no probe")
+
+
 def test_change_a_threshold_and_see_what_moves(browser: Browser) -> None:
     browser.visit("#/compare")
     browser.until(lambda: "math_decision" in browser.one("#config").get_property("value") or None, "no configuration")
@@ -79,6 +93,9 @@ def test_change_a_threshold_and_see_what_moves(browser: Browser) -> None:
         return text if "pasted:1:" in text else None
 
     browser.until(refusal, lambda: browser.text("#moves"))
+    # An address of another configuration says so, and compares nothing.
+    browser.visit(f"#/compare?change={quote(json.dumps([0, ['version: v9'], ['version: v8']]))}")
+    browser.reads("does not fit the configuration in force")
     assert browser.complaints() == []
 
 
@@ -100,5 +117,10 @@ def test_health(browser: Browser, aibrix: Site) -> None:
     shown = browser.reads("qwen3-8b")
     for part in ("ready", "minilm", "domain (14 labels)", "in service"):
         assert part in shown
+    # Triton's own figures: who asks meanwhile is counted by it.
+    for number in range(3):
+        aibrix.ask(f"What is the integral of sin(x) over {number}?")
+    browser.reads("Requests a second")
+    browser.reads("Calls in flight\n0 of")
     browser.picture("page-health")
     assert browser.complaints() == []

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+import yaml
 from browser import Browser
 from local_stack import REPOSITORY
 from router_alone import router_alone
 from selenium.webdriver.common.keys import Keys
+from tritonclient.grpc import service_pb2_grpc
 from whole_system import Fragile, Site, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -74,7 +78,15 @@ HOSTILE: dict[str, Any] = {
 
 
 class _Backend(BaseHTTPRequestHandler):
-    """An Envoy whose responses are full of markup."""
+    """An Envoy whose responses are full of markup, and a backend that has adapters of such names."""
+
+    def do_GET(self) -> None:
+        models = [{"id": markup("model")}, {"id": markup("stray"), "parent": markup("model")}]
+        body = json.dumps({"object": "list", "data": models}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -91,18 +103,62 @@ class _Backend(BaseHTTPRequestHandler):
         pass
 
 
+class _Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """One whose errors are full of markup."""
+
+    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        context.abort(grpc.StatusCode.INTERNAL, markup("triton"))
+
+    def ModelStatistics(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        context.abort(grpc.StatusCode.INTERNAL, markup("statistics"))
+
+
+@contextmanager
+def hostile_triton() -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(_Triton(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+CONVERSATION = [{"role": "system", "content": "x"}, {"role": "user", "content": "x"}]
+PROBES = {
+    "decisions": [
+        {
+            "id": markup("group"),
+            "expected_decision": markup("expected"),
+            "variants": [
+                {"id": markup("probe"), "messages": CONVERSATION, "headers": {"x-note": markup("note")}},
+                {"id": "plain", "query": markup("query")},
+            ],
+        }
+    ]
+}
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     server = HTTPServer(("127.0.0.1", 0), _Backend)
     thread = Thread(target=server.serve_forever)
     thread.start()
-    services = {"api": {"page": {"gateway": f"127.0.0.1:{server.server_port}"}}}
+    address = f"127.0.0.1:{server.server_port}"
+    directory = tmp_path_factory.mktemp("hostile")
+    (directory / "mine.yaml").write_text(yaml.safe_dump(PROBES))
+    config = json.loads(json.dumps(HOSTILE))
+    config["providers"]["models"][0]["backend_refs"] = [{"endpoint": address}]
     try:
-        with (
-            router_alone(tmp_path_factory.mktemp("hostile"), {**HOSTILE, "global": {"services": services}}) as url,
-            chromium(url) as browser,
-        ):
-            yield browser
+        with hostile_triton() as triton:
+            config["global"] = {
+                "inference": {"endpoint": triton},
+                "router": {"adapter_discovery": {"interval_seconds": 0.3}},
+                "services": {"api": {"page": {"gateway": address, "probes": "mine.yaml"}}},
+            }
+            with router_alone(directory, config) as url, chromium(url) as browser:
+                yield browser
     finally:
         server.shutdown()
         thread.join()
@@ -182,8 +238,145 @@ def test_in_the_live_view(hostile: Browser) -> None:
 
 def test_in_the_health_view(hostile: Browser) -> None:
     hostile.visit("#/health")
+    hostile.reads("not declared")
+    hostile.reads("gives no figures")
+    is_text(hostile, "model", "adapter", "stray", "triton", "statistics")
+
+
+def test_in_examples(hostile: Browser) -> None:
+    hostile.visit()
+    options = hostile.until(lambda: hostile.all("#example option")[1:], "no examples")
+    texts = [each.get_attribute("textContent") for each in options[:2]]
+    assert texts == [f"{markup(name)[:79]}…" for name in ("probe", "query")]
+    assert hostile.one("#example optgroup").get_attribute("label") == f"Probes: {markup('group')}"
+    options[0].click()
+    hostile.reads("Its probe expects", "#result")
+    assert hostile.one("#headers").get_property("value") == f"x-note: {markup('note')}"
+    is_text(hostile, "expected")
+
+
+def test_in_errors_of_a_broken_configuration(hostile: Browser) -> None:
+    hostile.visit("#/compare")
+    hostile.until(lambda: "decisions" in hostile.one("#config").get_property("value") or None, "no configuration")
+    hostile.write("#samples", "hello")
+    decision = {"name": markup("one"), markup("key"): 1, "modelRefs": [{"model": markup("no")}]}
+    for text in (yaml.safe_dump({"routing": {"decisions": [decision]}}), f"routing: [{markup('yaml')}"):
+        hostile.script("document.getElementById('config').value = arguments[0]", text)
+        hostile.click("#compare")
+        hostile.reads("pasted:", "#moves")
+        is_text(hostile)
+        if "one" in text:
+            assert markup("no") in hostile.text("#moves")
+
+
+# --- names and texts of every kind -----------------------------------------------------------------------------------
+
+LONG = "a_decision_whose_name_never_ends_" * 8
+RIGHT_TO_LEFT = "قرار الرياضيات"
+CHINESE = "数学决策与推理模型的非常长的名字" * 3
+NAMES: dict[str, Any] = {
+    "version": "v0.3",
+    "providers": {"models": [{"name": CHINESE, "backend_refs": [{"endpoint": "127.0.0.1:1"}]}]},
+    "routing": {
+        "signals": {
+            "keywords": [
+                {"name": LONG, "operator": "OR", "keywords": ["long"]},
+                {"name": RIGHT_TO_LEFT, "operator": "OR", "keywords": ["مرحبا"]},
+            ]
+        },
+        "decisions": [
+            {
+                "name": name,
+                "rules": {"operator": "OR", "conditions": [{"type": "keyword", "name": name}]},
+                "modelRefs": [{"model": CHINESE}],
+            }
+            for name in (LONG, RIGHT_TO_LEFT)
+        ],
+    },
+}
+
+
+def test_names_of_every_length_and_script_stay_in_their_place(tmp_path: Path) -> None:
+    change = json.dumps([0, [], ["# a"]])
+    views = {
+        f"playground?prompt={LONG}long": ("Times", CHINESE),
+        "playground?prompt=مرحبا بالعالم": ("Times", RIGHT_TO_LEFT),
+        f"compare?samples=long%0Aمرحبا%0A{CHINESE}&change={change}": ("Flow of decisions", RIGHT_TO_LEFT),
+        "health": ("Backends", CHINESE),
+    }
+    with router_alone(tmp_path, NAMES) as url, chromium(url, width=360, height=800) as browser:
+        for view, (last, name) in views.items():
+            browser.visit(f"#/{view}")
+            browser.reads(last)
+            browser.reads(name)
+            assert browser.script("return document.documentElement.scrollWidth") <= 360, view
+        browser.size(1200, 800)
+        browser.visit("#/playground?prompt=مرحبا بالعالم")
+        browser.reads(RIGHT_TO_LEFT, "#decision")
+        # What is written from right to left does not turn the line around it.
+        decision, model = (browser.one(f"#{name}").rect for name in ("decision", "model"))
+        assert decision["x"] < model["x"]
+        assert browser.complaints() == []
+
+
+# --- the address -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("#", "Playground"),
+        ("#/nowhere?prompt=%E0%A4%A", "Playground"),
+        ("#/__proto__?constructor=1", "Playground"),
+        ("#/playground?prompt=what?&prompt=again&path=/etc/passwd", "Outcome"),
+        ("#/playground?request=%7B", "The request is not JSON"),
+        ("#/playground?request=[]", "dictionary"),
+        ("#/playground?headers=%00:%0A:&prompt=a", "Outcome"),
+        ("#/compare?change=%7B", "does not fit"),
+        ("#/compare?change=[]", "does not fit"),
+        ("#/compare?change=[1e9,[],[3]]", "does not fit"),
+        ('#/compare?change=[0,["another%20file"],[]]', "does not fit"),
+        ("#/compare?from=nobody&tokens=-1e9", "Nothing is put into service"),
+        ("#/live?only=%25%25", "No requests yet"),
+        ("#/health?x=" + "y" * 5000, "Backends"),
+    ],
+)
+def test_an_address_that_makes_no_sense_leads_to_a_view_that_does(
+    hostile: Browser, address: str, expected: str
+) -> None:
+    hostile.visit(address)
+    hostile.reads(expected)
+    is_text(hostile)
+
+
+def test_an_address_stays_short_enough_to_be_sent(hostile: Browser) -> None:
+    hostile.visit()
+    hostile.one("#prompt")
+    hostile.script("document.getElementById('prompt').value = 'word '.repeat(20000)")
+    hostile.click("#explain")
+    hostile.reads("too long for the address")
+    assert hostile.script("return location.hash") == "#/playground"
+
+
+def test_a_view_that_is_left_stops(hostile: Browser) -> None:
+    hostile.visit("#/health")
     hostile.reads("Backends")
-    is_text(hostile, "model", "adapter")
+    hostile.script(
+        "window.asked = []; const real = fetch;"
+        "window.fetch = (path, options) => { asked.push([path, options?.signal]); return real(path, options); };"
+    )
+    # In one go, so that each is left before it has come, and then one by one.
+    for pause in (0.0, 0.5):
+        for view in ("live", "health", "live", "compare", "live", "playground"):
+            hostile.script("location.hash = arguments[0]", f"#/{view}")
+            time.sleep(pause)
+    hostile.reads("Playground", "h1")
+    open_views = "return asked.filter(([path, signal]) => path === '/api/v1/live' && !signal.aborted).length"
+    assert hostile.script("return asked.filter(([path]) => path === '/api/v1/live').length") >= 3
+    hostile.until(lambda: hostile.script(open_views) == 0 or None, "a view goes on")
+    count = hostile.script("return asked.filter(([path]) => path === '/api/v1/status').length")
+    time.sleep(7)
+    assert hostile.script("return asked.filter(([path]) => path === '/api/v1/status').length") <= count + 1
 
 
 # --- the token -----------------------------------------------------------------------------------------------------
@@ -203,8 +396,13 @@ def test_no_data_without_the_token(tmp_path: Path) -> None:
         browser.driver.switch_to.new_window("tab")
         browser.visit("#/health")
         browser.reads("A token is needed", "#token")
-        browser.write("#token input", "wrong" + Keys.ENTER)
-        browser.reads("A token is needed", "#token")
+        for wrong in ("wrong", "pâss–wörd"):
+            browser.write("#token input", wrong + Keys.ENTER)
+            browser.reads("does not know this token", "#token")
+        # Who has none is told so, and not asked without end.
+        browser.one("#token input").send_keys(Keys.ESCAPE)
+        browser.reads("Without the token")
+        assert not browser.one("#token").is_displayed()
 
 
 # --- everybody can use it ------------------------------------------------------------------------------------------
@@ -214,10 +412,10 @@ def draw(browser: Browser, view: str, aibrix: Site) -> None:
     """A view with something in it."""
     queries = {
         "playground": f"prompt={QUESTION}",
-        "compare": "samples=hello%0Aworld&change=%5B0%2C0%2C%22%23%20a%22%5D",
+        "compare": "samples=hello%0Aworld&change=" + json.dumps([0, [], ["# a"]]),
     }
     browser.visit(f"#/{view}?{queries.get(view, '')}")
-    ready = {"playground": "Times", "compare": "requests move", "live": "Connected", "health": "Backends"}
+    ready = {"playground": "Times", "compare": "Flow of decisions", "live": "Connected", "health": "Backends"}
     browser.reads(ready[view])
     if view == "live":
         aibrix.ask("hello")
@@ -276,6 +474,50 @@ def test_by_keys_alone(browser: Browser) -> None:
     browser.reads("math_decision", "#decision")
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_all_that_can_be_used_is_reached_by_keys_and_seen(browser: Browser, aibrix: Site, view: str) -> None:
+    draw(browser, view, aibrix)
+    browser.script(
+        "const usable = 'a[href], button:enabled, input, select, textarea, summary, [tabindex=\"0\"]';"
+        "window.missing = new Set([...document.querySelectorAll(usable)].filter((each) => each.checkVisibility()));"
+        "window.unseen = [];"
+        "addEventListener('focusin', ({target}) => { missing.delete(target);"
+        "  if (getComputedStyle(target).outlineStyle === 'none') unseen.push(target.outerHTML.slice(0, 80)); });"
+    )
+    for _ in range(browser.script("return missing.size") + 5):
+        browser.driver.switch_to.active_element.send_keys(Keys.TAB)
+    # What was drawn anew meanwhile is not there any more.
+    left = "return [...missing].filter((each) => each.isConnected).map((each) => each.outerHTML.slice(0, 80))"
+    assert browser.script(left) == []
+    assert browser.script("return unseen") == []
+
+
+def test_a_comparison_by_keys_alone(browser: Browser) -> None:
+    browser.visit("#/compare")
+    browser.until(lambda: "math_decision" in browser.one("#config").get_property("value") or None, "no configuration")
+    browser.one("#source").send_keys("examples")
+    browser.one("#config").send_keys(Keys.CONTROL, Keys.HOME)
+    browser.driver.switch_to.active_element.send_keys("# a comment", Keys.ENTER)
+    browser.one("#compare").send_keys(Keys.SPACE)
+    browser.reads("0 of", "#moved")
+
+
+def test_the_live_view_by_keys_alone(browser: Browser, aibrix: Site) -> None:
+    browser.visit("#/live")
+    browser.reads("Connected", "#link")
+    browser.one("#only").send_keys("thinking")
+    for prompt in (QUESTION, "prove it step by step"):
+        aibrix.ask(prompt)
+    browser.reads("thinking_decision", "#requests")
+    assert "math_decision" not in browser.text("#requests")
+    browser.one("#pause").send_keys(Keys.SPACE)
+    aibrix.ask("prove it step by step, again")
+    time.sleep(2.5)
+    assert browser.text("#requests").count("thinking_decision") == 1
+    browser.one("#pause").send_keys(Keys.ENTER)
+    browser.until(lambda: browser.text("#requests").count("thinking_decision") == 2 or None, "nothing after the pause")
+
+
 def test_it_is_usable_at_once(browser: Browser) -> None:
     browser.visit()
     browser.one("#prompt")
@@ -307,9 +549,11 @@ def test_a_triton_that_breaks_is_seen(fragile: Fragile) -> None:
 
         browser.visit("#/health")
         browser.reads("down:")
+        browser.reads("gives no figures")
 
         fragile.start_triton()
         browser.reads("ready")
+        browser.until(lambda: "gives no figures" not in browser.text() or None, "no figures come")
         browser.visit(f"#/playground?prompt={QUESTION}")
         browser.reads("math_decision", "#decision")
 
@@ -325,6 +569,27 @@ def test_a_rejected_file_is_shown_by_line(fragile: Fragile) -> None:
         finally:
             fragile.config_file.write_text(text)
         browser.reads("in service")
+
+
+def test_a_reload_does_not_end_a_live_view(fragile: Fragile) -> None:
+    with chromium(f"http://127.0.0.1:{fragile.rest}") as browser:
+        text = fragile.config_file.read_text()
+        browser.visit("#/live")
+        browser.reads("Connected", "#link")
+        browser.script(
+            "window.opened = 0; const real = fetch;"
+            "window.fetch = (...all) => { opened += all[0] === '/api/v1/live'; return real(...all); };"
+        )
+        before = browser.reads("generation", "#state")
+        try:
+            fragile.config_file.write_text(text.replace("name: thinking_decision", "name: pondering_decision"))
+            browser.until(lambda: browser.text("#state") != before or None, "no reload")
+            fragile.ask("prove it step by step")
+            browser.reads("pondering_decision", "#requests")
+            assert browser.script("return opened") == 0
+        finally:
+            fragile.config_file.write_text(text)
+        browser.until(lambda: browser.text("#state") == before or None, "no reload back")
 
 
 # --- several processes ---------------------------------------------------------------------------------------------
@@ -350,7 +615,7 @@ def test_requests_of_all_workers_are_seen_and_recorded(two_workers: Site) -> Non
 
         browser.visit("#/health")
         for port in (two_workers.extproc, two_workers.extproc + 1):
-            browser.reads(f"{port} ready")
+            browser.reads(f"{port} ✓ ready")
 
         browser.visit("#/compare?from=recorded")
         browser.until(lambda: "thinking_decision" in browser.one("#config").get_property("value") or None, "no file")

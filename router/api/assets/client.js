@@ -4,20 +4,31 @@ const KEY = "triton-router-token";
 
 export class Failure extends Error {}
 
-function headers(more) {
+function headers(type) {
   const token = sessionStorage.getItem(KEY);
-  return token ? { ...more, authorization: `Bearer ${token}` } : { ...more };
+  try {
+    return new Headers(token ? { ...type, authorization: `Bearer ${token}` } : type);
+  } catch {
+    // Characters that no header can carry: the router has no such token.
+    return new Headers(type);
+  }
 }
 
 // One dialog for all calls that wait for the token.
 let asking = null;
 
 function askToken() {
-  asking ??= new Promise((resolve) => {
+  asking ??= new Promise((resolve, reject) => {
     const dialog = document.getElementById("token");
+    const field = dialog.querySelector("input");
+    document.getElementById("token-title").textContent =
+      sessionStorage.getItem(KEY) ? "The router does not know this token" : "A token is needed";
+    field.value = "";
+    dialog.returnValue = "";
     dialog.addEventListener("close", () => {
-      sessionStorage.setItem(KEY, dialog.querySelector("input").value);
       asking = null;
+      if (dialog.returnValue !== "use") return reject(new Failure("Without the token there is no data: reload the page to enter it."));
+      sessionStorage.setItem(KEY, field.value);
       resolve();
     }, { once: true });
     dialog.showModal();

@@ -55,5 +55,5 @@ export function diff(before, after) {
   if (lines.every(([sign]) => sign === " ")) return h("p", null, "The body is sent on as it came.");
   const kinds = { " ": null, "-": "del", "+": "ins" };
   return h("pre", { class: "diff", tabindex: 0, "aria-label": "Changes of the body" },
-    lines.map(([sign, line]) => h(kinds[sign] ?? "span", null, `${sign} ${line}\n`)));
+    lines.map(([sign, line]) => h(kinds[sign] ?? "span", null, `${sign} `, h("bdi", null, line), "\n")));
 }

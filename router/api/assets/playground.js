@@ -2,27 +2,35 @@
 
 import { call, events, Failure, lines, open } from "./client.js";
 import { diff } from "./diff.js";
-import { card, h, number, problem, svg, table } from "./dom.js";
+import { apart, bar, card, h, list, number, problem, table } from "./dom.js";
 
 const PATHS = ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions"];
 // Characters of a part that are shown.
 const LONGEST = 600;
 const MARKS = { true: ["✓", "true"], false: ["·", "false"], null: ["?", "unknown"] };
 
-export async function show(root, query, remember) {
-  const prompt = h("textarea", { id: "prompt", rows: 4, value: query.get("prompt") ?? "" });
+export function show(root, query, remember) {
+  const prompt = h("textarea", { id: "prompt", rows: 4, dir: "auto", value: query.get("prompt") ?? "" });
   const whole = h("textarea", { id: "whole", rows: 10, spellcheck: "false", value: query.get("request") ?? "" });
   const headers = h("textarea", { id: "headers", rows: 2, spellcheck: "false", value: query.get("headers") ?? "",
     placeholder: "x-session-id: 42" });
   const path = h("select", { id: "path" }, PATHS.map((each) => h("option", null, each)));
-  path.value = query.get("path") ?? PATHS[0];
-  const result = h("div", { id: "result", "aria-live": "polite" });
+  path.value = PATHS.includes(query.get("path")) ? query.get("path") : PATHS[0];
+  const note = h("p", { class: "quiet", id: "note" },
+    "The router decides as it would for a client. No backend is asked, and nothing is counted.");
+  // For those who hear the page: all of the result would be too much at once.
+  const said = h("p", { class: "aside", role: "status" });
+  const result = h("div", { id: "result" });
   const answer = h("div", { id: "answer" });
   const more = h("details", { open: query.has("request") || query.has("headers") },
     h("summary", null, "Whole request, path and headers"),
-    h("label", { for: "whole" }, "Request as JSON (in the prompt's place)"), whole,
+    h("label", { for: "whole" }, "Request as JSON, in place of the prompt"), whole,
     h("label", { for: "path" }, "Path"), path,
     h("label", { for: "headers" }, "Headers, one a line"), headers);
+  // What the chosen example should lead to, while the request is still that of the example.
+  let expected = null;
+  let examples = [];
+  let turn = 0;
 
   function request() {
     const text = whole.value.trim();
@@ -40,13 +48,22 @@ export async function show(root, query, remember) {
   }
 
   async function explain() {
-    remember({ prompt: prompt.value, request: whole.value.trim(), headers: headers.value.trim(),
+    const own = ++turn;
+    const fits = remember({ prompt: prompt.value, request: whole.value.trim(), headers: headers.value.trim(),
       path: whole.value.trim() && path.value !== PATHS[0] ? path.value : "" });
     answer.replaceChildren();
     try {
-      result.replaceChildren(...explained(await call("/api/v1/explain", { body: request() })));
+      const data = await call("/api/v1/explain", { body: request() });
+      if (own !== turn) return;
+      result.replaceChildren(...explained(data, expected));
+      note.replaceChildren(fits ? "" : "The request is too long for the address, which names the view alone.");
+      said.replaceChildren(data.outcome ? `${data.outcome.decision ?? "No decision"}, model ${data.outcome.model}`
+        : "The request passes through.");
     } catch (error) {
-      result.replaceChildren(problem(error.message));
+      if (own === turn) {
+        note.replaceChildren();
+        result.replaceChildren(problem(error.message));
+      }
     }
   }
 
@@ -58,37 +75,71 @@ export async function show(root, query, remember) {
     }
   }
 
-  const examples = h("select", { id: "example", onchange: () => {
-    prompt.value = examples.value;
-    whole.value = "";
-    if (examples.value) explain();
-  } }, h("option", { value: "" }, "Examples from the configuration"));
-  prompt.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) explain();
-  });
+  function take(example) {
+    const plain = plainPrompt(example);
+    prompt.value = plain ?? "";
+    whole.value = plain === null ? JSON.stringify(example.request, null, 2) : "";
+    headers.value = Object.entries(example.headers ?? {}).map(([name, value]) => `${name}: ${value}`).join("\n");
+    path.value = PATHS[0];
+    more.open = plain === null || headers.value !== "";
+    expected = example.decision ?? null;
+    explain();
+  }
+
+  const choice = h("select", { id: "example", onchange: () => { if (choice.value) take(examples[Number(choice.value)]); } },
+    h("option", { value: "" }, "Choose an example"));
+  const flaw = h("div");
+  for (const field of [prompt, whole, headers, path]) {
+    field.addEventListener("input", () => { expected = null; choice.value = ""; });
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) explain();
+    });
+  }
   root.append(
     h("form", { onsubmit: (event) => { event.preventDefault(); explain(); } },
       h("label", { for: "prompt" }, "Prompt"), prompt, more,
       h("div", { class: "row" },
         h("button", { id: "explain" }, "Where would it go?"),
         h("button", { id: "send", type: "button", onclick: send }, "Send through Envoy"),
-        h("label", { for: "example", class: "quiet" }, "Example"), examples)),
-    result, answer);
-  call("/api/v1/examples").then(({ examples: texts }) =>
-    examples.append(...texts.map((text) => h("option", { value: text }, text.slice(0, 80)))), () => {});
-  if (prompt.value || whole.value) await explain();
+        h("div", { class: "pair" }, h("label", { for: "example" }, "Example"), choice))),
+    flaw, note, said, result, answer);
+  call("/api/v1/examples").then((found) => {
+    examples = found.examples;
+    choice.append(...groups(examples));
+    if (found.problem) flaw.replaceChildren(problem(`The file of probes cannot be read.\n${found.problem}`));
+  }, () => {});
+  if (prompt.value || whole.value) explain();
 }
 
-function explained(data) {
+// The text of an example that is nothing but a prompt; `null` of any other.
+function plainPrompt({ prompt, request }) {
+  if (!request) return prompt;
+  const { messages, model, ...rest } = request;
+  const text = messages?.length === 1 && messages[0].role === "user" ? messages[0].content : null;
+  return typeof text === "string" && model === undefined && !Object.keys(rest).length ? text : null;
+}
+
+function groups(examples) {
+  const titles = new Map();
+  examples.forEach((example, index) => {
+    const title = example.request ? `Probes: ${example.group}` : "Quoted by signals";
+    const text = plainPrompt(example) ?? example.name;
+    const option = h("option", { value: index }, text.length > 80 ? `${text.slice(0, 79)}…` : text);
+    titles.set(title, [...(titles.get(title) ?? []), option]);
+  });
+  return [...titles].map(([title, options]) => h("optgroup", { label: title }, options));
+}
+
+function explained(data, expected) {
   const { outcome, outgoing } = data;
   if (!outcome) {
-    return [card("Outcome", h("p", { class: "outcome" }, "passes through to ", h("b", null, outgoing.model)),
+    return [card("Outcome", h("p", { class: "outcome" }, "passes through to ", h("bdi", { class: "name" }, outgoing.model)),
       h("p", null, "The request names a model, so nothing is decided. Name MoM to have one chosen.")),
-    card("Outgoing body", diff(outgoing.before, outgoing.after))];
+    card("Outgoing body", diff(outgoing.before, outgoing.after ?? outgoing.before))];
   }
   return [
-    outcomeCard(data),
-    data.parts?.length && partsCard(data.parts),
+    outcomeCard(data, expected),
+    data.parts?.length ? partsCard(data.parts) : null,
     card("Signals", signals(data.signals)),
     card("Decisions", h("div", { class: "decisions" }, data.decisions.map((each) => decision(each, data)))),
     outgoingCard(outgoing),
@@ -96,38 +147,40 @@ function explained(data) {
   ].filter(Boolean);
 }
 
-function outcomeCard({ outcome, decisions, signals: all, degraded, windows, outgoing }) {
+function outcomeCard({ outcome, decisions, signals: all, degraded, windows, outgoing }, expected) {
   const lost = nearest(decisions);
   const down = Object.entries(degraded);
   const reasoning = { true: "on", false: "off", null: "untouched" }[outcome.reasoning];
   return card("Outcome",
-    h("p", { class: "outcome" }, h("b", { id: "decision" }, outcome.decision ?? "no decision matched"), " → ",
-      h("b", { id: "model" }, outcome.model)),
+    h("p", { class: "outcome" }, h("bdi", { id: "decision", class: "name" }, outcome.decision ?? "no decision matched"),
+      " → ", h("bdi", { id: "model", class: "name" }, outcome.model)),
+    expected === null ? null : h("p", { id: "expected", class: expected === outcome.decision ? "good" : "bad" },
+      expected === outcome.decision ? "✓ As its probe expects." : `✕ Its probe expects ${expected}.`),
+    outcome.blocked ? problem(`A guard stops the request: ${outcome.blocked}.`) : null,
+    outcome.unsettled ? problem(`The request fails: ${outcome.unsettled} could not be settled.`) : null,
     down.length ? problem(`Without ${down.map(([part, reason]) => `${part} (${reason})`).join(", ")}: ` +
       "signals that need it are unknown.") : null,
-    h("dl", null,
-      pair("Confidence", number(outcome.confidence)),
-      pair("Category", outcome.category ?? "none"),
-      pair("Base model", outcome.base_model),
-      pair("Adapter", outcome.adapter ?? "none"),
-      outcome.missing_adapter && pair("Missing adapter", `${outcome.missing_adapter}: the base model serves it`),
-      outcome.candidates.length > 1 && pair("Candidates", outcome.candidates.map(candidate).join("; ")),
-      pair("Reasoning", outcome.reasoning_effort ? `${reasoning}, effort ${outcome.reasoning_effort}` : reasoning),
-      pair("Plugins", outcome.plugins.length ? outcome.plugins.map((each) => each.type).join(", ") : "none"),
-      windows > 1 && pair("Windows", `${windows}: the prompt is longer than the encoder reads at once`),
-      outgoing.ignored.length ? pair("Ignored", `${outgoing.ignored.join(", ")}: this API has no place for it`) : null),
-    h("p", { id: "lost" }, lost ? `Nearest that lost: ${lost.name}, ${why(lost, decisions, all)}` :
-      "No other decision came near."));
+    list([
+      outcome.recipe && ["Recipe", outcome.recipe],
+      ["Confidence", number(outcome.confidence)],
+      ["Category", outcome.category ?? "none"],
+      ["Base model", outcome.base_model],
+      ["Adapter", outcome.adapter ?? "none"],
+      outcome.missing_adapter && ["Missing adapter", `${outcome.missing_adapter}: the base model serves it`],
+      outcome.candidates.length > 1 && ["Candidates", outcome.candidates.map(candidate).join("; ")],
+      ["Reasoning", outcome.reasoning_effort ? `${reasoning}, effort ${outcome.reasoning_effort}` : reasoning],
+      ["Plugins", outcome.plugins.length ? outcome.plugins.map((each) => each.type).join(", ") : "none"],
+      windows > 1 && ["Windows", `${windows}: the prompt is longer than the encoder reads at once`],
+      outgoing.ignored.length && ["Ignored", `${outgoing.ignored.join(", ")}: this API has no place for it`],
+    ]),
+    h("p", { id: "lost" }, lost ? ["Nearest that lost: ", h("bdi", { class: "name" }, lost.name), `, ${why(lost, decisions, all)}`]
+      : "No other decision came near."));
 }
 
 function candidate({ model, share, factors, breaks }) {
   const reasons = [...Object.entries(factors).map(([name, ratio]) => `${name} ${ratio.toFixed(2)}`),
     ...breaks.map((bound) => `breaks ${bound}`)];
   return `${model} ${Math.round(share * 100)} %` + (reasons.length ? ` (${reasons.join(", ")})` : "");
-}
-
-function pair(term, value) {
-  return [h("dt", null, term), h("dd", null, value)];
 }
 
 function nearest(decisions) {
@@ -158,82 +211,80 @@ function leaves(node) {
 
 function mark(matched) {
   const [sign, word] = MARKS[matched];
-  return h("span", { class: `mark ${word}` }, h("span", { "aria-hidden": "true" }, sign), h("span", { class: "aside" }, word));
+  return h("span", { class: `mark ${word}` }, h("span", { "aria-hidden": "true" }, sign), h("span", { class: "aside" }, `${word} `));
 }
 
 function partsCard(parts) {
   const short = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}… (${text.length} characters)` : text);
-  return card("Parts of the request", table("Parts of the request", ["Part", "Turn", "Text", "Told by"],
-    parts.map((part) => [part.kind, part.turn + 1, h("span", { class: "text" }, short(part.text)), part.reason])));
+  const why = parts.some((part) => part.reason);
+  return card("Parts of the request", table("Parts of the request", ["Part", "Text", ...(why ? ["Recognised by"] : [])],
+    parts.map((part) => [parts.at(-1).turn ? `${part.kind}, turn ${part.turn + 1}` : part.kind,
+      h("bdi", { class: "text" }, short(part.text)), ...(why ? [part.reason] : [])]), { short: [0] }));
 }
 
 function signals(all) {
   if (!all.length) return h("p", null, "This configuration has no signals.");
   const order = { true: 0, null: 1, false: 2 };
   const rows = [...all].sort((one, other) => order[one.matched] - order[other.matched] || other.value - one.value);
-  return table("Signals", ["Signal", "Matched", "Value and threshold", "Value", "Threshold", "ms"], rows.map((each) => [
-    `${each.type}:${each.name}`, mark(each.matched), bar(each),
-    each.matched === null ? "unknown" : each.measure ?? number(each.value), number(each.threshold), number(each.ms),
-  ]));
+  return table("Signals", ["Signal", "Value and threshold", "ms"], rows.map((each) => {
+    const value = text(each);
+    return [
+      h("span", { class: "marked" }, mark(each.matched), apart(`${each.type}:${each.name}`)),
+      h("div", { class: "measure" }, bar(value, each.matched === null ? 1 : each.value,
+        { mark: each.threshold ?? null, kind: MARKS[each.matched][1] }), h("span", null, value)),
+      number(each.ms)];
+  }), { numbers: [2] });
 }
 
-function bar({ matched, value, threshold, type, name }) {
-  const at = (part) => Math.max(0, Math.min(1, part)) * 100;
-  const label = matched === null ? `${type}:${name} is unknown`
-    : `${number(value)}${threshold === null ? "" : ` of ${number(threshold)}`}`;
-  return svg("svg", { class: `bar ${MARKS[matched][1]}`, viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img",
-    "aria-label": label },
-    svg("rect", { class: "track", width: 100, height: 10 }),
-    svg("rect", { class: "value", width: matched === null ? 100 : at(value), height: 10 }),
-    threshold === null || threshold === undefined ? null
-      : svg("line", { x1: at(threshold), x2: at(threshold), y1: 0, y2: 10, class: "threshold" }));
+function text({ matched, value, threshold, measure }) {
+  if (matched === null) return "unknown";
+  return (measure ?? number(value)) + (threshold === null || threshold === undefined ? "" : ` of ${number(threshold)}`);
 }
 
 function decision(each, { decisions }) {
   const lost = nearest(decisions) === each;
   return h("details", { open: each.chosen || lost, class: each.chosen ? "chosen" : null },
-    h("summary", null, mark(each.matched), h("b", null, each.name), ` priority ${each.priority}`,
-      each.tier ? ` tier ${each.tier}` : "", each.chosen ? h("span", { class: "tag" }, "won") : null,
+    h("summary", null, mark(each.matched), h("bdi", { class: "name" }, each.name),
+      h("span", { class: "quiet" }, ` priority ${each.priority}${each.tier ? `, tier ${each.tier}` : ""}`),
+      each.chosen ? h("span", { class: "tag" }, "won") : null,
       lost ? h("span", { class: "tag" }, "nearest that lost") : null),
     each.rule ? h("ul", { class: "tree" }, node(each)) : h("p", null, "No rules: it matches everything."));
 }
 
 function node(each) {
   const bounds = each.predicate && Object.entries(each.predicate).map(([name, value]) => `${name} ${value}`).join(", ");
-  return h("li", null, mark(each.matched), h("span", { class: "rule" }, each.rule), bounds ? ` ${bounds}` : "",
-    each.matched === null ? "" : ` ${number(each.confidence)}`,
+  return h("li", null, mark(each.matched), h("bdi", { class: "rule" }, each.rule), bounds ? ` ${bounds}` : "",
+    each.matched === null ? " unknown" : ` ${number(each.confidence)}`,
     each.conditions && h("ul", null, each.conditions.map(node)));
 }
 
 function outgoingCard(outgoing) {
   const changes = [
     ...Object.entries(outgoing.set_headers).map(([name, value]) => [name, value]),
-    ...outgoing.remove_headers.map((name) => [name, "(removed)"]),
+    ...outgoing.remove_headers.map((name) => [name, h("i", null, "removed")]),
   ];
-  return card("Outgoing body",
-    outgoing.after === null ? [h("p", null, "A plugin answers; no backend is asked."), h("pre", null, outgoing.answer)]
-      : diff(outgoing.before, outgoing.after),
-    changes.length ? table("Headers towards the backend", ["Header", "Value"], changes, { caption: true }) : null);
+  const body = outgoing.answer !== null
+    ? [h("p", null, "A plugin answers; no backend is asked."), h("pre", { tabindex: 0, "aria-label": "The answer of a plugin" }, outgoing.answer)]
+    : diff(outgoing.before, outgoing.after ?? outgoing.before);
+  return card("Outgoing body", body,
+    changes.length ? table("Headers towards the backend", ["Header", "Value"], changes, { shown: true }) : null);
 }
 
 function waterfall(stages) {
   const total = Math.max(...stages.map((each) => each.start_ms + each.ms), 0.001);
   const rows = [...stages].sort((one, other) => one.start_ms - other.start_ms || other.ms - one.ms);
-  return table("Times", ["Stage", "When", "ms"], rows.map((each) => [each.stage,
-    svg("svg", { class: "bar time", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img",
-      "aria-label": `from ${number(each.start_ms)} ms, for ${number(each.ms)} ms` },
-    svg("rect", { class: "track", width: 100, height: 10 }),
-    svg("rect", { class: "value", x: (each.start_ms / total) * 100, width: Math.max((each.ms / total) * 100, 0.5),
-      height: 10 })),
-    number(each.ms)]));
+  return table("Times", ["Stage", "When", "ms"], rows.map((each) => {
+    const end = Math.max(each.start_ms + each.ms, each.start_ms + total / 200);
+    return [each.stage, bar(`from ${number(each.start_ms)} ms, for ${number(each.ms)} ms`, end / total,
+      { from: each.start_ms / total, kind: "time" }), number(each.ms)];
+  }), { numbers: [2] });
 }
 
 async function stream(sent, place) {
-  const text = h("pre", { class: "answer", tabindex: 0, "aria-label": "The answer" });
-  const notes = h("div");
+  const text = h("pre", { class: "answer", dir: "auto", tabindex: 0, "aria-label": "The answer" });
+  const notes = h("div", { role: "status" });
   place.replaceChildren(card("Answer", text, notes));
-  const streams = sent.path !== "/v1/completions" || !("stream" in sent.request);
-  const body = { ...sent, request: streams ? { stream: true, ...sent.request } : sent.request };
+  const body = { ...sent, request: { stream: true, ...sent.request } };
   const began = performance.now();
   const response = await open("/api/v1/send", { body, stop: false });
   if (response.headers.get("content-type")?.startsWith("text/event-stream")) {
@@ -245,11 +296,12 @@ async function stream(sent, place) {
   }
   const rows = [...response.headers].filter(([name]) => name.startsWith("x-vsr-") || name === "server-timing");
   notes.append(h("p", null, `Status ${response.status}, ${number((performance.now() - began) / 1000)} s.`),
-    table("Headers of the response", ["Header", "Value"], rows, { caption: true }));
+    table("Headers of the response", ["Header", "Value"], rows, { shown: true }));
 }
 
 // The text in one event of each API's stream.
 function delta(event) {
+  if (event.error) return `${event.error.message}\n`;
   const choice = event.choices?.[0];
   if (choice) return choice.delta?.content ?? choice.text ?? "";
   if (event.type === "response.output_text.delta") return event.delta;
