@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from triton_router.http2.client import GrpcChannel
 from triton_router.http2.grpc import Call, GrpcServer, Handler, bind
 from triton_router.inference import Bundle, kserve, load_bundle
 
@@ -27,9 +29,11 @@ class QuickTriton:
         config.config.parameters["bundle_checksum"].string_value = bundle.checksum
         self._config = config.SerializeToString()
         self._response = cache(self._made)
+        self._rows: Counter[str] = Counter()
 
     def methods(self) -> dict[str, Handler]:
-        return {_SERVICE + "ModelConfig": self._model_config, _SERVICE + "ModelInfer": self._infer}
+        methods = {"ModelConfig": self._model_config, "ModelInfer": self._infer, "ModelStatistics": self._statistics}
+        return {_SERVICE + name: method for name, method in methods.items()}
 
     async def _model_config(self, call: Call) -> None:
         await call.read()
@@ -38,8 +42,16 @@ class QuickTriton:
     async def _infer(self, call: Call) -> None:
         request: Any = kserve.ModelInferRequest.FromString(await call.read() or b"")
         rows, tokens = request.inputs[0].shape
+        self._rows[request.model_name] += rows
         await asyncio.sleep(SECONDS)
         await call.write_last(self._response(request.model_name, rows, tokens))
+
+    async def _statistics(self, call: Call) -> None:
+        await call.read()
+        response: Any = kserve.ModelStatisticsResponse()
+        for name, rows in self._rows.items():
+            response.model_stats.add(name=name, inference_count=rows)
+        await call.write_last(response.SerializeToString())
 
     def _made(self, model: str, rows: int, tokens: int) -> bytes:
         """Every embedding points the same way, and every head is undecided."""
@@ -59,6 +71,17 @@ class QuickTriton:
             response.raw_output_contents.append(np.full(shape, value, np.float32).tobytes())
         message: bytes = response.SerializeToString()
         return message
+
+
+async def encoded(address: str) -> int:
+    """Rows that the Triton there, this one or a real one, has worked on since it started."""
+    channel = GrpcChannel(address)
+    try:
+        message = await channel.unary(_SERVICE + "ModelStatistics")(b"", 5.0)
+    finally:
+        await channel.close()
+    response: Any = kserve.ModelStatisticsResponse.FromString(message)
+    return sum(model.inference_count for model in response.model_stats)
 
 
 async def _main(port: int, manifest: Path) -> None:

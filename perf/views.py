@@ -45,10 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(views: int, rate: float, seconds: float, rounds: int) -> dict[str, Any]:
-    """``more`` is the median over the rounds of what the views add to the router's CPU a request, as a share."""
+    """``more`` is the median over the rounds of what the views add to the router's CPU a request, as a share.
+
+    Triton is the stand-in of perf/quick_triton.py, so that the rate is kept on few cores.
+    """
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
-        testbed = Testbed(Path(directory), stack)
-        gateway = testbed.gateway("views", yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text()))
+        testbed = Testbed(Path(directory), stack, with_triton=False)
+        document = yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text())
+        gateway = testbed.gateway("views", document, triton_port=testbed.quick_triton("triton"))
         testbed.wait_until_routed({gateway: "MoM"})
         measured = run_precisely(_measure(testbed, gateway, views, rate, seconds, rounds))
     ratios = [watched / alone - 1 for alone, watched in measured["cpu_ms"]]

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
@@ -23,8 +24,9 @@ from triton_router import breakers
 from triton_router.api import create_app
 from triton_router.api.history import History
 from triton_router.api.live import LiveFeed
+from triton_router.api.responses import READ_WITHIN
 from triton_router.api.state import ServiceState
-from triton_router.config import Loaded
+from triton_router.config import Config, Loaded
 from triton_router.config.observability import MetricsSettings
 from triton_router.config.services import ApiSettings
 from triton_router.discovery import Discovery
@@ -51,8 +53,8 @@ log = logging.getLogger(__name__)
 
 # Seconds that a scrape waits for the workers' metrics, and a liveness probe for the event loop.
 SCRAPE_WITHIN, LIVE_WITHIN = 1.0, 3.0
-# Seconds in which a connection that is closed must make progress.
-STUCK_SECONDS = 5.0
+# Seconds that streams of REST (comparisons, requests that the page sends) have to end when the service ends.
+REST_WITHIN = 5
 # Pages of recorded requests that one process gives for a comparison: some 32 MiB.
 MOST_PAGES = 128
 
@@ -127,14 +129,16 @@ class _Service:
             self._config.inference.endpoint, {encoder.trunk.model for encoder in self._generations.encoders}
         )
         sources = [self._generations.live, *(worker.live for worker in self._workers)]
-        self._registry.register(VitalsMetrics(lambda: self._generations.current.runtime.config, vitals))
+        current = partial(_config, self._generations)
+        self._registry.register(VitalsMetrics(current, vitals))
         self._feed = LiveFeed(lambda: sources, History(self._registry))
         local = _Local(self._generations)
         self._reloader = Reloader(path, loaded, lambda: [local, *self._workers], metrics, options.gateway)
-        self._discovery = Discovery(
-            lambda: self._generations.current.runtime.config, self._know, metrics, options.addresses
-        )
-        self._load = LoadPoll(lambda: self._generations.current.runtime.config, vitals, options.addresses)
+        self._polls = {
+            "discovery": Discovery(current, self._know, metrics, options.addresses).run,
+            "load": LoadPoll(current, vitals, options.addresses).run,
+            "statistics": self._statistics.run,
+        }
 
     def _measure(self) -> None:
         """Get the workers' metrics, in the thread of a scrape; those of one that does not give them are older."""
@@ -219,13 +223,12 @@ class _Service:
         async with (
             _metrics(services.observability.metrics, self._registry, self._alive),
             _rest(services.api, self._app(services.api)),
+            contextlib.aclosing(self._feed),
             self._generations.tasks.running(
                 generations=self._generations.run,
-                discovery=self._discovery.run,
-                load=self._load.run,
                 reload=self._reloader.run,
                 history=self._feed.history.run,
-                statistics=self._statistics.run,
+                **self._polls,
             ),
             self._extproc(stop),
         ):
@@ -294,6 +297,10 @@ async def _pages(page: Callable[[int, str | None], Awaitable[list[dict[str, Any]
     return [record for page in reversed(pages) for record in page]
 
 
+def _config(generations: Generations) -> Config:
+    return generations.current.runtime.config
+
+
 def _shared_file(name: str) -> str:
     """A file in memory that goes with this process; others find it under its number here."""
     return f"/proc/{os.getpid()}/fd/{os.memfd_create(name)}"
@@ -328,34 +335,23 @@ def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, 
 @asynccontextmanager
 async def _rest(settings: ApiSettings, app: Starlette) -> AsyncIterator[None]:
     options = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off"
-    )
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off",
+        timeout_graceful_shutdown=REST_WITHIN,
+    )  # fmt: skip
     server = _QuietServer(options)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         if serving.done():
             raise RuntimeError(f"global.services.api: cannot listen on {settings.host}:{settings.port}")
         await asyncio.sleep(0.01)
-    aborting = asyncio.create_task(_abort_stuck(server))
+    for listener in (each for listening in server.servers for each in listening.sockets):
+        # Connections inherit it. A client that does not read would hold one, and what was written, for ever.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_WITHIN * 1000))
     try:
         yield
     finally:
-        aborting.cancel()
         server.should_exit = True
         await serving
-
-
-async def _abort_stuck(server: uvicorn.Server) -> None:
-    """Uvicorn closes a connection once all is sent, and a client that does not read never lets that happen."""
-    before: dict[Any, int] = {}
-    while True:
-        await asyncio.sleep(STUCK_SECONDS)
-        transports = [connection.transport for connection in server.server_state.connections]
-        left = {each: each.get_write_buffer_size() for each in transports if each.is_closing()}
-        for transport, size in left.items():
-            if before.get(transport) == size:
-                transport.abort()
-        before = left
 
 
 class _QuietServer(uvicorn.Server):

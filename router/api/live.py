@@ -54,8 +54,17 @@ class LiveFeed:
             self._asking = asyncio.create_task(self._ask())
         return view
 
-    def close(self, view: asyncio.Queue[bytes | None]) -> None:
+    def leave(self, view: asyncio.Queue[bytes | None]) -> None:
+        """Nobody reads it any more."""
         self._views.discard(view)
+
+    async def aclose(self) -> None:
+        """End all views, so that the service can end."""
+        self._drop_all()
+
+    def _drop_all(self) -> None:
+        for view in list(self._views):
+            self._drop(view)
 
     def _last_hour(self) -> bytes:
         """Written once a span: many views may open at the same time, and the hour is long."""
@@ -73,8 +82,7 @@ class LiveFeed:
             await self._tell_all()
         finally:
             # Where that failed, views connect again.
-            for view in list(self._views):
-                self._drop(view)
+            self._drop_all()
 
     async def _tell_all(self) -> None:
         """Tell all views, once a second, until there is none."""
@@ -102,7 +110,7 @@ class LiveFeed:
                 self._drop(view)
 
     def _drop(self, view: asyncio.Queue[bytes | None]) -> None:
-        self.close(view)
+        self.leave(view)
         with suppress(asyncio.QueueEmpty):
             view.get_nowait()
         view.put_nowait(None)
@@ -128,7 +136,7 @@ class LiveResponse:
         except TimeoutError:
             log.info("a live view that does not read is dropped")
         finally:
-            self._feed.close(view)
+            self._feed.leave(view)
             disconnect.cancel()
 
     def _end(self, view: asyncio.Queue[bytes | None]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perf.quick_triton import QuickTriton
+from perf.quick_triton import QuickTriton, encoded
 from triton_router.config.services import InferenceSettings
 from triton_router.http2.grpc import GrpcServer, bind
 from triton_router.inference import Encoder, load_bundle
@@ -35,5 +35,7 @@ async def test_it_answers_as_the_bundle_says() -> None:
             assert trunk.embedding is None or np.linalg.norm(encoding.embedding) == pytest.approx(1)
             assert encoding.heads.keys() == {head.name for head in trunk.heads if not head.per_token}
             await encoder.close()
+        # A probe, a text and one beside it.
+        assert await encoded(settings.endpoint) == 3 * len(bundle.trunks)
     finally:
         await server.close()
