@@ -15,7 +15,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 T = TypeVar("T")
 
-PATIENCE = 60
+# Long, as elsewhere: no test is a stopwatch.
+PATIENCE = 120
 ASSETS = Path(__file__).parents[2] / "docs" / "assets"
 
 

@@ -69,17 +69,21 @@ export function show(root, query, remember) {
         if ("report" in message) {
           note.replaceChildren(`${message.report.moved} of ${message.report.requests} requests move.`);
           result.replaceChildren(...report(message.report, root.clientWidth));
+          finish(own);
         }
       }
     } catch (error) {
       note.replaceChildren(error.name === "AbortError" ? "Stopped." : "");
       if (error.name !== "AbortError") result.replaceChildren(problem(error.message));
     } finally {
-      if (running === own) {
-        button.disabled = false;
-        stop.hidden = true;
-      }
+      finish(own);
     }
+  }
+
+  function finish(own) {
+    if (running !== own) return;
+    button.disabled = false;
+    stop.hidden = true;
   }
 
   const file = h("input", { id: "file", type: "file", accept: ".yaml,.yml", onchange: async () => {

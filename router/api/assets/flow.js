@@ -22,7 +22,7 @@ export function flow(flows, width) {
       return [name, place];
     }));
   });
-  const text = Math.round(whole * 0.33);
+  const text = Math.round(whole * (whole < 500 ? 0.38 : 0.33));
   const [left, right, middle] = [text, whole - text, whole / 2];
   const paths = pairs.map(([before, after, count]) => {
     const [from, to] = [places[0].get(before), places[1].get(after)];
