@@ -80,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=int, default=64, help="mlp: width of its layer")
     parser.add_argument("--first", type=Path, metavar="HEAD", help="mixture: the linear head for exam questions")
     parser.add_argument("--second", type=Path, metavar="HEAD", help="mixture: that for people's prompts, the `--data`")
-    parser.add_argument("--exams", type=Path, metavar="FILE", help="mixture: texts of the kind that it is for")
+    parser.add_argument(
+        "--exams", type=Path, action="append", metavar="FILE", help="mixture: texts of the kind that it is for; repeat"
+    )
     parser.add_argument(
         "--lean", type=float, default=0.0, help="mixture: logit from which a text counts as of that kind"
     )
@@ -127,7 +129,7 @@ def train(exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.
     )
     features = exporter.features(model, settings.features)
     if arguments.method == "mixture":
-        exams = Data.read([DataFile(arguments.exams, 1.0)], arguments.without)
+        exams = Data.read([DataFile(path, 1.0) for path in arguments.exams], arguments.without)
         experts, change = (head.load(arguments.first), head.load(arguments.second)), exporter.delta(model)
         return training.train_mixture(arguments.name, experts, exams, data, settings, arguments.lean, features, change)
     return training.train(arguments.name, data, settings, features, exporter.delta(model), exporter.progress)
