@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def table(out: Path) -> str:
     """The table as Markdown, of what there is in ``out``."""
-    found = {name: out / f"{name}.json" for name in SOURCES}
-    documents = {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
+    results = {name: out / f"{name}.json" for name in SOURCES}
+    documents = {name: json.loads(path.read_text()) for name, path in results.items() if path.is_file()}
     rows = [row for name, document in documents.items() for row in _TARGETS[name](document)]
     return page.render(TEMPLATE, rows=rows)
 

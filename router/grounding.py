@@ -109,8 +109,8 @@ class Grounding:
         return changed
 
     def _with_note(self, note: str, text: str, name: str) -> str:
-        said = name in _SPOKEN and text and self._answer.text.endswith(text)
-        return text + note if said else text
+        speech = name in _SPOKEN and text and self._answer.text.endswith(text)
+        return text + note if speech else text
 
 
 def _readable(text: str) -> str:

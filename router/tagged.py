@@ -94,13 +94,13 @@ def tags(piece: str, taggings: Iterable[Tagging], labels: Sequence[str]) -> tupl
     kinds = [label[2:] for label in labels]
     person = np.array([kind in _NAMES for kind in kinds])
     address = np.array([kind in _ADDRESSES for kind in kinds])
-    found: list[Tag] = []
+    result: list[Tag] = []
     for start, end, row in (word for tagging in taggings for word in _words(piece, tagging)):
         name, place = float(row[person].sum()), float(row[address].sum())
         if max(name, place) >= GOES_ON:
             kind = "PERSON" if name >= place else kinds[int(np.argmax(np.where(address, row, 0)))]
-            found.append(Tag(start, end, kind, max(name, place)))
-    return tuple(found)
+            result.append(Tag(start, end, kind, max(name, place)))
+    return tuple(result)
 
 
 def _words(piece: str, tagging: Tagging) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
@@ -128,11 +128,11 @@ def findings(text: str, words: Iterable[Tag]) -> list[Finding]:
             distinct[-1] = tag
     names = _names(text, [tag for tag in distinct if tag.kind == "PERSON"])
     addresses = _addresses(text, [tag for tag in distinct if tag.kind != "PERSON"], [name.start for name in names])
-    found: list[Finding] = []
+    result: list[Finding] = []
     for each in sorted([*names, *addresses], key=lambda finding: (finding.start, -finding.end)):
-        if not found or found[-1].end <= each.start:
-            found.append(each)
-    return found
+        if not result or result[-1].end <= each.start:
+            result.append(each)
+    return result
 
 
 def _runs(text: str, words: Iterable[Tag], between: re.Pattern[str]) -> Iterator[list[Tag]]:

@@ -106,8 +106,8 @@ async def _spans(encoders: Encoders | None, text: str) -> list[tuple[Finding, fl
         for (place, piece), each in zip(pieces, taggings, strict=True)
         for tag in tagged.tags(piece, [tagged.Tagging(*one) for one in each], head.labels)
     ]
-    others = beside(text, rules, tagged.findings(text, tags))
-    least = [(each, tagged.PERSON if each.type == "PERSON" else tagged.ADDRESS) for each in others]
+    names = beside(text, rules, tagged.findings(text, tags))
+    least = [(each, tagged.PERSON if each.type == "PERSON" else tagged.ADDRESS) for each in names]
     return sorted([*((each, 1.0) for each in rules), *least])
 
 

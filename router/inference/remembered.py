@@ -27,14 +27,14 @@ class Remembered:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes, self._bytes = most_bytes, 0
         self._rows: OrderedDict[bytes, dict[str, Vector]] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Event] = {}
+        self._pending: dict[bytes, asyncio.Event] = {}
 
     async def run(self, batch: Batch, infer: Infer) -> dict[str, Vector]:
         """The outputs of ``batch``; ``infer`` is asked about the rows of it that are not known."""
         rows = [ids[mask == 1] for ids, mask in zip(batch.ids, batch.mask, strict=True)]
         keys = [row.tobytes() for row in rows]
-        while asked := [self._asked[key] for key in keys if key in self._asked]:
-            await asked[0].wait()
+        while earlier := [self._pending[key] for key in keys if key in self._pending]:
+            await earlier[0].wait()
         known = {key: self._rows[key] for key in keys if key in self._rows}
         unknown = {key: place for place, key in enumerate(keys) if key not in known}
         if unknown:
@@ -45,13 +45,13 @@ class Remembered:
 
     async def _infer(self, unknown: dict[bytes, int], batch: Batch, infer: Infer) -> dict[bytes, dict[str, Vector]]:
         answered = asyncio.Event()
-        self._asked |= dict.fromkeys(unknown, answered)
+        self._pending |= dict.fromkeys(unknown, answered)
         try:
             places = list(unknown.values())
             outputs = await infer(Batch(batch.ids[places], batch.mask[places]))
         finally:
             for key in unknown:
-                del self._asked[key]
+                del self._pending[key]
             answered.set()
         fresh = {}
         for number, (key, place) in enumerate(unknown.items()):

@@ -39,11 +39,11 @@ def examples(path: Path | None) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=1)
 def _examples(path: Path, modified: int) -> list[dict[str, Any]]:
-    room, found = LARGEST_TOGETHER, []
+    room, prompts = LARGEST_TOGETHER, []
     for probe in form.probes(form.read(path)):
         if len(probe.body) > min(LARGEST, room):
             continue
         room -= len(probe.body)
-        found.append({"name": probe.name, "group": probe.group, "decision": probe.decision,
-                      "request": orjson.loads(probe.body), "headers": dict(probe.headers)})  # fmt: skip
-    return found
+        prompts.append({"name": probe.name, "group": probe.group, "decision": probe.decision,
+                        "request": orjson.loads(probe.body), "headers": dict(probe.headers)})  # fmt: skip
+    return prompts
