@@ -124,12 +124,23 @@ def test_messages(site: Masked) -> None:
         assert stream.get_final_message().content[0].name == "note"
 
 
-# The backend puts the parts together: what it says then was in no text of the request.
-LEAK = [{"type": "text", "text": "it is 4111 1111 "}, {"type": "text", "text": "1111 1111 of"}]
+# The backend puts the texts together: what it says then was in no text of the request.
+PICTURE = "https://pictures.example/1"
+PARTS = {
+    "chat": {"type": "image_url", "image_url": {"url": PICTURE}},
+    "messages": {"type": "image", "source": {"type": "url", "url": PICTURE}},
+    "responses": {"type": "input_image", "detail": "auto", "image_url": PICTURE},
+}
+
+
+def leak(api: str) -> Any:
+    kind = "input_text" if api == "responses" else "text"
+    texts = [{"type": kind, "text": text} for text in ("it is 4111 1111 ", "1111 1111 of")]
+    return [{"role": "user", "content": [texts[0], PARTS[api], texts[1]]}]
 
 
 def test_clients_take_an_answer_that_is_stopped(site: Masked) -> None:
-    messages: Any = [{"role": "user", "content": LEAK}]
+    messages = leak("chat")
     answer = site.openai.chat.completions.create(model="cloud", messages=messages, extra_headers=ECHO)
     assert answer.choices[0].finish_reason == "content_filter"
     assert answer.choices[0].message.content == "The answer was withheld by policy."
@@ -137,13 +148,13 @@ def test_clients_take_an_answer_that_is_stopped(site: Masked) -> None:
     chunks = [chunk for chunk in stream if chunk.choices]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "it is "
     assert chunks[-1].choices[0].finish_reason == "content_filter"
-    fields: dict[str, Any] = {"model": "MoM", "max_tokens": 9, "messages": messages}
+    fields: dict[str, Any] = {"model": "MoM", "max_tokens": 9, "messages": leak("messages")}
     message = site.anthropic.messages.create(**fields, extra_headers=ECHO)
     assert (message.content[0].text, message.stop_reason) == ("The answer was withheld by policy.", "refusal")
     with site.anthropic.messages.stream(**fields, extra_headers=ECHO) as events:
         assert "".join(events.text_stream) == "it is "
         assert events.get_final_message().stop_reason == "refusal"
-    turns: Any = [{"role": "user", "content": [{**part, "type": "input_text"} for part in LEAK]}]
+    turns = leak("responses")
     response = site.openai.responses.create(model="MoM", input=turns, extra_headers=ECHO)
     assert (response.status, response.output_text) == ("incomplete", "The answer was withheld by policy.")
     kinds = [event for event in site.openai.responses.create(model="MoM", input=turns, stream=True, extra_headers=ECHO)]
