@@ -135,7 +135,7 @@ def test_the_metrics_of_several_processes_are_one() -> None:
     other.encoder_up.labels("minilm").set(0)
     other.requests.labels("math", "base", "upstream", "").inc(3)
     other.stage_seconds.labels("total").observe(0.003)
-    other.in_flight.set(2)
+    other.in_flight.inc(2)
     sums.update(7, samples(other.registry))
 
     def value(name: str, **labels: str) -> float | None:

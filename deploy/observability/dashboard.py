@@ -80,7 +80,10 @@ ROWS: dict[str, list[Graph]] = {
         ),
         Graph(
             "Concurrent calls to the encoder",
-            {"{{trunk}}: limit": "sum by (trunk) (router_encoder_limit)"},
+            {
+                "{{trunk}}: limit": "sum by (trunk) (router_encoder_limit)",
+                "{{trunk}}: in flight": "sum by (trunk) (router_encoder_in_flight)",
+            },
             "short",
             "The limit follows Triton's speed; further requests are routed without it",
         ),

@@ -37,7 +37,7 @@ def test_the_printed_configuration_is_one_that_envoy_takes(tmp_path: Path, capsy
     path = tmp_path / "envoy.json"
     path.write_text(capsys.readouterr().out)
     names = [cluster["name"] for cluster in json.loads(path.read_text())["static_resources"]["clusters"]]
-    assert names == ["extproc", "model/thinker", "model/quick"]
+    assert names == ["extproc", "model/thinker", "model/quick", "fallback"]
     command = [str(Path(sys.executable).with_name("envoy")), "--mode", "validate", "-c", str(path), "-l", "error"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
@@ -112,12 +112,12 @@ def test_an_empty_directory_gets_all_that_envoy_starts_with(tmp_path: Path) -> N
     [endpoint] = own["load_assignment"]["endpoints"][0]["lb_endpoints"]
     address = endpoint["endpoint"]["address"]["socket_address"]
     assert (address["address"], address["port_value"]) == ("127.0.0.1", 50123)
-    assert clusters(tmp_path) == ["model/small"]
+    assert clusters(tmp_path) == ["model/small", "fallback"]
 
 
 def test_a_router_that_starts_again_brings_envoy_up_to_date(tmp_path: Path) -> None:
     FileGateway.of(tmp_path, make_config({"small": ["127.0.0.1:1"]})).write()
     before = (tmp_path / "bootstrap.json").read_bytes()
     FileGateway.of(tmp_path, make_config({"small": ["127.0.0.1:1"], "large": ["127.0.0.1:2"]})).write()
-    assert clusters(tmp_path) == ["model/small", "model/large"]
+    assert clusters(tmp_path) == ["model/small", "model/large", "fallback"]
     assert (tmp_path / "bootstrap.json").read_bytes() == before
