@@ -24,6 +24,8 @@ from triton_router.inference.language import identify
 HEAD = "domain"
 FALLBACK = "other"
 TEMPLATE = Path(__file__).parent / "templates" / "bundle-report.md.j2"
+# What stands behind the tables, by bundle: files next to the template.
+NOTES = {"default": ("bundle-report-notes.md", "use-m3-notes.md"), "accurate": ("e5-notes.md",)}
 # Fewer rows of one language say little; they are counted together.
 LEAST_ROWS = 10
 # Shares of look-alikes that are flagged, where the curve of attacks is read.
@@ -126,11 +128,15 @@ def run(arguments: argparse.Namespace) -> None:
 
         assets = arguments.report.parent / "assets"
         assets.mkdir(parents=True, exist_ok=True)
+        of_bundle = "" if arguments.bundle == "default" else f"-{arguments.bundle}"
         if judged is not None:
-            pictures.draw_attacks(judged, assets / "attacks.png")
-        pictures.draw_reliability({name: group.result for name, group in groups.items()}, assets / "reliability.png")
+            pictures.draw_attacks(judged, assets / f"attacks{of_bundle}.png")
+        results = {name: group.result for name, group in groups.items()}
+        pictures.draw_reliability(results, assets / f"reliability{of_bundle}.png")
         text = page.render(
             TEMPLATE,
+            of_bundle=of_bundle,
+            notes=NOTES.get(arguments.bundle, ()),
             trunks=served.trunks,
             groups=groups,
             authors=dict(each.split("=", 1) for each in arguments.author),
