@@ -22,7 +22,7 @@ ONE_LINE = 2500
 # Longer prompts are cut.
 LONGEST = 3000
 # Each prompt stands in so many wrappers, and counts less by itself.
-WRAPPED, PLAIN = 2, 0.5
+WRAPPED, PLAIN = 2, 1.0
 _TABLE = re.compile(r"WEIGHTS = \(\n.*?\)  # fmt: skip", re.DOTALL)
 
 

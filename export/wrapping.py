@@ -41,7 +41,7 @@ class Wrapping:
                 before += self._block("before") + self._gap()
         behind = self._gap() + self._block("behind") if drawn > 0.6 else ""
         if before and self._chance.random() < 0.2:
-            before += self._chance.choice(self._labels)
+            before += self._filled(self._chance.choice(self._labels))
         return f"{before}{prompt}{behind}"
 
     def _gap(self) -> str:

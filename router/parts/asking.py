@@ -14,16 +14,18 @@ _ON_TEXT = names(
     traduis traduisez résume résumez corrige traduce traducir resume resumir traduci riassumi traduza resuma переведи
     переведите сократи"""
 )
-ASKING = _ON_TEXT | names(
+ORDERS = _ON_TEXT | names(
+    """explain describe write give tell list show compare analyse analyze calculate compute find solve prove derive
+    evaluate discuss define create make generate design implement fix debug review refactor improve convert help please
+    suppose assume consider suggest recommend draft plan identify name state determine estimate answer given think
+    continue add remove change replace check optimise optimize let provide complete erkläre schreibe nenne bitte
+    explique explica expliquez écris escribe dime spiega scrivi escreva объясни напиши"""
+)
+ASKING = ORDERS | names(
     """what why how who whom whose when where which can could would will should shall do does did is are was were am
-    may might has have explain describe write give tell list show compare analyse analyze calculate compute find
-    solve prove derive evaluate discuss define create make generate design implement fix debug review refactor
-    improve convert help please suppose assume consider suggest recommend draft plan identify name state
-    determine estimate answer based using given read think continue add remove change replace check convert
-    optimise optimize let's i we let provide complete was warum wie wer wann wo welche welcher erkläre schreibe
-    nenne bitte kannst können que qué pourquoi por cómo comment quand cuándo quién qui où dónde explique explica
-    expliquez écris escribe dime cosa perché come quando chi spiega scrivi porque quem escreva что почему как
-    кто когда где объясни напиши"""
+    may might has have based using read let's i was warum wie wer wann wo welche welcher kannst können que qué
+    pourquoi por cómo comment quand cuándo quién qui où dónde cosa perché come quando chi porque quem что почему как кто
+    когда где"""
 )
 _ASKING_CJK = re.compile(
     r"[?？]|^(?:请|請|帮|幫|什么|什麼|为什么|為什麼|怎么|怎麼|如何|谁|誰|哪|解释|翻译|总结|写|给|列出|比较|计算|证明|分析)"
@@ -41,27 +43,30 @@ _POINTING = re.compile(
     rf"|(?:{_TEXTS}|{_DATA}|statements?) (?:above|below|provided|given)\b"
     rf"|(?:the|your)(?: (?!of\b)[\w-]+)? {_TEXTS}\b"
     r"|(?:passage|excerpt|quotation|extract|paragraph)s?\b|(?:described|mentioned|shown|listed) (?:above|below)\b"
-    r"|the (?:above|given|provided)\b|given (?:a|an|the|to|by|below|above)\b|(?<!of the )following\b"
+    r"|the (?:above|given|provided)\b|given (?:a|an|the|to|by|below|above)\b"
+    r"|(?<!of the )following\b(?![^.?!]{0,60}: \S)"
     r"|(?:this|these|those) \w+[.:]?$)"
 )
 
 
 def asks(text: str) -> bool:
     """Whether ``text`` has a question mark at an end of a sentence, or begins with a word that asks or instructs."""
+    return asks_clearly(text) or begins_asking(text)
+
+
+def asks_clearly(text: str) -> bool:
+    """Whether ``text`` has a question mark at an end of a sentence, or asks in a language without such words."""
     stripped = text.strip()
-    if not stripped:
-        return False
     if not stripped.isascii() and _ASKING_CJK.search(stripped[:600]):
         return True
-    if "?" in stripped and (stripped.endswith("?") or "? " in stripped or "?\n" in stripped):
-        return True
-    return begins_asking(stripped)
+    return "?" in stripped and (stripped.endswith("?") or "? " in stripped or "?\n" in stripped)
 
 
 def begins_asking(text: str) -> bool:
     """Whether the first word of ``text`` asks or instructs."""
     first = _FIRST.search(text[:80])
-    return first is not None and first[0].casefold() in ASKING
+    # "i)" is a number
+    return first is not None and first[0].casefold() in ASKING and text[first.end() : first.end() + 1] != ")"
 
 
 def works_on_text(text: str) -> bool:

@@ -8,9 +8,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from triton_router.parts.asking import asks
+from triton_router.parts.asking import asks, begins_asking
 from triton_router.parts.shapes import names_text
 
+# How a letter ends: a formula, and the name and the place of who writes it on a few short lines.
+SIGNATURE = 300
+_CLOSING = re.compile(
+    r"\n[ \t]*(?:(?:(?:with |many )?(?:kind|best|warm)(?:est)? |many )?(?:regards|wishes|thanks|greetings)|sincerely"
+    r"|yours \w+"
+    r"|cheers|thank you|best|mit freundlichen grüßen|(?:viele|liebe|beste) grüße|cordialement|bien à vous"
+    r"|(?:un )?saludos?"
+    r"|atentamente|cordiali saluti|atenciosamente)[,.!]?\n{1,2}(?:[^\n?]{1,40}\n){0,4}[^\n?]{1,40}\s*\Z",
+    re.IGNORECASE,
+)
 _TURN = re.compile(r"<\|(?:im_start|start_header_id|start)\|>[ \t]*(system|user|assistant)(?:<\|end_header_id\|>)?\s*")
 _TURN_END = re.compile(r"<\|(?:im_end|eot_id|end|begin_of_text|end_of_text)\|>")
 _FRONT_MATTER = re.compile(r"---\n(?:[\w -]{1,40}:[^\n]*\n)+---\n")
@@ -18,10 +28,11 @@ _FRONT_MATTER = re.compile(r"---\n(?:[\w -]{1,40}:[^\n]*\n)+---\n")
 _STAMP = re.compile(
     r"(?:\[[^\[\]\n]{3,60}\](?!\()\s+(?:[\w.@-]{2,30}:\s+)?"
     r"|\(?\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?(?:Z|\)|:|,| -)*\s+"
-    r"|[^\n:]{1,50}\b\d?\d:\d\d(?::\d\d)?(?: ?[AaPp][Mm])?\n|@[\w.-]{2,40}[,:]?\s+)+"
+    r"|[^\n:]{1,50}\b\d?\d:\d\d(?::\d\d)?(?: ?[AaPp][Mm])?\n|<?@[\w.-]{2,40}>?[,:]?\s+)+"
 )
 # A label that waits for the model's text.
 _OPEN_LABEL = re.compile(r"\n[#* ]{0,5}[A-Z]\w+(?: \w+){0,2}\**:\**\s*\Z")
+_LABEL = re.compile(r"#{1,6} |[^\W\d_][\w '\u2019./()@&-]{0,48}[:：][ \t]+(?=\S)")
 _DOUBLED = re.compile(r"([<{\[])\1([/#]?)(\w[\w.-]{0,40})([>}\]])\4")
 
 
@@ -29,6 +40,14 @@ def stamp_of(text: str) -> str:
     """What stands in front of a message on its line: a date, a channel, a name in brackets, a mention."""
     match = _STAMP.match(text)
     return match[0] if match and match.end() < len(text) else ""
+
+
+def caption_of(text: str) -> str:
+    """What a program puts in front of a person's words on their line: a stamp, or a name with a colon."""
+    if stamp := stamp_of(text):
+        return stamp
+    label = _LABEL.match(text)
+    return label[0] if label and not begins_asking(label[0]) else ""
 
 
 def turns_as_labels(text: str) -> str:
@@ -64,7 +83,10 @@ def data_apart(text: str) -> tuple[str, list[str]]:
     if open_label := _OPEN_LABEL.search(rest, max(0, len(rest) - 50)):
         data.append(open_label[0].strip())
         rest = rest[: open_label.start()]
-    if (start := rest.rfind("\n-- \n")) > 0:
+    start = rest.rfind("\n-- \n")
+    if start < 0 and (closing := _CLOSING.search(rest, max(0, len(rest) - SIGNATURE))):
+        start = closing.start()
+    if start > 0:
         data.append(rest[start:])
         rest = rest[:start]
     if rest.strip():

@@ -121,7 +121,9 @@ _ANY_SUBJECT = names(
     much name need needs needed never new number often only other people person place possible price problem question
     reason same should show simple small some someone something still stuff take tell than thing things think through
     time times today type types under until usually very want well what when where which while whole with without word
-    words work works working world would write year years your"""
+    words work works working world would write year years your following likely describe describes described statement
+    statements information according correct between another however therefore whether against provide provides
+    provided including several currently company service customer customers"""
 )
 _ASKING_WHAT = names("what who where when which define was qué que qu'est")
 _NOTHING = _GRAMMAR | _GOING_ON | _ANSWER | _BACK | _FRAGMENT
@@ -242,8 +244,11 @@ def says_nothing(text: str) -> bool:
 
 
 def says_little(text: str) -> bool:
-    """Whether ``text`` has at most one word of its own: "how do I find out why?"."""
-    return len(text) <= LONGEST and not _is_cjk(text) and _own(text, _words(text)) <= 1
+    """Whether ``text`` has at most one word of its own, and does not ask what that is: "how do I find out why?"."""
+    if len(text) > LONGEST or _is_cjk(text):
+        return False
+    words = _words(text)
+    return _own(text, words) <= 1 and words[:1] not in (["what"], ["who"], ["define"])
 
 
 def adds(text: str) -> bool:

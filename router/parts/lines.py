@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
+from triton_router.parts.asking import works_on_text
 from triton_router.parts.part import Kind
 from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, names_speech, reading_by_name
 
 # Labels are no longer than this, colon included.
 LABEL = 50
 _FENCES = ("```", '"""', "'''", "~~~")
-_LEVELS = frozenset({"TRAC", "DEBU", "INFO", "NOTI", "WARN", "ERRO", "FATA", "CRIT", "Trac"})
+_LEVELS = frozenset({"TRAC", "DEBU", "INFO", "NOTI", "WARN", "ERRO", "FATA", "CRIT", "Trac", "diff"})
 # A list or a fence: what ends with the next blank line behind it.
 _BLOCK = re.compile(r"[ \t]*(?:[-*\u2022][ \t]|\d{1,3}[.)][ \t]|```)")
-_BEGIN = re.compile(r"[-=#*<>\[ _]{2,}[ \t]*(?:begin|start)\b", re.IGNORECASE)
-_END = re.compile(r"[-=#*<>\[ _]{2,}[ \t]*(?:/|end\b|stop\b|finish\b)", re.IGNORECASE)
-_ASKED = re.compile(
-    r"(?:the )?(?:user|customer|person|client)(?:'s)? (?:asks?|asked|writes|wrote|says|said|wants)$", re.I
+# In capitals, of something, or between marks: "- Start the server" and "## Start here" are the person's.
+_BEGIN = re.compile(
+    r"[-=#*<>\[_~]+ ?(?:BEGIN|START)\b|[-=*#<>\[_~]{2,} ?(?:[Bb]egin(?:ning)?|[Ss]tart) of\b"
+    r"|[-=#<>\[_~]{2,} ?(?:[Bb]egin|[Ss]tart)\b[^.?!]*[-=#<>\]_~]$"
 )
+_END = re.compile(r"[-=#*<>\[_~]+ ?(?:/|END\b|STOP\b|FINISH)|[-=#*<>\[_~]{2,} ?(?:[Ee]nd|[Ss]top|[Ff]inish)\b")
+_ASKED = re.compile(
+    r"(?:the )?(?:user|customer|person|client|visitor|caller|guest|reader|member|employee|colleague|presenter|learner)"
+    r"(?:'s)? (?:asks?|asked|writes|wrote|says|said|wants|types|typed)$",
+    re.I,
+)
+# A name between marks: `[[ ## question ## ]]`, `=== Message ===`, `[User]`, 【提问】.
+# Behind brackets its text may follow.
+_TITLE = re.compile(
+    r"(?:[-=~*_<{#]{2,}|\[\[[ #]*) ?([^\W\d_][^\n\[\]{}<>=~*#]{0,38}?)[ :]*(?:[-=~*_>}#]{2,}|[ #]*\]\])$"
+    r"|【([^】\n]{1,30})】[:：]?|\[([^\W\d_][^\[\]\n]{0,38})\](?!\():?"
+)
+_DECORATIONS = frozenset("-=~*_<{#[【")
+_STYLE = re.compile(r"[#=~*_<{【\[]+|-{2,}")
 _NUMBERED = re.compile(r"[\[(#]?\d{1,3}[\])]?$")
 _LOG = re.compile(
     r"\[?\d{2,4}[-/.]\d\d[-/.]\d{2,4}[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[\].,\s]|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b[\]:\s]|Traceback \(most|\s+at [\w$.<>]+\("
     r'|\s+File "[^"]+", line \d|\s*\.\.\. \d+ more|Caused by: |\[\s*\d+\.\d+\] |[IWEF]\d{4} \d\d:\d\d'
+    r"|diff --git |@@ -\d+|(?:---|\+\+\+) [\w./-]+/"
 )
 _MAIL_HEAD = re.compile(
     r"-{2,}\s*(?:original message|forwarded message|weitergeleitete nachricht|mensaje original|message d'origine)\b"
@@ -32,6 +49,11 @@ _MAIL_HEAD = re.compile(
     r"|在.{4,80}写道[:：]$",
     re.IGNORECASE,
 )
+# What stands behind a name whose text begins on the next line, in YAML.
+_BLOCK_MARKS = frozenset({"|", ">", "|-", ">-"})
+# Directions of a program that reads mails: the person's words are in the mail.
+_ABOUT_MAIL = re.compile(r"\b(?:e-?mail|mail|message|letter|nachricht|correo|mensaje|courriel)s?\b|邮件", re.IGNORECASE)
+_REFERENCE = re.compile(r"\[(?:\w{3,9} ?)?\d{1,3}\][ .:)]?")
 Run = tuple[Kind, str, list[str]]
 
 
@@ -39,8 +61,9 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
     """Lines that belong together, with their kind and the reason. A label rules until the next, or a blank line where
     its text stands behind it on its line."""
     kind: Kind = "words"
-    reason = ""
+    reason = style = ""
     paragraph = has_question = has_context = logged = False
+    closes = True
     current: list[str] = []
     read: list[Run] = [(kind, reason, current)]
     number, end = 0, len(lines)
@@ -59,7 +82,7 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
         if not line or line.isspace():
             if paragraph and kind != "words":
                 kind, reason, paragraph = "words", "", False
-            logged = False
+            logged = logged and line == " "  # an empty line of a diff
             put(kind, reason, line)
         elif (
             (first.isalpha() or (line[:2] in ("- ", "* ") and not _BEGIN.match(line)))
@@ -76,40 +99,50 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
             behind = next(ends, end)
             put(*(("material", "fence") if kind == "words" else (kind, reason)), line, *lines[number:behind])
             number = behind
-        elif kind == "words" and not first.isalpha() and _BEGIN.match(line):
-            behind = next((at + 1 for at in range(number, end) if _END.match(lines[at])), number)
-            put("context", "marks", line, *lines[number:behind])
-            number = behind
+        elif kind == "words" and closes and not first.isalpha() and _BEGIN.match(line):
+            behind = next((at + 1 for at in range(number, end) if _END.match(lines[at])), 0)
+            closes = behind > 0
+            put(*(("context", "marks") if closes else (kind, reason)), line, *lines[number:behind])
+            number = behind or number
         elif first == ">":
             put("context", "quote", line)
         elif first == "|" and kind == "words" and line[1:2] == " ":
             put("material", "table", line)
         elif label := _label(line, shapes):
             reading, name, value = label
-            if reading == "line" and heads_mail(name, lines[number : number + 3]) and any(map(str.strip, read[0][2])):
-                put("context", "mail", line, *lines[number:])
-                number = end
+            if reading == "line" and heads_mail(name, lines[number : number + 3]) and (front := _own(read)):
+                if _ABOUT_MAIL.search(front) and "?" not in front and not works_on_text(front):
+                    read[:] = [("template", "directions", each[2]) if each[0] == "words" else each for each in read]
+                    put("context", f"label {name}", line)
+                else:
+                    put("context", "mail", line, *lines[number:])
+                    number = end
             elif reading == "line":
                 put("context", f"label {name}", line)
-            elif has_question and has_context and reading == "context":
+            elif has_question and has_context and reading == "context" and _style(line) != style:
                 put(kind, reason, line)  # the question itself speaks of its context
             else:
                 has_context = has_context or (reading == "context" and not has_question)
                 has_question = has_question or reading == "words"
-                kind, reason = reading, f"label {name}"
+                kind, reason = reading, f"{'title' if first in _DECORATIONS and _style(line) else 'label'} {name}"
+                style = _style(line) if reading == "words" else ""
+                value = "" if value in _BLOCK_MARKS else value
                 block = number < end and bool(_BLOCK.match(lines[number]))
                 paragraph = (bool(value) or block) and reading in ("context", "history")
                 if not value and reading != "context":
                     put("template", "heading", line)
                 else:
                     put(kind, reason, value if reading == "words" else line)
+        elif style and first == style[0] and kind == "words" and _style(line) == style and (name := _title(line)):
+            kind, reason, style, paragraph = "context", f"label {name}", "", False  # a section of another name
+            put(kind, reason, line)
         elif first == "#" and kind == "context" and line.lstrip("#")[:1] == " ":
             kind, reason, paragraph = "words", "", False  # the next section
             put(kind, reason, line)
         elif kind == "words" and len(line) < 200 and _MAIL_HEAD.match(line):
             quoted = any(each.startswith(">") for each in lines[number : number + 3])
             # A mail with nothing of the person's in front of it has the person's words behind it, or is theirs.
-            behind = not any(each[0] == "words" and any(map(str.strip, each[2])) for each in read)
+            behind = not _own(read)
             below = 0 if behind or (quoted and not line.startswith("-")) else end - number
             put("context", "mail", line, *lines[number : number + below])
             number += below
@@ -119,6 +152,11 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
         else:
             put(kind, reason, line)
     return read
+
+
+def _own(read: Sequence[Run]) -> str:
+    """The person's words so far."""
+    return "\n".join(line for kind, _, lines in read if kind == "words" for line in lines).strip()
 
 
 def heads_mail(name: str, below: list[str]) -> bool:
@@ -133,20 +171,35 @@ def _has_colon(line: str) -> bool:
     return line.find(":", 0, LABEL) >= 0 or line[-1] in ":：" or (not line.isascii() and line.find("：", 0, LABEL) >= 0)
 
 
+def _style(line: str) -> str:
+    """The marks that a title begins with: the next line that begins and looks so begins another section."""
+    match = _STYLE.match(line)
+    return match[0] if match else ""
+
+
+def _title(line: str) -> str:
+    """The name of a section that ``line`` begins, if it looks as one."""
+    if line[0] == "#":
+        name = line.strip("# \t")
+        return name if len(name) < LABEL and name[-1:] not in ".?!" and line.lstrip("#")[:1] == " " else ""
+    match = _TITLE.match(line)
+    return next(filter(None, match.groups())).strip() if match else ""
+
+
 def _label(line: str, shapes: ShapeTable) -> tuple[Kind | Literal["line"], str, str] | None:
     """What a line's label says of its section, the label, and what follows it on the line."""
     head = line[:LABEL].replace("：", ":") if not line.isascii() else line[:LABEL]
     colon = head.find(":")
     heading = head.startswith("#")
-    if colon < 0:
-        if heading:
-            name, value = line.strip("# *\t"), ""
-        elif head.startswith("[") and (match := re.match(r"\[(?:\w{3,9} ?)?\d{1,3}\][ .)]?", head)):
-            return "context", "number", line[match.end() :].strip()
-        else:
-            return None
-    elif head.startswith("[") and (match := re.match(r"\[(?:\w{3,9} ?)?\d{1,3}\][ .:)]?", head)):
+    if head[0] == "[" and (match := _REFERENCE.match(head)):
         return "context", "number", line[match.end() :].strip()
+    if head[0] in _DECORATIONS and (match := _TITLE.match(line)) and not _MAIL_HEAD.match(line):
+        name, value = next(filter(None, match.groups())).strip(), line[match.end() :].strip()
+        heading = not value
+    elif colon < 0:
+        if not heading:
+            return None
+        name, value = line.strip("# *\t"), ""
     else:
         name, value = head[:colon].strip("# *-\t"), line[colon + 1 :].strip("* \t")
     if not name:

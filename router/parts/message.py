@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from itertools import chain, pairwise, zip_longest
 
 from triton_router.parts.asking import asks
+from triton_router.parts.delimiters import delimited
 from triton_router.parts.dialogue import dialogue
-from triton_router.parts.ends import data_apart, stamp_of, turns_as_labels
+from triton_router.parts.directions import directions_apart
+from triton_router.parts.ends import caption_of, data_apart, stamp_of, turns_as_labels
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Part
 from triton_router.parts.positions import positions
 from triton_router.parts.scoring import persons, segments_of
 from triton_router.parts.segments import Segment
-from triton_router.parts.shapes import ShapeTable, name_of
+from triton_router.parts.shapes import ShapeTable, name_of, names_speech
 from triton_router.parts.tags import elements, leaf
 
 LONGEST = 32_768
@@ -29,6 +31,7 @@ _BETWEEN = re.compile(
     r"\b(?:quotes?|backticks|quotation|fences?|brackets|delimiters|marks)\b",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(r'["\u201c\u201e\u00ab](.+)["\u201d\u201c\u00bb](?=\n|$)', re.DOTALL)
 _NO_SHAPES = ShapeTable(())
 
 
@@ -47,17 +50,17 @@ def _is_bare(text: str) -> bool:
     """Whether ``text`` is one line without a mark: most turns of a chat are, and all of it is the person's."""
     if not 0 < len(text) <= 2 * LONGEST or "\n" in text or "<" in text or "[" in text or "{" in text:
         return False
-    return not stamp_of(text)
+    return not stamp_of(text) and not directions_apart(text)[0]
 
 
 def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
     """The person's words in a message that seems to have none, or only those of a template, are looked for again."""
     marked = [number for number, part in enumerate(parts) if _is_marked(part)]
     if marked:
-        latest = _latest(parts, marked)
+        latest = _latest(parts, _clearest(parts, marked, shapes))
         return [inner for number, part in enumerate(parts) for inner in _around(part, number in latest)]
     if any(part.kind == "words" for part in parts):
-        return _own(_between_marks(parts))
+        return _uncaptioned(_own(_between_marks(parts)))
     unlisted = [part for part in parts if part.reason.startswith("tag") and name_of(part.reason[4:]) not in shapes.tags]
     chosen = next((part for part in reversed(unlisted) if asks(part.text)), unlisted[-1] if unlisted else None)
     if chosen is not None and (inner := leaf(chosen.text)):
@@ -90,14 +93,30 @@ def _last_paragraph(parts: list[Part]) -> list[Part]:
     """The person's words, where a label rules all of the text: its last paragraph, behind a blank line."""
     for number in range(len(parts) - 1, -1, -1):
         before, gap, last = parts[number].text.rstrip().rpartition("\n\n")
-        if gap and parts[number].kind == "context" and parts[number].reason.startswith("label"):
+        if gap and parts[number].kind == "context" and parts[number].reason.startswith(("label", "title")):
             split = [parts[number]._replace(text=before), Part("words", last, "position")]
             return [*parts[:number], *split, *parts[number + 1 :]]
     return _directions(parts)
 
 
 def _is_marked(part: Part) -> bool:
-    return part.kind == "words" and part.reason.startswith(("tag", "label"))
+    return part.kind == "words" and part.reason.startswith(("tag", "title", "label"))
+
+
+def _clearest(parts: Sequence[Part], marked: Sequence[int], shapes: ShapeTable) -> Sequence[int]:
+    """Of the words that marks name, those of the clearest kind of marks.
+
+    Listed tags come first, then titles, then what names speech ("Message:") and not only a person ("Customer:").
+    """
+    marks = {number: parts[number].reason.partition(" ") for number in marked}
+    for clear in (
+        [number for number, (kind, _, name) in marks.items() if kind == "tag" and name_of(name) in shapes.tags],
+        [number for number, (kind, _, _) in marks.items() if kind == "title"],
+        [number for number, (_, _, name) in marks.items() if names_speech(name)],
+    ):
+        if clear:
+            return clear
+    return marked
 
 
 def _latest(parts: Sequence[Part], marked: Sequence[int]) -> frozenset[int]:
@@ -106,10 +125,12 @@ def _latest(parts: Sequence[Part], marked: Sequence[int]) -> frozenset[int]:
     A label that comes again names the person's words the last time.
     """
     last = parts[marked[-1]].reason
-    if last.startswith("label") and sum(parts[number].reason == last for number in marked) > 1:
+    if last.startswith(("label", "title")) and sum(parts[number].reason == last for number in marked) > 1:
         return frozenset(marked[-1:])
     for before, after in zip(reversed(marked[:-1]), reversed(marked[1:]), strict=True):
-        if any(part.kind == "template" and part.reason.startswith("label") for part in parts[before + 1 : after]):
+        if any(
+            part.kind == "template" and part.reason.startswith(("label", "title")) for part in parts[before + 1 : after]
+        ):
             return frozenset(number for number in marked if number >= after)
     return frozenset(marked)
 
@@ -117,6 +138,16 @@ def _latest(parts: Sequence[Part], marked: Sequence[int]) -> frozenset[int]:
 def _own(parts: Sequence[Part]) -> list[Part]:
     """``parts`` with the person's own text as words, and what it works on as material."""
     return [inner for part in persons(parts) for inner in (positions(part) if part.kind == "words" else [part])]
+
+
+def _uncaptioned(parts: list[Part]) -> list[Part]:
+    """``parts`` with what a program put before the person's words on their line: "Utterance: ...", "<@U12> ..."."""
+    first = next(number for number, part in enumerate(parts) if part.kind == "words")
+    text = parts[first].text
+    if all(part.kind == "words" for part in parts) or not (label := caption_of(text)):
+        return parts
+    caption = Part("context", label.strip(), "caption")
+    return [*parts[:first], caption, parts[first]._replace(text=text[len(label) :]), *parts[first + 1 :]]
 
 
 def _between_marks(parts: Sequence[Part]) -> Sequence[Part]:
@@ -131,10 +162,16 @@ def _between_marks(parts: Sequence[Part]) -> Sequence[Part]:
 def _around(part: Part, latest: bool) -> list[Part]:
     """Marked words that count are looked at once more; around them stand the program's own directions."""
     if latest:
-        return _own(_sections(part))
+        return _own(_sections(part._replace(text=_unquoted(part.text))))
     if _is_marked(part):
         return [part._replace(kind="context")]
     return [part._replace(kind="template") if part.kind == "words" else part]
+
+
+def _unquoted(text: str) -> str:
+    """What stands between quote marks at the start of ``text`` and at the end of one of its lines."""
+    quoted = _QUOTED.match(text.strip())
+    return quoted[1] if quoted else text
 
 
 def _read(text: str, shapes: ShapeTable) -> list[Part]:
@@ -147,9 +184,25 @@ def _read(text: str, shapes: ShapeTable) -> list[Part]:
 
 
 def _pieces(text: str, shapes: ShapeTable) -> list[Part]:
-    rest, data = data_apart(turns_as_labels(text.replace("\r\n", "\n")))
+    text = turns_as_labels(text.replace("\r\n", "\n"))
+    if not (found := delimited(text)):
+        return _undelimited(text, shapes)
+    inner = Part(found.kind, text[found.start : found.end].strip(), f"title {found.mark}")
+    before, behind = text[: found.start], text[found.end :]
+    if found.kind == "words":
+        return [Part("template", before, "directions"), inner, Part("template", behind, "directions")]
+    rest = [before.rpartition("\n")[0], behind.partition("\n")[2]]
+    first, last = (_undelimited(each, shapes) if each.strip() else [] for each in rest)
+    return [*first, inner, *last]
+
+
+def _undelimited(text: str, shapes: ShapeTable) -> list[Part]:
+    directions, rest = directions_apart(text)
+    rest, data = data_apart(rest)
     pieces = list(elements(rest, shapes))
     parts = [Part("context", each, "data") for each in data]
+    if directions:
+        parts.append(Part("template", directions, "directions"))
     alone = sum(piece.kind == "words" for piece in pieces) == 1
     for piece, after in zip_longest(pieces, pieces[1:]):
         if piece.kind != "words" or piece.reason:

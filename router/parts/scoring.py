@@ -16,15 +16,16 @@ from triton_router.parts.part import Kind, Part
 from triton_router.parts.segments import EDGE, Segment, cut, features
 
 WEIGHTS = (
-    -0.68, 1.66, 1.72, 0.14, -1.25, -0.63, -3.57, 0.61, 0.34, 1.14, 0.46, -4.30, 1.76, -1.79, -2.09, -2.05, -1.02,
-    -1.85, -2.74, 3.65, 0.98, -1.26, -2.66, 0.30, -1.14, -1.41, 1.21, -1.19, -0.87,
+    -2.95, 1.45, 0.84, 1.64, 0.77, 1.02, 0.01, -0.79, -0.71, -1.26, -1.96, 1.01, 0.77, 0.92, 0.53, 0.04, -0.77,
+    1.45, -2.00, -0.51, -0.20, -1.32, -2.51, 3.23, 1.39, 1.10, -1.06, -0.21, 1.99, 0.46, -0.52, 0.21, -0.22, 0.07,
+    -1.29, -0.33, 0.71, -0.72, -0.29,
 )  # fmt: skip
 # So much of the person's words tells what else they are about.
 RELATING = 1_000
 # Below this sum nothing speaks for any run.
 NOTHING = -2.0
 # Prose with less is no premise of a question that says little.
-UNLIKELY = -2.2
+UNLIKELY = -2.5
 # Words that two texts share are so long at least; shorter ones say little.
 SHARED = 7
 
@@ -36,16 +37,21 @@ def persons(parts: Sequence[Part]) -> list[Part]:
     segments = segments_of(parts)
     if len(segments) < 2:
         return list(parts)
-    scores = _scores(segments)
-    first, last = best_run(scores)
-    if sum(scores[first : last + 1]) < NOTHING:
+    scored = [sum(map(mul, WEIGHTS, each)) for each in features(ends_of(segments))]
+    first, last = best_run(scored)
+    if sum(scored[first : last + 1]) < NOTHING:
         return list(parts)  # nothing speaks for any of it
+    # Those far from both ends count as the first of them.
+    middle = len(segments) - len(scored)
+    first, last = (number + middle * (number > EDGE) for number in (first, last))
+    scores = [*scored[: EDGE + 1], *[0.0] * middle, *scored[EDGE + 1 :]]
     if last - first + 1 < len(segments):
         first, last = _with_related(segments, scores, first, last)
-    while 0 < first < last and segments[first].form in ("heading", "bracket"):
-        first += 1
-    if first == 0 and last == len(segments) - 1:
+    whole = last == len(segments) - 1 and (first == 0 or (first == 1 and segments[0].end == segments[1].start))
+    if whole and len(parts) == 1:
         return list(parts)
+    while first < last and segments[first].form in ("heading", "bracket"):
+        first += 1
     chosen: dict[int, list[Segment]] = {}
     worked_on = set()
     for number, segment in enumerate(segments):
@@ -63,13 +69,6 @@ def persons(parts: Sequence[Part]) -> list[Part]:
 def segments_of(parts: Sequence[Part]) -> list[Segment]:
     """The segments of all words in ``parts``."""
     return [each for number, part in enumerate(parts) if part.kind == "words" for each in cut(part.text, number)]
-
-
-def _scores(segments: Sequence[Segment]) -> list[float]:
-    """How much speaks for the person in each; of those far from both ends in the first."""
-    middle = max(0, len(segments) - 2 * EDGE - 1)
-    scores = [sum(map(mul, WEIGHTS, each)) for each in features(ends_of(segments))]
-    return scores if not middle else [*scores[: EDGE + 1], *[0.0] * middle, *scores[EDGE + 1 :]]
 
 
 def ends_of(segments: Sequence[Segment]) -> Sequence[Segment]:
@@ -121,7 +120,7 @@ def _alike_before(segments: Sequence[Segment], first: int) -> int:
 def _shares(text: str, stems: set[str]) -> bool:
     """Whether ``text`` has two of the words, or a long one: shorter words come together by chance."""
     shared = [stem for stem in stems if stem in text]
-    return len(shared) > 1 or (bool(shared) and len(shared[0]) >= SHARED)
+    return len(shared) > 1 or (bool(shared) and len(shared[0]) > SHARED)
 
 
 def _split(

@@ -8,39 +8,54 @@ from math import log
 from typing import Literal, NamedTuple
 
 from triton_router.dialects.request import names
-from triton_router.parts.asking import ASKING, asks, begins_asking
+from triton_router.parts.asking import ASKING, ORDERS, asks, asks_clearly, begins_asking
 from triton_router.parts.shapes import reading_by_name
 
 Form = Literal["prose", "code", "pair", "label", "heading", "bracket", ""]
-"""How lines look: `pair` is a short `key: value`, `label` a name with a sentence behind it; a rule is no line."""
+"""How lines look: `pair` is a short `key: value`, `label` a name with a sentence behind it; a rule is no line.
+
+A line with a label is two segments: a heading, and prose.
+"""
 
 # So many segments at each end of a message are looked at one by one; of those between the first stands for all.
 EDGE = 3
 # How much of a segment is looked at for its words, and for orders in it.
 HEAD, LONG = 160, 600
-_KEY = re.compile(r"[ \t>*_#-]{0,6}([^\W\d_][\w '\u2019./@-]{0,38}?)\**(?:\s?[:：]\**(?:[ \t]+|$)|=(?=\S))")
+_KEY = re.compile(r"[ \t>*_#-]{0,6}([^\W\d_][\w '\u2019./@()&-]{0,38}?)\**(?:\s?[:：]\**(?:[ \t]+|$)|=(?=\S))")
+# Whom a line is for, or where and when it was said.
+_ADDRESS = re.compile(r"(<?@[\w.-]{2,40}>?[,:]?|\[[^\[\]\n]{2,40}\]:?)[ \t]+(?=\S)")
 _CODE = re.compile(
     r"(?:import|from|def|class|export|const|let|var|return|public|package|func|#include)\b[^.?!]*[({;:\w]$"
 )
 # The digit first: the engine looks for one at its own speed.
 _MOMENT = re.compile(r"\d(?<!\w\d)(?:\d?:\d\d|\d{3}-\d\d-\d\d)\b")
+# "Comment" asks in French.
+_BYLINE = re.compile(r"[A-Z][a-z]+ (?:by|from) [A-Z]")
 _RULE = re.compile(r"(?:-{3,}|={3,}|\*{3,}|_{3,})$")
 _DIRECTING = names(
     """user user's users customer customer's assistant must only never always don't markdown json concise concisely
-    briefly cite invent respond reply avoid response answer"""
+    briefly cite invent respond reply avoid response answer mention include exceed style tone formal guess quote repeat
+    escalate sign polite politely friendly spelling inline"""
+)
+# Begin an order about how to speak, not what to speak about.
+_CONDUCTING = names(
+    """never always do don't be keep use avoid only must respond reply answer sign stay remember ensure refuse escalate
+    limit mark cite mention return output end begin finish no speak treat follow antworte bitte responde réponds sois"""
 )
 _OF_PROGRAMS = names(
     """attached attachment attachments upload uploaded file files message messages received sent transcribed
     transcript transcription forwarded via session ticket tickets channel sender user customer client context
     note notes system metadata profile memory memories assistant tool tools workspace history reply document
     documents source sources result results app bot voice audio image photo pasted selected open status
-    instructions guidelines role output"""
+    instructions guidelines role output page url title slide sheet lesson learner course case comments thread selection
+    excerpt items shared clipboard directory folder repository branch commit version device locale language timezone
+    submitted edited posted updated assigned priority summaries index menu section cell row form field"""
 )
 _POLITE = names(
     """hi hello hey dear hallo guten bonjour hola ciao thanks thank regards best kind warm cheers sincerely yours
     sent viele mit cordialement saludos gesendet envoyé"""
 )
-_SELF = names("i i'm i've my me we our")
+_SELF = names("i i'm i've my me")
 _TELLING = _DIRECTING | _OF_PROGRAMS | _SELF
 _ORDER = (
     "calculate|compute|find|determine|estimate|derive|solve|prove|show|explain|describe|write|list|give|tell|evaluate"
@@ -69,6 +84,8 @@ def form(line: str) -> Form:
     """How a line that is not empty looks."""
     text = line.strip()
     first, last = text[0], text[-1]
+    if first in "<@[" and (match := _ADDRESS.match(text)) and form(text[match.end() :]) in ("prose", "label"):
+        return "label"
     if first == "#" and text[1:2] in ("#", " "):
         return "heading"
     if first in "[({<=*-~" and len(text) < 90 and last in "])}>=*-~":
@@ -82,14 +99,14 @@ def form(line: str) -> Form:
         if not value:
             return "heading"
         return "label" if len(value) > 60 or asks(value) else "pair"
-    if last in ":：" and len(text) < 60 and not asks(text):
+    if last in ":：" and len(text) < 80 and (not asks(text) or _BYLINE.match(text)):
         return "heading"
     if last in ".?!" and line[0] > " ":
         return "prose"
     if (
         last in "{};"
         or "   " in text
-        or first in "$>+\\/|@<{}])"
+        or first in "$>+\\/|@<{}])│├└⋮"
         or line[0] == "\t"
         or line[:2] == "  "
         or _CODE.match(line)
@@ -107,7 +124,7 @@ def cut(text: str, part: int = 0) -> list[Segment]:
         if "\n" in paragraph and not EDGE < number < far:
             segments += _lines(paragraph, place, part)
         elif (inner := paragraph.strip()) and (kind := "prose" if EDGE < number < far else form(inner)):
-            segments.append(Segment(part, place, place + len(paragraph), kind, inner))
+            segments += _segments(paragraph, place, part, kind)
         place += len(paragraph) + 2
     return segments
 
@@ -126,63 +143,112 @@ def _lines(paragraph: str, place: int, part: int) -> Iterator[Segment]:
         if after == kind and kind in ("prose", "code", "pair"):
             continue
         if kind:
-            yield Segment(part, start, end, kind, paragraph[start - base : end - base].strip())
+            yield from _segments(paragraph[start - base : end - base], start, part, kind)
         start = place
 
 
+def _segments(text: str, start: int, part: int, kind: Form) -> Iterator[Segment]:
+    if kind == "label" and (match := _ADDRESS.match(text) or _KEY.match(text)):
+        yield Segment(part, start, start + match.end(), "heading", match[0].strip())
+        yield Segment(part, start + match.end(), start + len(text), "prose", text[match.end() :].strip())
+    else:
+        yield Segment(part, start, start + len(text), kind, text.strip())
+
+
 FEATURES = (
-    "bias", "question", "order", "order first", "directions", "of programs", "polite", "first person", "last",
-    "order inside", "unfinished", "length", "share", "pair", "label", "heading", "bracket", "code", "list", "prose",
-    "colon at the end", "stop", "names a person", "asked before", "asked after", "small letter", "question inside",
-    "fragment", "short at the end",
+    "bias", "question", "question first", "order", "order first", "begins as a question", "first", "directions",
+    "of programs", "conduct", "polite", "first person", "last", "order inside", "unfinished", "unfinished first",
+    "length", "share", "pair", "heading", "bracket", "code", "list", "prose", "order with a colon",
+    "colon at the end", "stop", "behind a heading", "behind a person's name", "behind a program's name",
+    "clearer elsewhere", "as clear before", "as clear after", "apart from what asks before",
+    "apart from what asks after", "small letter", "question inside", "fragment", "short at the end",
 )  # fmt: skip
+# What a program puts between its own text and a person's.
+_BETWEEN = frozenset({"pair", "heading", "bracket", "code"})
 
 
 def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
     """What is seen of each of a message's segments, as ``FEATURES`` names it."""
     last = len(segments) - 1
     total = sum(len(each.text) for each in segments)
-    asking = [asks(each.text) for each in segments]
-    first_asking = asking.index(True) if True in asking else last + 1
-    last_asking = last - asking[::-1].index(True) if True in asking else -1
+    words = [_words(each.text) for each in segments]
+    clear = [_clear(each, own, number) for number, (each, own) in enumerate(zip(segments, words, strict=True))]
+    most = max(clear)
+    first_asking = clear.index(most) if most else last + 1
+    last_asking = last - clear[::-1].index(most) if most else -1
+    between = [number for number, each in enumerate(segments) if each.form in _BETWEEN and clear[number] < most]
+    lead: Form | str = ""
+    reading = None
     for number, (_, _, _, form, text) in enumerate(segments):
         size, end, head = len(text), text[-1], text[:HEAD]
-        label = _KEY.match(text) if form != "prose" else None
-        name = text if form == "heading" else label[1] if label else ""
-        words = head.casefold().encode("utf-8", "replace").translate(_SPACED).decode().split()
-        vocabulary = _TELLING.intersection(words)
-        question = end in "?？"
-        order = not question and (begins_asking(text[label.end() :]) if label else bool(words) and words[0] in ASKING)
+        own = words[number]
+        word = own[0] if own else ""
+        vocabulary = _TELLING.intersection(own)
+        level = clear[number]
         inner = text.find("? ") if "?" in text else -1
-        before = first_asking < number
+        before, after = first_asking < number, last_asking > number
+        unfinished = size > 24 and end.isalpha() and end.islower() and form == "prose" and not level
+        colon = end in ":："
         yield (
             1.0,
-            question,
-            order,
-            order and number == 0,
+            level == QUESTION,
+            level == QUESTION and number == 0,
+            level == ORDER,
+            level == ORDER and number == 0,
+            level == BEGINS,
+            number == 0,
             min(2, len(vocabulary & _DIRECTING)),
             min(2, len(vocabulary & _OF_PROGRAMS)),
-            size < 60 and bool(words) and words[0] in _POLITE,
+            word in _CONDUCTING,
+            size < 60 and word in _POLITE,
             not vocabulary.isdisjoint(_SELF),
             number == last,
             _ORDER_INSIDE.search(text[:LONG].casefold()) is not None,
-            size > 24 and end.isalpha() and end.islower() and form == "prose" and not order,
+            unfinished,
+            unfinished and number == 0,
             min(log(size), 7) / 7,
             size / total,
             form == "pair",
-            form == "label",
             form == "heading",
             form == "bracket",
             form == "code",
             text[0] in "-*•+0123456789" or ("\n" in text and ("\n- " in text or "\n* " in text)),
             1 - len(head.encode("ascii", "ignore").translate(None, _PROSE)) / len(head),
-            end in ":：",
+            colon and level > 0,
+            colon and not level,
             end in ".!。",
-            bool(name) and reading_by_name(name) == "words",
-            before,
-            last_asking > number,
+            lead == "heading",
+            reading == "words",
+            reading == "context",
+            level < most,
+            before and level == most,
+            after and level == most,
+            before and any(first_asking < each < number for each in between),
+            after and any(number < each < last_asking for each in between),
             text[0].islower(),
             inner > 0 and text[inner - 1].isalnum(),
-            size < 30 and not asking[number],
+            size < 30 and not level,
             before and number == last and size < 60,
         )
+        lead = form
+        reading = reading_by_name(text.strip(":：# *")) if form == "heading" else None
+
+
+# How clearly a segment asks for something.
+QUESTION, ORDER, BEGINS = 3, 2, 1
+
+
+def _clear(segment: Segment, words: Sequence[str], number: int) -> int:
+    if segment.form in ("heading", "code"):
+        return 0
+    if asks_clearly(segment.text):
+        return QUESTION
+    word = words[0] if words else ""
+    if word in ORDERS:
+        return ORDER
+    # "How to ..." is a title behind the person's words.
+    return BEGINS if word in ASKING and (not number or words[1:2] != ["to"]) else 0
+
+
+def _words(text: str) -> list[str]:
+    return text[:HEAD].casefold().encode("utf-8", "replace").translate(_SPACED).decode().split()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 from triton_router.dialects.request import names
@@ -93,14 +94,18 @@ MAIL = frozenset({"from", "to", "cc", "bcc", "sent", "date", "subject", "reply-t
 
 
 # Words in the names of tags and labels that no shape lists; beginnings and ends of words in languages that join them.
-_PERSONS = names("question query request message msg user human customer client ask asks asked prompt task problem")
+_PERSONS = names(
+    """question query request message msg user human customer client ask asks asked prompt task problem instruction
+    utterance enquiry inquiry"""
+)
 _PROGRAMS = names(
     """context document documents doc docs source sources memory memories remember history note notes reference
     references result results information background knowledge file files metadata profile policy policies rules system
     retrieved search snippet snippets attachment attachments environment settings state article articles"""
 )
-# Whose label may have its text behind it on the line.
-_SPEECH = names("question query request message msg prompt problem input")
+# Whose label may have its text behind it on the line: "Latest message from Ines: ...", but not "Message format: ...".
+_SPEECH = names("question query request message msg prompt problem input instruction utterance enquiry inquiry")
+_OWNERS = names("of from by for to")
 _FIELDS = names("text content body comment utterance instruction description")
 _CODE = frozenset("{}=;")
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -132,7 +137,11 @@ def reading_by_name(name: str) -> Reading | None:
 
 def names_speech(name: str) -> bool:
     """Whether an unlisted label names what a person says, not only the person."""
-    return not _words(name).isdisjoint(_SPEECH) or _PERSONS_ELSEWHERE.search(name.casefold()) is not None
+    words = [word.casefold() for word in _NAME_WORD.findall(name)]
+    speech = any(
+        word in _SPEECH and (after is None or after in _OWNERS) for word, after in zip_longest(words, words[1:])
+    )
+    return speech or _PERSONS_ELSEWHERE.search(name.casefold()) is not None
 
 
 def names_text(name: str) -> bool:

@@ -65,10 +65,11 @@ def _content(element: _Element, inner: str, shapes: ShapeTable, depth: int) -> I
         return whole
     parts = [part._replace(reason=part.reason or reason) for part in elements(inner, shapes, depth + 1)]
     if shape is not None:
-        # A client also puts its own blocks between the person's words.
-        return parts
+        # A client also puts its own blocks between the person's words, or a record around them.
+        if not any(part.kind == "words" and part.reason != reason and names_text(part.reason[4:]) for part in parts):
+            return parts
     # A wrapper of no known name is the program's, but for what is marked as the person's in it.
-    if not any(part.kind == "words" and part.reason != reason for part in parts):
+    elif not any(part.kind == "words" and part.reason != reason for part in parts):
         return whole
     return [part._replace(kind="context") if part.reason == reason else part for part in parts]
 
