@@ -103,7 +103,7 @@ def test_a_follow_up_goes_on_unless_each_turn_stands_alone() -> None:
 
 
 def test_an_operator_s_shapes_count() -> None:
-    text = "Think step by step.\n\nCaller: Where is my order?"
+    text = "Think step by step.\n\nCaller: my order is late"
     assert decided(text) == "thought"
     assert decided(text, parts="{shapes: [{client: desk, reading: words, label: Caller}]}") is None
 
