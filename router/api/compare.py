@@ -49,11 +49,12 @@ async def comparison(
                 # One by one: requests are routed in between.
                 await process.stdin.drain()
         process.stdin.close()
-        last = b""
         while line := await process.stdout.readline():
-            yield (last := line)
-        if not last.startswith((b'{"report"', b'{"failed"')):
-            yield b'{"failed":"the comparison ended early; the log of the router says why"}\n'
+            yield line
+            if line.startswith((b'{"report"', b'{"failed"')):
+                # It has said all, and with its low priority may take a while to end.
+                return
+        yield b'{"failed":"the comparison ended early; the log of the router says why"}\n'
     finally:
         if process.returncode is None:
             process.kill()

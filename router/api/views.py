@@ -28,7 +28,7 @@ from triton_router.pipeline import Pipeline
 
 MOST_QUOTATIONS = 50
 # Seconds that a comparison waits for one that runs.
-TURN_WITHIN = 3.0
+TURN_WITHIN = 10.0
 
 
 class SendRequest(BaseModel):
