@@ -53,14 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
     (arguments.out / "chaos.json").write_text(json.dumps(document, indent=1))
     (arguments.out / "chaos.md").write_text(page.render(TEMPLATE, **document))
     print(page.render(TEMPLATE, **document), end="")
-    return 1 if document["broken"] else 0
+    return 1 if document["broken"] or document["tracebacks"] else 0
 
 
 def measure(faults: Sequence[Fault], rates: Sequence[float], logs: Path) -> dict[str, Any]:
     """Each fault at each rate; what the parts have written goes to ``logs``.
 
-    ``broken`` names the cells in which a request failed that a healthy part could answer, or the dead part did not come
-    back.
+    ``broken`` names the cells that break a promise; tracebacks are those of the product, not of the parts around it.
     """
     began, cells = time.monotonic(), []
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
@@ -75,14 +74,14 @@ def measure(faults: Sequence[Fault], rates: Sequence[float], logs: Path) -> dict
                 cells.append(run_precisely(_cell(victim, hand, fault, rate)))
                 print(_line(cells[-1]), flush=True)
         tracebacks = sum(text.count("Traceback (most recent call last)") for text in victim.logs().values())
-    broken = [f"{cell['fault']} at {cell['rate']:g}/s" for cell in cells if _broken(cell)]
+    failing = [f"{cell['fault']} at {cell['rate']:g}/s" for cell in cells if broken(cell)]
     return {
         "machine": machine(),
         "command": command(),
         "minutes": (time.monotonic() - began) / 60,
         "cells": cells,
         "tracebacks": tracebacks,
-        "broken": broken,
+        "broken": failing,
         "back_within": BACK_WITHIN,
         "answered_within": ANSWERED_WITHIN,
     }
@@ -161,8 +160,10 @@ def judged(samples: Samples, struck: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _broken(cell: dict[str, Any]) -> bool:
-    return cell["back"] is None or bool(cell["answerable"] and cell["failed"])
+def broken(cell: dict[str, Any]) -> bool:
+    """Whether a part came back late or never, or a request failed or waited for long that a part could answer."""
+    late = cell["back"] is None or cell["back"] > BACK_WITHIN
+    return bool(late or (cell["answerable"] and (cell["failed"] or cell["slowest"] > ANSWERED_WITHIN)))
 
 
 def _line(cell: dict[str, Any]) -> str:

@@ -169,8 +169,8 @@ class Victim:
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
     def logs(self) -> dict[str, str]:
-        """Of all parts, by name."""
-        files = [*self.directory.glob("*.log"), *(self.directory / "run" / "logs").glob("*.log")]
+        """Of the product's own processes, by name."""
+        files = [self.directory / "up.log", *(self.directory / "run" / "logs").glob("*.log")]
         return {file.stem: file.read_text(errors="replace") for file in files}
 
     # --- questions -------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from triton_router.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
-CHECKS_BETWEEN_METRICS = 10
+CHECKS_BETWEEN_METRICS = 16
 # Seconds beyond the draining that a worker may take to end.
 END_WITHIN = 5.0
 # Imported only where a configuration needs them, which takes up to a second: a spare does it ahead.

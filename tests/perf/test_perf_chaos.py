@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from perf.chaos import SHORT, judged
+import pytest
+
+from perf.chaos import SHORT, broken, judged
 from perf.endurance import rises
 from perf.faults import FAULTS
 from perf.load import Samples
@@ -16,6 +18,19 @@ def test_failures_are_counted_and_only_what_came_after_the_fault_can_be_slow() -
     assert judged(samples, struck=2.0) == {
         "requests": 4, "failed": 2, "statuses": {"0": 1, "503": 1}, "degraded": 1, "slowest": 2.5,
     }  # fmt: skip
+
+
+WELL = {"back": 1.0, "answerable": True, "failed": 0, "slowest": 1.9}
+
+
+@pytest.mark.parametrize("change", [{"back": None}, {"back": 15.1}, {"failed": 1}, {"slowest": 2.1}], ids=str)
+def test_a_promise_is_broken_by_failures_by_long_waits_and_by_parts_that_stay_away(change: dict[str, object]) -> None:
+    assert not broken(WELL)
+    assert broken(WELL | change)
+
+
+def test_failures_break_no_promise_where_nobody_is_left_to_answer() -> None:
+    assert not broken(WELL | {"answerable": False, "failed": 5, "slowest": 3.0})
 
 
 def test_a_rise_is_that_of_the_last_third() -> None:
