@@ -14,9 +14,9 @@ from triton_router.processes import Process
 # A message is a configuration file at most, and its name.
 LONGEST_LINE = 64 * 1024 * 1024
 ANSWER_WITHIN = 60.0
-# Seconds between health checks. One that is not answered is looked for again and again: seven looks are 1.4 s,
+# Seconds between health checks. One that is not answered is looked for again and again: six looks are 1.2 s,
 # but a machine that stands still meanwhile costs one of them only.
-HEALTH_SECONDS, LOOKS, LOOK_SECONDS = 0.3, 7, 0.2
+HEALTH_SECONDS, LOOKS, LOOK_SECONDS = 0.3, 6, 0.2
 
 Report = Callable[[int, dict[str, str]], Awaitable[None]]
 
