@@ -49,14 +49,14 @@ def measure(requests: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         testbed = Testbed(Path(directory), stack, with_triton=False)
         triton = testbed.quick_triton("triton")
-        gateway = testbed.gateway("compare", document, triton_port=triton, router_replay=replay)
+        gateway = testbed.gateway("compare", document, inference=triton, router_replay=replay)
         testbed.wait_until_routed({gateway: "MoM"})
         prompts = [f"{PROMPTS[number % len(PROMPTS)]} (case {number})" for number in range(requests)]
         run_precisely(closed_loop(gateway, chat_bodies(prompts, "MoM"), CONNECTIONS, requests))
         rest = f"http://127.0.0.1:{testbed.rest_port(gateway)}"
-        before = asyncio.run(encoded(f"127.0.0.1:{triton}"))
+        before = asyncio.run(encoded(triton["endpoint"]))
         measured = asyncio.run(_measure(rest, requests, lambda: testbed.cpu(PART)))
-        encodings = asyncio.run(encoded(f"127.0.0.1:{triton}")) - before
+        encodings = asyncio.run(encoded(triton["endpoint"])) - before
     return {"machine": machine(), "command": command(), **measured, "encodings": encodings}
 
 

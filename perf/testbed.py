@@ -91,7 +91,9 @@ class Testbed:
         inference: Mapping[str, Any] | None = None,
         repository: Path = REPOSITORY,
         sampled: bool = False,
-        **services: Any,
+        extproc: Mapping[str, Any] | None = None,
+        usage: Mapping[str, Any] | None = None,
+        **services: Mapping[str, Any],
     ) -> int:
         """An Envoy and its router for the configuration ``document``; returns Envoy's port.
 
@@ -111,10 +113,10 @@ class Testbed:
         document["global"] = {
             "inference": {"endpoint": f"127.0.0.1:{self.triton_port}", **(inference or {})},
             "services": {
-                "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1, **services.pop("envoy", {})},
+                "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1},
                 "api": {"port": first + 3},
-                "observability": {"metrics": {"port": first + 4}, "usage": services.pop("usage", {})},
-                "extproc": {"port": first + 5, **services.pop("extproc", {})},
+                "observability": {"metrics": {"port": first + 4}, "usage": usage or {}},
+                "extproc": {"port": first + 5, **(extproc or {})},
                 **services,
             },
             "stores": stores,

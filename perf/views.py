@@ -52,7 +52,7 @@ def measure(views: int, rate: float, seconds: float, rounds: int) -> dict[str, A
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         testbed = Testbed(Path(directory), stack, with_triton=False)
         document = yaml.safe_load((ROOT / "config" / "aibrix.yaml").read_text())
-        gateway = testbed.gateway("views", document, triton_port=testbed.quick_triton("triton"))
+        gateway = testbed.gateway("views", document, inference=testbed.quick_triton("triton"))
         testbed.wait_until_routed({gateway: "MoM"})
         measured = run_precisely(_measure(testbed, gateway, views, rate, seconds, rounds))
     ratios = [watched / alone - 1 for alone, watched in measured["cpu_ms"]]
