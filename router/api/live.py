@@ -1,6 +1,7 @@
 """The live view: server-sent events about requests as they happen, and the last hour.
 
-Processes are asked once a second, while somebody watches. A view that does not read is dropped.
+Processes are asked once a second, while somebody watches; less often while many do, so that they cost requests little.
+A view that does not read is dropped.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 # Events that wait for a view that is slow.
 BACKLOG = 8
 TICK = 1.0
+# So many views are told each second; more have to wait for their turn that much longer.
+VIEWS_A_TICK = 25
 MOST_VIEWS = 100
 # Requests in one event: more in a second than a person can look at.
 SHOWN = 50
@@ -85,11 +88,11 @@ class LiveFeed:
             self._drop_all()
 
     async def _tell_all(self) -> None:
-        """Tell all views, once a second, until there is none."""
+        """Tell all views, until there is none."""
         marks = [(await source(0))["last"] for source in self._sources()]
         newest = self._newest
         while self._views:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(TICK * max(1.0, len(self._views) / VIEWS_A_TICK))
             answers = await asyncio.gather(*(source(at) for source, at in zip(self._sources(), marks, strict=True)))
             marks = [answer["last"] for answer in answers]
             requests = sorted(
