@@ -13,6 +13,7 @@ import json
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 CHECKS_BETWEEN_METRICS = 16
 # Seconds beyond the draining that a worker may take to end.
 END_WITHIN = 5.0
+# After a worker has started, requests that waited for it need the processor more than the next spare.
+CALM_SECONDS = 3.0
 # Imported only where a configuration needs them, which takes up to a second: a spare does it ahead.
 IMPORTED_LATE = ("mcp.client.streamable_http", "py3langid.langid", "pymilvus", "redis.asyncio", "usearch.index")
 
@@ -172,6 +175,7 @@ class Spare:
     def __init__(self) -> None:
         self._process: Process | None = None
         self._starting = 0
+        self._settled_at = time.monotonic()
 
     def take(self) -> Process:
         """The spare, or a new process; call :meth:`settled` once it serves or has failed."""
@@ -183,10 +187,12 @@ class Spare:
 
     def settled(self) -> None:
         self._starting -= 1
+        self._settled_at = time.monotonic()
 
     def refill(self) -> None:
-        """Start the next spare if there is none, unless a worker that is starting needs the processor more."""
-        if not self._starting and (self._process is None or self._process.code is not None):
+        """Start the next spare if there is none, unless a worker that starts or has just started needs the CPU."""
+        calm = not self._starting and time.monotonic() - self._settled_at >= CALM_SECONDS
+        if calm and (self._process is None or self._process.code is not None):
             self._process = self._start()
 
     async def close(self) -> None:
