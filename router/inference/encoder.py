@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -88,8 +88,7 @@ class Encoder:
         self._channel = GrpcChannel(settings.endpoint)
         self._model_infer = self._channel.unary("/inference.GRPCInferenceService/ModelInfer")
         self._model_config = self._channel.unary("/inference.GRPCInferenceService/ModelConfig")
-        self._outputs = [trunk.embedding.output] if trunk.embedding else []
-        self._outputs += [head.output for head in trunk.heads]
+        self._described = lru_cache(256)(self._describe)
         self._deadline = settings.deadline_ms / 1000 if settings.deadline_ms else CPU_DEADLINE
         self._failure: str | None = "starting"
         self._timeouts = 0
@@ -355,30 +354,39 @@ class Encoder:
             self._deadline = GPU_DEADLINE if on_gpu else CPU_DEADLINE
 
     async def _infer(self, batch: Batch) -> dict[str, Vector]:
-        request = kserve.ModelInferRequest(model_name=self.trunk.model)
-        for name in self._outputs:
-            request.outputs.add().name = name
-        for name, tensor in ((self.trunk.inputs.ids, batch.ids), (self.trunk.inputs.mask, batch.mask)):
-            described = request.inputs.add()
-            described.name, described.datatype = name, "INT64"
-            described.shape.extend(tensor.shape)
-            request.raw_input_contents.append(tensor.tobytes())
+        described, expected = self._described(batch.shape)
+        tensors = kserve.ModelInferRequest(raw_input_contents=[batch.ids.tobytes(), batch.mask.tobytes()])
         try:
-            message = await self._model_infer(request.SerializeToString(), self._deadline)
+            message = await self._model_infer(described + tensors.SerializeToString(), self._deadline)
             response: Any = kserve.ModelInferResponse.FromString(message)
         except (CallFailed, DecodeError) as error:
             raise _unavailable(error) from error
-        answered = {
-            tensor.name: (tensor, raw)
-            for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=False)
-        }
-        shapes: list[tuple[int, ...]] = [(self.trunk.embedding.dimension,)] if self.trunk.embedding else []
+        contents = response.raw_output_contents
+        answered = {tensor.name: (tensor, raw) for tensor, raw in zip(response.outputs, contents, strict=False)}
+        outputs = {name: _tensor(name, answered.get(name), shape) for name, shape in expected}
+        if not np.isfinite(np.frombuffer(b"".join(contents), np.float32)).all():
+            name = next(name for name, output in outputs.items() if not np.isfinite(output).all())
+            raise Unavailable("not_finite", f"output {name} holds NaN or infinity")
+        return outputs
+
+    def _describe(self, shape: tuple[int, int]) -> tuple[bytes, list[tuple[str, tuple[int, ...]]]]:
+        """A call's message for a batch of ``shape``, less its tensors, and the outputs that it brings.
+
+        Serialized messages may be joined: their fields add up.
+        """
+        rows, tokens = shape
+        request = kserve.ModelInferRequest(model_name=self.trunk.model)
+        for name in (self.trunk.inputs.ids, self.trunk.inputs.mask):
+            request.inputs.add(name=name, datatype="INT64", shape=shape)
+        outputs: list[tuple[str, tuple[int, ...]]] = []
+        if self.trunk.embedding:
+            outputs.append((self.trunk.embedding.output, (rows, self.trunk.embedding.dimension)))
         for head in self.trunk.heads:
-            shapes.append((batch.ids.shape[1], len(head.labels)) if head.per_token else (len(head.labels),))
-        return {
-            name: _tensor(name, answered.get(name), (batch.windows, *shape))
-            for name, shape in zip(self._outputs, shapes, strict=True)
-        }
+            labels = len(head.labels)
+            outputs.append((head.output, (rows, tokens, labels) if head.per_token else (rows, labels)))
+        for name, _ in outputs:
+            request.outputs.add(name=name)
+        return request.SerializeToString(), outputs
 
     def _pooled(
         self,
@@ -442,6 +450,4 @@ def _tensor(name: str, answered: tuple[Any, bytes] | None, shape: tuple[int, ...
         actual = f"{described.datatype} {tuple(described.shape)}"
         raise Unavailable("shape", f"output {name} is {actual}, not FP32 {shape}")
     output: Vector = np.frombuffer(raw, np.float32).reshape(shape)
-    if not np.isfinite(output).all():
-        raise Unavailable("not_finite", f"output {name} holds NaN or infinity")
     return output

