@@ -13,12 +13,13 @@ from typing import Any
 import orjson
 
 from triton_router import names
+from triton_router.body import Undo
 from triton_router.exchange import Request
 
 # Envoy keeps no longer value of a header; a request that would need one has one candidate.
 LONGEST = 8000
 Texts = dict[str, str | None]
-"""JSON texts of a body's members, or values of headers, by name; ``None`` for what was not there."""
+"""Values of headers by name; ``None`` for what was not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,9 @@ class Attempt:
     """A request on its way to the candidate ``name``, after ``failures`` of others.
 
     ``began`` and ``sent`` are when the request came and when this attempt began (``time.time``), ``within`` the
-    seconds until its response had to begin. ``members`` and ``headers`` are what this candidate changed, as it was
-    before. ``conceal``: the client is not to see the count of tokens.
+    seconds until its response had to begin. ``members`` takes back what this candidate changed in the body, and
+    ``headers`` are those that it changed, as they were before. ``conceal``: the client is not to see the count of
+    tokens.
 
     It has 13 attributes: all that the router knows of it.
     """
@@ -79,12 +81,12 @@ class Attempt:
     sent: float = 0.0
     within: float | None = None
     failures: tuple[Failure, ...] = ()
-    members: Texts = field(default_factory=dict)
+    members: dict[str, Undo] = field(default_factory=dict)
     headers: Texts = field(default_factory=dict)
     conceal: bool = False
     guarded: Guarded = UNGUARDED
 
-    def encode(self, members: Texts, headers: Texts, *, conceal: bool) -> str:
+    def encode(self, members: dict[str, Undo], headers: Texts, *, conceal: bool) -> str:
         """The header's value, with what this candidate changes."""
         fields: dict[str, Any] = {"name": self.name, "began": self.began, "sent": self.sent, "members": members}
         optional = {

@@ -60,6 +60,10 @@ class _TooMany(ValueError):
     """The body is valid, and has more of something than a request needs."""
 
 
+Undo = tuple[int, int, str] | None
+"""What a member's text was: so many characters from its start and to its end are the same, and what stood between
+them. ``None``: the member was not there."""
+
 Scan = Callable[[str, int], tuple[Any, int]]
 """Reads the JSON value at a place; returns it and the place behind it."""
 
@@ -138,25 +142,27 @@ class Body:
         """Give a top-level member a new value; append it if it is not there."""
         self._changed[name] = _text(value)
 
-    def set_text(self, name: str, text: str | None) -> None:
-        """Give a top-level member a value as JSON text; ``None`` takes it out."""
-        self._changed[name] = text
-
     def edits(self) -> dict[str, str | None]:
-        """The edits until now, for :meth:`texts_before`."""
+        """The edits until now, for :meth:`undo_since`."""
         return dict(self._changed)
 
-    def texts_before(self, edits: Mapping[str, str | None]) -> dict[str, str | None]:
-        """Of the members that were edited since ``edits``, the texts that they had then; ``None`` where they were not
-        there."""
-        texts: dict[str, str | None] = {}
-        for name, text in self._changed.items():
-            if name not in edits:
-                member = self.members.get(name)
-                texts[name] = None if member is None else self.text[member.start : member.end]
-            elif edits[name] != text:
-                texts[name] = edits[name]
-        return texts
+    def undo_since(self, edits: Mapping[str, str | None]) -> dict[str, Undo]:
+        """What takes back each edit since ``edits``, by member, once :meth:`encode` has written it."""
+        undo: dict[str, Undo] = {}
+        for name, after in self._changed.items():
+            before = edits[name] if name in edits else self._written(name)
+            if before != after:
+                undo[name] = _difference(before, after)
+        return undo
+
+    def undo(self, name: str, undo: Undo) -> None:
+        """Give a top-level member the text that it had before."""
+        if undo is None:
+            self._changed[name] = None
+            return
+        start, end, before = undo
+        after = self._written(name) or ""
+        self._changed[name] = after[:start] + before + after[len(after) - end :]
 
     def remove(self, name: str) -> None:
         """Take a top-level member out, if it is there."""
@@ -176,10 +182,17 @@ class Body:
         """Rewrite a top-level array as texts.
 
         ``edit`` gets the JSON text of each element and the parsed elements, and returns the texts to send; a text that
-        it returns unchanged stays byte for byte. A member that is no array counts as an empty one.
+        it returns unchanged stays byte for byte, and they stand apart as before. A member that is no array counts as an
+        empty one.
         """
-        texts = self._elements_of(name)
-        self._changed[name] = "[" + ",".join(edit(texts, self.current(name) if texts else [])) + "]"
+        array, places = self._array_of(name)
+        texts = [array[start:end] for start, end in places]
+        head, comma, tail = "[", ",", "]"
+        if places:
+            head, tail = array[: places[0][0]], array[places[-1][1] :]
+        if len(places) > 1:
+            comma = array[places[0][1] : places[1][0]]
+        self._changed[name] = head + comma.join(edit(texts, self.current(name) if texts else [])) + tail
 
     def keep_elements(self, name: str, places: Collection[int]) -> None:
         """Leave only the elements at the places ``places`` in a top-level array, each as it is written."""
@@ -187,16 +200,18 @@ class Body:
 
     def _text_of(self, name: str) -> str | None:
         """What a member is to be sent as; ``None`` if it is not there, or no longer."""
-        if name in self._changed:
-            return self._changed[name]
+        return self._changed[name] if name in self._changed else self._written(name)
+
+    def _written(self, name: str) -> str | None:
+        """A member as the client wrote it; ``None`` if it is not there."""
         member = self.members.get(name)
         return None if member is None else self.text[member.start : member.end]
 
-    def _elements_of(self, name: str) -> list[str]:
+    def _array_of(self, name: str) -> tuple[str, list[tuple[int, int]]]:
         text = self._text_of(name)
         if text is None or not text.startswith("[") or not text[1:-1].strip():
-            return []
-        return _elements(text, 0)
+            return "[]", []
+        return text, _elements(text)
 
     def release(self) -> None:
         """Let go of what was parsed, where nothing but the encoded body is needed any more."""
@@ -216,6 +231,26 @@ def with_member(text: str, name: str, value: Any) -> str:
     """The JSON object ``text`` with one member set, all else as written."""
     members, close = _members(text, 0, _scanner(text))
     return _splice(text, 0, members, close, {name: _text(value)})
+
+
+def _difference(before: str | None, after: str | None) -> Undo:
+    if before is None or after is None:
+        return None if before is None else (0, 0, before)
+    start = _shared(before, after)
+    end = _shared(before[start:][::-1], after[start:][::-1])
+    return start, end, before[start : len(before) - end]
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters two texts begin with alike. A conversation may be long: it is compared in C."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _skip_space(text: str, position: int) -> int:
@@ -368,14 +403,14 @@ def _splice(
     return "".join(pieces)
 
 
-def _elements(text: str, start: int) -> list[str]:
-    """The texts of the elements of the (valid, non-empty) array that begins at ``start``."""
+def _elements(text: str) -> list[tuple[int, int]]:
+    """Where each element of the (valid, non-empty) array ``text`` begins and ends."""
     elements, scan = [], _scanner(text)
-    position = start
+    position = 0
     while True:
         position = _skip_space(text, position + 1)
         _, end = scan(text, position)
-        elements.append(text[position:end])
+        elements.append((position, end))
         position = _skip_space(text, end)
         if text[position] == "]":
             return elements

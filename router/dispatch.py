@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from triton_router import names
 from triton_router.attempt import Texts
+from triton_router.body import Undo
 from triton_router.cache.lookup import Keep
 from triton_router.dialects import ModelRequest
 from triton_router.exchange import Forward, Observer, Request
-from triton_router.fallback import Fallback, Plan
+from triton_router.fallback import SIZE, STORED, Fallback, Plan
 from triton_router.journal import Journal
 from triton_router.plugins import HeaderChanges
 from triton_router.record import Record
@@ -48,7 +50,7 @@ class Dispatch:
         edits: Edits | None = None,
         settle: Callable[[AnswerSummary], None] | None = None,
         plan: Plan | None = None,
-        members: Texts | None = None,
+        members: dict[str, Undo] | None = None,
     ) -> Forward:
         """Send ``body``, that of ``payload`` as the model gets it; ``None`` leaves the request's own.
 
@@ -68,7 +70,11 @@ class Dispatch:
         if plan is not None and request.falls_back:
             sent = {**request.headers, **dict.fromkeys(changes.remove), **changes.set}
             before = {name: sent.get(name) for name in (*upstream, *private)}
-            headers |= self._fallback.headers(plan, selection, members or {}, before, conceal=conceal)
+            attempt = self._fallback.headers(plan, selection, members or {}, before, conceal=conceal)
+            headers |= attempt
+            if plan.stored or (plan.others and names.ATTEMPT not in attempt):
+                record.alone = STORED if plan.stored else SIZE
+                self._metrics.no_fallback.labels(record.alone).inc()
         gone = (*changes.remove, *private, *(name for name, value in back.items() if value is None))
         observer = self._observer(
             record, payload, keep() if keep else None, conceal=conceal, edits=edits, settle=settle, plan=plan

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from triton_router import names
 from triton_router.attempt import LONGEST, Attempt, Failure, Texts
+from triton_router.body import Undo
 from triton_router.breakers import HALF_OPEN, Breaker, Breakers, retry_after
 from triton_router.config.fallback import FallbackPolicy
 from triton_router.config.schema import Decision, ModelRef
@@ -22,19 +23,24 @@ from triton_router.vitals import named
 
 # Why an attempt failed, where no response says it.
 NO_RESPONSE, TIMEOUT, TOO_LONG = "no_response", "timeout", "context_length"
+# Why nobody else is asked, where the configuration names others: what the request refers to is at its model; there is
+# too much to keep.
+STORED, SIZE = "stored", "size"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What becomes of a request if the candidate that was selected cannot answer it: ``others`` can, in their order.
 
-    ``troubled``: that candidate, or another one before, has failed lately.
+    ``troubled``: that candidate, or another one before, has failed lately. ``stored``: others could, but for what the
+    request refers to.
     """
 
     policy: FallbackPolicy
     attempt: Attempt
     others: Sequence[Selection]
     troubled: bool
+    stored: bool
 
 
 class Fallback:
@@ -71,17 +77,25 @@ class Fallback:
         recipe: RecipeRuntime,
         decision: Decision | None,
         loaded: LoadedAdapters,
+        stored: Callable[[], bool],
     ) -> Selection:
         """What ``choose`` selects of ``decision``, whose candidates with an open breaker are left out.
 
         Where none is left it is one of the policy's models, or else the one that only fails and rests for the shortest.
+        A request that refers to what is ``stored`` goes to no other model because of a breaker.
 
         Raises:
-            Refusal: 429; all of them have asked to be left alone.
+            Refusal: 429; all that may be asked want to be left alone.
         """
         policy = self.policy(recipe, decision)
         if policy is None:
             return choose(decision)
+        if stored():
+            selection = choose(decision)
+            breaker = self._judge(named(selection.base, selection.adapter), policy)
+            if breaker.state == "waiting":
+                raise _all_wait(breaker.seconds)
+            return selection
         judged = [(self._judge(named(ref.model, ref.lora_name), policy), ref) for ref in _refs(decision)]
         if all(breaker.lets_pass for breaker, _ in judged):
             selection = choose(decision)
@@ -108,10 +122,18 @@ class Fallback:
 
     # --- each attempt ----------------------------------------------------------------------------------------------
 
-    def plan(self, attempt: Attempt, record: Record, request: Request, loaded: LoadedAdapters) -> Plan | None:
+    def plan(
+        self,
+        attempt: Attempt,
+        record: Record,
+        request: Request,
+        loaded: LoadedAdapters,
+        stored: Callable[[], bool],
+    ) -> Plan | None:
         """Who answers if the candidate that ``record`` selected cannot; ``None`` without a policy.
 
-        ``attempt`` is the one before, or the beginning. Not every gateway brings requests back.
+        ``attempt`` is the one before, or the beginning. Not every gateway brings requests back. ``stored``: whether the
+        request refers to what a backend has stored.
         """
         recipe, decision, selection = record.recipe, record.decision, record.selection
         assert recipe is not None and selection is not None
@@ -119,8 +141,11 @@ class Fallback:
             return None
         name, now = named(selection.base, selection.adapter), self._clock()
         others: list[Selection] = []
-        if request.falls_back and len(attempt.failures) + 1 < policy.max_attempts:
+        comes_back = request.falls_back and selection.base in self._attempts
+        if comes_back and len(attempt.failures) + 1 < policy.max_attempts:
             others = self._others(policy, record, attempt, request, loaded, besides=name)
+        if stays := bool(others) and stored():
+            others = []
         if self._judge(name, policy) is HALF_OPEN:
             self._breakers.probe(name, policy.circuit_breaker)
         began = attempt.began or now
@@ -136,13 +161,13 @@ class Fallback:
             failures=attempt.failures,
             guarded=attempt.guarded,
         )
-        return Plan(policy, attempt, others, bool(attempt.failures) or self._breakers.troubled(name))
+        return Plan(policy, attempt, others, bool(attempt.failures) or self._breakers.troubled(name), stays)
 
     def headers(
         self,
         plan: Plan,
         selection: Selection,
-        members: Texts,
+        members: dict[str, Undo],
         before: Texts,
         *,
         conceal: bool,
@@ -152,7 +177,7 @@ class Fallback:
         attempt, text = plan.attempt, ""
         if attempt.within is not None:
             result[names.TRY_TIMEOUT] = str(max(math.ceil(attempt.within * 1000), 1))
-        if plan.others and selection.base in self._attempts:
+        if plan.others:
             text = attempt.encode(members, before, conceal=conceal)
         if 0 < len(text) < LONGEST:
             window = self._window(selection)
@@ -314,5 +339,5 @@ def _refs(decision: Decision | None) -> Sequence[ModelRef]:
 
 
 def _all_wait(seconds: float) -> Refusal:
-    message = "All candidates have asked to be left alone for a while; please try again."
+    message = "All models that could answer have asked to be left alone for a while; please try again."
     return Refusal(429, message, code="rate_limited", retry_after=math.ceil(seconds))

@@ -16,7 +16,7 @@ from time import perf_counter
 
 from triton_router import names, offload, plugins, replies
 from triton_router.attempt import Attempt, Guarded, restored
-from triton_router.body import is_large
+from triton_router.body import Undo, is_large
 from triton_router.breakers import Breakers
 from triton_router.cache.cache import SemanticCache
 from triton_router.cache.entry import Vector
@@ -209,8 +209,8 @@ class Pipeline:
         admission = await self._admitted(request, payload, selection, record, guarded)
         selection = record.selection = admission.selection
 
-        plan = self._fallback.plan(Attempt(guarded=guarded), record, request, self.adapters)
-        members: dict[str, str | None] = {}
+        plan = self._fallback.plan(Attempt(guarded=guarded), record, request, self.adapters, payload.refers_to_stored)
+        members: dict[str, Undo] = {}
         changes = await offload.run(large, rewrite, payload, request.headers, choice, selection, members)
         if isinstance(changes, Completion):
             finished = perf_counter()
@@ -255,12 +255,12 @@ class Pipeline:
         selection = record.selection = self._fallback.next(attempt, record, request, self.adapters)
         wish = replace(Wish.of(request, payload, decision, selection), before=last_candidate(attempt))
         admission = self._note(await self.limits.admit(wish), record)
-        plan = self._fallback.plan(attempt, record, request, self.adapters)
-        members: dict[str, str | None] = {}
-        for name, text in attempt.members.items():
-            payload.set_text(name, text)
-        address(payload, selection, members)
-        record.path, record.stages["total"] = "fallback", (started, perf_counter())
+        plan = self._fallback.plan(attempt, record, request, self.adapters, payload.refers_to_stored)
+        members: dict[str, Undo] = {}
+        for name, undo in attempt.members.items():
+            payload.undo(name, undo)
+        await offload.run(is_large(request.body), address, payload, selection, members)
+        record.path, record.ignored, record.stages["total"] = "fallback", payload.ignored, (started, perf_counter())
         self.journal.write(record, payload.prompt(), request)
         back = {**attempt.headers, names.REDIRECTED_FROM: None}
         return self._dispatch.forward(
@@ -367,7 +367,8 @@ class Pipeline:
             hint=hint,
             tokens=lambda: estimated_tokens(turns()),
         )
-        record.selection = self._fallback.select(select, table, choice.decision, self.adapters)
+        stored = signal_input.request.refers_to_stored
+        record.selection = self._fallback.select(select, table, choice.decision, self.adapters, stored)
         record.stages |= {"signals": (began, evaluated), "decision": (evaluated, chosen),
                           "selection": (chosen, perf_counter()), **signals.calls}  # fmt: skip
         return record

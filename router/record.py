@@ -30,10 +30,11 @@ class Record:
     cache was asked, ``error`` where it refused. ``verdict`` is what protection says; ``blocked`` names the decision
     that refused, ``masked`` those for which personal data was masked. ``limits`` says what became of limits that do
     not hold, by rule, ``allowances`` what remains of others, as headers; ``release`` gives back what they hold.
-    ``warnings`` are about the response. ``failures`` are the models that could not answer before, each with the reason.
+    ``warnings`` are about the response. ``failures`` are the models that could not answer before, each with the
+    reason, and ``alone`` is why no other is asked now, though there are some.
     ``stages`` are when each began and ended (``perf_counter``). A repeat that the memo answers has no signals.
 
-    It has 23 attributes and 18 methods, because everything that is said of a request is derived from here.
+    It has 24 attributes and 18 methods, because everything that is said of a request is derived from here.
     """
 
     generation: str
@@ -58,6 +59,7 @@ class Record:
     release: Callable[[], None] = field(default=lambda: None, repr=False)
     warnings: tuple[str, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
+    alone: str | None = None
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -163,6 +165,8 @@ class Record:
             headers[names.RECIPE] = self.recipe.name
         if self.failures:
             headers[names.FALLBACK] = "->".join([*(model for model, _ in self.failures), selection.model])
+        if self.alone is not None:
+            headers[names.NO_FALLBACK] = self.alone
         if choice.decision is not None:
             headers[names.DECISION] = choice.decision.name
             headers[names.CONFIDENCE] = f"{choice.confidence:.4f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from triton_router import names, plugins
+from triton_router.body import Undo
 from triton_router.completion import Completion
 from triton_router.decisions import Choice
 from triton_router.dialects import ModelRequest
@@ -17,11 +18,11 @@ def rewrite(
     headers: Mapping[str, str],
     choice: Choice,
     selection: Selection,
-    members: dict[str, str | None] | None = None,
+    members: dict[str, Undo] | None = None,
 ) -> HeaderChanges | Completion:
     """Let the decision's plugins and the selection change ``payload``; a plugin may answer it instead.
 
-    ``members`` gets the texts of those that the selection changes, as the plugins left them.
+    ``members`` gets what takes back the changes of the selection; those of the plugins stay.
     """
     plugged = choice.decision.plugins if choice.decision else ()
     changes = plugins.apply(plugged, payload, headers, selection.model)
@@ -30,15 +31,17 @@ def rewrite(
     return changes
 
 
-def address(payload: ModelRequest, selection: Selection, members: dict[str, str | None] | None = None) -> None:
-    """Make ``payload`` a request to the selected model.
+def address(payload: ModelRequest, selection: Selection, members: dict[str, Undo] | None = None) -> None:
+    """Make ``payload`` a request to the selected model, with that model's own persona.
 
-    ``members`` gets the texts that it changes, as they were; not that of `model`, which every candidate sets.
+    ``members`` gets what takes the changes back; not that of `model`, which every candidate sets.
     """
     edits = payload.edits() if members is not None else {}
+    if selection.persona is not None:
+        payload.tell(selection.persona.system_prompt, selection.persona.mode)
     apply_reasoning(payload, selection)
     if members is not None:
-        members |= payload.texts_before(edits)
+        members |= payload.undo_since(edits)
     payload.set("model", selection.upstream)
 
 

@@ -119,4 +119,4 @@ def test_edited_messages_keep_the_text_of_the_others() -> None:
     text = '{"messages": [ {"role":"user",  "content":"caf\\u00e9"} , {"role": "x"} ]}'
     request = ChatRequest.parse(text.encode())
     request.edit_elements("messages", lambda texts, parsed: ['{"role":"system"}', *texts[:1]])
-    assert request.encode().decode() == '{"messages": [{"role":"system"},{"role":"user",  "content":"caf\\u00e9"}]}'
+    assert request.encode().decode() == '{"messages": [ {"role":"system"} , {"role":"user",  "content":"caf\\u00e9"} ]}'

@@ -16,7 +16,14 @@ from pydantic import TypeAdapter
 from triton_router import plugins
 from triton_router.config.plugins import Plugin
 from triton_router.config.schema import ReasoningFamily
-from triton_router.dialects import CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest, Turn
+from triton_router.dialects import (
+    ChatRequest,
+    CompletionsRequest,
+    MessagesRequest,
+    ModelRequest,
+    ResponsesRequest,
+    Turn,
+)
 from triton_router.errors import MalformedRequest, refusal_body
 from triton_router.selection import Selection, apply_reasoning
 
@@ -423,6 +430,8 @@ def test_an_own_completion_is_one_that_clients_can_read(usage: bool) -> None:
         (ResponsesRequest, {"input": [{"type": "item_reference", "id": "msg_1"}, HI]}, False),
         (ResponsesRequest, {"input": [{"id": "msg_1"}, HI]}, False),
         (MessagesRequest, {"messages": [HI]}, True),
+        (MessagesRequest, {"messages": [HI], "container": "c"}, False),
+        (ChatRequest, {"messages": [{"role": "assistant", "audio": {"id": "a"}}, HI]}, False),
         (CompletionsRequest, {"prompt": "x", "n": 1}, True),
         (CompletionsRequest, {"prompt": ["x"]}, False),
         (CompletionsRequest, {"prompt": "x", "logprobs": 0}, False),

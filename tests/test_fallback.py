@@ -170,6 +170,115 @@ def test_each_candidate_gets_the_request_as_if_it_were_the_first(path: str, fami
     assert json.loads(after.body) == json.loads(alone.body or b"")
 
 
+TALKS = {
+    names.CHAT_PATH: {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"}]},
+    names.COMPLETIONS_PATH: {"prompt": "hi"},
+    names.RESPONSES_PATH: {"instructions": "Be kind.", "input": [{"role": "user", "content": "hi"}]},
+    names.MESSAGES_PATH: {"system": [{"type": "text", "text": "Be kind."}], "max_tokens": 9,
+                          "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["replace", "prepend", "append", "insert"])
+@pytest.mark.parametrize("path", TALKS)
+def test_each_candidate_gets_its_own_persona_and_no_other(path: str, mode: str) -> None:
+    refs = [
+        {"model": "a", "persona": {"system_prompt": "You are a.", "mode": mode}},
+        {"model": "b"},
+        {"model": "c", "persona": {"system_prompt": 'You are "ç".', "mode": mode}},
+    ]
+    plugin = {"type": "system_prompt", "configuration": {"system_prompt": "Judge.", "mode": "append"}}
+
+    def gateway(*refs: dict[str, Any]) -> Gateway:
+        written = document({}, *refs)
+        written["routing"]["decisions"][0]["plugins"] = [plugin]
+        return Gateway(written)
+
+    body = {"model": "auto", **TALKS[path]}
+    chain = gateway(*refs)
+    request, outcome = chain.send(body, path)
+    for index, ref in enumerate(refs):
+        if index:
+            request, outcome = chain.bring_back(request, outcome)
+        _, alone = gateway(ref).send(body, path)
+        assert isinstance(outcome, Forward) and isinstance(alone, Forward) and outcome.body is not None
+        assert sent_to(outcome) == ref["model"]
+        assert json.loads(outcome.body) == json.loads(alone.body or b"")
+        own = "persona" in ref and path != names.COMPLETIONS_PATH  # which has no place for it
+        assert (b"You are" in outcome.body) is own
+
+
+@pytest.mark.parametrize("mode", ["replace", "prepend", "append", "insert"])
+def test_a_persona_is_taken_back_from_a_conversation_of_any_length(mode: str) -> None:
+    refs = [{"model": "a", "persona": {"system_prompt": "You are a.", "mode": mode}}, {"model": "b"}]
+    turns = [{"role": role, "content": "x\ud83d\ude00" * 500} for role in ("user", "assistant")] * 20
+    body = {"model": "auto", "messages": [{"role": "system", "content": "Be kind."}, *turns]}
+    gateway = Gateway(document({}, *refs))
+    request, first = gateway.send(body)
+    _, second = gateway.bring_back(request, first)
+    assert isinstance(second, Forward) and second.body == json.dumps(body | {"model": "b"}).encode()
+
+
+STORED = [
+    (names.RESPONSES_PATH, {"input": "hi", "previous_response_id": "resp_1"}),
+    (names.RESPONSES_PATH, {"input": "hi", "conversation": {"id": "conv_1"}}),
+    (names.RESPONSES_PATH, {"prompt": {"id": "pmpt_1"}}),
+    (names.RESPONSES_PATH, {"input": [{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "hi"}]}),
+    (names.MESSAGES_PATH, {**REQUESTS[names.MESSAGES_PATH], "container": "container_1"}),
+    (names.CHAT_PATH, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}},
+                                    {"role": "user", "content": "hi"}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body"), STORED)
+def test_what_a_backend_has_stored_is_asked_of_no_other_model(path: str, body: dict[str, Any]) -> None:
+    gateway = Gateway(document({"models": ["c"], "circuit_breaker": {"consecutive_failures": 1}}))
+    _, outcome = gateway.send({"model": "auto", **body}, path)
+    assert sent_to(outcome) == "a"
+    assert isinstance(outcome, Forward) and outcome.observer is not None
+    assert names.ATTEMPT not in outcome.headers
+    assert outcome.response_headers[names.NO_FALLBACK] == "stored"
+    # Nor because its model fails; only where that has asked for it is it left alone.
+    outcome.observer.on_headers(500, {})
+    assert sent_to(gateway.send({"model": "auto", **body}, path)[1]) == "a"
+    assert sent_to(gateway.send()[1]) == "b"
+    outcome.observer.on_headers(429, {"retry-after": "60"})
+    _, refused = gateway.send({"model": "auto", **body}, path)
+    assert isinstance(refused, Reply) and (refused.status, refused.headers["retry-after"]) == (429, "60")
+
+
+def test_what_is_stored_nowhere_is_asked_of_others() -> None:
+    for path, body in (
+        (names.RESPONSES_PATH, {"input": "hi", "previous_response_id": None, "conversation": None}),
+        (names.MESSAGES_PATH, {**REQUESTS[names.MESSAGES_PATH], "container": {"skills": []}}),
+    ):
+        _, outcome = Gateway(document({})).send({"model": "auto", **body}, path)
+        assert isinstance(outcome, Forward) and names.ATTEMPT in outcome.headers
+        assert names.NO_FALLBACK not in outcome.response_headers
+
+
+def test_requests_that_one_candidate_has_to_answer_are_counted() -> None:
+    refs = {"model": "a", "persona": {"system_prompt": "You are a."}}, "b"
+    gateway = Gateway(document({}, *refs))
+    messages = [{"role": "system", "content": "x" * 9000}, {"role": "user", "content": "hi"}]
+    long = {"model": "auto", "messages": messages}
+    _, outcome = gateway.send(long)
+    assert isinstance(outcome, Forward) and outcome.response_headers[names.NO_FALLBACK] == "size"
+    gateway.send({"model": "auto", "input": "hi", "previous_response_id": "resp_1"}, names.RESPONSES_PATH)
+    gateway.send()
+    # Nobody else is named, or may be asked.
+    for fallback in (None, {"enabled": False}, {"max_attempts": 1}):
+        _, outcome = Gateway(document(fallback, *refs)).send(long)
+        assert isinstance(outcome, Forward) and names.NO_FALLBACK not in outcome.response_headers
+    counted = {
+        sample.labels["reason"]: sample.value
+        for metric in gateway.metrics.no_fallback.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    assert counted == {"size": 1, "stored": 1}
+
+
 def test_keys_and_credentials_are_those_of_the_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY_A", "secret-a")
     monkeypatch.setenv("KEY_C", "secret-c")

@@ -83,6 +83,47 @@ def test_a_decision_without_candidates_takes_the_default() -> None:
     assert models.select(loads(CONFIG).config.routing.decisions[1]) is models.default
 
 
+PERSONAS = """
+providers:
+  models:
+    - {name: big, backend_refs: [{endpoint: "127.0.0.1:1"}]}
+    - {name: small, backend_refs: [{endpoint: "127.0.0.1:2"}]}
+routing:
+  modelCards:
+    - name: big
+      persona: {system_prompt: of the model}
+      loras: [{name: law, persona: {system_prompt: of the adapter, mode: insert}}, {name: tax}]
+  decisions:
+    - name: all
+      hints: {models: [small, big], adapters: [law, other]}
+      modelRefs:
+        - {model: big, score: 5}
+        - {model: big, lora_name: law, score: 4}
+        - {model: big, lora_name: tax, score: 3}
+        - {model: big, lora_name: law, score: 2, persona: {system_prompt: of the candidate}}
+        - {model: small, score: 1}
+"""
+
+
+def test_the_persona_is_that_of_the_candidate_or_its_adapter_or_its_model() -> None:
+    config = loads(PERSONAS).config
+    models, decision = ModelCatalog(config), config.routing.decisions[0]
+
+    def text(selection: Selection | None) -> str | None:
+        return selection.persona.system_prompt if selection and selection.persona else None
+
+    theirs = ["of the model", "of the adapter", "of the model", "of the candidate", None]
+    assert [text(each) for each in models.candidates(decision)] == theirs
+    # Where the adapter is not loaded, its own goes with it.
+    theirs[1] = "of the model"
+    assert [text(each) for each in models.candidates(decision, LoadedAdapters({"big": frozenset()}))] == theirs
+    assert [text(models.declared(name)) for name in ("big", "law", "tax")] == [theirs[0], "of the adapter", theirs[2]]
+    assert text(models.default) == "of the model"
+    assert text(models.select(decision, hint=Hint(model="small"))) is None
+    assert text(models.select(decision, hint=Hint(adapter="law"))) == "of the adapter"
+    assert text(models.select(decision, hint=Hint(adapter="other"))) == "of the model"
+
+
 # --- adapters, hints, scores, conversations ------------------------------------------------------------------------
 
 TENANTS = """

@@ -237,10 +237,20 @@ class Providers(Section):
     models: tuple[ProviderModel, ...] = Field((), description="The models that can be routed to.")
 
 
+class Persona(Section):
+    """A candidate's own system text. It comes after the plugins of the decision."""
+
+    system_prompt: str = Field(min_length=1, description="The text.")
+    mode: Literal["replace", "prepend", "append", "insert"] = Field(
+        "replace", description="How the text is combined with the client's and the decision's: as in `system_prompt`."
+    )
+
+
 class Lora(Section):
     name: Name = Field(description="The adapter's name on the backend.")
     description: str | None = Field(None, description="Purpose of the adapter; documentation only.")
     hidden: bool = Field(False, description="Omit the adapter from `GET /v1/models`, and refuse it to clients.")
+    persona: Persona | None = Field(None, description="System prompt of the adapter; default: that of the model.")
 
 
 class ModelCard(Section):
@@ -255,6 +265,9 @@ class ModelCard(Section):
     name: Name = Field(description="Name of an entry of `providers.models`.")
     description: str | None = Field(None, description="Strengths of the model; documentation only.")
     loras: tuple[Lora, ...] = Field((), description="LoRA adapters of the model's backends.")
+    persona: Persona | None = Field(
+        None, description="System prompt of the model, for requests that the router sends there by its own choice."
+    )
     context_window_size: TokenCount = Field(
         None, description="Longest context in tokens (`8K` is 8,000); `max_model_len` in `GET /v1/models`."
     )
@@ -324,6 +337,9 @@ class ModelRef(Section):
     )
     use_reasoning: bool = Field(False, description="Switch the model's reasoning on, or explicitly off.")
     reasoning_effort: Effort | None = Field(None, description="Effort for families of type `reasoning_effort`.")
+    persona: Persona | None = Field(
+        None, description="System prompt of the candidate; default: that of the adapter, or of the model card."
+    )
 
 
 class Hints(Section):

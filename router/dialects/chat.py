@@ -161,6 +161,10 @@ class ChatRequest(ModelRequest):
             answers = named(message, "tool_call_id") if role == "tool" else ""
             yield Turn(role, text_of(content), images_in(content), tuple(ids), answers, blocks_of(content))
 
+    def refers_to_stored(self) -> bool:
+        """Of what was said aloud, only the id is sent again."""
+        return any(inside(inside(message, "audio"), "id") for message in parts_of(self.get("messages")))
+
     def require_conversation(self) -> None:
         if not self.get("messages") and self.get("input"):
             raise MalformedRequest(
@@ -180,7 +184,8 @@ class ChatRequest(ModelRequest):
         return include_usage(self)
 
     def text_suffices(self) -> bool:
-        return self.get("n") in (None, 1) and not self.get("logprobs") and not asks_for_tokens(self)
+        plain = self.get("n") in (None, 1) and not self.get("logprobs") and not asks_for_tokens(self)
+        return plain and super().text_suffices()
 
     def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}

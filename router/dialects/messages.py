@@ -160,6 +160,11 @@ class MessagesRequest(ModelRequest):
         for message in objects(self, "messages"):
             yield from _turns(message)
 
+    def refers_to_stored(self) -> bool:
+        """A container holds the files of earlier requests."""
+        container = self.get("container")
+        return bool(inside(container, "id") if isinstance(container, dict) else container)
+
     def tell(self, prompt: str, mode: Mode) -> None:
         """`system` is a text or a list of blocks. vLLM also takes system messages, and joins them to it."""
         own = self.current("system")

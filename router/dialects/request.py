@@ -48,7 +48,7 @@ class ModelRequest(Body, ABC):
 
     ``ignored`` names what the configuration wanted and the dialect has no place for, and what was left out.
 
-    It has 16 methods: what is read of a request, what is rewritten, and what an answer to it is.
+    It has 17 methods: what is read of a request, what is rewritten, and what an answer to it is.
     """
 
     ignored: list[str] = field(default_factory=list)
@@ -106,6 +106,10 @@ class ModelRequest(Body, ABC):
             if name not in _TOKENS_OF_ANSWERS
         )
 
+    def refers_to_stored(self) -> bool:
+        """Whether the model reads what only the backend of an earlier request has stored."""
+        return False
+
     @abstractmethod
     def _read(self) -> Iterator[Turn]: ...
 
@@ -159,7 +163,7 @@ class ModelRequest(Body, ABC):
 
     def text_suffices(self) -> bool:
         """Whether an answer's text says all of it, and depends on nothing but the request: then it may be cached."""
-        return True
+        return not self.refers_to_stored()
 
     def shape(self, body: dict[str, Any]) -> list[Any]:
         """``body``, a version of this request, without the words of its last turn: what else shapes an answer."""

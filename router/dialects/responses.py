@@ -192,14 +192,17 @@ class ResponsesRequest(ModelRequest):
     def think_with(self, effort: str) -> None:
         self.merge("reasoning", {"effort": effort})
 
+    def refers_to_stored(self) -> bool:
+        if any(self.get(name) for name in self.IN_ITS_PLACE):
+            return True
+        source = self.get("input")
+        return isinstance(source, list) and any(_refers(item) for item in source)
+
     def text_suffices(self) -> bool:
         """Not with an earlier response that only the backend knows, nor where somebody may come back to this one."""
-        elsewhere = ("previous_response_id", "previous_response", "previous_input_messages", "conversation", "prompt")
+        elsewhere = ("previous_response", "previous_input_messages")
         more = ("store", "background", "include", "top_logprobs", "enable_response_messages")
-        if any(self.get(name) for name in (*elsewhere, *more)):
-            return False
-        source = self.get("input")
-        return not isinstance(source, list) or not any(_refers(item) for item in source)
+        return super().text_suffices() and not any(self.get(name) for name in (*elsewhere, *more))
 
     def answer(self, text: str, model: str, usage: dict[str, Any] | None = None) -> Completion:
         response = self._response(model)

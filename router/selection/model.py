@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from triton_router import names
-from triton_router.config.schema import Config, Decision, Hints, ModelRef, Pricing, ProviderModel, ReasoningFamily
+from triton_router.config.schema import (
+    Config,
+    Decision,
+    Hints,
+    ModelRef,
+    Persona,
+    Pricing,
+    ProviderModel,
+    ReasoningFamily,
+)
 from triton_router.errors import Refusal
 from triton_router.selection.adapters import LoadedAdapters
 from triton_router.selection.balance import Balance, Standing, mean_price
@@ -19,9 +28,9 @@ class Selection:
 
     ``model`` is the name that clients, headers and metrics see (the adapter's, if there is one), ``upstream`` the name
     that the backend knows it by, ``base`` the model whose backends serve it. ``use_reasoning`` of ``None`` leaves the
-    client's own switches alone. ``missing`` names the adapter that should have served and is not loaded;
-    ``refused_hints`` what an MCP server asked for and the decision does not allow. ``reason`` says in a word why it was
-    chosen among ``standings``, the decision's candidates.
+    client's own switches alone; ``persona`` is its own system prompt. ``missing`` names the adapter that should have
+    served and is not loaded; ``refused_hints`` what an MCP server asked for and the decision does not allow. ``reason``
+    says in a word why it was chosen among ``standings``, the decision's candidates.
     """
 
     model: str
@@ -31,6 +40,7 @@ class Selection:
     use_reasoning: bool | None = None
     effort: str = "medium"
     upstream: str = ""
+    persona: Persona | None = None
     missing: str | None = None
     refused_hints: tuple[str, ...] = ()
     reason: str | None = None
@@ -65,12 +75,14 @@ class KnownName:
 
     hidden: set[str] = field(default_factory=set)
     bases: dict[str, str] = field(default_factory=dict)
+    # By model, and by model and adapter.
+    personas: dict[tuple[str, str | None], Persona] = field(default_factory=dict)
 
 
 class ModelCatalog:
     """The models and adapters of a configuration: looking names up, and choosing among candidates.
 
-    It has 20 methods, because both work on the same tables of names.
+    It has 21 methods, because both work on the same tables of names.
     """
 
     def __init__(self, config: Config, balance: Balance | None = None) -> None:
@@ -105,10 +117,14 @@ class ModelCatalog:
         for model in config.providers.models:
             card = cards.get(model.name)
             longest = card.context_window_size if card else None
+            if card and card.persona:
+                self._names.personas[model.name, None] = card.persona
             self._list(ListedModel(model.name, None, card.description if card else None, longest))
             for lora in card.loras if card else ():
                 # Two bases may declare one adapter: to clients it is the first one's. A modelRef names its base.
                 self._names.bases.setdefault(lora.name, model.name)
+                if lora.persona:
+                    self._names.personas[model.name, lora.name] = lora.persona
                 if lora.hidden or model.hidden:
                     self._names.hidden.add(lora.name)
                 self._list(ListedModel(lora.name, model.name, lora.description, longest))
@@ -168,10 +184,15 @@ class ModelCatalog:
         if name in self._models:
             return self._plain(self._models[name])
         base = self._names.bases.get(name)
-        return Selection(name, base, name, upstream=name) if base else None
+        return self._with_adapter(self._plain(self._models[base]), name) if base else None
 
     def _plain(self, model: ProviderModel) -> Selection:
-        return Selection(model.name, model.name, upstream=model.provider_model_id or model.name)
+        persona = self._names.personas.get((model.name, None))
+        return Selection(model.name, model.name, upstream=model.provider_model_id or model.name, persona=persona)
+
+    def _with_adapter(self, selection: Selection, adapter: str) -> Selection:
+        persona = self._names.personas.get((selection.base, adapter), selection.persona)
+        return replace(selection, model=adapter, upstream=adapter, adapter=adapter, persona=persona)
 
     # --- choosing --------------------------------------------------------------------------------------------------
 
@@ -226,7 +247,9 @@ class ModelCatalog:
             use_reasoning=ref.use_reasoning,
             effort=ref.reasoning_effort or self._effort,
         )
-        return _with_adapter(selection, ref.lora_name) if ref.lora_name else selection
+        if ref.lora_name:
+            selection = self._with_adapter(selection, ref.lora_name)
+        return replace(selection, persona=ref.persona) if ref.persona else selection
 
     def _hinted(self, selection: Selection, hint: Hint, allowed: Hints) -> Selection:
         refused: list[str] = []
@@ -238,7 +261,7 @@ class ModelCatalog:
         if hint.adapter is not None and hint.adapter != selection.adapter:
             # An adapter is meant for the model it was hinted with, never for another one.
             if "model" not in refused and any(fnmatchcase(hint.adapter, pattern) for pattern in allowed.adapters):
-                selection = _with_adapter(selection, hint.adapter)
+                selection = self._with_adapter(selection, hint.adapter)
             else:
                 refused.append("adapter")
         if hint.use_reasoning is not None and hint.use_reasoning != selection.use_reasoning:
@@ -258,9 +281,9 @@ class ModelCatalog:
         """The base model in the place of an adapter that its backends do not have."""
         if selection.adapter is None or not loaded.missing(selection.base, selection.adapter):
             return selection
-        base = self._plain(self._models[selection.base])
-        return replace(selection, model=base.model, upstream=base.upstream, adapter=None, missing=selection.adapter)
-
-
-def _with_adapter(selection: Selection, adapter: str) -> Selection:
-    return replace(selection, model=adapter, upstream=adapter, adapter=adapter)
+        base, missing = self._plain(self._models[selection.base]), selection.adapter
+        own = self._names.personas.get((selection.base, missing))
+        persona = base.persona if own is not None and selection.persona is own else selection.persona
+        return replace(
+            selection, model=base.model, upstream=base.upstream, adapter=None, persona=persona, missing=missing
+        )

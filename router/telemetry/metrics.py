@@ -131,6 +131,13 @@ class Metrics:
             ["model", "reason", "next"],
             registry=registry,
         )
+        self.no_fallback = Counter(
+            "router_no_fallback",
+            "Requests that one candidate had to answer, though there are others: `stored`, they refer to what a "
+            "backend has stored; `size`, more would have to be kept than a header holds.",
+            ["reason"],
+            registry=registry,
+        )
         self.refused_hints = Counter(
             "router_refused_hints", "Hints of the MCP server that the decision does not allow.", ["kind"],
             registry=registry,

@@ -106,6 +106,44 @@ def test_the_decisions_persona_goes_to_each_candidate(start_chain: Callable[...,
     }
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_each_candidate_gets_its_own_persona(start_chain: Callable[..., Chain], path: str) -> None:
+    def change(text: dict[str, Any]) -> None:
+        text["routing"]["decisions"][0]["modelRefs"][0]["persona"] = {"system_prompt": "You are quick."}
+        text["routing"]["modelCards"][1]["persona"] = {"system_prompt": "You are thorough.", "mode": "insert"}
+
+    chain = start_chain("500", replicas=1, change=change)
+    response = chain.gateway.client.post(path, json={"model": "auto", **PATHS[path]})
+    assert (response.status_code, response.headers["x-vsr-fallback"]) == (200, "first->second")
+    assert chain.first[0].last is not None and chain.second[0].last is not None
+    first, second = (json.dumps(chain.first[0].last[2]), json.dumps(chain.second[0].last[2]))
+    place = path != "/v1/completions"
+    assert ("quick" in first, "thorough" in first, "quick" in second, "thorough" in second) == (
+        place,
+        False,
+        False,
+        place,
+    )
+
+
+@pytest.mark.parametrize("illness", ["500", "429", "close"])
+def test_a_stored_conversation_stays_at_its_model_whose_replicas_are_tried(
+    start_chain: Callable[..., Chain], illness: str
+) -> None:
+    chain = start_chain(illness, change=lambda text: text["routing"]["fallback"].update(models=["second"]))
+    body = {"model": "auto", "input": "hi", "previous_response_id": "resp_1"}
+    response = chain.gateway.client.post("/v1/responses", json=body)
+    assert response.status_code == (int(illness) if illness.isdigit() else 503)
+    assert (response.headers["x-vsr-no-fallback"], response.headers.get("x-vsr-fallback")) == ("stored", None)
+    assert all(each.requests for each in chain.first)
+    chain.first[1].illness = ""
+    if illness != "429":  # then the model is left alone
+        for _ in range(6):
+            response = chain.gateway.client.post("/v1/responses", json=body)
+            assert (response.status_code, response.headers["x-vsr-selected-model"]) == (200, "first")
+    assert sum(each.requests for each in chain.second) == 0
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_masked_requests_stay_masked_and_their_answers_get_the_values(
     start_chain: Callable[..., Chain], stream: bool

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -156,9 +157,18 @@ def test_what_has_to_be_kept_may_be_long(
     start_chain: Callable[..., Chain], size: int, answered: tuple[int, str]
 ) -> None:
     """Beyond what Envoy keeps of a header a request has one candidate."""
-    chain = start_chain("500", replicas=1)
-    response = chain.ask(chat_template_kwargs={"x": "y" * size})
+
+    def change(text: dict[str, Any]) -> None:
+        text["routing"]["decisions"][0]["modelRefs"][0]["persona"] = {"system_prompt": "Be brief."}
+
+    chain = start_chain("500", replicas=1, change=change)
+    messages = [{"role": "system", "content": "x" * size}, {"role": "user", "content": "hi"}]
+    response = chain.ask(messages=messages)
     assert (response.status_code, response.headers.get("x-vsr-fallback")) == answered
+    assert response.headers.get("x-vsr-no-fallback") == (None if answered[1] else "size")
+    last = (chain.second if answered[1] else chain.first)[0].last
+    assert last is not None
+    assert last[2]["messages"][0]["content"] == ("x" * size if answered[1] else "Be brief.")
 
 
 @pytest.mark.parametrize("size", [10, 300_000])
