@@ -7,9 +7,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from triton_router.extproc import phases, wire
+from triton_router.extproc import commands, events, wire
+from triton_router.extproc.commands import Command
+from triton_router.extproc.events import BodyMode, Event
 from triton_router.extproc.headers import HeaderList
-from triton_router.extproc.phases import BodyMode, Command, Event
 
 # Where Envoy keeps a request's headers for us, and our decision for the filter that applies it.
 METADATA = "triton-router"
@@ -67,21 +68,21 @@ def decode(data: bytes) -> Event:
         case "request_headers":
             http = message.request_headers
             request, response = _body_modes(message)
-            return phases.RequestHeaders(_headers(http.headers), http.end_of_stream, request, response)
+            return events.RequestHeaders(_headers(http.headers), http.end_of_stream, request, response)
         case "request_body":
             body = message.request_body
-            return phases.RequestBody(body.body, body.end_of_stream, _headers_of_attributes(message))
+            return events.RequestBody(body.body, body.end_of_stream, _headers_of_attributes(message))
         case "request_trailers":
-            return phases.RequestTrailers()
+            return events.RequestTrailers()
         case "response_headers":
             http = message.response_headers
             _, mode = _body_modes(message)
             status, headers = _status(http.headers), _headers(http.headers)
-            return phases.ResponseHeaders(status, headers, http.end_of_stream, body_mode=mode)
+            return events.ResponseHeaders(status, headers, http.end_of_stream, body_mode=mode)
         case "response_body":
-            return phases.ResponseBody(message.response_body.body, message.response_body.end_of_stream)
+            return events.ResponseBody(message.response_body.body, message.response_body.end_of_stream)
         case "response_trailers":
-            return phases.ResponseTrailers()
+            return events.ResponseTrailers()
         case kind:
             raise ValueError(f"a ProcessingRequest with {kind or 'nothing'} in it")
 
@@ -92,11 +93,11 @@ def encode(command: Command) -> list[bytes]:
     Raises ``ValueError`` for commands that have no message (``Route``, ``Finish``, ``Abort``).
     """
     match command:
-        case phases.Wait():
+        case commands.Wait():
             return []
-        case phases.ForwardStreamed():
+        case commands.ForwardStreamed():
             return list(_streamed(command))
-        case phases.ContinueResponseBody(echo=bytes() as echo, end_of_stream=last) if len(echo) > _PIECE:
+        case commands.ContinueResponseBody(echo=bytes() as echo, end_of_stream=last) if len(echo) > _PIECE:
             return [_response_piece(piece, last and end) for piece, end in _pieces(echo)]
     return [_message(command)]
 
@@ -105,12 +106,12 @@ def _message(command: Command) -> bytes:
     # Filled in place: keyword constructors take three times as long.
     message = wire.ProcessingResponse()
     match command:
-        case phases.ContinueHeaders(remove=()):
+        case commands.ContinueHeaders(remove=()):
             return _CONTINUE_HEADERS
-        case phases.ContinueHeaders(remove=remove):
+        case commands.ContinueHeaders(remove=remove):
             message.request_headers.response.header_mutation.remove_headers.extend(remove)
             return _serialize(message) + _OVERRIDE
-        case phases.ForwardHeaders(set=headers, remove=remove, body=body):
+        case commands.ForwardHeaders(set=headers, remove=remove, body=body):
             common = message.request_headers.response
             common.clear_route_cache = True
             # Envoy removes before it sets, so one name may be in both.
@@ -120,7 +121,7 @@ def _message(command: Command) -> bytes:
                 common.status = wire.CONTINUE_AND_REPLACE
                 common.body_mutation.body = body
             return _serialize(message) + _OVERRIDE
-        case phases.ForwardBody(set=headers, body=body, remove=remove):
+        case commands.ForwardBody(set=headers, body=body, remove=remove):
             common = message.request_body.response
             common.clear_route_cache = True
             common.header_mutation.remove_headers.extend(remove)
@@ -130,7 +131,7 @@ def _message(command: Command) -> bytes:
             elif body is not None:
                 common.body_mutation.clear_body = True
             return _serialize(message)
-        case phases.ForwardAtOnce(set=headers, remove=remove, body=body, response=response):
+        case commands.ForwardAtOnce(set=headers, remove=remove, body=body, response=response):
             changes = message.dynamic_metadata.fields[METADATA].struct_value.fields
             changes["request"].string_value = _lines(headers)
             changes["remove"].string_value = "".join(f"{name}\n" for name in remove)
@@ -142,36 +143,36 @@ def _message(command: Command) -> bytes:
                 common.body_mutation.clear_body = True
             message.request_body.SetInParent()
             return _serialize(message)
-        case phases.ImmediateReply(status=status, headers=headers, body=body):
+        case commands.ImmediateReply(status=status, headers=headers, body=body):
             immediate = message.immediate_response
             immediate.status.code = status
             immediate.body = body
             immediate.details = "router_reply"  # for Envoy's access log, which an empty one leaves blank
             _set_headers(immediate.headers, headers)
             return _serialize(message)
-        case phases.ContinueTrailers():
+        case commands.ContinueTrailers():
             return _CONTINUE_TRAILERS
-        case phases.ContinueResponse(set=headers, watch=watch, remove=remove, whole=whole):
+        case commands.ContinueResponse(set=headers, watch=watch, remove=remove, whole=whole):
             mutation = message.response_headers.response.header_mutation
             mutation.remove_headers.extend(remove)
             _set_headers(mutation, headers)
             return _serialize(message) + (_OVERRIDE if not watch else _WATCH_WHOLE if whole else _WATCH)
-        case phases.ContinueResponseBody(echo=None, replaced=None):
+        case commands.ContinueResponseBody(echo=None, replaced=None):
             return _CONTINUE_RESPONSE_BODY
-        case phases.ContinueResponseBody(echo=None, replaced=replaced):
+        case commands.ContinueResponseBody(echo=None, replaced=replaced):
             if replaced:
                 message.response_body.response.body_mutation.body = replaced
             else:
                 message.response_body.response.body_mutation.clear_body = True
             return _serialize(message)
-        case phases.ContinueResponseBody(echo=echo, end_of_stream=last):
+        case commands.ContinueResponseBody(echo=echo, end_of_stream=last):
             return _response_piece(echo or b"", last)
-        case phases.ContinueResponseTrailers():
+        case commands.ContinueResponseTrailers():
             return _CONTINUE_RESPONSE_TRAILERS
     raise ValueError(f"{type(command).__name__} has no message")
 
 
-def _streamed(command: phases.ForwardStreamed) -> Iterator[bytes]:
+def _streamed(command: commands.ForwardStreamed) -> Iterator[bytes]:
     message = wire.ProcessingResponse()
     common = message.request_headers.response
     common.clear_route_cache = True

@@ -18,239 +18,42 @@ The rules come from what Envoy does, not from what would be symmetrical:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from enum import Enum, IntEnum
+from dataclasses import replace
+from enum import Enum
 
 from triton_router.errors import refusal_body
 from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.extproc.commands import (
+    Abort,
+    Command,
+    ContinueHeaders,
+    ContinueResponse,
+    ContinueResponseBody,
+    ContinueResponseTrailers,
+    ContinueTrailers,
+    Finish,
+    ForwardAtOnce,
+    ForwardBody,
+    ForwardHeaders,
+    ForwardStreamed,
+    ImmediateReply,
+    Route,
+    Wait,
+)
+from triton_router.extproc.events import (
+    BodyMode,
+    Event,
+    InputEnded,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+    Routed,
+)
 from triton_router.extproc.headers import FRAMING, HeaderList, cleaned, declared_length, internal, joined
 from triton_router.names import RETURNED
-
-
-class BodyMode(IntEnum):
-    """How the filter is configured to hand over request bodies; values as in Envoy's API."""
-
-    NONE = 0
-    STREAMED = 1
-    BUFFERED = 2
-    BUFFERED_PARTIAL = 3
-    FULL_DUPLEX_STREAMED = 4
-    GRPC = 5
-
-
-# --- events --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHeaders:
-    """``headers`` as sent: pseudo-headers and repeats included, names in lower case."""
-
-    headers: HeaderList
-    end_of_stream: bool
-    body_mode: BodyMode = BodyMode.BUFFERED
-    response_body_mode: BodyMode = BodyMode.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class RequestBody:
-    """``headers`` are the request's, where the filter sends no message of its own for them."""
-
-    body: bytes
-    end_of_stream: bool
-    headers: HeaderList | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestTrailers:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """The answer to a ``Route`` command."""
-
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseHeaders:
-    """The answer's headers; ``status`` of 0 means that there was none.
-
-    ``watched``: somebody wants its body. ``shortened``: pieces of it may be replaced by less. ``body_mode`` is how the
-    filter hands bodies of answers over, where this is the stream's first message.
-    """
-
-    status: int = 0
-    headers: HeaderList = ()
-    end_of_stream: bool = False
-    watched: bool = False
-    shortened: bool = False
-    body_mode: BodyMode = BodyMode.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseBody:
-    """``replaced`` is what the client gets in the piece's place, ``None`` for the piece as it is."""
-
-    body: bytes = b""
-    end_of_stream: bool = False
-    replaced: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseTrailers:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class InputEnded:
-    """Envoy sends nothing more."""
-
-
-Event = (
-    RequestHeaders
-    | RequestBody
-    | RequestTrailers
-    | Routed
-    | ResponseHeaders
-    | ResponseBody
-    | ResponseTrailers
-    | InputEnded
-)
-
-
-# --- commands ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ContinueHeaders:
-    """Let the headers wait in Envoy and ask for the whole body."""
-
-    remove: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Ask for a decision, and come back with ``Routed``."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardHeaders:
-    """Decision on a request that has no body; a ``body`` gives it one."""
-
-    set: HeaderList
-    remove: tuple[str, ...]
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardBody:
-    """Decision on a request whose body has been read; ``body`` of ``None`` leaves it alone."""
-
-    set: HeaderList
-    body: bytes | None
-    remove: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardAtOnce:
-    """Decision on a request that came in one message: Envoy sets ``response`` on the response itself."""
-
-    set: HeaderList
-    remove: tuple[str, ...]
-    body: bytes | None
-    response: HeaderList
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Say nothing: more of the body is to come."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardStreamed:
-    """Decision on a FULL_DUPLEX_STREAMED request: headers, then the whole ``body``, then trailers if there are any."""
-
-    set: HeaderList
-    remove: tuple[str, ...]
-    body: bytes
-    trailers: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ImmediateReply:
-    """Answer in the backend's place, and end the stream."""
-
-    status: int
-    headers: HeaderList
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ContinueTrailers:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class ContinueResponse:
-    """Set and remove headers of the answer; ``watch`` asks for its body, in pieces or ``whole``."""
-
-    set: HeaderList = ()
-    watch: bool = False
-    remove: tuple[str, ...] = ()
-    whole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ContinueResponseBody:
-    """Let a piece of the answer pass, or ``replaced`` in its place.
-
-    ``echo`` is not ``None`` where the piece has to be sent back.
-    """
-
-    echo: bytes | None = None
-    end_of_stream: bool = False
-    replaced: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ContinueResponseTrailers:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """End the stream cleanly: Envoy needs nothing more from us."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """End the stream with an INTERNAL error, so that Envoy does not go on without a decision."""
-
-    reason: str
-
-
-Command = (
-    ContinueHeaders
-    | Route
-    | ForwardHeaders
-    | ForwardBody
-    | ForwardStreamed
-    | ForwardAtOnce
-    | Wait
-    | ImmediateReply
-    | ContinueTrailers
-    | ContinueResponse
-    | ContinueResponseBody
-    | ContinueResponseTrailers
-    | Finish
-    | Abort
-)
-
-
-# --- the machine ---------------------------------------------------------------------------------------------------
 
 
 class _Phase(Enum):

@@ -12,19 +12,9 @@ from triton_router.errors import refusal_body
 from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.extproc import messages
 from triton_router.extproc.budget import Budget, Share
-from triton_router.extproc.phases import (
-    Abort,
-    Command,
-    Event,
-    Exchange,
-    Finish,
-    InputEnded,
-    ResponseBody,
-    ResponseHeaders,
-    ResponseTrailers,
-    Route,
-    Routed,
-)
+from triton_router.extproc.commands import Abort, Command, Finish, Route
+from triton_router.extproc.events import Event, InputEnded, ResponseBody, ResponseHeaders, ResponseTrailers, Routed
+from triton_router.extproc.phases import Exchange
 from triton_router.http2.grpc import Status
 from triton_router.names import FALLS_BACK, REQUEST_ID, TRACEPARENT, TRACESTATE
 from triton_router.telemetry import RateLimitedLog

@@ -111,7 +111,7 @@ message ProcessingMode {
 }
 """
 
-# `ProcessingMode.HeaderSendMode`. The modes of bodies are `phases.BodyMode`.
+# `ProcessingMode.HeaderSendMode`. The modes of bodies are `events.BodyMode`.
 SEND, SKIP = 1, 2
 # `CommonResponse.ResponseStatus`.
 CONTINUE_AND_REPLACE = 1

@@ -8,16 +8,9 @@ from serving import eventually
 from triton_router.exchange import Request
 from triton_router.extproc import budget
 from triton_router.extproc.budget import Budget, Share
-from triton_router.extproc.phases import (
-    BodyMode,
-    ContinueHeaders,
-    Exchange,
-    ImmediateReply,
-    RequestBody,
-    RequestHeaders,
-    Route,
-    Wait,
-)
+from triton_router.extproc.commands import ContinueHeaders, ImmediateReply, Route, Wait
+from triton_router.extproc.events import BodyMode, RequestBody, RequestHeaders
+from triton_router.extproc.phases import Exchange
 
 
 def head(length: int | None = None, mode: BodyMode = BodyMode.BUFFERED) -> RequestHeaders:

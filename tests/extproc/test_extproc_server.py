@@ -17,8 +17,8 @@ from serving import eventually, serving
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc import wire
 from triton_router.extproc.budget import Budget
+from triton_router.extproc.events import BodyMode
 from triton_router.extproc.messages import HEADERS_ATTRIBUTE
-from triton_router.extproc.phases import BodyMode
 from triton_router.extproc.server import SERVICE, ExtProcServer
 
 PROMPT = "my secret prompt"

@@ -11,24 +11,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_router.exchange import Forward, Reply, Request
-from triton_router.extproc.headers import clean
-from triton_router.extproc.phases import (
+from triton_router.extproc.commands import (
     Abort,
-    BodyMode,
     Command,
     ContinueHeaders,
     ContinueResponse,
     ContinueResponseBody,
     ContinueResponseTrailers,
     ContinueTrailers,
-    Event,
-    Exchange,
     Finish,
     ForwardAtOnce,
     ForwardBody,
     ForwardHeaders,
     ForwardStreamed,
     ImmediateReply,
+    Route,
+    Wait,
+)
+from triton_router.extproc.events import (
+    BodyMode,
+    Event,
     InputEnded,
     RequestBody,
     RequestHeaders,
@@ -36,10 +38,10 @@ from triton_router.extproc.phases import (
     ResponseBody,
     ResponseHeaders,
     ResponseTrailers,
-    Route,
     Routed,
-    Wait,
 )
+from triton_router.extproc.headers import clean
+from triton_router.extproc.phases import Exchange
 
 LIMIT = 1000
 HEAD = ((":method", "POST"), (":path", "/v1/chat/completions"), (":authority", "gw"), (":scheme", "http"))

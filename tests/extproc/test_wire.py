@@ -17,7 +17,7 @@ from envoy_data_plane.envoy.type.v3 import HttpStatus
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from triton_router.extproc import wire
-from triton_router.extproc.phases import BodyMode
+from triton_router.extproc.events import BodyMode
 
 ELSEWHERE = {each.__name__: each for each in (HeaderMap, HeaderValue, HeaderValueOption, HttpStatus, ProcessingMode)}
 STRUCT = "google.protobuf.Struct"
