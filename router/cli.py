@@ -318,9 +318,8 @@ def _envoy(arguments: argparse.Namespace) -> int:
 
 
 def _health(arguments: argparse.Namespace) -> int:
-    import grpc
-
     from triton_router.extproc.health import health_targets, is_serving
+    from triton_router.http2.client import CallFailed
 
     async def everywhere() -> bool:
         loaded = load(arguments.config, allow_inactive=arguments.allow_inactive)
@@ -329,8 +328,8 @@ def _health(arguments: argparse.Namespace) -> int:
 
     try:
         serving = asyncio.run(everywhere())
-    except grpc.aio.AioRpcError as error:
-        print(error.details(), file=sys.stderr)
+    except CallFailed as error:
+        print(error.details, file=sys.stderr)
         return 1
     print("serving" if serving else "not serving")
     return 0 if serving else 1

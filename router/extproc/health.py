@@ -1,11 +1,14 @@
-"""Checks whether a router's workers serve, as a probe does."""
+"""gRPC's health protocol, and whether a router's workers serve, as a probe asks it."""
 
 from __future__ import annotations
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from triton_router.config.services import ExtProcSettings
+from triton_router.http2.client import GrpcChannel
+
+SERVICE = "/grpc.health.v1.Health/"
+# A serialized HealthCheckResponse: field 1, the status.
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
+_WITHIN = 2.0
 
 
 def reachable(host: str) -> str:
@@ -32,9 +35,9 @@ def health_targets(settings: ExtProcSettings) -> list[str]:
 
 
 async def is_serving(target: str) -> bool:
-    """Ask the health service at ``target`` (``host:port``). Raises ``grpc.aio.AioRpcError`` without a response."""
-    # gRPC waits for seconds after a refused connection. In the shared pool that pause outlives the channel.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    async with grpc.aio.insecure_channel(target, options=options) as channel:
-        response = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
-        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+    """Ask the health service at ``target`` (``host:port``). Raises ``CallFailed`` without a response."""
+    channel = GrpcChannel(target)
+    try:
+        return await channel.unary(f"{SERVICE}Check")(b"", _WITHIN) == SERVING
+    finally:
+        await channel.close()

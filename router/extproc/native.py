@@ -7,17 +7,15 @@ import asyncio
 from google.protobuf.message import DecodeError
 
 from triton_router.config.services import ServerTls
+from triton_router.extproc import health
 from triton_router.extproc.processor import SERVICE, Processor
 from triton_router.extproc.tls import server_context
 from triton_router.http2.grpc import Call, GrpcServer, Handler, Status, bind
 from triton_router.protobuf import messages
 
-_HEALTH = "/grpc.health.v1.Health/"
 HealthCheckRequest = messages("triton_router.health", "message HealthCheckRequest {\nstring service = 1\n}")(
     "HealthCheckRequest"
 )
-# A serialized HealthCheckResponse: field 1, the status.
-_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
 
 
 class NativeServer:
@@ -64,7 +62,7 @@ class _Health:
         self._changed = asyncio.Event()
 
     def methods(self) -> dict[str, Handler]:
-        return {_HEALTH + "Check": self._check, _HEALTH + "Watch": self._watch}
+        return {health.SERVICE + "Check": self._check, health.SERVICE + "Watch": self._watch}
 
     def serve(self, serving: bool) -> None:
         self._serving = serving
@@ -75,14 +73,14 @@ class _Health:
         try:
             service = HealthCheckRequest.FromString(request or b"").service
         except DecodeError:
-            return _SERVICE_UNKNOWN
+            return health.SERVICE_UNKNOWN
         if service not in ("", SERVICE):
-            return _SERVICE_UNKNOWN
-        return _SERVING if self._serving else _NOT_SERVING
+            return health.SERVICE_UNKNOWN
+        return health.SERVING if self._serving else health.NOT_SERVING
 
     async def _check(self, call: Call) -> None:
         status = self._status(await call.read())
-        if status == _SERVICE_UNKNOWN:
+        if status == health.SERVICE_UNKNOWN:
             await call.abort(Status.NOT_FOUND, "no such service")
         await call.write(status)
 

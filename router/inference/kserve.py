@@ -10,6 +10,9 @@ from triton_router.protobuf import messages
 _message = messages(
     "triton_router.inference",
     """
+message ServerReadyResponse {
+  bool ready = 1
+}
 message ModelConfigRequest {
   string name = 1
 }
@@ -72,6 +75,7 @@ message InferOutputTensor {
 """,
 )
 
+ServerReadyResponse = _message("ServerReadyResponse")
 ModelConfigRequest = _message("ModelConfigRequest")
 ModelConfigResponse = _message("ModelConfigResponse")
 ModelStatisticsRequest = _message("ModelStatisticsRequest")

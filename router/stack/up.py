@@ -15,13 +15,11 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from http.client import HTTPConnection
 from pathlib import Path
 
-import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
-
 from triton_router.config import load
 from triton_router.config.schema import Config
 from triton_router.extproc.health import health_targets, is_serving, reachable, worker_addresses
-from triton_router.inference import bundle_path
+from triton_router.http2.client import CallFailed, GrpcChannel
+from triton_router.inference import bundle_path, kserve
 from triton_router.processes import Child, supervise
 from triton_router.stack import demo_backend, envoy, triton
 from triton_router.stack.envoy import validation
@@ -323,10 +321,12 @@ def demo_endpoints(config: Config, *, avoid: set[int]) -> dict[str, int]:
 
 async def _triton_ready(address: str) -> bool:
     # Ready means every model of the repository: Triton is strict about that unless told otherwise.
-    async with _channel(address) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=2)
-        return bool(answer.ready)
+    channel = GrpcChannel(address)
+    try:
+        answer = await channel.unary("/inference.GRPCInferenceService/ServerReady")(b"", 2.0)
+    finally:
+        await channel.close()
+    return bool(kserve.ServerReadyResponse.FromString(answer).ready)
 
 
 async def _until(ready: Callable[[], Awaitable[bool]], seconds: float) -> None:
@@ -334,15 +334,10 @@ async def _until(ready: Callable[[], Awaitable[bool]], seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while True:
-                with contextlib.suppress(grpc.aio.AioRpcError):
+                with contextlib.suppress(CallFailed):
                     if await ready():
                         return
                 await asyncio.sleep(0.05)
-
-
-def _channel(address: str) -> grpc.aio.Channel:
-    # A pool of its own, for otherwise the seconds that gRPC waits after a refused connection outlive the channel.
-    return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 def _http_ok(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:

@@ -21,7 +21,8 @@ def compared(ours: Descriptor, theirs: Descriptor) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ModelConfigRequest", "ModelConfigResponse", "ModelInferRequest", "ModelInferResponse"]
+    "name",
+    ["ServerReadyResponse", "ModelConfigRequest", "ModelConfigResponse", "ModelInferRequest", "ModelInferResponse"],
 )
 def test_fields_are_those_of_tritons_own(name: str) -> None:
     compared(getattr(kserve, name).DESCRIPTOR, getattr(service_pb2, name).DESCRIPTOR)
