@@ -7,24 +7,19 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import CancelledError
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import uvicorn
 from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
-from starlette.applications import Starlette
 
 from triton_router import breakers
-from triton_router.api import create_app
 from triton_router.api.history import History
 from triton_router.api.live import LiveFeed
-from triton_router.api.responses import READ_WITHIN
 from triton_router.api.state import ServiceState
 from triton_router.config import Config, Loaded
 from triton_router.config.observability import MetricsSettings
@@ -37,7 +32,6 @@ from triton_router.inference.statistics import Statistics
 from triton_router.limits import SharedCounters
 from triton_router.load import LoadPoll, VitalsMetrics
 from triton_router.pipeline import Pipeline
-from triton_router.probes.examples import examples, probes_of
 from triton_router.reload import Gateway, Reloader
 from triton_router.selection import LoadedAdapters
 from triton_router.telemetry import Metrics, SummedMetrics
@@ -53,8 +47,6 @@ log = logging.getLogger(__name__)
 
 # Seconds that a scrape waits for the workers' metrics, and a liveness probe for the event loop.
 SCRAPE_WITHIN, LIVE_WITHIN = 1.0, 3.0
-# Seconds that streams of REST (comparisons, requests that the page sends) have to end when the service ends.
-REST_WITHIN = 5
 # Pages of recorded requests that one process gives for a comparison: some 32 MiB.
 MOST_PAGES = 128
 
@@ -168,11 +160,20 @@ class _Service:
         for worker in self._workers:
             worker.know(adapters)
 
-    def _app(self, settings: ApiSettings) -> Starlette:
+    def _rest(self, settings: ApiSettings) -> AbstractAsyncContextManager[None]:
+        # Loaded here: REST and its server bring nearly as much as all the rest, and this process alone has them.
+        from triton_router.api.app import create_app
+        from triton_router.api.server import serving
+        from triton_router.probes.examples import examples, probes_of
+
+        def probes() -> list[dict[str, Any]]:
+            loaded = self._reloader.current
+            return examples(probes_of(loaded.config, Path(loaded.file)))
+
         token = os.environ.get(settings.token_env, "") if settings.token_env else None
         if token == "":
             raise RuntimeError(f"global.services.api.token_env: the variable {settings.token_env} is empty")
-        return create_app(
+        app = create_app(
             lambda: self._generations.current,
             token,
             rejected=lambda: self._reloader.rejected,
@@ -188,13 +189,10 @@ class _Service:
                 feed=self._feed,
                 workers=lambda: {worker.port: worker.ready.is_set() for worker in self._workers},
                 statistics=self._statistics,
-                probes=partial(asyncio.to_thread, self._probes),
+                probes=partial(asyncio.to_thread, probes),
             ),
         )
-
-    def _probes(self) -> list[dict[str, Any]]:
-        loaded = self._reloader.current
-        return examples(probes_of(loaded.config, Path(loaded.file)))
+        return serving(settings, app)
 
     async def _recorded(self, most: int) -> list[dict[str, Any]]:
         everywhere = await asyncio.gather(*(_pages(part.recorded, most) for part in self._recording))
@@ -222,7 +220,7 @@ class _Service:
         services = self._config.services
         async with (
             _metrics(services.observability.metrics, self._registry, self._alive),
-            _rest(services.api, self._app(services.api)),
+            self._rest(services.api),
             contextlib.aclosing(self._feed),
             self._generations.tasks.running(
                 generations=self._generations.run,
@@ -330,35 +328,6 @@ def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, 
     except (TimeoutError, CancelledError):
         future.cancel()
         return None
-
-
-@asynccontextmanager
-async def _rest(settings: ApiSettings, app: Starlette) -> AsyncIterator[None]:
-    options = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off",
-        timeout_graceful_shutdown=REST_WITHIN,
-    )  # fmt: skip
-    server = _QuietServer(options)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        if serving.done():
-            raise RuntimeError(f"global.services.api: cannot listen on {settings.host}:{settings.port}")
-        await asyncio.sleep(0.01)
-    for listener in (each for listening in server.servers for each in listening.sockets):
-        # Connections inherit it. A client that does not read would hold one, and what was written, for ever.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READ_WITHIN * 1000))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving
-
-
-class _QuietServer(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        # Signals belong to `serve`: REST must answer until the streams have drained.
-        yield
 
 
 @asynccontextmanager

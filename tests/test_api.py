@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.config import loads
 from triton_router.config.section import Section
 from triton_router.errors import BundleError

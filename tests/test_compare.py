@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_state import service_state
 
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.cli import main
 from triton_router.compare import Sample, as_text, compare_with, read_samples
 from triton_router.config import Loaded, loads

@@ -20,11 +20,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.routing import Route
 
-from triton_router import serve
 from triton_router.api import live as module
-from triton_router.api import responses
+from triton_router.api import responses, server
 from triton_router.api.history import History, quantile
-from triton_router.api.live import LiveFeed, LiveResponse
+from triton_router.api.live import LiveFeed
+from triton_router.api.responses import LiveResponse
 from triton_router.config import loads
 from triton_router.config.services import ApiSettings
 from triton_router.exchange import Request
@@ -270,7 +270,7 @@ async def test_views_end_where_processes_cannot_be_asked_and_may_come_again(log:
 
 
 async def test_the_connection_of_a_stream_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "READ_WITHIN", 1.0)
+    monkeypatch.setattr(server, "READ_WITHIN", 1.0)
     ended = asyncio.Event()
 
     async def endless() -> AsyncGenerator[bytes]:
@@ -287,7 +287,7 @@ async def test_the_connection_of_a_stream_that_nobody_reads_is_given_up(monkeypa
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    async with serve._rest(ApiSettings(port=port), Starlette(routes=[Route("/", stream)])), asyncio.timeout(60):
+    async with server.serving(ApiSettings(port=port), Starlette(routes=[Route("/", stream)])), asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(b"GET / HTTP/1.1\r\nhost: router\r\n\r\n")
         await ended.wait()

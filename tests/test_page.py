@@ -11,7 +11,7 @@ import pytest
 from page_state import service_state
 from starlette.routing import Route
 
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.config import loads
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import triton_router.talk
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.config import loads
 from triton_router.errors import Unavailable
 from triton_router.generations import Generations

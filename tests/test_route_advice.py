@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.config import loads
 from triton_router.exchange import Forward, Request
 from triton_router.generations import Generations

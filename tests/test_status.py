@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from page_state import BUNDLE, service_state
 
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.config import Loaded, loads
 from triton_router.generations import Generations
 from triton_router.inference import load_bundle

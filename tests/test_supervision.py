@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from triton_router import reload, supervision
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.config import Config, Loaded, load, loads
 from triton_router.config.observability import MetricsSettings
 from triton_router.generations import Generations

@@ -12,10 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
-
 from triton_router.api.history import History
-from triton_router.api.responses import impatient
 from triton_router.jsontext import json_bytes
 
 log = logging.getLogger(__name__)
@@ -117,39 +114,6 @@ class LiveFeed:
         with suppress(asyncio.QueueEmpty):
             view.get_nowait()
         view.put_nowait(None)
-
-
-class LiveResponse:
-    """An ASGI application that sends a view of ``feed``, as long as it is read."""
-
-    def __init__(self, feed: LiveFeed) -> None:
-        self._feed = feed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        view = self._feed.open()
-        disconnect = asyncio.create_task(_until_gone(receive))
-        disconnect.add_done_callback(lambda _: self._end(view))
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
-        send = impatient(send)
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            while (event := await view.get()) is not None:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:
-            log.info("a live view that does not read is dropped")
-        finally:
-            self._feed.leave(view)
-            disconnect.cancel()
-
-    def _end(self, view: asyncio.Queue[bytes | None]) -> None:
-        with suppress(asyncio.QueueFull):
-            view.put_nowait(None)
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _event(name: str, data: Any) -> bytes:

@@ -14,8 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from triton_router.api.compare import comparison
-from triton_router.api.live import LiveResponse
-from triton_router.api.responses import ImpatientStream, json_response
+from triton_router.api.responses import ImpatientStream, LiveResponse, json_response
 from triton_router.api.send import send
 from triton_router.api.state import ServiceState
 from triton_router.api.status import status

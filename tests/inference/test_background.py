@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.config import loads
 from triton_router.errors import Unavailable
 from triton_router.generations import Generations

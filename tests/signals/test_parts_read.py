@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from triton_router import cli
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 from triton_router.cli import main
 from triton_router.config import ConfigError, loads
 from triton_router.dialects import ChatRequest

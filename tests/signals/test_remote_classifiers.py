@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sites import Site, site_of
 
-from triton_router.api import create_app
+from triton_router.api.app import create_app
 
 GUARD = {"name": "jailbreak", "output": "jailbreak", "labels": ["benign", "prompt_injection", "jailbreak"]}
 NAMES = {"name": "names", "output": "names", "labels": ["O", "B-GIVEN_NAME"], "per_token": True}
