@@ -11,7 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -231,26 +231,42 @@ async def compare(
 async def _both(
     pipelines: Iterable[Pipeline], sample: Sample, index: int
 ) -> tuple[ModelRequest | None, tuple[Trip, Trip]]:
-    # One after the other: the second finds what the first has encoded.
+    # One after the other: the second finds what the first has read and encoded.
+    query: SignalInput | None = None
     try:
         request = DIALECTS[sample.path].parse(sample.body)
-        before, after = [await _trip(pipeline, request, sample, index) for pipeline in pipelines]
+        trips = []
+        for pipeline in pipelines:
+            query = _query(pipeline, request, sample, index, query)
+            trips.append(await _trip(pipeline, query))
+        before, after = trips
     except Refusal as refusal:
         refused = Trip(Destination(REFUSED, str(refusal)[:LONGEST_EXCERPT]))
         return None, (refused, refused)
     return request, (before, after)
 
 
-async def _trip(pipeline: Pipeline, request: ModelRequest, sample: Sample, index: int) -> Trip:
-    if request.model is not None and pipeline.recipes.for_request(request.model, sample.headers) is None:
+def _query(
+    pipeline: Pipeline, request: ModelRequest, sample: Sample, index: int, earlier: SignalInput | None
+) -> SignalInput:
+    """What ``pipeline`` is asked: with all that is known of the ``earlier`` question, if both read alike."""
+    # Among equal candidates a conversation decides: the same one on both sides, or chance would move requests.
+    headers = {pipeline.runtime.session_header: f"compared-{index}", **sample.headers}
+    reader = pipeline.runtime.reader
+    if earlier is not None and earlier.reader is reader:
+        return replace(earlier, headers=headers)
+    return SignalInput(request, headers, reader=reader)
+
+
+async def _trip(pipeline: Pipeline, query: SignalInput) -> Trip:
+    request = query.request
+    if request.model is not None and pipeline.recipes.for_request(request.model, query.headers) is None:
         named = pipeline.catalog.concrete(request.model, pipeline.adapters)
         if named is None:
             return Trip(Destination(REFUSED, request.model))
         return Trip(Destination(PASSED, named.model), named.base)
-    # Among equal candidates a conversation decides: the same one on both sides, or chance would move requests.
-    headers = {pipeline.runtime.session_header: f"compared-{index}", **sample.headers}
     for pause in PAUSES:
-        record = await pipeline.decide(SignalInput(request, headers, reader=pipeline.runtime.reader))
+        record = await pipeline.decide(query)
         if not _BUSY & set(record.degraded.values()):
             break
         # Unlike a client, a comparison can wait.

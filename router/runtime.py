@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from triton_router.access import Access
 from triton_router.config import Config, Loaded, leaves
@@ -130,7 +131,9 @@ def compile_runtime(loaded: Loaded) -> Runtime:
     )
 
 
+@lru_cache(8)
 def _reader(settings: PartsSettings) -> PartReader:
+    """One for equal settings: what one configuration has read, another one that is compared need not read."""
     shapes = (Shape(each.client, each.reading, each.tag or "", each.label or "") for each in settings.shapes)
     return PartReader(shapes, settings.conversation)
 
