@@ -24,7 +24,8 @@ from triton_router.answers import Answer
 from triton_router.cache.entry import Entry, Store
 from triton_router.cache.flights import Flights
 from triton_router.cache.scope import scope_of, shaping
-from triton_router.config.schema import Decision, SemanticCacheSettings
+from triton_router.config.plugins import SemanticCacheSettings
+from triton_router.config.schema import Decision
 from triton_router.config.services import CacheSettings, Identity
 from triton_router.dialects import ModelRequest
 from triton_router.errors import Unavailable

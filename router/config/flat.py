@@ -26,7 +26,6 @@ from triton_router.config.flat_form import (
     bracketed,
 )
 from triton_router.config.flat_form import FlatConfig as FlatConfig
-from triton_router.config.flat_form import is_flat as is_flat
 from triton_router.config.kinds import SIGNALS
 from triton_router.config.plain import leaves_of
 

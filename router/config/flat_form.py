@@ -222,9 +222,5 @@ class FlatConfig(Section):
     decisions: list[Any] | None = None
 
 
-def is_flat(data: Any) -> bool:
-    """Whether ``data`` is written in the flat form."""
-    if not isinstance(data, dict) or data.keys() & {"providers", "routing", "global"}:
-        return False
-    keys = {entry.alias or name for name, entry in FlatConfig.model_fields.items()} | FlatConfig.NOT_ACTIVE
-    return bool(data.keys() & keys - {"version"})
+# Those that no other form has.
+KEYS = ({entry.alias or name for name, entry in FlatConfig.model_fields.items()} | FlatConfig.NOT_ACTIVE) - {"version"}

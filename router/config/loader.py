@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from triton_router.config import checks, flat, foreign, limits, recipes, wrapped
+from triton_router.config import checks, foreign, limits, recipes, wrapped
 from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
@@ -25,7 +25,6 @@ from triton_router.config.signals import KeywordSignal
 
 Form = TypeVar("Form", bound=BaseModel)
 
-# Modules with their own `check(data, report)`. By name, because they are in upper layers.
 # Generated files write 0 for numbers that nobody has set.
 _UNSET_BY_ZERO = frozenset(
     {"latency_percentile", "lookback_turns", "max_entries", "max_inflight", "max_n", "max_records", "max_tokens_limit",
@@ -33,6 +32,7 @@ _UNSET_BY_ZERO = frozenset(
      "ttft_percentile"}
 )  # fmt: skip
 
+# Modules with their own `check(data, report)`. By name, because they are in upper layers.
 OWNERS = (
     "triton_router.signals.registry",
     "triton_router.plugins.registry",
@@ -86,7 +86,7 @@ def loads(
     report = Report(file, document, allow_inactive)
     for entry_point, reason in BROKEN.items():
         report.error((), f"the entry point {entry_point} of an installed package cannot be loaded: {reason}")
-    if flat.is_flat(document.data):
+    if wrapped.is_flat(document.data):
         document = _converted(document, report)
     else:
         _adopt(document, FilePath(file).parent, report)
@@ -141,8 +141,10 @@ def migrate(text: str, *, file: str = "<string>", whole_words: bool = False) -> 
     Raises:
         ConfigError: anything in it is wrong, or it is canonical already.
     """
+    from triton_router.config import flat
+
     document = parse(text)
-    if isinstance(document.data, dict) and not document.flaws and not flat.is_flat(document.data):
+    if isinstance(document.data, dict) and not document.flaws and not wrapped.is_flat(document.data):
         raise ConfigError([Problem("error", file, 1, "", "the file is already in the canonical form")])
     loads(text, file=file)
     data = flat.convert(document.data).data
@@ -154,6 +156,8 @@ def migrate(text: str, *, file: str = "<string>", whole_words: bool = False) -> 
 
 def _converted(document: Document, report: Report) -> Document:
     """The canonical form of a flat ``document``. Afterwards ``report`` uses the user's own paths."""
+    from triton_router.config import flat
+
     _validate(flat.FlatConfig, document, report)
     converted = flat.convert(document.data)
     _tell(converted, report)

@@ -14,8 +14,6 @@ from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model
 
 from triton_router.config.fallback import FallbackPolicy
 from triton_router.config.plugins import Plugin
-from triton_router.config.plugins import SemanticCachePlugin as SemanticCachePlugin
-from triton_router.config.plugins import SemanticCacheSettings as SemanticCacheSettings
 from triton_router.config.section import (
     BASE_URL,
     UPPER_CASE,

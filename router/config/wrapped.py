@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from triton_router.config.document import Document, Path, parse
-from triton_router.config.flat import is_flat
 from triton_router.config.plain import at, mappings
 
 # Deep enough for the values of a Helm release that a custom resource holds.
@@ -28,6 +27,16 @@ def read(text: str, environment: Mapping[str, str] | None = None) -> Document:
         for inner in _inside(parse(part), part, environment):
             return _moved(inner, line)
     return document
+
+
+def is_flat(data: Any) -> bool:
+    """Whether ``data`` is written in the flat form."""
+    if not isinstance(data, dict) or data.keys() & {"providers", "routing", "global"}:
+        return False
+    # Loaded here: few files are, and the form has many sections.
+    from triton_router.config.flat_form import KEYS
+
+    return bool(data.keys() & KEYS)
 
 
 def _is_canonical(data: Any) -> bool:

@@ -1,15 +1,12 @@
 """From text to token ids, by the library that the published tokenizer is a file of.
 
 `tokenizer.json` belongs to Hugging Face's `tokenizers`, `tokenizer.model` to Google's `sentencepiece`, which keeps a
-vocabulary of 128,000 pieces in a fifth of the memory.
+vocabulary of 128,000 pieces in a fifth of the memory. Each is loaded where a bundle has a file of its.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
-
-from sentencepiece import SentencePieceProcessor
-from tokenizers import Tokenizer
 
 
 class TextTokenizer(Protocol):
@@ -34,6 +31,8 @@ class JsonTokenizer:
     """`tokenizer.json`."""
 
     def __init__(self, content: bytes) -> None:
+        from tokenizers import Tokenizer
+
         self._tokenizer = Tokenizer.from_buffer(content)
         # Files come with truncation and padding switched on; both would change the text unseen.
         self._tokenizer.no_truncation()
@@ -64,6 +63,8 @@ class PieceTokenizer:
     """`tokenizer.model`."""
 
     def __init__(self, content: bytes) -> None:
+        from sentencepiece import SentencePieceProcessor
+
         self._pieces = SentencePieceProcessor(model_proto=content)
 
     @property

@@ -67,9 +67,3 @@ def spoken(transcript: str) -> list[str]:
     pieces = _SPEAKER.split(transcript)
     turns = zip(pieces[1::2], pieces[2::2], strict=True)
     return [text.strip() for speaker, text in turns if speaker.casefold() in _PEOPLE and text.strip()]
-
-
-def is_transcript(text: str) -> bool:
-    """Whether ``text`` has turns of a person and of an assistant, each behind its name."""
-    speakers = {match[1].casefold() in _PEOPLE for match in _SPEAKER.finditer(text)}
-    return len(speakers) == 2

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from triton_router import offload
 from triton_router.config import Config, leaves
 from triton_router.config.kinds import SIGNALS, Key
-from triton_router.config.schema import SemanticCachePlugin
 from triton_router.errors import Unavailable
 from triton_router.inference import Encoder, Encoders, Encoding, TopicParameters
 from triton_router.inference.language import identify
@@ -348,15 +347,6 @@ class Gatherer:
         }
         for kind in self._kinds.values():
             kind.prepare(EncodedTexts(embeddings, heads))
-
-
-def caches_meaning(config: Config) -> bool:
-    """Whether some decision's cache looks for questions that mean the same."""
-    return any(
-        isinstance(plugin, SemanticCachePlugin) and plugin.by_meaning
-        for decision in config.routing.decisions
-        for plugin in decision.plugins
-    )
 
 
 def used_names(config: Config) -> dict[str, set[str]]:
