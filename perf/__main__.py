@@ -33,6 +33,7 @@ COMMANDS = {
     "triton": Command("perf.triton", "the signal models on Triton, by NVIDIA's perf_analyzer"),
     "views": Command("perf.views", "open live views: CPU a request with and without; when an idle one is dropped"),
     "compare": Command("perf.compare", "a comparison of recorded requests: encodings, and the work besides"),
+    "bounds": Command("perf.bounds", "time to ready, the loop during a reload of 500 models, memory of large bodies"),
     "hook": Command("perf.hook", "how long our hook holds up LiteLLM's event loop, by the clock"),
     "gpu": Command("perf.gpu", "on a GPU host: build, serve, verify, measure, in bounded time"),
 }

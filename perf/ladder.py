@@ -148,7 +148,7 @@ class LadderTestbed(Testbed):
         """The port of a gateway whose router is that of ``rung``, and counts where its CPU time goes."""
         document = aibrix()
         name = f"{_NAMES[rung]}-sampled"
-        port = self.gateway(name, keywords_only(document) if rung == KEYWORDS else document, sampled=True)
+        port = self.gateway(name, keywords_only(document) if rung == KEYWORDS else document, watched_by="sampled")
         self.wait_until_routed({port: "MoM"})
         return port
 
@@ -263,7 +263,7 @@ def _by_part_of_router(
             run_precisely(closed_loop(port, bodies, connections, requests))
             for process in (f"router-{name}", f"envoy-{name}"):
                 testbed.end(process)
-            counted = json.loads(testbed.samples(name).read_text())
+            counted = json.loads(testbed.report(name).read_text())
             shares[load][rung] = [(part, counted.get(part, 0) / sum(counted.values())) for part in sampled.NAMES]
     return shares
 

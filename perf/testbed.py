@@ -90,7 +90,8 @@ class Testbed:
         backends: Mapping[str, Sequence[int]] | None = None,
         inference: Mapping[str, Any] | None = None,
         repository: Path = REPOSITORY,
-        sampled: bool = False,
+        watched_by: Literal["sampled", "steps"] | None = None,
+        followed: bool = False,
         extproc: Mapping[str, Any] | None = None,
         usage: Mapping[str, Any] | None = None,
         **services: Mapping[str, Any],
@@ -101,7 +102,8 @@ class Testbed:
         All its models are served by the one backend, or by those whose ports ``backends`` has by model. Nothing is
         cached, and all else is as the product ships, unless ``document`` or ``services`` (sections of
         ``global.services``) say otherwise. ``inference`` adds to ``global.inference``; ``repository`` is what its
-        Triton serves. A ``sampled`` router counts where its CPU time goes (perf/sampled.py).
+        Triton serves. A module of perf that the router is ``watched_by`` reports on it when it ends. A router that is
+        ``followed`` keeps Envoy's files in step with its configuration.
         """
         first, self._next_port = self._next_port, self._next_port + 10
         document = json.loads(json.dumps(document))
@@ -124,8 +126,9 @@ class Testbed:
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump(document))
         if processor == "router":
-            program = ["perf.sampled", str(self.samples(name))] if sampled else ["triton_router.cli"]
+            program = [f"perf.{watched_by}", str(self.report(name))] if watched_by else ["triton_router.cli"]
             serve = [sys.executable, "-m", *program, "serve", "--config", str(path), "--repository", str(repository)]
+            serve += ["--envoy-directory", str(self.directory / f"envoy-{name}")] if followed else []
             self.start(f"router-{name}", serve)
         elif processor == "nothing":
             self.start(f"nothing-{name}", [sys.executable, "-m", "perf.passthrough", str(first + 5)])
@@ -139,9 +142,9 @@ class Testbed:
         self.start(f"envoy-{name}", [str(binary), "-c", str(bootstrap), "-l", "error", "--disable-hot-restart"])
         return first
 
-    def samples(self, name: str) -> Path:
-        """Where the sampled router of that gateway says where its CPU time went, once it has ended."""
-        return self.directory / f"{name}-samples.json"
+    def report(self, name: str) -> Path:
+        """Where the watched router of that gateway says what was seen of it, once it has ended."""
+        return self.directory / f"{name}-report.json"
 
     def extproc_port(self, gateway: int) -> int:
         """Where the first worker listens of the router behind that port of Envoy's."""
