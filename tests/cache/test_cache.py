@@ -15,7 +15,8 @@ from triton_router.cache.entry import Entry, Reason
 from triton_router.cache.lookup import Memo
 from triton_router.cache.memory import MemoryStore
 from triton_router.cache.scope import scope_of
-from triton_router.config.schema import Decision, SemanticCacheSettings
+from triton_router.config.plugins import SemanticCacheSettings
+from triton_router.config.schema import Decision
 from triton_router.config.services import CacheSettings, Identity
 from triton_router.dialects import ChatRequest, CompletionsRequest, MessagesRequest, ModelRequest, ResponsesRequest
 from triton_router.dialects.chat import ChatAnswer

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from triton_router.cli import main
 from triton_router.config import Config, ConfigError, Problem, loads, migrate
 from triton_router.config.document import parse
-from triton_router.config.flat import is_flat
 from triton_router.config.report import dotted as _dotted
+from triton_router.config.wrapped import is_flat
 
 FLAT = """\
 vllm_endpoints:
