@@ -14,7 +14,7 @@ from triton_router.parts.shapes import reading_by_name
 FEWEST, MOST_SPEAKERS, MOST_IN_A_LOG = 3, 3, 12
 _TURN = re.compile(
     # when, if that is said: "09:14", "[14.05.26, 18:02:11]", "2026-05-14 18:02 -"
-    r"^(\[?(?:\d{1,4}[./-]\d\d?[./-]\d{1,4},?[ T]{1,2})?\d\d?:\d\d(?::\d\d)?(?: ?[AaPp]\.?[Mm]\.?)?\]?(?: -)?[ \t]*)?"
+    r"\n(\[?(?:\d{1,4}[./-]\d\d?[./-]\d{1,4},?[ T]{1,2})?\d\d?:\d\d(?::\d\d)?(?: ?[AaPp]\.?[Mm]\.?)?\]?(?: -)?[ \t]*)?"
     # who: "Ines:", "**Ines**:", "<@U12> [09:14]:", and "<ines>" behind a time
     r"(?:(?(1)<[@+%~ ]?([\w.|-]{1,24})>(?=[ \t])|(?!))"
     r"|<?[@*]*([^\W\d_][\w .'()-]{0,24}?)>?\**([ \t]?\[\d\d?:\d\d[^\]\n]{0,9}\])?[ \t]?[:：]\**)(?:[ \t]+|$)",
@@ -33,6 +33,7 @@ def dialogue(text: str) -> list[Part]:
     """
     if "\n" not in text or text.count(":") + text.count("：") < FEWEST or "```" in text:
         return []
+    text = f"\n{text}"
     turns = list(_TURN.finditer(text))
     if len(turns) < FEWEST:
         return []
@@ -45,7 +46,7 @@ def dialogue(text: str) -> list[Part]:
         return []
     if max(speakers.values()) < 2 and not logged:
         return []
-    lead = text[: turns[0].start()]
+    lead = text[: turns[0].start() + 1]
     if works_on_text(lead) or points_at_text(lead) or "?" in lead:
         return []
     person = next((name for name in speakers if reading_by_name(name) == "words"), "")

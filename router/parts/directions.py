@@ -9,7 +9,7 @@ from triton_router.parts.asking import asks
 
 # So far into a text a program's directions go on.
 LONGEST = 4_000
-_OPENINGS = (
+OPENINGS = (
     "You are ", "You're ", "Your name is ", "Your role is ", "Your task is ", "Your job is ", "Act as ", "As an AI",
     "As a helpful", "Du bist ", "Sie sind ", "Eres ", "Tu es ", "Vous êtes ", "Sei ", "Você é ", "你是", "您是",
 )  # fmt: skip
@@ -35,7 +35,7 @@ _OF_A_PROGRAM = re.compile(
 def directions_apart(text: str) -> tuple[str, str]:
     """The directions that ``text`` begins with, and the rest; no directions where it begins with another's words."""
     start = len(text) - len(text.lstrip())
-    if not text.startswith(_OPENINGS, start):
+    if not text.startswith(OPENINGS, start):
         return "", text
     end = at = start
     limit = min(len(text), start + LONGEST)

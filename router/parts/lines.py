@@ -12,8 +12,35 @@ from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, names_s
 
 # Labels are no longer than this, colon included.
 LABEL = 50
-_FENCES = ("```", '"""', "'''", "~~~")
-_LEVELS = frozenset({"TRAC", "DEBU", "INFO", "NOTI", "WARN", "ERRO", "FATA", "CRIT", "Trac", "diff"})
+_LOG = (
+    r"\[?(?:\d{2,4}[-/.]\d\d[-/.]\d{2,4}[T ]\d\d:\d\d|\d\d:\d\d:\d\d[\]., \t])|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b[\]: \t]|Traceback \(most|Caused by: "
+    r"|[ \t]+(?:at [\w$.<>]+\(|File \"[^\"\n]+\", line \d)|[ \t]*\.\.\. \d+ more|\[[ \t]*\d+\.\d+\] "
+    r"|[IWEF]\d{4} \d\d:\d\d|diff --git |@@ -\d|(?:---(?![^\n]*-(?:\n|\Z))|\+\+\+) [\w./-]+/"
+)
+_LOG_LINES = re.compile(rf"(?:\n(?:{_LOG})[^\n]*)++")
+# How lines begin that may be more than text. All others are passed over at the speed of the engine, which looks for the
+# line end in front.
+_LOOKS = {
+    "log": _LOG,
+    "fence": r" *(?:```|(?:~~~|\"\"\"|''')[ \t]*(?=\n|\Z))",
+    "quote": ">",
+    "table": r"\| ",
+    # Not the items of a list: "- Start the server" is the person's.
+    "mark": r"[=#<\[_~{【]|[-*](?! (?!(?:BEGIN|START)\b))",
+    "mail": r"(?:[Oo]n|[Aa]m|[Ll]e|[Ee][lm]|[Ii]l|[Oo]p|在)[^\n]{6,180}+(?<=[:：])",
+    "name": rf"[^\n:：{{}}=;]{{0,{LABEL - 1}}}+[:：]",
+}
+_BLANK = {"blank": r"[^\S\n]*(?=\n|\Z)"}
+
+
+def _looking(looks: dict[str, str]) -> re.Pattern[str]:
+    # The name behind its look: the engine tells most lines apart by the first letter of a look.
+    return re.compile(rf"\n(?:{'|'.join(f'(?:{look})(?P<{name}>)' for name, look in looks.items())})")
+
+
+_NOTABLE, _NOTABLE_OR_BLANK = _looking(_LOOKS), _looking(_BLANK | _LOOKS)
+_FENCE_ENDS = {fence: re.compile(rf"\n *{fence}") for fence in ("```", "~~~", '"""', "'''")}
 # A list or a fence: what ends with the next blank line behind it.
 _BLOCK = re.compile(r"[ \t]*(?:[-*\u2022][ \t]|\d{1,3}[.)][ \t]|```)")
 # In capitals, of something, or between marks: "- Start the server" and "## Start here" are the person's.
@@ -21,7 +48,7 @@ _BEGIN = re.compile(
     r"[-=#*<>\[_~]+ ?(?:BEGIN|START)\b|[-=*#<>\[_~]{2,} ?(?:[Bb]egin(?:ning)?|[Ss]tart) of\b"
     r"|[-=#<>\[_~]{2,} ?(?:[Bb]egin|[Ss]tart)\b[^.?!]*[-=#<>\]_~]$"
 )
-_END = re.compile(r"[-=#*<>\[_~]+ ?(?:/|END\b|STOP\b|FINISH)|[-=#*<>\[_~]{2,} ?(?:[Ee]nd|[Ss]top|[Ff]inish)\b")
+_END = re.compile(r"\n(?:[-=#*<>\[_~]+ ?(?:/|END\b|STOP\b|FINISH)|[-=#*<>\[_~]{2,} ?(?:[Ee]nd|[Ss]top|[Ff]inish)\b)")
 _ASKED = re.compile(
     r"(?:the )?(?:user|customer|person|client|visitor|caller|guest|reader|member|employee|colleague|presenter|learner)"
     r"(?:'s)? (?:asks?|asked|writes|wrote|says|said|wants|types|typed)$",
@@ -36,12 +63,6 @@ _TITLE = re.compile(
 _DECORATIONS = frozenset("-=~*_<{#[【")
 _STYLE = re.compile(r"[#=~*_<{【\[]+|-{2,}")
 _NUMBERED = re.compile(r"[\[(#]?\d{1,3}[\])]?$")
-_LOG = re.compile(
-    r"\[?\d{2,4}[-/.]\d\d[-/.]\d{2,4}[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[\].,\s]|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
-    r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b[\]:\s]|Traceback \(most|\s+at [\w$.<>]+\("
-    r'|\s+File "[^"]+", line \d|\s*\.\.\. \d+ more|Caused by: |\[\s*\d+\.\d+\] |[IWEF]\d{4} \d\d:\d\d'
-    r"|diff --git |@@ -\d+|(?:---|\+\+\+) [\w./-]+/"
-)
 _MAIL_HEAD = re.compile(
     r"-{2,}\s*(?:original message|forwarded message|weitergeleitete nachricht|mensaje original|message d'origine)\b"
     r"|(?:begin forwarded message|anfang der weitergeleiteten|début du message|inicio del mensaje reenviado)\b"
@@ -49,6 +70,7 @@ _MAIL_HEAD = re.compile(
     r"|在.{4,80}写道[:：]$",
     re.IGNORECASE,
 )
+_QUOTE_SOON = re.compile(r"(?:\n(?!>)[^\n]*){0,2}\n>")
 # What stands behind a name whose text begins on the next line, in YAML.
 _BLOCK_MARKS = frozenset({"|", ">", "|-", ">-"})
 # Directions of a program that reads mails: the person's words are in the mail.
@@ -57,66 +79,67 @@ _REFERENCE = re.compile(r"\[(?:\w{3,9} ?)?\d{1,3}\][ .:)]?")
 Run = tuple[Kind, str, list[str]]
 
 
-def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
+def runs(text: str, shapes: ShapeTable) -> list[Run]:
     """Lines that belong together, with their kind and the reason. A label rules until the next, or a blank line where
     its text stands behind it on its line."""
     kind: Kind = "words"
     reason = style = ""
     paragraph = has_question = has_context = logged = False
     closes = True
-    current: list[str] = []
-    read: list[Run] = [(kind, reason, current)]
-    number, end = 0, len(lines)
+    read: list[Run] = [(kind, reason, [])]
+    text = f"\n{text}"
+    at, end = 0, len(text)
 
-    def put(kind: Kind, reason: str, *lines: str) -> None:
-        nonlocal current
+    def put(kind: Kind, reason: str, lines: str) -> None:
         if read[-1][0] != kind or read[-1][1] != reason:
-            current = []
-            read.append((kind, reason, current))
-        current.extend(lines)
+            read.append((kind, reason, []))
+        read[-1][2].append(lines)
 
-    while number < end:
-        line = lines[number]
-        number += 1
+    def put_text(lines: str) -> None:
+        put(*(("material", "log") if logged and kind == "words" else (kind, reason)), lines)
+
+    while at < end:
+        notable = (_NOTABLE_OR_BLANK if paragraph or logged else _NOTABLE).search(text, at)
+        if notable is None:
+            put_text(text[at + 1 :])
+            break
+        start, look = notable.start(), notable.lastgroup
+        if at < start:
+            put_text(text[at + 1 : start])
+        at = _line_end(text, start)
+        line = text[start + 1 : at]
         first = line[:1]
-        if not line or line.isspace():
+        if look == "blank":
             if paragraph and kind != "words":
                 kind, reason, paragraph = "words", "", False
             logged = logged and line == " "  # an empty line of a diff
             put(kind, reason, line)
-        elif (
-            (first.isalpha() or (line[:2] in ("- ", "* ") and not _BEGIN.match(line)))
-            and not logged
-            and line[:4] not in _LEVELS
-            and ((line.isascii() and line.find(":", 0, LABEL) < 0 and line[-1] != ":") or not _has_colon(line))
-        ):
-            if read[-1][0] is kind and read[-1][1] is reason:
-                current.append(line)  # most lines, and most of the time
-            else:
-                put(kind, reason, line)
-        elif (fence := line.lstrip(" ")[:3]) in _FENCES and (fence == "```" or line.strip() == fence):
-            ends = (at + 1 for at in range(number, end) if fence in lines[at] and lines[at].lstrip(" ")[:3] == fence)
-            behind = next(ends, end)
-            put(*(("material", "fence") if kind == "words" else (kind, reason)), line, *lines[number:behind])
-            number = behind
-        elif kind == "words" and closes and not first.isalpha() and _BEGIN.match(line):
-            behind = next((at + 1 for at in range(number, end) if _END.match(lines[at])), 0)
-            closes = behind > 0
-            put(*(("context", "marks") if closes else (kind, reason)), line, *lines[number:behind])
-            number = behind or number
-        elif first == ">":
+        elif look == "log" and kind == "words" and (log := _LOG_LINES.match(text, start)):
+            logged = True  # until a blank line
+            at = log.end()
+            put("material", "log", text[start + 1 : at])
+        elif look == "fence":
+            closing = _FENCE_ENDS[line.lstrip(" ")[:3]].search(text, at)
+            at = _line_end(text, closing.start()) if closing else end
+            put(*(("material", "fence") if kind == "words" else (kind, reason)), text[start + 1 : at])
+        elif look == "quote":
             put("context", "quote", line)
-        elif first == "|" and kind == "words" and line[1:2] == " ":
+        elif look == "table" and kind == "words":
             put("material", "table", line)
+        elif look == "mark" and kind == "words" and closes and _BEGIN.match(line):
+            closing = _END.search(text, at)
+            closes = closing is not None
+            at = _line_end(text, closing.start()) if closing else at
+            put(*(("context", "marks") if closes else (kind, reason)), text[start + 1 : at])
         elif label := _label(line, shapes):
             reading, name, value = label
-            if reading == "line" and heads_mail(name, lines[number : number + 3]) and (front := _own(read)):
+            if reading == "line" and heads_mail(name, text[at + 1 : at + 600]) and (front := _own(read)):
                 if _ABOUT_MAIL.search(front) and "?" not in front and not works_on_text(front):
                     read[:] = [("template", "directions", each[2]) if each[0] == "words" else each for each in read]
                     put("context", f"label {name}", line)
                 else:
-                    put("context", "mail", line, *lines[number:])
-                    number = end
+                    at = end
+                    put("context", "mail", text[start + 1 :])
             elif reading == "line":
                 put("context", f"label {name}", line)
             elif has_question and has_context and reading == "context" and _style(line) != style:
@@ -127,8 +150,7 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
                 kind, reason = reading, f"{'title' if first in _DECORATIONS and _style(line) else 'label'} {name}"
                 style = _style(line) if reading == "words" else ""
                 value = "" if value in _BLOCK_MARKS else value
-                block = number < end and bool(_BLOCK.match(lines[number]))
-                paragraph = (bool(value) or block) and reading in ("context", "history")
+                paragraph = reading in ("context", "history") and (bool(value) or bool(_BLOCK.match(text, at + 1)))
                 if not value and reading != "context":
                     put("template", "heading", line)
                 else:
@@ -139,19 +161,21 @@ def runs(lines: list[str], shapes: ShapeTable) -> list[Run]:
         elif first == "#" and kind == "context" and line.lstrip("#")[:1] == " ":
             kind, reason, paragraph = "words", "", False  # the next section
             put(kind, reason, line)
-        elif kind == "words" and len(line) < 200 and _MAIL_HEAD.match(line):
-            quoted = any(each.startswith(">") for each in lines[number : number + 3])
+        elif kind == "words" and len(line) < 200 and (first == "-" or line[-1] in ":：") and _MAIL_HEAD.match(line):
+            quoted = _QUOTE_SOON.match(text, at)
             # A mail with nothing of the person's in front of it has the person's words behind it, or is theirs.
-            behind = not _own(read)
-            below = 0 if behind or (quoted and not line.startswith("-")) else end - number
-            put("context", "mail", line, *lines[number : number + below])
-            number += below
-        elif kind == "words" and (logged or _LOG.match(line)):
-            logged = True  # until a blank line
-            put("material", "log", line)
+            if _own(read) and (not quoted or first == "-"):
+                at = end
+            put("context", "mail", text[start + 1 : at])
         else:
-            put(kind, reason, line)
+            put_text(line)
     return read
+
+
+def _line_end(text: str, start: int) -> int:
+    """Where the line ends that begins behind ``start``."""
+    end = text.find("\n", start + 1)
+    return end if end >= 0 else len(text)
 
 
 def _own(read: Sequence[Run]) -> str:
@@ -159,16 +183,11 @@ def _own(read: Sequence[Run]) -> str:
     return "\n".join(line for kind, _, lines in read if kind == "words" for line in lines).strip()
 
 
-def heads_mail(name: str, below: list[str]) -> bool:
+def heads_mail(name: str, below: str) -> bool:
     """Whether a line begins the head of a mail: `From:` with another such line soon ``below`` it."""
     return name_of(name) in ("from", "von") and any(
-        name_of(line.partition(":")[0]) in MAIL and ":" in line for line in below
+        name_of(line.partition(":")[0]) in MAIL and ":" in line for line in below.split("\n", 3)[:3]
     )
-
-
-def _has_colon(line: str) -> bool:
-    """Whether ``line`` has a colon where a label or the head of a mail has one."""
-    return line.find(":", 0, LABEL) >= 0 or line[-1] in ":：" or (not line.isascii() and line.find("：", 0, LABEL) >= 0)
 
 
 def _style(line: str) -> str:

@@ -12,7 +12,7 @@ from itertools import chain, pairwise, zip_longest
 from triton_router.parts.asking import asks
 from triton_router.parts.delimiters import delimited
 from triton_router.parts.dialogue import dialogue
-from triton_router.parts.directions import directions_apart
+from triton_router.parts.directions import OPENINGS, directions_apart
 from triton_router.parts.ends import caption_of, data_apart, stamp_of, turns_as_labels
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Part
@@ -50,7 +50,7 @@ def _is_bare(text: str) -> bool:
     """Whether ``text`` is one line without a mark: most turns of a chat are, and all of it is the person's."""
     if not 0 < len(text) <= 2 * LONGEST or "\n" in text or "<" in text or "[" in text or "{" in text:
         return False
-    return not stamp_of(text) and not directions_apart(text)[0]
+    return not text.startswith(OPENINGS) and not stamp_of(text)
 
 
 def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
@@ -224,7 +224,7 @@ def _sections(piece: Part, shapes: ShapeTable = _NO_SHAPES) -> list[Part]:
         return [*stamped, Part("words", text, piece.reason)]
     pieces = [
         Part(kind, joined, reason or piece.reason)
-        for kind, reason, lines in runs(text.split("\n"), shapes)
+        for kind, reason, lines in runs(text, shapes)
         if (joined := "\n".join(lines).strip())
     ]
     return stamped + _captions_apart(pieces)

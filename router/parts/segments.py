@@ -19,6 +19,8 @@ A line with a label is two segments: a heading, and prose.
 
 # So many segments at each end of a message are looked at one by one; of those between the first stands for all.
 EDGE = 3
+# So many lines at each end of a paragraph are; of those between the first stands for all.
+NEAR = 16
 # How much of a segment is looked at for its words, and for orders in it.
 HEAD, LONG = 160, 600
 _KEY = re.compile(r"[ \t>*_#-]{0,6}([^\W\d_][\w '\u2019./@()&-]{0,38}?)\**(?:\s?[:：]\**(?:[ \t]+|$)|=(?=\S))")
@@ -61,9 +63,11 @@ _ORDER = (
     "calculate|compute|find|determine|estimate|derive|solve|prove|show|explain|describe|write|list|give|tell|evaluate"
     "|compare|discuss|sketch|translate|summari[sz]e"
 )
-# Where a sentence within a text begins with an order or a question; behind a comma only an order does. The space first,
+# Where a sentence within a text begins with an order or a question; behind a comma only an order does. The marks first,
 # as above.
-_ORDER_INSIDE = re.compile(rf" (?:(?<=, )(?:{_ORDER})(?= |, |\Z)|(?<=\. )(?:{_ORDER}|what|how|which|why)(?= |\. |\Z))")
+_ORDER_INSIDE = re.compile(
+    rf"[,.] (?:(?<=, )(?:{_ORDER})(?= |, |\Z)|(?<=\. )(?:{_ORDER}|what|how|which|why)(?= |\. |\Z))"
+)
 # What words are told apart by, and what prose consists of.
 _MARKS = b'.,;:!?()[]{}<>/\\|"*#=+`~@$%^&'
 _SPACED = bytes.maketrans(_MARKS, b" " * len(_MARKS))
@@ -81,8 +85,10 @@ class Segment(NamedTuple):
 
 
 def form(line: str) -> Form:
-    """How a line that is not empty looks."""
+    """How a line looks."""
     text = line.strip()
+    if not text:
+        return ""
     first, last = text[0], text[-1]
     if first in "<@[" and (match := _ADDRESS.match(text)) and form(text[match.end() :]) in ("prose", "label"):
         return "label"
@@ -132,7 +138,9 @@ def cut(text: str, part: int = 0) -> list[Segment]:
 def _lines(paragraph: str, place: int, part: int) -> Iterator[Segment]:
     """A paragraph at ``place``: lines of one form go together, and where many are code all do."""
     lines = paragraph.split("\n")
-    forms: list[Form] = [form(line) if line and not line.isspace() else "" for line in lines]
+    if len(lines) > 2 * NEAR:
+        lines[NEAR:-NEAR] = ["\n".join(lines[NEAR:-NEAR])]
+    forms: list[Form] = [form(line.partition("\n")[0]) for line in lines]
     if len(lines) > 2 and forms.count("code") * 3 >= len(lines):
         forms = ["code" if kind else "" for kind in forms]
     base = start = place
