@@ -74,7 +74,7 @@ def check(data: Any, report: Report) -> None:
     """Access rules can act; roles that a client could pass by are said."""
     rules = list(items(data, _RULES))
     if rules and at(data, "global", "services", "authz", "identity", "set_by") in (None, "nobody"):
-        message = "access rules need identity headers, so nobody would pass: set "
+        message = "nobody would pass access rules, because no trusted source sets identity headers: set "
         message += "`global.services.authz.identity.set_by` to the filter that sets them, or remove the rules"
         report.error(_RULES, message)
     for path, rule in rules:

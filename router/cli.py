@@ -65,39 +65,39 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     serve = _command(commands, "serve", _serve, "run ext_proc, REST and metrics")
-    serve.add_argument("--state-directory", type=Path, help="where encoded texts are kept between starts")
-    serve.add_argument("--envoy-directory", type=Path, help="where Envoy's files are kept in step with this one")
+    serve.add_argument("--state-directory", type=Path, help="directory that keeps encoded texts between starts")
+    serve.add_argument("--envoy-directory", type=Path, help="directory for Envoy's files, which follow the configuration")
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     up = _command(commands, "up", _up, "run Triton, the router and Envoy on this machine")
     up.add_argument("--demo-backends", action="store_true", help="replace every endpoint with a demo server")
     up.add_argument("--run-directory", type=Path, default=Path("build/run"), help="logs and generated configuration")
-    _command(commands, "check", _check, "report everything that is wrong with a configuration")
-    explain = _command(commands, "explain", _explain, "show the whole decision on a prompt or a request")
+    _command(commands, "check", _check, "report every mistake in a configuration")
+    explain = _command(commands, "explain", _explain, "explain the decision on a prompt or a request")
     explain.add_argument("--text", action="store_true", help="a readable tree instead of JSON")
     explain.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="a request header")
-    explain.add_argument("--model", metavar="NAME", help="the virtual model that is asked for; default: `routing`")
-    explain.add_argument("--path", default=chat.PATH, choices=list(DIALECTS), help="where --request would be sent to")
+    explain.add_argument("--model", metavar="NAME", help="virtual model that the request names; default: `routing`")
+    explain.add_argument("--path", default=chat.PATH, choices=list(DIALECTS), help="API path of --request")
     what = explain.add_mutually_exclusive_group(required=True)
     what.add_argument("prompt", nargs="?")
     what.add_argument("--request", metavar="FILE", help="a whole request as JSON; `-` reads standard input")
     _add_compare(commands)
     probes = _command(commands, "probes", _probes, "run a file of probes against a configuration")
-    probes.add_argument("--gateway", metavar="URL", help="send them through this gateway, not to Triton from here")
-    probes.add_argument("--format", default="table", choices=["table", "json", "junit"], help="what is printed")
+    probes.add_argument("--gateway", metavar="URL", help="send the probes through this gateway instead")
+    probes.add_argument("--format", default="table", choices=["table", "json", "junit"], help="format of the report")
     probes.add_argument("file", type=Path, metavar="FILE", help="the probes")
     envoy = commands.add_parser("envoy", help="print Envoy's configuration")
     _reads_configuration(envoy)
     envoy.add_argument(
         "--router", action="append", default=[], metavar="HOST:PORT", help="ext_proc address; default: this machine's"
     )
-    envoy.add_argument("--access-log", type=Path, metavar="FILE", help="where Envoy writes a line a request")
+    envoy.add_argument("--access-log", type=Path, metavar="FILE", help="Envoy's log, one line per request")
     envoy.set_defaults(run=_envoy)
     health = commands.add_parser("health", help="ask the router on this machine whether it serves")
     _reads_configuration(health)
     health.set_defaults(run=_health)
     migrate = commands.add_parser("migrate", help="print a flat configuration in the canonical form")
     _reads_configuration(migrate)
-    migrate.add_argument("--whole-words", action="store_true", help="write `match: word`; lists the rules that change")
+    migrate.add_argument("--whole-words", action="store_true", help="write `match: word`; list the changed rules")
     migrate.set_defaults(run=_migrate)
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration")
     schema.set_defaults(run=_schema)
@@ -106,18 +106,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_compare(commands: Any) -> None:
     description = "show which requests a change of the configuration moves"
-    status = "Exit status: 0 if no more move than allowed, 1 if more do, 2 if that cannot be said."
+    status = "Exit status: 0 if no more requests move than allowed, 1 if more do, 2 if the comparison is incomplete."
     compare = commands.add_parser("compare", help=description, description=description, epilog=status)
     compare.add_argument("config", metavar="before", type=Path, help="configuration file")
-    compare.add_argument("after", type=Path, help="the one that would take its place")
+    compare.add_argument("after", type=Path, help="the configuration to compare it with")
     compare.add_argument(
         "--prompts", type=Path, required=True, metavar="FILE",
-        help="a prompt, or a request as a JSON object, a line; or a file of probes (*.yaml)",
+        help="one prompt or one JSON request per line, or a file of probes (*.yaml)",
     )  # fmt: skip
     compare.add_argument("--repository", type=Path, help=f"Triton model repository; default: the nearest {REPOSITORY}")
     compare.add_argument("--allow", type=float, default=0.0, metavar="SHARE", help="share that may move, in [0, 1]")
     compare.add_argument(
-        "--answer-tokens", type=int, default=300, metavar="N", help="length of answers whose tokens nobody counted"
+        "--answer-tokens", type=int, default=300, metavar="N", help="assumed tokens of an answer without a count"
     )
     compare.add_argument("--json", action="store_true", help="the whole report as JSON")
     _allows_inactive(compare)
@@ -135,7 +135,7 @@ def _command(
 
 
 def _reads_configuration(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", type=Path, required=True, metavar="FILE")
+    command.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration file")
     _allows_inactive(command)
 
 
@@ -145,7 +145,7 @@ def _allows_inactive(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="load the file though this protection of it does nothing here; may be repeated",
+        help="load the file although this protection has no effect here; may be repeated",
     )
 
 

@@ -117,7 +117,7 @@ class _Line(BaseModel):
         if self.sent is None and self.request is None and self.prompt is None:
             raise ValueError("an object needs `request` or `prompt`")
         if self.request is not None and self.path not in DIALECTS:
-            raise ValueError(f"`path` is none of {', '.join(DIALECTS)}")
+            raise ValueError(f"`path` must be one of {', '.join(DIALECTS)}")
         return self
 
     def sample(self) -> Sample:
@@ -307,7 +307,8 @@ def _changed(loaded: Loaded, **sections: Any) -> Loaded:
 def as_text(report: dict[str, Any]) -> str:
     """A report as a table for people: moves first, then what they cost."""
     lines = [f"{report['moved']} of {report['requests']} requests move"]
-    lines += [f"{count} went without {part}: the comparison is not whole" for part, count in report["degraded"].items()]
+    lines += [f"{count} were routed without {part}: the comparison is incomplete" for part, count in "
+    f"report["degraded"].items()]
     for flow in report["flows"]:
         if flow["before"] != flow["after"]:
             lines.append(f"  {flow['requests']:>6}  {_named(flow['before'])}  →  {_named(flow['after'])}")

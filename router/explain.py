@@ -116,7 +116,7 @@ def as_text(explained: dict[str, Any]) -> str:
              f"decision  {outcome['decision'] or 'none matched: default model'}",
              f"reasoning {_SWITCH[outcome['reasoning']]}"]  # fmt: skip
     if "unsettled" in outcome:
-        lines.append(f"fails     because {outcome['unsettled']} could not be settled")
+        lines.append(f"fails     because a signal of {outcome['unsettled']} is unknown")
     lines += [f"degraded  {part}: {reason}" for part, reason in explained["degraded"].items()]
     lines += _candidates(outcome)
     lines += ["", "parts"]

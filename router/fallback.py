@@ -211,7 +211,7 @@ class Fallback:
         try:
             attempt = Attempt.decode(text)
         except (ValueError, TypeError, KeyError) as error:
-            raise Refusal(500, "The gateway has lost what was tried.", code="fallback_failed") from error
+            raise Refusal(500, "The gateway has lost the list of failed attempts.", code="fallback_failed") from error
         status, _, after = request.headers.get(names.FAILURE, "").partition(" ")
         if status != TOO_LONG:
             self._breakers.failed(attempt.name, retry_after=retry_after(int(status or 0), after))
@@ -339,5 +339,5 @@ def _refs(decision: Decision | None) -> Sequence[ModelRef]:
 
 
 def _all_wait(seconds: float) -> Refusal:
-    message = "All models that could answer have asked to be left alone for a while; please try again."
+    message = "All models that could answer are overloaded; please try again later."
     return Refusal(429, message, code="rate_limited", retry_after=math.ceil(seconds))

@@ -90,7 +90,8 @@ class Guards:
                 self._blocked.labels(verdict.blocks or "", "unknown" if verdict.unknown else "blocked").inc()
                 raise verdict.refusal
         if choice.unsettled is not None:
-            message = f"The decision `{choice.unsettled.name}` could not be settled, so the request was not sent on."
+            message = f"A signal of the decision `{choice.unsettled.name}` could not be evaluated, so the request "
+            f"was refused."
             raise Refusal(503, message, code="signal_unavailable")
 
     def confine(self, record: Record) -> bool:
@@ -163,7 +164,7 @@ class Guards:
             (each.name, settings) for each in decisions if each.name in guarded.screening for settings in _screens(each)
         ]
         if {name for name, _ in screening} != set(guarded.screening):
-            message = "What screens the answer has changed meanwhile; please try again."
+            message = "The rules that screen the answer have changed; please try again."
             raise Refusal(503, message, code="protection_unavailable")
         values = Values(guarded.originals, json_wanted=guarded.json_wanted) if guarded.originals else None
         return await self._edits(payload, values, screening)

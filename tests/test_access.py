@@ -118,7 +118,7 @@ def test_callers_see_the_models_that_they_may_ask() -> None:
             "`lagre` is no model or adapter, so this rule protects nothing; did you",
         ),
         ("roles: [premium]", "roles: [premum]", "no role named `premum` in routing.signals.role_bindings; did you"),
-        ("set_by: gateway", "set_by: nobody", "access rules need identity headers, so nobody would pass"),
+        ("set_by: gateway", "set_by: nobody", "nobody would pass access rules"),
         ("models: [large]", "paths: [/v1/admin1]", "pattern"),
     ],
 )

@@ -110,7 +110,7 @@ async def test_requests_that_name_a_model_pass_and_unknown_ones_are_refused() ->
     [
         ('{"a": 1}', "line 2: Value error, an object needs `request` or `prompt`"),
         ("{", "line 2:"),
-        ('{"request": {}, "path": "/v1/models"}', "line 2: Value error, `path` is none of"),
+        ('{"request": {}, "path": "/v1/models"}', "line 2: Value error, `path` must be one of"),
         ('{"prompt": "a", "usage": {"prompt": 3}}', "line 2: usage.completion: Field required"),
         ('{"prompt": "a", "headers": 3}', "line 2:"),
         ('{"sent": 3}', "line 2: sent:"),

@@ -306,7 +306,7 @@ class _Rest:
     async def replay(self, request: Request) -> Response:
         record = await self._replay(request.path_params["id"])
         if record is None:
-            raise HTTPException(404, "no such decision is kept")
+            raise HTTPException(404, "there is no such record")
         return json_response(record)
 
     async def models(self, request: Request) -> Response:

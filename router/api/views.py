@@ -112,7 +112,7 @@ class Views:
         else:
             records = await state.recorded(body.recorded)
             if not records:
-                raise Refusal(409, "No requests are recorded: `global.services.router_replay` says what is kept.")
+                raise Refusal(409, "No requests are recorded; `global.services.router_replay` switches recording on.")
             samples = map(json_bytes, records)
         lines = comparison(state.loaded(), body.config, samples, state.bundle, body.answer_tokens)
         return ImpatientStream(_one_at_a_time(self._comparing, lines), media_type="application/x-ndjson")
@@ -135,7 +135,7 @@ class Views:
 def _refuse_other_sites(request: Request) -> None:
     """Browsers say whose script asks: another site's must not send prompts or start comparisons."""
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise Refusal(403, "Only the router's own page may ask this.")
+        raise Refusal(403, "Only the router's own page may call this.")
 
 
 async def _one_at_a_time(lock: asyncio.Lock, lines: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -52,8 +52,8 @@ def _adapters_are_told_apart(data: Any, report: Report) -> None:
             if name in models:
                 report.error((*where, "name"), f"`{name}` is the name of a model; give the adapter a different name")
             elif owners.setdefault(name, owner) != owner:
-                message = f"`{owners[name]}` declares `{name}` too; clients who name it get that one, modelRefs say"
-                report.warning((*where, "name"), f"{message} which they mean")
+                message = f"`{owners[name]}` declares `{name}` too; clients that name it get that one; modelRefs get"
+                report.warning((*where, "name"), f"{message} the one of their own `model`")
 
 
 def _models_exist(data: Any, report: Report) -> None:
@@ -101,11 +101,12 @@ def _models_are_served(data: Any, report: Report) -> None:
     virtual = [*(named if isinstance(named, list | tuple) else ()), at(data, "global", "router", "auto_model_name")]
     for path, model in items(data, MODELS):
         if not model.get("backend_refs"):
-            message = f"model `{model.get('name')}` has no backend_refs: the gateway in front has to know where it is; "
+            message = f"model `{model.get('name')}` has no backend_refs: the gateway in front must know its address; "
             report.warning(path, message + "`up` and `envoy` cannot reach it")
         if model.get("name") is not None and model["name"] in virtual:
             report.error(
-                (*path, "name"), f"`{model['name']}` asks the router to choose; give the model a different name"
+                (*path, "name"), f"`{model['name']}` is a name that asks the router to choose; give the model a "
+                f"different name"
             )
 
 
@@ -133,10 +134,11 @@ def _algorithms_can_act(data: Any, report: Report) -> None:
         unrated = [name for ref in refs if ref.get("score") is None and isinstance(name := ref.get("model"), str)
                    and at(cards.get(name), "quality_score") is None]  # fmt: skip
         if "quality" in counts and unrated:
-            report.warning(where, f"without `quality_score`, {', '.join(unrated)} count as good as the best")
+            report.warning(where, f"without `quality_score`, {', '.join(unrated)} get the best candidate's quality")
         if "latency" in counts and not reads_streams:
-            message = "streams are not read, so the time to their headers stands for that to the first token: "
-            report.warning(where, message + "`global.services.observability.usage.streams` reads them")
+            message = "the router does not read streams, so it uses the time to their headers as the time to the "
+            "first token: "
+            report.warning(where, message + "set `global.services.observability.usage.streams` to change that")
 
 
 def _addresses_can_be_asked(data: Any, report: Report) -> None:
@@ -145,7 +147,8 @@ def _addresses_can_be_asked(data: Any, report: Report) -> None:
         for where, ref in items(model, ("backend_refs",), below=path):
             host = str(ref.get("endpoint") or (ref.get("base_url") or "").partition("//")[2])
             if (https := scheme_and_path(ref)) and https[0] == "https" and re.match(r"[0-9.]+(:|/|$)|\[", host):
-                report.error((*where, "base_url"), "a certificate is verified for a host name, and this is an address")
+                report.error((*where, "base_url"), "certificates are verified for a host name, but this is an IP "
+                "address")
             name = ref.get("api_key_env")
             if isinstance(name, str) and not os.environ.get(name):
                 message = f"environment variable `{name}` is not set; without it requests to this model get 503"

@@ -13,11 +13,12 @@ class CircuitBreakerSettings(Section):
     """When a model or adapter is left out because it fails. The facts are shared; each policy judges them."""
 
     consecutive_failures: int = Field(
-        5, ge=1, le=1_000_000, description="Failures in a row after which it is not asked for `cooldown_period`."
+        5, ge=1, le=1_000_000, description="Consecutive failures after which a model or adapter rests for "
+        "`cooldown_period`."
     )
-    cooldown_period: Seconds = Field(30, description="Seconds after the last failure until it is asked again.")
+    cooldown_period: Seconds = Field(30, description="Seconds of rest after the last failure.")
     half_open_probes: int = Field(
-        1, ge=1, le=1000, description="Most requests that ask it then, until one of them is answered."
+        1, ge=1, le=1000, description="Most requests that try it after the rest, until one gets a response."
     )
 
 
@@ -28,25 +29,25 @@ class FallbackPolicy(Section):
     """
 
     version: Literal[1] = Field(1, description="The form of this section; there is one.")
-    enabled: bool = Field(True, description="Whether the next candidate is asked.")
+    enabled: bool = Field(True, description="Whether the next candidate is tried.")
     models: tuple[Name, ...] = Field(
-        (), description="Models and adapters to ask, in this order, when no candidate of the decision can answer."
+        (), description="Models and adapters to try, in this order, when no candidate of the decision can answer."
     )
-    max_attempts: int = Field(3, ge=1, le=5, description="Most candidates that a request asks, the first included.")
+    max_attempts: int = Field(3, ge=1, le=5, description="Most candidates that a request tries, including the first.")
     total_timeout: Seconds | None = Field(
         None, description="Seconds from the request to the first byte, all candidates together. Default: no bound."
     )
     per_attempt_timeout: Seconds | None = Field(
         None,
-        description="Seconds until an endpoint's response begins; then the next one is asked. Default: with "
-        "`total_timeout` a share of what is left of it, without it the model's `first_byte_timeout`.",
+        description="Seconds until an endpoint's response must begin; then the next one is tried. Default: with "
+        "`total_timeout` an equal share of the remaining time, otherwise the model's `first_byte_timeout`.",
     )
     retryable_status_codes: tuple[int, ...] = Field(
         (429, 500, 502, 503, 504),
         description="Statuses that count as failures. Connections that break and timeouts always do.",
     )
     circuit_breaker: CircuitBreakerSettings = Field(
-        default_factory=CircuitBreakerSettings, description="When a failing model or adapter is left out."
+        default_factory=CircuitBreakerSettings, description="When a failing model or adapter rests."
     )
 
     @model_validator(mode="after")

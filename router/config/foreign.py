@@ -191,8 +191,8 @@ def _addresses(path: Path, model: dict[str, Any], report: Report, adopted: Conve
         if scheme_and_path(ref) != scheme_and_path(refs[0][1]):
             differ = "base_url"
         if differ is not None:
-            message = f"`{differ}` differs from the model's first address, so requests do not go to this one: "
-            report.does_nothing((*path, *where), differ, message + "make it a model of its own", protects=False)
+            message = f"`{differ}` differs from the model's first address, so this one gets no requests: "
+            report.does_nothing((*path, *where), differ, message + "declare a separate model for it", protects=False)
             inactive.append(int(where[-1]))
     adopted.drop(model, "backend_refs", path, inactive)
 
@@ -272,7 +272,8 @@ def _inactive_limits(data: Any, report: Report, adopted: Converted) -> None:
     indices = []
     for path, provider in items(data, PROVIDERS):
         if provider.get("type") == "envoy-ratelimit":
-            message = "a rate limit service of Envoy's is not asked in this version; `redis` counts for all routers"
+            message = "this version calls no rate limit service of Envoy; a provider of type `redis` counts for all "
+            "routers"
             report.does_nothing((*path, "type"), "ratelimit", message, protects=True)
             report.forget_flaws(path)
             indices.append(int(path[-1]))

@@ -81,7 +81,7 @@ def _domains_of_rules(routing: dict[str, Any], path: Path, adopted: Converted) -
         if isinstance(declared, list) and not any(at(each, "name") == name for each in declared):
             adopted.origin[(*path, SIGNALS[-1], DomainSignal.LIST, len(declared))] = where
             signals[DomainSignal.LIST] = [*declared, {"name": name}]
-            message = f"no domains are declared, so `{name}` is one by its name alone"
+            message = f"no domains are declared, so `{name}` counts as one by its name alone"
             adopted.problems.append(Mistake((*where, "name"), message, harmless=True))
 
 
@@ -120,7 +120,7 @@ def _composers(routing: dict[str, Any], path: Path, adopted: Converted) -> None:
     for where, score in items(routing, ("projections", "scores"), below=path):
         for inside, each in items(score, ("inputs",), below=where):
             if each.get("type") == ComplexitySignal.TYPE and str(each.get("name")).rpartition(":")[0] in composers:
-                message = "this sum counts the signal wherever it matches; its `composer` holds in rules"
+                message = "this sum ignores the signal's `composer`, which applies only in rules"
                 adopted.problems.append(Mistake(inside, message, harmless=True))
 
 

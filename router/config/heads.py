@@ -23,19 +23,19 @@ class ClassifierSignal(SignalSettings):
 
     type: Literal["head", "local", "llm"] = Field(
         "head",
-        description="`head`: a head of the signal bundle. `local` and `llm` are models of vLLM Semantic Router; their "
-        "signals are never known here.",
+        description="`head`: a head of the signal bundle. `local` and `llm` are models of vLLM Semantic Router; "
+        "their signals are always unknown here.",
     )
     head: Name = Field("", description="Name of a head in the signal bundle; needed for `head`.")
     labels: tuple[Name, ...] = Field(
         min_length=1, description="Labels of that head. The sum of their probabilities must reach the threshold."
     )
     threshold: Probability = Field(0.5, description="Least probability.")
-    model: Name | None = Field(None, description="Trunk whose head is read; default: the first that has it.")
+    model: Name | None = Field(None, description="Trunk whose head to read; default: the first with this head.")
     every_part: bool = Field(
         False,
         description="Read the whole conversation in passages, tool results too; the most probable passage counts. "
-        "Default: only `parts`.",
+        "`false`: read only `parts`.",
     )
     parts: PartNames = ("topic",)
 
@@ -91,7 +91,7 @@ class FactCheckSignal(HeadSignal):
     """Whether the prompt asks for facts that can be checked."""
 
     TYPE, LIST, HEAD = "fact_check", "fact_check", "fact_check"
-    PURPOSE = "Whether an answer has facts to check, for rules of `type: fact_check`."
+    PURPOSE = "Whether the answer will have checkable facts, for rules of `type: fact_check`."
     MEANING: ClassVar = {
         "needs_fact_check": ("fact_check_needed",),
         "no_fact_check_needed": ("no_fact_check_needed",),
@@ -109,7 +109,7 @@ class UserFeedbackSignal(HeadSignal):
     """What the user's last turn says of the answer before it. A conversation without an answer does not match."""
 
     TYPE, LIST, HEAD = "user_feedback", "user_feedbacks", "user_feedback"
-    PURPOSE = "What the user says of the last answer, for rules of `type: user_feedback`."
+    PURPOSE = "The user's opinion of the last answer, for rules of `type: user_feedback`."
     MEANING: ClassVar = {
         "satisfied": ("satisfied", "sat"),
         "need_clarification": ("need_clarification",),
@@ -134,7 +134,7 @@ class ModalitySignal(HeadSignal):
     """Whether the prompt asks for text or for an image."""
 
     TYPE, LIST, HEAD = "modality", "modality", "modality"
-    PURPOSE = "Whether a text or an image is wanted, for rules of `type: modality`."
+    PURPOSE = "Whether the user wants a text or an image, for rules of `type: modality`."
     MEANING: ClassVar = {
         "AR": ("text", "ar"),
         "DIFFUSION": ("image", "diffusion"),

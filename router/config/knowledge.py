@@ -41,7 +41,7 @@ class KnowledgeMetric(Section):
     name: Name = Field(description="Name that inputs of projections refer to.")
     type: Literal["group_margin"] = Field("group_margin", description="Score of a group minus that of another one.")
     positive_group: Name = Field(description="The group whose score counts.")
-    negative_group: Name = Field(description="The group whose score is taken from it.")
+    negative_group: Name = Field(description="The group whose score is subtracted.")
 
 
 class KnowledgeBase(Section):
@@ -53,8 +53,10 @@ class KnowledgeBase(Section):
     threshold: Similarity = Field(0.5, description="Least score of a label that matches.")
     label_thresholds: dict[str, Similarity] = Field(default_factory=dict, description="Thresholds of single labels.")
     groups: dict[str, tuple[Name, ...]] = Field(default_factory=dict, description="Labels by group.")
-    metrics: tuple[KnowledgeMetric, ...] = Field((), description="Numbers for sums.")
-    prototype_scoring: PrototypeScoring = Field(default_factory=PrototypeScoring, description="How near a label is.")
+    metrics: tuple[KnowledgeMetric, ...] = Field((), description="Differences of scores, for projections.")
+    prototype_scoring: PrototypeScoring = Field(
+        default_factory=PrototypeScoring, description="Scoring of the similarity to a label."
+    )
 
 
 class KnowledgeTarget(Section):
@@ -70,11 +72,11 @@ class KnowledgeSignal(SignalSettings):
     PURPOSE = "Labels and groups of knowledge bases, for rules of `type: kb`."
 
     kb: Name = Field(description="Name of the knowledge base under `global.model_catalog.kbs`.")
-    target: KnowledgeTarget = Field(description="Which of its labels, groups or metrics.")
+    target: KnowledgeTarget = Field(description="The label, group or metric to read.")
     match: Literal["best", "threshold"] = Field(
         "threshold",
-        description="`best`: it is nearer than all others of its kind; `threshold`: its score (of a group, that of any "
-        "of its labels) passes the label's threshold. A metric matches where it is over 0.",
+        description="`best`: its score is the highest of its kind. `threshold`: its score reaches the label's "
+        "threshold; for a group, the score of one of its labels does. A metric matches if it is over 0.",
     )
 
 

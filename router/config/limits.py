@@ -22,7 +22,7 @@ Unit = Literal["second", "minute", "hour", "day", "month"]
 class LimitMatch(Section):
     """Requests that a rule covers, by names or shell patterns; what is not given matches all."""
 
-    user: Name | None = Field(None, description="The user, whom `authz.identity` trusts.")
+    user: Name | None = Field(None, description="The user, from a source that `authz.identity` trusts.")
     group: Name | None = Field(None, description="One of the user's groups.")
     tenant: Name | None = Field(None, description="The tenant.")
     decision: Name | None = Field(None, description="The decision; a request that names its model has none.")
@@ -36,20 +36,20 @@ class LimitRule(Section):
     match: LimitMatch = Field(default_factory=LimitMatch, description="Requests that the rule covers.")
     per: tuple[Literal["user", "tenant", "decision", "model"], ...] = Field(
         ("user",),
-        description="What has a count of its own. Without a trusted user, the caller's credential tells users apart. "
-        "Empty: all share one.",
+        description="What gets a separate count. Without a trusted user, the caller's credential identifies users. "
+        "Empty: all requests share one count.",
     )
     unit: Unit = Field("minute", description="The unit of time.")
     requests_per_unit: int | None = Field(None, ge=0, description="Most requests.")
-    tokens_per_unit: TokenCount = Field(None, description="Most tokens, in and out (`200K` is 200,000).")
+    tokens_per_unit: TokenCount = Field(None, description="Most tokens, input and output (`200K` is 200,000).")
     cost_per_unit: float | None = Field(None, ge=0, description="Most money, by the prices of the models.")
     on_exceeded: Literal["refuse", "cheaper", "report"] = Field(
         "refuse",
-        description="Beyond it: `refuse` with 429, `cheaper` takes the decision's cheapest candidate, `report` only "
-        "says so.",
+        description="Action beyond the limit: `refuse` returns 429, `cheaper` takes the decision's cheapest "
+        "candidate, `report` only reports it.",
     )
     expected_output_tokens: int = Field(
-        512, ge=0, description="Tokens of output that a request without a limit of its own reserves."
+        512, ge=0, description="Output tokens that a request without `max_tokens` reserves."
     )
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class LimitProvider(Section):
         description="`local-limiter` counts in memory, for all workers of a host; `redis` for all routers."
     )
     redis: LimitStore = Field(default_factory=LimitStore, description="For `type: redis`.")
-    rules: tuple[LimitRule, ...] = Field((), description="The rules; a request must keep all that cover it.")
+    rules: tuple[LimitRule, ...] = Field((), description="The rules; a request must satisfy all that cover it.")
 
 
 class RateLimit(Section):
@@ -90,7 +90,7 @@ class RateLimit(Section):
     fail_open: bool = Field(
         True, description="Let requests through while Redis does not answer; otherwise they get 503."
     )
-    providers: tuple[LimitProvider, ...] = Field((), description="Rules by the place of their counts.")
+    providers: tuple[LimitProvider, ...] = Field((), description="Rules, grouped by the store of their counts.")
 
 
 # --- checks --------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def _check_callers(data: Any, rule: dict[str, Any], path: Path, report: Report) 
     claims: list[Path] = [("match", key) for key in ("user", "group", "tenant") if at(rule, "match", key) is not None]
     claims += [("per",)] if isinstance(per, list) and "tenant" in per else []
     for claim in claims:
-        message = "nobody vouches for users, groups and tenants, so this rule holds for every caller: set "
+        message = "no trusted source names users, groups and tenants, so this rule applies to every caller: set "
         report.warning(
             (*path, *claim), message + "`global.services.authz.identity.set_by` to the filter that sets them"
         )

@@ -39,8 +39,8 @@ class UsageSettings(Section):
 
     answers: bool = Field(
         True,
-        description="Read complete responses: tokens and finish reason. Where neither these nor `streams` are read, "
-        "our Envoy shows the router no responses, and `router_upstream_seconds` stays empty.",
+        description="Read complete responses: tokens and finish reason. If both this and `streams` are off, our "
+        "Envoy sends the router no responses, and `router_upstream_seconds` stays empty.",
     )
     streams: bool = Field(
         False,

@@ -14,9 +14,9 @@ PartName = Literal[
 """Parts of a request that a signal can read; see docs/parts.md."""
 
 _PARTS = (
-    "Parts of the request that are read: the person's `words` (with those of earlier turns that the last one goes on "
-    'from), their `topic` (without a last turn such as "yes"), the last turn\'s `own` words, `material` to work on; '
-    "`context`, `history` and `template` of a client's program; turns of `tool`, `system`, `assistant`; or `all`."
+    "Parts of the request to read: the user's `words` (with earlier turns that the last one continues), their `topic` "
+    '(without a last turn such as "yes"), the last turn\'s `own` words, `material` to work on, a client program\'s '
+    "`context`, `history` and `template`, the turns of `tool`, `system` and `assistant`, or `all`."
 )
 PartNames = Annotated[tuple[PartName, ...], Field(min_length=1, description=_PARTS)]
 
@@ -24,16 +24,16 @@ PartNames = Annotated[tuple[PartName, ...], Field(min_length=1, description=_PAR
 class ShapeSettings(Section):
     """A mark that a client's program puts around text: a tag or a label."""
 
-    client: Name = Field(description="The client, for people.")
+    client: Name = Field(description="Name of the client; documentation only.")
     reading: Literal["words", "context", "history", "template"] = Field(
-        description="What stands in it: the person's `words`, `context` that a program added, a chat's `history`, or "
-        "directions of a `template`."
+        description="Content of the marked text: the user's `words`, `context` that a program added, a chat's "
+        "`history`, or instructions of a `template`."
     )
     tag: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.:-]{0,63}$")] | None = Field(
         None, description="Name of a tag: everything between `<name>` and `</name>`, or `[name]` and `[/name]`."
     )
     label: Annotated[str, StringConstraints(pattern=r"^[^\s:#](?:[^\n:]{0,47}[^\s:])?$")] | None = Field(
-        None, description="A label: everything behind a line that begins with it and a colon, until the next label."
+        None, description="A label: everything after a line that begins with it and a colon, up to the next label."
     )
 
     @model_validator(mode="after")
@@ -48,9 +48,9 @@ class PartsSettings(Section):
 
     conversation: Literal["follow", "last_turn"] = Field(
         "follow",
-        description="`follow`: a turn that says nothing by itself is judged with the person's earlier words; "
+        description="`follow`: a turn that means nothing by itself is judged with the user's earlier words; "
         "`last_turn`: each turn alone.",
     )
     shapes: tuple[ShapeSettings, ...] = Field(
-        (), description="Marks of your clients, besides those that are shipped; yours count where both name one."
+        (), description="Marks of your client programs, in addition to the built-in ones; yours take precedence."
     )

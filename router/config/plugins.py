@@ -93,7 +93,9 @@ class BlockSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
     message: str = Field("The request was refused by policy.", min_length=1, description="What the client is told.")
     status: int = Field(403, ge=400, le=499, description="HTTP status of the error, in the shape of the client's API.")
-    shadow: bool = Field(False, description="Block nothing; only say in a header and a metric what would be blocked.")
+    shadow: bool = Field(
+        False, description="Block nothing; only report in a header and a metric what would be blocked."
+    )
     on_unknown: Literal["deny", "route", "ignore"] = Field(
         "deny",
         description="If a signal of the rules could not be evaluated: refuse with 503, send the request to the "
@@ -110,7 +112,9 @@ class BlockPlugin(PluginSettings):
 
 class ConfineSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
-    shadow: bool = Field(False, description="Confine nothing; only say in a header and a metric what would be.")
+    shadow: bool = Field(
+        False, description="Confine nothing; only report in a header and a metric what would be confined."
+    )
     on_unknown: Literal["deny", "route", "ignore"] = Field(
         "route",
         description="If a signal of the rules could not be evaluated: refuse with 503, confine the request, or go on "
@@ -128,7 +132,7 @@ class ConfinePlugin(PluginSettings):
 class MaskSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
     trusted_models: tuple[Name, ...] = Field((), description="Models that may read the personal data.")
-    shadow: bool = Field(False, description="Mask nothing; only say in a header and a metric what would be.")
+    shadow: bool = Field(False, description="Mask nothing; only report in a header and a metric what would be masked.")
     on_unknown: Literal["deny", "ignore"] = Field(
         "deny",
         description="If a signal of the rules could not be evaluated: refuse with 503, or go on as if nothing matched.",
@@ -147,14 +151,16 @@ class MaskPlugin(PluginSettings):
 class ResponsePiiSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
     pii_types_denied: tuple[Name, ...] = Field(
-        (), description="Types of personal data that have a form, which an answer must not have; default: all of them."
+        (), description="Types of personal data that an answer must not contain; default: all with a recognisable form."
     )
     action: Literal["block", "mask", "report"] = Field(
         "block",
-        description="`block` ends the answer before the data, `mask` puts its type in its place, `report` counts it.",
+        description="`block` ends the answer before the data, `mask` replaces the data by its type, `report` counts "
+        "it.",
     )
     message: str = Field(
-        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer that is no stream."
+        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer, unless it is a "
+        "stream."
     )
 
 
@@ -165,7 +171,7 @@ class ResponsePiiPlugin(PluginSettings):
 
     type: Literal["response_pii"]
     configuration: ResponsePiiSettings = Field(
-        default_factory=ResponsePiiSettings, description="What must not be said, and what happens then."
+        default_factory=ResponsePiiSettings, description="Data that an answer must not contain, and the action."
     )
 
 
@@ -175,18 +181,19 @@ class ResponseJailbreakSettings(Section):
     labels: tuple[Name, ...] = Field(
         ("harmful_request", "jailbreak"),
         min_length=1,
-        description="Labels of the head that count, as far as it has them; their probabilities are added.",
+        description="Labels whose probabilities are added; those that the head lacks do not count.",
     )
     threshold: Probability = Field(0.7, description="Least probability.")
     action: Literal["block", "header", "none"] = Field(
         "block",
-        description="`block` ends a stream and withholds a whole answer; `header` counts only.",
+        description="`block` ends a stream and withholds a whole answer; `header` only counts.",
     )
     on_unknown: Literal["deny", "ignore"] = Field(
-        "deny", description="If the head could not judge: as if it matched, or as if it did not."
+        "deny", description="If the head cannot judge a text: treat it as a match (`deny`) or as no match (`ignore`)."
     )
     message: str = Field(
-        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer that is no stream."
+        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer, unless it is a "
+        "stream."
     )
 
 
@@ -197,7 +204,7 @@ class ResponseJailbreakPlugin(PluginSettings):
 
     type: Literal["response_jailbreak"]
     configuration: ResponseJailbreakSettings = Field(
-        default_factory=ResponseJailbreakSettings, description="Which head judges, and what happens then."
+        default_factory=ResponseJailbreakSettings, description="The head that judges, and the action."
     )
 
 
@@ -207,18 +214,19 @@ class HallucinationSettings(Section):
 
     enabled: bool = Field(True, description="Switch for this decision.")
     threshold: Probability = Field(
-        0.5, description="Least share of a sentence's words that one document or tool result of the request has."
+        0.5, description="Least share of a sentence's words that one document or tool result of the request must "
+        "contain."
     )
     hallucination_action: Literal["header", "body", "none"] = Field(
         "header",
-        description="What happens to a whole answer with a sentence below it: `header` adds the member "
-        "`x-vsr-response-warnings`, as its headers are gone by then, `body` a note to the text. A stream is only "
-        "counted.",
+        description="Action on a whole answer with a sentence below the threshold: `header` adds the member "
+        "`x-vsr-response-warnings` to the body, because the headers have left by then; `body` adds a note to the "
+        "text. Streams are only counted.",
     )
     unverified_factual_action: Literal["header", "body", "none"] = Field(
         "header",
-        description="What happens where a `fact_check` signal matched and the request has neither documents nor tool "
-        "results: `header` sets `x-vsr-response-warnings`, and `body` does the same.",
+        description="Action if a `fact_check` signal matched and the request has neither documents nor tool "
+        "results: both `header` and `body` set the header `x-vsr-response-warnings`.",
     )
     include_hallucination_details: bool = Field(False, description="Quote up to three such sentences.")
 
@@ -227,7 +235,7 @@ class HallucinationPlugin(PluginSettings):
     """Mark answers that the request's documents do not support. Experimental; see docs/protection.md."""
 
     type: Literal["hallucination"]
-    configuration: HallucinationSettings = Field(description="What counts as support, and what happens without.")
+    configuration: HallucinationSettings = Field(description="Support that an answer needs, and the action without it.")
 
 
 class RequestParamsSettings(Section):

@@ -22,14 +22,14 @@ class ProjectionInput(Section):
 
     type: Name = Field(description="Kind of signal.")
     name: Name = Field(description="Name of the signal, as rules call it.")
-    weight: float = Field(allow_inf_nan=False, description="What the value is multiplied by; less than 0 lowers it.")
+    weight: float = Field(allow_inf_nan=False, description="Factor of the value; a negative one lowers the sum.")
     value_source: Literal["binary", "confidence", "raw", "score"] = Field(
         "binary",
-        description="The value: `binary` is `match` or `miss`; `confidence` is how sure a match is, and 0 without one; "
-        "`raw` (or `score`) the number that the signal counts, whether it matches or not.",
+        description="`binary`: `match` or `miss`. `confidence`: the confidence of a match, 0 without one. `raw` or "
+        "`score`: the number that the signal measures, with or without a match.",
     )
     match: float = Field(1.0, allow_inf_nan=False, description="Value of a match, for `binary`.")
-    miss: float = Field(0.0, allow_inf_nan=False, description="Value where there is no match, for `binary`.")
+    miss: float = Field(0.0, allow_inf_nan=False, description="Value without a match, for `binary`.")
 
 
 class Calibration(Section):
@@ -56,12 +56,12 @@ class ProjectionSignal(SignalSettings):
     PURPOSE = "Weighted sums of signals, for rules of `type: projection`."
 
     inputs: tuple[ProjectionInput, ...] = Field(
-        min_length=1, description="What is added up. One that is unknown makes all outputs unknown, unless it weighs 0."
+        min_length=1, description="Values to add. An unknown one makes all outputs unknown, unless its weight is 0."
     )
     method: Literal["threshold_bands", "multi_emit"] = Field(
         "threshold_bands", description="The first output that the score fits matches (`threshold_bands`), or all do."
     )
-    calibration: Calibration = Field(default_factory=Calibration, description="How sure an output is.")
+    calibration: Calibration = Field(default_factory=Calibration, description="Confidence of an output.")
     outputs: tuple[ProjectionOutput, ...] = Field(min_length=1, description="Names for ranges of the score, in order.")
 
     @classmethod
@@ -84,11 +84,13 @@ class PartitionSignal(SignalSettings):
     members: tuple[Name, ...] = Field(min_length=1, description="Names of the signals that compete.")
     semantics: Literal["exclusive", "softmax_exclusive"] = Field(
         "exclusive",
-        description="The surest member that matches wins; with `softmax_exclusive` its confidence becomes its share "
-        "among the members that match.",
+        description="The most confident matching member wins; with `softmax_exclusive` its confidence becomes its "
+        "share among the members that match.",
     )
-    temperature: float = Field(1.0, gt=0, description="Of the softmax: the lower, the more the winner takes.")
-    default: Name | None = Field(None, description="Member that matches where none does.")
+    temperature: float = Field(
+        1.0, gt=0, description="Temperature of the softmax; a lower one gives the winner a larger share."
+    )
+    default: Name | None = Field(None, description="Member that matches if no other does.")
 
     @model_validator(mode="after")
     def _default_is_a_member(self) -> PartitionSignal:

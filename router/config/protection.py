@@ -18,25 +18,25 @@ class JailbreakSignal(SignalSettings):
 
     method: Literal["classifier", "hybrid", "contrastive"] = Field(
         "classifier",
-        description="`classifier`: the bundle's head `jailbreak`; `hybrid` means the same. `contrastive`: how much "
-        "nearer the person's words are to `jailbreak_patterns` than to `benign_patterns`; it reads nothing else.",
+        description="`classifier`: the bundle's head `jailbreak`; `hybrid` means the same. `contrastive`: compares "
+        "only the user's words, with `jailbreak_patterns` and `benign_patterns`.",
     )
     threshold: Probability = Field(
         0.5,
-        description="Least probability of the labels, in the most probable passage. Of `contrastive`: least margin of "
-        "the cosines; default there: 0.1.",
+        description="Least probability of the labels, in the most probable passage. For `contrastive`: least margin "
+        "of the cosines, by default 0.1.",
     )
     jailbreak_patterns: tuple[Phrase, ...] = Field((), description="Attacks, for `contrastive`.")
     benign_patterns: tuple[Phrase, ...] = Field((), description="Harmless prompts, for `contrastive`.")
     direction: Literal["request", "response"] = Field(
-        "request", description="What is read; `response` is not active in this version."
+        "request", description="What to read. `response` needs the plugin `response_jailbreak` and sets its threshold."
     )
     labels: tuple[Name, ...] = Field(
         ("jailbreak", "prompt_injection"),
         min_length=1,
-        description="Labels of the head that count, as far as it has them.",
+        description="Labels that count; those that the head lacks do not.",
     )
-    include_history: bool = Field(True, description="Accepted; earlier turns are read in any case.")
+    include_history: bool = Field(True, description="No effect: the signal always reads earlier turns.")
 
     @model_validator(mode="before")
     @classmethod
@@ -60,10 +60,11 @@ class PiiSignal(SignalSettings):
 
     pii_types_allowed: tuple[Name, ...] = Field((), description="Types that do not match; all others do.")
     pii_types_denied: tuple[Name, ...] = Field(
-        (), description="The only types that match; default: all that have a form. Names and addresses need a model."
+        (), description="The only types that match; default: all with a recognisable form. Names and addresses need "
+        "a model."
     )
-    threshold: Probability = Field(0.5, description="Accepted; rules are certain.")
-    include_history: bool = Field(True, description="Accepted; earlier turns are read in any case.")
+    threshold: Probability = Field(0.5, description="No effect: rules are certain.")
+    include_history: bool = Field(True, description="No effect: the signal always reads earlier turns.")
 
     @model_validator(mode="after")
     def _one_list(self) -> PiiSignal:

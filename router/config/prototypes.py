@@ -15,6 +15,6 @@ class PrototypeScoring(Section):
     NOT_ACTIVE = frozenset({"cluster_similarity_threshold", "max_prototypes", "margin_threshold"})
     INSTEAD: ClassVar[dict[str, str]] = dict.fromkeys(NOT_ACTIVE, "the prompt is compared with every example")
 
-    enabled: bool = Field(True, description="Without it the nearest example alone counts.")
+    enabled: bool = Field(True, description="`false`: only the nearest example counts.")
     best_weight: float = Field(0.75, ge=0, le=1, description="Weight of the nearest example.")
-    top_m: int = Field(2, ge=1, description="How many of the nearest share the rest of the weight, by their mean.")
+    top_m: int = Field(2, ge=1, description="Number of nearest examples whose mean gets the rest of the weight.")

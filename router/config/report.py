@@ -85,7 +85,7 @@ class Report:
         else:
             self.inactive[self.written(path)] = ".".join([step for step in path if isinstance(step, str)][-2:])
         if protects and name not in self.allowed:
-            message += "; it is there to protect, so the file is refused: remove it, or allow it by name with "
+            message += "; it is a protection, so the file is refused: remove it, or allow it by name with "
             message += f"`--allow-inactive {name}` or `global.router.allow_inactive`"
             self.error(path, message)
         else:

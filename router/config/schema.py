@@ -46,7 +46,7 @@ class ProviderDefaults(Section):
         None, description="Model (or adapter) for requests that match no decision, and for paths without a model."
     )
     embedding_model: Name | None = Field(
-        None, description="Model for `/v1/embeddings` where a request names none, or asks the router to choose."
+        None, description="Model for `/v1/embeddings` if a request names none, or asks the router to choose."
     )
     default_reasoning_effort: Effort = Field(
         "medium", description="Effort for families of type `reasoning_effort` if the modelRef sets none."
@@ -75,8 +75,8 @@ class BackendRef(Section):
     name: Name | None = Field(None, description="Name for people and logs.")
     base_url: Annotated[str, StringConstraints(pattern=BASE_URL, max_length=2048)] | None = Field(
         None,
-        description="URL of an OpenAI-compatible API, such as `https://api.example.com/openai/v1`. Its path takes the "
-        "place of `/v1` in the request's path; `https` is verified for its host name.",
+        description="URL of an OpenAI-compatible API, such as `https://api.example.com/openai/v1`. Its path "
+        "replaces `/v1` in the request's path. With `https` the certificate is verified for its host name.",
     )
     endpoint: Annotated[Endpoint, BeforeValidator(_without_v1)] = Field(
         description="`host:port` of an OpenAI-compatible server; `/v1` may follow. Default: that of `base_url`."
@@ -88,9 +88,9 @@ class BackendRef(Section):
         "/etc/ssl/certs/ca-certificates.crt", description="PEM file, on Envoy's machine, with the authorities to trust."
     )
     api_key: SecretStr | None = Field(None, description="The key; better `api_key_env` or `api_key_file`.")
-    api_key_env: Name | None = Field(None, description="Environment variable of the router that has the key.")
+    api_key_env: Name | None = Field(None, description="Environment variable of the router with the key.")
     api_key_file: Name | None = Field(
-        None, description="File on the router's machine that has the key; a new content is used within a second."
+        None, description="File on the router's machine with the key; changes take effect within a second."
     )
     auth_header: LowerHeaderName = Field("authorization", description="Header that carries the key.")
     auth_prefix: str = Field("Bearer", description="Word before the key; empty for none.")
@@ -152,21 +152,21 @@ class Reliability(Section):
     )
     retry_responses: bool = Field(
         True,
-        description="Retry 5xx, 429 and connections that close without a response too. `false`: only what no endpoint "
-        "has read, so that a generation cannot run twice.",
+        description="Retry also 5xx, 429 and connections that close without a response. `false`: retry only "
+        "requests that no endpoint has read, so that a generation cannot run twice.",
     )
     first_byte_timeout: Seconds | None = Field(
         None,
-        description="Seconds until a response begins; then another endpoint is tried. A response in one piece begins "
-        "when it is complete. Default: no bound.",
+        description="Seconds until a response must begin; then another endpoint is tried. A response in one piece "
+        "begins only when it is complete. Default: no bound.",
     )
     keep_alive: Seconds = Field(
         4, description="Seconds after which an idle connection is closed; keep it below the endpoint's (vLLM: 5)."
     )
     consecutive_5xx: int = Field(
         5, ge=0, le=1_000_000,
-        description="Responses 502 to 504, or none, in a row that eject an endpoint. One that fails nearly all its "
-        "requests with any 5xx is ejected too. 0 switches both off.",
+        description="Consecutive failures (502 to 504, or no response) that eject an endpoint. An endpoint that "
+        "answers nearly all requests with any 5xx is ejected too. 0 disables both.",
     )  # fmt: skip
     base_ejection_time: Seconds = Field(10, description="Seconds of the first ejection.")
     max_ejection_percent: int = Field(
@@ -183,13 +183,13 @@ class Pricing(Section):
     """Token prices. Adapters have the prices of their base model."""
 
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field("USD", description="ISO 4217 code.")
-    prompt_per_1m: float = Field(0, ge=0, description="Price of a million tokens of input.")
-    completion_per_1m: float = Field(0, ge=0, description="Price of a million tokens of output.")
+    prompt_per_1m: float = Field(0, ge=0, description="Price of a million input tokens.")
+    completion_per_1m: float = Field(0, ge=0, description="Price of a million output tokens.")
     cached_input_per_1m: float | None = Field(
-        None, ge=0, description="Price of a million cached tokens of input; default: the price of other input."
+        None, ge=0, description="Price of a million cached input tokens; default: `prompt_per_1m`."
     )
     cache_write_per_1m: float | None = Field(
-        None, ge=0, description="Price of a million tokens of input that the provider caches; the same default."
+        None, ge=0, description="Price of a million input tokens that the provider caches; default: `prompt_per_1m`."
     )
 
 
@@ -270,7 +270,7 @@ class ModelCard(Section):
         None, description="Longest context in tokens (`8K` is 8,000); `max_model_len` in `GET /v1/models`."
     )
     quality_score: float | None = Field(
-        None, ge=0, description="How good the model is, on any scale that is the same for all: for `multi_factor`."
+        None, ge=0, description="Quality of the model for `multi_factor`, on any scale that is the same for all models."
     )
 
 
@@ -288,8 +288,8 @@ class Rule(Section):
     )
     on_unknown: Literal["no_match", "match", "fail_request"] | None = Field(
         None,
-        description="What an unknown node counts as, in the place of unknown; `fail_request`: requests that hang on it "
-        "get 503. Its other name is `on_error`.",
+        description="Result that replaces an unknown one. `fail_request`: requests that depend on this node get "
+        "503. `on_error` is another name of this key.",
     )
     operator: Annotated[Literal["AND", "OR", "NOT"] | None, UPPER_CASE] = Field(
         None, description="Branch: operator of the conditions."
@@ -408,7 +408,7 @@ class Entrypoint(Section):
 
     model_names: tuple[Name, ...] = Field(min_length=1, description="Model names that clients send.")
     headers: dict[LowerHeaderName, str] = Field(
-        default_factory=dict, description="Request headers, with their values, that must be there too."
+        default_factory=dict, description="Request headers, with their values, that the entrypoint also requires."
     )
     recipe: Name = Field(description="A name under `recipes`, or `default` for `routing`.")
 
@@ -421,7 +421,7 @@ class Config(Section):
     version: Literal["v0.3"] = Field("v0.3", description="Form of the file.")
     providers: Providers = Field(default_factory=Providers, description="Models, backends, reasoning families.")
     routing: Routing = Field(default_factory=Routing, description="Signals and decisions.")
-    entrypoints: tuple[Entrypoint, ...] = Field((), description="Virtual models that ask for a recipe.")
+    entrypoints: tuple[Entrypoint, ...] = Field((), description="Virtual models, each with its recipe.")
     recipes: tuple[Recipe, ...] = Field((), description="Further routing tables.")
     global_: Global = Field(default_factory=Global, alias="global", description="Everything except models and routing.")
 

@@ -19,8 +19,8 @@ class Slo(Section):
     """What a candidate has to keep to be chosen. A bound on what is not known of it is kept."""
 
     max_ttft_ms: Milliseconds | None = Field(None, description="Milliseconds to the first token of a stream.")
-    max_tpot_ms: Milliseconds | None = Field(None, description="Milliseconds for each token of output.")
-    max_cost_per_1m: float | None = Field(None, ge=0, description="Mean price of a million tokens in and out.")
+    max_tpot_ms: Milliseconds | None = Field(None, description="Milliseconds per output token.")
+    max_cost_per_1m: float | None = Field(None, ge=0, description="Mean price of a million input and output tokens.")
     max_inflight: int | None = Field(None, ge=1, description="Requests in flight, from all processes of the host.")
 
 
@@ -28,29 +28,29 @@ class LatencyAware(Section):
     """The fastest candidates share the requests."""
 
     ttft_percentile: int | None = Field(
-        None, ge=1, le=100, description="Percentile of the time to the first token that counts; with only this one, "
-        "nothing else does.",
+        None, ge=1, le=100, description="Percentile of the time to the first token. If only this percentile is set, "
+        "only this time counts.",
     )  # fmt: skip
     tpot_percentile: int | None = Field(
-        None, ge=1, le=100, description="The same for the time of each token of output. Default for both: the mean."
+        None, ge=1, le=100, description="Percentile of the time per output token. Default for both: the mean."
     )
     description: str | None = Field(None, description="Documentation only.")
-    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates have to keep.")
+    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates must keep.")
 
 
 class CostAware(Section):
     """The cheapest candidate that keeps the bounds. Without a price a model is free."""
 
-    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates have to keep.")
+    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates must keep.")
 
 
 class FactorWeights(Section):
     """How much each factor says; only their proportion counts."""
 
     quality: float = Field(0.25, ge=0, description="`modelRefs[].score`, or else `quality_score` of the model card.")
-    latency: float = Field(0.25, ge=0, description="Time to the first token, and for each token of output.")
-    cost: float = Field(0.25, ge=0, description="Mean price of a token in and one out.")
-    load: float = Field(0.25, ge=0, description="Requests in flight and waiting, for each endpoint of the model.")
+    latency: float = Field(0.25, ge=0, description="Time to the first token, and time per output token.")
+    cost: float = Field(0.25, ge=0, description="Mean price of an input and an output token.")
+    load: float = Field(0.25, ge=0, description="Requests in flight and waiting, per endpoint of the model.")
 
     @model_validator(mode="after")
     def _something_counts(self) -> FactorWeights:
@@ -65,9 +65,9 @@ Factor = Literal["quality", "latency", "cost", "load"]
 class Priority(Section):
     """One step of a lexicographic objective."""
 
-    factor: Factor = Field(description="Candidates go on that are near the best one in this.")
+    factor: Factor = Field(description="Factor of this step; candidates near the best one remain.")
     tolerance: Probability = Field(
-        0, description="How near, relative to the best value. Measured ones fluctuate: latency and load need some."
+        0, description="Allowed distance, relative to the best value. Latency and load fluctuate, so give them some."
     )
 
 
@@ -98,22 +98,22 @@ class MultiFactor(Section):
     INSTEAD: ClassVar[dict[str, str]] = {"quality": "`quality_score` of the model cards counts"}
 
     objective: Objective = Field(
-        default_factory=Objective, description="Whether factors are summed, or one comes first."
+        default_factory=Objective, description="Whether factors are summed, or compared one after the other."
     )
     weights: FactorWeights = Field(
         default_factory=FactorWeights, description="Weights of the factors, for the objective `weighted`."
     )
     expected_output_tokens: int | None = Field(
-        None, ge=1, description="Tokens of output for which a request is priced, next to its prompt. Default: as many "
-        "as the prompt has.",
+        None, ge=1, description="Number of output tokens in the price of a request. Default: as many as the prompt "
+        "has.",
     )  # fmt: skip
-    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates have to keep.")
+    slo: Slo = Field(default_factory=Slo, description="Bounds that candidates must keep.")
     latency_percentile: int | None = Field(
         None, ge=1, le=100, description="Percentile of both latencies that counts; default: the mean."
     )
     latency_metric: Literal["ttft", "tpot"] | None = Field(None, description="The only latency; default: both.")
     on_no_candidates: Literal["cheapest", "first", "fail"] = Field(
-        "cheapest", description="Where no candidate keeps the bounds: the cheapest, the first, or an answer 503."
+        "cheapest", description="If no candidate keeps the bounds: the cheapest, the first, or 503."
     )
 
 
@@ -156,7 +156,7 @@ class Algorithm(Section):
 class LoadPolling(Section):
     """Polling of the backends' `/metrics` (vLLM's), once for all workers: requests that wait, and the KV cache."""
 
-    enabled: bool = Field(False, description="Poll the models among which some algorithm chooses.")
+    enabled: bool = Field(False, description="Poll the models that an `algorithm` may choose.")
     interval_seconds: Seconds = Field(1, description="Seconds between polls of each backend.")
     timeout_seconds: Seconds = Field(1, description="Timeout of one poll, in seconds.")
 
@@ -167,4 +167,6 @@ class Probing(Section):
     share: Probability = Field(
         0.005, description="Share of a decision's requests that each such candidate gets, one at a time."
     )
-    after_seconds: Seconds = Field(5, description="It gets one in any case after so long without an answer of it.")
+    after_seconds: Seconds = Field(
+        5, description="Seconds without an answer after which such a candidate gets a request in any case."
+    )

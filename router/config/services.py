@@ -71,24 +71,26 @@ class RouterSettings(Section):
     )
     load: LoadPolling = Field(default_factory=LoadPolling, description="Polling of the backends' load.")
     probing: Probing = Field(default_factory=Probing, description="Requests to candidates that are slow or full.")
-    parts: PartsSettings = Field(default_factory=PartsSettings, description="Whose words a request has.")
+    parts: PartsSettings = Field(
+        default_factory=PartsSettings, description="Separation of the user's words from text that programs add."
+    )
     max_body_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024,
         description="Largest request body, for Envoy, gRPC and the router. A larger body gets 413.",
     )  # fmt: skip
     allow_inactive: tuple[Name, ...] = Field(
         (),
-        description="Protections that may do nothing: kinds of signals and plugins, or keys, that this version lacks. "
-        "A file with any other one is refused.",
+        description="Protections that may have no effect: kinds of signals and plugins, or keys, that this version "
+        "lacks. Any other one makes the file invalid.",
     )
     max_bytes_in_flight: int = Field(
         128 * 1024 * 1024, ge=1024 * 1024,
-        description="Most bytes of request bodies that a worker holds at once, until their requests are forwarded; one "
-        "of `max_body_bytes` always has room. A request that would take more is answered 429 with `retry-after`.",
+        description="Most bytes of request bodies that a worker holds at once, until their requests are forwarded. "
+        "One body of `max_body_bytes` always fits. A request beyond that gets 429 with `retry-after`.",
     )  # fmt: skip
     drain_seconds: float = Field(30, ge=0, description="Seconds for open streams to finish after SIGTERM.")
     fallback: FallbackPolicy | None = Field(
-        None, description="What happens when a model cannot answer, for routing tables that do not say it."
+        None, description="What happens when a model cannot answer, for routing tables without this key."
     )
 
 
@@ -110,8 +112,8 @@ class InferenceSettings(Section):
         "routed without model-backed signals.",
     )  # fmt: skip
     max_passages: int = Field(
-        128, ge=1, description="Largest number of a request's passages (600 characters each) that are judged by heads "
-        "which read every part. Beyond it their signals are unknown. Passages that were judged before do not count.",
+        128, ge=1, description="Most passages of a request (600 characters each) for heads that read every part. "
+        "Beyond it their signals are unknown. Already judged passages do not count.",
     )  # fmt: skip
     adaptive_limit: bool = Field(
         True, description="Adapt the number of calls in flight to their duration, up to `max_in_flight`."
@@ -181,7 +183,7 @@ class EnvoySettings(Section):
     )
     idle_timeout_seconds: Seconds = Field(600, description="Longest silence within a response, in seconds.")
     request_timeout_seconds: Seconds = Field(
-        60, description="Longest that a request may take to arrive, body included. More is 408."
+        60, description="Longest time for a request to arrive, in seconds, body included; then the client gets 408."
     )
     cors: CorsSettings | None = Field(None, description="Cross-origin access for browsers; default: none.")
     concurrency: int | None = Field(None, ge=1, le=1024, description="Envoy worker threads; default: one per core.")
@@ -220,7 +222,7 @@ class ExtProcSettings(Section):
         1, ge=1, le=64, description="Processes that serve ext_proc, each on its own port. In Kubernetes: one per pod."
     )
     wire: Literal["native", "grpcio"] = Field(
-        "native", description="Who speaks HTTP/2: the router itself, or grpcio, which costs more CPU a request."
+        "native", description="HTTP/2 implementation: the router's own, or grpcio, which takes more CPU per request."
     )
     max_streams: int = Field(
         10_000, ge=1, le=1_000_000,
@@ -247,7 +249,7 @@ class PageSettings(Section):
 
     enabled: bool = Field(True, description="Serve it.")
     gateway: Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}$")] | None = Field(
-        None, description="`host:port` of the Envoy that its `Send` asks, in the clear; default: that of `envoy`."
+        None, description="`host:port` of the Envoy that *Send* calls, without TLS; default: that of `envoy`."
     )
     probes: str | None = Field(
         None, description="File of probes, for its examples, relative to this file. Default: the one of the same name "
@@ -281,8 +283,8 @@ class Identity(Section):
     )
     credential_headers: tuple[LowerHeaderName, ...] = Field(
         (),
-        description="Headers that hold callers' credentials, besides those that look like it by name or value. They "
-        "tell callers apart in the cache; other headers that the router does not know no longer do.",
+        description="Headers with callers' credentials, in addition to those that look like one by name or value. "
+        "The cache distinguishes callers by them; other headers that the router does not know then no longer count.",
     )
 
 
@@ -306,7 +308,7 @@ class Authz(Section):
     NOT_ACTIVE = frozenset({"providers"})
     PROTECTIVE = frozenset({"providers"})
 
-    access: tuple[AccessRule, ...] = Field((), description="Who may ask which models, adapters and paths.")
+    access: tuple[AccessRule, ...] = Field((), description="Roles that may use certain models, adapters and paths.")
     fail_open: bool = Field(
         False, description="Route callers without an identity even if decisions test roles; otherwise they get 403."
     )
@@ -324,11 +326,14 @@ class ReplaySettings(Section):
     ttl_seconds: float = Field(3600, gt=0, description="Lifetime of a record, in seconds.")
     include_prompt: bool = Field(False, description="Include the prompt's text in the record.")
     include_request: bool = Field(
-        False, description="Put the whole request into the record, as the client sent it, with the session's and the "
-        "identity's headers but no credential: for `compare`.",
+        False, description="Include the whole request in the record, as the client sent it, with session and "
+        "identity headers but no credential. `compare` can then read it.",
     )  # fmt: skip
-    max_request_bytes: int = Field(65_536, ge=1, le=16_777_216, description="Largest request body that is kept.")
-    max_total_bytes: int = Field(67_108_864, ge=1, description="Bytes of all kept bodies per worker; oldest go first.")
+    max_request_bytes: int = Field(65_536, ge=1, le=16_777_216, description="Largest request body to record, in bytes.")
+    max_total_bytes: int = Field(
+        67_108_864, ge=1, description="Most bytes of recorded bodies per worker; beyond it the oldest records are "
+        "dropped."
+    )
 
 
 class Services(Section):

@@ -71,8 +71,8 @@ class KeywordSignal(SignalSettings):
         "that share letters.",
     )
     fuzzy_threshold: int = Field(
-        2, ge=0, le=100, description="Most edits (insert, delete, replace) of a fuzzy match; more than 4 is a likeness "
-        "in per cent.",
+        2, ge=0, le=100, description="Most edits (insert, delete, replace) of a fuzzy match; a value over 4 is a "
+        "similarity in per cent.",
     )  # fmt: skip
     bm25_threshold: float = Field(0.1, ge=0, description="Least BM25 score of a keyword, for `bm25`.")
     ngram_threshold: Probability = Field(0.4, description="Least similarity of a keyword to a word, for `ngram`.")
@@ -108,13 +108,14 @@ class EmbeddingSignal(SignalSettings):
     threshold: Similarity = Field(0.5, description="Least cosine similarity, on the scale of the bundle's embedder.")
     candidates: tuple[Phrase, ...] = Field((), description="Sentences to compare the prompt with.")
     negative_candidates: tuple[Phrase, ...] = Field(
-        (), description="Sentences that it should not be like: their similarity is taken from that of `candidates`."
+        (), description="Sentences that the prompt must not resemble; their similarity is subtracted from that of "
+        "`candidates`."
     )
     query_modality: Literal["text", "image", "audio"] = Field(
-        "text", description="What of the prompt is compared; a signal that reads images or audio is never known here."
+        "text", description="Part of the prompt to compare; a signal on images or audio is always unknown here."
     )
     prototype_scoring: PrototypeScoring | None = Field(
-        None, description="In the place of `aggregation_method`: the nearest candidate and the nearest few count."
+        None, description="Instead of `aggregation_method`: weights of the nearest candidate and the nearest few."
     )
     aggregation_method: Literal["max", "mean", "any"] = Field(
         "max",
@@ -289,15 +290,17 @@ class ComplexitySignal(SignalSettings):
         0.1, description="Least margin (cosine) of the nearer side; with a smaller margin a prompt is `medium`."
     )
     hard_above: Similarity | None = Field(
-        None, description="In the place of `threshold`: over this margin (hard less easy) a prompt is hard."
+        None, description="Instead of `threshold`: a prompt is hard above this margin (hard minus easy)."
     )
-    easy_below: Similarity | None = Field(None, description="Under this margin it is easy; goes with `hard_above`.")
+    easy_below: Similarity | None = Field(
+        None, description="A prompt is easy below this margin; requires `hard_above`."
+    )
     hard: ComplexityExamples = Field(
-        default_factory=ComplexityExamples, description="Hard prompts; without both kinds the signal is never known."
+        default_factory=ComplexityExamples, description="Hard prompts; without both kinds the signal is always unknown."
     )
     easy: ComplexityExamples = Field(default_factory=ComplexityExamples, description="Easy prompts.")
     prototype_scoring: PrototypeScoring = Field(
-        default_factory=PrototypeScoring, description="How near a prompt is to the hard ones, and to the easy ones."
+        default_factory=PrototypeScoring, description="Scoring of the similarity to each side."
     )
     parts: PartNames = ("topic",)
 
@@ -361,9 +364,9 @@ class PreferenceSignal(SignalSettings):
     name: Name = Field(description="Name that rules refer to.")
     description: str | None = Field(None, description="What the requests are about; compared if there are no examples.")
     examples: tuple[Phrase, ...] = Field((), description="Such requests.")
-    threshold: Similarity = Field(0.0, description="Least similarity of the nearest one; 0: none.")
+    threshold: Similarity = Field(0.0, description="Least similarity of the winner; 0: no minimum.")
     prototype_scoring: PrototypeScoring = Field(
-        default_factory=PrototypeScoring, description="How near a prompt is to the examples."
+        default_factory=PrototypeScoring, description="Scoring of the similarity to the examples."
     )
     parts: PartNames = ("topic",)
 
@@ -382,7 +385,7 @@ class EventSignal(SignalSettings):
     event_types: tuple[Phrase, ...] = Field((), description="Types, such as `payment_failed`, as whole words.")
     severities: tuple[Phrase, ...] = Field((), description="Severities, such as `critical`, as whole words.")
     action_codes: tuple[Phrase, ...] = Field((), description="Codes, such as `TXN_DECLINE`, as whole words.")
-    temporal: bool = Field(False, description="Words of urgency, such as `urgent` and `deadline`.")
+    temporal: bool = Field(False, description="Match words of urgency, such as `urgent` and `deadline`.")
     parts: PartNames = ("words", "material")
 
 

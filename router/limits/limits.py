@@ -321,7 +321,7 @@ def _refusal(hard: list[tuple[LimitRule, Measure, Ask]], now: float, headers: Ma
     limits = {"requests": rule.requests_per_unit, "tokens": rule.tokens_per_unit, "cost": rule.cost_per_unit}
     wait = max(math.ceil(ask.ends - now), 1)
     what = {"requests": "requests", "tokens": "tokens", "cost": "money"}[measure]
-    message = f"Limit `{rule.name}` is reached: {limits[measure]} a {rule.unit} ({what}). Try again in {wait} s."
+    message = f"Limit `{rule.name}` is reached: {limits[measure]} per {rule.unit} ({what}). Try again in {wait} s."
     return Refusal(429, message, code="rate_limit_exceeded", retry_after=wait, headers=headers)
 
 

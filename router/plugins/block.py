@@ -22,7 +22,7 @@ class Block(PluginKind):
             report.error((*path, "type"), "a decision without rules would block every request")
         settings = plugin.get("configuration")
         if isinstance(settings, dict) and settings.get("on_unknown") == "route" and not decision.get("modelRefs"):
-            message = "`route` needs modelRefs: the model that may see what could not be checked"
+            message = "`route` needs modelRefs: the models that may see unchecked requests"
             report.error((*path, "configuration", "on_unknown"), message)
 
     @classmethod

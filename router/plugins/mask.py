@@ -18,7 +18,7 @@ class Mask(PluginKind):
     def check(cls, plugin: dict[str, Any], path: Path, data: Any, report: Report) -> None:
         decision = path[:-2]
         if not any(rule["type"] == "pii" for where, rule in rules(data) if where[: len(decision)] == decision):
-            report.error((*path, "type"), "`mask` needs a rule of type `pii`, which says what is masked")
+            report.error((*path, "type"), "`mask` needs a rule of type `pii`, which selects the data to mask")
         trusted, models = at(plugin, "configuration", "trusted_models"), names(data, *MODELS)
         for index, name in enumerate(trusted if isinstance(trusted, list | tuple) else ()):
             if name not in models:

@@ -49,7 +49,7 @@ def of_record(probe: Probe, record: Record) -> Result:
     missing = tuple(_missing(probe, signals.evaluations))
     causes = [*_elsewhere(probe, recipe, chosen, selection.model)]
     if choice.unsettled is not None:
-        causes.append(Cause(f"`{choice.unsettled.name}` could not be settled, so the request fails"))
+        causes.append(Cause(f"a signal of `{choice.unsettled.name}` is unknown, so the request fails"))
     if (chosen.name if chosen else None) != probe.decision and not causes:
         causes += _lost(probe, record, signals.evaluations)
         causes += [Cause(f"went without {part}: {reason}") for part, reason in record.degraded.items()]
@@ -79,12 +79,12 @@ def of_headers(probe: Probe, headers: Mapping[str, str], decisions: Mapping[str,
 def _elsewhere(probe: Probe, recipe: str | None, chosen: Decision | None, model: str) -> Iterator[Cause]:
     """Another recipe, or another model under the right decision."""
     if probe.recipe is not None and recipe != probe.recipe:
-        yield Cause(f"the recipe `{recipe or 'default'}` was asked in the place of `{probe.recipe}`")
+        yield Cause(f"the recipe `{recipe or 'default'}` was used instead of `{probe.recipe}`")
     elif chosen is not None and chosen.name == probe.decision and probe.model is not None:
         # Requests are shared among a decision's candidates: any of them is right.
         candidates = {ref.lora_name or ref.model for ref in chosen.modelRefs} | {model}
         if probe.model not in candidates:
-            yield Cause(f"`{model}` serves in the place of `{probe.model}`")
+            yield Cause(f"`{model}` serves instead of `{probe.model}`")
 
 
 def _lost(probe: Probe, record: Record, evaluations: Evaluations) -> Iterator[Cause]:

@@ -291,7 +291,7 @@ class Domains(SignalKind[DomainSignal]):
         where = (*DomainSignal.MODULE, "fallback_category")
         fallback, declared = at(data, *where), names(data, *SIGNALS, DomainSignal.LIST)
         if isinstance(fallback, str) and fallback not in declared:
-            message = f"no domain named `{fallback}`, so none stands in where nothing is sure"
+            message = f"no domain named `{fallback}`, so no domain matches if none reaches the threshold"
             report.warning(where, message, nearest(fallback, declared))
 
     def prepare(self, texts: EncodedTexts) -> None:

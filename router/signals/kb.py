@@ -59,7 +59,7 @@ class KnowledgeBases(SignalKind[KnowledgeSignal]):
                 if (suggestion := nearest(name, bases)) is not None:
                     report.error((*path, "kb"), f"no knowledge base named `{name}`", suggestion)
                 else:
-                    message = f"the file has no knowledge base named `{name}`: what hangs on it never matches"
+                    message = f"the file has no knowledge base named `{name}`: rules that depend on it never match"
                     report.does_nothing((*path, "kb"), "kb", message, protects=True)
                 continue
             where, base = bases[name]

@@ -90,8 +90,9 @@ class Keywords(SignalKind[KeywordSignal]):
             if not {"match", "method", "fuzzy_match"} & signal.keys() or signal.get("match") == "substring":
                 _warn_of_holders(words, path, report)
             if (decision := protective.get(str(signal.get("name")))) and "parts" not in signal:
-                message = f"decision `{decision}` answers by itself on these words, in what the person says"
-                report.warning(path, f"{message} only; `parts: [all]` reads everything that is sent")
+                message = f"decision `{decision}` answers without a model on these words, but reads only the user's "
+                f"words"
+                report.warning(path, f"{message}; `parts: [all]` reads the whole request")
             if "regex" in (signal.get("match"), signal.get("method")) and isinstance(words, list):
                 for index, word in enumerate(words):
                     if isinstance(word, str) and (why := expressions.refused(word)):

@@ -29,7 +29,7 @@ class Partitions(SignalKind[PartitionSignal]):
     def check(cls, data: Any, report: Report) -> None:
         for path, entry in items(data, (*SIGNALS, PartitionSignal.LIST)):
             if entry.get("default") is None:
-                report.warning(path, "without `default` no member matches where none is sure enough")
+                report.warning(path, "without `default`, nothing matches if no member does")
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         evaluations: dict[tuple[str, str], Evaluation] = {}

@@ -70,10 +70,10 @@ class Pii(SignalKind[PiiSignal]):
                     elif each not in _TYPES:
                         report.error((*path, key, index), f"no type `{each}`", nearest(str(each), _TYPES))
                     elif key == "pii_types_denied" and each not in _MATCHABLE:
-                        message = f"`{each}` is not detected: it has no form that a rule could tell"
+                        message = f"`{each}` is not detected: it has no recognisable form"
                         report.error((*path, key, index), message)
             if not _counted(lists["pii_types_allowed"], lists["pii_types_denied"]):
-                message = f"nothing that is left can be detected; detected are {', '.join(personal.TYPES)}"
+                message = f"no detectable type is left; detectable types are {', '.join(personal.TYPES)}"
                 report.error(path, message)
 
     async def ask(self, query: SignalInput, results: SignalResults) -> None:

@@ -46,7 +46,7 @@ class Projections(SignalKind[ProjectionSignal]):
         try:
             self._ordered = [by_name[name] for name in TopologicalSorter(made_of).static_order()]
         except CycleError as error:
-            raise ValueError(f"projections are made of each other: {' → '.join(error.args[1])}") from error
+            raise ValueError(f"projections refer to each other in a circle: {' → '.join(error.args[1])}") from error
 
     @classmethod
     def check(cls, data: Any, report: Report) -> None:

@@ -16,9 +16,9 @@ def check(data: Any, report: Report) -> None:
     if not isinstance(settings, dict):
         return
     if settings.get("failure_mode_allow") is True:
-        message = "while the router is down every request reaches the default model's backend: no rule, role or limit "
-        message += "holds, and whatever model it names is served if that backend has it. The Envoy of `up` and `envoy` "
-        message += "refuses the hidden ones of the configuration; other gateways serve them too"
+        message = "while the router is down, every request reaches the default model's backend: no rule, role or limit "
+        message += "applies, and clients can name any model that this backend has. The Envoy of `up` and `envoy` "
+        message += "refuses models that the configuration hides; other gateways serve them too"
         report.warning((*_ENVOY, "failure_mode_allow"), message)
         _no_credential_leaks(data, report)
     if settings.get("request_body_mode") != "FULL_DUPLEX_STREAMED":

@@ -41,7 +41,7 @@ class Metrics:
         )
         self.screened = Counter(
             "router_screened_answers",
-            "Answers with personal data that they must not have: `blocked`, `masked` or `reported`.",
+            "Answers with forbidden personal data: `blocked`, `masked` or `reported`.",
             ["decision", "outcome"],
             registry=registry,
         )
@@ -50,13 +50,13 @@ class Metrics:
         )
         self.encoder_up = Gauge(
             "router_encoder_up",
-            "1 while the encoder on Triton answers as its bundle says.",
+            "1 while the encoder on Triton gives valid results.",
             ["trunk"],
             registry=registry,
         )
         self.encoder_limit = Gauge(
-            "router_encoder_limit", "Calls to the encoder that may be in flight at once, all processes together: "
-            "workers, and beside several of them the one that serves REST.",
+            "router_encoder_limit", "Calls to the encoder that may be in flight at once, over all workers and the "
+            "process that serves REST.",
             ["trunk"], registry=registry,
         )  # fmt: skip
         self.encoder_in_flight = Gauge(
@@ -72,7 +72,7 @@ class Metrics:
         )
         self.cache = Counter(
             "router_cache_lookups",
-            "Cache lookups, by what came of them; `not_kept` are answers that could not be stored.",
+            "Cache lookups by result; `not_kept` are answers that could not be stored.",
             ["decision", "result"],
             registry=registry,
         )
@@ -84,7 +84,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.cost = Counter(
-            "router_cost", "What the tokens of answers that were read cost, by the configured prices.",
+            "router_cost", "Cost of the tokens of answers that were read, by the configured prices.",
             ["model", "currency"], registry=registry,
         )  # fmt: skip
         self.finished = Counter(
@@ -99,11 +99,12 @@ class Metrics:
             ["model"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.waited = Gauge(
-            "router_queue_seconds", "How long requests waited lately before a worker took them up.",
+            "router_queue_seconds", "Recent wait of requests before a worker accepts them.",
             registry=registry,
         )  # fmt: skip
         self.refused = Counter(
-            "router_refused_requests", "Requests answered 429: others waited too long, or bodies took all the room.",
+            "router_refused_requests", "Requests refused with 429, because the queue or the bodies in flight "
+            "reached their limit.",
             registry=registry,
         )  # fmt: skip
         self.selections = Counter(
@@ -115,7 +116,7 @@ class Metrics:
         )
         self.limits = Counter(
             "router_limits_exceeded",
-            "Requests beyond a limit: `refused`, to a `cheaper` model, or `reported`; or, `unavailable`, not checked.",
+            "Requests beyond a limit: `refused`, sent to a `cheaper` model, or `reported`; `unavailable`: not checked.",
             ["rule", "outcome"],
             registry=registry,
         )
@@ -127,7 +128,7 @@ class Metrics:
         )
         self.fallbacks = Counter(
             "router_fallbacks",
-            "Attempts that failed before the first byte, by model, reason, and who was asked next (empty: nobody).",
+            "Attempts that failed before the first byte, by model, reason and next model (empty: none).",
             ["model", "reason", "next"],
             registry=registry,
         )
@@ -156,7 +157,7 @@ class Metrics:
         )
         # Exporters count in threads of their own.
         self.spans = prometheus_client.Counter(
-            "router_trace_spans", "Spans, by what became of them: `sent` or `lost`.", ["result"], registry=registry
+            "router_trace_spans", "Spans by result: `sent` or `lost`.", ["result"], registry=registry
         )
         self.in_flight = Level("router_in_flight_requests", "Requests being routed.", registry=registry)
         self.task_restarts = Counter(

@@ -263,5 +263,5 @@ def test_a_rule_that_answers_by_itself_is_warned_of_what_it_does_not_read() -> N
         """)
     (warning,) = loads(text.replace("PARTS", "")).warnings
     assert (warning.path, warning.line) == ("routing.signals.keywords[0]", 10)
-    assert "`parts: [all]` reads everything" in warning.message
+    assert "`parts: [all]` reads the whole request" in warning.message
     assert loads(text.replace("PARTS", ", parts: [all]")).warnings == []

@@ -119,7 +119,7 @@ async def test_a_rule_for_users_whom_nobody_vouches_for_holds_for_every_caller()
     assert await router.statuses(2, user="ada", headers={"authorization": "Bearer a"}) == [200, 429]
     assert await router.statuses(2, user="bob", headers={"authorization": "Bearer b"}) == [200, 429]
     warnings = [warning.path.rpartition(".")[2] for warning in loads(yaml.safe_dump(text)).warnings
-                if "nobody vouches" in warning.message]  # fmt: skip
+                if "no trusted source" in warning.message]  # fmt: skip
     assert warnings == ["group", "user"]
 
 

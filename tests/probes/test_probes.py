@@ -119,8 +119,8 @@ def test_a_decision_that_lost_names_the_one_that_won(tmp_path: Path) -> None:
     ("expected", "cause"),
     [
         ({"expected_decision": "code", "expected_alias": "large"}, None),
-        ({"expected_decision": "code", "expected_alias": "huge"}, "serves in the place of `huge`"),
-        ({"expected_decision": "code", "expected_recipe": "support"}, "the recipe `default` was asked in the place of"),
+        ({"expected_decision": "code", "expected_alias": "huge"}, "serves instead of `huge`"),
+        ({"expected_decision": "code", "expected_recipe": "support"}, "the recipe `default` was used instead of"),
         ({"expected_decision": "all", "expected_recipe": "support", "model": "desk"}, None),
         ({"expected_decision": "nothing"}, "there is no decision `nothing`"),
     ],
@@ -206,7 +206,7 @@ def test_rates_by_tag_and_what_is_asked_for(tmp_path: Path) -> None:
     assert (summary.probes, summary.decisions, summary.ruleless) == (report.Rate(2, 3), report.Rate(1, 2), 1)
     assert summary.tags["language:en"] == report.Rate(1, 1) and summary.tags["language:de"] == report.Rate(0, 1)
     assert summary.causes == {"keyword:legal": 1}
-    assert summary.unmet == ("tag language: 50.0 % pass, 100 % are asked for",)
+    assert summary.unmet == ("tag language: 50.0 % pass, 100 % are required",)
     table = report.as_table(summary, outcome)
     assert "MISS law/miss: expected law, got rest" in table and "not met: tag language" in table
 

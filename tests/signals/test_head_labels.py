@@ -170,7 +170,7 @@ def test_a_name_of_ones_own_is_read_by_its_words(kind: str, name: str, descripti
     signal = f'{{{kind}: [{{name: {name}, description: "{description}"}}]}}'
     of = {"user_feedbacks": "user_feedback"}.get(kind, kind)
     text = configured(signal, f"{{type: {of}, name: {name}}}").replace("ADDRESS", "h:1")
-    assert [each for each in loads(text).warnings if f"is read as the label `{label}`" in each.message]
+    assert [each for each in loads(text).warnings if f"is taken as the label `{label}`" in each.message]
 
 
 async def test_feedback_by_a_name_of_ones_own() -> None:

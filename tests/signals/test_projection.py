@@ -174,7 +174,7 @@ def test_a_projection_may_read_another_whatever_comes_first() -> None:
     assert outputs["projection", "sure"].measure == pytest.approx(0.880797, abs=1e-6)
     assert outputs["projection", "sure"].matched
     first["inputs"] = [{"type": "projection", "name": "sure", "weight": 1}]
-    with pytest.raises(ValueError, match="made of each other"):
+    with pytest.raises(ValueError, match="refer to each other"):
         evaluated(second, first)
 
 

@@ -64,7 +64,7 @@ def test_allowed_types_do_not_match_and_denied_ones_alone_do() -> None:
         (
             "{name: p, pii_types_allowed: [CREDIT_CARD, IBAN_CODE, US_SSN, EMAIL_ADDRESS, IP_ADDRESS, PHONE_NUMBER, "
             "DATE_OF_BIRTH, API_KEY]}",
-            "nothing that is left can be detected",
+            "no detectable type is left",
         ),
     ],
 )

@@ -22,7 +22,7 @@ function askToken() {
     const dialog = document.getElementById("token");
     const field = dialog.querySelector("input");
     document.getElementById("token-title").textContent =
-      sessionStorage.getItem(KEY) ? "The router does not know this token" : "A token is needed";
+      sessionStorage.getItem(KEY) ? "The router rejects this token" : "A token is needed";
     field.value = "";
     dialog.returnValue = "";
     dialog.addEventListener("close", () => {

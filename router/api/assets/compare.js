@@ -11,7 +11,7 @@ const MOST_MOVES = 50;
 export function show(root, query, remember) {
   const config = h("textarea", { id: "config", rows: 14, spellcheck: "false" });
   const samples = h("textarea", { id: "samples", rows: 6, dir: "auto", value: query.get("samples") ?? "",
-    placeholder: "One a line: a prompt, or a request as a JSON object" });
+    placeholder: "One prompt or one JSON request per line" });
   const source = h("select", { id: "source" },
     h("option", { value: "list" }, "the list below"),
     h("option", { value: "examples" }, "examples of the configuration"),
@@ -45,7 +45,7 @@ export function show(root, query, remember) {
       return { ...asked, samples: examples.map((each) => JSON.stringify(each)).join("\n") };
     }
     if (source.value === "recorded") return asked;
-    if (!samples.value.trim()) throw new Failure("The list has no request: write one a line.");
+    if (!samples.value.trim()) throw new Failure("The list is empty: write one request per line.");
     return { ...asked, samples: samples.value };
   }
 
@@ -55,7 +55,7 @@ export function show(root, query, remember) {
     const fits = remember({ from: source.value === "list" ? "" : source.value,
       samples: source.value === "list" ? samples.value : "", tokens: tokens.value === "300" ? "" : tokens.value,
       change: change(original, config.value) });
-    warning.replaceChildren(fits ? "" : h("p", { class: "quiet" }, "It is too much for the address, which names the view alone."));
+    warning.replaceChildren(fits ? "" : h("p", { class: "quiet" }, "This is too long for the address, which now names only the view."));
     button.disabled = true;
     stop.hidden = false;
     result.replaceChildren();
@@ -93,14 +93,14 @@ export function show(root, query, remember) {
   choose();
   root.append(
     h("form", { onsubmit: (event) => { event.preventDefault(); run(); } },
-      h("p", null, "Change the configuration in force, or paste another one. Nothing is put into service."),
-      h("label", { for: "config" }, "Configuration that would take its place"), config,
+      h("p", null, "Change the configuration in force, or paste another one. The new one does not go into service."),
+      h("label", { for: "config" }, "New configuration"), config,
       h("div", { class: "row" },
         h("button", { type: "button", id: "in-force", onclick: () => inForce().catch(complain) }, "Back to the one in force"),
         h("label", { for: "file" }, "or from a file"), file),
       h("div", { class: "row" }, h("div", { class: "pair" }, h("label", { for: "source" }, "Compare on"), source)),
       listed,
-      h("div", { class: "row" }, h("label", { for: "tokens" }, "Tokens of an answer, for its cost"), tokens),
+      h("div", { class: "row" }, h("label", { for: "tokens" }, "Tokens per answer, for the cost"), tokens),
       h("div", { class: "row" }, button, stop)),
     warning, note, result);
 
@@ -168,7 +168,7 @@ function report(data, width) {
   return [
     card("What moves",
       h("p", { class: "outcome", id: "moved" }, h("b", null, `${data.moved} of ${data.requests}`), " requests move"),
-      down.length ? problem(`The comparison is not whole: ${down.join(", ")}.`) : null,
+      down.length ? problem(`The comparison is incomplete: ${down.join(", ")}.`) : null,
       moves.length ? table("Moves", ["Requests", "From", "To"],
         moves.slice(0, MOST_MOVES).map((each) => [each.requests, trip(each.before), trip(each.after)]), { numbers: [0] }) : null,
       more(MOST_MOVES, moves.length, "kinds of moves")),

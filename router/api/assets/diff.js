@@ -52,7 +52,7 @@ function middle(old, fresh) {
 
 export function diff(before, after) {
   const lines = changes(pretty(before), pretty(after));
-  if (lines.every(([sign]) => sign === " ")) return h("p", null, "The body is sent on as it came.");
+  if (lines.every(([sign]) => sign === " ")) return h("p", null, "The body is forwarded unchanged.");
   const kinds = { " ": null, "-": "del", "+": "ins" };
   return h("pre", { class: "diff", tabindex: 0, "aria-label": "Changes of the body" },
     lines.map(([sign, line]) => h(kinds[sign] ?? "span", null, `${sign} `, h("bdi", null, line), "\n")));

@@ -40,19 +40,19 @@ function cards(state) {
       h("p", null, "Generation ", h("b", { id: "generation" }, state.generation), " of ", apart(state.file), ", in force since ",
         new Date(state.since * 1000).toLocaleString(undefined, { hourCycle: "h23" }), `. Version ${state.version}.`),
       state.rejected.length
-        ? [problem("The file on disk is rejected; the generation above goes on."),
+        ? [problem("The file on disk is rejected; the generation above stays in force."),
           h("ul", { id: "rejected" }, state.rejected.map((each) => h("li", { class: "bad" }, apart(each))))]
         : h("p", null, word(true, "The file on disk is in service.")),
-      state.warnings.length ? [h("h3", null, "Inactive, or to know"),
+      state.warnings.length ? [h("h3", null, "Inactive keys and notes"),
         h("ul", { id: "warnings" }, state.warnings.map((each) => h("li", null, apart(each))))]
-        : h("p", null, "Nothing in it is inactive.")),
+        : h("p", null, "No key is inactive.")),
     triton(state),
     card("Load", list([
       ["Requests being routed", state.gauges.in_flight ?? "–"],
-      ["Wait for a worker, lately", milliseconds(state.gauges.queue_seconds, 1000)]]),
+      ["Recent wait for a worker", milliseconds(state.gauges.queue_seconds, 1000)]]),
     state.workers.length ? table("Workers", ["Worker on port", "State"], state.workers.map((worker) =>
       [String(worker.port), word(worker.ready, worker.ready ? "ready" : state.troubles[`worker ${worker.port}`] ?? "down")])) : h("p", null, "One process serves all."),
-    h("p", { class: "quiet" }, "Figures of the router are read every ten seconds.")),
+    h("p", { class: "quiet" }, "The figures are updated every ten seconds.")),
     card("Backends", table("Backends", ["Model", "Endpoints", "Adapters"],
       state.backends.map((each) => [each.model, each.endpoints.join(", "), adapters(each)]))),
   ].filter(Boolean);
@@ -61,7 +61,7 @@ function cards(state) {
 function troubles(all) {
   const each = Object.entries(all);
   if (!each.length) return null;
-  return card("What does not run", h("ul", { id: "troubles" }, each.map(([part, reason]) =>
+  return card("Not running", h("ul", { id: "troubles" }, each.map(([part, reason]) =>
     h("li", { class: "bad" }, apart(part), ": ", apart(reason)))));
 }
 
@@ -69,7 +69,7 @@ function triton({ trunks, triton: { endpoint, failures } }) {
   if (!trunks.length) return card("Triton", h("p", null, "This configuration uses no encoder."));
   const silent = Object.entries(failures);
   return card("Triton",
-    silent.map(([address, reason]) => problem(`Triton at ${address} gives no figures: ${reason}`)),
+    silent.map(([address, reason]) => problem(`Triton at ${address} returns no figures: ${reason}`)),
     h("div", { class: "cards" }, trunks.map(trunk)),
     h("p", { class: "quiet" }, "Triton at ", apart(endpoint), " is asked for its statistics every five seconds. "
       + "They count requests that have left its queue."));

@@ -39,7 +39,7 @@ export function show(root, query, remember) {
     if (paused()) return;
     const wanted = only.value.trim().toLowerCase();
     const shown = recent.filter((each) => !wanted || JSON.stringify(each).toLowerCase().includes(wanted)).slice(0, ROWS);
-    const none = recent.length ? "None of the last requests has this." : "No requests yet.";
+    const none = recent.length ? "None of the last requests matches." : "No requests yet.";
     rows.replaceChildren(shown.length ? table("Requests as they happen", ["Time", "Where", "ms", "Notes"], shown.map(row),
       { numbers: [2], short: [0] }) : h("p", null, none),
     skipped ? h("p", { class: "quiet" }, `${skipped} more in the last second.`) : "");
@@ -100,7 +100,7 @@ function sum(spans, pick) {
 }
 
 function cards(spans) {
-  if (!spans.length) return [card("The last hour", h("p", null, "The first figures come within ten seconds."))];
+  if (!spans.length) return [card("The last hour", h("p", null, "The first figures arrive within ten seconds."))];
   const last = spans.at(-1);
   const rate = (span) => span.requests.reduce((all, each) => all + each[3], 0) / span.seconds;
   const minutes = Math.max(Math.round(spans.reduce((all, span) => all + span.seconds, 0) / 60), 1);

@@ -17,16 +17,16 @@ export function show(root, query, remember) {
   const path = h("select", { id: "path" }, PATHS.map((each) => h("option", null, each)));
   path.value = PATHS.includes(query.get("path")) ? query.get("path") : PATHS[0];
   const note = h("p", { class: "quiet", id: "note" },
-    "The router decides as it would for a client. No backend is asked, and nothing is counted.");
+    "The router decides as it would for a client. It calls no backend, and metrics do not count it.");
   // For those who hear the page: all of the result would be too much at once.
   const said = h("p", { class: "aside", role: "status" });
   const result = h("div", { id: "result" });
   const answer = h("div", { id: "answer" });
   const more = h("details", { open: query.has("request") || query.has("headers") },
     h("summary", null, "Whole request, path and headers"),
-    h("label", { for: "whole" }, "Request as JSON, in place of the prompt"), whole,
+    h("label", { for: "whole" }, "Request as JSON, instead of the prompt"), whole,
     h("label", { for: "path" }, "Path"), path,
-    h("label", { for: "headers" }, "Headers, one a line"), headers);
+    h("label", { for: "headers" }, "Headers, one per line"), headers);
   // What the chosen example should lead to, while the request is still that of the example.
   let expected = null;
   let examples = [];
@@ -56,7 +56,7 @@ export function show(root, query, remember) {
       const data = await call("/api/v1/explain", { body: request() });
       if (own !== turn) return;
       result.replaceChildren(...explained(data, expected));
-      note.replaceChildren(fits ? "" : "The request is too long for the address, which names the view alone.");
+      note.replaceChildren(fits ? "" : "The request is too long for the address, which now names only the view.");
       said.replaceChildren(data.outcome ? `${data.outcome.decision ?? "No decision"}, model ${data.outcome.model}`
         : "The request passes through.");
     } catch (error) {
@@ -134,7 +134,7 @@ function explained(data, expected) {
   const { outcome, outgoing } = data;
   if (!outcome) {
     return [card("Outcome", h("p", { class: "outcome" }, "passes through to ", h("bdi", { class: "name" }, outgoing.model)),
-      h("p", null, "The request names a model, so nothing is decided. Name MoM to have one chosen.")),
+      h("p", null, "The request names a model, so the router does not choose. Name MoM to let it choose.")),
     card("Outgoing body", diff(outgoing.before, outgoing.after ?? outgoing.before))];
   }
   return [
@@ -157,7 +157,7 @@ function outcomeCard({ outcome, decisions, signals: all, degraded, windows, outg
     expected === null ? null : h("p", { id: "expected", class: expected === outcome.decision ? "good" : "bad" },
       expected === outcome.decision ? "✓ As its probe expects." : `✕ Its probe expects ${expected}.`),
     outcome.blocked ? problem(`A guard stops the request: ${outcome.blocked}.`) : null,
-    outcome.unsettled ? problem(`The request fails: ${outcome.unsettled} could not be settled.`) : null,
+    outcome.unsettled ? problem(`The request fails: a signal of ${outcome.unsettled} is unknown.`) : null,
     down.length ? problem(`Without ${down.map(([part, reason]) => `${part} (${reason})`).join(", ")}: ` +
       "signals that need it are unknown.") : null,
     list([
@@ -173,7 +173,7 @@ function outcomeCard({ outcome, decisions, signals: all, degraded, windows, outg
       windows > 1 && ["Windows", `${windows}: the prompt is longer than the encoder reads at once`],
       outgoing.ignored.length && ["Ignored", `${outgoing.ignored.join(", ")}: this API has no place for it`],
     ]),
-    h("p", { id: "lost" }, lost ? ["Nearest that lost: ", h("bdi", { class: "name" }, lost.name), `, ${why(lost, decisions, all)}`]
+    h("p", { id: "lost" }, lost ? ["Nearest decision that lost: ", h("bdi", { class: "name" }, lost.name), `, ${why(lost, decisions, all)}`]
       : "No other decision came near."));
 }
 
@@ -264,10 +264,10 @@ function outgoingCard(outgoing) {
     ...outgoing.remove_headers.map((name) => [name, h("i", null, "removed")]),
   ];
   const body = outgoing.answer !== null
-    ? [h("p", null, "A plugin answers; no backend is asked."), h("pre", { tabindex: 0, "aria-label": "The answer of a plugin" }, outgoing.answer)]
+    ? [h("p", null, "A plugin answers; no backend is called."), h("pre", { tabindex: 0, "aria-label": "The answer of a plugin" }, outgoing.answer)]
     : diff(outgoing.before, outgoing.after ?? outgoing.before);
   return card("Outgoing body", body,
-    changes.length ? table("Headers towards the backend", ["Header", "Value"], changes, { shown: true }) : null);
+    changes.length ? table("Headers to the backend", ["Header", "Value"], changes, { shown: true }) : null);
 }
 
 function waterfall(stages) {

@@ -175,7 +175,7 @@ def _help() -> list[Json]:
         (re.escape(MODELS_PATH) + "(?:/.*)?", "The path is served for GET only."),
     ]
     below = {"safe_regex": {"regex": f"{MESSAGES_PATH}(?:/.*)?"}}
-    messages = f"Not found: of the Messages API only `POST {MESSAGES_PATH}` is served here."
+    messages = f"Not found: only `POST {MESSAGES_PATH}` of the Messages API is served here."
     return [
         _unasked(_refused(below, 404, messages, "not_found", MESSAGES_PATH)),
         *(_unasked(_refused({"safe_regex": {"regex": path}}, 404, f"Not found: {message}", "not_found"))
@@ -185,7 +185,7 @@ def _help() -> list[Json]:
 
 
 def _hidden(match: Json) -> Json:
-    return _unasked(_refused(match, 400, "The path has characters encoded that must be plain.", "bad_path"))
+    return _unasked(_refused(match, 400, "The path encodes characters that must be plain.", "bad_path"))
 
 
 def _no_tunnel() -> Json:
