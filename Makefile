@@ -2,9 +2,9 @@
 # make run CONFIG=…   the same with another configuration
 # make test           lint, types, unit and end-to-end tests
 # make test-slow      the proofs that need torch or minutes
-# make check-deploy   manifests, chart, images, rules and guides, with the tools they are for (4 GB, once)
-# make perf           what a routed request costs, rung by rung, in one run
-# make perf-peers     LiteLLM with semantic-router beside us in one run (7 GB, once)
+# make check-deploy   manifests, chart, images, rules and guides, checked with their own tools (4 GB, once)
+# make perf           cost of a routed request, rung by rung, in one run
+# make perf-peers     the router and LiteLLM with semantic-router, in one run (7 GB, once)
 # make perf-soak      many requests: memory, bounds, time to live
 # make chaos          faults under load: failed requests, time to recover, memory (a quarter of an hour)
 # make endurance      half an hour of load, reloads and faults: memory, descriptors, threads
@@ -44,12 +44,12 @@ test-slow: $(VENV)/.dev model .cache/chromium .cache/axe-core
 check-deploy: $(VENV)/.dev model .cache/prometheus
 	$(BIN)/python -m pytest -m deploy
 
-# Debian's package, unpacked and not installed; without root too, where its lists are there.
+# Debian's package, unpacked but not installed; works without root if apt's lists exist.
 .cache/prometheus:
 	@mkdir -p $@.part && cd $@.part && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
 	@dpkg -x $@.part/prometheus_*.deb $@.part && mv $@.part $@
 
-# The browser of the page's tests, and its driver: Debian's packages, installed, because of all that they need.
+# The browser and driver for the page's tests. Debian's packages are installed, because they need many others.
 .cache/chromium:
 	@{ command -v chromium && command -v chromedriver; } > /dev/null || { apt-get update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium chromium-driver; } || \
@@ -84,11 +84,11 @@ perf-gate: $(VENV)/.perf model
 perf-peers: $(VENV)/.perf .cache/environments/peers/.made model
 	$(BIN)/python -m perf peers
 
-# What docs/performance.md and docs/capacity.md report, measured anew and written into them; about half an hour.
+# Measures everything in docs/performance.md and docs/capacity.md again and writes it there; about half an hour.
 perf-all: $(VENV)/.perf .cache/environments/peers/.made model
 	$(BIN)/python -m perf all
 
-# PyTorch of the public index is a CUDA build of several gigabytes; PIP_EXTRA_INDEX_URL may name one for CPUs.
+# PyTorch from the public index is a CUDA build of several gigabytes; PIP_EXTRA_INDEX_URL may name one for CPUs.
 .cache/environments/peers/.made: perf/requirements-peers.txt
 	@echo "[setup] LiteLLM, semantic-router and PyTorch in $(@D) (7 GB, once)"
 	@$(PYTHON) -m venv $(@D)
@@ -128,12 +128,12 @@ $(VENV)/.stack: pyproject.toml constraints.txt | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.perf: pyproject.toml constraints.txt | $(VENV)/.made
-	@echo "[setup] installing what is measured, and what measures (about 220 MB, once)"
+	@echo "[setup] installing the tools for measurements (about 220 MB, once)"
 	@$(PIP) install -c constraints.txt -e '.[stack,export,perf]' | $(PACKAGES)
 	@touch $@ $(VENV)/.stack
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
-	@echo "[setup] installing all of that and the test tools"
+	@echo "[setup] installing everything above and the test tools"
 	@$(PIP) install -c constraints.txt -e '.[stack,export,train,perf,language,mcp,cache,redis,milvus,tracing,dev]' | $(PACKAGES)
 	@touch $@ $(VENV)/.stack $(VENV)/.perf
 

@@ -14,22 +14,24 @@ COMMANDS = {
     "repository": Command(
         "export.make_repository", "write configurations, labels, tokenizers and the bundle's manifest"
     ),
-    "verify": Command("export.verify", "check that nothing was lost on the way, and that files and configurations fit"),
+    "verify": Command("export.verify", "compare the export with the original, and check files and configurations"),
     "cross-check": Command(
-        "export.cross_check", "compare embedders with what Hugging Face's Optimum makes of their weights"
+        "export.cross_check", "compare embedders with Hugging Face Optimum's export of their weights"
     ),
-    "report": Command("export.verify_report", "write the export report from what `verify` and the measurements left"),
-    "all": Command("export.make_all", "everything that serving needs; does again only what changed"),
+    "report": Command("export.verify_report", "write the export report from the results of `verify` and the "
+    "measurements"),
+    "all": Command("export.make_all", "build everything that serving needs; repeat only steps whose inputs changed"),
     "train-head": Command("export.train_head", "train a head on labelled JSON lines"),
     "train-delta": Command("export.train_delta", "train a low-rank change of the trunk for several heads"),
     "evaluate": Command("export.evaluate", "measure accuracy, calibration, int8 against fp32, latency"),
-    "evaluate-bundle": Command("export.evaluate_bundle", "measure what becomes of labelled rows, as a request goes"),
+    "evaluate-bundle": Command("export.evaluate_bundle", "measure labelled rows on the path of a request"),
     "evaluate-personal": Command("export.evaluate_personal", "measure the rules for personal data on labelled texts"),
-    "evaluate-disguises": Command("export.evaluate_disguises", "measure which attacks are still matched in disguise"),
-    "fit-centre": Command("export.fit_centre", "fit what is taken off embeddings, so that cosines mean the same"),
-    "fit-topics": Command("export.topics", "fit how topics are scored that the head does not know"),
-    "fit-parts": Command("export.fit_parts", "fit how a person's words are told from a program's without marks"),
-    "evaluate-topics": Command("export.topics_evaluation", "measure that on topics that nothing was fitted on"),
+    "evaluate-disguises": Command("export.evaluate_disguises", "measure which attacks still match in disguise"),
+    "fit-centre": Command("export.fit_centre", "fit the vector that is subtracted from embeddings, so that cosines "
+    "of encoders agree"),
+    "fit-topics": Command("export.topics", "fit the scoring of topics that the head does not know"),
+    "fit-parts": Command("export.fit_parts", "fit the weights that recognise a person's words in texts without marks"),
+    "evaluate-topics": Command("export.topics_evaluation", "measure the scoring of topics on topics outside the fit"),
 }
 
 

@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wrapped",
         action="store_true",
-        help="measure only whether prompts keep their words and domain inside of what clients put around them",
+        help="measure only whether prompts keep their words and domain inside client programs' text",
     )
     parser.add_argument("--report", type=Path, help="Markdown report to write, pictures in assets/ next to it")
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, action="append", required=True, help="prompts of every language; repeat")
     parser.add_argument("--pairs", type=Path, required=True, help="JSON lines of `a`, `b`, `label` 1 for twins")
     parser.add_argument("--without", action="append", default=[], metavar="SOURCE", help="pairs left out; repeat")
-    parser.add_argument("--pair-limit", type=int, default=1500, help="so many twins (default: %(default)s)")
+    parser.add_argument("--pair-limit", type=int, default=1500, help="number of twins (default: %(default)s)")
     parser.add_argument("--like", type=Path, default=bundle.ROOT / "model_repository", metavar="REPOSITORY",
                         help="whose first trunk's cosines are the measure")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="file to write")

@@ -16,7 +16,7 @@ from triton_router.signals.domain import DomainScorer, TopicParameters
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bundle.add_arguments(parser)
-    parser.add_argument("--topics", type=Path, required=True, help="prompts of topics that nothing was fitted on")
+    parser.add_argument("--topics", type=Path, required=True, help="prompts of topics outside the fit")
     parser.add_argument("--own", type=Path, action="append", required=True, help="prompts of the head's labels")
     parser.add_argument("--trunk", help="whose embeddings are compared; default: the bundle's first")
     parser.add_argument("--only", action="append", default=[], metavar="TOPIC=LABEL", help="also measure a table that "

@@ -63,10 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        help="where data files are looked for, next to the recipe's own folder; repeat",
+        help="further folder with data files, besides the recipe's own; repeat",
     )
     parser.add_argument(
-        "--from", dest="start", type=Path, metavar="DELTA", help="go on from this delta, of at most the same rank"
+        "--from", dest="start", type=Path, metavar="DELTA", help="start from this delta, of at most the same rank"
     )
     parser.add_argument("--out", type=Path, required=True, help="delta to write, after each epoch")
 

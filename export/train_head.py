@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SOURCE",
-        help="rows whose `source` starts so are left out; repeat",
+        help="omit rows whose `source` starts with this; repeat",
     )
     parser.add_argument(
-        "--label", action="append", default=[], metavar="OLD=NEW", help="what the files call OLD is NEW; repeat"
+        "--label", action="append", default=[], metavar="OLD=NEW", help="read the files' label OLD as NEW; repeat"
     )
     parser.add_argument(
-        "--language", action="append", default=[], metavar="CODE", help="rows that say another language are left out"
+        "--language", action="append", default=[], metavar="CODE", help="omit rows marked with another language"
     )
     parser.add_argument(
         "--together",

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     page = bundle.ROOT / "docs" / "export-report.md"
     parser.add_argument("--out", type=Path, default=page, help="page to write")
     parser.add_argument("--results", type=Path, action="append", help="a `verify.json`; default: the build's")
-    parser.add_argument("--note", help="what a reader must know about the run, said above its latencies")
+    parser.add_argument("--note", help="note about the run, printed above its latencies")
     parser.add_argument("--perf", type=Path, help="folder of a `python -m perf triton` run")
 
 

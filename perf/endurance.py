@@ -31,7 +31,7 @@ FAULTS_USED = [fault for fault in FAULTS if fault.seconds <= 12 and fault.name !
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--rate", type=float, default=30, help="requests a second")
-    parser.add_argument("--warm-up", type=int, default=5, help="minutes that are not judged")
+    parser.add_argument("--warm-up", type=int, default=5, help="minutes of warm-up, which are not judged")
     parser.add_argument("--round", type=float, default=60, help="seconds from a fault to the next")
 
 

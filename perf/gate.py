@@ -34,7 +34,7 @@ SYSTEM_CALLS = "system calls of "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--write", action="store_true", help="make the baseline anew")
+    parser.add_argument("--write", action="store_true", help="write a new baseline")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -65,7 +65,7 @@ SETUPS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, help="for weights and graphs; default: `work` in the output's folder")
-    parser.add_argument("--seconds", type=float, default=540, help="what has not begun by then is left out")
+    parser.add_argument("--seconds", type=float, default=540, help="seconds after which no further stage starts")
     parser.add_argument("--trunks", type=int, default=4, choices=range(1, 6), help="most models asked at once")
     parser.add_argument("--length", type=int, default=512, help="tokens of the load")
     parser.add_argument("--no-compile", action="store_true", help="the stand-in as exported, not compiled")
