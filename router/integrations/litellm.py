@@ -1,20 +1,20 @@
 """A LiteLLM proxy asks the router which model or adapter a chat request goes to, before the call.
 
-LiteLLM's configuration names the hook: ``litellm_settings: {callbacks: triton_router.integrations.litellm.hook}``. The
-file may also be copied beside that configuration, under a name such as ``triton_router_hook.py``. It needs what LiteLLM
-brings, and the address of the router's REST service.
+LiteLLM's configuration names the hook: ``litellm_settings: {callbacks: triton_router.integrations.litellm.hook}``. You
+can also copy the file next to that configuration, for example as ``triton_router_hook.py``. It needs only LiteLLM's own
+packages and the address of the router's REST service.
 
 ===================== ========================= ======================================================================
 environment           default                   meaning
 ===================== ========================= ======================================================================
 TRITON_ROUTER_URL     http://127.0.0.1:9080     the router's REST service
-TRITON_ROUTER_TOKEN                             its bearer token, if it wants one
-TRITON_ROUTER_MODELS  auto,MoM                  requests for these names are asked about; ``*`` is every name
-TRITON_ROUTER_WITHIN  500                       milliseconds within which the answer must be there
-TRITON_ROUTER_HEADERS x-session-id,x-request-id request headers that the router is shown
+TRITON_ROUTER_TOKEN                             its bearer token, if it requires one
+TRITON_ROUTER_MODELS  auto,MoM                  model names for which the hook asks the router; ``*``: all
+TRITON_ROUTER_WITHIN  500                       timeout for the router's response, in milliseconds
+TRITON_ROUTER_HEADERS x-session-id,x-request-id request headers that the hook passes to the router
 ===================== ========================= ======================================================================
 
-A router that is down, slow or wrong never fails a request: it keeps the model that it came with.
+If the router is down, slow or wrong, no request fails: it keeps its model.
 """
 
 from __future__ import annotations
