@@ -150,7 +150,7 @@ class Protection:
             elif settings.shadow:
                 verdict = verdict._replace(shadow=(*verdict.shadow, decision.name))
             elif matched is None and settings.on_unknown == "deny":
-                message = "The request could not be checked, so it was not sent on."
+                message = "The request could not be checked, so it was refused."
                 refusal = Refusal(503, message, code="protection_unavailable")
                 return verdict._replace(blocks=decision.name, refusal=refusal, unknown=True)
             elif isinstance(settings, MaskSettings):

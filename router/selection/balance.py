@@ -234,7 +234,7 @@ class Balance:
 
     def _none_feasible(self, standings: Sequence[Standing], plan: _Plan, ordered: Sequence[Standing]) -> Pick:
         if plan.if_none == "fail":
-            message = "No model keeps the bounds that are set for this request at the moment; please try again."
+            message = "No model keeps the configured bounds at the moment; please try again."
             raise Refusal(503, message, code="no_candidate")
         if plan.if_none == "first":
             return Pick(standings[0].ref, "bounds", ordered)

@@ -137,7 +137,7 @@ class ModelCatalog:
     def default(self) -> Selection:
         """The model of requests that no decision sends anywhere. Raises ``Refusal`` where there is no model at all."""
         if self._default is None:
-            raise Refusal(503, "No model is configured, so nobody can answer.", code="no_model")
+            raise Refusal(503, "No model is configured.", code="no_model")
         return self._default
 
     # --- names -----------------------------------------------------------------------------------------------------

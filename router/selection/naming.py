@@ -22,7 +22,8 @@ def unknown_model(catalog: ModelCatalog, adapters: LoadedAdapters, name: str) ->
     """The error for a ``name`` that nothing has."""
     if catalog.is_auto(name):
         message = (
-            f"The model `{name}` is not there for this request: it lacks the headers that its entrypoints ask for."
+            f"The model `{name}` is not available for this request, which lacks the headers that its entrypoints "
+            f"require."
         )
         return Refusal(404, message, code="model_not_found", param="model")
     nearest = _nearest(name, catalog.listed(adapters))
