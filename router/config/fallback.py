@@ -10,7 +10,7 @@ from triton_router.config.section import Name, Seconds, Section
 
 
 class CircuitBreakerSettings(Section):
-    """When a model or adapter is left out because it fails. The facts are shared; each policy judges them."""
+    """When a failing model or adapter rests. The counts are shared; each policy judges them."""
 
     consecutive_failures: int = Field(
         5, ge=1, le=1_000_000, description="Consecutive failures after which a model or adapter rests for "
@@ -23,7 +23,7 @@ class CircuitBreakerSettings(Section):
 
 
 class FallbackPolicy(Section):
-    """Which failures before the first byte send a request to the next candidate, and within which time.
+    """The failures before the first byte that send a request to the next candidate, and the time for it.
 
     Candidates are those of the decision, in the order in which they would be chosen, and then `models`.
     """

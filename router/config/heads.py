@@ -106,7 +106,7 @@ class FactCheckSignal(HeadSignal):
 
 
 class UserFeedbackSignal(HeadSignal):
-    """What the user's last turn says of the answer before it. A conversation without an answer does not match."""
+    """The user's opinion of the last answer, in the last turn. A conversation without an answer does not match."""
 
     TYPE, LIST, HEAD = "user_feedback", "user_feedbacks", "user_feedback"
     PURPOSE = "The user's opinion of the last answer, for rules of `type: user_feedback`."

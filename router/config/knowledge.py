@@ -36,7 +36,7 @@ class KnowledgeSource(Section):
 
 
 class KnowledgeMetric(Section):
-    """A number for sums: how much nearer one group is than another."""
+    """A number for projections: the score of one group minus that of another."""
 
     name: Name = Field(description="Name that inputs of projections refer to.")
     type: Literal["group_margin"] = Field("group_margin", description="Score of a group minus that of another one.")
@@ -65,7 +65,7 @@ class KnowledgeTarget(Section):
 
 
 class KnowledgeSignal(SignalSettings):
-    """What a knowledge base says of a prompt."""
+    """A label, group or metric of a knowledge base."""
 
     TYPE, LIST = "kb", "kb"
     MODULE = KBS

@@ -20,7 +20,7 @@ Unit = Literal["second", "minute", "hour", "day", "month"]
 
 
 class LimitMatch(Section):
-    """Requests that a rule covers, by names or shell patterns; what is not given matches all."""
+    """Requests that a rule covers, by names or shell patterns; a missing key matches all."""
 
     user: Name | None = Field(None, description="The user, from a source that `authz.identity` trusts.")
     group: Name | None = Field(None, description="One of the user's groups.")
@@ -30,7 +30,7 @@ class LimitMatch(Section):
 
 
 class LimitRule(Section):
-    """How much may be asked in a calendar unit, in UTC. What has a limit is counted."""
+    """The maximum of requests, tokens or money in a calendar unit (UTC)."""
 
     name: Name = Field(description="Name in headers, metrics and errors.")
     match: LimitMatch = Field(default_factory=LimitMatch, description="Requests that the rule covers.")
@@ -72,7 +72,7 @@ class LimitStore(Section):
 
 
 class LimitProvider(Section):
-    """Rules, and where their counts are."""
+    """Rules, and the store of their counts."""
 
     NOT_ACTIVE = frozenset({"address", "domain"})
     INSTEAD: ClassVar[dict[str, str]] = {"address": "`redis.url` is the address of the counts"}
@@ -85,7 +85,7 @@ class LimitProvider(Section):
 
 
 class RateLimit(Section):
-    """Limits and budgets. Answers of the cache and of `fast_response` count nothing."""
+    """Limits and budgets. Answers from the cache and from `fast_response` use nothing."""
 
     fail_open: bool = Field(
         True, description="Let requests through while Redis does not answer; otherwise they get 503."

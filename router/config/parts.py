@@ -22,7 +22,7 @@ PartNames = Annotated[tuple[PartName, ...], Field(min_length=1, description=_PAR
 
 
 class ShapeSettings(Section):
-    """A mark that a client's program puts around text: a tag or a label."""
+    """A mark that a client program puts around text: a tag or a label."""
 
     client: Name = Field(description="Name of the client; documentation only.")
     reading: Literal["words", "context", "history", "template"] = Field(
@@ -44,7 +44,7 @@ class ShapeSettings(Section):
 
 
 class PartsSettings(Section):
-    """Whose words a request has; docs/parts.md."""
+    """Separation of the user's words from text that programs add; docs/parts.md."""
 
     conversation: Literal["follow", "last_turn"] = Field(
         "follow",

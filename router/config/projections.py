@@ -18,7 +18,7 @@ from triton_router.config.section import Name, Section
 
 
 class ProjectionInput(Section):
-    """What one signal adds to a score: ``weight`` times its value."""
+    """One signal's part of a score: ``weight`` times its value."""
 
     type: Name = Field(description="Kind of signal.")
     name: Name = Field(description="Name of the signal, as rules call it.")
@@ -75,7 +75,7 @@ class ProjectionSignal(SignalSettings):
 
 
 class PartitionSignal(SignalSettings):
-    """Signals of which one wins. Rules name a member as `NAME:MEMBER`."""
+    """Competing signals; one wins. Rules name a member as `NAME:MEMBER`."""
 
     TYPE, LIST = "partition", "partitions"
     PURPOSE = "Contests among signals, for rules of `type: partition`."

@@ -53,7 +53,7 @@ class JailbreakSignal(SignalSettings):
 
 
 class PiiSignal(SignalSettings):
-    """Personal data that has a form; names and addresses, which have none, where they are listed."""
+    """Personal data with a recognisable form; also names and addresses, if they are listed."""
 
     TYPE, LIST = "pii", "pii"
     PURPOSE = "Personal data, for rules of `type: pii`."

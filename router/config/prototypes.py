@@ -10,7 +10,7 @@ from triton_router.config.section import Section
 
 
 class PrototypeScoring(Section):
-    """How near a prompt is to examples: the nearest of them, and the mean of the nearest few, each with its weight."""
+    """Similarity of a prompt to examples: that of the nearest and the mean of the nearest few, each with its weight."""
 
     NOT_ACTIVE = frozenset({"cluster_similarity_threshold", "max_prototypes", "margin_threshold"})
     INSTEAD: ClassVar[dict[str, str]] = dict.fromkeys(NOT_ACTIVE, "the prompt is compared with every example")

@@ -341,7 +341,7 @@ class ModelRef(Section):
 
 
 class Hints(Section):
-    """What an MCP server may choose, besides the class."""
+    """Choices that an MCP server may make, besides the class."""
 
     models: tuple[Name, ...] = Field((), description="Models that the server may choose; default: none.")
     adapters: tuple[Name, ...] = Field(
@@ -404,7 +404,7 @@ class Recipe(Section):
 
 
 class Entrypoint(Section):
-    """Virtual model names that ask for a recipe. The first entrypoint that fits a request counts."""
+    """Virtual model names that select a recipe. The first entrypoint that fits a request counts."""
 
     model_names: tuple[Name, ...] = Field(min_length=1, description="Model names that clients send.")
     headers: dict[LowerHeaderName, str] = Field(

@@ -16,7 +16,7 @@ INACTIVE_ALGORITHMS = frozenset(
 
 
 class Slo(Section):
-    """What a candidate has to keep to be chosen. A bound on what is not known of it is kept."""
+    """Bounds that a candidate must keep to be chosen. A value that is not known keeps its bound."""
 
     max_ttft_ms: Milliseconds | None = Field(None, description="Milliseconds to the first token of a stream.")
     max_tpot_ms: Milliseconds | None = Field(None, description="Milliseconds per output token.")
@@ -45,7 +45,7 @@ class CostAware(Section):
 
 
 class FactorWeights(Section):
-    """How much each factor says; only their proportion counts."""
+    """Weights of the factors; only their proportion counts."""
 
     quality: float = Field(0.25, ge=0, description="`modelRefs[].score`, or else `quality_score` of the model card.")
     latency: float = Field(0.25, ge=0, description="Time to the first token, and time per output token.")
@@ -92,7 +92,7 @@ class Objective(Section):
 
 
 class MultiFactor(Section):
-    """The best weighted sum of factors, each relative to the best candidate's; or the best in one after the other."""
+    """The best weighted sum of factors, each relative to the best candidate's, or one factor after the other."""
 
     NOT_ACTIVE = frozenset({"quality"})
     INSTEAD: ClassVar[dict[str, str]] = {"quality": "`quality_score` of the model cards counts"}
@@ -154,7 +154,7 @@ class Algorithm(Section):
 
 
 class LoadPolling(Section):
-    """Polling of the backends' `/metrics` (vLLM's), once for all workers: requests that wait, and the KV cache."""
+    """Polling of vLLM's `/metrics`, once for all workers: waiting requests, and the KV cache."""
 
     enabled: bool = Field(False, description="Poll the models that an `algorithm` may choose.")
     interval_seconds: Seconds = Field(1, description="Seconds between polls of each backend.")

@@ -245,7 +245,7 @@ class ExtProcSettings(Section):
 
 
 class PageSettings(Section):
-    """The page at `/` of the REST service: why a request goes where it goes, and what a change would do."""
+    """The page at `/` of the REST service: the reasons for decisions, and the effect of changes."""
 
     enabled: bool = Field(True, description="Serve it.")
     gateway: Annotated[str, StringConstraints(pattern=rf"{HOST_AND_PORT}$")] | None = Field(
@@ -289,7 +289,7 @@ class Identity(Section):
 
 
 class AccessRule(Section):
-    """Who may ask some models, adapters or paths. Several rules that cover a request must all let it pass."""
+    """Roles that may use certain models, adapters or paths. A request must pass all rules that cover it."""
 
     models: tuple[Name, ...] = Field(
         (),

@@ -355,7 +355,7 @@ class ReaskSignal(SignalSettings):
 
 
 class PreferenceSignal(SignalSettings):
-    """A kind of request that somebody prefers to be served in a way of its own. The nearest one wins a prompt."""
+    """A kind of request, by description or examples. The most similar one wins a prompt."""
 
     TYPE, LIST = "preference", "preferences"
     PURPOSE = "Kinds of requests by example, for rules of `type: preference`."
@@ -377,7 +377,7 @@ class PreferenceSignal(SignalSettings):
 
 
 class EventSignal(SignalSettings):
-    """What an alert or a log names: a type of event, a severity, a code, urgency. One of them is enough."""
+    """Event types, severities, codes and urgency in an alert or a log. One of them is enough."""
 
     TYPE, LIST = "event", "events"
     PURPOSE = "Alerts and incidents, for rules of `type: event`."
@@ -390,7 +390,7 @@ class EventSignal(SignalSettings):
 
 
 class TaskSignal(SignalSettings):
-    """A client's program asks for itself: a title for a chat, tags, questions to suggest."""
+    """Background requests of a client program: a title for a chat, tags, questions to suggest."""
 
     TYPE, LIST = "task", "tasks"
     PURPOSE = "Background tasks of clients, for rules of `type: task`."
