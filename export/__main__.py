@@ -18,8 +18,9 @@ COMMANDS = {
     "cross-check": Command(
         "export.cross_check", "compare embedders with Hugging Face Optimum's export of their weights"
     ),
-    "report": Command("export.verify_report", "write the export report from the results of `verify` and the "
-    "measurements"),
+    "report": Command(
+        "export.verify_report", "write the export report from the results of `verify` and the measurements"
+    ),
     "all": Command("export.make_all", "build everything that serving needs; repeat only steps whose inputs changed"),
     "train-head": Command("export.train_head", "train a head on labelled JSON lines"),
     "train-delta": Command("export.train_delta", "train a low-rank change of the trunk for several heads"),
@@ -27,8 +28,9 @@ COMMANDS = {
     "evaluate-bundle": Command("export.evaluate_bundle", "measure labelled rows on the path of a request"),
     "evaluate-personal": Command("export.evaluate_personal", "measure the rules for personal data on labelled texts"),
     "evaluate-disguises": Command("export.evaluate_disguises", "measure which attacks still match in disguise"),
-    "fit-centre": Command("export.fit_centre", "fit the vector that is subtracted from embeddings, so that cosines "
-    "of encoders agree"),
+    "fit-centre": Command(
+        "export.fit_centre", "fit the vector that is subtracted from embeddings, so that cosines of encoders agree"
+    ),
     "fit-topics": Command("export.topics", "fit the scoring of topics that the head does not know"),
     "fit-parts": Command("export.fit_parts", "fit the weights that recognise a person's words in texts without marks"),
     "evaluate-topics": Command("export.topics_evaluation", "measure the scoring of topics on topics outside the fit"),

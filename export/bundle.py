@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", type=Path, default=ROOT / "export" / "models.yaml", help="file that lists the "
-    "models")
+    parser.add_argument(
+        "--manifest", type=Path, default=ROOT / "export" / "models.yaml", help="file that lists the models"
+    )
     parser.add_argument("--bundle", default="default", help="which of its bundles (default: %(default)s)")
     parser.add_argument("--precision", choices=("fp32", "int8"), help="on CPU; default: what the manifest says")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository", help="Triton model repository")

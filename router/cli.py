@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = _command(commands, "serve", _serve, "run ext_proc, REST and metrics")
     serve.add_argument("--state-directory", type=Path, help="directory that keeps encoded texts between starts")
-    serve.add_argument("--envoy-directory", type=Path, help="directory for Envoy's files, which follow the configuration")
+    serve.add_argument(
+        "--envoy-directory", type=Path, help="directory for Envoy's files, which follow the configuration"
+    )
     serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     up = _command(commands, "up", _up, "run Triton, the router and Envoy on this machine")
     up.add_argument("--demo-backends", action="store_true", help="replace every endpoint with a demo server")

@@ -307,8 +307,10 @@ def _changed(loaded: Loaded, **sections: Any) -> Loaded:
 def as_text(report: dict[str, Any]) -> str:
     """A report as a table for people: moves first, then what they cost."""
     lines = [f"{report['moved']} of {report['requests']} requests move"]
-    lines += [f"{count} were routed without {part}: the comparison is incomplete" for part, count in "
-    f"report["degraded"].items()]
+    lines += [
+        f"{count} were routed without {part}: the comparison is incomplete"
+        for part, count in report["degraded"].items()
+    ]
     for flow in report["flows"]:
         if flow["before"] != flow["after"]:
             lines.append(f"  {flow['requests']:>6}  {_named(flow['before'])}  →  {_named(flow['after'])}")

@@ -90,8 +90,9 @@ class Guards:
                 self._blocked.labels(verdict.blocks or "", "unknown" if verdict.unknown else "blocked").inc()
                 raise verdict.refusal
         if choice.unsettled is not None:
-            message = f"A signal of the decision `{choice.unsettled.name}` could not be evaluated, so the request "
-            f"was refused."
+            message = (
+                f"A signal of the decision `{choice.unsettled.name}` could not be evaluated; the request was refused."
+            )
             raise Refusal(503, message, code="signal_unavailable")
 
     def confine(self, record: Record) -> bool:

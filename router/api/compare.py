@@ -54,7 +54,7 @@ async def comparison(
             if line.startswith((b'{"report"', b'{"failed"')):
                 # It has said all, and with its low priority may take a while to end.
                 return
-        yield b'{"failed":"the comparison ended early; the router's log has the reason"}\n'
+        yield b'{"failed":"the comparison ended early; see the log of the router"}\n'
     finally:
         if process.returncode is None:
             process.kill()

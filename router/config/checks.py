@@ -105,8 +105,8 @@ def _models_are_served(data: Any, report: Report) -> None:
             report.warning(path, message + "`up` and `envoy` cannot reach it")
         if model.get("name") is not None and model["name"] in virtual:
             report.error(
-                (*path, "name"), f"`{model['name']}` is a name that asks the router to choose; give the model a "
-                f"different name"
+                (*path, "name"),
+                f"`{model['name']}` is a name that asks the router to choose; give the model a different name",
             )
 
 
@@ -136,9 +136,8 @@ def _algorithms_can_act(data: Any, report: Report) -> None:
         if "quality" in counts and unrated:
             report.warning(where, f"without `quality_score`, {', '.join(unrated)} get the best candidate's quality")
         if "latency" in counts and not reads_streams:
-            message = "the router does not read streams, so it uses the time to their headers as the time to the "
-            "first token: "
-            report.warning(where, message + "set `global.services.observability.usage.streams` to change that")
+            message = "without streams, the time to their headers counts as the time to the first token: "
+            report.warning(where, message + "`global.services.observability.usage.streams` reads them")
 
 
 def _addresses_can_be_asked(data: Any, report: Report) -> None:
@@ -147,8 +146,9 @@ def _addresses_can_be_asked(data: Any, report: Report) -> None:
         for where, ref in items(model, ("backend_refs",), below=path):
             host = str(ref.get("endpoint") or (ref.get("base_url") or "").partition("//")[2])
             if (https := scheme_and_path(ref)) and https[0] == "https" and re.match(r"[0-9.]+(:|/|$)|\[", host):
-                report.error((*where, "base_url"), "certificates are verified for a host name, but this is an IP "
-                "address")
+                report.error(
+                    (*where, "base_url"), "certificates are verified for a host name, but this is an IP address"
+                )
             name = ref.get("api_key_env")
             if isinstance(name, str) and not os.environ.get(name):
                 message = f"environment variable `{name}` is not set; without it requests to this model get 503"

@@ -13,8 +13,10 @@ class CircuitBreakerSettings(Section):
     """When a failing model or adapter rests. The counts are shared; each policy judges them."""
 
     consecutive_failures: int = Field(
-        5, ge=1, le=1_000_000, description="Consecutive failures after which a model or adapter rests for "
-        "`cooldown_period`."
+        5,
+        ge=1,
+        le=1_000_000,
+        description="Consecutive failures after which a model or adapter rests for `cooldown_period`.",
     )
     cooldown_period: Seconds = Field(30, description="Seconds of rest after the last failure.")
     half_open_probes: int = Field(

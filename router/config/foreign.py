@@ -272,8 +272,7 @@ def _inactive_limits(data: Any, report: Report, adopted: Converted) -> None:
     indices = []
     for path, provider in items(data, PROVIDERS):
         if provider.get("type") == "envoy-ratelimit":
-            message = "this version calls no rate limit service of Envoy; a provider of type `redis` counts for all "
-            "routers"
+            message = "this version calls no rate limit service of Envoy; the type `redis` counts for all routers"
             report.does_nothing((*path, "type"), "ratelimit", message, protects=True)
             report.forget_flaws(path)
             indices.append(int(path[-1]))

@@ -15,7 +15,7 @@ PartName = Literal[
 
 _PARTS = (
     "Parts of the request to read: the user's `words` (with earlier turns that the last one continues), their `topic` "
-    '(without a last turn such as "yes"), the last turn\'s `own` words, `material` to work on, a client program\'s '
+    "(without a last turn such as \"yes\"), the last turn's `own` words, `material` to work on, a client program's "
     "`context`, `history` and `template`, the turns of `tool`, `system` and `assistant`, or `all`."
 )
 PartNames = Annotated[tuple[PartName, ...], Field(min_length=1, description=_PARTS)]

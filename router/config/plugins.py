@@ -159,8 +159,9 @@ class ResponsePiiSettings(Section):
         "it.",
     )
     message: str = Field(
-        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer, unless it is a "
-        "stream."
+        "The answer was withheld by policy.",
+        min_length=1,
+        description="Text of a blocked answer, unless it is a stream.",
     )
 
 
@@ -192,8 +193,9 @@ class ResponseJailbreakSettings(Section):
         "deny", description="If the head cannot judge a text: treat it as a match (`deny`) or as no match (`ignore`)."
     )
     message: str = Field(
-        "The answer was withheld by policy.", min_length=1, description="Text of a blocked answer, unless it is a "
-        "stream."
+        "The answer was withheld by policy.",
+        min_length=1,
+        description="Text of a blocked answer, unless it is a stream.",
     )
 
 
@@ -214,8 +216,8 @@ class HallucinationSettings(Section):
 
     enabled: bool = Field(True, description="Switch for this decision.")
     threshold: Probability = Field(
-        0.5, description="Least share of a sentence's words that one document or tool result of the request must "
-        "contain."
+        0.5,
+        description="Least share of a sentence's words that one document or tool result of the request must contain.",
     )
     hallucination_action: Literal["header", "body", "none"] = Field(
         "header",

@@ -60,8 +60,9 @@ class PiiSignal(SignalSettings):
 
     pii_types_allowed: tuple[Name, ...] = Field((), description="Types that do not match; all others do.")
     pii_types_denied: tuple[Name, ...] = Field(
-        (), description="The only types that match; default: all with a recognisable form. Names and addresses need "
-        "a model."
+        (),
+        description="The only types that match; default: all with a recognisable form. Names and addresses need "
+        "a model.",
     )
     threshold: Probability = Field(0.5, description="No effect: rules are certain.")
     include_history: bool = Field(True, description="No effect: the signal always reads earlier turns.")

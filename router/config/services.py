@@ -331,8 +331,9 @@ class ReplaySettings(Section):
     )  # fmt: skip
     max_request_bytes: int = Field(65_536, ge=1, le=16_777_216, description="Largest request body to record, in bytes.")
     max_total_bytes: int = Field(
-        67_108_864, ge=1, description="Most bytes of recorded bodies per worker; beyond it the oldest records are "
-        "dropped."
+        67_108_864,
+        ge=1,
+        description="Most bytes of recorded bodies per worker; beyond it the oldest records are dropped.",
     )
 
 

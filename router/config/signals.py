@@ -108,8 +108,9 @@ class EmbeddingSignal(SignalSettings):
     threshold: Similarity = Field(0.5, description="Least cosine similarity, on the scale of the bundle's embedder.")
     candidates: tuple[Phrase, ...] = Field((), description="Sentences to compare the prompt with.")
     negative_candidates: tuple[Phrase, ...] = Field(
-        (), description="Sentences that the prompt must not resemble; their similarity is subtracted from that of "
-        "`candidates`."
+        (),
+        description="Sentences that the prompt must not resemble; their similarity is subtracted from that of "
+        "`candidates`.",
     )
     query_modality: Literal["text", "image", "audio"] = Field(
         "text", description="Part of the prompt to compare; a signal on images or audio is always unknown here."

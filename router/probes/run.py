@@ -36,9 +36,7 @@ async def in_process(loaded: Loaded, manifest: Path, probes: Iterable[Probe]) ->
     try:
         if not await generations.settled(READY_WITHIN):
             endpoint = loaded.config.global_.inference.endpoint
-            raise RuntimeError(
-                f"Triton at {endpoint} does not serve the signal models, so probes would prove nothing"
-            )
+            raise RuntimeError(f"Triton at {endpoint} does not serve the signal models, so probes would prove nothing")
         results = []
         for probe in probes:
             request = ChatRequest.parse(probe.body)

@@ -54,8 +54,9 @@ class HeadLabels(SignalKind[HeadSignal]):
                 continue
             meant = cls.SETTINGS.meant(name, description if isinstance(description, str) else None)
             if meant:
-                report.warning((*path, "name"), f"`{name}` is taken as the label `{meant[0]}`; set `label` to be "
-                f"certain")
+                report.warning(
+                    (*path, "name"), f"`{name}` is taken as the label `{meant[0]}`; set `label` to be certain"
+                )
             else:
                 hint = f" (`{close}`?)" if (close := nearest(name, cls.SETTINGS.MEANING)) else ""
                 message = f"`{name}` is not the name of a label{hint}: give `label`, or a rule on it never matches"

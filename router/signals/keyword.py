@@ -90,8 +90,7 @@ class Keywords(SignalKind[KeywordSignal]):
             if not {"match", "method", "fuzzy_match"} & signal.keys() or signal.get("match") == "substring":
                 _warn_of_holders(words, path, report)
             if (decision := protective.get(str(signal.get("name")))) and "parts" not in signal:
-                message = f"decision `{decision}` answers without a model on these words, but reads only the user's "
-                f"words"
+                message = f"decision `{decision}` answers by itself on these words, but reads only the user's words"
                 report.warning(path, f"{message}; `parts: [all]` reads the whole request")
             if "regex" in (signal.get("match"), signal.get("method")) and isinstance(words, list):
                 for index, word in enumerate(words):

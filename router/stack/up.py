@@ -132,8 +132,7 @@ class _Stack:
         set_by = self._services.authz.identity.set_by
         if set_by == "nobody":
             return
-        message = f"`global.services.authz.identity.set_by: {set_by}` would let every client of this Envoy claim "
-        f"any identity"
+        message = f"`global.services.authz.identity.set_by: {set_by}` lets any client claim any identity"
         if not _is_loopback(self._services.envoy.host):
             message += ": have it listen on loopback (`global.services.envoy.host`), behind the filter that sets them"
             raise CannotStart(message)
