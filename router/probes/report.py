@@ -71,7 +71,7 @@ def _rate(results: Iterable[Result]) -> Rate:
 
 
 def _unmet(what: str, rate: Rate, least: float) -> list[str]:
-    return [f"{what}: {rate.percent:.1f} % pass, {least:g}  % are required"] if rate.percent < least else []
+    return [f"{what}: {rate.percent:.1f} % pass, {least:g} % are required"] if rate.percent < least else []
 
 
 def _blamed(result: Result) -> str:
