@@ -273,7 +273,7 @@ class Exchange:
     def _misconfigured(self, mode: BodyMode) -> ImmediateReply:
         return self._refuse(
             500,
-            f"The gateway sends bodies as {mode.name}; the router needs request_body_mode BUFFERED or allow_mode_override.",
+            f"The gateway sends bodies as {mode.name}; set request_body_mode BUFFERED or allow_mode_override.",
             "gateway_misconfigured",
         )
 
