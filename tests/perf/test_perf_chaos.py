@@ -27,6 +27,7 @@ WELL = {"back": 1.0, "answerable": True, "failed": 0, "slowest": 1.9}
 def test_a_promise_is_broken_by_failures_by_long_waits_and_by_parts_that_stay_away(change: dict[str, object]) -> None:
     assert not broken(WELL)
     assert broken(WELL | change)
+    assert broken(WELL | change, timed=False) == (change in ({"back": None}, {"failed": 1}))
 
 
 def test_failures_break_no_promise_where_nobody_is_left_to_answer() -> None:
