@@ -9,6 +9,7 @@
 # make chaos          faults under load: failed requests, time to recover, memory (a quarter of an hour)
 # make endurance      half an hour of load, reloads and faults: memory, descriptors, threads
 # make fuzz           random requests, messages, configurations and backends
+# make agents         coding agents' own programs, in a folder with a project note (npm, 1 GB, once)
 # make perf-gate      exit status 1 where a request has become slower than the committed baseline
 # make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
 # make cross-check    the encoder's graph against the one that Hugging Face's Optimum makes (7 GB, once)
@@ -24,7 +25,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 # One line a package while pip works; its own output is longer than a screen.
 PACKAGES := sed -un 's/^Collecting \([A-Za-z0-9_.-]*\).*/[setup]   \1/p; s/^Installing collected.*/[setup]   unpacking/p'
 
-.PHONY: run test test-slow check-deploy perf perf-peers perf-soak chaos chaos-short endurance fuzz perf-gate perf-all perf-triton cross-check gpu lint model clean
+.PHONY: run test test-slow check-deploy perf perf-peers perf-soak chaos chaos-short endurance fuzz agents perf-gate perf-all perf-triton cross-check gpu lint model clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.stack model
@@ -59,6 +60,14 @@ check-deploy: $(VENV)/.dev model .cache/prometheus
 .cache/axe-core:
 	@mkdir -p $@.part && cd $@.part && npm pack --silent axe-core@4.10.3 && tar -xzf axe-core-*.tgz
 	@mv $@.part $@
+
+# Claude Code and Codex: they are only run, never shipped.
+.cache/agents:
+	@npm install --silent --no-audit --no-fund --prefix $@.part @anthropic-ai/claude-code@2.1 @openai/codex@0.171
+	@mv $@.part $@
+
+agents: $(VENV)/.perf .cache/agents model
+	$(BIN)/python -m perf agents
 
 perf: $(VENV)/.perf model
 	$(BIN)/python -m perf ladder

@@ -32,6 +32,7 @@ COMMANDS = {
     "cache-quality": Command("perf.cache_quality", "errors and recall of the semantic cache"),
     "triton": Command("perf.triton", "the signal models on Triton, by NVIDIA's perf_analyzer"),
     "views": Command("perf.views", "open live views: CPU per request, and time until an idle one closes"),
+    "agents": Command("perf.agents", "Claude Code and Codex against the stack: are questions decided as plain ones"),
     "compare": Command("perf.compare", "a comparison of recorded requests: encodings, and the remaining work"),
     "bounds": Command("perf.bounds", "time to ready, the loop during a reload of 500 models, memory of large bodies"),
     "hook": Command("perf.hook", "time for which our hook blocks LiteLLM's event loop"),

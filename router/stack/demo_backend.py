@@ -12,7 +12,10 @@ key        effect
 chunks     number of text chunks of a streamed answer
 seconds    time over which they are spread
 delay      seconds before the answer begins
-tools      ``1``: call the first of the request's tools instead of answering in text
+tools      ``1``: call one of the request's tools instead of answering in text
+tool       its name (default: the first one); without a tool of that name the answer is text
+arguments  of the call, as JSON without ``;``
+results    answer in text once the conversation has so many results of tools
 thoughts   ``1``: think aloud before the answer
 echo       repeat what the user said last, in pieces of so many characters
 status     answer with this HTTP status and an error
@@ -182,7 +185,8 @@ def _chat(turn: Turn) -> Json:
         message["reasoning"] = "".join(turn.thoughts)
     reason = "stop"
     if turn.tool is not None:
-        call = {"id": f"call_{turn.id}", "type": "function", "function": {"name": turn.tool, "arguments": "{}"}}
+        function = {"name": turn.tool, "arguments": turn.arguments}
+        call = {"id": f"call_{turn.id}", "type": "function", "function": function}
         message, reason = {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
     return {
         "id": f"chatcmpl-{turn.id}",
@@ -205,8 +209,8 @@ def _chat_stream(turn: Turn) -> Iterator[str]:
     if turn.tool is not None:
         head = {"index": 0, "id": f"call_{turn.id}", "type": "function"}
         yield chunk({"tool_calls": [{**head, "function": {"name": turn.tool, "arguments": ""}}]})
-        # As long as the text would have been: arguments stream like words.
-        for piece in ('{"note": "', *turn.pieces, '"}'):
+        # As long as the text would have been: arguments that no script has stream like words.
+        for piece in [turn.script.arguments] if turn.script.arguments else ['{"note": "', *turn.pieces, '"}']:
             yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
     else:
         for piece in turn.pieces:
@@ -294,7 +298,7 @@ def _output(turn: Turn) -> list[Json]:
         thought = {"type": "reasoning_text", "text": "".join(turn.thoughts)}
         items.append({"id": f"rs_{turn.id}", "type": "reasoning", "summary": [], "content": [thought]})
     if turn.tool is not None:
-        call = {"id": f"fc_{turn.id}", "call_id": f"call_{turn.id}", "name": turn.tool, "arguments": "{}"}
+        call = {"id": f"fc_{turn.id}", "call_id": f"call_{turn.id}", "name": turn.tool, "arguments": turn.arguments}
         return [*items, {**call, "type": "function_call", "status": "completed"}]
     part: Json = {"type": "output_text", "text": turn.text, "annotations": [], "logprobs": None}
     message = {"id": f"msg_{turn.id}", "type": "message", "role": "assistant", "status": "completed"}
@@ -359,7 +363,7 @@ def _blocks(turn: Turn) -> Iterator[Json]:
     if turn.thoughts:
         yield {"type": "thinking", "thinking": "".join(turn.thoughts), "signature": turn.id}
     if turn.tool is not None:
-        yield {"type": "tool_use", "id": f"call_{turn.id}", "name": turn.tool, "input": {}}
+        yield {"type": "tool_use", "id": f"call_{turn.id}", "name": turn.tool, "input": json.loads(turn.arguments)}
     else:
         yield {"type": "text", "text": turn.text}
 
@@ -396,7 +400,7 @@ def _deltas(turn: Turn, block: Json) -> tuple[Json, list[Json]]:
             signed = {"type": "signature_delta", "signature": block["signature"]}
             return {"type": "thinking", "thinking": ""}, [*thoughts, signed]
         case _:
-            return block, [{"type": "input_json_delta", "partial_json": "{}"}]
+            return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": turn.arguments}]
 
 
 @dataclass(frozen=True, slots=True)

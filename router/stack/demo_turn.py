@@ -27,6 +27,9 @@ class Script:
     seconds: float = 0.0
     delay: float = 0.0
     tools: bool = False
+    tool: str | None = None
+    arguments: str = ""
+    results: int | None = None
     thoughts: bool = False
     status: int | None = None
     reset: int | None = None
@@ -41,6 +44,9 @@ class Script:
             seconds=float(pairs.get("seconds", 0)),
             delay=float(pairs.get("delay", 0)),
             tools=pairs.get("tools", "0") == "1",
+            tool=pairs.get("tool"),
+            arguments=json.dumps(json.loads(pairs["arguments"])) if "arguments" in pairs else "",
+            results=int(pairs["results"]) if "results" in pairs else None,
             thoughts=pairs.get("thoughts", "0") == "1",
             status=int(pairs["status"]) if "status" in pairs else None,
             reset=int(pairs["reset"]) if "reset" in pairs else None,
@@ -74,7 +80,28 @@ class Turn:
 
     @property
     def tool(self) -> str | None:
-        tools = self.body.get("tools") or []
-        if not self.script.tools or not tools:
+        """The tool that is called instead of an answer in text."""
+        if not self.script.tools or (self.script.results is not None and self._results() >= self.script.results):
             return None
-        return str(tools[0].get("function", tools[0]).get("name", "tool"))
+        offered = [str(tool.get("function", tool).get("name", "tool")) for tool in self.body.get("tools") or []]
+        if self.script.tool is None:
+            return offered[0] if offered else None
+        return self.script.tool if self.script.tool in offered else None
+
+    @property
+    def arguments(self) -> str:
+        return self.script.arguments or "{}"
+
+    def _results(self) -> int:
+        """How many results of tools the conversation has, in whichever API."""
+        spoken = self.body.get("messages", self.body.get("input"))
+        items = _objects(spoken)
+        return sum(map(_is_result, [*items, *(block for item in items for block in _objects(item.get("content")))]))
+
+
+def _objects(value: Any) -> list[Json]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _is_result(item: Json) -> bool:
+    return item.get("role") == "tool" or str(item.get("type")).endswith(("tool_result", "_call_output"))

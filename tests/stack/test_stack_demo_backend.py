@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from backends import CHAT, MESSAGES, RESPONSES, asking
 from local_stack import chat
 from openai import NotFoundError, OpenAI
 
@@ -104,3 +105,21 @@ def test_openais_client_reads_it(start_backend: Callable[..., str]) -> None:
         assert openai.responses.create(model="m", input="hi").output_text == "This is a demo answer of m. "
         with pytest.raises(NotFoundError):
             openai.chat.completions.create(model="x", messages=messages)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+async def test_a_scripted_tool_is_called_until_it_has_so_many_results(path: str, stream: bool) -> None:
+    async def answer(name: str, arguments: dict[str, Any] | None = None) -> str:
+        tools = [{"type": "function", "name": "other"}, {"type": "function", "name": "read"}]
+        if path == CHAT:
+            tools = [{"type": "function", "function": tool} for tool in tools]
+        body = asking(path, "be brief", "hello", arguments=arguments, model="m", stream=stream, tools=tools)
+        script = {"x-demo-script": f'tools=1;tool={name};arguments={{"path": "a.txt"}};results=1'}
+        async with client() as backend:
+            return (await backend.post(path, json=body, headers=script)).text
+
+    called = await answer("read")
+    assert "a.txt" in called and "answer " not in called
+    for text in (await answer("read", {"path": "a.txt"}), await answer("unknown")):
+        assert "a.txt" not in text and "answer " in text
