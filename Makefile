@@ -9,7 +9,7 @@
 # make chaos          faults under load: failed requests, time to recover, memory (a quarter of an hour)
 # make endurance      half an hour of load, reloads and faults: memory, descriptors, threads
 # make fuzz           random requests, messages, configurations and backends
-# make agents         coding agents' own programs, in a folder with a project note (npm, 1 GB, once)
+# make agents         coding agents' own programs, in a folder with a project note (npm, 660 MB, once)
 # make perf-gate      exit status 1 where a request has become slower than the committed baseline
 # make perf-triton    latency and throughput of the signal models on Triton, by NVIDIA's perf_analyzer
 # make cross-check    the encoder's graph against the one that Hugging Face's Optimum makes (7 GB, once)
@@ -63,7 +63,7 @@ check-deploy: $(VENV)/.dev model .cache/prometheus
 
 # Claude Code and Codex: they are only run, never shipped.
 .cache/agents:
-	@npm install --silent --no-audit --no-fund --prefix $@.part @anthropic-ai/claude-code@2.1 @openai/codex@0.171
+	@npm install --silent --no-audit --no-fund --prefix $@.part @anthropic-ai/claude-code@2.1.197 @openai/codex@0.171.0
 	@mv $@.part $@
 
 agents: $(VENV)/.perf .cache/agents model

@@ -92,7 +92,7 @@ class Agent:
     package: str
     path: str
     tool: str
-    arguments: Callable[[Path], dict[str, Any]]
+    arguments: dict[str, str]
     words: Sequence[str]
     prepare: Callable[[Path, str, str], dict[str, str]]
 
@@ -140,9 +140,9 @@ AGENTS = (
         "Claude Code",
         "@anthropic-ai/claude-code",
         MESSAGES_PATH,
-        "Read",
-        lambda folder: {"file_path": str(folder / "orders.txt")},
-        ("claude", "--allowedTools=Read", "-p"),
+        "Bash",
+        {"command": "cat orders.txt"},
+        ("claude", "--allowedTools=Bash", "-p"),
         _claude_code,
     ),
     Agent(
@@ -150,7 +150,7 @@ AGENTS = (
         "@openai/codex",
         RESPONSES_PATH,
         "exec_command",
-        lambda _: {"cmd": "cat orders.txt"},
+        {"cmd": "cat orders.txt"},
         ("codex", "exec", "--skip-git-repo-check"),
         _codex,
     ),
@@ -218,9 +218,7 @@ class Trial:
         status = self._work(agent, question)
         exchanges = list(self.relay.exchanges)
         own = [self._read(each) for each in exchanges if is_own(each, question)]
-        background = [
-            self._read(each) for each in exchanges if each.path == agent.path and not is_own(each, question)
-        ]
+        background = [self._read(each) for each in exchanges if each.path == agent.path and not is_own(each, question)]
         decisions = [each["decision"] for each in own]
         return {
             "agent": agent.name, "domain": QUESTIONS[question], "question": question, "exit": status, "plain": plain,
@@ -245,7 +243,7 @@ class Trial:
             for name in ("CLAUDE.md", "AGENTS.md"):
                 (folder / name).write_text(NOTE)
             (folder / "orders.txt").write_text(ORDERS)
-            arguments = json.dumps(agent.arguments(folder))
+            arguments = json.dumps(agent.arguments)
             script = f"tools=1;tool={agent.tool};results={self.turns - 1};arguments={arguments}"
             shared = {"PATH": os.environ["PATH"], "HOME": str(home), "HTTPS_PROXY": NOWHERE, "NO_PROXY": "127.0.0.1"}
             environment = shared | agent.prepare(home, self.relay.url, script)
@@ -270,7 +268,7 @@ def is_own(exchange: Exchange, question: str) -> bool:
 
 def line(row: dict[str, Any]) -> str:
     """A row of the table; decisions that follow each other are counted."""
-    loop = " → ".join(f"{decision} ×{len(list(each))}" for decision, each in groupby(row["decisions"])) or "none"
+    loop = " → ".join(f"{len(list(each))} {decision}" for decision, each in groupby(row["decisions"])) or "none"
     equal = "yes" if row["equal"] else "no"
     return f"| {row['agent']} | {row['question']} | {row['plain']} | {loop} | {equal} |"
 
@@ -290,9 +288,14 @@ def table(document: dict[str, Any]) -> str:
             f"{agent} {version}: {len(of_agent)} questions, {first} decided as the plain one, {equal} in all "
             f"{document['turns']} requests of the loop; {exact} of {requests} requests have only the question as words."
         )
-        kinds = Counter((each["task"], each["decision"]) for row in of_agent for each in row["background"])
-        for (task, decision), count in kinds.most_common():
-            lines.append(f"- {count} background requests: task {task or 'none'}, {decision or 'no decision'}")
+        kinds = Counter(
+            (each["task"] or "none", each["decision"] or "no decision", each["words"] == row["question"])
+            for row in of_agent
+            for each in row["background"]
+        )
+        for (task, decision, exact), count in kinds.most_common():
+            words = "the question" if exact else "others"
+            lines.append(f"- {count} background requests: task {task}, {decision}; words: {words}")
         elsewhere = sum((Counter(row["elsewhere"]) for row in of_agent), Counter[str]())
         lines += [f"- {count} requests to `{path}`" for path, count in elsewhere.most_common()]
     return "\n".join(lines)

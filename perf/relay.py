@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Relay
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802  # the base class looks for this name
+    def do_POST(self) -> None:  # the base class looks for this name
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         connection = HTTPConnection("127.0.0.1", self.server.gateway, timeout=PATIENCE)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}

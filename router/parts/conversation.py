@@ -147,7 +147,7 @@ class PartReader:
         earlier: list[str] = []
         history = _joined(judged, "history")
         task = task_of(turns[spoke].text, _directions(turns, judged), bool(history))
-        if task and history and (quoted := spoken(history)):
+        if task and history and (quoted := _quoted(history, task)):
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
             judged += _numbered(partition(quoted[-1:], self._shapes), spoke)
             if self._follow:
@@ -259,6 +259,11 @@ def _followed(exchanges: Iterator[tuple[str, str]], last: str) -> list[str]:
             chain.append(earlier)
             words = earlier
     return chain[::-1]
+
+
+def _quoted(history: str, task: Task) -> list[str]:
+    """What the person said in ``history``, in order; some programs quote only the person, without names in front."""
+    return spoken(history) or ([] if task == "other" else [history])
 
 
 def _directions(turns: Sequence[Turn], judged: Sequence[Part]) -> str:

@@ -38,6 +38,19 @@ def test_directions_in_the_system_text() -> None:
     assert read(text, "Write a short title for a coding session.").task == "title"
 
 
+def test_a_session_without_speakers_is_the_persons() -> None:
+    text = (
+        "<session>\nHow do whales sleep?\n</session>\n\nWrite it in the user's language, not in that of the examples."
+    )
+    parts = read(text, "Generate a short title for this session of an assistant. Return JSON.")
+    assert (parts.task, parts.words) == ("title", "How do whales sleep?")
+
+
+def test_a_question_behind_notes_of_a_conversation_stays() -> None:
+    text = f"<conversation>\nWe spoke of boats.\n</conversation>\n\n{LAST}"
+    assert read(text).words == LAST
+
+
 def test_a_transcript_follows_its_own_turns() -> None:
     chat = "USER: How do whales sleep?\nASSISTANT: Half awake.\nUSER: why?"
     assert read(f"Write a title.\n<chat_history>\n{chat}\n</chat_history>").words == "How do whales sleep?\nwhy?"

@@ -22,7 +22,7 @@ QUESTION = "Why did the Roman Republic fall?"
 class _Gateway(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.send_response(201)
         self.send_header(DECISION, "history_decision")
@@ -91,13 +91,15 @@ def row(agent: str, *decisions: str, background: tuple[dict[str, Any], ...] = ()
 
 
 def test_the_table_counts_questions_loops_and_background_requests() -> None:
-    title = {"task": "title", "decision": "other"}
+    title = {"task": "title", "decision": "other", "words": QUESTION}
     rows = [row("Codex", "history", "history", "history"), row("Codex", "history", "law", "law", background=(title,))]
     text = agents.table({"machine": "2 cores", "command": "x", "turns": 3, "versions": {"Codex": "1.2"}, "rows": rows})
-    assert f"\n| Codex | {QUESTION} | history | history ×3 | yes |\n" in text
-    assert f"\n| Codex | {QUESTION} | history | history ×1 → law ×2 | no |\n" in text
+    assert f"\n| Codex | {QUESTION} | history | 3 history | yes |\n" in text
+    assert f"\n| Codex | {QUESTION} | history | 1 history → 2 law | no |\n" in text
     assert "Codex 1.2: 2 questions, 2 decided as the plain one, 1 in all 3 requests of the loop; " in text
-    assert text.endswith("\n- 1 background requests: task title, other\n- 2 requests to `/v1/models`")
+    assert text.endswith(
+        "\n- 1 background requests: task title, other; words: the question\n- 2 requests to `/v1/models`"
+    )
 
 
 def test_a_program_that_is_not_installed_is_named(
