@@ -290,11 +290,10 @@ def table(document: dict[str, Any]) -> str:
         )
         kinds = Counter(
             (each["task"] or "none", each["decision"] or "no decision", each["words"] == row["question"])
-            for row in of_agent
-            for each in row["background"]
-        )
-        for (task, decision, exact), count in kinds.most_common():
-            words = "the question" if exact else "others"
+            for row in of_agent for each in row["background"]
+        )  # fmt: skip
+        for (task, decision, quoted), count in kinds.most_common():
+            words = "the question" if quoted else "others"
             lines.append(f"- {count} background requests: task {task}, {decision}; words: {words}")
         elsewhere = sum((Counter(row["elsewhere"]) for row in of_agent), Counter[str]())
         lines += [f"- {count} requests to `{path}`" for path, count in elsewhere.most_common()]
