@@ -120,6 +120,9 @@ class Attempt:
         return cls(**fields | {"failures": failures, "guarded": guarded})
 
 
+BEGINNING = Attempt()
+
+
 def restored(request: Request, attempt: Attempt) -> Request:
     """``request`` with the headers that it had before ``attempt``, and without what Envoy added."""
     headers = {name: value for name, value in request.headers.items() if name not in names.RETURNED}

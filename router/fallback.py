@@ -90,26 +90,21 @@ class Fallback:
         policy = self.policy(recipe, decision)
         if policy is None:
             return choose(decision)
+        selection = choose(decision)
+        breaker = self._judge(named(selection.base, selection.adapter), policy)
+        if breaker.lets_pass:
+            return selection
         if stored():
-            selection = choose(decision)
-            breaker = self._judge(named(selection.base, selection.adapter), policy)
             if breaker.state == "waiting":
                 raise _all_wait(breaker.seconds)
             return selection
-        judged = [(self._judge(named(ref.model, ref.lora_name), policy), ref) for ref in _refs(decision)]
-        if all(breaker.lets_pass for breaker, _ in judged):
-            selection = choose(decision)
-            if any(ref.model == selection.base and ref.lora_name == selection.adapter for _, ref in judged):
-                return selection
-            breaker = self._judge(named(selection.base, selection.adapter), policy)
-            if breaker.lets_pass:
-                return selection
-            # The default model, or one that an MCP server asks for.
-            resting = [(breaker, selection)]
-        else:
-            assert decision is not None
-            usable = tuple(ref for breaker, ref in judged if breaker.lets_pass)
-            if usable:
+        # It may also be the default model, or one that an MCP server asks for.
+        resting, refs = [(breaker, selection)], _refs(decision)
+        if decision is not None and any(
+            (ref.model, ref.lora_name) == (selection.base, selection.adapter) for ref in refs
+        ):
+            judged = [(self._judge(named(ref.model, ref.lora_name), policy), ref) for ref in refs]
+            if usable := tuple(ref for breaker, ref in judged if breaker.lets_pass):
                 return choose(decision.model_copy(update={"modelRefs": usable}))
             resting = [(breaker, choose(decision.model_copy(update={"modelRefs": (ref,)}))) for breaker, ref in judged]
         for other in self._further(policy, loaded):
@@ -146,7 +141,7 @@ class Fallback:
             others = self._others(policy, record, attempt, request, loaded, besides=name)
         if stays := bool(others) and stored():
             others = []
-        if self._judge(name, policy) is HALF_OPEN:
+        if (troubled := self._breakers.troubled(name)) and self._judge(name, policy) is HALF_OPEN:
             self._breakers.probe(name, policy.circuit_breaker)
         began = attempt.began or now
         attempt = Attempt(
@@ -161,7 +156,7 @@ class Fallback:
             failures=attempt.failures,
             guarded=attempt.guarded,
         )
-        return Plan(policy, attempt, others, bool(attempt.failures) or self._breakers.troubled(name), stays)
+        return Plan(policy, attempt, others, troubled or bool(attempt.failures), stays)
 
     def headers(
         self,

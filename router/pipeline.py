@@ -15,7 +15,7 @@ from functools import partial
 from time import perf_counter
 
 from triton_router import names, offload, plugins, replies
-from triton_router.attempt import Attempt, Guarded, restored
+from triton_router.attempt import BEGINNING, UNGUARDED, Attempt, Guarded, restored
 from triton_router.body import Undo, is_large
 from triton_router.breakers import Breakers
 from triton_router.cache.cache import SemanticCache
@@ -209,7 +209,8 @@ class Pipeline:
         admission = await self._admitted(request, payload, selection, record, guarded)
         selection = record.selection = admission.selection
 
-        plan = self._fallback.plan(Attempt(guarded=guarded), record, request, self.adapters, payload.refers_to_stored)
+        beginning = BEGINNING if guarded is UNGUARDED else Attempt(guarded=guarded)
+        plan = self._fallback.plan(beginning, record, request, self.adapters, payload.refers_to_stored)
         members: dict[str, Undo] = {}
         changes = await offload.run(large, rewrite, payload, request.headers, choice, selection, members)
         if isinstance(changes, Completion):

@@ -163,7 +163,8 @@ class ChatRequest(ModelRequest):
 
     def refers_to_stored(self) -> bool:
         """Of what was said aloud, only the id is sent again."""
-        return any(inside(inside(message, "audio"), "id") for message in parts_of(self.get("messages")))
+        spoken = [message["audio"] for message in parts_of(self.get("messages")) if message.get("audio")]
+        return any(inside(audio, "id") for audio in spoken)
 
     def require_conversation(self) -> None:
         if not self.get("messages") and self.get("input"):
