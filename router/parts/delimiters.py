@@ -18,7 +18,7 @@ _BETWEEN = re.compile(
     r"\b(?:between|delimited|enclosed|surrounded|inside|within|wrapped|zwischen|entre)\b|之间|之間|包围|括起",
     re.IGNORECASE,
 )
-_ALONE = re.compile(r"^[ \t]*(\S{2,40})[ \t]*$", re.MULTILINE)
+_ALONE = re.compile(r"\n[ \t]*+(\S{2,40}+)[ \t]*+(?=\n|\Z)")
 _PERSONS = re.compile(
     r"\b(?:user|visitor|customer|client|caller|guest|human|person|question|message|query|queries|request|input|prompt"
     r"|typed|asked|untrusted|benutzer|nutzer|kunde|frage|nachricht|usuario|cliente|pregunta|mensaje|utilisateur|demande"
@@ -44,17 +44,21 @@ class Delimited(NamedTuple):
 
 def delimited(text: str) -> Delimited | None:
     """The text between marks that directions in ``text`` name; ``None`` where none do."""
+    lines = f"\n{text}"
+    # Most texts have no mark on a line of its own, which is cheaper to see than that no line names one.
+    if not _ALONE.search(lines):
+        return None
     marks: list[re.Match[str]] = []
     for line, place in _directions(text):
-        marks = marks or list(_ALONE.finditer(text))
+        marks = marks or list(_ALONE.finditer(lines))
         for number, mark in enumerate(marks[:MOST]):
             opening = mark[1]
             if opening.isalpha() or opening not in line:
                 continue
             last = next((each for each in reversed(marks[number + 1 :]) if _closes(each[1], opening)), None)
-            if last is not None and text[mark.end() : last.start()].strip():
-                outside = f"{text[: mark.start()]}\n{text[last.end() :]}"
-                return Delimited(_kind(line, place, outside), mark.end(), last.start(), opening)
+            if last is not None and lines[mark.end() : last.start()].strip():
+                outside = f"{lines[: mark.start()]}\n{lines[last.end() :]}"
+                return Delimited(_kind(line, place, outside), mark.end() - 1, last.start(), opening)
     return None
 
 

@@ -14,7 +14,9 @@ from triton_router.parts.shapes import reading_by_name
 FEWEST, MOST_SPEAKERS, MOST_IN_A_LOG = 3, 3, 12
 _TURN = re.compile(
     # when, if that is said: "09:14", "[14.05.26, 18:02:11]", "2026-05-14 18:02 -"
-    r"\n(\[?(?:\d{1,4}[./-]\d\d?[./-]\d{1,4},?[ T]{1,2})?\d\d?:\d\d(?::\d\d)?(?: ?[AaPp]\.?[Mm]\.?)?\]?(?: -)?[ \t]*)?"
+    r"\n(\[?(?:\d{1,4}[./-]\d\d?[./-]\d{1,4},?[ T]{1,2})?\d\d?:\d\d(?::\d\d)?(?: ?[AaPp]\.?[Mm]\.?)?\]?(?: -)?[ \t]*)?+"
+    # A colon or ">" soon: without one it is not worthwhile to look at each way to read a name.
+    r"(?=[^\n:：>]{1,40}+[:：>])"
     # who: "Ines:", "**Ines**:", "<@U12> [09:14]:", and "<ines>" behind a time
     r"(?:(?(1)<[@+%~ ]?([\w.|-]{1,24})>(?=[ \t])|(?!))"
     r"|<?[@*]*([^\W\d_][\w .'()-]{0,24}?)>?\**([ \t]?\[\d\d?:\d\d[^\]\n]{0,9}\])?[ \t]?[:：]\**)(?:[ \t]+|$)",

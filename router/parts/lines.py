@@ -29,7 +29,8 @@ _LOOKS = {
     # Not the items of a list: "- Start the server" is the person's.
     "mark": r"[=#<\[_~{【]|[-*](?! (?!(?:BEGIN|START)\b))",
     "mail": r"(?:[Oo]n|[Aa]m|[Ll]e|[Ee][lm]|[Ii]l|[Oo]p|在)[^\n]{6,180}+(?<=[:：])",
-    "name": rf"[^\n:：{{}}=;]{{0,{LABEL - 1}}}+[:：]",
+    # Neither assignments nor calls, which are code.
+    "name": r"[^\n:：{}=;(]{0,49}+(?:(?<= )\([^\n:：{}=;(]{0,49}+)?[:：]",
 }
 _BLANK = {"blank": r"[^\S\n]*(?=\n|\Z)"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Literal, NamedTuple
 
@@ -120,6 +121,7 @@ _PROGRAMS_ELSEWHERE = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def reading_by_name(name: str) -> Reading | None:
     """What an unlisted tag or label says by the words in its name; ``None`` where they say nothing, or in code."""
     if not _CODE.isdisjoint(name):

@@ -36,6 +36,7 @@ _CHAT = ("conversation", "chat", "session", "dialog")
 _FIM = re.compile(
     r"<\|?(?:fim_prefix|fim_begin|fim_suffix|fim▁begin)\|?>|<PRE>.*<SUF>|\[SUFFIX\].*\[PREFIX\]", re.DOTALL
 )
+_FIM_MARKS = ("fim", "<SUF>", "[SUFFIX]")
 _SPEAKER = re.compile(
     r"^[ \t>|*]*(?:\|\|>)?(user|human|assistant|ai|bot|model)\*{0,2}:[ \t]*", re.IGNORECASE | re.MULTILINE
 )
@@ -47,7 +48,7 @@ def task_of(text: str, directions: str, transcript: bool) -> Task | None:
 
     ``directions`` are the text without its transcript, and the short system text that some clients put them in.
     """
-    if ("<" in text or "[SUFFIX]" in text) and _FIM.search(text[:100_000]):
+    if any(mark in text for mark in _FIM_MARKS) and _FIM.search(text[:100_000]):
         return "autocomplete"
     if not transcript and not _speaks_of_a_chat(directions[:_READ]):
         return None

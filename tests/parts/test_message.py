@@ -158,3 +158,10 @@ def test_every_part_of_a_conversation() -> None:
         Part("tool", "README.md", "role", 3),
         Part("assistant", "So.", "role", 4),
     ]
+
+
+def test_code_without_a_fence_has_no_labels() -> None:
+    text = f"{QUESTION}\n\nclass Store:\n    def query(self, text):\n        return run(text)\n\n    def context(self):\n        return None"
+    parts = read(text)
+    assert not [part for part in parts.judged if part.reason.startswith("label")]
+    assert parts.words.startswith(QUESTION)
