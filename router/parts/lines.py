@@ -16,14 +16,14 @@ _LOG = (
     r"\[?(?:\d{2,4}[-/.]\d\d[-/.]\d{2,4}[T ]\d\d:\d\d|\d\d:\d\d:\d\d[\]., \t])|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
     r"|\[?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b[\]: \t]|Traceback \(most|Caused by: "
     r"|[ \t]+(?:at [\w$.<>]+\(|File \"[^\"\n]+\", line \d)|[ \t]*\.\.\. \d+ more|\[[ \t]*\d+\.\d+\] "
-    r"|[IWEF]\d{4} \d\d:\d\d|diff --git |@@ -\d|(?:---(?![^\n]*-(?:\n|\Z))|\+\+\+) [\w./-]+/"
+    r"|[IWEF]\d{4} \d\d:\d\d|diff --git |@@ -\d|(?:---(?![^\n]*-\n)|\+\+\+) [\w./-]+/"
 )
 _LOG_LINES = re.compile(rf"(?:\n(?:{_LOG})[^\n]*)++")
 # How lines begin that may be more than text. All others are passed over at the speed of the engine, which looks for the
 # line end in front.
 _LOOKS = {
     "log": _LOG,
-    "fence": r" *(?:```|(?:~~~|\"\"\"|''')[ \t]*(?=\n|\Z))",
+    "fence": r" *(?:```|(?:~~~|\"\"\"|''')[ \t]*(?=\n))",
     "quote": ">",
     "table": r"\| ",
     # Not the items of a list: "- Start the server" is the person's.
@@ -32,7 +32,7 @@ _LOOKS = {
     # Neither assignments nor calls, which are code.
     "name": r"[^\n:：{}=;(]{0,49}+(?:(?<= )\([^\n:：{}=;(]{0,49}+)?[:：]",
 }
-_BLANK = {"blank": r"[^\S\n]*(?=\n|\Z)"}
+_BLANK = {"blank": r"[^\S\n]*(?=\n)"}
 
 
 def _looking(looks: dict[str, str]) -> re.Pattern[str]:
@@ -88,8 +88,8 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
     paragraph = has_question = has_context = logged = False
     closes = True
     read: list[Run] = [(kind, reason, [])]
-    text = f"\n{text}"
-    at, end = 0, len(text)
+    at, end = 0, len(text) + 1
+    text = f"\n{text}\n"
 
     def put(kind: Kind, reason: str, lines: str) -> None:
         if read[-1][0] != kind or read[-1][1] != reason:
@@ -102,12 +102,12 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
     while at < end:
         notable = (_NOTABLE_OR_BLANK if paragraph or logged else _NOTABLE).search(text, at)
         if notable is None:
-            put_text(text[at + 1 :])
+            put_text(text[at + 1 : end])
             break
         start, look = notable.start(), notable.lastgroup
         if at < start:
             put_text(text[at + 1 : start])
-        at = _line_end(text, start)
+        at = text.find("\n", start + 1)
         line = text[start + 1 : at]
         first = line[:1]
         if look == "blank":
@@ -121,7 +121,7 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
             put("material", "log", text[start + 1 : at])
         elif look == "fence":
             closing = _FENCE_ENDS[line.lstrip(" ")[:3]].search(text, at)
-            at = _line_end(text, closing.start()) if closing else end
+            at = text.find("\n", closing.start() + 1) if closing else end
             put(*(("material", "fence") if kind == "words" else (kind, reason)), text[start + 1 : at])
         elif look == "quote":
             put("context", "quote", line)
@@ -130,7 +130,7 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
         elif look == "mark" and kind == "words" and closes and _BEGIN.match(line):
             closing = _END.search(text, at)
             closes = closing is not None
-            at = _line_end(text, closing.start()) if closing else at
+            at = text.find("\n", closing.start() + 1) if closing else at
             put(*(("context", "marks") if closes else (kind, reason)), text[start + 1 : at])
         elif label := _label(line, shapes):
             reading, name, value = label
@@ -140,7 +140,7 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
                     put("context", f"label {name}", line)
                 else:
                     at = end
-                    put("context", "mail", text[start + 1 :])
+                    put("context", "mail", text[start + 1 : end])
             elif reading == "line":
                 put("context", f"label {name}", line)
             elif has_question and has_context and reading == "context" and _style(line) != style:
@@ -171,12 +171,6 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
         else:
             put_text(line)
     return read
-
-
-def _line_end(text: str, start: int) -> int:
-    """Where the line ends that begins behind ``start``."""
-    end = text.find("\n", start + 1)
-    return end if end >= 0 else len(text)
 
 
 def _own(read: Sequence[Run]) -> str:

@@ -63,11 +63,10 @@ _ORDER = (
     "calculate|compute|find|determine|estimate|derive|solve|prove|show|explain|describe|write|list|give|tell|evaluate"
     "|compare|discuss|sketch|translate|summari[sz]e"
 )
-# Where a sentence within a text begins with an order or a question; behind a comma only an order does. The marks first,
-# as above.
-_ORDER_INSIDE = re.compile(
-    rf"[,.] (?:(?<=, )(?:{_ORDER})(?= |, |\Z)|(?<=\. )(?:{_ORDER}|what|how|which|why)(?= |\. |\Z))"
-)
+# Where a sentence within a text begins with an order or a question; behind a comma only an order does. One pattern for
+# each mark: the engine looks for a literal at its own speed.
+_BEHIND_STOP = re.compile(rf"\. (?:{_ORDER}|what|how|which|why)(?= |\. |\Z)")
+_BEHIND_COMMA = re.compile(rf", (?:{_ORDER})(?= |, |\Z)")
 # What words are told apart by, and what prose consists of.
 _MARKS = b'.,;:!?()[]{}<>/\\|"*#=+`~@$%^&'
 _SPACED = bytes.maketrans(_MARKS, b" " * len(_MARKS))
@@ -211,7 +210,7 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
             size < 60 and word in _POLITE,
             not vocabulary.isdisjoint(_SELF),
             number == last,
-            _ORDER_INSIDE.search(text[:LONG].casefold()) is not None,
+            _orders_inside(text[:LONG].casefold()),
             unfinished,
             unfinished and number == 0,
             min(log(size), 7) / 7,
@@ -256,6 +255,10 @@ def _clear(segment: Segment, words: Sequence[str], number: int) -> int:
         return ORDER
     # "How to ..." is a title behind the person's words.
     return BEGINS if word in ASKING and (not number or words[1:2] != ["to"]) else 0
+
+
+def _orders_inside(text: str) -> bool:
+    return bool(_BEHIND_STOP.search(text) or _BEHIND_COMMA.search(text))
 
 
 def _words(text: str) -> list[str]:

@@ -48,7 +48,7 @@ def task_of(text: str, directions: str, transcript: bool) -> Task | None:
 
     ``directions`` are the text without its transcript, and the short system text that some clients put them in.
     """
-    if any(mark in text for mark in _FIM_MARKS) and _FIM.search(text[:100_000]):
+    if ("<" in text or "[" in text) and any(mark in text for mark in _FIM_MARKS) and _FIM.search(text[:100_000]):
         return "autocomplete"
     if not transcript and not _speaks_of_a_chat(directions[:_READ]):
         return None

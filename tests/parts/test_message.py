@@ -161,7 +161,8 @@ def test_every_part_of_a_conversation() -> None:
 
 
 def test_code_without_a_fence_has_no_labels() -> None:
-    text = f"{QUESTION}\n\nclass Store:\n    def query(self, text):\n        return run(text)\n\n    def context(self):\n        return None"
+    code = "class Store:\n    def query(self, text):\n        return 1\n\n    def context(self):\n        pass"
+    text = f"{QUESTION}\n\n{code}"
     parts = read(text)
     assert not [part for part in parts.judged if part.reason.startswith("label")]
     assert parts.words.startswith(QUESTION)
