@@ -29,7 +29,7 @@ def test_ask_and_see_why(browser: Browser) -> None:
     browser.reads("math_decision", "#decision")
     assert browser.text("#model") == "qwen3-8b"
     shown = browser.text("#result")
-    for part in ("domain:math", "Nearest that lost", "priority", "enable_thinking", "encoder"):
+    for part in ("domain:math", "Nearest decision that lost", "priority", "enable_thinking", "encoder"):
         assert part in shown
     browser.picture("page-playground")
 

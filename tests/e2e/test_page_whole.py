@@ -240,7 +240,7 @@ def test_in_the_live_view(hostile: Browser) -> None:
 def test_in_the_health_view(hostile: Browser) -> None:
     hostile.visit("#/health")
     hostile.reads("not declared")
-    hostile.reads("gives no figures")
+    hostile.reads("returns no figures")
     is_text(hostile, "model", "adapter", "stray", "triton", "statistics")
 
 
@@ -398,7 +398,7 @@ def test_no_data_without_the_token(tmp_path: Path) -> None:
         browser.reads("A token is needed", "#token")
         for wrong in ("wrong", "pâss–wörd"):
             browser.write("#token input", wrong + Keys.ENTER)
-            browser.reads("does not know this token", "#token")
+            browser.reads("rejects this token", "#token")
         # Who has none is told so, and not asked without end.
         browser.one("#token input").send_keys(Keys.ESCAPE)
         browser.reads("Without the token")
@@ -549,11 +549,11 @@ def test_a_triton_that_breaks_is_seen(fragile: Fragile) -> None:
 
         browser.visit("#/health")
         browser.reads("down:")
-        browser.reads("gives no figures")
+        browser.reads("returns no figures")
 
         fragile.start_triton()
         browser.reads("ready")
-        browser.until(lambda: "gives no figures" not in browser.text() or None, "no figures come")
+        browser.until(lambda: "returns no figures" not in browser.text() or None, "no figures come")
         browser.visit(f"#/playground?prompt={QUESTION}")
         browser.reads("math_decision", "#decision")
 
