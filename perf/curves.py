@@ -74,15 +74,19 @@ def stacked(panels: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path,
     pyplot = _pyplot()
     parts = list(dict.fromkeys(part for rungs in panels.values() for bar in rungs.values() for part in bar))
     figure, axes_of = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 3.4), sharey=True, squeeze=False)
+    colours = pyplot.get_cmap("tab20").colors
+    colours = [*colours[::2], *colours[1::2]]  # the strong ones first
     for axes, (load, rungs) in zip(axes_of[0], panels.items(), strict=True):
         names, left = list(rungs), [0.0] * len(rungs)
         for number, part in enumerate(parts):
             widths = [rungs[name].get(part, 0.0) for name in names]
-            axes.barh(names, widths, left=left, color=f"C{number}", label=part)
+            axes.barh(names, widths, left=left, color=colours[number], label=part)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.set(title=load, xlabel="CPU ms a request")
     axes_of[0][0].invert_yaxis()
-    axes_of[0][0].legend(fontsize=7)
+    # Below the panels, where no bar is.
+    handles, labels = axes_of[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, loc="lower center", ncol=6, bbox_to_anchor=(0.5, -0.08))
     _save(figure, path, title)
 
 
@@ -99,5 +103,5 @@ def _save(figure: Any, path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=9)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90, metadata={"Software": None})
+    figure.savefig(path, dpi=90, metadata={"Software": None}, bbox_inches="tight")
     _pyplot().close(figure)
