@@ -1,8 +1,6 @@
 """What happens to a request that its model cannot answer: which failures count, how long, and when a model rests."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -53,7 +51,7 @@ class FallbackPolicy(Section):
     )
 
     @model_validator(mode="after")
-    def _statuses_are_failures(self) -> FallbackPolicy:
+    def _statuses_are_failures(self) -> Self:
         if wrong := [status for status in self.retryable_status_codes if not 400 <= status <= 599]:
             raise ValueError(f"`retryable_status_codes`: {wrong[0]} is no failure; they are from 400 to 599")
         return self

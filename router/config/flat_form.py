@@ -1,10 +1,8 @@
 """The keys of the flat form. Values of type ``Any`` are checked later, in the canonical form."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -108,7 +106,7 @@ class Rule(Section):
     category: Name | None = None
 
     @model_validator(mode="after")
-    def _tells_a_category(self) -> Rule:
+    def _tells_a_category(self) -> Self:
         if self.name is None and self.category is None:
             raise ValueError("a rule needs a `category`")
         return self
@@ -137,7 +135,7 @@ class EmbeddingRule(Rule):
     description: Any = None
 
     @model_validator(mode="after")
-    def _says_it_once(self) -> EmbeddingRule:
+    def _says_it_once(self) -> Self:
         if self.candidates is not None and self.keywords is not None:
             raise ValueError("`candidates` and `keywords` are the same setting; write only one of them")
         return self

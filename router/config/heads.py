@@ -1,10 +1,8 @@
 """Settings of signals that are labels of a head in the signal bundle."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -46,7 +44,7 @@ class ClassifierSignal(SignalSettings):
         return tuple(each for name in super().rule_names(entry) for each in (name, *(f"{name}:{x}" for x in listed)))
 
     @model_validator(mode="after")
-    def _names_a_head(self) -> ClassifierSignal:
+    def _names_a_head(self) -> Self:
         if self.type == "head" and not self.head:
             raise ValueError("`head` is missing")
         return self

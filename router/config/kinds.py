@@ -5,8 +5,6 @@ before the schema is built, and may import nothing of `triton_router` at their t
 `section` and `kinds`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -100,11 +98,15 @@ BROKEN: dict[str, str] = {}
 """Entry points that could not be loaded, each with the reason."""
 
 
+# One look at what is installed: each reads a file of every distribution.
+_entry_points = cache(entry_points)
+
+
 @cache
 def installed(group: str) -> dict[str, Any]:
     """The objects that other packages registered in ``group``, by entry point. ``BROKEN`` collects the broken ones."""
     loaded: dict[str, Any] = {}
-    for entry_point in entry_points(group=group):
+    for entry_point in _entry_points().select(group=group):
         try:
             loaded[entry_point.name] = entry_point.load()
         except Exception as error:  # foreign code: whatever it raises, the others must load

@@ -4,8 +4,6 @@ The folder `knowledge_bases` has those that every file may use by name. Their na
 those of vLLM Semantic Router; their exemplars are our own.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path as FilePath

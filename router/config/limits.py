@@ -1,11 +1,9 @@
 """Settings of limits and budgets: requests, tokens and money, by caller, tenant, decision and model."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
@@ -53,7 +51,7 @@ class LimitRule(Section):
     )
 
     @model_validator(mode="after")
-    def _limits_something(self) -> LimitRule:
+    def _limits_something(self) -> Self:
         if self.requests_per_unit is None and self.tokens_per_unit is None and self.cost_per_unit is None:
             raise ValueError("give one of `requests_per_unit`, `tokens_per_unit` and `cost_per_unit`")
         return self

@@ -1,7 +1,5 @@
 """Settings of what an operator sees: metrics, audit, logs, usage and traces."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal, Self
 

@@ -1,8 +1,6 @@
 """Settings of a request's parts: which of them a signal reads, and by which shapes they are told apart."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -37,7 +35,7 @@ class ShapeSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _tag_or_label(self) -> ShapeSettings:
+    def _tag_or_label(self) -> Self:
         if (self.tag is None) == (self.label is None):
             raise ValueError("a shape needs one of `tag` and `label`")
         return self

@@ -1,7 +1,5 @@
 """Settings of the plugins, one class per kind."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 from pydantic import Field, SecretStr

@@ -3,10 +3,8 @@
 vLLM Semantic Router writes them in three layers, under `routing.projections`; here each is one signal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -93,7 +91,7 @@ class PartitionSignal(SignalSettings):
     default: Name | None = Field(None, description="Member that matches if no other does.")
 
     @model_validator(mode="after")
-    def _default_is_a_member(self) -> PartitionSignal:
+    def _default_is_a_member(self) -> Self:
         if self.default is not None and self.default not in self.members:
             raise ValueError(f"`default` is `{self.default}`, which is not one of the members")
         return self

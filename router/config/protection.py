@@ -1,8 +1,6 @@
 """Settings of signals that protect."""
 
-from __future__ import annotations
-
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -46,7 +44,7 @@ class JailbreakSignal(SignalSettings):
         return data
 
     @model_validator(mode="after")
-    def _has_patterns(self) -> JailbreakSignal:
+    def _has_patterns(self) -> Self:
         if self.method == "contrastive" and not (self.jailbreak_patterns and self.benign_patterns):
             raise ValueError("`contrastive` needs `jailbreak_patterns` and `benign_patterns`")
         return self
@@ -68,7 +66,7 @@ class PiiSignal(SignalSettings):
     include_history: bool = Field(True, description="No effect: the signal always reads earlier turns.")
 
     @model_validator(mode="after")
-    def _one_list(self) -> PiiSignal:
+    def _one_list(self) -> Self:
         if self.pii_types_allowed and self.pii_types_denied:
             raise ValueError("give one of `pii_types_allowed` and `pii_types_denied`")
         return self

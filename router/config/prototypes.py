@@ -1,7 +1,5 @@
 """Settings of comparisons with several examples: how their similarities become one number."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from pydantic import Field

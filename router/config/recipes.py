@@ -1,7 +1,5 @@
 """Several routing tables in one file: what each of them is checked as, and whether entrypoints make sense."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any

@@ -4,11 +4,9 @@ Every key that this file does not name is an error, except the keys listed in a 
 vLLM Semantic Router's v0.3 form, are accepted, and are reported as having no effect here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 
@@ -119,7 +117,7 @@ class BackendRef(Section):
         return {"endpoint": f"{host}:{match['port'] or PORTS[scheme]}", "protocol": scheme, **data}
 
     @model_validator(mode="after")
-    def _one_key(self) -> BackendRef:
+    def _one_key(self) -> Self:
         if sum(key is not None for key in (self.api_key, self.api_key_env, self.api_key_file)) > 1:
             raise ValueError("one of `api_key`, `api_key_env` and `api_key_file` is enough")
         return self
@@ -294,7 +292,7 @@ class Rule(Section):
     operator: Annotated[Literal["AND", "OR", "NOT"] | None, UPPER_CASE] = Field(
         None, description="Branch: operator of the conditions."
     )
-    conditions: tuple[Rule, ...] = Field(
+    conditions: tuple["Rule", ...] = Field(
         (), description="Branch: child nodes; exactly one for `NOT`. `AND` without any matches every request."
     )
 
@@ -307,7 +305,7 @@ class Rule(Section):
         return data
 
     @model_validator(mode="after")
-    def _leaf_or_branch(self) -> Rule:
+    def _leaf_or_branch(self) -> Self:
         if self.operator is None:
             if self.type is None or self.name is None:
                 raise ValueError("a condition needs `type` and `name`, or `operator` and `conditions`")
@@ -425,7 +423,7 @@ class Config(Section):
     recipes: tuple[Recipe, ...] = Field((), description="Further routing tables.")
     global_: Global = Field(default_factory=Global, alias="global", description="Everything except models and routing.")
 
-    def of(self, recipe: Recipe) -> Config:
+    def of(self, recipe: Recipe) -> Self:
         """This configuration with the routing of ``recipe`` in the place of its own."""
         return self.model_copy(update={"routing": self.routing.model_copy(update=dict(recipe.routing))})
 

@@ -1,7 +1,5 @@
 """The base of every part of the configuration: a closed, frozen section, and the types of its values."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self

@@ -1,8 +1,6 @@
 """Settings of the choice among a decision's candidates, by what they cost and how they do at the moment."""
 
-from __future__ import annotations
-
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -53,7 +51,7 @@ class FactorWeights(Section):
     load: float = Field(0.25, ge=0, description="Requests in flight and waiting, per endpoint of the model.")
 
     @model_validator(mode="after")
-    def _something_counts(self) -> FactorWeights:
+    def _something_counts(self) -> Self:
         if not (self.quality or self.latency or self.cost or self.load):
             raise ValueError("one of the weights must be more than 0")
         return self
@@ -78,13 +76,13 @@ class Objective(Section):
         "weighted", description="`weighted`: by the sum of all factors. `lexicographic`: by one after the other."
     )
     priorities: tuple[Priority, ...] = Field(
-        tuple(Priority(factor=factor) for factor in ("quality", "cost", "latency", "load")),
+        default_factory=lambda: tuple(Priority(factor=factor) for factor in ("quality", "cost", "latency", "load")),
         min_length=1,
-        description="For `lexicographic`, the most important first.",
+        description="For `lexicographic`, the most important first. Default: `quality`, `cost`, `latency`, `load`.",
     )
 
     @model_validator(mode="after")
-    def _each_factor_once(self) -> Objective:
+    def _each_factor_once(self) -> Self:
         factors = [each.factor for each in self.priorities]
         if twice := [factor for factor in factors if factors.count(factor) > 1]:
             raise ValueError(f"`priorities`: `{twice[0]}` is there twice")

@@ -1,7 +1,5 @@
 """Settings of services: the router itself, inference, ext_proc, Envoy, REST, observability, identity, classifiers."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, StringConstraints, model_validator
@@ -135,7 +133,7 @@ class RouterTls(Section):
     key_file: Name | None = Field(None, description="PEM file with the key of `cert_file`.")
 
     @model_validator(mode="after")
-    def _certificate_and_key(self) -> RouterTls:
+    def _certificate_and_key(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("`cert_file` and `key_file` must be set together")
         return self
@@ -409,7 +407,7 @@ class McpSettings(Section):
     parts: PartNames = ("topic",)
 
     @model_validator(mode="after")
-    def _can_be_reached(self) -> McpSettings:
+    def _can_be_reached(self) -> Self:
         if not self.enabled:
             return self
         if self.transport_type == "stdio" and self.command is None:

@@ -1,9 +1,7 @@
 """Settings of the signals, one class per kind."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, create_model, model_validator
 
@@ -160,7 +158,7 @@ class Predicate(Section):
     lte: float | None = Field(None, description="At most.")
 
     @model_validator(mode="after")
-    def _says_something(self) -> Predicate:
+    def _says_something(self) -> Self:
         if self.gt is None and self.gte is None and self.lt is None and self.lte is None:
             raise ValueError("a predicate needs `gt`, `gte`, `lt` or `lte`")
         return self
@@ -194,7 +192,7 @@ class StructureSource(Section):
     )
 
     @model_validator(mode="after")
-    def _has_what_it_looks_for(self) -> StructureSource:
+    def _has_what_it_looks_for(self) -> Self:
         needed = {"regex": self.pattern, "keyword_set": self.keywords, "sequence": self.sequences}
         keys = {"regex": "pattern", "keyword_set": "keywords", "sequence": "sequences"}
         if self.type in needed and not needed[self.type]:
@@ -253,7 +251,7 @@ class MetadataPredicate(Section):
     exists: bool | None = Field(None, description="Whether the key exists.")
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> MetadataPredicate:
+    def _exactly_one(self) -> Self:
         if (self.equals is not None) + (self.in_ is not None) + (self.exists is not None) != 1:
             raise ValueError("a metadata predicate needs one of `equals`, `in` and `exists`")
         return self
@@ -306,7 +304,7 @@ class ComplexitySignal(SignalSettings):
     parts: PartNames = ("topic",)
 
     @model_validator(mode="after")
-    def _bounds_go_together(self) -> ComplexitySignal:
+    def _bounds_go_together(self) -> Self:
         if (self.hard_above is None) != (self.easy_below is None):
             raise ValueError("`hard_above` and `easy_below` go together")
         if self.hard_above is not None and self.easy_below is not None and self.easy_below >= self.hard_above:

@@ -1,7 +1,5 @@
 """Settings of the semantic cache and its stores."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr, StringConstraints

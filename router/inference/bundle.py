@@ -1,7 +1,5 @@
 """The signal bundle's manifest: what the models on Triton are, and how to speak to them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path
@@ -14,7 +12,7 @@ from triton_router.errors import BundleError
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="ignore")
 
 
 class Inputs(_Part):
@@ -102,7 +100,7 @@ class TopicParameters(BaseModel):
     labels; ``weights`` belong to likeness, rival and affinity.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
     mean: tuple[float, ...] = ()
     axis: tuple[float, ...] = ()
