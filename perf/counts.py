@@ -33,6 +33,7 @@ from triton_router.extproc.budget import Budget
 from triton_router.extproc.messages import FILTER, HEADERS_ATTRIBUTE
 from triton_router.extproc.processor import Processor
 from triton_router.http2.grpc import Status
+from triton_router.names import FALLS_BACK
 from triton_router.pipeline import Pipeline
 from triton_router.runtime import compile_runtime
 from triton_router.telemetry import Metrics, configure_logging
@@ -53,7 +54,7 @@ class _Conversation:
     """A call of Envoy's for one request, whose response is one piece."""
 
     late = 0.0
-    metadata: dict[str, str] = {}  # noqa: RUF012
+    metadata: dict[str, str] = {FALLS_BACK: "1"}  # noqa: RUF012
 
     def __init__(self, messages: list[bytes]) -> None:
         self._unread = list(messages)

@@ -79,7 +79,13 @@ def margin(name: str) -> float:
 
 def _counted() -> dict[str, float]:
     document = aibrix()
-    return counts.count(keywords_only(document), KEYWORDS) | counts.count(document, "all rules, no Triton")
+    keywords, models = keywords_only(document), [model["name"] for model in document["providers"]["models"]]
+    falls_back = {**keywords, "routing": {**keywords["routing"], "fallback": {"models": models}}}
+    return (
+        counts.count(keywords, KEYWORDS)
+        | counts.count(falls_back, f"{KEYWORDS}, with a fallback")
+        | counts.count(document, "all rules, no Triton")
+    )
 
 
 async def _measure(testbed: LadderTestbed, counted: Mapping[str, float]) -> dict[str, Any]:
