@@ -104,7 +104,7 @@ class Victim:
             return [self._others[part].pid]
         # A command line has NUL between its words.
         pattern = PARTS[part].replace(" ", "\0").encode()
-        return sorted(pid for pid in self._descendants() if pattern in _read(pid, "cmdline"))
+        return sorted((pid for pid in self._descendants() if pattern in _read(pid, "cmdline")), key=_started)
 
     def workers(self) -> list[int]:
         """The workers that serve, without the spare."""
@@ -224,6 +224,12 @@ class Victim:
 
 def _body(prompt: str) -> bytes:
     return json.dumps({"model": MODEL, "messages": [{"role": "user", "content": prompt}]}).encode()
+
+
+def _started(pid: int) -> int:
+    """When a process was started, in ticks. Numbers of processes do not say: they begin anew after the largest."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[19]) if fields else 0
 
 
 def _read(pid: int, name: str) -> bytes:
