@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from export import quality, training
+from export.encoder import read_rows
 from export.labelled import Data, DataFile
 from export.training import HeadSettings, OperatingRates
 
@@ -113,3 +114,14 @@ def test_a_delta_has_seen_the_rows_of_its_files_with_the_labels_that_it_learnt(t
     np.testing.assert_array_equal(unseen[first], data.held_back[first])
     assert unseen[second].all(), "as another label"
     assert not data.unseen(["two.jsonl=a"])[second].all()
+
+
+def test_nothing_learns_the_attacks_to_measure_with() -> None:
+    prompts = Path(__file__).parents[2] / "export" / "prompts"
+    learnt = {row.text for file in prompts.glob("*_train.jsonl") for row in read_rows(file)}
+    for name in ("attacks_test.jsonl", "attacks_languages_test.jsonl"):
+        rows = read_rows(prompts / name)
+        assert {row.label for row in rows} == {"benign", "jailbreak", "prompt_injection"}
+        texts = [row.text for row in rows]
+        assert len(set(texts)) == len(texts)
+        assert learnt.isdisjoint(texts)
