@@ -8,6 +8,7 @@ from typing import Literal
 
 from triton_router.dialects import ModelRequest, Turn
 from triton_router.dialects.request import SYSTEM_ROLES
+from triton_router.parts.compaction import REASON, asks_for_summary, compactions
 from triton_router.parts.follow import LONGEST as LONGEST_TURN
 from triton_router.parts.follow import adds, elliptical, says_nothing, shares_words
 from triton_router.parts.message import LONGEST, partition
@@ -146,13 +147,14 @@ class PartReader:
         judged, before, spoke = self._last_words(turns, numbers)
         earlier: list[str] = []
         history = _joined(judged, "history")
-        task = task_of(turns[spoke].text, _directions(turns, judged), bool(history))
+        compacts = asks_for_summary(compactions(_blocks(turns[numbers[-1]])))
+        task = "summary" if compacts else task_of(turns[spoke].text, _directions(turns, judged), bool(history))
         if task and history and (quoted := _quoted(history, task)):
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
             judged += _numbered(partition(quoted[-1:], self._shapes), spoke)
             if self._follow:
                 earlier = _followed(((each, "") for each in reversed(quoted[:-1])), quoted[-1])
-        elif task is None and self._follow:
+        elif (task is None or compacts) and self._follow:
             exchanges = (
                 (_joined(self._parts(turns, number), "words"), _reply(turns, number))
                 for number in _within(turns, before)
@@ -163,7 +165,8 @@ class PartReader:
     def _last_words(self, turns: Sequence[Turn], numbers: Sequence[int]) -> tuple[list[Part], list[int], int]:
         """The parts of the last turn in which a person speaks, the turns of a person before it, and its number.
 
-        Turns behind it have only what a program put there: a reminder behind a tool's result, an environment.
+        Turns behind it have only what a program put there: a reminder behind a tool's result, an environment. Where no
+        person speaks any more, the summary of what they said stands for it.
         """
         for place in range(len(numbers) - 1, -1, -1):
             before = numbers[:place]
@@ -171,7 +174,9 @@ class PartReader:
             if any(part.kind in ("words", "history") for part in parts):
                 return parts, list(before), numbers[place]
         last = numbers[-1]
-        return [Part("words", turns[last].text, "role", last)], [], last
+        every = (part for number in reversed(numbers) for part in self._parts(turns, number))
+        summary = next((part for part in every if part.reason == REASON and part.kind == "context"), None)
+        return [summary._replace(kind="words") if summary else Part("words", turns[last].text, "role", last)], [], last
 
     def _parts(self, turns: Sequence[Turn], number: int) -> list[Part]:
         return _parts_of(turns[number], number, self._shapes)
@@ -198,7 +203,10 @@ def split_words(parts: Parts) -> tuple[str, str] | None:
 
 def _parts_of(turn: Turn, number: int, shapes: ShapeTable, seen: frozenset[str] = frozenset()) -> list[Part]:
     """The parts of a turn; of paragraphs that it shares with ``seen`` only if it says nothing else."""
-    blocks = turn.blocks or (turn.text,)
+    blocks = _blocks(turn)
+    if programs := compactions(blocks):
+        whole = {part.text for part in programs}
+        return _numbered([*partition([block for block in blocks if block not in whole], shapes), *programs], number)
     if seen:
         fresh = [_fresh(block, seen) for block in blocks]
         parts = partition([text for text, _ in fresh], shapes)
@@ -206,6 +214,10 @@ def _parts_of(turn: Turn, number: int, shapes: ShapeTable, seen: frozenset[str] 
             parts += [Part("context", text, "repeated") for _, text in fresh if text]
             return _numbered(parts, number)
     return _numbered(partition(blocks, shapes), number)
+
+
+def _blocks(turn: Turn) -> tuple[str, ...]:
+    return turn.blocks or (turn.text,)
 
 
 def _numbered(parts: Iterable[Part], turn: int) -> list[Part]:

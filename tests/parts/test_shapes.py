@@ -115,10 +115,47 @@ def test_claude_code_asked_again_behind_a_loop() -> None:
     assert other.words == "How do whales sleep?"
 
 
+COMPACT = """IMPORTANT: Answer in plain text. Do NOT use a tool.
+
+- Read, Bash and Edit will fail: this is your last turn.
+
+Now write a detailed summary of the conversation so far, with what was asked and what was done.
+Before you do, think in <analysis> tags. Name these:
+
+1. Requests: all that the user asked for
+2. Files: which were read or changed, with the code that matters
+3. Tests: which fail, step by step
+"""
+
+
 def test_claude_code_shortens_its_history() -> None:
-    prompt = "Write a detailed summary of the conversation so far, with files and open tasks."
-    parts = read(claude_code(*result(1), {"role": "user", "content": prompt}), MessagesRequest)
-    assert parts.task == "summary"
+    loop = result(1)
+    for after in (
+        [*loop, {"role": "assistant", "content": "For many reasons."}, {"role": "user", "content": [block(COMPACT)]}],
+        [loop[0], {"role": "user", "content": [*loop[1]["content"], block(COMPACT)]}],
+    ):
+        parts = read(claude_code(*after), MessagesRequest)
+        assert (parts.task, parts.words) == ("summary", QUESTION)
+    unanswered = claude_code()
+    unanswered["messages"][0]["content"].append(block(COMPACT))
+    parts = read(unanswered, MessagesRequest)
+    assert (parts.task, parts.words) == ("summary", QUESTION)
+
+
+SUMMARY = """This session is continued from a previous conversation that was too long. Here is its summary.
+
+1. Requests: the user asks why the Roman Republic fell
+2. Tests: the parser's fail; walk through them step by step
+"""
+
+
+def test_claude_code_goes_on_from_a_summary() -> None:
+    compacted = claude_code()
+    compacted["messages"][0]["content"][1] = block(SUMMARY)
+    assert read(compacted, MessagesRequest).words == SUMMARY.strip()
+    compacted["messages"] += [{"role": "assistant", "content": "Done."}, {"role": "user", "content": QUESTION}]
+    compacted["messages"] += result(1)
+    assert read(compacted, MessagesRequest).words == QUESTION
 
 
 # --- Codex -----------------------------------------------------------------------------------------------------------
@@ -148,6 +185,29 @@ def test_codex_in_a_tool_loop() -> None:
         assert read(codex(*after), ResponsesRequest).words == QUESTION
     answer = {"type": "message", "role": "assistant", "content": [block("Debts and generals.", "output_text")]}
     assert read(codex(*loop, answer, item("continue")), ResponsesRequest).topic == QUESTION
+
+
+def test_codex_shortens_its_history_and_goes_on_from_it() -> None:
+    loop = [
+        {"type": "function_call", "call_id": "c", "name": "exec_command", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": f"Exit code: 0\nOutput:\n{NOTE}\n"},
+    ]
+    compact = item("The context is full. Write a handoff summary for another LLM, which will go on:\n- what is done\n")
+    parts = read(codex(*loop, compact), ResponsesRequest)
+    assert (parts.task, parts.words) == ("summary", QUESTION)
+    summary = item(f"Build on the work of another model. This is the summary produced by the other model:\n{NOTE}")
+    for after in ([summary], [summary, *loop]):
+        parts = read(codex(*after), ResponsesRequest)
+        assert (parts.task, parts.words) == (None, QUESTION)
+
+
+def test_people_speak_of_summaries_too() -> None:
+    for text in (
+        "Write a summary of the French Revolution for the next class.",
+        "What is context compaction in agents that use another model?",
+        "How is a war continued from the previous one?",
+    ):
+        assert (read_text(text).task, read_text(text).words) == (None, text)
 
 
 def test_codex_tells_of_a_new_environment() -> None:
