@@ -225,7 +225,8 @@ def test_in_the_live_view(hostile: Browser) -> None:
     hostile.visit("#/live")
     hostile.reads("Connected", "#link")
     event = {"time": 1.0, "path": "routed", "decision": markup("decision"), "model": markup("model"), "reasoning": None,
-             "cache": None, "degraded": [markup("part")], "status": None, "ms": 1.0}  # fmt: skip
+             "cache": None, "degraded": [markup("part")], "status": None, "ms": 1.0,
+             "failed": [{"model": markup("first"), "reason": markup("reason")}]}  # fmt: skip
     # What the router sends, without Envoy to make it: the view itself reads a stream of the test's.
     hostile.script(
         "const data = 'event: requests\\ndata: ' + JSON.stringify({requests: [arguments[0]], skipped: 0}) + '\\n\\n';"
@@ -234,7 +235,7 @@ def test_in_the_live_view(hostile: Browser) -> None:
         event,
     )
     hostile.reads("onerror", "#requests")
-    is_text(hostile, "decision", "model", "part")
+    is_text(hostile, "decision", "model", "part", "first", "reason")
 
 
 def test_in_the_health_view(hostile: Browser) -> None:
@@ -336,7 +337,7 @@ def test_names_of_every_length_and_script_stay_in_their_place(tmp_path: Path) ->
         ("#/compare?change=[]", "does not fit"),
         ("#/compare?change=[1e9,[],[3]]", "does not fit"),
         ('#/compare?change=[0,["another%20file"],[]]', "does not fit"),
-        ("#/compare?from=nobody&tokens=-1e9", "Nothing is put into service"),
+        ("#/compare?from=nobody&tokens=-1e9", "does not go into service"),
         ("#/live?only=%25%25", "No requests yet"),
         ("#/health?x=" + "y" * 5000, "Backends"),
     ],
