@@ -425,6 +425,8 @@ class Pipeline:
             return Admission(selection)
 
         def cheapest() -> Selection | None:
+            if payload is not None and payload.refers_to_stored():
+                return None
             other = self.catalog.cheapest(record.decision, self.adapters)
             if other is not None and guarded.allows(other.model):
                 with contextlib.suppress(Refusal):

@@ -421,6 +421,17 @@ def test_a_request_that_was_let_through_is_one_request_and_not_refused_later() -
     assert isinstance(gateway.send(body)[1], Reply)
 
 
+def test_what_a_backend_has_stored_is_not_moved_to_a_cheaper_model() -> None:
+    written = limited({"name": "r", "requests_per_unit": 0, "on_exceeded": "cheaper"})
+    written["providers"]["models"][0]["pricing"] = {"prompt_per_1m": 1}
+    gateway = Gateway(written)
+    assert sent_to(gateway.send({"model": "auto", "input": "hi"}, names.RESPONSES_PATH)[1]) == "b"
+    body = {"model": "auto", "input": "hi", "previous_response_id": "resp_1"}
+    _, outcome = gateway.send(body, names.RESPONSES_PATH)
+    assert sent_to(outcome) == "a"
+    assert isinstance(outcome, Forward) and outcome.response_headers[names.LIMITS] == "r=reported"
+
+
 def test_limits_of_the_next_candidate_hold_for_it() -> None:
     rule = {"name": "r", "per": ["model"], "match": {"model": "b"}, "requests_per_unit": 1}
     gateway = Gateway(limited(rule))
