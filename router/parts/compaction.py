@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from triton_router.parts.part import Part
+from triton_router.parts.part import Kind, Part
 
 REASON = "compaction"
 # The marks are among so many first characters.
-_READ = 1_000
-_ASKS = re.compile(
-    r"\bsummar(?:y of|i[sz]e) (?:the|this|our) (?:\w+ ){0,2}(?:conversation|chat|session) so far\b"
-    r"|\bsummary (?:\w+ ){0,2}for (?:another|the next) (?:\w+ )?(?:llm|model|agent|assistant)\b",
-    re.I,
-)
-_GIVES = re.compile(
-    r"\bcontinued from (?:a|the) (?:previous|earlier) (?:conversation|chat|session)\b"
-    r"|\bsummary (?:produced|written) by (?:another|the other|a previous) (?:\w+ )?(?:llm|model|agent|assistant)\b",
-    re.I,
+_READ = 600
+# Each begins with a literal, which the engine finds fast. For text in small letters.
+_MARKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    (
+        "template",
+        re.compile(r"summar(?:y of|i[sz]e) (?:the|this|our) (?:\w+ ){0,2}(?:conversation|chat|session) so far\b"),
+    ),
+    ("template", re.compile(r"summary (?:\w+ ){0,2}for (?:another|the next) (?:\w+ )?(?:llm|model|agent|assistant)\b")),
+    ("context", re.compile(r"continued from (?:a|the) (?:previous|earlier) (?:conversation|chat|session)\b")),
+    (
+        "context",
+        re.compile(r"summary (?:produced|written) by (?:another|the other) (?:\w+ )?(?:llm|model|agent|assistant)\b"),
+    ),
 )
 
 
@@ -28,12 +31,11 @@ def compactions(blocks: Iterable[str]) -> list[Part]:
     for block in blocks:
         head = block[:_READ]
         # Most texts have none of these letters, and looking for them is cheaper.
-        if "ummar" not in head and "continued" not in head:
+        if "ummar" not in head and "continued from" not in head:
             continue
-        if _ASKS.search(head):
-            parts.append(Part("template", block, REASON))
-        elif _GIVES.search(head):
-            parts.append(Part("context", block, REASON))
+        folded = head.casefold()
+        if kind := next((kind for kind, mark in _MARKS if mark.search(folded)), None):
+            parts.append(Part(kind, block, REASON))
     return parts
 
 

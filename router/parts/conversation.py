@@ -147,7 +147,8 @@ class PartReader:
         judged, before, spoke = self._last_words(turns, numbers)
         earlier: list[str] = []
         history = _joined(judged, "history")
-        compacts = asks_for_summary(compactions(_blocks(turns[numbers[-1]])))
+        newest = judged if spoke == numbers[-1] else compactions(_blocks(turns[numbers[-1]]))
+        compacts = asks_for_summary(newest)
         task = "summary" if compacts else task_of(turns[spoke].text, _directions(turns, judged), bool(history))
         if task and history and (quoted := _quoted(history, task)):
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
@@ -204,7 +205,8 @@ def split_words(parts: Parts) -> tuple[str, str] | None:
 def _parts_of(turn: Turn, number: int, shapes: ShapeTable, seen: frozenset[str] = frozenset()) -> list[Part]:
     """The parts of a turn; of paragraphs that it shares with ``seen`` only if it says nothing else."""
     blocks = _blocks(turn)
-    if programs := compactions(blocks):
+    # Before a first message of one text there is nothing that a summary could be of.
+    if (number or len(blocks) > 1) and (programs := compactions(blocks)):
         whole = {part.text for part in programs}
         return _numbered([*partition([block for block in blocks if block not in whole], shapes), *programs], number)
     if seen:
