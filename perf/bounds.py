@@ -28,7 +28,8 @@ STARTS = 7
 # Requests a second next to the reload, and for how long: it begins after the first seconds.
 RATE, SECONDS, BEGINS = 20.0, 15.0, 2.0
 MIB = 1024 * 1024
-BODY = 10 * MIB
+# Just within the limit.
+BODY = 10 * MIB - 64 * 1024
 # Seconds between two looks at the memory, and until it is looked at a last time.
 LOOK, SETTLED = 0.02, 10.0
 
@@ -89,7 +90,7 @@ async def _large_bodies(testbed: Testbed, gateway: int, bodies: int) -> dict[str
     """MiB of router and Envoy before, at most while, and after ``bodies`` come at once, and how they are answered."""
     parts = {"router": "router-plain", "envoy": "envoy-plain"}
     frame = len(chat_bodies([""], "MoM")[0])
-    body = chat_bodies([("word " * (BODY // 5))[: BODY - frame]], "MoM")
+    body = chat_bodies([("word " * (BODY // 5 + 1))[: BODY - frame]], "MoM")
 
     def held() -> dict[str, float]:
         return {name: testbed.resident(part) for name, part in parts.items()}

@@ -54,6 +54,7 @@ class _Conversation:
     """A call of Envoy's for one request, whose response is one piece."""
 
     late = 0.0
+    admit: Callable[[int], bool]
     metadata: dict[str, str] = {FALLS_BACK: "1"}  # noqa: RUF012
 
     def __init__(self, messages: list[bytes]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 # Bodies that were held together before it is worth looking for memory to give back.
 _MANY_BYTES = 16 * 1024 * 1024
+# Seconds until then.
+TRIM_AFTER = 2.0
 
 
 class Budget:
@@ -31,7 +33,9 @@ class Budget:
         self._held -= size
         if self._peak >= _MANY_BYTES and self._held < _MANY_BYTES // 16:
             self._peak = self._held
-            asyncio.get_running_loop().run_in_executor(None, trim)
+            loop = asyncio.get_running_loop()
+            # Threads may still be at work on what a client no longer waits for.
+            loop.call_later(TRIM_AFTER, loop.run_in_executor, None, trim)
 
 
 class Share:
@@ -41,6 +45,11 @@ class Share:
 
     def __init__(self, budget: Budget) -> None:
         self._budget, self._size = budget, 0
+
+    @property
+    def held(self) -> bool:
+        """Whether anything is held."""
+        return self._size > 0
 
     def grow(self, size: int) -> bool:
         """Hold ``size`` bytes in all, or what is held already if that is more. Returns whether there is room."""

@@ -40,6 +40,11 @@ class RequestBody:
 
 
 @dataclass(frozen=True, slots=True)
+class NoRoom:
+    """A message comes that is more than may be held; it was not read."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestTrailers:
     pass
 
@@ -89,6 +94,7 @@ class InputEnded:
 Event = (
     RequestHeaders
     | RequestBody
+    | NoRoom
     | RequestTrailers
     | Routed
     | ResponseHeaders

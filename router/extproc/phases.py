@@ -44,6 +44,7 @@ from triton_router.extproc.events import (
     BodyMode,
     Event,
     InputEnded,
+    NoRoom,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -134,6 +135,8 @@ class Exchange:
                 return self._request(event, headers)
             case RequestBody() if phase is _Phase.BODY:
                 return self._body(event)
+            case NoRoom() if phase is _Phase.START or phase is _Phase.BODY:
+                return self._refuse(429, _TOO_MANY, "overloaded")
             case Routed() if phase is _Phase.ROUTING:
                 return self._routed(event.outcome)
             case RequestTrailers() if phase is _Phase.BODY and self._pieces:

@@ -13,9 +13,17 @@ from triton_router.exchange import Forward, Observer, Outcome, Reply, Request
 from triton_router.extproc import messages
 from triton_router.extproc.budget import Budget, Share
 from triton_router.extproc.commands import Abort, Command, Finish, Route
-from triton_router.extproc.events import Event, InputEnded, ResponseBody, ResponseHeaders, ResponseTrailers, Routed
+from triton_router.extproc.events import (
+    Event,
+    InputEnded,
+    NoRoom,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+    Routed,
+)
 from triton_router.extproc.phases import Exchange
-from triton_router.http2.grpc import Status
+from triton_router.http2.grpc import MessageRefused, Status
 from triton_router.names import FALLS_BACK, REQUEST_ID, TRACEPARENT, TRACESTATE
 from triton_router.telemetry import RateLimitedLog
 
@@ -27,16 +35,18 @@ SERVICE = "envoy.service.ext_proc.v3.ExternalProcessor"
 class Call(Protocol):
     """A gRPC call with bytes for messages. ``metadata`` holds the caller's headers.
 
-    ``late`` says for how many seconds the message that was read last had been here, as far as that is known.
+    ``late`` says for how many seconds the message that was read last had been here, as far as that is known. A wire
+    that can asks ``admit`` whether so many bytes of a message may come.
     """
 
     late: float
+    admit: Callable[[int], bool]
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
     async def read(self) -> bytes | None:
-        """The next message; ``None`` after the last."""
+        """The next message; ``None`` after the last. Raises ``MessageRefused`` where ``admit`` says no."""
 
     async def write(self, message: bytes) -> None:
         """Send a message."""
@@ -113,10 +123,11 @@ class Processor:
         exchange = Exchange(max_body_bytes=self._max_body_bytes, admit=share.grow, falls_back=falls_back)
         observer: Observer | None = None
         spoken = routed = False
+        # Before the whole of it has come: many large bodies together are more than all that may be held.
+        call.admit = lambda size: routed or share.held or share.grow(size)
         try:
             while not exchange.closed:
-                data = await call.read()
-                event: Event = InputEnded() if data is None else messages.decode(data)
+                event = await _next(call)
                 if observer is not None:
                     if isinstance(event, ResponseBody) and observer.checks:
                         await observer.check(event.body, last=event.end_of_stream)
@@ -132,7 +143,7 @@ class Processor:
                     return command.reason
                 encoded = messages.encode(command)
                 # The backend may think for minutes, with a long conversation in each of these.
-                del data, event, command
+                del event, command
                 # The first message brings the call's headers, so the status must not overtake it.
                 last = encoded.pop() if exchange.closed and (spoken or len(encoded) > 1) else None
                 while encoded:
@@ -176,6 +187,14 @@ class Processor:
         self._not_routed.warn(f"{_place(failure)}; {path}, request {number}")
         message = "The router failed to handle this request."
         return Reply(500, refusal_body(request.path, 500, message, code="router_error"))
+
+
+async def _next(call: Call) -> Event:
+    try:
+        data = await call.read()
+    except MessageRefused:
+        return NoRoom()
+    return InputEnded() if data is None else messages.decode(data)
 
 
 def _observed(observer: Observer, event: Event) -> Event:

@@ -58,21 +58,29 @@ class Aborted(Exception):
     """Ends a handler whose call was aborted."""
 
 
+class MessageRefused(Exception):
+    """The client's message is not taken in; what has come of it was given up."""
+
+
 class Call:
     """One call, as its handler sees it. ``metadata`` are the request's headers, without the protocol's own.
 
-    ``late`` says for how many seconds the message that was read last had been here.
+    ``late`` says for how many seconds the message that was read last had been here. ``admit`` is asked with the length
+    of a message, of which only the beginning is here, whether the rest may come.
     """
 
     __slots__ = (
+        "_admitted",
         "_buffer",
         "_ended",
         "_messages",
         "_number",
         "_peer",
+        "_refused",
         "_started",
         "_unread",
         "_waiting",
+        "admit",
         "late",
         "metadata",
         "task",
@@ -85,13 +93,21 @@ class Call:
         self._buffer = bytearray()
         self._messages: deque[tuple[bytes, int, float]] = deque()
         self.late = 0.0
+        self.admit: Callable[[int], bool] = lambda length: True
+        self._admitted = self._refused = False
         self._unread = 0
         self._waiting: asyncio.Future[None] | None = None
         self._ended = self._started = False
 
     async def read(self) -> bytes | None:
-        """The next message; ``None`` once the client has sent its last one."""
+        """The next message; ``None`` once the client has sent its last one.
+
+        Raises:
+            MessageRefused: ``admit`` says that it must not come.
+        """
         while not self._messages:
+            if self._refused:
+                raise MessageRefused
             if self._ended:
                 return None
             self._waiting = self._peer.future()
@@ -130,6 +146,8 @@ class Call:
 
     def receive(self, data: bytes, size: int, limit: int) -> None:
         """Take up a piece of the client's half. A compressed message, or one over ``limit`` bytes, ends the call."""
+        if self._refused:
+            return self._peer.acknowledge(self._number, size)
         self._unread += size
         if not self._buffer and data[:1] == b"\0" and len(data) == 5 + int.from_bytes(data[1:5], "big") <= limit:
             # One frame, one message: how nearly all come.
@@ -144,9 +162,13 @@ class Call:
             if length > limit:
                 return self._refuse(Status.RESOURCE_EXHAUSTED, f"a message of {length} bytes, over {limit}")
             if len(self._buffer) < 5 + length:
+                self._admitted = self._admitted or self.admit(length)
+                if not self._admitted:
+                    self._refused = True
+                    self._buffer.clear()
                 break
             self._messages.append((bytes(self._buffer[5 : 5 + length]), self._unread, monotonic()))
-            self._unread = 0
+            self._unread, self._admitted = 0, False
             del self._buffer[: 5 + length]
         if self._unread and not self._messages:
             # The rest of a message may be larger than the window.

@@ -22,6 +22,7 @@ from triton_router.extproc.messages import HEADERS_ATTRIBUTE
 from triton_router.extproc.server import SERVICE, ExtProcServer
 
 PROMPT = "my secret prompt"
+MIB = 1024 * 1024
 
 
 @pytest.fixture(autouse=True, params=["native", "grpcio"])
@@ -339,6 +340,45 @@ async def test_bodies_beyond_the_budget_are_429_and_the_others_are_served() -> N
             assert (await call.read()) is not grpc.aio.EOF
         (asked,) = await exchange(client.process(), headers(("content-length", b"1000")))
         assert asked.WhichOneof("response") == "request_headers", "what was forwarded is held no more"
+
+
+@pytest.mark.parametrize("in_one", [True, False])
+async def test_bodies_that_come_at_once_are_refused_before_they_are_held(in_one: bool) -> None:
+    count, size = 64, 2 * MIB
+    data = b"x" * size
+    text = "2\n:method\nPOST\n:path\n/v1/chat/completions"
+    message = (at_once(data, text) if in_one else body(data)).SerializeToString()
+    release = asyncio.Event()
+
+    async def slow(request: Request) -> Outcome:
+        await release.wait()
+        return Forward({})
+
+    async def ask(client: Client) -> str:
+        call = client.process()
+        if not in_one:
+            await exchange(call, headers())
+        # The answer may be here before all of the message has left.
+        writing = asyncio.create_task(call.write(message))
+        answer = wire.ProcessingResponse.FromString(await call.read())
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        kind = str(answer.WhichOneof("response"))
+        return str(answer.immediate_response.status.code) if kind == "immediate_response" else kind
+
+    async with serving(slow, max_body_bytes=size, budget=Budget(4 * size), wire="native") as server:
+        client = Client(server)
+        tracemalloc.start()
+        asking = [asyncio.create_task(ask(client)) for _ in range(count)]
+        await eventually(lambda: sum(each.done() for each in asking) >= count - 4)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        release.set()
+        answers = await asyncio.gather(*asking)
+        await client.channel.close()
+    assert answers.count("429") >= count - 4 and answers.count("request_body") >= 1, answers
+    # Each body that is admitted is here as a message, then as its parts.
+    assert peak < 8 * 4 * size, f"{peak / MIB:.0f} MiB"
 
 
 async def test_client_gone_cancels_routing() -> None:
