@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from triton_router.dialects.request import names
-from triton_router.parts.asking import asks, points_at_text, works_on_text
+from triton_router.parts.asking import asks, delegates, points_at_text, works_on_text
 from triton_router.parts.part import Part
 from triton_router.parts.shapes import reading_by_name
 
@@ -51,7 +51,7 @@ def dialogue(text: str) -> list[Part]:
     lead = text[: turns[0].start() + 1]
     if works_on_text(lead) or points_at_text(lead) or "?" in lead:
         return []
-    person = next((name for name in speakers if reading_by_name(name) == "words"), "")
+    person = next((name for name in speakers if name == "you" or reading_by_name(name) == "words"), "")
     if not person:
         person = names[-1] if logged and not _answers(names[-1]) else names[0]
     last = turns[-1]
@@ -59,6 +59,8 @@ def dialogue(text: str) -> list[Part]:
     speech, behind = _speech(text[start:])
     # In a log somebody may ask something, and the person speaks behind it; not where the program is spoken to.
     apart = names[-1] != person or (logged and start == last.end() and (asks(behind) or not asks(speech)))
+    if names[-1] == person and delegates(behind):
+        return _parts(text, start, len(text) - len(behind), person)
     if behind and apart:
         return _parts(text, _past_address(text, len(text) - len(behind)), len(text), names[-1])
     if names[-1] == person and (speech or behind):

@@ -24,9 +24,18 @@ _CLOSING = re.compile(
 _TURN = re.compile(r"<\|(?:im_start|start_header_id|start)\|>[ \t]*(system|user|assistant)(?:<\|end_header_id\|>)?\s*")
 _TURN_END = re.compile(r"<\|(?:im_end|eot_id|end|begin_of_text|end_of_text)\|>")
 _FRONT_MATTER = re.compile(r"---\n(?:[\w -]{1,40}:[^\n]*\n)+---\n")
+# The head of a mail as servers pass it on, with where it came from.
+_MAIL = re.compile(
+    r"(?:[A-Z][\w-]{1,30}: [^\n]*\n(?:[ \t]+[^\n]+\n)*)*"
+    r"(?:Received|Message-I[Dd]|Delivered-To|MIME-Version|Return-Path): [^\n]*\n"
+    r"(?:(?:[A-Z][\w-]{1,30}:|[ \t]+) ?[^\n]*\n)*(?=\n)"
+)
+_DECLARATION = re.compile(r"(?:<(?:\?xml|!DOCTYPE)[^>]*>\s*|<!--(?:(?!-->).)*-->\s*)+", re.DOTALL)
+# `key=value` in brackets.
+_SETTINGS = re.compile(r"\[(?:[^\[\]\n=]{1,200}=){2,30}[^\[\]\n=]{0,200}\]")
 # What a chat program puts in front of a line: where, when, by whom, for whom.
 _STAMP = re.compile(
-    r"(?:\[[^\[\]\n]{3,60}\](?!\()\s+(?:[\w.@-]{2,30}:\s+)?"
+    rf"(?:{_SETTINGS.pattern}\s+|\[[^\[\]\n]{{3,60}}\](?!\()\s+(?:[\w.@-]{{2,30}}:\s+)?"
     r"|\(?\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?(?:Z|\)|:|,| -)*\s+"
     r"|[^\n:]{1,50}\b\d?\d:\d\d(?::\d\d)?(?: ?[AaPp][Mm])?\n|<?@[\w.-]{2,40}>?[,:]?\s+)+"
 )
@@ -70,6 +79,9 @@ def data_apart(text: str) -> tuple[str, list[str]]:
     if rest.startswith("---\n") and (front := _FRONT_MATTER.match(rest)):
         data.append(front[0])
         rest = rest[front.end() :]
+    elif head := _MAIL.match(rest):
+        data.append(head[0])
+        rest = rest[head.end() :]
     elif rest.startswith("{") and '"' in rest[:40]:
         with suppress(ValueError, RecursionError):
             end = json.JSONDecoder().raw_decode(rest)[1]
@@ -83,16 +95,31 @@ def data_apart(text: str) -> tuple[str, list[str]]:
     if open_label := _OPEN_LABEL.search(rest, max(0, len(rest) - 50)):
         data.append(open_label[0].strip())
         rest = rest[: open_label.start()]
-    start = rest.rfind("\n-- \n")
-    if start < 0 and (closing := _CLOSING.search(rest, max(0, len(rest) - SIGNATURE))):
-        start = closing.start()
-    if start > 0:
+    rest = _undeclared(rest.rstrip(), data)
+    if rest.endswith("]") and _SETTINGS.fullmatch(rest, start := rest.rfind("[")):
         data.append(rest[start:])
         rest = rest[:start]
+    if (start := rest.rfind("\n-- \n")) > 0:
+        data.append(rest[start:])
+        rest = rest[:start]
+    if closing := _CLOSING.search(rest, max(0, len(rest) - SIGNATURE)):
+        data.append(closing[0])
+        rest = rest[: closing.start()]
     if rest.strip():
         return rest, data
     spoken = _spoken(text)
     return (spoken, [text]) if spoken else (text, [])
+
+
+def _undeclared(text: str, data: list[str]) -> str:
+    """``text`` without what markup says of itself and comments in it, at both ends; ``data`` gets these."""
+    if text.startswith(("<?", "<!")) and (declared := _DECLARATION.match(text)):
+        data.append(declared[0])
+        text = text[declared.end() :]
+    if text.endswith("-->") and (start := text.rfind("<!--")) > 0:
+        data.append(text[start:])
+        text = text[:start]
+    return text
 
 
 def _spoken(text: str) -> str:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from triton_router.parts.asking import works_on_text
+from triton_router.parts.asking import asks_clearly, works_on_text
 from triton_router.parts.part import Kind
-from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, names_speech, reading_by_name
+from triton_router.parts.shapes import DATES, MAIL, ShapeTable, name_of, names_speech, names_text, reading_by_name
 
 # Labels are no longer than this, colon included.
 LABEL = 50
@@ -27,7 +27,7 @@ _LOOKS = {
     "quote": ">",
     "table": r"\| ",
     # Not the items of a list: "- Start the server" is the person's.
-    "mark": r"[=#<\[_~{【]|[-*](?! (?!(?:BEGIN|START)\b))",
+    "mark": r"[=#<\[_~{【■□◆◇▼]|[-*](?! (?!(?:BEGIN|START)\b))",
     "mail": r"(?:[Oo]n|[Aa]m|[Ll]e|[Ee][lm]|[Ii]l|[Oo]p|在)[^\n]{6,180}+(?<=[:：])",
     # Neither assignments nor calls, which are code.
     "name": r"[^\n:：{}=;(]{0,49}+(?:(?<= )\([^\n:：{}=;(]{0,49}+)?[:：]",
@@ -59,10 +59,13 @@ _ASKED = re.compile(
 # Behind brackets its text may follow.
 _TITLE = re.compile(
     r"(?:[-=~*_<{#]{2,}|\[\[[ #]*) ?([^\W\d_][^\n\[\]{}<>=~*#]{0,38}?)[ :]*(?:[-=~*_>}#]{2,}|[ #]*\]\])$"
-    r"|【([^】\n]{1,30})】[:：]?|\[([^\W\d_][^\[\]\n]{0,38})\](?!\():?"
+    r"|【([^】\n]{1,30})】[:：]?|\[([^\W\d_][^\[\]\n]{0,38})\](?!\():?|[■□◆◇▼] ?([^\W\d_][^\n。?!？！]{0,28})$"
 )
-_DECORATIONS = frozenset("-=~*_<{#[【")
-_STYLE = re.compile(r"[#=~*_<{【\[]+|-{2,}")
+_DECORATIONS = frozenset("-=~*_<{#[【■□◆◇▼")
+_STYLE = re.compile(r"[#=~*_<{【\[■□◆◇▼]+|-{2,}")
+# A line of a record, and one of a table with a name in front.
+_FIELD = re.compile(r"[^\n:：]{1,45}[:：] ?[^\n]{0,60}$")
+_ROW = re.compile(r"\| +([^|\n]{1,40}?) +\| +([^|\n]+?) +\|$")
 _NUMBERED = re.compile(r"[\[(#]?\d{1,3}[\])]?$")
 _MAIL_HEAD = re.compile(
     r"-{2,}\s*(?:original message|forwarded message|weitergeleitete nachricht|mensaje original|message d'origine)\b"
@@ -86,7 +89,7 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
     kind: Kind = "words"
     reason = style = ""
     paragraph = has_question = has_context = logged = False
-    closes = True
+    closes, record, began = True, False, 0
     read: list[Run] = [(kind, reason, [])]
     at, end = 0, len(text) + 1
     text = f"\n{text}\n"
@@ -126,7 +129,9 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
         elif look == "quote":
             put("context", "quote", line)
         elif look == "table" and kind == "words":
-            put("material", "table", line)
+            row = _ROW.match(line)
+            says = row is not None and row[2].count(" ") > 2 and names_text(row[1])
+            put(*(("words", f"label {row[1]}", row[2]) if row and says else ("material", "table", line)))
         elif look == "mark" and kind == "words" and closes and _BEGIN.match(line):
             closing = _END.search(text, at)
             closes = closing is not None
@@ -148,8 +153,11 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
             else:
                 has_context = has_context or (reading == "context" and not has_question)
                 has_question = has_question or reading == "words"
+                record, began = bool(value) and _FIELD.match(_line_before(text, start)) is not None, start
                 kind, reason = reading, f"{'title' if first in _DECORATIONS and _style(line) else 'label'} {name}"
                 style = _style(line) if reading == "words" else ""
+                if reading == "words":
+                    read.append((kind, reason, []))  # even if the label before is the same
                 value = "" if value in _BLOCK_MARKS else value
                 paragraph = reading in ("context", "history") and (bool(value) or bool(_BLOCK.match(text, at + 1)))
                 if not value and reading != "context":
@@ -158,6 +166,9 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
                     put(kind, reason, value if reading == "words" else line)
         elif style and first == style[0] and kind == "words" and _style(line) == style and (name := _title(line)):
             kind, reason, style, paragraph = "context", f"label {name}", "", False  # a section of another name
+            put(kind, reason, line)
+        elif look == "name" and kind == "words" and reason and _ends_words(text, line, began, record):
+            kind, reason, style, paragraph = "context", "label", "", record
             put(kind, reason, line)
         elif first == "#" and kind == "context" and line.lstrip("#")[:1] == " ":
             kind, reason, paragraph = "words", "", False  # the next section
@@ -171,6 +182,21 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
         else:
             put_text(line)
     return read
+
+
+def _line_before(text: str, start: int) -> str:
+    return text[text.rfind("\n", 0, start) + 1 : start]
+
+
+def _ends_words(text: str, line: str, began: int, record: bool) -> bool:
+    """Whether ``line`` ends the words that a label names: the next field of a ``record``, or a label of a template.
+
+    A template's label stands in front of the words too, in its description or in an example.
+    """
+    if record and _FIELD.match(line) and not asks_clearly(line):
+        return True
+    name = line[: line.replace("：", ":").index(":") + 1]
+    return text.find(f"\n{name}", 0, began) >= 0
 
 
 def _own(read: Sequence[Run]) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from itertools import chain, pairwise, zip_longest
 
-from triton_router.parts.asking import asks
+from triton_router.parts.asking import asks, delegates
 from triton_router.parts.delimiters import delimited
 from triton_router.parts.dialogue import dialogue
 from triton_router.parts.directions import OPENINGS, directions_apart
@@ -17,6 +17,7 @@ from triton_router.parts.ends import caption_of, data_apart, stamp_of, turns_as_
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Part
 from triton_router.parts.positions import positions
+from triton_router.parts.reported import reported
 from triton_router.parts.scoring import persons, segments_of
 from triton_router.parts.segments import Segment
 from triton_router.parts.shapes import ShapeTable, name_of, names_speech
@@ -32,6 +33,7 @@ _BETWEEN = re.compile(
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r'["\u201c\u201e\u00ab](.+)["\u201d\u201c\u00bb](?=\n|$)', re.DOTALL)
+_COMMENTS = ("# ", "// ", "-- ")
 _NO_SHAPES = ShapeTable(())
 
 
@@ -50,7 +52,7 @@ def _is_bare(text: str) -> bool:
     """Whether ``text`` is one line without a mark: most turns of a chat are, and all of it is the person's."""
     if not 0 < len(text) <= 2 * LONGEST or "\n" in text or "<" in text or "[" in text or "{" in text:
         return False
-    return not text.startswith(OPENINGS) and not stamp_of(text)
+    return not text.startswith(OPENINGS) and not stamp_of(text) and not reported(text)
 
 
 def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
@@ -59,9 +61,12 @@ def _settled(parts: list[Part], shapes: ShapeTable) -> list[Part]:
     if marked:
         latest = _latest(parts, _clearest(parts, marked, shapes))
         return [inner for number, part in enumerate(parts) for inner in _around(part, number in latest)]
-    if any(part.kind == "words" for part in parts):
-        return _uncaptioned(_own(_between_marks(parts)))
     unlisted = [part for part in parts if part.reason.startswith("tag") and name_of(part.reason[4:]) not in shapes.tags]
+    if any(part.kind == "words" for part in parts):
+        records = any("</" in part.text for part in unlisted)
+        if not (records and all(delegates(part.text) for part in parts if part.kind == "words")):
+            return _uncaptioned(_own(_between_marks(parts)))
+        parts = [part._replace(kind="template") if part.kind == "words" else part for part in parts]
     chosen = next((part for part in reversed(unlisted) if asks(part.text)), unlisted[-1] if unlisted else None)
     if chosen is not None and (inner := leaf(chosen.text)):
         around = chosen._replace(text=chosen.text.replace(inner, "", 1), kind="context")
@@ -125,7 +130,11 @@ def _latest(parts: Sequence[Part], marked: Sequence[int]) -> frozenset[int]:
     A label that comes again names the person's words the last time.
     """
     last = parts[marked[-1]].reason
-    if last.startswith(("label", "title")) and sum(parts[number].reason == last for number in marked) > 1:
+    again = [number for number in marked[:-1] if parts[number].reason == last]
+    if again and (
+        last.startswith(("label", "title"))
+        or any(part.kind == "template" or not part.reason for part in parts[again[-1] + 1 : marked[-1]])
+    ):
         return frozenset(marked[-1:])
     for before, after in zip(reversed(marked[:-1]), reversed(marked[1:]), strict=True):
         if any(
@@ -169,7 +178,12 @@ def _around(part: Part, latest: bool) -> list[Part]:
 
 
 def _unquoted(text: str) -> str:
-    """What stands between quote marks at the start of ``text`` and at the end of one of its lines."""
+    """What stands between quote marks at the start of ``text`` and at the end of one of its lines, or in a comment."""
+    if text.startswith(_COMMENTS):
+        mark, _, _ = text.partition(" ")
+        lines = text.split("\n")
+        if all(line.startswith(mark) for line in lines):
+            return "\n".join(line.removeprefix(mark).removeprefix(" ") for line in lines)
     quoted = _QUOTED.match(text.strip())
     return quoted[1] if quoted else text
 
@@ -185,7 +199,7 @@ def _read(text: str, shapes: ShapeTable) -> list[Part]:
 
 def _pieces(text: str, shapes: ShapeTable) -> list[Part]:
     text = turns_as_labels(text.replace("\r\n", "\n"))
-    if not (found := delimited(text)):
+    if not (found := delimited(text) or reported(text)):
         return _undelimited(text, shapes)
     inner = Part(found.kind, text[found.start : found.end].strip(), f"title {found.mark}")
     before, behind = text[: found.start], text[found.end :]

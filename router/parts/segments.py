@@ -8,7 +8,7 @@ from math import log
 from typing import Literal, NamedTuple
 
 from triton_router.dialects.request import names
-from triton_router.parts.asking import ASKING, ORDERS, asks, asks_clearly, begins_asking
+from triton_router.parts.asking import ASKING, ORDERS, asks, asks_clearly, begins_asking, begins_delegating
 from triton_router.parts.shapes import reading_by_name
 
 Form = Literal["prose", "code", "pair", "label", "heading", "bracket", ""]
@@ -23,6 +23,8 @@ EDGE = 3
 NEAR = 16
 # How much of a segment is looked at for its words, and for orders in it.
 HEAD, LONG = 160, 600
+# Orders to reply to somebody else are shorter.
+SHORT = 300
 _KEY = re.compile(r"[ \t>*_#-]{0,6}([^\W\d_][\w '\u2019./@()&-]{0,38}?)\**(?:\s?[:：]\**(?:[ \t]+|$)|=(?=\S))")
 # Whom a line is for, or where and when it was said.
 _ADDRESS = re.compile(r"(<?@[\w.-]{2,40}>?[,:]?|\[[^\[\]\n]{2,40}\]:?)[ \t]+(?=\S)")
@@ -33,7 +35,7 @@ _CODE = re.compile(
 _MOMENT = re.compile(r"\d(?<!\w\d)(?:\d?:\d\d|\d{3}-\d\d-\d\d)\b")
 # "Comment" asks in French.
 _BYLINE = re.compile(r"[A-Z][a-z]+ (?:by|from) [A-Z]")
-_RULE = re.compile(r"(?:-{3,}|={3,}|\*{3,}|_{3,})$")
+_RULE = re.compile(r"([-=*~_─━═])\1{2,}$")
 _DIRECTING = names(
     """user user's users customer customer's assistant must only never always don't markdown json concise concisely
     briefly cite invent respond reply avoid response answer mention include exceed style tone formal guess quote repeat
@@ -93,7 +95,7 @@ def form(line: str) -> Form:
         return "label"
     if first == "#" and text[1:2] in ("#", " "):
         return "heading"
-    if first in "[({<=*-~" and len(text) < 90 and last in "])}>=*-~":
+    if first in "[({<=*-~_─━═" and len(text) < 90 and last in "])}>=*-~_─━═":
         return "" if _RULE.match(text) else "bracket"
     if len(text) < 90 and last not in ".?!" and _MOMENT.search(text):
         return "bracket"
@@ -169,6 +171,7 @@ FEATURES = (
     "colon at the end", "stop", "behind a heading", "behind a person's name", "behind a program's name",
     "clearer elsewhere", "as clear before", "as clear after", "apart from what asks before",
     "apart from what asks after", "small letter", "question inside", "fragment", "short at the end",
+    "reply to another",
 )  # fmt: skip
 # What a program puts between its own text and a person's.
 _BETWEEN = frozenset({"pair", "heading", "bracket", "code"})
@@ -236,18 +239,21 @@ def features(segments: Sequence[Segment]) -> Iterator[tuple[float, ...]]:
             inner > 0 and text[inner - 1].isalnum(),
             size < 30 and not level,
             before and number == last and size < 60,
+            size < SHORT and begins_delegating(text),
         )
         lead = form
         reading = reading_by_name(text.strip(":：# *")) if form == "heading" else None
 
 
+# Items of a numbered list.
+_ITEMS = re.compile(r"(?:\A|\n)\d{1,2}[.)] ")
 # How clearly a segment asks for something.
 QUESTION, ORDER, BEGINS = 3, 2, 1
 
 
 def _clear(segment: Segment, words: Sequence[str], number: int) -> int:
-    if segment.form in ("heading", "code"):
-        return 0
+    if segment.form in ("heading", "code") or (segment.text[0].isdecimal() and len(_ITEMS.findall(segment.text)) > 2):
+        return 0  # a sheet of questions has them for others
     if asks_clearly(segment.text):
         return QUESTION
     word = words[0] if words else ""

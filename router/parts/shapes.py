@@ -97,27 +97,35 @@ MAIL = frozenset({"from", "to", "cc", "bcc", "sent", "date", "subject", "reply-t
 # Words in the names of tags and labels that no shape lists; beginnings and ends of words in languages that join them.
 _PERSONS = names(
     """question query request message msg user human customer client ask asks asked prompt task problem instruction
-    utterance enquiry inquiry"""
+    visitor guest caller utterance enquiry inquiry"""
 )
 _PROGRAMS = names(
     """context document documents doc docs source sources memory memories remember history note notes reference
     references result results information background knowledge file files metadata profile policy policies rules system
-    retrieved search snippet snippets attachment attachments environment settings state article articles"""
+    retrieved search snippet snippets attachment attachments environment settings state article articles action tool
+    function observation"""
 )
 # Whose label may have its text behind it on the line: "Latest message from Ines: ...", but not "Message format: ...".
-_SPEECH = names("question query request message msg prompt problem input instruction utterance enquiry inquiry")
+_SPEECH = names("question query request message msg prompt problem input instruction utterance enquiry inquiry comment")
 _OWNERS = names("of from by for to")
-_FIELDS = names("text content body comment utterance instruction description")
+_FIELDS = names("text content body comment utterance instruction description wording")
 _CODE = frozenset("{}=;")
 _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+# What a label says of a person who speaks: "The player says", "Der Mandant schreibt uns".
+_SPEAKS = re.compile(
+    r"\b(?:asks|writes|says|types|is asking|wants to know|schreibt|fragt|sagt|escribe|pregunta|dice|écrit|demande|dit"
+    r"|scrive|chiede|escreve|pergunta|diz|пишет|спрашивает|говорит)\b|^(?:typed|entered|asked)\b|(?:说|說|问|問)道?$",
+    re.IGNORECASE,
+)
 _PERSONS_ELSEWHERE = re.compile(
     r"frage|nachricht|anliegen|utilisateur|demande|requête|pregunta|consulta|solicitud|usuario|domanda|richiesta|utente"
     r"|pergunta|usuário|vraag|bericht|вопрос|запрос|сообщени|пользовател|用户|用戶|问题|問題|提问|提問|请求|請求|输入|輸入|質問"
-    r"|ユーザ|依頼|사용자|질문|요청|입력"
+    r"|ユーザ|依頼|問い合わせ|相談|咨询|諮詢|留言|사용자|질문|요청|입력|문의"
 )
 _PROGRAMS_ELSEWHERE = re.compile(
     r"kontext|ausz[uü]g|dokument|quellen|wissen|hintergrund|contexte|extrait|contexto|fuentes|contesto|documenti|fonti"
-    r"|контекст|документ|источник|справк|上下文|背景|资料|資料|文档|文檔|信息|資訊|参考|參考|検索|文書|문서|참고|배경"
+    r"|контекст|документ|источник|справк|上下文|背景|资料|資料|文档|文檔|信息|資訊|情報|历史|歷史|履歴|参考|參考|検索|文書"
+    r"|문서|참고|배경|이력"
 )
 
 
@@ -132,9 +140,9 @@ def reading_by_name(name: str) -> Reading | None:
     if not words.isdisjoint(_PERSONS) or (len(words) > 1 and "input" in words):
         return "words"
     folded = name.casefold()
-    if _PERSONS_ELSEWHERE.search(folded):
-        return "words"
-    return "context" if _PROGRAMS_ELSEWHERE.search(folded) else None
+    if _PROGRAMS_ELSEWHERE.search(folded):
+        return "context"
+    return "words" if _PERSONS_ELSEWHERE.search(folded) or _names_speaker(name) else None
 
 
 def names_speech(name: str) -> bool:
@@ -143,12 +151,18 @@ def names_speech(name: str) -> bool:
     speech = any(
         word in _SPEECH and (after is None or after in _OWNERS) for word, after in zip_longest(words, words[1:])
     )
-    return speech or _PERSONS_ELSEWHERE.search(name.casefold()) is not None
+    return speech or _PERSONS_ELSEWHERE.search(name.casefold()) is not None or _names_speaker(name)
 
 
 def names_text(name: str) -> bool:
     """Whether a field of a record, in tags or in JSON, holds what a person says."""
-    return name.casefold() in _FIELDS or names_speech(name)
+    first, _, owner = name.casefold().partition(" ")
+    return (first in _FIELDS and (not owner or owner.split()[0] in _OWNERS)) or names_speech(name)
+
+
+def _names_speaker(name: str) -> bool:
+    """Whether a label says that somebody speaks. A date stands in what a mail says of the one that it answers."""
+    return " " in name and _SPEAKS.search(name) is not None and not any(map(str.isdecimal, name))
 
 
 def _words(name: str) -> set[str]:

@@ -17,7 +17,8 @@ from triton_router.parts.shapes import ShapeTable, name_of, names_text, reading_
 DEEPEST = 3
 _BRACKET = re.compile(r"[<\[](/?)([A-Za-z_][\w.:-]{0,63})(?:[\s=][^<>\[\]]{0,400})?(?<!/)[>\]]")
 _TAG = re.compile(r"<(/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?(?<!/)>")
-_LEAF = re.compile(r"<([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?>([^<]*(?:<(?![/A-Za-z_])[^<]*)*)</\1>")
+_LEAF = re.compile(r"<([A-Za-z_][\w.:-]{0,63})(\s[^<>]{0,400})?>([^<]*(?:<(?![/A-Za-z_])[^<]*)*)</\1>")
+_ATTRIBUTE = re.compile(r"=\s*[\"']([^\"'\d]{1,50})[\"']")
 _HTML = names(
     """a abbr address article aside audio b base blockquote body br button canvas caption center cite code col colgroup
     dd del details div dl dt em embed fieldset figcaption figure font footer form frame h1 h2 h3 h4 h5 h6 head header hr
@@ -81,9 +82,13 @@ def _has_ends(text: str) -> bool:
 
 def leaf(text: str) -> str:
     """What a person says in the innermost tags of ``text``: named as the person's, or the last that asks."""
-    leaves = [(name, inner.strip()) for name, inner in _LEAF.findall(text) if inner.strip()]
+    leaves = [
+        ((name.rpartition(":")[2], *_ATTRIBUTE.findall(attributes)), inner.strip())
+        for name, attributes, inner in _LEAF.findall(text)
+        if inner.strip()
+    ]
     asking = [inner for _, inner in leaves if asks(inner)]
-    named = [inner for name, inner in leaves if names_text(name)]
+    named = [inner for names, inner in leaves if any(map(names_text, names))]
     longest = max((inner for _, inner in leaves), key=len, default="")
     return next(reversed(named or asking), longest)
 
