@@ -46,7 +46,7 @@ _GOING_ON = names(
     actually plus except only just again next because still even too great good perfect nice thanks thank cool
     alright und aber oder dann jetzt nun ja nein doch gut danke noch et mais ou alors maintenant oui non donc merci
     encore pero entonces ahora sí si gracias ma allora adesso grazie mas então agora sim não но или тогда теперь да
-    нет спасибо ещё evet hayır ve peki şimdi why's nah lol haha sounds ah oh don't avoid"""
+    нет спасибо ещё evet hayır ve peki şimdi why's nah lol haha sounds ah oh don't avoid wow vale"""
 )
 # Orders to change an answer.
 _CHANGE = names("add remove include drop skip use keep put turn apply replace leave fix try")
@@ -69,8 +69,8 @@ _GRAMMAR = names(
     old isn't geht gehen immer nie schlecht gut oft simplement
     todavía siempre sempre toujours souvent
     не ли можно можешь сделай больше меньше пожалуйста why warum wieso pourquoi perché почему neden le la les lo en y
-    los las das e и а take takes took dame welche welcher welches geht gibt besides also sie c'est four five six
-    seven eight nine ten otra vez pas ne так это already schon déjà ya still"""
+    los las das e и а take takes took dame welche welcher welches geht gibt besides also sie c'est s'il plaît four five
+    six seven eight nine ten otra vez pas ne так это already schon déjà ya still"""
 )
 # Talk about an answer and its form.
 _ANSWER = names(
@@ -83,7 +83,8 @@ _ANSWER = names(
     differently exactly sense sure true false right wrong correct incorrect mistake error work works working finish
     finished end start begin possible impossible enough kind sort number numbers result results idea lost understand
     understood follow got confused unclear wondering happens happen happened next rest whole full half beispiel
-    beispiele kürzer länger einfacher genauer erklär erkläre weiter nochmal anders falsch richtig exemple exemples
+    beispiele kürzer länger einfacher genauer ausführlicher bisschen
+    erklär erkläre weiter nochmal anders falsch richtig exemple exemples
     court longue explique encore ejemplo ejemplos corto largo sencillo continúa sigue explica esempio esempi breve
     continua spiega exemplo exemplos curto пример примеры короче проще подробнее дальше продолжай объясни everywhere
     anywhere draw diagram chart graph sketch picture walk everyday exception exceptions deeper higher lower
@@ -140,7 +141,7 @@ _CJK_BACK = re.compile(
     r"|それ|これ|あれ|その|この|さっき|그것|그거|이것|그럼"
 )
 _CJK_GOING_ON = re.compile(
-    r"^(?:好|行|可以|嗯|对|是|不|没|错|谢|继续|再|还|然后|那|但|而且|所以|现在|为什么|为何|为啥|怎么会|真的|换成|改成|改"
+    r"^(?:好|行|可以|嗯|对|是|不|没|错|谢|继续|再|还|然后|那|但|而且|所以|现在|(?:为什么|为何|为啥)(?!.{8})|怎么会|真的|换成|改成|改"
     r"|用|换|太|有没有|能用|可以用|能不能|能?(?:再)?(?:详细|具体|简单|简短)|请?(?:继续|再|详细|具体|简单|简短|举)|如果|除了|更|也|只|能不能|可以再|はい|いいえ|なぜ|どうして|もっと|もう|続けて"
     r"|ありがとう|네|아니|왜|계속|더)"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -63,7 +64,8 @@ _TITLE = re.compile(
 )
 _DECORATIONS = frozenset("-=~*_<{#[【■□◆◇▼")
 _STYLE = re.compile(r"[#=~*_<{【\[■□◆◇▼]+|-{2,}")
-# A line of a record, and one of a table with a name in front.
+# The value of a field in JSON. A line of a record, and one of a table with a name in front.
+_JSON_STRING = re.compile(r'("(?:[^"\\]|\\.)*"),?$')
 _FIELD = re.compile(r"[^\n:：]{1,45}[:：] ?[^\n]{0,60}$")
 _ROW = re.compile(r"\| +([^|\n]{1,40}?) +\| +([^|\n]+?) +\|$")
 _NUMBERED = re.compile(r"[\[(#]?\d{1,3}[\])]?$")
@@ -158,6 +160,10 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
                 style = _style(line) if reading == "words" else ""
                 if reading == "words":
                     read.append((kind, reason, []))  # even if the label before is the same
+                if reading == "words" and (string := _JSON_STRING.match(value)):
+                    put(kind, reason, json.loads(string[1]))
+                    kind, reason, style = "context", "label", ""
+                    continue
                 value = "" if value in _BLOCK_MARKS else value
                 paragraph = reading in ("context", "history") and (bool(value) or bool(_BLOCK.match(text, at + 1)))
                 if not value and reading != "context":

@@ -9,6 +9,8 @@ from triton_router.parts.delimiters import Delimited
 
 # A shorter text comes twice by chance. Of a longer one so much is compared.
 REPEATED, LONGEST = 20, 4_000
+# So near to the front stands what comes again at the end.
+FRONT = 1_000
 _CAPTION = re.compile(r"[^\n:：]{1,40}[:：]\s+(?=\S)")
 _SIGNS = "❯➤➜▶►"
 _SIGN = re.compile(rf"\n[ \t]*([{_SIGNS}]) +(?=\S)")
@@ -63,7 +65,7 @@ def _repeated(text: str, start: int) -> Delimited | None:
     caption = _CAPTION.match(text, start)
     for again in (start, caption.end()) if caption else (start,):
         last = text[again:]
-        if len(last) >= REPEATED and (first := text.find(last, 0, start)) >= 0:
+        if len(last) >= REPEATED and (first := text.find(last, 0, min(start, FRONT))) >= 0:
             return _whole(text, first, again)
     return None
 

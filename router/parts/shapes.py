@@ -103,7 +103,7 @@ _PROGRAMS = names(
     """context document documents doc docs source sources memory memories remember history note notes reference
     references result results information background knowledge file files metadata profile policy policies rules system
     retrieved search snippet snippets attachment attachments environment settings state article articles action tool
-    function observation"""
+    function observation page webpage website screen excerpt clipboard"""
 )
 # Whose label may have its text behind it on the line: "Latest message from Ines: ...", but not "Message format: ...".
 _SPEECH = names("question query request message msg prompt problem input instruction utterance enquiry inquiry comment")
