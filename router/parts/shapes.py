@@ -134,6 +134,8 @@ def reading_by_name(name: str) -> Reading | None:
     """What an unlisted tag or label says by the words in its name; ``None`` where they say nothing, or in code."""
     if not _CODE.isdisjoint(name):
         return None
+    if _names_speaker(name):
+        return "words"
     words = _words(name)
     if not words.isdisjoint(_PROGRAMS):
         return "context"
@@ -142,7 +144,7 @@ def reading_by_name(name: str) -> Reading | None:
     folded = name.casefold()
     if _PROGRAMS_ELSEWHERE.search(folded):
         return "context"
-    return "words" if _PERSONS_ELSEWHERE.search(folded) or _names_speaker(name) else None
+    return "words" if _PERSONS_ELSEWHERE.search(folded) else None
 
 
 def names_speech(name: str) -> bool:
@@ -162,7 +164,7 @@ def names_text(name: str) -> bool:
 
 def _names_speaker(name: str) -> bool:
     """Whether a label says that somebody speaks. A date stands in what a mail says of the one that it answers."""
-    return " " in name and _SPEAKS.search(name) is not None and not any(map(str.isdecimal, name))
+    return " " in name and _SPEAKS.search(name) is not None and sum(map(str.isdecimal, name)) < 3
 
 
 def _words(name: str) -> set[str]:
