@@ -175,7 +175,7 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
     return events
 
 
-def said(path: str, answer: bytes, *, streamed: bool) -> tuple[str, Any]:
+def content_of(path: str, answer: bytes, *, streamed: bool) -> tuple[str, Any]:
     """The text of an answer, and the arguments of the call in it."""
     if not streamed:
         return _said_whole(path, json.loads(answer))

@@ -39,7 +39,7 @@ ADA = {"x-authz-user-id": "ada"}
 BOB = {"x-authz-user-id": "bob", "x-authz-user-groups": "sales"}
 
 
-def asked(config: str, path: str, model: str | None, headers: dict[str, str]) -> Outcome:
+def outcome_of(config: str, path: str, model: str | None, headers: dict[str, str]) -> Outcome:
     pipeline = Pipeline(compile_runtime(loads(config)), None, TopicParameters(), Metrics())
     body = json.dumps({**APIS[path], **({"model": model} if model else {})}).encode()
     return asyncio.run(pipeline.route(Request("POST", path, headers, body)))
@@ -61,39 +61,39 @@ def code(outcome: Outcome) -> str:
 def test_a_caller_whom_nobody_knows_gets_nothing_whatever_it_names(path: str, model: str | None, rules: str) -> None:
     if "access: []" in rules:
         rules = rules.replace("        - {models: [large], roles: [premium]}\n", "")
-    outcome = asked(rules, path, model, {})
+    outcome = outcome_of(rules, path, model, {})
     assert status(outcome) == 403 and code(outcome) in ("identity_required", "permission_error")
 
 
 @pytest.mark.parametrize("path", APIS)
 @pytest.mark.parametrize("model", ["large", "law"])
 def test_a_role_is_needed_for_a_model_that_is_named(path: str, model: str) -> None:
-    assert status(asked(WRITTEN, path, model, BOB)) == 403
-    assert status(asked(WRITTEN, path, model, ADA)) == 200
-    assert status(asked(WRITTEN, path, "small", BOB)) == 200
+    assert status(outcome_of(WRITTEN, path, model, BOB)) == 403
+    assert status(outcome_of(WRITTEN, path, model, ADA)) == 200
+    assert status(outcome_of(WRITTEN, path, "small", BOB)) == 200
 
 
 def test_a_role_is_needed_for_a_model_that_a_rule_or_the_default_chooses() -> None:
     chosen = WRITTEN.replace("rules: {type: authz, name: premium}\n      ", "")
-    assert code(asked(chosen, "/v1/chat/completions", "MoM", BOB)) == "access_denied"
-    assert status(asked(chosen, "/v1/chat/completions", "MoM", ADA)) == 200
+    assert code(outcome_of(chosen, "/v1/chat/completions", "MoM", BOB)) == "access_denied"
+    assert status(outcome_of(chosen, "/v1/chat/completions", "MoM", ADA)) == 200
     default = WRITTEN.replace("default_model: small", "default_model: large")
-    assert code(asked(default, "/v1/chat/completions", "auto", BOB)) == "access_denied"
+    assert code(outcome_of(default, "/v1/chat/completions", "auto", BOB)) == "access_denied"
 
 
 def test_a_path_is_a_rule_of_its_own() -> None:
     paths = WRITTEN.replace("{models: [large], roles", "{paths: [/v1/embeddings], roles")
-    assert status(asked(paths, "/v1/embeddings", "embedder", BOB)) == 403
-    assert status(asked(paths, "/v1/embeddings", None, BOB)) == 403
-    assert status(asked(paths, "/v1/embeddings", None, ADA)) == 200
-    assert status(asked(paths, "/v1/chat/completions", "large", BOB)) == 200
+    assert status(outcome_of(paths, "/v1/embeddings", "embedder", BOB)) == 403
+    assert status(outcome_of(paths, "/v1/embeddings", None, BOB)) == 403
+    assert status(outcome_of(paths, "/v1/embeddings", None, ADA)) == 200
+    assert status(outcome_of(paths, "/v1/chat/completions", "large", BOB)) == 200
 
 
 def test_rules_hold_where_callers_without_identity_are_let_in() -> None:
     opened = WRITTEN.replace("    authz:\n", "    authz:\n      fail_open: true\n")
-    assert code(asked(opened, "/v1/chat/completions", "large", {})) == "identity_required"
-    assert status(asked(opened, "/v1/chat/completions", "MoM", {})) == 200
-    outcome = asked(opened, "/v1/chat/completions", "MoM", {})
+    assert code(outcome_of(opened, "/v1/chat/completions", "large", {})) == "identity_required"
+    assert status(outcome_of(opened, "/v1/chat/completions", "MoM", {})) == 200
+    outcome = outcome_of(opened, "/v1/chat/completions", "MoM", {})
     assert isinstance(outcome, Forward) and outcome.headers["x-selected-model"] == "small"
 
 

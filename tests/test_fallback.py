@@ -91,7 +91,7 @@ class Gateway:
         again = self.brought_back(request, forward, failure)
         return again, asyncio.run(self.pipeline.route(again))
 
-    def asked(self, failure: str = "503 ", *what: Any) -> Iterator[str]:
+    def models_tried(self, failure: str = "503 ", *what: Any) -> Iterator[str]:
         """The models that one request asks, each of which fails."""
         request, outcome = self.send(*what)
         while isinstance(outcome, Forward):
@@ -303,28 +303,28 @@ def test_keys_and_credentials_are_those_of_the_candidate(monkeypatch: pytest.Mon
 def test_the_order_is_that_of_scores_and_then_the_policys_models() -> None:
     refs = {"model": "a", "score": 1}, {"model": "c", "score": 2}
     chain = document({"max_attempts": 5, "models": ["b", "law"]}, *refs)
-    assert list(Gateway(chain).asked()) == ["c", "a", "b", "law"]
-    assert list(Gateway(document({"models": ["b"]}, *refs)).asked()) == ["c", "a", "b"]
-    assert list(Gateway(document({"max_attempts": 1})).asked()) == ["a"]
+    assert list(Gateway(chain).models_tried()) == ["c", "a", "b", "law"]
+    assert list(Gateway(document({"models": ["b"]}, *refs)).models_tried()) == ["c", "a", "b"]
+    assert list(Gateway(document({"max_attempts": 1})).models_tried()) == ["a"]
 
 
 def test_an_adapter_falls_back_on_its_base_or_another() -> None:
     refs = [{"model": "a", "lora_name": "law"}, {"model": "a"}]
-    assert list(Gateway(document({}, *refs)).asked()) == ["law", "a"]
+    assert list(Gateway(document({}, *refs)).models_tried()) == ["law", "a"]
     # The breaker of an adapter says nothing of its base.
     gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 1}}, *refs))
-    assert list(gateway.asked()) == ["law", "a"]
+    assert list(gateway.models_tried()) == ["law", "a"]
     assert sent_to(gateway.send()[1]) == "a"
 
 
 def test_the_most_specific_policy_counts() -> None:
     written = document({"enabled": False})
     written["global"] = {"router": {"fallback": {}}}
-    assert list(Gateway(written).asked()) == ["a"]
+    assert list(Gateway(written).models_tried()) == ["a"]
     written["routing"]["decisions"][0]["fallback"] = {"models": ["c"], "max_attempts": 3}
-    assert list(Gateway(written).asked()) == ["a", "b", "c"]
+    assert list(Gateway(written).models_tried()) == ["a", "b", "c"]
     del written["routing"]["decisions"][0]["fallback"], written["routing"]["fallback"]
-    assert list(Gateway(written).asked()) == ["a", "b"]
+    assert list(Gateway(written).models_tried()) == ["a", "b"]
 
 
 def test_a_prompt_that_is_too_long_goes_to_a_longer_context() -> None:
@@ -342,7 +342,7 @@ def test_a_prompt_that_is_too_long_goes_to_a_longer_context() -> None:
 def test_a_model_that_fails_rests_and_is_tried_again() -> None:
     gateway = Gateway(document({"circuit_breaker": {"consecutive_failures": 2, "cooldown_period": 300}}))
     for _ in range(2):
-        assert list(gateway.asked()) == ["a", "b"]
+        assert list(gateway.models_tried()) == ["a", "b"]
     _, outcome = gateway.send()
     assert isinstance(outcome, Forward) and sent_to(outcome) == "b"
     assert names.ATTEMPT not in outcome.headers  # not even as the next

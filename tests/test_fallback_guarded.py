@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from backends import PATHS, answering, asking, said, streaming
+from backends import PATHS, answering, asking, content_of, streaming
 from test_fallback import Gateway, document, sent_to
 
 from triton_router import names
@@ -70,14 +70,14 @@ def test_the_next_candidate_sees_the_placeholders_and_the_client_the_values(path
         assert b"4111" not in outcome.body and b"jane" not in outcome.body
         assert outcome.response_headers[names.MASKED] == "mask card,mask mail"
         got = received(outcome, path, "Done: [CREDIT_CARD_1], [EMAIL_ADDRESS_1].", streamed=streamed)
-        assert said(path, got, streamed=streamed)[0] == f"Done: {CARD}, {MAIL}."
+        assert content_of(path, got, streamed=streamed)[0] == f"Done: {CARD}, {MAIL}."
 
 
 @pytest.mark.parametrize(
     ("trusted", "models"), [(["a", "c"], ["a", "c"]), (["b"], ["a", "b", "c"]), ([], ["a", "b", "c"]), (["a"], ["a"])]
 )
 def test_what_went_out_unmasked_goes_to_those_alone_who_may_see_it(trusted: list[str], models: list[str]) -> None:
-    assert list(Gateway(protected(mask("card", *trusted))).asked("503 ", chat())) == models
+    assert list(Gateway(protected(mask("card", *trusted))).models_tried("503 ", chat())) == models
 
 
 @pytest.mark.parametrize(
@@ -86,15 +86,15 @@ def test_what_went_out_unmasked_goes_to_those_alone_who_may_see_it(trusted: list
 def test_of_two_masks_the_one_that_was_not_applied_bounds_the_candidates(card: list[str], models: list[str]) -> None:
     """Model `a` may see the card, nobody the address."""
     gateway = Gateway(protected(mask("card", *card), mask("mail")))
-    assert list(gateway.asked("503 ", chat())) == models
+    assert list(gateway.models_tried("503 ", chat())) == models
     _, first = gateway.send(chat())
     assert isinstance(first, Forward) and first.body is not None and CARD.encode() in first.body
 
 
 def test_confined_requests_stay_with_their_models_masked_or_not() -> None:
     for guards in ([confine("a", "c")], [confine("a", "c"), mask("card")]):
-        assert list(Gateway(protected(*guards)).asked("503 ", chat())) == ["a", "c"]
-    assert list(Gateway(protected(confine("b"))).asked("503 ", chat())) == ["b"]
+        assert list(Gateway(protected(*guards)).models_tried("503 ", chat())) == ["a", "c"]
+    assert list(Gateway(protected(confine("b"))).models_tried("503 ", chat())) == ["b"]
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -109,7 +109,7 @@ def test_the_answer_of_the_next_candidate_is_screened(path: str, own: bool) -> N
     _, second = gateway.bring_back(request, first)
     assert sent_to(second) == "b"
     got = received(second, path, f"The card is {CARD}.")
-    assert said(path, got, streamed=False)[0] == "The card is [CREDIT_CARD]."
+    assert content_of(path, got, streamed=False)[0] == "The card is [CREDIT_CARD]."
 
 
 def test_what_would_have_been_blocked_is_still_said() -> None:
@@ -133,7 +133,7 @@ def test_a_screen_that_a_reload_took_away_refuses_the_next_candidate() -> None:
 @pytest.mark.parametrize("count", [20, 400])
 def test_more_values_than_a_header_holds_have_one_candidate(count: int) -> None:
     prompt = " ".join(f"person{number}@mail.example" for number in range(count))
-    models = list(Gateway(protected(mask("mail"))).asked("503 ", chat(prompt)))
+    models = list(Gateway(protected(mask("mail"))).models_tried("503 ", chat(prompt)))
     assert models == (["a", "b", "c"] if count == 20 else ["a"])
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from backends import CHAT, PATHS, answering, asking, said, streaming
+from backends import CHAT, PATHS, answering, asking, content_of, streaming
 
 from triton_router.config import loads
 from triton_router.dialects import DIALECTS
@@ -91,7 +91,7 @@ def test_a_note_behind_an_answer_that_is_not_supported(path: str) -> None:
     settings = "{hallucination_action: body, include_hallucination_details: true}"
     outcome, metrics = forwarded(settings, path, arguments=REPORT)
     got = received(outcome, answering(path, f"{TRUE} {OTHER}"))
-    assert said(path, got, streamed=False)[0] == f"{TRUE} {OTHER}{NOTE}\n- {OTHER}"
+    assert content_of(path, got, streamed=False)[0] == f"{TRUE} {OTHER}{NOTE}\n- {OTHER}"
     assert counted(metrics) == 1
     outcome, metrics = forwarded(settings, path, arguments=REPORT)
     assert received(outcome, answering(path, TRUE)) == answering(path, TRUE)

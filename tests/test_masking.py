@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import CHAT, MESSAGES, PATHS, RESPONSES, answering, asking, said, streaming
+from backends import CHAT, MESSAGES, PATHS, RESPONSES, answering, asking, content_of, streaming
 
 from triton_router.config import ConfigError, loads
 from triton_router.dialects import DIALECTS
@@ -136,7 +136,7 @@ def test_text_that_looks_like_a_placeholder_is_nobody_elses(router: Router) -> N
     outcome = router.forward(CHAT, asking(CHAT, "x", f"[EMAIL_ADDRESS_1] is what I see for {MAIL}"))
     assert "[EMAIL_ADDRESS_1] is what I see for [EMAIL_ADDRESS_2]" in sent(outcome)
     got = returned(outcome, answering(CHAT, "[EMAIL_ADDRESS_1] [EMAIL_ADDRESS_2]"), [])
-    assert said(CHAT, got, streamed=False)[0] == f"[EMAIL_ADDRESS_1] {MAIL}"
+    assert content_of(CHAT, got, streamed=False)[0] == f"[EMAIL_ADDRESS_1] {MAIL}"
 
 
 def test_a_placeholder_is_told_however_it_is_written() -> None:
@@ -231,7 +231,7 @@ def test_a_placeholder_comes_back_however_it_is_cut(path: str) -> None:
         restored = mask.values.restored(dialect.ANSWER, streamed=True)
         assert restored is not None
         body = b"".join(restored.feed(piece) for piece in pieces[:-1]) + restored.feed(pieces[-1], last=True)
-        return said(path, body, streamed=True)[0]
+        return content_of(path, body, streamed=True)[0]
 
     for place in range(len(text) + 1):
         assert got(streaming(path, [text[:place], text[place:]])) == expected
@@ -245,17 +245,19 @@ def test_text_that_may_become_a_placeholder_is_not_lost_at_the_end(router: Route
     for path in PATHS:
         outcome = router.forward(path, asking(path, "x", f"Mail {MAIL}."))
         stream = streaming(path, ["see [EMAIL_", "ADD"])
-        assert said(path, returned(outcome, stream, [], "text/event-stream"), streamed=True)[0] == "see [EMAIL_ADD"
+        assert (
+            content_of(path, returned(outcome, stream, [], "text/event-stream"), streamed=True)[0] == "see [EMAIL_ADD"
+        )
 
 
 def test_values_are_written_as_json_where_json_is_asked_for(router: Router) -> None:
     secret = "a8f5f167\\f44f4964"
     body = asking(CHAT, "x", f"password: {secret}", response_format={"type": "json_object"})
     got = returned(router.forward(CHAT, body), answering(CHAT, '{"it": "[API_KEY_1]"}'), [])
-    assert json.loads(said(CHAT, got, streamed=False)[0]) == {"it": secret}
+    assert json.loads(content_of(CHAT, got, streamed=False)[0]) == {"it": secret}
     body.pop("response_format")
     got = returned(router.forward(CHAT, body), answering(CHAT, "it is [API_KEY_1]"), [])
-    assert said(CHAT, got, streamed=False)[0] == f"it is {secret}"
+    assert content_of(CHAT, got, streamed=False)[0] == f"it is {secret}"
 
 
 # --- generated conversations -----------------------------------------------------------------------------------------
@@ -349,7 +351,7 @@ def test_generated_conversations_come_back_whole(
             answer, kind = answering(path, reply, called), "application/json"
         cuts = sorted(generator.sample(range(1, len(answer)), 12))
         got = returned(outcome, answer, cuts, kind)
-        assert said(path, got, streamed=streamed) == expected, seed
+        assert content_of(path, got, streamed=streamed) == expected, seed
     assert len(every) > 250
     output = router.written() + caplog.text
     assert not [each for each in every if each in output]

@@ -122,7 +122,7 @@ def test_tokens_cannot_be_read_so_they_are_unknown(
     assert getattr(outcome, "status", None) == status
 
 
-def said(*content: Any, **more: Any) -> dict[str, Any]:
+def chat_of(*content: Any, **more: Any) -> dict[str, Any]:
     return {"model": "cloud", "messages": [{"role": "user", "content": each} for each in content], **more}
 
 
@@ -136,20 +136,22 @@ FUNCTION = {"name": "pay", "description": "Pays."}
 @pytest.mark.parametrize(
     "body",
     [
-        said("hello", tools=[{"type": "function", "function": FUNCTION | {"name": f"pay with {CARD}"}}]),
-        said(
+        chat_of("hello", tools=[{"type": "function", "function": FUNCTION | {"name": f"pay with {CARD}"}}]),
+        chat_of(
             "hello", tools=[{"type": "function", "function": FUNCTION | {"parameters": {"enum": [4111111111111111]}}}]
         ),
-        said("hello", tools=[{"type": "function", "function": FUNCTION | {"parameters": {"properties": {CARD: {}}}}}]),
-        said("hello", documents=[{"title": "x", "data": CARD}]),
-        said("hello", documents=[{"url": f"data:{CARD}"}]),
-        said("hello") | {"messages": [{"role": f"user: {CARD}", "content": "hello"}]},
-        said("hello") | {"messages": [{"role": "tool", "tool_call_id": "4111111111111111", "content": "hello"}]},
-        said(blocks("It is 4111 1111", " 1111 1111.")),
-        said(CARD.replace(" ", "\x00 ")),
-        said("".join(f"\u3164{each}" for each in CARD)),
-        said("hello", prediction={"type": "content", "content": CARD}),
-        said("hello", response_format={"type": "json_schema", "json_schema": {"name": CARD}}),
+        chat_of(
+            "hello", tools=[{"type": "function", "function": FUNCTION | {"parameters": {"properties": {CARD: {}}}}}]
+        ),
+        chat_of("hello", documents=[{"title": "x", "data": CARD}]),
+        chat_of("hello", documents=[{"url": f"data:{CARD}"}]),
+        chat_of("hello") | {"messages": [{"role": f"user: {CARD}", "content": "hello"}]},
+        chat_of("hello") | {"messages": [{"role": "tool", "tool_call_id": "4111111111111111", "content": "hello"}]},
+        chat_of(blocks("It is 4111 1111", " 1111 1111.")),
+        chat_of(CARD.replace(" ", "\x00 ")),
+        chat_of("".join(f"\u3164{each}" for each in CARD)),
+        chat_of("hello", prediction={"type": "content", "content": CARD}),
+        chat_of("hello", response_format={"type": "json_schema", "json_schema": {"name": CARD}}),
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/chat/completions/", "/v1/chat%2Fcompletions"])

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from backends import CHAT, MESSAGES, PATHS, RESPONSES, answering, asking, events_of, said, streaming
+from backends import CHAT, MESSAGES, PATHS, RESPONSES, answering, asking, content_of, events_of, streaming
 
 from triton_router import personal
 from triton_router.config import ConfigError, loads
@@ -59,7 +59,7 @@ def text_of(path: str, stream: bytes) -> str:
         return "".join(each["delta"].get("text", "") for each in events if each["type"] == "content_block_delta")
     if path == RESPONSES:
         return "".join(each["delta"] for each in events if each["type"] == "response.output_text.delta")
-    return said(path, stream, streamed=True)[0]
+    return content_of(path, stream, streamed=True)[0]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -87,7 +87,7 @@ def test_one_character_at_a_time(path: str) -> None:
     text = f"To {MAIL}, or {CARD}; then 12 apples and 3 pears. Done"
     got = Answered(path, "mask").stream(list(text))
     assert text_of(path, got) == "To [EMAIL_ADDRESS], or [CREDIT_CARD]; then 12 apples and 3 pears. Done"
-    assert said(path, got, streamed=True)[0] == text_of(path, got)
+    assert content_of(path, got, streamed=True)[0] == text_of(path, got)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -139,9 +139,9 @@ def test_a_stopped_stream_ends_as_its_api_ends(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_whole_answers(path: str) -> None:
-    assert said(path, Answered(path, "block").whole(f"it is {CARD}"), streamed=False)[0] == "Withheld."
+    assert content_of(path, Answered(path, "block").whole(f"it is {CARD}"), streamed=False)[0] == "Withheld."
     masked = Answered(path, "mask").whole(f"it is {CARD}, {MAIL}")
-    assert said(path, masked, streamed=False)[0] == "it is [CREDIT_CARD], [EMAIL_ADDRESS]"
+    assert content_of(path, masked, streamed=False)[0] == "it is [CREDIT_CARD], [EMAIL_ADDRESS]"
     reported = Answered(path, "report")
     assert reported.whole(f"it is {CARD}") == answering(path, f"it is {CARD}")
     assert reported.matches == 1
@@ -149,7 +149,7 @@ def test_whole_answers(path: str) -> None:
 
 def test_arguments_of_a_call_stay_json() -> None:
     got = Answered(CHAT, "mask").whole("ok", json.dumps({"card": CARD, "n": 1}))
-    assert said(CHAT, got, streamed=False)[1] == {"card": "[CREDIT_CARD]", "n": 1}
+    assert content_of(CHAT, got, streamed=False)[1] == {"card": "[CREDIT_CARD]", "n": 1}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -203,7 +203,7 @@ def test_a_decision_without_models_is_there_for_all_answers(model: str) -> None:
     outcome, metrics = forwarded(asking(CHAT, "x", "hello", model=model))
     assert outcome.headers["accept-encoding"] == "identity"
     got = received(outcome, answering(CHAT, f"it is {CARD}"))
-    assert got is not None and said(CHAT, got, streamed=False)[0] == "The answer was withheld by policy."
+    assert got is not None and content_of(CHAT, got, streamed=False)[0] == "The answer was withheld by policy."
     samples = [each for metric in metrics.screened.collect() for each in metric.samples if each.value]
     assert {"decision": "no leaks", "outcome": "blocked"} in [each.labels for each in samples]
 
@@ -219,7 +219,7 @@ def test_rules_say_whose_answers() -> None:
 def test_masked_values_come_back_and_other_data_does_not() -> None:
     outcome, _ = forwarded(asking(CHAT, "x", f"I am {MAIL}"), settings="{action: mask}")
     got = received(outcome, answering(CHAT, f"[EMAIL_ADDRESS_1] has {CARD}"))
-    assert got is not None and said(CHAT, got, streamed=False)[0] == f"{MAIL} has [CREDIT_CARD]"
+    assert got is not None and content_of(CHAT, got, streamed=False)[0] == f"{MAIL} has [CREDIT_CARD]"
 
 
 def test_a_type_that_nobody_finds_does_not_load() -> None:
@@ -315,7 +315,7 @@ def test_what_cannot_be_read_does_not_pass(streamed: bool, body: bytes, action: 
     got = screened.feed(body[:-9]) + screened.feed(body[-9:]) + screened.feed(b"", last=True)
     assert (b"1111" in got) is (action == "report")
     if not streamed and action != "report":
-        assert said(CHAT, got, streamed=False)[0] == "Withheld."
+        assert content_of(CHAT, got, streamed=False)[0] == "Withheld."
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n", b"\n\r"])

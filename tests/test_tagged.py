@@ -18,7 +18,7 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-def said(text: str, labels: dict[str, str], probability: float = 0.99) -> Tagging:
+def tagging(text: str, labels: dict[str, str], probability: float = 0.99) -> Tagging:
     """Each word of ``labels`` with its label, all other words with none; words are tokens."""
     places, rows, end = [], [], 0
     for word in text.replace(",", " ").split():
@@ -32,14 +32,14 @@ def said(text: str, labels: dict[str, str], probability: float = 0.99) -> Taggin
     return Tagging(places, np.stack(rows))
 
 
-def found(text: str, labels: dict[str, str], probability: float = 0.99) -> list[tuple[str, str]]:
-    each = findings(text, tags(text, [said(text, labels, probability)], LABELS))
+def entities(text: str, labels: dict[str, str], probability: float = 0.99) -> list[tuple[str, str]]:
+    each = findings(text, tags(text, [tagging(text, labels, probability)], LABELS))
     return [(finding.type, text[finding.start : finding.end]) for finding in each]
 
 
 def test_a_name_and_an_address_are_whole() -> None:
     address = "12 St James's Square\n Suite 4\n London 45001"
-    assert found(ADDRESS, EXAMPLES) == [("PERSON", "Ada K. Byron"), ("STREET_ADDRESS", address)]
+    assert entities(ADDRESS, EXAMPLES) == [("PERSON", "Ada K. Byron"), ("STREET_ADDRESS", address)]
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_a_name_and_an_address_are_whole() -> None:
     ],
 )  # fmt: skip
 def test_what_stands_alone(text: str, labels: dict[str, str], expected: list[tuple[str, str]]) -> None:
-    assert found(text, labels) == expected
+    assert entities(text, labels) == expected
 
 
 def test_what_is_not_sure_is_no_finding() -> None:
-    assert found("call Ada", {"Ada": "GIVEN_NAME"}, 0.6) == []
-    assert found("in London", {"London": "CITY"}, 0.95) == []
+    assert entities("call Ada", {"Ada": "GIVEN_NAME"}, 0.6) == []
+    assert entities("in London", {"London": "CITY"}, 0.95) == []
 
 
 def test_what_is_less_sure_counts_next_to_what_is_sure() -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from backends import CHAT, MESSAGES, PATHS, RESPONSES, answering, asking, events_of, said, streaming
+from backends import CHAT, MESSAGES, PATHS, RESPONSES, answering, asking, content_of, events_of, streaming
 from sites import Site, bundle_with, site_of
 
 from triton_router.config import loads
@@ -67,7 +67,7 @@ async def test_a_whole_answer_waits_for_its_verdict(site: Site, path: str) -> No
     harmless, harmful = answering(path, "".join(LINES)), answering(path, "".join(LINES) + "an attack")
     assert await received(site, path, [harmless[:50], harmless[50:]], "application/json") == harmless
     got = await received(site, path, [harmful[:50], harmful[50:]], "application/json")
-    assert said(path, got, streamed=False)[0] == "The answer was withheld by policy."
+    assert content_of(path, got, streamed=False)[0] == "The answer was withheld by policy."
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -117,7 +117,7 @@ async def test_windows_of_many_streams_are_judged_together(site: Site) -> None:
 async def test_without_triton_it_does_what_the_operator_chose(site: Site, text: str) -> None:
     site.triton.down = True
     got = await received(site, CHAT, [answering(CHAT, "hello")], "application/json")
-    assert said(CHAT, got, streamed=False)[0] == text
+    assert content_of(CHAT, got, streamed=False)[0] == text
 
 
 @pytest.mark.parametrize("site", ["{action: header}"], indirect=True)

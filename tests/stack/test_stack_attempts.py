@@ -165,10 +165,10 @@ def test_masked_requests_stay_masked_and_their_answers_get_the_values(
     assert "4111" not in json.dumps(headers)
     if stream:
         events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
-        said = "".join(each["choices"][0]["delta"].get("content", "") for each in events if each["choices"])
+        content = "".join(each["choices"][0]["delta"].get("content", "") for each in events if each["choices"])
     else:
-        said = response.json()["choices"][0]["message"]["content"]
-    assert said.strip() == text
+        content = response.json()["choices"][0]["message"]["content"]
+    assert content.strip() == text
 
 
 def test_ten_mebibytes(start_chain: Callable[..., Chain]) -> None:
@@ -278,7 +278,7 @@ def test_under_load_a_model_that_fails_is_soon_asked_no_more(start_chain: Callab
     before = sum(each.requests for each in (*chain.first, *chain.second))
     failed = chain.many(50)
     assert {status for status, _ in failed} <= {500, 502}
-    asked = sum(each.requests for each in (*chain.first, *chain.second)) - before
+    requests = sum(each.requests for each in (*chain.first, *chain.second)) - before
     # Only one model is asked now, as often as it would be without the other.
     tries = load(chain.file).config.providers.models[0].reliability.retry_count + 1
-    assert asked <= tries * (50 + 8)
+    assert requests <= tries * (50 + 8)
