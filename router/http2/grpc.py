@@ -68,7 +68,7 @@ class Call:
     ``late`` says for how many seconds the message that was read last had been here. ``admit`` is asked with the length
     of a message, of which only the beginning is here, whether the rest may come.
 
-    It has 13 attributes: what has come, what is known of it, and what its handler left here.
+    It has 14 attributes: what has come, what is known of it, and what its handler left here.
     """
 
     __slots__ = (
