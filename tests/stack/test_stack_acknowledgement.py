@@ -88,7 +88,7 @@ def test_failing_open_is_said() -> None:
     loaded = loads(text + "global: {services: {envoy: {failure_mode_allow: true}}}\n")
     (warning,) = loaded.warnings
     assert (warning.line, warning.path) == (2, "global.services.envoy.failure_mode_allow")
-    assert "hidden" in warning.message
+    assert "hides" in warning.message
     assert not loads(text).warnings
 
 
