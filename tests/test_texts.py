@@ -121,9 +121,7 @@ def test_messages_without_a_change_keep_every_byte() -> None:
     request = parsed("/v1/chat/completions", {})
     request = type(request).parse(text.encode())
     change_texts(request, lambda text, place: text.replace(HERE, "b"))
-    assert request.encode().decode() == text.replace('messages": [ ', 'messages": [').replace(
-        '  "x":1.0} , {"role":"user","content":"SECRET"}', '  "x":1.0},{"role":"user","content":"b"}'
-    )
+    assert request.encode().decode() == text.replace("SECRET", "b")
 
 
 def test_numbers_count_where_a_tool_is_called() -> None:

@@ -159,6 +159,12 @@ ROWS: dict[str, list[Graph]] = {
             "Another model was asked next; an empty one: none was left",
         ),
         Graph(
+            "Requests that one model had to answer",
+            {"{{reason}}": rate("router_no_fallback_total", "reason")},
+            "reqps",
+            "stored: they refer to data on its backend; size: they are too large to be sent again",
+        ),
+        Graph(
             "Beyond limits", {"{{rule}}: {{outcome}}": rate("router_limits_exceeded_total", "rule, outcome")}, "reqps"
         ),
     ],

