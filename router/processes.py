@@ -383,5 +383,6 @@ async def _stop_in_order(lives: Sequence[_Life], gently: bool) -> None:
                 await child.before_stop()
         process.send(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), child.grace)
+            async with asyncio.timeout(child.grace):
+                await process.wait()
         process.kill()

@@ -88,7 +88,8 @@ class Reloader:
             while True:
                 settings = self.current.config.global_.router.reload
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), settings.interval_seconds)
+                    async with asyncio.timeout(settings.interval_seconds):
+                        await self._look.wait()
                 requested, digest = self._look.is_set(), await asyncio.to_thread(_fingerprint, self._path)
                 self._look.clear()
                 changed = settings.enabled and digest != self._digest

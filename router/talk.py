@@ -69,7 +69,8 @@ class Talk:
         number = self.tell(message)
         self._questions[number] = asyncio.get_running_loop().create_future()
         try:
-            answer = await asyncio.wait_for(self._questions[number], ANSWER_WITHIN)
+            async with asyncio.timeout(ANSWER_WITHIN):
+                answer = await self._questions[number]
         except TimeoutError:
             raise Rejected("the worker does not answer") from None
         finally:

@@ -134,3 +134,9 @@ def test_no_class_is_large_without_saying_why() -> None:
         if (methods > METHODS and "methods" not in docstring) or (count > ATTRIBUTES and "attributes" not in docstring):
             large.append(f"{where}: {methods} methods, {count} attributes")
     assert large == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_wait_swallows_a_cancellation(path: Path) -> None:
+    """``asyncio.wait_for`` does, before Python 3.12, if what it waits for ends in the same moment."""
+    assert "asyncio.wait_for(" not in path.read_text()

@@ -30,7 +30,8 @@ class Flights:
         if landed is None:
             return False
         try:
-            await asyncio.wait_for(landed.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await landed.wait()
         except TimeoutError:
             return False
         return True

@@ -110,7 +110,8 @@ class ExtProcServer:
         """Report NOT_SERVING, take no new streams, give open ones ``seconds`` to end, then stop."""
         await self._transport.refuse()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._processor.drained(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._processor.drained()
         if self._measuring is not None:
             self._measuring.cancel()
         await self._transport.stop()

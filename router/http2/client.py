@@ -229,7 +229,8 @@ class GrpcChannel:
             link = self._usable()
             if link is None:
                 try:
-                    link = await asyncio.wait_for(self._connected(), seconds)
+                    async with asyncio.timeout(seconds):
+                        link = await self._connected()
                 except TimeoutError:
                     raise CallFailed("DEADLINE_EXCEEDED", f"no connection to {self._target} in {seconds:g} s") from None
                 if not link.usable:  # it ended while this call waited for its turn

@@ -302,7 +302,8 @@ class Encoder:
                 await self._probe_or_log(on_ready)
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), interval)
+                async with asyncio.timeout(interval):
+                    await self._wake.wait()
             except TimeoutError:
                 healthy_intervals += 1
             else:

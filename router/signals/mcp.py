@@ -261,7 +261,8 @@ class _Session:
         while not self.lost:
             self._alive = False
             try:
-                await asyncio.wait_for(self._wake.wait(), PROBE_EVERY)
+                async with asyncio.timeout(PROBE_EVERY):
+                    await self._wake.wait()
             except TimeoutError:
                 if self._alive:
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -187,3 +188,20 @@ async def test_what_is_no_http2_fails_the_call() -> None:
     assert raised.value.code == "UNAVAILABLE"
     server.close()
     await channel.close()
+
+
+async def test_a_call_that_is_cancelled_as_it_gets_its_connection_ends() -> None:
+    opened = asyncio.Event()
+    channel = GrpcChannel("127.0.0.1:9")
+
+    async def connected() -> Any:
+        await opened.wait()
+        return SimpleNamespace(usable=True, call=lambda *_: (1, asyncio.get_running_loop().create_future()), cancel=id)
+
+    channel._connected = connected  # type: ignore[method-assign]
+    call = asyncio.ensure_future(channel.unary("/any")(b"", 5.0))
+    await asyncio.sleep(0.01)
+    opened.set()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(call), 1)
