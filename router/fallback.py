@@ -135,12 +135,12 @@ class Fallback:
         if (policy := self.policy(recipe, decision)) is None:
             return None
         name, now = named(selection.base, selection.adapter), self._clock()
-        others: list[Selection] = []
+        candidates: list[Selection] = []
         comes_back = request.falls_back and selection.base in self._attempts
         if comes_back and len(attempt.failures) + 1 < policy.max_attempts:
-            others = self._others(policy, record, attempt, request, loaded, besides=name)
-        if stays := bool(others) and stored():
-            others = []
+            candidates = self._others(policy, record, attempt, request, loaded, besides=name)
+        if stays := bool(candidates) and stored():
+            candidates = []
         if (troubled := self._breakers.troubled(name)) and self._judge(name, policy) is HALF_OPEN:
             self._breakers.probe(name, policy.circuit_breaker)
         began = attempt.began or now
@@ -152,11 +152,11 @@ class Fallback:
             category=record.category,
             began=began,
             sent=now,
-            within=self._within(policy, began + (policy.total_timeout or 0) - now, attempt, selection, others),
+            within=self._within(policy, began + (policy.total_timeout or 0) - now, attempt, selection, candidates),
             failures=attempt.failures,
             guarded=attempt.guarded,
         )
-        return Plan(policy, attempt, others, troubled or bool(attempt.failures), stays)
+        return Plan(policy, attempt, candidates, troubled or bool(attempt.failures), stays)
 
     def headers(
         self,

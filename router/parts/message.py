@@ -199,11 +199,11 @@ def _read(text: str, shapes: ShapeTable) -> list[Part]:
 
 def _pieces(text: str, shapes: ShapeTable) -> list[Part]:
     text = turns_as_labels(text.replace("\r\n", "\n"))
-    if not (found := delimited(text) or reported(text)):
+    if not (middle := delimited(text) or reported(text)):
         return _undelimited(text, shapes)
-    inner = Part(found.kind, text[found.start : found.end].strip(), f"title {found.mark}")
-    before, behind = text[: found.start], text[found.end :]
-    if found.kind == "words":
+    inner = Part(middle.kind, text[middle.start : middle.end].strip(), f"title {middle.mark}")
+    before, behind = text[: middle.start], text[middle.end :]
+    if middle.kind == "words":
         return [Part("template", before, "directions"), inner, Part("template", behind, "directions")]
     rest = [before.rpartition("\n")[0], behind.partition("\n")[2]]
     first, last = (_undelimited(each, shapes) if each.strip() else [] for each in rest)

@@ -34,5 +34,5 @@ def test_labels_of_one_address_are_one() -> None:
              (32, 35, "STREET_ADDRESS"), (40, 44, "GPE")]  # fmt: skip
     row = whole({"text": text, "spans": [list(span) for span in spans]})
     assert row["spans"] == [(0, 3, "PERSON"), (5, 35, "STREET_ADDRESS"), (40, 44, "GPE")]
-    found = [Finding(0, 3, "PERSON"), Finding(5, 35, "STREET_ADDRESS")]
-    assert f1([row], lambda _: found, overlapping=False) == 1
+    findings = [Finding(0, 3, "PERSON"), Finding(5, 35, "STREET_ADDRESS")]
+    assert f1([row], lambda _: findings, overlapping=False) == 1

@@ -38,10 +38,10 @@ def batch(*rows: list[int], length: int = 8) -> Batch:
 @given(st.lists(st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=4), max_size=8))
 async def test_each_row_is_asked_about_once_and_answered_as_if_it_were_new(batches: list[list[list[int]]]) -> None:
     model, remembered = Model(), Remembered()
-    asked = [batch(*rows, length=4 + place) for place, rows in enumerate(batches)]
-    answers = await asyncio.gather(*(remembered.run(each, model.infer) for each in asked))
+    padded = [batch(*rows, length=4 + place) for place, rows in enumerate(batches)]
+    answers = await asyncio.gather(*(remembered.run(each, model.infer) for each in padded))
     assert len(model.rows) == len(set(model.rows))
-    for each, answer in zip(asked, answers, strict=True):
+    for each, answer in zip(padded, answers, strict=True):
         for name, values in (await Model().infer(each)).items():
             np.testing.assert_array_equal(answer[name], values)
 
