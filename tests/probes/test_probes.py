@@ -111,7 +111,10 @@ def test_what_cannot_be_evaluated_says_so(tmp_path: Path) -> None:
 
 def test_a_decision_that_lost_names_the_one_that_won(tmp_path: Path) -> None:
     result = one(tmp_path, {"expected_decision": "code"}, query="A contract about python.")
-    assert causes(result) == ["`law` matched too and wins (tier 0, priority 20 against tier 0, priority 10)"]
+    assert causes(result) == [
+        "`law` matched too and wins (tier 0, priority 20 against tier 0, priority 10)",
+        "keyword:legal matches and must not: 1",
+    ]
     assert result.causes[0].signal == "keyword:legal"
 
 

@@ -13,7 +13,7 @@ import yaml
 from local_stack import Gateway, chat, free_port
 from replica import Replica
 
-CHECKS = {"health_check_interval": 0.2, "health_check_timeout": 0.5, "base_ejection_time": 3600}
+CHECKS = {"health_check_interval": 0.2, "health_check_timeout": 10, "base_ejection_time": 3600}
 # Breakers that never open, so that each request meets the failure.
 PATIENT = {"circuit_breaker": {"consecutive_failures": 10_000}}
 
