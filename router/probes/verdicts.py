@@ -102,17 +102,10 @@ def _lost(probe: Probe, record: Record, evaluations: Evaluations) -> Iterator[Ca
     assert chosen is not None
     ranks = f"tier {chosen.tier}, priority {chosen.priority} against tier {decision.tier}, priority {decision.priority}"
     won = next(each for each, other in zip(choice.verdicts, record.decisions, strict=True) if other is chosen)
-    because = [f"{leaf.rule.type}:{leaf.rule.name}" for leaf in _matching(won) if leaf.rule is not None]
-    yield Cause(f"`{chosen.name}` matched too and wins ({ranks})", signal=", ".join(because))
-
-
-def _matching(verdict: Verdict) -> Iterator[Verdict]:
-    """The leaves that made a node match."""
-    if not verdict.below and verdict.rule is not None and verdict.matched:
-        yield verdict
-    for below in verdict.below:
-        if below.matched:
-            yield from _matching(below)
+    causes = [_cause(leaf, outcome, evaluations) for leaf, outcome in _blocking(won, False)]
+    signals = ", ".join(cause.signal for cause in causes if cause.signal)
+    yield Cause(f"`{chosen.name}` matched too and wins ({ranks})", signal=signals)
+    yield from causes
 
 
 def _blocking(verdict: Verdict, needed: bool) -> list[tuple[Verdict, bool]]:
