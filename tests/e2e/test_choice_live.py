@@ -71,6 +71,7 @@ def models(site: Site, number: int) -> Counter[str]:
     return Counter(answer.headers["x-vsr-selected-model"] for answer in answers)
 
 
+@pytest.mark.slow
 def test_a_slow_model_is_left_and_comes_back(site: Site) -> None:
     wait_for(lambda: len(models(site, 10)) == 2, "both models answer")
     for _ in range(3):
