@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from triton_router import offload, personal
+from triton_router import offload
 from triton_router.answers import Answer
 from triton_router.attempt import UNGUARDED, Guarded
 from triton_router.body import LARGE_BYTES, is_large
@@ -27,13 +27,15 @@ from triton_router.errors import Refusal
 from triton_router.exchange import Request
 from triton_router.grounding import UNVERIFIED, Grounding, Sources
 from triton_router.judging import Judged, Judges, withholds
-from triton_router.masking import Mask, Values
 from triton_router.parts import PartReader, Parts
 from triton_router.protection import Protection, Screening, Verdict
 from triton_router.record import Record
-from triton_router.screening import Screen
 from triton_router.selection import Selection
 from triton_router.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from triton_router.masking import Mask, Values
+    from triton_router.screening import Screen
 
 RequestT = TypeVar("RequestT", ModelRequest, ModelRequest | None)
 
@@ -136,6 +138,9 @@ class Guards:
         types = frozenset[str]().union(*(each.types for each in masking))
         if not types or payload is None:
             return payload, request, None
+        # Late, as all that looks for personal data: most configurations do without, and their routers start sooner.
+        from triton_router.masking import Mask
+
         tagged = next((each.tagged for each in masking if each.tagged is not None), None)
         mask = await offload.run(is_large(request.body), Mask, payload, types, tagged)
         if not mask:
@@ -167,6 +172,8 @@ class Guards:
         if {name for name, _ in screening} != set(guarded.screening):
             message = "The rules that screen the answer have changed; please try again."
             raise Refusal(503, message, code="protection_unavailable")
+        from triton_router.masking import Values
+
         values = Values(guarded.originals, json_wanted=guarded.json_wanted) if guarded.originals else None
         return await self._edits(payload, values, screening)
 
@@ -201,7 +208,10 @@ class Guards:
         return AnswerEdits(payload.ANSWER, screens, judged, self._judges, values, grounded, sources)
 
     def _screen(self, payload: ModelRequest, name: str, settings: ResponsePiiSettings) -> Screen:
-        types = settings.pii_types_denied or personal.TYPES
+        from triton_router.personal import TYPES
+        from triton_router.screening import Screen
+
+        types = settings.pii_types_denied or TYPES
         outcome = {"block": "blocked", "mask": "masked", "report": "reported"}[settings.action]
         on_match = lambda: self._screened.labels(name, outcome).inc()  # noqa: E731
         return Screen(payload, types, settings.action, settings.message, on_match)

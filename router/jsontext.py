@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,13 @@ import orjson
 
 # Numbers of fewer digits name nobody.
 LONG_NUMBER = 10**8
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """``text`` with U+FFFD for lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def json_bytes(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:

@@ -19,8 +19,8 @@ from triton_router.answers import Answer, Channel, Piece
 from triton_router.dialects import ModelRequest
 from triton_router.dialects.texts import change_texts, spoken
 from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents, mapped
+from triton_router.jsontext import encodable
 from triton_router.personal import Finding
-from triton_router.signals.keyword import encodable
 from triton_router.signals.pii import beside
 
 # Members of an answer whose strings are JSON themselves.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triton_router.config import Config, leaves
 from triton_router.config.kinds import Key
@@ -26,10 +26,11 @@ from triton_router.config.plugins import (
 from triton_router.config.schema import Decision, Rule
 from triton_router.decisions import Choosing, Node, Settling, compiled
 from triton_router.errors import Refusal
-from triton_router.personal import Finding
 from triton_router.signals import Evaluations
 from triton_router.signals.contract import Open
-from triton_router.signals.pii import counted_types
+
+if TYPE_CHECKING:
+    from triton_router.personal import Finding
 
 # Types whose decisions protect also where they answer with a `fast_response`, as vLLM Semantic Router's do.
 PROTECTIVE = frozenset({"jailbreak", "pii"})
@@ -99,7 +100,7 @@ class Protection:
     @classmethod
     def of(cls, config: Config) -> Protection:
         decisions = config.routing.decisions
-        counted = counted_types(config)
+        counted = _counted_types(config)
         guarding = tuple(
             Guard(
                 each,
@@ -177,6 +178,16 @@ def _guard(decision: Decision) -> Settings | None:
 
 def _keys(decision: Decision) -> frozenset[Key]:
     return frozenset((str(rule.type), str(rule.name)) for rule in leaves(decision))
+
+
+def _counted_types(config: Config) -> Mapping[str, frozenset[str]]:
+    """The types of personal data that each signal counts, by its name."""
+    if not config.routing.signals.of("pii"):
+        return {}
+    # Late: most configurations do without, and their routers start sooner.
+    from triton_router.signals.pii import counted_types
+
+    return counted_types(config)
 
 
 def _pii(decision: Decision) -> Iterator[Rule]:

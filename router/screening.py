@@ -13,8 +13,8 @@ from triton_router import personal
 from triton_router.answers import Answer, Channel, Piece
 from triton_router.dialects import ModelRequest
 from triton_router.edits import BodyFilter, EditedAnswer, EditedEvents, mapped
+from triton_router.jsontext import encodable
 from triton_router.personal import Finding
-from triton_router.signals.keyword import encodable
 
 Action = Literal["block", "mask", "report"]
 

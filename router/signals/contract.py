@@ -15,7 +15,6 @@ from triton_router.config.kinds import Key
 from triton_router.config.kinds import SignalSettings as SignalSettings
 from triton_router.dialects.texts import Text, spoken
 from triton_router.parts import PartReader, Parts
-from triton_router.personal import Finding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from triton_router.dialects import ModelRequest
     from triton_router.inference import Encoder, Encoders, Encoding
     from triton_router.inference.bundle import TopicParameters
+    from triton_router.personal import Finding
     from triton_router.signals.domain import DomainScores
     from triton_router.signals.mcp import McpClassification, McpClassifier
 

@@ -24,6 +24,7 @@ from triton_router.config.plain import DECISIONS, SIGNALS, items, rules
 from triton_router.config.report import Report
 from triton_router.config.signals import KeywordSignal
 from triton_router.config.whole_words import holding
+from triton_router.jsontext import encodable
 from triton_router.parts.normal import normalised, pieces
 from triton_router.signals.contract import (
     Evaluation,
@@ -46,7 +47,6 @@ _UNSPACED = r"\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\
 _UNSPACED += r"\uff66-\uffdc\U00020000-\U0003ffff"
 _SPACED_WORD = re.compile(rf"([^\W{_UNSPACED}]+)")
 WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 FAST_RESPONSE = "fast_response"
 # Stands beside words; no keyword is written with it.
 _MARK = "\x01"
@@ -147,11 +147,6 @@ def problems(signal: KeywordSignal) -> list[str]:
         for expression in signal.keywords
         if (why := expressions.refused(expression))
     ]
-
-
-def encodable(text: str) -> str:
-    """``text`` with U+FFFD for lone surrogates, which JSON can carry and UTF-8 cannot."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def ends(text: str, most: int) -> str:

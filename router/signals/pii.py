@@ -14,6 +14,7 @@ from triton_router.config.protection import PiiSignal
 from triton_router.config.report import Report, nearest
 from triton_router.errors import BundleError, Unavailable
 from triton_router.inference.judged import Judged
+from triton_router.jsontext import encodable
 from triton_router.personal import Finding
 from triton_router.signals.contract import (
     Evaluation,
@@ -24,7 +25,6 @@ from triton_router.signals.contract import (
     SignalKind,
     SignalResults,
 )
-from triton_router.signals.keyword import encodable
 
 _TYPES = (*personal.TYPES, *personal.WITHOUT_FORM)
 _MATCHABLE = (*personal.TYPES, *tagged.TYPES)

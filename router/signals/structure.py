@@ -14,6 +14,7 @@ from triton_router.config import expressions
 from triton_router.config.plain import SIGNALS, at, items
 from triton_router.config.report import Report
 from triton_router.config.signals import StructureSignal, StructureSource
+from triton_router.jsontext import encodable
 from triton_router.signals.contract import (
     Evaluation,
     Evaluations,
@@ -23,7 +24,7 @@ from triton_router.signals.contract import (
     SignalResults,
     certain,
 )
-from triton_router.signals.keyword import WORD, encodable, ends, marked
+from triton_router.signals.keyword import WORD, ends, marked
 
 Count = Callable[[str], int]
 
