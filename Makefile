@@ -35,7 +35,7 @@ model: $(VENV)/.stack
 	@$(BIN)/python -m export all
 
 test: $(VENV)/.dev model lint .cache/chromium
-	$(BIN)/python -m pytest -m "not slow and not deploy" --durations=10 --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest -m "not slow and not deploy" --durations=10 --numprocesses=3 --dist=loadfile
 
 test-slow: $(VENV)/.dev model .cache/chromium .cache/axe-core
 	$(PIP) install --quiet torch==2.13.0
