@@ -72,7 +72,7 @@ class Stream:
     receive_window: int = STREAM_WINDOW
     unacknowledged: int = 0
     remote_closed: bool = False
-    unsent: deque[bytes] = field(default_factory=deque)
+    unsent: deque[bytes | memoryview] = field(default_factory=deque)
     # The block that ends the stream once what is unsent has gone.
     trailers: bytes | None = None
     empty_frames: int = 0
@@ -469,6 +469,8 @@ class Connection:
                 return
             data = stream.unsent.popleft()
             if len(data) > room:
+                # A view: a message of megabytes would be copied once a frame.
+                data = memoryview(data)
                 stream.unsent.appendleft(data[room:])
                 data = data[:room]
             stream.send_window -= len(data)

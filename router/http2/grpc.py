@@ -169,7 +169,8 @@ class Call:
                     self._refused = True
                     self._buffer.clear()
                 break
-            self._messages.append((bytes(self._buffer[5 : 5 + length]), self._unread, monotonic()))
+            with memoryview(self._buffer) as whole:
+                self._messages.append((bytes(whole[5 : 5 + length]), self._unread, monotonic()))
             self._unread, self._admitted = 0, False
             del self._buffer[: 5 + length]
         if self._unread and not self._messages:
