@@ -234,6 +234,11 @@ def test_mistakes_come_by_line() -> None:
     assert "pasted:2:" in answer["failed"] and "did you mean `models`" in answer["failed"]
 
 
+def test_a_file_that_would_take_a_process_along_is_a_mistake_too() -> None:
+    (answer,) = job("x: " + "[" * 30_000)
+    assert "pasted:1:" in answer["failed"] and "nested deeper" in answer["failed"]
+
+
 def test_what_may_do_nothing_in_force_may_do_nothing_in_the_other_one_too() -> None:
     guarded = BEFORE.replace("  signals:", "  signals:\n    jailbreak: [{name: guard, direction: response}]")
     assert "--allow-inactive direction" in job(guarded)[-1]["failed"]
