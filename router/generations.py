@@ -24,7 +24,7 @@ from triton_router.config import Loaded
 from triton_router.config.services import McpSettings
 from triton_router.errors import Unavailable
 from triton_router.exchange import Outcome, Request
-from triton_router.extproc.budget import trim
+from triton_router.heap import return_large_blocks, trim
 from triton_router.inference import Bundle, Encoder, Encoders
 from triton_router.limits import SharedCounters, Stores
 from triton_router.live import LiveLog
@@ -138,7 +138,7 @@ class Generations:
 
         Spans go to ``out`` with the exporter ``stdout``. At the end those that wait are sent, for some seconds at most.
         """
-        _freeze_garbage()
+        _settle_memory()
         settings = self.current.runtime.tracing
         if settings is None:
             yield lambda request: self.current.route(request)
@@ -277,8 +277,9 @@ class Generations:
         return classifier.client
 
 
-def _freeze_garbage() -> None:
+def _settle_memory() -> None:
     """Take what the process has loaded out of garbage collection: looking through it all holds requests up."""
+    return_large_blocks()
     gc.collect()
     gc.freeze()
     trim()
