@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from perf.load import chat_bodies, closed_loop
-from triton_router.config import load
+from triton_router.config import Config, load
 from triton_router.config.services import EnvoySettings
 from triton_router.processes import Process
 from triton_router.stack import envoy, triton
@@ -274,7 +274,7 @@ def _without_router(bootstrap: Path, model: str, *, keep_filter: bool) -> None:
             for manager in chain["filters"]:
                 config = manager["typed_config"]
                 if not keep_filter:
-                    ours = {each["name"] for each in one_message.around({"name": EXT_PROC_FILTER}, 0)}
+                    ours = {each["name"] for each in one_message.around({"name": EXT_PROC_FILTER}, Config())}
                     config["http_filters"] = [each for each in config["http_filters"] if each["name"] not in ours]
                 for key in ("rds", "early_header_mutation_extensions"):
                     config.pop(key, None)

@@ -83,8 +83,9 @@ class RouterSettings(Section):
     )
     max_bytes_in_flight: int = Field(
         128 * 1024 * 1024, ge=1024 * 1024,
-        description="Most bytes of request bodies that a worker holds at once, until their requests are forwarded. "
-        "One body of `max_body_bytes` always fits. A request beyond that gets 429 with `retry-after`.",
+        description="Most bytes of request bodies that a worker holds at once: until their requests are forwarded, and "
+        "from a million bytes on until the backend responds. An eighth is for smaller bodies. One body of "
+        "`max_body_bytes` always fits. A request beyond that gets 429 with `retry-after`.",
     )  # fmt: skip
     drain_seconds: float = Field(30, ge=0, description="Seconds for open streams to finish after SIGTERM.")
     fallback: FallbackPolicy | None = Field(
@@ -160,6 +161,10 @@ class CorsSettings(Section):
     )
 
 
+# A tebibyte: Envoy reads numbers as JSON has them, which is exact as far as 2**53.
+MOST_HEAP = 2**40
+
+
 class EnvoySettings(Section):
     """Settings of the Envoy configuration that `triton-router up` and `triton-router envoy` write."""
 
@@ -185,6 +190,12 @@ class EnvoySettings(Section):
     )
     cors: CorsSettings | None = Field(None, description="Cross-origin access for browsers; default: none.")
     concurrency: int | None = Field(None, ge=1, le=1024, description="Envoy worker threads; default: one per core.")
+    max_heap_bytes: int | None = Field(
+        None, ge=32 * 1024 * 1024, le=MOST_HEAP,
+        description="Most memory for Envoy's heap. At 95 % of it new requests get 503. Bodies without a length may "
+        "take half of it: further ones get 429. Default: 256 MiB and, for each worker, three times "
+        "`max_bytes_in_flight` and 64 KiB for each of `max_streams`.",
+    )  # fmt: skip
     router_tls: RouterTls | None = Field(None, description="For an ext_proc service with `tls`.")
 
 

@@ -128,6 +128,8 @@ class Processor:
         try:
             while not exchange.closed:
                 event = await _next(call)
+                if isinstance(event, ResponseHeaders):
+                    share.release()
                 if observer is not None:
                     if isinstance(event, ResponseBody) and observer.checks:
                         await observer.check(event.body, last=event.end_of_stream)
@@ -153,7 +155,7 @@ class Processor:
                     await call.write_last(last)
                 del last
                 if routed:
-                    share.release()
+                    share.forward()
             return None
         finally:
             share.release()

@@ -72,7 +72,9 @@ class ExtProcServer:
             host=settings.host,
             port=settings.port + index,
             max_body_bytes=config.router.max_body_bytes,
-            budget=Budget(max(config.router.max_bytes_in_flight, config.router.max_body_bytes), metrics.refused.inc),
+            budget=Budget.for_bodies(
+                config.router.max_bytes_in_flight, config.router.max_body_bytes, metrics.refused.inc
+            ),
             tls=settings.tls,
             health_port=settings.health_port + index if settings.health_port is not None else None,
             join_gateway=config.services.observability.tracing.enabled,

@@ -104,7 +104,7 @@ class StreamFailure(Exception):
 
 def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """One frame, as it goes over the wire."""
-    return b"%b%c%c%b%b" % (len(payload).to_bytes(3, "big"), kind, flags, stream.to_bytes(4, "big"), payload)
+    return b"%b%c%c%b" % (len(payload).to_bytes(3, "big"), kind, flags, stream.to_bytes(4, "big")) + payload
 
 
 def literal(name: bytes, value: bytes) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from envoy_gateway import quantity
 from test_observability import exposed, promtool
 
 from deploy.checks import fragments, helm, manifests
@@ -95,6 +96,20 @@ def test_nothing_is_wrong_with_more_switched_on(
 @pytest.mark.parametrize("name", ["", *VALUES])
 def test_helm_finds_nothing_to_mend(name: str) -> None:
     assert helm.lint(values(name) if name else []) == ""
+
+
+def test_envoy_refuses_before_the_kernel_kills_it(rendered: Callable[..., list[Manifest]]) -> None:
+    documents = rendered()
+    [config] = [each["data"]["config.yaml"] for each in documents if "config.yaml" in each.get("data", {})]
+    [envoy] = [
+        container
+        for workload in documents
+        if workload["kind"] == "Deployment"
+        for container in manifests.containers(workload)
+        if container["name"] == "envoy"
+    ]
+    bound = loads(config).config.global_.services.envoy.max_heap_bytes
+    assert bound is not None and bound <= 0.8 * quantity(envoy["resources"]["limits"]["memory"])
 
 
 def test_a_values_file_for_each_kind_of_cluster() -> None:

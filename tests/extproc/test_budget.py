@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from serving import eventually
 
+from triton_router import heap
 from triton_router.exchange import Request
-from triton_router.extproc import budget
-from triton_router.extproc.budget import Budget, Share
+from triton_router.extproc.budget import LARGE, Budget, Share
 from triton_router.extproc.commands import ContinueHeaders, ImmediateReply, Route, Wait
 from triton_router.extproc.events import BodyMode, RequestBody, RequestHeaders
 from triton_router.extproc.phases import Exchange
@@ -49,20 +49,21 @@ def test_an_undeclared_body_is_counted_as_it_comes() -> None:
 
 async def test_what_was_held_is_given_back_and_memory_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     trims: list[int] = []
-    monkeypatch.setattr(budget, "trim", lambda: trims.append(1))
+    monkeypatch.setattr(heap, "trim", lambda: trims.append(1))
     held = Budget(64 * 1024 * 1024)
     shares = [Share(held) for _ in range(4)]
-    assert all(share.grow(16 * 1024 * 1024) for share in shares)
-    assert not Share(held).grow(1)
+    assert all(share.grow(14 * 1024 * 1024) for share in shares)
+    assert not Share(held).grow(LARGE)
     for share in shares:
         share.release()
         share.release()
-    assert Share(held).grow(64 * 1024 * 1024)
+    assert Share(held).grow(56 * 1024 * 1024)
     await eventually(lambda: trims == [1])  # once, when they are gone
 
 
-def test_the_c_library_takes_the_call() -> None:
-    budget.trim()
+def test_the_c_library_takes_the_calls() -> None:
+    heap.return_large_blocks()
+    heap.trim()
 
 
 def test_a_body_is_routed_as_before_where_there_is_room() -> None:
@@ -72,3 +73,23 @@ def test_a_body_is_routed_as_before_where_there_is_room() -> None:
     assert isinstance(route, Route) and route.request == Request(
         "POST", "/v1/messages", {"content-length": "3"}, b"abc"
     )
+
+
+def test_large_bodies_leave_room_for_others() -> None:
+    held = Budget(8 * LARGE)
+    large = [Share(held) for _ in range(8)]
+    assert [share.grow(LARGE) for share in large] == [True] * 7 + [False]
+    other = Share(held)
+    assert other.grow(LARGE - 1)
+    assert not Share(held).grow(2)
+    other.forward()
+    assert Share(held).grow(2), "what is not large is held until it is forwarded"
+    large[0].forward()
+    assert not Share(held).grow(LARGE)
+    large[0].release()
+    assert Share(held).grow(LARGE - 2)
+
+
+@pytest.mark.parametrize("largest", [1, 6, 7, 8, LARGE, 10 * 1024 * 1024 + 1])
+def test_one_body_of_the_largest_size_always_fits(largest: int) -> None:
+    assert Share(Budget.for_bodies(1, largest)).grow(largest)

@@ -16,7 +16,7 @@ from serving import eventually, serving
 
 from triton_router.exchange import Forward, Outcome, Reply, Request
 from triton_router.extproc import wire
-from triton_router.extproc.budget import Budget
+from triton_router.extproc.budget import LARGE, Budget
 from triton_router.extproc.events import BodyMode
 from triton_router.extproc.messages import HEADERS_ATTRIBUTE
 from triton_router.extproc.server import SERVICE, ExtProcServer
@@ -340,6 +340,23 @@ async def test_bodies_beyond_the_budget_are_429_and_the_others_are_served() -> N
             assert (await call.read()) is not grpc.aio.EOF
         (asked,) = await exchange(client.process(), headers(("content-length", b"1000")))
         assert asked.WhichOneof("response") == "request_headers", "what was forwarded is held no more"
+
+
+async def test_a_large_body_counts_until_its_backend_responds() -> None:
+    size = LARGE
+    declared = headers(("content-length", str(size).encode()))
+
+    async with serving(forward, max_body_bytes=size, budget=Budget(2 * size)) as server:
+        client = Client(server)
+        first = client.process()
+        await exchange(first, declared, body(b"x" * size))
+        (refusal,) = await exchange(client.process(), declared)
+        assert refusal.immediate_response.status.code == 429
+        (asked,) = await exchange(client.process(), headers(("content-length", b"1000")))
+        assert asked.WhichOneof("response") == "request_headers", "others have room"
+        await exchange(first, ANSWER)
+        (asked,) = await exchange(client.process(), declared)
+        assert asked.WhichOneof("response") == "request_headers"
 
 
 @pytest.mark.parametrize("in_one", [True, False])

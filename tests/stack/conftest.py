@@ -36,11 +36,12 @@ def start_envoy(stack: ExitStack, tmp_path: Path) -> Callable[..., Gateway]:
         log = stack.enter_context((tmp_path / "envoy.log").open("wb"))
         command = [str(Path(sys.executable).with_name("envoy")), "-c", str(bootstrap), "-l", "warning"]
         command += ["--disable-hot-restart", "--reject-unknown-dynamic-fields"]
+        command += ["--concurrency", str(settings.concurrency)] if settings.concurrency else []
         process = subprocess.Popen(command, stdout=log, stderr=log)
         stack.callback(process.wait, 10)
         stack.callback(process.terminate)
         urls = f"http://127.0.0.1:{settings.port}", f"http://127.0.0.1:{settings.admin_port}"
-        gateway = Gateway(tmp_path / "envoy", *urls, workers, config)
+        gateway = Gateway(tmp_path / "envoy", *urls, workers, config, process.pid)
         stack.callback(gateway.client.close)
         wait_for(lambda: httpx.get(f"{gateway.admin}/ready").status_code == 200, "Envoy ready")
         return gateway

@@ -90,9 +90,15 @@ class Gateway:
     """A running Envoy and a client for it."""
 
     def __init__(
-        self, directory: Path, url: str, admin: str, workers: list[tuple[str, int]], config: Config | None = None
+        self,
+        directory: Path,
+        url: str,
+        admin: str,
+        workers: list[tuple[str, int]],
+        config: Config | None = None,
+        pid: int = 0,
     ) -> None:
-        self.directory, self.admin, self.workers = directory, admin, workers
+        self.directory, self.admin, self.workers, self.pid = directory, admin, workers, pid
         self.config = config or Config()
         self.client = httpx.Client(base_url=url, timeout=PATIENCE)
 

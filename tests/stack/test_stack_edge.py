@@ -80,6 +80,10 @@ EARLY: dict[str, tuple[int, bytes] | tuple[int, bytes, bytes]] = {
     "chunks that never end": (408, CHAT + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"),
     "larger than may be": (413, CHAT + b"content-length: 200000\r\n\r\n" + b"x" * 200_000),
     "larger in the end": (413, CHAT + b"transfer-encoding: chunked\r\n\r\n30d40\r\n" + b"x" * 200_002),
+    "larger than a GET has it": (
+        413,
+        b"GET /v1/models HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n80000\r\n" + b"x" * 400_000,
+    ),
     "CONNECT": (403, b"CONNECT gateway:443 HTTP/1.1\r\nhost: gateway\r\n\r\n"),
     "upgrade": (403, b"GET /v1/models HTTP/1.1\r\nhost: g\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
     "body that never comes": (408, CHAT + b"content-length: 500\r\n\r\n{"),
@@ -196,3 +200,12 @@ def test_browsers_may_call_only_where_configured(
         assert answer.status_code == status and answer.headers["access-control-allow-origin"] == page
     other = {**preflight_headers, "origin": "https://evil.example.com"}
     assert "access-control-allow-origin" not in ask(gateway, "OPTIONS", "/v1/models", headers=other).headers
+
+
+def test_a_star_lets_every_page_call(
+    start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int
+) -> None:
+    gateway = start_gateway({"m": [start_backend("m")]}, extproc_port=extproc_port, cors={"allow_origins": ["*"]})
+    for page in ("https://chat.example.com", "http://localhost:3000"):
+        answer = gateway.client.post("/v1/chat/completions", json=chat("m"), headers={"origin": page})
+        assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == page

@@ -73,15 +73,18 @@ def full_duplex(settings: EnvoySettings) -> bool:
 
 
 def with_and_without_body(route: Json, settings: EnvoySettings) -> list[Json]:
-    """``route`` for requests that have a body, whose length is known by then, and for all others."""
+    """``route`` for requests whose body is one message, and for all others: their headers come first.
+
+    The router refuses large bodies by their headers, before Envoy holds them.
+    """
     if one_message.possible(settings):
-        mode = one_message.MODE
+        mode, length = one_message.MODE, one_message.LENGTH
     elif full_duplex(settings):
-        mode = _processing_mode(settings)
+        mode, length = _processing_mode(settings), "0*[1-9][0-9]*"
     else:
         return [route]
     match = route["match"]
-    has_body = {"name": "content-length", "string_match": {"safe_regex": {"regex": "0*[1-9][0-9]*"}}}
+    has_body = {"name": "content-length", "string_match": {"safe_regex": {"regex": length}}}
     narrower = {**route, "match": {**match, "headers": [*match.get("headers", []), has_body]}}
     return [overriding(narrower, processing_mode=mode), route]
 

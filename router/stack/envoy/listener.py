@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triton_router.config.schema import Config
 from triton_router.config.services import RouterTls
-from triton_router.stack.envoy import fallback, lost_worker, one_message, whole_body
+from triton_router.stack.envoy import fallback, lost_worker, memory, one_message, whole_body
 from triton_router.stack.envoy.clusters import clusters
 from triton_router.stack.envoy.ext_proc import ext_proc_cluster, ext_proc_filter
 from triton_router.stack.envoy.failing_open import access_filter, model_reader
@@ -19,6 +19,8 @@ from triton_router.stack.envoy.values import Json, address, extension, seconds, 
 
 # Longest that a request's headers may take.
 _HEADERS_WITHIN = 30.0
+# Bytes that one connection may be ahead: of a request that the router refuses, or of a client that reads slowly.
+_CONNECTION = 256 * 1024
 # Largest growth of a compressed body. Text of a chat grows fivefold; what grows a thousandfold is an attack.
 _LARGEST_RATIO = 100
 
@@ -38,6 +40,7 @@ def bootstrap(
     document: Json = {
         "node": {"id": "triton-router", "cluster": "triton-router"},
         "admin": {"address": address("127.0.0.1", envoy.admin_port)},
+        **memory.bounds(config),
         # The expression of the headers to strip, and those of long names, are longer than Envoy's cautious default
         # (100) allows.
         "layered_runtime": {
@@ -56,7 +59,7 @@ def bootstrap(
 
 
 def listener(config: Config, table: Json, *, access_log: Path | None = None) -> Json:
-    """The one HTTP listener; its buffer limit is the largest request body. ``table`` is where its routes are."""
+    """The one HTTP listener. ``table`` is where its routes are, which know the largest request body."""
     envoy = config.global_.services.envoy
     manager = extension(
         "envoy.filters.network.http_connection_manager",
@@ -84,7 +87,7 @@ def listener(config: Config, table: Json, *, access_log: Path | None = None) -> 
     return {
         "name": "gateway",
         "address": address("127.0.0.1" if envoy.host == "localhost" else envoy.host, envoy.port),
-        "per_connection_buffer_limit_bytes": config.global_.router.max_body_bytes,
+        "per_connection_buffer_limit_bytes": min(_CONNECTION, config.global_.router.max_body_bytes),
         "filter_chains": [{"filters": [manager]}],
     }
 
@@ -93,9 +96,9 @@ def _http_filters(config: Config) -> list[Json]:
     envoy = config.global_.services.envoy
     open_ = envoy.failure_mode_allow
     cors = [extension(CORS_FILTER, "filters.http.cors.v3.Cors")] if envoy.cors else []
-    router = [whole_body.waiting(), ext_proc_filter(config)]
+    router = [whole_body.waiting(config), ext_proc_filter(config)]
     if one_message.possible(envoy):
-        router = one_message.around(ext_proc_filter(config), config.global_.router.max_body_bytes)
+        router = one_message.around(ext_proc_filter(config), config)
     return [
         *cors,
         _decompressor("gzip", window_bits=15, max_inflate_ratio=_LARGEST_RATIO),

@@ -14,6 +14,7 @@ _ERRORS = (
     (404, "Not found.", "not_found"),
     (408, "The request took too long to arrive.", "request_timeout"),
     (413, "The request body is too large.", "request_too_large"),
+    (429, "The gateway holds as many requests as it can; please try again.", "overloaded"),
     (431, "The request headers are too large.", "headers_too_large"),
     (503, "The service is unavailable; please try again.", "service_unavailable"),
     (504, "No answer in time; please try again.", "timeout"),

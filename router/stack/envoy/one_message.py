@@ -2,18 +2,20 @@
 
 The router gets headers and body together, and its decision is applied by Envoy. Two filters in Lua do what Envoy has no
 other words for: read all headers, whatever their names, and set headers whose names are not known before. A request
-without a body has no such message; the router gets its headers.
+without a body has no such message, nor has one with a large body: the router gets its headers first.
 """
 
 from __future__ import annotations
 
+from triton_router.config.schema import Config
 from triton_router.config.services import EnvoySettings
+from triton_router.extproc.budget import LARGE
 from triton_router.extproc.messages import HEADERS_ATTRIBUTE, METADATA
 from triton_router.stack.envoy.values import Json, extension, lua
-from triton_router.stack.envoy.whole_body import FILTER, WAIT
+from triton_router.stack.envoy.whole_body import waiting
 
 # What an attribute holds must be UTF-8, and a header may be anything: each byte becomes the character of its number.
-_READ_REQUEST = rf"""{WAIT}
+_READ_REQUEST = rf"""
 local function as_utf8(character)
   local byte = character:byte()
   return string.char(192 + math.floor(byte / 64), 128 + byte % 64)
@@ -66,6 +68,8 @@ MODE = {
     # The router ends its stream where nobody reads the response, and Envoy sends no more then.
     "response_header_mode": "SEND",
 }
+# Of bodies that come so. The headers of larger ones come first: there are those for which the router has no room.
+LENGTH = f"0*[1-9][0-9]{{0,{len(str(LARGE)) - 2}}}"
 
 
 def possible(settings: EnvoySettings) -> bool:
@@ -73,11 +77,12 @@ def possible(settings: EnvoySettings) -> bool:
     return settings.request_body_mode == "BUFFERED" and settings.response_body_mode == "NONE"
 
 
-def around(ext_proc: Json, largest: int) -> list[Json]:
-    """The filter ``ext_proc`` and those that it needs; ``largest`` is the limit of bodies in bytes."""
+def around(ext_proc: Json, config: Config) -> list[Json]:
+    """The filter ``ext_proc`` and those that it needs."""
+    largest = config.global_.router.max_body_bytes
     # Without it the headers would go on to the next filter before the body has been decided on.
     hold = extension("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=largest)
-    return [lua(FILTER, _READ_REQUEST), ext_proc, hold, lua("apply-decision", _APPLY_DECISION)]
+    return [waiting(config, _READ_REQUEST), ext_proc, hold, lua("apply-decision", _APPLY_DECISION)]
 
 
 def attributes() -> Json:

@@ -160,7 +160,7 @@ the chart serves itself get its Services as their backends.
 {{- end -}}
 {{- $services := dict "api" $api "extproc" $extproc "observability" (dict "metrics" (dict "enabled" true "host" "0.0.0.0" "port" 9190)) -}}
 {{- if $own -}}
-{{- $_ := set $services "envoy" (dict "host" "0.0.0.0" "port" 10080 "admin_port" 9901 "failure_mode_allow" .Values.gateway.failOpen) -}}
+{{- $_ := set $services "envoy" (dict "host" "0.0.0.0" "port" 10080 "admin_port" 9901 "failure_mode_allow" .Values.gateway.failOpen "max_heap_bytes" (.Values.gateway.envoy.maxHeapBytes | int64) "concurrency" (.Values.gateway.envoy.concurrency | int)) -}}
 {{- end -}}
 {{- $global := dict "services" $services "inference" (dict "endpoint" (include "triton-router.tritonEndpoint" .)) "router" (dict "drain_seconds" .Values.router.drainSeconds) -}}
 {{- $cache := dict -}}
