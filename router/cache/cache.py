@@ -95,7 +95,7 @@ class SemanticCache:
         self._flights = Flights()
         # Questions that a backend has, by identity: the same may be asked twice. ``None`` is one purged meanwhile.
         self._open: dict[int, Question | None] = {}
-        # Half a second and 18 MiB of English grammar, for those who have a cache.
+        # A tenth of a second and 8 MiB of English grammar, for those who have a cache.
         from triton_router.cache.guard import Guard
 
         self._guard = Guard()

@@ -651,15 +651,15 @@ POLITE = Phrases(
 
 
 def _ways() -> str:
-    """How a way of doing something is asked for: "what are some easy ways to", "is there any method of"."""
-    kinds = "best right correct proper good great easy easiest possible effective good-effective recommended common"
-    adjectives = ["", *kinds.replace("good-effective", "").split(), "most effective", "most efficient"]
-    ends = ("to", "of", "for", "for * to", "* can", "that * can", "in which * can", "* can use to")
-    starts = ("what be", "which be", "be there", "do you know", "give i", "tell i", "suggest", "recommend", "list",
-              "name", "show i", "can you recommend", "can you suggest", "do there exist", "")  # fmt: skip
+    """How a way of doing something is asked for: "what are some easy ways to", "is there any way of"."""
+    adjectives = (
+        "", "best", "right", "correct", "proper", "good", "easy", "easiest", "effective", "most effective",
+        "most efficient",
+    )  # fmt: skip
+    ends = ("to", "of", "for", "for * to", "* can", "that * can")
     wordings = (
         f"{start} {article} {adjective} way {end}"
-        for start in starts
+        for start in ("what be", "which be", "be there", "")
         for article in ("", "a", "some", "any")
         for adjective in adjectives
         for end in ends
@@ -687,130 +687,93 @@ FRAMES = Phrases(
     how do *, how can *, how should *, how would *, how may *, how to, how may * > ?howto
     how will *, how * > ?howto
     how do you, how can you, how would you > ?howto-you
-    what be way to, what be a way to, what be some way to, what be a best way to, what be best way to > ?howto
-    which be way to, which be a way to, which be a best way to, which be best way to > ?howto
-    what be a right way to, what be a correct way to, what be a proper way to, what be a good way to > ?howto
-    what be some good way to, what be good way to, what be some way * can, what be way * can > ?howto
-    what be a way for * to, what be a way of, what be way of, what be a best way of > ?howto
-    be there a way to, be there any way to, be there a way for i to, be there a good way to > ?howto
-    what be a step to, what be step to, which be a step to > ?howto
+    what be a step to, what be step to > ?howto
     what can * do to, what should * do to, what do * do to, what must * do to > ?howto
-    what do * have to do to, what do * need to do to > ?howto
-    give i instruction to > ?howto
-    what be a step for, what be step for, what be a step involved in, what step do * take to, give i a step to > ?howto
-    what step should * take to, what step must * take to, which step do * take to, show i a step to > ?howto
-    what can be done to, what should be done to, what must be done to, what do it take to, what be needed to > ?howto
+    what be a step for, give i a step to > ?howto
+    what step should * take to, show i a step to > ?howto
+    what can be done to, what should be done to, what do it take to > ?howto
     what be a procedure for, what be a procedure to, what be a process for, what be a process to > ?howto
-    what be a process of, what be a trick to, what be a secret to, what be a key to > ?howto
-    how do * go about, how can * go about, how should * go about, how would * go about > ?howto
-    how can it be that > ?why
-    how be it possible to, be there a possibility to, how may one > ?howto
-    be there something * can do to, be there anything * can do to > ?howto
-    which thing can * do to, what thing can * do to, what all can * do to > ?howto
-    i need help with, can you help i with, help i with, please help i with > ?helpwith
+    what be a process of, what be a key to > ?howto
+    how do * go about, how should * go about, how would * go about > ?howto
+    how be it possible to > ?howto
+    be there anything * can do to > ?howto
+    i need help with, help i with > ?helpwith
     what make, what cause > ?cause
-    why be there, why there be, why do there exist > ?cause
-    why do * get, why do * have, why be * getting, why do * keep getting > ?cause
-    what be a cause of, what be cause of, what be main cause of, what be some cause of, which thing cause > ?cause
-    what be a main cause of, what be a most common cause of, what be responsible for, what be behind > ?cause
+    why be there, why there be > ?cause
+    why do * get, why do * have, why be * getting > ?cause
+    what be a cause of, what be cause of, what be some cause of > ?cause
+    what be a main cause of, what be behind > ?cause
     what would cause, what can cause, what could cause, what may cause > ?cause
-    what be a purpose of, what be purpose of, what be a point of, what be a use of > ?what-for
+    what be a purpose of, what be a point of, what be a use of > ?what-for
     what be a function of, what be a role of > ?what-for
     what kind of, which kind of > ?which
-    what be a name of, what be name of > ?what
-    what be a age of, what be age of > ?how old
-    what be a height of, what be height of > ?how tall
-    what be a length of, what be length of > ?how long
-    what be a weight of, what be weight of > ?how heavy
-    what be a depth of, what be depth of > ?how deep
-    what be a width of, what be width of > ?how wide
-    what be a size of, what be size of > ?how big
-    what be a speed of, what be speed of > ?how fast
-    what be a distance between, what be distance between > ?how far between
-    what be a distance from, what be distance from > ?how far from
-    what be a population of, what be population of > ?population
-    what be a temperature of, what be temperature of > ?how hot
-    what be a duration of, what be duration of > ?how long
-    what be a date of, what be date of > ?when
-    what be a location of, what be location of, in which part of world be, in what part of world be > ?where
-    by what mean do, in what way do, in which way do, in what manner do > ?how
-    by what mean be, in what way be, in which way be, in what manner be > ?how
+    what be a name of > ?what
+    what be a age of > ?how old
+    what be a height of > ?how tall
+    what be a length of > ?how long
+    what be a weight of > ?how heavy
+    what be a depth of > ?how deep
+    what be a width of > ?how wide
+    what be a size of > ?how big
+    what be a speed of > ?how fast
+    what be a distance between > ?how far between
+    what be a population of > ?population
+    what be a temperature of > ?how hot
+    what be a date of > ?when
+    in what way do > ?how
+    by what mean be, in what way be > ?how
     how be it that, how come, why be it that, why be it, what be a reason why, what be reason why > ?why
-    what be a reason that, what be a reason for, what be reason for, for what reason do, for what reason be > ?why
+    what be a reason that, what be a reason for, what be a reason > ?why
     how many > ?how-many
     what be a number of > ?how-many
     how much money > ?how-much
     how much do, how much > ?how-much
-    what be a price of, what be price of, what be a cost of, what be cost of > ?how-much
+    what be a price of, what be a cost of > ?how-much
     how > ?how
     why > ?why
-    what can * do, what should * do, what do * do, what must * do, what shall * do > ?what-do
+    what can * do, what should * do, what do * do, what shall * do > ?what-do
     where do you, where can you, where could you > ?where-you
-    where to, where be it possible to, where be a place to > ?where
+    where to > ?where
     what time do > ?when
-    what time will > ?when will
-    what time can > ?when can
-    what time should > ?when should
     how much time > ?how long
-    what be a reason, what be reason > ?why
     what be reason to, what be a reason to > ?what reason to
     for how long > ?how long
-    do one > ?is i
     do you need > ?is i need
-    do you need to, do you have to > ?must
-    where can *, where do *, where should *, where may * > ?where
-    in which place can *, in what place can * > ?where
-    where, in which place, in what place > ?where
-    in what year, in which year, what year, which year, on what date > ?when
-    when, at what time, at which time, on what day, on which day > ?when
+    where can *, where do *, where should * > ?where
+    where > ?where
+    in what year, in which year, what year > ?when
+    when, at what time, on what day > ?when
     who > ?who
-    by who > ?by-who
     what be, what be some, which be, which be some > ?what
     what be meaning of, what be a meaning of > ?meaning
-    what be meaning of a word, what be a meaning of a word, what be meant by, what be meant by a word > ?meaning
-    do you think, do you believe, do you think that, do you believe that, do you guys think > ?is
+    what be a meaning of a word, what be meant by > ?meaning
+    do you think, do you believe, do you think that, do you believe that > ?is
     what be definition of, what be a definition of > ?what
     what be some example of, what be example of > ?what example of
     what, which, which one > ?which
-    which of these, which of those, which one of these, which one of those, which of a following > ?which-one
-    how much time do * need to, how much time be needed to, how long do * need to > ?how long take to
-    how much time do you need to, how long do you need to, how much time do it need to > ?how long take to
-    how long would it take to, how long will it take to, how long do it usually take to > ?how long take to
-    how much time will it take to, how much time would it take to, how long be needed to > ?how long take to
+    which of these, which of those, which one of these, which of a following > ?which-one
+    how long would it take to, how long will it take to > ?how long take to
     what be some good, what be some great, what be some nice > ?what
-    give i some good, suggest some good, recommend some good, list some good, name some good > ?list
-    tell i some good, show i some good, can you give i some good, can you suggest some good > ?list
-    can you recommend some good, can you name some good > ?what good
+    give i some good, suggest some good, recommend some good, show i some good > ?list
     what would be a good, what would be a great, what would be a nice > ?what good
-    give i a summary of, write a summary of, provide a summary of, what be a summary of > summarize
-    make a summary of, create a summary of, can you give i a summary of, give a summary of > summarize
-    i need a summary of, provide i with a summary of, a summary of, write i a summary of > summarize
+    give i a summary of, provide a summary of, what be a summary of > summarize
     when be a best time to > ?what best time to
-    when be best time to > ?what best time to
-    what be a best time of year to, what be a best month to > ?what best time to
-    tell i what, tell i which, tell i what be, tell i which be > ?what
+    what be a best time of year to > ?what best time to
     tell i > ?what
-    tell i about, tell i something about, talk about, tell about > ?explain
+    tell i about, tell about > ?explain
     explain, explain to i, describe, describe to i > ?explain
     define > ?explain
-    can you explain, can you explain to i, can you please explain, can you describe > ?explain
-    can you define > ?explain
-    list, name, give i, show i, list i, name i, show, give, give i some, show i some, name some, list some > ?list
-    give i a list of, give a list of, make a list of, make i a list of, list of, a list of, provide a list of > ?list
-    show i a list of, write a list of, provide, provide i, provide i with, give i list of > ?list
-    can you give i, can you list, can you name, can you show i, can you provide, can you give i a list of > ?list
-    be it ok for * to, be it fine to, be it alright to, be it acceptable to, be it fine for * to > ?can
-    be it possible for * to, would it be possible to, would it be ok to, would it be possible for * to > ?can
-    be it possible to, be it ok to, be it possible for i to, be it ok for i to, be it ok if i > ?can
-    can *, may *, be * able to, be * allowed to, be * permitted to, be it allowed to > ?can
+    list, name, give i, show i, show, give, provide, give i some, name some, list some > ?list
+    give i a list of, give a list of, make a list of, a list of, provide a list of > ?list
+    be it fine to, be it alright to > ?can
+    be it possible for * to, would it be possible for * to > ?can
+    be it possible to, be it ok to, be it possible for i to, be it ok if i > ?can
+    can *, may *, be * allowed to, be * permitted to, be it allowed to > ?can
     be there a way that i can > ?can
-    should *, shall *, would you recommend that *, do you think * should, do you recommend that * > ?should
-    be it advisable to, be it recommended to, be it a good idea to, would it be a good idea to > ?should
-    be it a good idea for * to, be it advisable for * to, be it wise to > ?should
-    be it required to, be it mandatory to, be it compulsory to, be it obligatory to, be it needed to > ?must
-    do one must, be * obliged to, be * forced to, be it a must to > ?must
-    must *, do * must, do * have to, do * need to, be it necessary to > ?must
-    be there any, be there some, be there, do there exist, do there exist any > ?is-there
+    should *, shall * > ?should
+    be it advisable to, be it recommended to, be it wise to > ?should
+    be it compulsory to, do * must, be it necessary to > ?must
+    be there any, be there some, be there > ?is-there
     """
 )
 # Requests, after which "can you" asks for nothing but the thing.
