@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-import triton_router.threads  # noqa: F401
+import triton_router.startup  # noqa: F401
 from triton_router import __version__
 from triton_router.config import Config, ConfigError, Loaded, inside_words, load, migrate
 from triton_router.dialects import DIALECTS, ChatRequest, ModelRequest, chat

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_validator
 
-import triton_router.threads  # noqa: F401
+import triton_router.startup  # noqa: F401
 from triton_router.answers import Usage
 from triton_router.config import Config, ConfigError, Loaded, loads
 from triton_router.config.schema import Pricing

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 
+import triton_router.startup  # noqa: F401
 from triton_router import breakers
 from triton_router.api.history import History
 from triton_router.api.live import LiveFeed

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import triton_router.threads  # noqa: F401
+import triton_router.startup  # noqa: F401
 from triton_router.config import Loaded, loads
 from triton_router.errors import Rejected, Unavailable
 from triton_router.extproc.server import ExtProcServer
