@@ -7,7 +7,8 @@ any worker can go on where another one stopped.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -86,34 +87,9 @@ class Attempt:
     conceal: bool = False
     guarded: Guarded = UNGUARDED
 
-    def encode(self, members: dict[str, Undo], headers: Texts, *, conceal: bool) -> str:
-        """The header's value, with what this candidate changes."""
-        fields: dict[str, Any] = {"name": self.name, "began": self.began, "sent": self.sent, "members": members}
-        optional = {
-            "recipe": self.recipe,
-            "decision": self.decision,
-            "confidence": self.confidence,
-            "category": self.category,
-            "within": self.within,
-            "failures": [(failure.name, failure.reason) for failure in self.failures],
-            "headers": headers,
-            "conceal": conceal,
-        }
-        fields |= {name: value for name, value in optional.items() if value}
-        if self.guarded is not UNGUARDED:
-            fields["guarded"] = asdict(self.guarded)
-        try:
-            text = orjson.dumps(fields).decode()
-        except orjson.JSONEncodeError:  # a lone surrogate
-            text = ""
-        if text and text.isascii() and text.isprintable():
-            return text
-        # A header would not carry the rest, or not as it is.
-        return json.dumps(fields, separators=(",", ":")).replace("\x7f", "\\u007f")
-
     @classmethod
     def decode(cls, text: str) -> Attempt:
-        """Raises ``ValueError``, ``TypeError`` or ``KeyError`` for what :meth:`encode` has not written."""
+        """Raises ``ValueError``, ``TypeError`` or ``KeyError`` for what :func:`encode` has not written."""
         fields = {**json.loads(text.removeprefix("longer "))}
         failures = tuple(Failure(*each) for each in fields.pop("failures", ()))
         guarded = Guarded(**fields["guarded"]) if "guarded" in fields else UNGUARDED
@@ -121,6 +97,18 @@ class Attempt:
 
 
 BEGINNING = Attempt()
+
+
+def encode(fields: Mapping[str, Any]) -> str:
+    """The header for an :class:`Attempt` with these ``fields``; those with their default value may be missing."""
+    try:
+        text = orjson.dumps(fields).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate
+        text = ""
+    if text and text.isascii() and text.isprintable():
+        return text
+    # A header would not carry the rest, or not as it is.
+    return json.dumps(fields, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def restored(request: Request, attempt: Attempt) -> Request:

@@ -21,7 +21,7 @@ from triton_router.vitals import Field, Row, Vitals
 LONGEST_WAIT = 600.0
 
 # Asked for each request: plain numbers are quicker than members of an enumeration.
-_FAILURES, _RETRY_AT = int(Field.FAILURES), int(Field.RETRY_AT)
+_FAILURES, _RETRY_AT, _SUCCEEDED_AT = int(Field.FAILURES), int(Field.RETRY_AT), int(Field.SUCCEEDED_AT)
 
 State = Literal["closed", "half_open", "open", "waiting"]
 
@@ -55,7 +55,7 @@ class Breakers:
         """
         rows = self._vitals.rows(name)
         for row in rows:
-            if row[_FAILURES] or row[_RETRY_AT]:
+            if row.numbers[_FAILURES] or row.numbers[_RETRY_AT]:
                 break
         else:
             return CLOSED
@@ -76,7 +76,7 @@ class Breakers:
 
     def troubled(self, name: str) -> bool:
         """Whether ``name`` has failed since it last answered, as far as that was seen."""
-        return any([row[_FAILURES] for row in self._vitals.rows(name)])
+        return any([row.numbers[_FAILURES] for row in self._vitals.rows(name)])
 
     def probe(self, name: str, settings: CircuitBreakerSettings) -> None:
         """A request goes to ``name``, whose breaker is half open."""
@@ -87,10 +87,10 @@ class Breakers:
 
     def succeeded(self, name: str) -> None:
         """``name`` has begun to answer a request."""
-        row = self._vitals.row(name)
-        row[Field.SUCCEEDED_AT] = self._clock()
-        if row[Field.FAILURES]:
-            row[Field.FAILURES] = 0.0
+        numbers = self._vitals.row(name).numbers
+        numbers[_SUCCEEDED_AT] = self._clock()
+        if numbers[_FAILURES]:
+            numbers[_FAILURES] = 0.0
 
     def failed(self, name: str, *, retry_after: float | None = None) -> None:
         """``name`` could not answer, and asks to be left alone for ``retry_after`` seconds."""

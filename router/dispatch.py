@@ -68,9 +68,11 @@ class Dispatch:
         headers |= routing_headers(selection, readable=bool(conceal or record.question or edits or settle))
         headers |= upstream
         if plan is not None and request.falls_back:
-            sent = {**request.headers, **dict.fromkeys(changes.remove), **changes.set}
-            before = {name: sent.get(name) for name in (*upstream, *private)}
-            attempt = self._fallback.headers(plan, selection, members or {}, before, conceal=conceal)
+            before: Texts = {}
+            if upstream or private:
+                sent = {**request.headers, **dict.fromkeys(changes.remove), **changes.set}
+                before = {name: sent.get(name) for name in (*upstream, *private)}
+            attempt = self._fallback.headers(plan, record, members or {}, before, conceal=conceal)
             headers |= attempt
             if plan.stored or (plan.others and names.ATTEMPT not in attempt):
                 record.alone = STORED if plan.stored else SIZE

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from triton_router import names
-from triton_router.attempt import LONGEST, Attempt, Failure, Texts
+from triton_router.attempt import LONGEST, UNGUARDED, Attempt, Failure, Texts, encode
 from triton_router.body import Undo
 from triton_router.breakers import HALF_OPEN, Breaker, Breakers, retry_after
 from triton_router.config.fallback import FallbackPolicy
@@ -28,17 +29,22 @@ NO_RESPONSE, TIMEOUT, TOO_LONG = "no_response", "timeout", "context_length"
 STORED, SIZE = "stored", "size"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
-    """What becomes of a request if the candidate that was selected cannot answer it: ``others`` can, in their order.
+    """What becomes of a request if the candidate ``name`` cannot answer it: ``others`` can, in no order.
 
-    ``troubled``: that candidate, or another one before, has failed lately. ``stored``: others could, but for what the
-    request refers to.
+    ``before`` is the attempt that failed before this one. ``began``, ``sent`` and ``within`` are as in
+    :class:`.attempt.Attempt`. ``troubled``: this candidate, or another one before, has failed lately. ``stored``:
+    others could, but for what the request refers to.
     """
 
     policy: FallbackPolicy
-    attempt: Attempt
+    name: str
+    before: Attempt
     others: Sequence[Selection]
+    began: float
+    sent: float
+    within: float | None
     troubled: bool
     stored: bool
 
@@ -138,30 +144,20 @@ class Fallback:
         candidates: list[Selection] = []
         comes_back = request.falls_back and selection.base in self._attempts
         if comes_back and len(attempt.failures) + 1 < policy.max_attempts:
-            candidates = self._others(policy, record, attempt, request, loaded, besides=name)
+            candidates = self._others(policy, decision, attempt, request, loaded, besides=name)
         if stays := bool(candidates) and stored():
             candidates = []
         if (troubled := self._breakers.troubled(name)) and self._judge(name, policy) is HALF_OPEN:
             self._breakers.probe(name, policy.circuit_breaker)
         began = attempt.began or now
-        attempt = Attempt(
-            name=name,
-            recipe=recipe.name,
-            decision=decision.name if decision is not None else None,
-            confidence=record.choice.confidence if record.choice is not None else 0.0,
-            category=record.category,
-            began=began,
-            sent=now,
-            within=self._within(policy, began + (policy.total_timeout or 0) - now, attempt, selection, candidates),
-            failures=attempt.failures,
-            guarded=attempt.guarded,
-        )
-        return Plan(policy, attempt, candidates, troubled or bool(attempt.failures), stays)
+        within = self._within(policy, began + (policy.total_timeout or 0) - now, attempt, selection, candidates)
+        troubled = troubled or bool(attempt.failures)
+        return Plan(policy, name, attempt, candidates, began, now, within, troubled, stays)
 
     def headers(
         self,
         plan: Plan,
-        selection: Selection,
+        record: Record,
         members: dict[str, Undo],
         before: Texts,
         *,
@@ -169,18 +165,19 @@ class Fallback:
     ) -> dict[str, str]:
         """What Envoy is told of an attempt, which changes ``members`` of the body and headers that were ``before``."""
         result: dict[str, str] = {}
-        attempt, text = plan.attempt, ""
-        if attempt.within is not None:
-            result[names.TRY_TIMEOUT] = str(max(math.ceil(attempt.within * 1000), 1))
+        selection, text = record.selection, ""
+        assert selection is not None
+        if plan.within is not None:
+            result[names.TRY_TIMEOUT] = str(max(math.ceil(plan.within * 1000), 1))
         if plan.others:
-            text = attempt.encode(members, before, conceal=conceal)
+            text = _noted(plan, record, members, before, conceal=conceal)
         if 0 < len(text) < LONGEST:
             window = self._window(selection)
-            longer = window and any(self._window(other) > window for other in plan.others)
+            longer = window and any([self._window(other) > window for other in plan.others])
             result[names.ATTEMPT] = f"longer {text}" if longer else text
             if statuses := _listed(plan.policy.retryable_status_codes, self._retried):
                 result[names.RETRIED_STATUSES] = statuses
-        elif attempt.within is not None:
+        elif plan.within is not None:
             result[names.MOST_RETRIES] = str(self._attempts.get(selection.base, 1) - 1)
         return result
 
@@ -188,9 +185,9 @@ class Fallback:
         """The response to an attempt has begun."""
         if status in plan.policy.retryable_status_codes:
             after = headers.get("retry-after", "")
-            self._breakers.failed(plan.attempt.name, retry_after=retry_after(status, after))
+            self._breakers.failed(plan.name, retry_after=retry_after(status, after))
         else:
-            self._breakers.succeeded(plan.attempt.name)
+            self._breakers.succeeded(plan.name)
 
     # --- after a failure -------------------------------------------------------------------------------------------
 
@@ -226,7 +223,7 @@ class Fallback:
         longest = 0
         if failure.reason == TOO_LONG:
             longest = max(self._windows.get(each.name.partition("\n")[0], 0) for each in attempt.failures)
-        for other in self._others(policy, record, attempt, request, loaded):
+        for other in self._others(policy, record.decision, attempt, request, loaded, in_order=True):
             if self._window(other) >= longest + bool(longest):
                 return other
         raise self._nobody(failure, policy, record, loaded)
@@ -248,27 +245,29 @@ class Fallback:
     def _others(
         self,
         policy: FallbackPolicy,
-        record: Record,
+        decision: Decision | None,
         attempt: Attempt,
         request: Request,
         loaded: LoadedAdapters,
+        *,
         besides: str = "",
+        in_order: bool = False,
     ) -> list[Selection]:
         """The candidates that may be asked now, but those that failed, and ``besides``."""
-        excluded = {besides, *(failure.name for failure in attempt.failures)}
+        excluded = {besides, *[failure.name for failure in attempt.failures]}
         return [
             other
-            for name, other in self._chain(policy, record.decision, loaded)
+            for name, other in self._chain(policy, decision, loaded, in_order=in_order)
             if name not in excluded and self._judge(name, policy).lets_pass and self._allowed(other, attempt, request)
         ]
 
     def _chain(
-        self, policy: FallbackPolicy, decision: Decision | None, loaded: LoadedAdapters
+        self, policy: FallbackPolicy, decision: Decision | None, loaded: LoadedAdapters, *, in_order: bool = False
     ) -> list[tuple[str, Selection]]:
         """All candidates of ``decision`` that have backends, each once, by name."""
         key = id(decision), id(policy)
         # An algorithm orders them by what they do at the moment.
-        ordered_anew = decision is not None and decision.algorithm is not None
+        ordered_anew = in_order and decision is not None and decision.algorithm is not None
         memo = None if ordered_anew else self._chains.get(key)
         if memo is None or memo[0] is not loaded:
             chain: dict[str, Selection] = {}
@@ -282,6 +281,8 @@ class Fallback:
         """Whether the sender of ``request`` may ask a candidate, which may see it."""
         if not attempt.guarded.allows(selection.model):
             return False
+        if not self._access.rules:
+            return True
         try:
             self._access.require(request.path.partition("?")[0], selection.model, selection.base, request.headers)
         except Refusal:
@@ -322,6 +323,33 @@ def last_candidate(attempt: Attempt) -> Selection:
     """The candidate that was asked in ``attempt``, by its names alone."""
     base, _, adapter = attempt.name.partition("\n")
     return Selection(adapter or base, base, adapter or None)
+
+
+def _noted(plan: Plan, record: Record, members: dict[str, Undo], before: Texts, *, conceal: bool) -> str:
+    """What Envoy keeps of an attempt, and gives back with the request if that fails."""
+    earlier, choice = plan.before, record.choice
+    assert record.recipe is not None
+    # Nearly all requests are answered: only what is not as usual is written.
+    fields: dict[str, Any] = {"name": plan.name, "recipe": record.recipe.name, "began": plan.began}
+    if choice is not None:
+        fields["confidence"] = choice.confidence
+        if choice.decision is not None:
+            fields["decision"] = choice.decision.name
+    if record.category is not None:
+        fields["category"] = record.category
+    if plan.within is not None:
+        fields["sent"], fields["within"] = plan.sent, plan.within
+    if earlier.failures:
+        fields["failures"] = [(failure.name, failure.reason) for failure in earlier.failures]
+    if members:
+        fields["members"] = members
+    if before:
+        fields["headers"] = before
+    if conceal:
+        fields["conceal"] = conceal
+    if earlier.guarded is not UNGUARDED:
+        fields["guarded"] = asdict(earlier.guarded)
+    return encode(fields)
 
 
 @lru_cache(maxsize=64)

@@ -68,17 +68,18 @@ _IN_FLIGHT = (Field.IN_FLIGHT, *(field for first in _WAITING.values() for field 
 class Row:
     """One process's numbers of one model, by :class:`Field`."""
 
-    __slots__ = ("_numbers", "_start")
+    __slots__ = ("numbers",)
 
-    def __init__(self, numbers: memoryview[float], start: int) -> None:
-        self._numbers, self._start = numbers, start
+    def __init__(self, numbers: memoryview[float]) -> None:
+        # Read directly for each request: a method of Python would take longer.
+        self.numbers = numbers
 
     def __getitem__(self, field: int) -> float:
-        number: float = self._numbers[self._start + field]
+        number: float = self.numbers[field]
         return number
 
     def __setitem__(self, field: int, number: float) -> None:
-        self._numbers[self._start + field] = number
+        self.numbers[field] = number
 
     def observe(self, measure: Field, seconds: float, now: float, weight: float = 1.0) -> None:
         """Take ``seconds`` into the measure's decaying sums: weight, first and second moment, and their time."""
@@ -135,12 +136,12 @@ class Vitals:
             if len(self._beyond) >= self._per_seat:
                 # Adapters that only an MCP server names are without number.
                 self._beyond.clear()
-            row = self._beyond[key] = Row(memoryview(bytearray(FIELDS * _BYTES)).cast("d"), 0)
+            row = self._beyond[key] = Row(memoryview(bytearray(FIELDS * _BYTES)).cast("d"))
             return row
         self._rows.pop(name, None)
         start = (self._seat * self._per_seat + len(table)) * FIELDS
         # The name last: with it the row is there for others.
-        row = table[key] = Row(self._numbers, start)
+        row = table[key] = Row(self._numbers[start : start + FIELDS])
         self._names[start + Field.NAME] = key
         return row
 
@@ -208,7 +209,7 @@ class Vitals:
             key = self._names[start + Field.NAME]
             if not key:
                 return
-            table[key] = Row(self._numbers, start)
+            table[key] = Row(self._numbers[start : start + FIELDS])
 
 
 class Flight:

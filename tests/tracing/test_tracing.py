@@ -13,6 +13,7 @@ import textwrap
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from triton_router.config import ConfigError, Problem, loads
 from triton_router.config.observability import TracingSettings
 from triton_router.dialects.chat import PATH as CHAT_PATH
 from triton_router.exchange import Forward, Outcome, Reply, Request
+from triton_router.names import FAILURE
 from triton_router.pipeline import Pipeline
 from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
@@ -209,6 +211,25 @@ async def test_what_went_wrong_upstream(status: int, pieces: list[bytes], error:
     assert one(spans, "chat big").attributes["error.type"] == error
     assert one(spans, "chat big").failed
     assert one(spans, "route").failed is root_failed
+
+
+async def test_a_failed_attempt_is_an_earlier_span_of_the_same_trace() -> None:
+    with collecting() as collector, sending(settings(collector.port)) as made:
+        current = pipeline(CONFIG + "  fallback: {models: [small]}\n")
+        route = traced(lambda: current, made)
+        request = replace(make_request(headers=FROM_CALLER), falls_back=True)
+        first = await route(request)
+        assert isinstance(first, Forward) and first.body is not None
+        answered(first, status=0)
+        headers = {**request.headers, **first.headers, FAILURE: "503 "}
+        answered(await route(replace(request, headers=headers, body=first.body)), completion())
+        spans = collector.whole(2)
+    failed, last = sorted((span for span in spans if span.name == "route"), key=lambda span: span.began)
+    assert (failed.trace, failed.parent, last.trace) == (TRACE, CALLER, TRACE)
+    assert last.parent == one(spans, "chat big").id
+    assert "router.fallback.failed" not in failed.attributes
+    assert last.attributes["router.fallback.failed"] == ["big: 503"]
+    assert last.attributes["router.model"] == "small"
 
 
 async def test_an_answer_that_breaks_off_is_incomplete() -> None:
