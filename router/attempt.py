@@ -17,7 +17,7 @@ from triton_router import names
 from triton_router.body import Undo
 from triton_router.exchange import Request
 
-# Envoy keeps no longer value of a header; a request that would need one has one candidate.
+# It comes back as a header, and headers are bounded on their way; a request that would need more has one candidate.
 LONGEST = 8000
 Texts = dict[str, str | None]
 """Values of headers by name; ``None`` for what was not there."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from triton_router import names
 from triton_router.attempt import Texts
 from triton_router.body import Undo
 from triton_router.cache.lookup import Keep
@@ -55,7 +54,7 @@ class Dispatch:
         """Send ``body``, that of ``payload`` as the model gets it; ``None`` leaves the request's own.
 
         ``changes`` are those of plugins; ``back`` has what headers were before another model was asked; ``keep`` makes
-        what keeps the answer. The rest is as in :class:`.usage.UsageObserver` and :meth:`.fallback.Fallback.headers`.
+        what keeps the answer. The rest is as in :class:`.usage.UsageObserver` and :meth:`.fallback.Fallback.note`.
 
         Raises:
             Refusal: the model's key cannot be had now.
@@ -67,21 +66,22 @@ class Dispatch:
         headers |= changes.set
         headers |= routing_headers(selection, readable=bool(conceal or record.question or edits or settle))
         headers |= upstream
+        attempt = ""
         if plan is not None and request.falls_back:
             before: Texts = {}
             if upstream or private:
                 sent = {**request.headers, **dict.fromkeys(changes.remove), **changes.set}
                 before = {name: sent.get(name) for name in (*upstream, *private)}
-            attempt = self._fallback.headers(plan, record, members or {}, before, conceal=conceal)
-            headers |= attempt
-            if plan.stored or (plan.others and names.ATTEMPT not in attempt):
+            attempt = self._fallback.note(plan, record, members or {}, before, conceal=conceal)
+            headers |= self._fallback.headers(plan, selection, comes_back=bool(attempt))
+            if plan.stored or (plan.others and not attempt):
                 record.alone = STORED if plan.stored else SIZE
                 self._metrics.no_fallback.labels(record.alone).inc()
         gone = (*changes.remove, *private, *(name for name, value in back.items() if value is None))
         observer = self._observer(
             record, payload, keep() if keep else None, conceal=conceal, edits=edits, settle=settle, plan=plan
         )
-        return Forward(headers, body, record.headers(), gone, observer)
+        return Forward(headers, body, record.headers(), gone, observer, attempt)
 
     def _observer(
         self,

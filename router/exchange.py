@@ -69,7 +69,8 @@ class Forward:
     """Send the request on.
 
     ``body`` of ``None`` means unchanged. ``headers`` are set on the way to the backend and those of ``remove`` taken
-    out; ``response_headers`` are set on the response. ``observer`` watches that response.
+    out; ``response_headers`` are set on the response. ``observer`` watches that response. The gateway keeps ``attempt``
+    and brings it back with the request if the backend cannot answer; empty: the request does not come back.
     """
 
     headers: Mapping[str, str]
@@ -77,6 +78,7 @@ class Forward:
     response_headers: Mapping[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     observer: Observer | None = None
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,27 +154,26 @@ class Fallback:
         troubled = troubled or bool(attempt.failures)
         return Plan(policy, name, attempt, candidates, began, now, within, troubled, stays)
 
-    def headers(
-        self,
-        plan: Plan,
-        record: Record,
-        members: dict[str, Undo],
-        before: Texts,
-        *,
-        conceal: bool,
-    ) -> dict[str, str]:
-        """What Envoy is told of an attempt, which changes ``members`` of the body and headers that were ``before``."""
+    def note(self, plan: Plan, record: Record, members: dict[str, Undo], before: Texts, *, conceal: bool) -> str:
+        """What Envoy is to keep of an attempt, which changes ``members`` of the body and headers that were ``before``.
+
+        Empty where nobody else is asked.
+        """
+        if not plan.others:
+            return ""
+        assert record.selection is not None
+        text, window = _noted(plan, record, members, before, conceal=conceal), self._window(record.selection)
+        if len(text) >= LONGEST:
+            return ""
+        longer = window and any([self._window(other) > window for other in plan.others])
+        return f"longer {text}" if longer else text
+
+    def headers(self, plan: Plan, selection: Selection, *, comes_back: bool) -> dict[str, str]:
+        """What Envoy is told of an attempt besides; ``comes_back``: it has something to keep."""
         result: dict[str, str] = {}
-        selection, text = record.selection, ""
-        assert selection is not None
         if plan.within is not None:
             result[names.TRY_TIMEOUT] = str(max(math.ceil(plan.within * 1000), 1))
-        if plan.others:
-            text = _noted(plan, record, members, before, conceal=conceal)
-        if 0 < len(text) < LONGEST:
-            window = self._window(selection)
-            longer = window and any([self._window(other) > window for other in plan.others])
-            result[names.ATTEMPT] = f"longer {text}" if longer else text
+        if comes_back:
             if statuses := _listed(plan.policy.retryable_status_codes, self._retried):
                 result[names.RETRIED_STATUSES] = statuses
         elif plan.within is not None:
@@ -326,7 +325,6 @@ def last_candidate(attempt: Attempt) -> Selection:
 
 
 def _noted(plan: Plan, record: Record, members: dict[str, Undo], before: Texts, *, conceal: bool) -> str:
-    """What Envoy keeps of an attempt, and gives back with the request if that fails."""
     earlier, choice = plan.before, record.choice
     assert record.recipe is not None
     # Nearly all requests are answered: only what is not as usual is written.

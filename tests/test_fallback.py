@@ -80,10 +80,10 @@ class Gateway:
     @staticmethod
     def brought_back(request: Request, forward: Outcome, failure: str = "503 ") -> Request:
         """What Envoy makes of a request that was ``sent`` and failed."""
-        assert isinstance(forward, Forward) and names.ATTEMPT in forward.headers
+        assert isinstance(forward, Forward) and forward.attempt
         headers = {name: value for name, value in request.headers.items() if name not in forward.remove}
         headers |= {name: clean(value) for name, value in forward.headers.items() if not name.startswith("x-envoy-")}
-        headers |= {names.FAILURE: failure, names.REDIRECTED_FROM: "http://gateway/"}
+        headers |= {names.ATTEMPT: forward.attempt, names.FAILURE: failure, names.REDIRECTED_FROM: "http://gateway/"}
         del headers[names.BASE_MODEL], headers[names.SELECTED_MODEL]
         return Request("POST", request.path, headers, forward.body or request.body, falls_back=True)
 
@@ -96,7 +96,7 @@ class Gateway:
         request, outcome = self.send(*what)
         while isinstance(outcome, Forward):
             yield outcome.headers[names.SELECTED_MODEL]
-            if names.ATTEMPT not in outcome.headers:
+            if not outcome.attempt:
                 return
             request, outcome = self.bring_back(request, outcome, failure)
         yield str(outcome.status)
@@ -118,7 +118,7 @@ def test_the_next_candidate_is_asked_and_the_client_learns_of_it() -> None:
     assert second.response_headers[names.DECISION] == "d"
     assert second.response_headers[names.RESPONSE_PATH] == "upstream"
     # The last one's failure is the client's to see.
-    assert names.ATTEMPT not in second.headers
+    assert not second.attempt
     assert names.REDIRECTED_FROM in second.remove
 
 
@@ -132,7 +132,7 @@ def test_other_gateways_do_not_bring_requests_back() -> None:
     gateway = Gateway(document({"total_timeout": 9}))
     _, outcome = gateway.send(falls_back=False)
     assert isinstance(outcome, Forward) and not [name for name in outcome.headers if name.startswith("x-envoy-")]
-    assert names.ATTEMPT not in outcome.headers
+    assert not outcome.attempt
     _, outcome = gateway.send(falls_back=False, **{"x_vsr_attempt": '{"name":"a"}', "x_vsr_failure": "503 "})
     assert sent_to(outcome) == "a"
     # Breakers act behind each of them.
@@ -236,7 +236,7 @@ def test_what_a_backend_has_stored_is_asked_of_no_other_model(path: str, body: d
     _, outcome = gateway.send({"model": "auto", **body}, path)
     assert sent_to(outcome) == "a"
     assert isinstance(outcome, Forward) and outcome.observer is not None
-    assert names.ATTEMPT not in outcome.headers
+    assert not outcome.attempt
     assert outcome.response_headers[names.NO_FALLBACK] == "stored"
     # Nor because its model fails; only where that has asked for it is it left alone.
     outcome.observer.on_headers(500, {})
@@ -253,7 +253,7 @@ def test_what_is_stored_nowhere_is_asked_of_others() -> None:
         (names.MESSAGES_PATH, {**REQUESTS[names.MESSAGES_PATH], "container": {"skills": []}}),
     ):
         _, outcome = Gateway(document({})).send({"model": "auto", **body}, path)
-        assert isinstance(outcome, Forward) and names.ATTEMPT in outcome.headers
+        assert isinstance(outcome, Forward) and outcome.attempt
         assert names.NO_FALLBACK not in outcome.response_headers
 
 
@@ -330,13 +330,13 @@ def test_the_most_specific_policy_counts() -> None:
 def test_a_prompt_that_is_too_long_goes_to_a_longer_context() -> None:
     gateway = Gateway(document({}, "a", "b", "c"))
     request, first = gateway.send()
-    assert isinstance(first, Forward) and first.headers[names.ATTEMPT].startswith("longer ")
+    assert isinstance(first, Forward) and first.attempt.startswith("longer ")
     _, second = gateway.bring_back(request, first, "context_length ")
     assert sent_to(second) == "c"
     # That is no failure of the model's.
     assert all(sent_to(gateway.send()[1]) == "a" for _ in range(9))
     _, first = Gateway(document({}, "c", "b")).send()
-    assert isinstance(first, Forward) and not first.headers[names.ATTEMPT].startswith("longer ")
+    assert isinstance(first, Forward) and not first.attempt.startswith("longer ")
 
 
 def test_a_model_that_fails_rests_and_is_tried_again() -> None:
@@ -345,7 +345,7 @@ def test_a_model_that_fails_rests_and_is_tried_again() -> None:
         assert list(gateway.models_tried()) == ["a", "b"]
     _, outcome = gateway.send()
     assert isinstance(outcome, Forward) and sent_to(outcome) == "b"
-    assert names.ATTEMPT not in outcome.headers  # not even as the next
+    assert not outcome.attempt  # not even as the next
     gateway.later += 300
     _, probe = gateway.send()
     assert isinstance(probe, Forward) and sent_to(probe) == "a"

@@ -33,11 +33,15 @@ class ForwardHeaders:
 
 @dataclass(frozen=True, slots=True)
 class ForwardBody:
-    """Decision on a request whose body has been read; ``body`` of ``None`` leaves it alone."""
+    """Decision on a request whose body has been read; ``body`` of ``None`` leaves it alone.
+
+    ``attempt`` is as in :class:`triton_router.exchange.Forward`.
+    """
 
     set: HeaderList
     body: bytes | None
     remove: tuple[str, ...] = ()
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class ForwardAtOnce:
     remove: tuple[str, ...]
     body: bytes | None
     response: HeaderList
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class ForwardStreamed:
     remove: tuple[str, ...]
     body: bytes
     trailers: bool
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,8 @@ def _message(command: Command) -> bytes:
                 common.status = wire.CONTINUE_AND_REPLACE
                 common.body_mutation.body = body
             return _serialize(message) + _OVERRIDE
-        case commands.ForwardBody(set=headers, body=body, remove=remove):
+        case commands.ForwardBody(set=headers, body=body, remove=remove, attempt=attempt):
+            _keep(message, attempt)
             common = message.request_body.response
             common.clear_route_cache = True
             common.header_mutation.remove_headers.extend(remove)
@@ -131,8 +132,10 @@ def _message(command: Command) -> bytes:
             elif body is not None:
                 common.body_mutation.clear_body = True
             return _serialize(message)
-        case commands.ForwardAtOnce(set=headers, remove=remove, body=body, response=response):
+        case commands.ForwardAtOnce(set=headers, remove=remove, body=body, response=response, attempt=attempt):
             changes = message.dynamic_metadata.fields[METADATA].struct_value.fields
+            if attempt:
+                changes["attempt"].string_value = attempt
             changes["request"].string_value = _lines(headers)
             changes["remove"].string_value = "".join(f"{name}\n" for name in remove)
             changes["response"].string_value = _lines(response)
@@ -174,6 +177,7 @@ def _message(command: Command) -> bytes:
 
 def _streamed(command: commands.ForwardStreamed) -> Iterator[bytes]:
     message = wire.ProcessingResponse()
+    _keep(message, command.attempt)
     common = message.request_headers.response
     common.clear_route_cache = True
     common.header_mutation.remove_headers.extend(command.remove)
@@ -187,6 +191,12 @@ def _streamed(command: commands.ForwardStreamed) -> Iterator[bytes]:
         yield _serialize(message)
     if command.trailers:
         yield _CONTINUE_TRAILERS
+
+
+def _keep(message: Any, attempt: str) -> None:
+    """Have Envoy keep what it brings back with the request."""
+    if attempt:
+        message.dynamic_metadata.fields[METADATA].struct_value.fields["attempt"].string_value = attempt
 
 
 def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:

@@ -233,15 +233,15 @@ class Exchange:
         if self._at_once:
             if outcome.observer is None or not outcome.observer.watches:
                 self._phase = _Phase.CLOSED
-            return ForwardAtOnce(headers, (*self._remove, *unwanted), outcome.body, response)
-        return ForwardBody(headers, outcome.body, unwanted)
+            return ForwardAtOnce(headers, (*self._remove, *unwanted), outcome.body, response, outcome.attempt)
+        return ForwardBody(headers, outcome.body, unwanted, outcome.attempt)
 
     def _streamed(self, headers: HeaderList, outcome: Forward) -> Command:
         body = bytes(self._pieces) if outcome.body is None else outcome.body
         self._pieces.clear()
         unwanted = (*self._remove, *(name.lower() for name in outcome.remove), "content-length")
         trailers, self._trailers = self._trailers, False
-        return ForwardStreamed(headers, unwanted, body, trailers)
+        return ForwardStreamed(headers, unwanted, body, trailers, outcome.attempt)
 
     def _answer(self, event: ResponseHeaders) -> Command:
         # A FULL_DUPLEX_STREAMED answer is ours to send back, watched or not.

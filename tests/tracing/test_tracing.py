@@ -25,7 +25,7 @@ from triton_router.config import ConfigError, Problem, loads
 from triton_router.config.observability import TracingSettings
 from triton_router.dialects.chat import PATH as CHAT_PATH
 from triton_router.exchange import Forward, Outcome, Reply, Request
-from triton_router.names import FAILURE
+from triton_router.names import ATTEMPT, FAILURE
 from triton_router.pipeline import Pipeline
 from triton_router.runtime import compile_runtime
 from triton_router.signals.domain import TopicParameters
@@ -221,7 +221,7 @@ async def test_a_failed_attempt_is_an_earlier_span_of_the_same_trace() -> None:
         first = await route(request)
         assert isinstance(first, Forward) and first.body is not None
         answered(first, status=0)
-        headers = {**request.headers, **first.headers, FAILURE: "503 "}
+        headers = {**request.headers, **first.headers, ATTEMPT: first.attempt, FAILURE: "503 "}
         answered(await route(replace(request, headers=headers, body=first.body)), completion())
         spans = collector.whole(2)
     failed, last = sorted((span for span in spans if span.name == "route"), key=lambda span: span.began)

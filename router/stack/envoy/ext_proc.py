@@ -7,6 +7,7 @@ from typing import Any
 
 from triton_router.config.schema import Config
 from triton_router.config.services import EnvoySettings, RouterTls
+from triton_router.extproc.messages import METADATA
 from triton_router.stack.envoy import fallback, one_message
 from triton_router.stack.envoy.names import EXT_PROC_CLUSTER, EXT_PROC_FILTER
 from triton_router.stack.envoy.values import (
@@ -45,6 +46,7 @@ def ext_proc_filter(config: Config) -> Json:
         # response would be lost on the way to the router. It asks for those of its own requests.
         processing_mode={**_processing_mode(config.global_.services.envoy), **_NO_RESPONSES},
         **(one_message.attributes() if one_message.possible(config.global_.services.envoy) else {}),
+        metadata_options={"receiving_namespaces": {"untyped": [METADATA]}},
         grpc_service={
             "envoy_grpc": {"cluster_name": EXT_PROC_CLUSTER},
             "initial_metadata": fallback.announcement(),

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from triton_router.config.schema import Config, ProviderModel
+from triton_router.extproc.messages import METADATA
 from triton_router.names import ATTEMPT, BASE_MODEL, FAILURE, FALLS_BACK, SELECTED_MODEL
 from triton_router.stack.envoy.names import cluster_name
 from triton_router.stack.envoy.values import Json, extension, lua, no_circuit_breaker, seconds, typed
 
 _LISTENER = "fallback"
-_METADATA = "triton-router.fallback"
+_FAILURES = "triton-router.fallback"
 BACK, _NOBODY = "fallback", "fallback/nobody"
 # Marks a response as one that a model with a longer context might not give; no backend sends this status.
 TOO_LONG = 599
@@ -28,8 +29,8 @@ FOLLOWED: Json = {
 # Notes why an attempt failed. What a router says of its candidates begins with `longer` where one has a longer context.
 _NOTE_FAILURE = rf"""
 local function is_too_long(handle)
-  local noted = handle:streamInfo():dynamicMetadata():get("{_METADATA}")
-  if noted == nil or noted.attempt == nil or noted.attempt:sub(1, 7) ~= "longer " then
+  local decision = handle:streamInfo():dynamicMetadata():get("{METADATA}")
+  if decision == nil or decision.attempt == nil or decision.attempt:sub(1, 7) ~= "longer " then
     return false
   end
   local body = handle:body()
@@ -59,18 +60,19 @@ function envoy_on_response(handle)
   if #after > 512 or not after:find("^[%w ,:.+-]*$") then
     after = ""
   end
-  handle:streamInfo():dynamicMetadata():set("{_METADATA}", "failure", status .. " " .. after)
+  handle:streamInfo():dynamicMetadata():set("{_FAILURES}", "failure", status .. " " .. after)
 end
 """
 # The route to the model is no longer that of the request, nor is its path. Envoy follows a redirect only where the host
 # can be in a URL.
 _SEND_BACK = rf"""
 function envoy_on_request(handle)
-  local noted = handle:streamInfo():dynamicMetadata():get("{_METADATA}")
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local decision, noted = metadata:get("{METADATA}"), metadata:get("{_FAILURES}")
   local headers = handle:headers()
-  if noted and noted.attempt then
-    headers:replace("{ATTEMPT}", noted.attempt)
-    headers:replace("{FAILURE}", noted.failure or headers:get("{FAILURE}") or "")
+  if decision and decision.attempt then
+    headers:replace("{ATTEMPT}", decision.attempt)
+    headers:replace("{FAILURE}", noted and noted.failure or headers:get("{FAILURE}") or "")
   end
   headers:remove("{BASE_MODEL}")
   headers:remove("{SELECTED_MODEL}")
@@ -99,21 +101,6 @@ def falls_back(config: Config) -> bool:
 def announcement() -> list[Json]:
     """What tells the router, in each of Envoy's calls, that requests come back to it."""
     return [{"key": FALLS_BACK, "value": "1"}]
-
-
-def hiding_filter() -> Json:
-    """Moves what the router notes of an attempt from the request, where backends would see it, into metadata."""
-    return extension(
-        "envoy.filters.http.header_to_metadata",
-        "filters.http.header_to_metadata.v3.Config",
-        request_rules=[
-            {
-                "header": ATTEMPT,
-                "on_header_present": {"metadata_namespace": _METADATA, "key": "attempt"},
-                "remove": True,
-            }
-        ],
-    )
 
 
 def internal_listeners() -> Json:
@@ -210,8 +197,8 @@ def _around(model: ProviderModel) -> str:
 
 
 def attempt_follows() -> Json:
-    """The header of requests for which there is another candidate."""
-    return {"name": ATTEMPT, "present_match": True}
+    """Matches requests for which there is another candidate."""
+    return {"filter": METADATA, "path": [{"key": "attempt"}], "value": {"present_match": True}}
 
 
 def action(config: Config, plain: Json, model: ProviderModel) -> Json:

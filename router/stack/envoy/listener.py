@@ -106,7 +106,6 @@ def _http_filters(config: Config) -> list[Json]:
         *([model_reader()] if open_ else []),
         *router,
         *([access_filter()] if open_ else []),
-        fallback.hiding_filter(),
         extension("envoy.filters.http.router", "filters.http.router.v3.Router"),
     ]
 

@@ -86,8 +86,5 @@ def around(ext_proc: Json, config: Config) -> list[Json]:
 
 
 def attributes() -> Json:
-    """What the filter sends and takes besides messages."""
-    return {
-        "request_attributes": [HEADERS_ATTRIBUTE],
-        "metadata_options": {"receiving_namespaces": {"untyped": [METADATA]}},
-    }
+    """What the filter sends with the message."""
+    return {"request_attributes": [HEADERS_ATTRIBUTE]}

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from triton_router.config.schema import Config, ProviderModel
 from triton_router.config.services import CorsSettings
 from triton_router.errors import refusal_body
-from triton_router.names import BASE_MODEL, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
+from triton_router.names import ATTEMPT, BASE_MODEL, FAILURE, HEALTH_PATH, MESSAGES_PATH, MODELS_PATH
 from triton_router.stack.envoy import fallback, lost_worker, whole_body
 from triton_router.stack.envoy.ext_proc import with_and_without_body
 from triton_router.stack.envoy.failing_open import without_hidden_models
@@ -89,7 +89,7 @@ def default_base_model(config: Config) -> ProviderModel | None:
 def _forwarding(config: Config, model: ProviderModel) -> Iterator[Json]:
     plain = _forward(config, model, [_base_model_is(model.name)])
     if fallback.falls_back(config):
-        match = _model_path([_base_model_is(model.name), fallback.attempt_follows()])
+        match = {**plain["match"], "dynamic_metadata": [fallback.attempt_follows()]}
         # A redirect that Envoy does not follow is none that a client could.
         yield {
             "match": match,
@@ -139,7 +139,12 @@ def _retry_policy(model: ProviderModel) -> Json:
 def _guards(config: Config) -> list[Json]:
     model = default_base_model(config)
     if config.global_.services.envoy.failure_mode_allow and model is not None:
-        return [{**_forward(config, model, []), "typed_per_filter_config": without_hidden_models(config)}]
+        open_ = {
+            "typed_per_filter_config": without_hidden_models(config),
+            # Of a request that came back to a router that is gone.
+            "request_headers_to_remove": [ATTEMPT, FAILURE],
+        }
+        return [_forward(config, model, []) | open_]
     anthropic = {"path": MESSAGES_PATH, "headers": [_method("POST")]}
     return [_unavailable(anthropic, MESSAGES_PATH), _unavailable(_model_path([]))]
 
