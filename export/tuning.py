@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from export import network
 from export.delta import PLACES, Delta, LayerSlot, Matrix
@@ -119,8 +120,8 @@ def train(
         raise ValueError("none of the rows is held back; give more than a handful")
     trunk = _TunableTrunk(directory, settings)
     trunk.change(settings.rank, start)
-    # What does not change is there once.
-    before = copy.deepcopy(trunk, {id(each): each for each in trunk.parameters() if not each.requires_grad})
+    before = copy.deepcopy(trunk, _shared(trunk))
+    before.known = trunk.known
     examples = [example for number, task in enumerate(tasks) for example in _examples(number, task, trunk)]
     width = len(settings.features) * int(trunk.encoder.config.hidden_size)
     heads = nn.ModuleList([nn.Linear(width, len(task.data.labels)) for task in tasks]).to(trunk.device)
@@ -302,6 +303,11 @@ def _passages(texts: tuple[str, ...], generator: np.random.Generator) -> tuple[s
     return (texts[0], *(texts[place] for place in others))
 
 
+def _shared(module: nn.Module) -> dict[int, Any]:
+    """For `copy.deepcopy`: what does not change is there once."""
+    return {id(each): each for each in module.parameters() if not each.requires_grad}
+
+
 class LowRank(nn.Module):
     """A dense layer with the weight W + B·A. B starts as zero, or as the start's: training goes on from there.
 
@@ -330,6 +336,15 @@ class LowRank(nn.Module):
         return functional.linear(x, weight, self.dense.bias)
 
 
+class _States(nn.Module):
+    """Takes the place of embeddings: gives ``states``, whatever the input is."""
+
+    states: Tensor
+
+    def forward(self, *_arguments: Any, **_more: Any) -> Tensor:
+        return self.states
+
+
 class _TunableTrunk(nn.Module):
     """The encoder that is tuned: texts to embeddings and features, both of unit length."""
 
@@ -352,6 +367,10 @@ class _TunableTrunk(nn.Module):
         self.padding = self.encoder.config.pad_token_id or 0
         self.changed: dict[LayerSlot, LowRank] = {}
         self.fixed: dict[LayerSlot, tuple[Matrix, Matrix]] = {}
+        # The layers below all that changes, how many they are, and the states above them by text.
+        self.lower: nn.Module | None = None
+        self.frozen = 0
+        self.known: dict[str, Tensor] = {}
 
     def change(self, rank: int, start: Delta | None = None) -> None:
         """Put low-rank matrices beside the dense layers; those below what is to change get the start's for good.
@@ -380,6 +399,20 @@ class _TunableTrunk(nn.Module):
                     self.fixed[layer, kind] = pair
         if not self.changed:
             raise ValueError(f"{type(self.encoder).__name__}: where its dense layers are is not known")
+        self._freeze(max(first, lowest))
+
+    def _freeze(self, layers: int) -> None:
+        """Run so many lower ``layers`` once a text, and not in every epoch; not where a feature is of them."""
+        if not layers or any(int(name.rpartition(".")[2]) < layers for name in self.settings.features):
+            return
+        self.frozen = layers
+        self.lower = copy.deepcopy(self.encoder, _shared(self.encoder))
+        # ModernBERT's norm stands behind all layers.
+        if hasattr(self.lower, "final_norm"):
+            self.lower.final_norm = nn.Identity()
+        del network.layers_of(self.lower)[layers:]
+        del network.layers_of(self.encoder)[:layers]
+        self.encoder.embeddings = _States()
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         return [len(row) for row in self.tokens(texts)]
@@ -388,6 +421,25 @@ class _TunableTrunk(nn.Module):
         return [encoding.ids for encoding in self.tokenizer.encode_batch([self.settings.prefix + t for t in texts])]
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        if self.lower is not None:
+            self.encoder.embeddings.states = self._below(self.lower, texts)
+        states, mask = self._run(self.encoder, texts)
+        states = (*states[:1] * self.frozen, *states)
+        embedding = network.unit(network.pooled(self.settings.pooling, states[-1], mask))
+        return embedding, network.features(self.settings.features, states, mask)
+
+    def _below(self, lower: nn.Module, texts: Sequence[str]) -> Tensor:
+        """[texts, length, width] above the frozen layers, each text's computed once."""
+        new = sorted({text for text in texts if text not in self.known})
+        if new:
+            with torch.no_grad():
+                states, mask = self._run(lower, new)
+            for text, state, real in zip(new, states[-1].half().cpu(), mask.bool().cpu(), strict=True):
+                self.known[text] = state[real]
+        return pad_sequence([self.known[text] for text in texts], batch_first=True).float().to(self.device)
+
+    def _run(self, encoder: nn.Module, texts: Sequence[str]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The states after each layer, in single precision, and the attention mask."""
         rows = self.tokens(texts)
         longest = max(len(row) for row in rows)
         ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows], device=self.device)
@@ -395,16 +447,15 @@ class _TunableTrunk(nn.Module):
         mask = (torch.arange(longest, device=self.device) < lengths[:, None]).long()
         # Half the time of single precision; what is compared and trained is in single precision.
         with torch.autocast(self.device.type, torch.bfloat16):
-            states = network.states_of(self.encoder, {"input_ids": ids, "attention_mask": mask})
-        states = tuple(state.float() for state in states)
-        embedding = network.unit(network.pooled(self.settings.pooling, states[-1], mask))
-        return embedding, network.features(self.settings.features, states, mask)
+            states = network.states_of(encoder, {"input_ids": ids, "attention_mask": mask})
+        return tuple(state.float() for state in states), mask
 
     def embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[texts, width], without gradients."""
         order = np.argsort(self.lengths(texts), kind="stable")
         parts = []
-        with torch.inference_mode():
+        # Not `inference_mode`: a training step may read states that are kept here.
+        with torch.no_grad():
             for start in range(0, len(order), 2 * BATCH):
                 parts.append(self([texts[row] for row in order[start : start + 2 * BATCH]])[0].cpu().numpy())
         return np.asarray(np.concatenate(parts)[np.argsort(order)])
