@@ -122,6 +122,23 @@ def test_training_goes_on_from_a_delta_and_leaves_the_layers_below(places: list[
 
 
 @pytest.mark.slow
+def test_layers_that_do_not_change_may_run_once(
+    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is learnt is the same, but for the half precision in which their states are kept."""
+    from export import tuning
+
+    learnt = []
+    for _ in range(2):
+        assert train_delta(tmp_path, places, layers=1, features=["mean.3", "mean.2"], epochs=1) == 0
+        matrices = loaded(tmp_path).matrices
+        learnt.append(np.concatenate([side.ravel() for _, pair in sorted(matrices.items()) for side in pair]))
+        monkeypatch.setattr(tuning._TunableTrunk, "_freeze", lambda *_: None)
+    assert not np.array_equal(*learnt), "the second run kept states too"
+    assert np.corrcoef(*learnt)[0, 1] > 0.99
+
+
+@pytest.mark.slow
 def test_two_processes_share_the_steps(places: list[str], tmp_path: Path) -> None:
     """Each gets the mean gradient, so both end with the same matrices."""
     (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))
