@@ -175,6 +175,8 @@ def test_failing_open_goes_to_the_default_model() -> None:
     table = route_table(Config.model_validate(document))
     assert [route["route"]["cluster"] for route in table[2:4]] == ["model/b", "model/b"]
     assert len(table[3]["match"]["headers"]) == 1
+    # A request that came back from another model carries what the router noted of it.
+    assert all("x-vsr-attempt" in route["request_headers_to_remove"] for route in table[2:4])
     # What the router answers itself has no backend to fall back on.
     assert [route["direct_response"]["status"] for route in table[4:9]] == [400, 503, 503, 503, 400]
     assert {route["direct_response"]["status"] for route in table[9:]} == {403, 404}
