@@ -1,6 +1,6 @@
 """The ext_proc server in a process of its own, with the plainest of routing: to the model that the request names.
 
-``python tests/stack/router_by_name.py PORT``
+``python tests/stack/router_by_name.py PORT [LARGEST]``: the latter is that of bodies, in bytes.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ async def route(request: Request) -> Outcome:
     return Forward({"x-selected-model": model, "x-gateway-base-model-name": model})
 
 
-async def main(port: int) -> None:
+async def main(port: int, largest: int = 100_000) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = ExtProcServer(route, port=port, max_body_bytes=100_000)
+    server = ExtProcServer(route, port=port, max_body_bytes=largest)
     await server.start()
     await stop.wait()
     await server.drain(0)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(*map(int, sys.argv[1:])))

@@ -80,7 +80,7 @@ EARLY: dict[str, tuple[int, bytes] | tuple[int, bytes, bytes]] = {
     "chunks that never end": (408, CHAT + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"),
     "larger than may be": (413, CHAT + b"content-length: 200000\r\n\r\n" + b"x" * 200_000),
     "larger in the end": (413, CHAT + b"transfer-encoding: chunked\r\n\r\n30d40\r\n" + b"x" * 200_002),
-    "larger than a GET has it": (
+    "larger, with a GET": (
         413,
         b"GET /v1/models HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n80000\r\n" + b"x" * 400_000,
     ),

@@ -22,7 +22,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def extproc_port() -> Iterator[int]:
-    with running("router_by_name.py") as port:
+    with running("router_by_name.py", "4000000") as port:
         yield port
 
 
@@ -68,13 +68,15 @@ def test_the_router_sees_the_same_headers_in_one_message_and_in_three(
     assert (fields["authorization"], fields["content-length"]) == ("Bearer secret", str(len(body)))
 
 
-@pytest.mark.parametrize("kind", ["short", "long", "no length"])
+@pytest.mark.parametrize("kind", ["short", "long", "large", "no length"])
 def test_in_flight_requests_of_a_worker_that_is_killed_go_to_the_other(
     start_gateway: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int, kind: str
 ) -> None:
-    body = json.dumps(chat("slow", user="x" * (90_000 if kind == "long" else 10))).encode()
-    with running("router_by_name.py") as victim:
-        gateway = start_gateway({"slow": [start_backend("slow")]}, extproc_port=extproc_port, second_worker=victim)
+    size = {"long": 90_000, "large": 1_500_000}.get(kind, 10)
+    body = json.dumps(chat("slow", user="x" * size)).encode()
+    with running("router_by_name.py", "4000000") as victim:
+        models = {"slow": [start_backend("slow")]}
+        gateway = start_gateway(models, extproc_port=extproc_port, second_worker=victim, max_body_bytes=4_000_000)
 
         def ask(_: int) -> int:
             content = iter([body]) if kind == "no length" else body
@@ -87,7 +89,9 @@ def test_in_flight_requests_of_a_worker_that_is_killed_go_to_the_other(
             os.kill(_listener(victim), signal.SIGKILL)
             assert [each.result() for each in asking] == [200] * 8
         # Envoy repeats only short calls by itself.
-        repeated = "http.fallback.downstream_rq_3xx" if kind == "long" else "cluster.extproc.upstream_rq_retry"
+        repeated = (
+            "http.fallback.downstream_rq_3xx" if kind in ("long", "large") else "cluster.extproc.upstream_rq_retry"
+        )
         assert gateway.stat(repeated) > 0
 
 

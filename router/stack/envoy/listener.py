@@ -19,8 +19,6 @@ from triton_router.stack.envoy.values import Json, address, extension, seconds, 
 
 # Longest that a request's headers may take.
 _HEADERS_WITHIN = 30.0
-# Bytes that one connection may be ahead: of a request that the router refuses, or of a client that reads slowly.
-_CONNECTION = 256 * 1024
 # Largest growth of a compressed body. Text of a chat grows fivefold; what grows a thousandfold is an attack.
 _LARGEST_RATIO = 100
 
@@ -59,7 +57,7 @@ def bootstrap(
 
 
 def listener(config: Config, table: Json, *, access_log: Path | None = None) -> Json:
-    """The one HTTP listener. ``table`` is where its routes are, which know the largest request body."""
+    """The one HTTP listener; its buffer limit is the largest request body. ``table`` is where its routes are."""
     envoy = config.global_.services.envoy
     manager = extension(
         "envoy.filters.network.http_connection_manager",
@@ -87,7 +85,7 @@ def listener(config: Config, table: Json, *, access_log: Path | None = None) -> 
     return {
         "name": "gateway",
         "address": address("127.0.0.1" if envoy.host == "localhost" else envoy.host, envoy.port),
-        "per_connection_buffer_limit_bytes": min(_CONNECTION, config.global_.router.max_body_bytes),
+        "per_connection_buffer_limit_bytes": config.global_.router.max_body_bytes,
         "filter_chains": [{"filters": [manager]}],
     }
 

@@ -54,8 +54,6 @@ def routes(config: Config) -> Json:
     table = [route for model in config.providers.models if model.backend_refs for route in _forwarding(config, model)]
     for guard in lost_worker.with_second_try(config, _guards(config)):
         table += with_and_without_body(guard, config.global_.services.envoy)
-    # Others take no more than a connection may be ahead: Envoy waits for any body without a length.
-    table = [route | {"request_body_buffer_limit": config.global_.router.max_body_bytes} for route in table]
     table += [_hidden({"safe_regex": {"regex": f"{_BACKSLASH}|{_DOT_SEGMENT}"}})]
     answered_by_router: list[Json] = [
         {"path": MODELS_PATH},
@@ -233,7 +231,7 @@ def _for_browsers(table: Sequence[Json], cors: CorsSettings) -> Json:
     """The CORS filter acts on routes to clusters alone: guards become routes to one that does not exist."""
     preflight = [_method("OPTIONS"), {"name": "access-control-request-method", "present_match": True}]
     guards = [
-        {key: value for key, value in route.items() if key in _KEPT} | {"route": _NOWHERE}
+        {key: route[key] for key in ("match", "typed_per_filter_config") if key in route} | {"route": _NOWHERE}
         if route.get("direct_response", {}).get("status") == 503 else route
         for route in table
     ]  # fmt: skip
@@ -253,5 +251,4 @@ def _for_browsers(table: Sequence[Json], cors: CorsSettings) -> Json:
     }
 
 
-_KEPT = {"match", "typed_per_filter_config", "request_body_buffer_limit"}
 _NOWHERE: Json = {"cluster": "nowhere", "cluster_not_found_response_code": "SERVICE_UNAVAILABLE"}

@@ -38,12 +38,8 @@ local function wait_for_body(handle)
   if headers:get("content-length") then
     return
   end
-  if headers:get(":method") == "GET" then
-    -- Its route has a limit of its own.
-    handle:body()
-    return
-  end
-  if waiting >= MOST then
+  local bodyless = headers:get(":method") == "GET" and headers:get("transfer-encoding") == nil
+  if waiting >= MOST and not bodyless then
     collectgarbage()
     if waiting >= MOST then
       handle:respond({[":status"] = "429", ["retry-after"] = "1"}, "")
