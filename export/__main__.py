@@ -32,7 +32,7 @@ COMMANDS = {
         "export.fit_centre", "fit the vector that is subtracted from embeddings, so that cosines of encoders agree"
     ),
     "fit-topics": Command("export.topics", "fit the scoring of topics that the head does not know"),
-    "fit-parts": Command("export.fit_parts", "fit the weights that recognise a person's words in texts without marks"),
+    "fit-parts": Command("export.fit_parts", "train the network that recognises a person's words"),
     "evaluate-topics": Command("export.topics_evaluation", "measure the scoring of topics on topics outside the fit"),
 }
 

@@ -1,83 +1,116 @@
-"""The command `fit-parts`: the weights by which `router/parts/scoring.py` tells a person's words from a program's."""
+"""The command `fit-parts`: the network by which `router/parts` tells a person's words from a program's text."""
 
 from __future__ import annotations
 
 import argparse
 import random
-import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from export.encoder import read_rows
-from export.wrapping import Wrapping
-from triton_router.parts import SHAPES, scoring
-from triton_router.parts.message import unmarked
-from triton_router.parts.segments import FEATURES, Segment, features
+from export.exporter import needs_torch
+from export.wrapping import Wrapped, Wrapping, wrapped
+from triton_router.parts import SHAPES, network
 from triton_router.parts.shapes import ShapeTable
+from triton_router.parts.units import cut, observe
 
-# Of prompts of one line so many are taken of each file; those of several lines are fewer and all count.
-ONE_LINE = 2500
 # Longer prompts are cut.
-LONGEST = 3000
-# Each prompt stands in so many wrappers, and counts less by itself.
-WRAPPED, PLAIN = 2, 1.0
-_TABLE = re.compile(r"WEIGHTS = \(\n.*?\)  # fmt: skip", re.DOTALL)
+LONGEST = 3_000
+# So many prompts give a text to work on, have their sentences on lines of their own, or tags: few do in the files.
+ON_TEXT, BROKEN, MARKED = 0.05, 0.28, 0.02
+# Prompts for each wrapper, every other time with the wrapper varied; prompts in composed wrappers, and alone.
+EACH, COMPOSED, ALONE = 16, 2_500, 5_000
+# Of prompts of one line without marks so many stay: there is nothing to tell apart in them.
+ONE_LINE, MARKS = 0.2, frozenset('\n<[{|"`=')
+
+
+class Example(NamedTuple):
+    """What is seen of a message's units, and which are the prompt's. ``source`` is the wrapper."""
+
+    seen: list[list[str]]
+    first: int
+    last: int
+    source: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="FILE", help="prompts; repeat")
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=network.FILE)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train on prompts, plain and in wrappers, and write the weights into the module."""
-    from sklearn.linear_model import LogisticRegression
+    """Train on prompts, alone and in wrappers, and write the network that the router reads."""
+    needs_torch("the network is trained", ("torch",))
+    from export import fitting
 
-    chance = random.Random(3)
-    texts = [text for path in arguments.data for text in _sample([row.text for row in read_rows(path)], chance)]
-    wrapping = Wrapping(texts)
-    features: list[tuple[float, ...]] = []
-    own: list[bool] = []
-    weights: list[float] = []
-    for prompt in (text.strip()[:LONGEST] for text in texts):
-        for text, weight in ((prompt, PLAIN), *((wrapping.around(prompt), 1.0) for _ in range(WRAPPED))):
-            rows = list(_rows(text, prompt))
-            for row, persons in rows:
-                features.append(row)
-                own.append(persons)
-                weights.append(weight / len(rows) ** 0.5)
-    columns = np.array(features, np.float64)[:, 1:]
-    model = LogisticRegression(max_iter=5000).fit(columns, own, sample_weight=weights)
-    print(f"{len(own)} segments, {model.score(columns, own):.1%} told apart")
-    values = [float(model.intercept_[0]), *map(float, model.coef_[0])]
-    for name, value in zip(FEATURES, values, strict=True):
-        print(f"{value:6.2f}  {name}")
-    path = Path(scoring.__file__)
-    path.write_text(_TABLE.sub(lambda _: _table(values), path.read_text("utf-8"), count=1), "utf-8")
+    files = [[row.text.strip()[:LONGEST] for row in read_rows(path)] for path in arguments.data]
+    rows = list(examples(files))
+    print(f"{len(rows)} messages, {sum(len(row.seen) for row in rows)} units")
+    vocabulary = keys(rows)
+    fitting.train(rows, vocabulary, arguments.epochs, arguments.out)
+    print(f"{arguments.out}: {len(vocabulary)} keys, {arguments.out.stat().st_size} bytes")
 
 
-def _sample(texts: Sequence[str], chance: random.Random) -> list[str]:
-    lines = [text for text in texts if "\n" not in text.strip()]
-    return [*chance.sample(lines, min(ONE_LINE, len(lines))), *(text for text in texts if "\n" in text.strip())]
+def examples(files: Sequence[Sequence[str]], seed: int = 5) -> Iterator[Example]:
+    """Prompts of each file as often as of any other, in all wrappers and alone."""
+    chance = random.Random(seed)
+    wrapping = Wrapping([text for texts in files for text in texts], seed)
+    shapes = ShapeTable(SHAPES)
+
+    def example(message: Wrapped, source: str) -> Iterator[Example]:
+        units = cut(message.text)
+        own = [number for number, unit in enumerate(units) if unit.start < message.end and unit.end > message.start]
+        if own:
+            yield Example(observe(message.text, units, shapes), own[0], own[-1], source)
+
+    def prompt() -> str:
+        drawn = chance.random()
+        if drawn < ON_TEXT:
+            return wrapping.on_text()
+        text = chance.choice(chance.choice(files))
+        if drawn < ON_TEXT + BROKEN:
+            return wrapping.broken(text)
+        return wrapping.marked(text) if drawn < ON_TEXT + BROKEN + MARKED else text
+
+    for number, template in enumerate(wrapping.templates):
+        for turn in range(EACH):
+            yield from example(wrapped(wrapping.varied(template) if turn % 2 else template, prompt()), str(number))
+    for number in range(COMPOSED):
+        yield from example(wrapping.around(prompt()), f"composed {number % 40}")
+    for _ in range(ALONE):
+        text = prompt()
+        if not MARKS.isdisjoint(text) or chance.random() < ONE_LINE:
+            yield from example(Wrapped(text, 0, len(text)), "")
 
 
-def _rows(text: str, prompt: str) -> Iterator[tuple[tuple[float, ...], bool]]:
-    """What is seen of each segment of ``text``, and whether it is the prompt's; nothing where marks name the words."""
-    segments: Sequence[Segment] = unmarked(text, ShapeTable(SHAPES))
-    if len(segments) < 2:
-        return
-    segments = scoring.ends_of(segments)
-    for row, segment in zip(features(segments), segments, strict=True):
-        yield row, segment.text in prompt
+def keys(rows: Sequence[Example]) -> list[str]:
+    """What is seen often enough: around prompts in several wrappers, or in many prompts."""
+    around: Counter[str] = Counter()
+    within: Counter[str] = Counter()
+    met: set[tuple[str, str]] = set()
+    for row in rows:
+        own: set[str] = set()
+        for number, seen in enumerate(row.seen):
+            if row.first <= number <= row.last:
+                own.update(seen)
+                continue
+            for key in seen:
+                if (row.source, key) not in met:
+                    met.add((row.source, key))
+                    around[key] += 1
+        within.update(own)
+    return sorted(key for key in around | within if _is_frequent(key, around[key], within[key]))
 
 
-def _table(values: Sequence[float]) -> str:
-    lines, line = [], "   "
-    for value in values:
-        number = f" {value:.2f},"
-        if len(line + number) > 115:
-            lines.append(line)
-            line = "   "
-        line += number
-    return "\n".join(["WEIGHTS = (", *lines, line, ")  # fmt: skip"])
+def _is_frequent(key: str, around: int, within: int) -> bool:
+    if is_shape(key):
+        return key.startswith("k=") or around >= 4 or within >= 25
+    return around >= 8 or within >= 90
+
+
+def is_shape(key: str) -> bool:
+    """Whether ``key`` is no word."""
+    return "=" in key[:4] or key in ("closed", "r-", "r+", "upper", "?", "??")

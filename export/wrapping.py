@@ -2,29 +2,89 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
 
 import yaml
 
+from export.wrappers import WRAPPERS
 from triton_router.parts.asking import asks
 
-BLOCKS = Path(__file__).parent / "prompts" / "wrapping.yaml"
-_PLACE = re.compile(r"\{([wWNndts])\}")
+PROMPTS = Path(__file__).parent / "prompts"
+# Each stands for a prompt: as it is, as a string of JSON, with a sign in front of each line, and so on.
+PLACE = re.compile(r"@@prompt(?::(\w+))?@@")
+_FIELD = re.compile(r"\{([wWNndtsRT])\}")
 _PEOPLE = ("Anna", "Luis", "Tom Baker", "Mei Lin", "Omar", "Sofia Rossi", "j.smith", "kaito", "Priya", "Marta Nowak")
 _SENTENCE = re.compile(r"(?<=[.])\s+")
+_ENDS = re.compile(r"(?<=[.!?])\s+(?=\S)")
+# A line that long is text, not a mark.
+_LONG = 120
+
+
+class Wrapped(NamedTuple):
+    """A message, and where the prompt stands in it."""
+
+    text: str
+    start: int
+    end: int
+
+
+def wrapped(template: str, prompt: str) -> Wrapped:
+    """``prompt`` at the places that ``template`` has for it; the last counts."""
+    text, at, start = "", 0, 0
+    for match in PLACE.finditer(template):
+        text += template[at : match.start()]
+        start, at = len(text), match.end()
+        text += _encoded(prompt, match[1])
+    return Wrapped(text + template[at:], start, len(text))
+
+
+def _encoded(prompt: str, encoding: str | None) -> str:
+    match encoding:
+        case None:
+            return prompt
+        case "json":
+            return json.dumps(prompt, ensure_ascii=False)[1:-1]
+        case "quote":
+            return "> " + prompt.replace("\n", "\n> ")
+        case "comment":
+            return "# " + prompt.replace("\n", "\n# ")
+        case "indent":
+            return prompt.replace("\n", "\n    ")
+        case "line":
+            return " ".join(prompt.split())
+        case "xml":
+            return escape(prompt)
+        case "csv":
+            return '"' + prompt.replace('"', '""') + '"'
+    raise ValueError(f"{encoding}: no such encoding")
 
 
 class Wrapping:
-    """Puts blocks of `prompts/wrapping.yaml` around prompts; their words and sentences come from ``texts``."""
+    """Wrappers of `prompts/wrappers*.yaml`, as they are, varied, or composed of blocks of `prompts/wrapping.yaml`.
+
+    Words and sentences in them come from ``texts``.
+    """
 
     def __init__(self, texts: Sequence[str], seed: int = 3) -> None:
         self._chance = random.Random(seed)
-        document = yaml.safe_load(BLOCKS.read_text())
-        self._blocks, self._labels = document["blocks"], document["before_labels"]
+        document = yaml.safe_load((PROMPTS / "wrapping.yaml").read_text("utf-8"))
+        self._blocks, self._said = document["blocks"], document["said"]
+        self.templates: list[str] = [
+            shape["text"] if "escape" not in shape else shape["text"].replace("@@prompt@@", "@@prompt:json@@")
+            for name in ("wrappers.yaml", "wrappers_train.yaml")
+            for shape in yaml.safe_load((PROMPTS / name).read_text("utf-8"))
+        ]
+        # Those of known clients twice: they are met most.
+        known = (wrapper.body["messages"] for wrapper in WRAPPERS if wrapper.listed and "messages" in wrapper.body)
+        single = [messages[0]["content"] for messages in known if len(messages) == 1]
+        self.templates += 2 * [text for text in single if isinstance(text, str)]
+        self._texts = texts
         self._words = [word for text in texts for word in re.findall(r"\b[a-z]{4,10}\b", text)]
         self._sentences = [
             sentence
@@ -32,8 +92,17 @@ class Wrapping:
             for sentence in map(str.strip, _SENTENCE.split(text))
             if 40 < len(sentence) < 220 and sentence[0].isupper() and sentence.endswith(".") and not asks(sentence)
         ]
+        lines = (line for template in self.templates for line in template.split("\n"))
+        self._long = [line for line in lines if len(line) > _LONG and not PLACE.search(line)]
+        # What stands before and behind a prompt that ends its line.
+        pieces = [PLACE.split(template) for template in self.templates]
+        self._ends = [
+            (before, behind)
+            for before, encoding, behind in (each for each in pieces if len(each) == 3)
+            if encoding in (None, "line") and not behind.partition("\n")[0].strip()
+        ]
 
-    def around(self, prompt: str) -> str:
+    def around(self, prompt: str) -> Wrapped:
         """``prompt`` with one to three blocks before it, or one behind it, or both."""
         before, drawn = "", self._chance.random()
         if drawn < 0.75:
@@ -41,8 +110,87 @@ class Wrapping:
                 before += self._block("before") + self._gap()
         behind = self._gap() + self._block("behind") if drawn > 0.6 else ""
         if before and self._chance.random() < 0.2:
-            before += self._filled(self._chance.choice(self._labels))
-        return f"{before}{prompt}{behind}"
+            lead, closing = self._lead()
+            before, behind = before + lead, closing + behind
+        return Wrapped(f"{before}{prompt}{behind}", len(before), len(before) + len(prompt))
+
+    def broken(self, prompt: str) -> str:
+        """``prompt`` with its sentences on lines or in paragraphs of their own."""
+        sentences = _ENDS.split(prompt)
+        if "\n" in prompt or not 1 < len(sentences) < 9:
+            return prompt
+        gap = self._chance.choice(["\n", "\n\n"])
+        return "".join(sentence + (gap if self._chance.random() < 0.6 else " ") for sentence in sentences).strip()
+
+    def marked(self, prompt: str) -> str:
+        """``prompt`` with a mark of its own at one of its words: a tag, a name in code, brackets."""
+        words = prompt.split(" ")
+        place = self._chance.randrange(len(words))
+        words[place] = self._filled(self._chance.choice(self._said["marks"]))
+        return " ".join(words)
+
+    def on_text(self) -> str:
+        """A prompt that gives a text to work on."""
+        if self._chance.random() < 0.4:
+            text = " ".join(self._chance.choice(self._texts).split()[: self._chance.randint(2, 12)])
+        else:
+            text = " ".join(self._chance.choice(self._sentences) for _ in range(self._chance.randint(2, 7)))
+        order = self._filled(self._chance.choice(self._said["orders"]))
+        gap = self._chance.choice(["\n", "\n\n"])
+        return f"{order}{gap}{text}" if self._chance.random() < 0.75 else f"{text}{gap}{order}"
+
+    def varied(self, template: str) -> str:
+        """``template`` with other marks, fewer paragraphs, other long lines, or other text before or behind."""
+        chance = self._chance
+        if chance.random() < 0.3:
+            template = self._crossed()
+        paragraphs = template.split("\n\n")
+        if len(paragraphs) > 2 and chance.random() < 0.5:
+            place = next(number for number, text in enumerate(paragraphs) if PLACE.search(text))
+            near = chance.random() < 0.6
+            template = "\n\n".join(
+                text for number, text in enumerate(paragraphs) if abs(number - place) <= near or chance.random() > 0.3
+            )
+        if chance.random() < 0.5:
+            template = "\n".join(map(self._replaced, template.split("\n")))
+        return template
+
+    def _crossed(self) -> str:
+        """What stands before the prompt in one wrapper, and behind it in another, with other marks between them."""
+        chance = self._chance
+        before = chance.choice(self._ends)[0] if chance.random() < 0.85 else ""
+        behind = chance.choice(self._ends)[1] if not before or chance.random() < 0.85 else ""
+        if not before:
+            return f"@@prompt@@\n\n{behind.strip()}"
+        drawn = chance.random()
+        if drawn < 0.55:
+            lines = before.rpartition("\n")[0]
+            if drawn < 0.15:
+                before = f"{lines}\n{chance.choice(self._ends)[0].rpartition(chr(10))[2]}"
+            elif drawn < 0.42:
+                lead, closing = self._lead()
+                before, behind = f"{lines}\n{lead}", closing + behind
+            else:
+                before = f"{lines}\n{self._filled(chance.choice(self._said['announcements']))}{self._gap()}"
+        if chance.random() < 0.3:
+            ending = self._filled(chance.choice(self._said["endings"]))
+            behind = f"{self._gap()}{ending}{behind if chance.random() < 0.4 else ''}"
+        return f"{before}@@prompt@@{behind}"
+
+    def _lead(self) -> tuple[str, str]:
+        """A mark in front of a prompt, and what closes it."""
+        lead = self._filled(self._chance.choice(self._said["leads"]))
+        if lead.startswith("<") and lead.endswith(">"):
+            return lead, f"</{lead[1:]}"
+        return lead, '"' if lead.endswith('"') else "}" if lead.endswith("={") else ""
+
+    def _replaced(self, line: str) -> str:
+        chance = self._chance
+        if len(line) <= _LONG or PLACE.search(line) or '"' in line or "<" in line or chance.random() > 0.4:
+            return line
+        if chance.random() < 0.4:
+            return chance.choice(self._long)
+        return " ".join(chance.choice(self._sentences) for _ in range(chance.randint(2, 6)))
 
     def _gap(self) -> str:
         return self._chance.choice(["\n\n", "\n\n", "\n\n", "\n"])
@@ -62,7 +210,7 @@ class Wrapping:
         )
 
     def _filled(self, template: str) -> str:
-        return _PLACE.sub(self._value, template)
+        return _FIELD.sub(self._value, template)
 
     def _value(self, place: re.Match[str]) -> str:
         chance = self._chance
@@ -76,6 +224,8 @@ class Wrapping:
             ),
             "t": lambda: f"{chance.randint(0, 23)}:{chance.randint(0, 59):02d}",
             "s": lambda: chance.choice(self._sentences),
+            "R": lambda: chance.choice(self._said["roles"]),
+            "T": lambda: chance.choice(self._said["things"]),
         }
         value: str = values[place[1]]()
         return value

@@ -47,16 +47,6 @@ _POINTING = re.compile(
     r"|(?<!of the )following\b(?![^.?!]{0,60}: \S)"
     r"|(?:this|these|those) \w+[.:]?$)"
 )
-# Orders to speak to somebody else, whose words stand next to them: "Write what the front desk texts back."
-_DELEGATING = re.compile(
-    r"\W*(?:(?:please|now|then|bitte|por favor|veuillez) )*(?:write|compose|draft|formulate|prepare|give|answer|reply"
-    r"|respond|fill|return|output|generate|post|send|(?:formulier|verfass|beantwort|schreib)\w*|redacta|escribe|responde"
-    r"|rédige[rz]?|répond\w*)\b(?:(?![.!?]\s)[^\n]){0,120}?\b(?:answers?|repl(?:y|ies)|responses?|texts?|sends?|says?"
-    r"|posts?|messages?|comments?|utterances?|customer|client|visitor|guest|caller|user|requester|reader|sender"
-    r"|character|player|antwort|nachricht|kunde\w*|mandant\w*|respuesta|mensaje|cliente|réponse|usager)\b",
-    re.IGNORECASE,
-)
-_SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+|(?<=\d[.)])\s+")
 
 
 def asks(text: str) -> bool:
@@ -77,16 +67,6 @@ def begins_asking(text: str) -> bool:
     first = _FIRST.search(text[:80])
     # "i)" is a number
     return first is not None and first[0].casefold() in ASKING and text[first.end() : first.end() + 1] != ")"
-
-
-def delegates(text: str) -> bool:
-    """Whether a sentence of ``text``, a short one, orders a reply to what somebody else says."""
-    return len(text) <= 600 and any(map(_DELEGATING.match, _SENTENCE.split(text)))
-
-
-def begins_delegating(text: str) -> bool:
-    """Whether the first sentence of ``text`` orders a reply to what somebody else says."""
-    return _DELEGATING.match(text) is not None
 
 
 def works_on_text(text: str) -> bool:

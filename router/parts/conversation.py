@@ -12,6 +12,7 @@ from triton_router.parts.compaction import REASON, asks_for_summary, compactions
 from triton_router.parts.follow import LONGEST as LONGEST_TURN
 from triton_router.parts.follow import adds, elliptical, says_nothing, shares_words
 from triton_router.parts.message import LONGEST, partition
+from triton_router.parts.network import network
 from triton_router.parts.part import Kind, Part
 from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
 from triton_router.parts.task import Task, spoken, task_of
@@ -128,6 +129,7 @@ class PartReader:
     def __init__(self, shapes: Iterable[Shape] = (), conversation: Conversation = "follow") -> None:
         self._shapes = ShapeTable([*SHAPES, *shapes])
         self._follow = conversation == "follow"
+        network()  # read before the first request
 
     def read(self, request: ModelRequest) -> Parts:
         """The parts of ``request``.

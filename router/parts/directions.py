@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from itertools import chain
 
-from triton_router.parts.asking import asks
-
-# So far into a text a program's directions go on.
-LONGEST = 4_000
+# So far into a text directions are looked for.
+LONGEST = 600
 OPENINGS = (
     "You are ", "You're ", "Your name is ", "Your role is ", "Your task is ", "Your job is ", "Act as ", "As an AI",
     "As a helpful", "Du bist ", "Sie sind ", "Eres ", "Tu es ", "Vous êtes ", "Sei ", "Você é ", "你是", "您是",
@@ -32,21 +30,13 @@ _OF_A_PROGRAM = re.compile(
 )
 
 
-def directions_apart(text: str) -> tuple[str, str]:
-    """The directions that ``text`` begins with, and the rest; no directions where it begins with another's words."""
-    start = len(text) - len(text.lstrip())
-    if not text.startswith(OPENINGS, start):
-        return "", text
-    end = at = start
-    limit = min(len(text), start + LONGEST)
-    for stop in chain((match.end() for match in _STOP.finditer(text, start, limit)), (limit,)):
-        sentence = text[at:stop].strip()
-        if sentence.endswith("?"):
-            break
-        folded = sentence.casefold()
+def directs(text: str) -> bool:
+    """Whether a sentence near the beginning of ``text`` directs a program."""
+    at = 0
+    limit = min(len(text), LONGEST)
+    for stop in chain((match.end() for match in _STOP.finditer(text, 0, limit)), (limit,)):
+        folded = text[at:stop].strip().casefold()
         if _CONDUCT.match(folded) or _OF_A_PROGRAM.search(folded):
-            end = stop
-        elif at > start and asks(sentence):
-            break
+            return True
         at = stop
-    return (text[:end], text[end:]) if text[end:].strip() else ("", text)
+    return False

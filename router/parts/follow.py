@@ -173,12 +173,6 @@ def shares_words(text: str, before: str) -> bool:
     return shared and text.casefold() not in before and not _changes_subject(text)  # not asked again
 
 
-def subject_stems(text: str, least: int) -> set[str]:
-    """The beginnings of the words of ``text``, from ``least`` letters on, that tell subjects apart."""
-    words = {word.casefold() for word in _WORD.findall(text) if len(word) >= least}
-    return {word[:-2] for word in words - _ANY_SUBJECT - _NOTHING}
-
-
 def _stem(word: str) -> str:
     """``word`` without what plurals and cases add; it is looked for at any place of a word."""
     ending = 2 if word.endswith(("es", "en", "ed")) else 1 if word.endswith(("s", "e")) else 0
@@ -242,14 +236,6 @@ def says_nothing(text: str) -> bool:
     if _is_cjk(text):
         return len(text) <= 6 and elliptical(text)
     return _own(text, _words(text)) == 0
-
-
-def says_little(text: str) -> bool:
-    """Whether ``text`` has at most one word of its own, and does not ask what that is: "how do I find out why?"."""
-    if len(text) > LONGEST or _is_cjk(text):
-        return False
-    words = _words(text)
-    return _own(text, words) <= 1 and words[:1] not in (["what"], ["who"], ["define"])
 
 
 def adds(text: str) -> bool:

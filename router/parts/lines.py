@@ -161,7 +161,7 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
                 if reading == "words":
                     read.append((kind, reason, []))  # even if the label before is the same
                 if reading == "words" and (string := _JSON_STRING.match(value)):
-                    put(kind, reason, json.loads(string[1]))
+                    put(kind, reason, _decoded(string[1]))
                     kind, reason, style = "context", "label", ""
                     continue
                 value = "" if value in _BLOCK_MARKS else value
@@ -188,6 +188,14 @@ def runs(text: str, shapes: ShapeTable) -> list[Run]:
         else:
             put_text(line)
     return read
+
+
+def _decoded(string: str) -> str:
+    """A string of JSON as it was written; as it stands where it only looks like one: "\\alpha"."""
+    try:
+        return str(json.loads(string))
+    except ValueError:
+        return string[1:-1]
 
 
 def _line_before(text: str, start: int) -> str:

@@ -176,10 +176,13 @@ def name_of(text: str) -> str:
     return text.strip().casefold().replace("-", "_")
 
 
+_SPOKEN = frozenset({"words", "history"})
+
+
 class ShapeTable:
     """Shapes by the names of their tags and labels; later ones, an operator's, take the place of earlier ones."""
 
-    __slots__ = ("labels", "tags")
+    __slots__ = ("_persons", "labels", "tags")
 
     def __init__(self, shapes: Iterable[Shape]) -> None:
         self.tags: dict[str, Shape] = {}
@@ -189,3 +192,18 @@ class ShapeTable:
                 self.tags[name_of(shape.tag)] = shape
             if shape.label:
                 self.labels[name_of(shape.label)] = shape
+        labels, tags = (
+            "|".join(re.escape(name).replace("_", "[-_]") for name, shape in shapes.items() if shape.reading in _SPOKEN)
+            for shapes in (self.labels, self.tags)
+        )
+        # Names of labels stand at the beginning of a line, and nothing but a number stands between them and its end or
+        # a colon.
+        self._persons = re.compile(
+            rf"\n[^\w\n]*(?:{labels or '(?!)'})[^\w\n]*(?:\d{{1,3}}[^\w\n]*)?(?:[:：\n]|\Z)"
+            rf"|[<\[]/(?:{tags or '(?!)'})[>\]]",
+            re.IGNORECASE,
+        )
+
+    def may_name_persons(self, text: str) -> bool:
+        """Whether ``text`` may have a mark whose words are a person's, or a transcript."""
+        return self._persons.search(f"\n{text}") is not None

@@ -9,7 +9,6 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from triton_router.dialects.request import names
-from triton_router.parts.asking import asks
 from triton_router.parts.part import Part
 from triton_router.parts.shapes import ShapeTable, name_of, names_text, reading_by_name
 
@@ -17,8 +16,6 @@ from triton_router.parts.shapes import ShapeTable, name_of, names_text, reading_
 DEEPEST = 3
 _BRACKET = re.compile(r"[<\[](/?)([A-Za-z_][\w.:-]{0,63})(?:[\s=][^<>\[\]]{0,400})?(?<!/)[>\]]")
 _TAG = re.compile(r"<(/?)([A-Za-z_][\w.:-]{0,63})(?:\s[^<>]{0,400})?(?<!/)>")
-_LEAF = re.compile(r"<([A-Za-z_][\w.:-]{0,63})(\s[^<>]{0,400})?>([^<]*(?:<(?![/A-Za-z_])[^<]*)*)</\1>")
-_ATTRIBUTE = re.compile(r"=\s*[\"']([^\"'\d]{1,50})[\"']")
 _HTML = names(
     """a abbr address article aside audio b base blockquote body br button canvas caption center cite code col colgroup
     dd del details div dl dt em embed fieldset figcaption figure font footer form frame h1 h2 h3 h4 h5 h6 head header hr
@@ -42,10 +39,10 @@ class _Element(NamedTuple):
     record: bool
 
 
-def elements(text: str, shapes: ShapeTable, depth: int = 0) -> Iterator[Part]:
-    """``text`` outside of tags as words, and each outermost block in tags."""
+def elements(text: str, shapes: ShapeTable, depth: int = 0, *, listed_only: bool = False) -> Iterator[Part]:
+    """``text`` outside of tags as words, and each outermost block in tags, whether these are listed or not."""
     at = 0
-    for element in _outermost(text, shapes) if _has_ends(text) else ():
+    for element in _outermost(text, shapes, listed_only) if _has_ends(text) else ():
         if text[at : element.start].strip():
             yield Part("words", text[at : element.start])
         at = element.end
@@ -80,20 +77,7 @@ def _has_ends(text: str) -> bool:
     return ("<" in text and "</" in text) or ("[" in text and "[/" in text)
 
 
-def leaf(text: str) -> str:
-    """What a person says in the innermost tags of ``text``: named as the person's, or the last that asks."""
-    leaves = [
-        ((name.rpartition(":")[2], *_ATTRIBUTE.findall(attributes)), inner.strip())
-        for name, attributes, inner in _LEAF.findall(text)
-        if inner.strip()
-    ]
-    asking = [inner for _, inner in leaves if asks(inner)]
-    named = [inner for names, inner in leaves if any(map(names_text, names))]
-    longest = max((inner for _, inner in leaves), key=len, default="")
-    return next(reversed(named or asking), longest)
-
-
-def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
+def _outermost(text: str, shapes: ShapeTable, listed_only: bool) -> list[_Element]:
     opened: list[tuple[str, int, int]] = []
     counts: dict[str, int] = {}
     elements: list[_Element] = []
@@ -104,7 +88,7 @@ def _outermost(text: str, shapes: ShapeTable) -> list[_Element]:
         start, end = match.span()
         name = folded.get(written) or folded.setdefault(written, name_of(written))
         if not closing:
-            if name in shapes.tags or (name not in _HTML and _begins_a_line(text, start)):
+            if name in shapes.tags or (not listed_only and name not in _HTML and _begins_a_line(text, start)):
                 opened.append((name, start, end))
                 counts[name] = counts.get(name, 0) + 1
         elif counts.get(name):

@@ -58,18 +58,13 @@ def test_a_programs_text_between_marks(directions: str) -> None:
         parts = read(text)
         assert QUESTION in parts.words
         assert NOTICE not in parts.words
-        assert NOTICE in of_kind(parts, "context")
+        assert any(NOTICE in text for text in of_kind(parts, "context"))
 
 
 def test_who_is_not_named_asks_where_nothing_else_does() -> None:
     directions = "Process all that is enclosed in ####."
     assert read(f"{directions}\n####\n{QUESTION}\n####").words == QUESTION
     assert NOTICE not in read(f"{directions}\n####\n{NOTICE}\n####\n{QUESTION}").words
-
-
-def test_marks_that_the_person_writes_too_stay_in_their_words() -> None:
-    words = f"{QUESTION}\n@@@\nI mean the one before Augustus."
-    assert read(f"The text between @@@ and @@@ is the question of a visitor.\n@@@\n{words}\n@@@").words == words
 
 
 @pytest.mark.parametrize(

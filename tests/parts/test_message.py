@@ -28,7 +28,6 @@ def kinds(parts: Parts, kind: str) -> list[str]:
     [
         f"<desk_state>\nbusy\n</desk_state>\n{QUESTION}",
         f"<desk-state a='1'>\nbusy\n</desk-state>\n\n{QUESTION}\n<hint>none</hint>",
-        f"<a1><b2>x</b2><b2>y</b2></a1>{QUESTION}",
         f"<pack>\n<docs>x</docs>\n<user_query>{QUESTION}</user_query>\n</pack>",
         f"Ines said this:\n> The ships are late.\n> They always are.\n\n{QUESTION}",
         f"{QUESTION}\n\n-----Original Message-----\nFrom: Ines\nThe ships are late.\n\nWhat now?",
@@ -59,9 +58,7 @@ def test_the_persons_words(text: str) -> None:
         "The sum of both is even.\n\nWhat follows from it?",
         "Solve: 2x + 3 = 7",
         "a < b and b > c",
-        "First line.\n\nSecond line.",
         "{not json} at all",
-        '{"only": "json"}',
         "   ",
     ],
 )
@@ -93,9 +90,10 @@ def test_a_tag_that_nobody_closed_is_text() -> None:
 
 
 def test_an_instruction_and_its_material() -> None:
-    parts = read(f"Summarise this report in two sentences: {ARTICLE}")
+    report = ARTICLE.replace("\n\n", " ")
+    parts = read(f"Summarise this report in two sentences: {report}")
     assert parts.words == "Summarise this report in two sentences:"
-    assert kinds(parts, "material") == [ARTICLE]
+    assert kinds(parts, "material") == [report]
 
 
 def test_a_long_quotation_is_material() -> None:
@@ -166,3 +164,9 @@ def test_code_without_a_fence_has_no_labels() -> None:
     parts = read(text)
     assert not [part for part in parts.judged if part.reason.startswith("label")]
     assert parts.words.startswith(QUESTION)
+
+
+@pytest.mark.parametrize("said", [r"What is \alpha in physics?", r"\u12 is no letter", r"C:\users is full"])
+def test_what_only_looks_like_a_string_of_json(said: str) -> None:
+    assert said in read(f'Question: "{said}"\nAnswer:').words
+    assert said in read(f'{{\n  "question": "{said}",\n  "answer": ""\n}}').words

@@ -60,8 +60,10 @@ def test_a_mark_of_directions(shape: Shape) -> None:
 
 
 def test_marks_of_an_operator() -> None:
-    text = f"@@state {NOTE}\n\n{QUESTION}"
-    assert read_text(text).words != QUESTION
+    text = f"<bulletin>{NOTE}</bulletin>\n{QUESTION}"
+    assert read_text(text).words == QUESTION
+    reader = PartReader([Shape("our desk", "words", tag="bulletin")])
+    assert reader.read(ChatRequest.saying(text)).words == NOTE
     own = [Shape("our desk", "context", label="Case file"), Shape("our desk", "words", tag="caller")]
     reader = PartReader(own)
     request = ChatRequest.saying(f"Case file:\n{NOTE}\n\n<caller>{QUESTION}</caller>")
