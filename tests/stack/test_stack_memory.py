@@ -221,3 +221,14 @@ def test_bodies_without_a_length_are_so_many_and_their_places_are_given_back(
     assert set(beside) <= {200, 503} and beside[200], beside
     assert memory(gateway.pid, "VmHWM") - before < BODIES * SIZE
     wait_for(lambda: small(gateway) == 200, "all is well again")
+
+
+def test_uploads_that_are_given_up_give_their_room_back(
+    start_site: Callable[..., Site], start_backend: Callable[..., str]
+) -> None:
+    gateway = start_site(start_backend("m"), max_bytes_in_flight=16 * MIB).gateway
+    body = large()
+    for _ in range(20):
+        with connected(gateway) as connection:
+            connection.sendall(framed(body, declared=True) + body[:2_000_000])
+    wait_for(lambda: post(gateway, framed(body, declared=True), body).status_code == 200, "there is room again")

@@ -119,6 +119,20 @@ def test_a_response_that_must_not_pass_unread_does_not(
     assert [(each.status_code, is_openai_error(each)) for each in answers] == [(503, True)] * 4
 
 
+@pytest.mark.parametrize("kind", ["declared", "no length"])
+def test_a_large_request_is_served_where_responses_are_guarded(
+    start_envoy: Callable[..., Gateway], start_backend: Callable[..., str], extproc_port: int, kind: str
+) -> None:
+    listening = {"port": free_port(), "admin_port": free_port(), "concurrency": 1}
+    services, router = {"envoy": listening}, {"max_body_bytes": 4_000_000}
+    config = make_config({"m": [start_backend("m")]}, services=services, router=router)
+    guard = {"name": "quiet", "plugins": [{"type": "response_pii"}]}
+    document = config.model_dump(by_alias=True, exclude_unset=True) | {"routing": {"decisions": [guard]}}
+    body = json.dumps(chat("m", user="x" * 2_000_000)).encode()
+    gateway = start_envoy(Config.model_validate(document), extproc_port)
+    assert gateway.client.post(CHAT, content=iter([body]) if kind == "no length" else body).status_code == 200
+
+
 def _answers_while_killed(gateway: Gateway, worker: int, script: str) -> list[httpx.Response]:
     """Four responses whose only worker is killed while the backend has the requests."""
     body = chat("watched", stream="stream" in script)
