@@ -131,6 +131,8 @@ class Pipeline:
         try:
             outcome = await self._outcome(path, request, record)
         except Refusal as refusal:
+            # The record outlives the request, and where it was refused has all of the body.
+            refusal.__traceback__ = refusal.__cause__ = refusal.__context__ = None
             record.error, record.path = refusal, "error" if record.blocked is None else "blocked"
             if record.blocked is None:
                 self.journal.count(record)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -196,3 +198,26 @@ def test_words_with_letters_wrong_are_looked_for_at_both_ends() -> None:
 def test_reading_fails_in_the_apis_shape() -> None:
     with pytest.raises(MalformedRequest, match="nested too deep"):
         Body.parse(b'{"a":' + b"[" * 300_000 + b"}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat("x" * 4_000_000)[:-1],
+        chat("x" * 4_000_000) + b"\xff",
+        chat("", messages=[], user="x" * 4_000_000),
+        chat("x" * 4_000_000, model="nobody"),
+    ],
+    ids=["cut", "bytes", "no message", "no model"],
+)
+def test_a_body_that_is_refused_is_held_no_longer(body: bytes) -> None:
+    made = pipeline()
+    gc.disable()  # it comes too late, and seldom
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            assert isinstance(asyncio.run(asked(made, body + b" ")), Reply)
+        assert tracemalloc.get_traced_memory()[0] < 3_000_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()

@@ -179,14 +179,14 @@ class Processor:
         try:
             return await self._route(request)
         except Exception as error:
-            failure: BaseException = error
+            place = _place(error)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            failure = error  # something inside was cancelled; the client is still there
+            place = _place(error)  # something inside was cancelled; the client is still there
         path, number = request.path.partition("?")[0], request.headers.get(REQUEST_ID, "-")
-        self._not_routed.warn(f"{_place(failure)}; {path}, request {number}")
+        self._not_routed.warn(f"{place}; {path}, request {number}")
         message = "The router failed to handle this request."
         return Reply(500, refusal_body(request.path, 500, message, code="router_error"))
 
