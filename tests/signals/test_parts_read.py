@@ -103,9 +103,9 @@ def test_a_follow_up_goes_on_unless_each_turn_stands_alone() -> None:
 
 
 def test_an_operator_s_shapes_count() -> None:
-    text = "Think step by step.\n\nCaller: my order is late"
-    assert decided(text) == "thought"
-    assert decided(text, parts="{shapes: [{client: desk, reading: words, label: Caller}]}") is None
+    text = "<bulletin>\nOn Sundays the desk thinks step by step about late orders.\n</bulletin>\n\nIs my order late?"
+    assert decided(text) is None
+    assert decided(text, parts="{shapes: [{client: desk, reading: words, tag: bulletin}]}") == "thought"
 
 
 def test_wrong_shapes_are_named_with_their_lines() -> None:
