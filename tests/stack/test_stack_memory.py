@@ -148,8 +148,8 @@ def test_many_large_bodies_are_refused_by_their_headers_and_small_requests_are_s
     refused = [each for each in responses if each.status_code == 429]
     assert all(is_openai_error(each) and each.headers["retry-after"] == "1" for each in refused)
     assert set(beside) == {200}, beside
-    # All of them would be 640 MiB, and twice that in an Envoy that holds them on both of its sides.
-    assert memory(site.gateway.pid, "VmHWM") - before[0] < BODIES * SIZE
+    # An Envoy that waits for the router reads on: all bodies are 640 MiB. It would hold them on both of its sides.
+    assert memory(site.gateway.pid, "VmHWM") - before[0] < 1.5 * BODIES * SIZE
     assert memory(site.router, "VmHWM") - before[1] < 320 * MIB
     wait_for(lambda: memory(site.gateway.pid) - before[0] < 64 * MIB, "Envoy gives memory back")
     wait_for(lambda: memory(site.router) - before[1] < 48 * MIB, "the router gives memory back")
