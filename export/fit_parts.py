@@ -37,7 +37,10 @@ class Example(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="FILE", help="prompts; repeat")
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="SOURCE", help="no rows whose source starts so"
+    )
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, default=network.FILE)
 
 
@@ -46,7 +49,11 @@ def run(arguments: argparse.Namespace) -> None:
     needs_torch("the network is trained", ("torch",))
     from export import fitting
 
-    files = [[row.text.strip()[:LONGEST] for row in read_rows(path)] for path in arguments.data]
+    without = tuple(arguments.without)
+    files = [
+        [row.text.strip()[:LONGEST] for row in read_rows(path) if not (without and row.source.startswith(without))]
+        for path in arguments.data
+    ]
     rows = list(examples(files))
     print(f"{len(rows)} messages, {sum(len(row.seen) for row in rows)} units")
     vocabulary = keys(rows)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from export.fit_parts import Example, is_shape
 from triton_router.parts.network import REACH
@@ -24,6 +25,8 @@ HIDDEN_WORDS, DRAWN = (0.0, 0.2, 0.5, 1.0), (0.25, 0.35, 0.3, 0.1)
 HIDDEN_KEYS, DROPPED = 0.2, 0.15
 # No message counts more than this: some cannot be told apart.
 MOST = 12.0
+# The network is the average of those of all steps; each counts by so much less than the next.
+KEPT = 0.998
 NEVER = -1e4
 
 
@@ -97,6 +100,7 @@ def train(rows: Sequence[Example], vocabulary: Sequence[str], epochs: int, path:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / 100) * max(0.03, 1 - step / steps)
     )
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(KEPT))
     for epoch in range(epochs):
         total = 0.0
         for numbers_of in _batches([len(row.seen) for row in rows], chance):
@@ -106,9 +110,12 @@ def train(rows: Sequence[Example], vocabulary: Sequence[str], epochs: int, path:
             losses.clamp(max=MOST).mean().backward()
             optimizer.step()
             schedule.step()
+            averaged.update_parameters(model)
             total += float(losses.detach().sum())
         print(f"epoch {epoch + 1}: loss {total / len(rows):.3f}", flush=True)
-    _save(path, vocabulary, model)
+    trained = averaged.module
+    assert isinstance(trained, _Network)
+    _save(path, vocabulary, trained)
 
 
 def _batches(lengths: Sequence[int], chance: random.Random) -> Iterator[list[int]]:

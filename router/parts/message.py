@@ -24,7 +24,7 @@ LONGEST = 32_768
 CAPTION = 80
 # Text of a program from so many characters on is something to work on.
 LONG = 300
-_QUOTED = re.compile(r'["\u201c\u201e\u00ab](.+)["\u201d\u201c\u00bb](?=\n|$)', re.DOTALL)
+_QUOTED = re.compile(r'["\u201c\u201e\u00ab](.+)["\u201d\u201c\u00bb]$', re.DOTALL)
 _COMMENTS = ("# ", "// ", "-- ")
 _NO_SHAPES = ShapeTable(())
 _APART = "\n\n---\n\n"
@@ -168,7 +168,7 @@ def _around(part: Part, latest: bool, shapes: ShapeTable) -> list[Part]:
 
 
 def _unquoted(text: str) -> str:
-    """What stands between quote marks at the start of ``text`` and at the end of one of its lines, or in a comment."""
+    """What stands between quote marks around ``text``, or in a comment."""
     if text.startswith(_COMMENTS):
         mark, _, _ = text.partition(" ")
         lines = text.split("\n")
