@@ -26,7 +26,7 @@ HIDDEN_KEYS, DROPPED = 0.2, 0.15
 # No message counts more than this: some cannot be told apart.
 MOST = 12.0
 # The network is the average of those of all steps; each counts by so much less than the next.
-KEPT = 0.998
+DECAY = 0.998
 NEVER = -1e4
 
 
@@ -100,7 +100,7 @@ def train(rows: Sequence[Example], vocabulary: Sequence[str], epochs: int, path:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / 100) * max(0.03, 1 - step / steps)
     )
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(KEPT))
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
     for epoch in range(epochs):
         total = 0.0
         for numbers_of in _batches([len(row.seen) for row in rows], chance):

@@ -338,8 +338,8 @@ async def test_bodies_beyond_the_budget_are_429_and_the_others_are_served() -> N
         release.set()
         for call in held:
             assert (await call.read()) is not grpc.aio.EOF
-        (asked,) = await exchange(client.process(), headers(("content-length", b"1000")))
-        assert asked.WhichOneof("response") == "request_headers", "what was forwarded is held no more"
+        (reply,) = await exchange(client.process(), headers(("content-length", b"1000")))
+        assert reply.WhichOneof("response") == "request_headers", "what was forwarded is held no more"
 
 
 async def test_a_large_body_counts_until_its_backend_responds() -> None:
@@ -352,11 +352,11 @@ async def test_a_large_body_counts_until_its_backend_responds() -> None:
         await exchange(first, declared, body(b"x" * size))
         (refusal,) = await exchange(client.process(), declared)
         assert refusal.immediate_response.status.code == 429
-        (asked,) = await exchange(client.process(), headers(("content-length", b"1000")))
-        assert asked.WhichOneof("response") == "request_headers", "others have room"
+        (reply,) = await exchange(client.process(), headers(("content-length", b"1000")))
+        assert reply.WhichOneof("response") == "request_headers", "others have room"
         await exchange(first, ANSWER)
-        (asked,) = await exchange(client.process(), declared)
-        assert asked.WhichOneof("response") == "request_headers"
+        (reply,) = await exchange(client.process(), declared)
+        assert reply.WhichOneof("response") == "request_headers"
 
 
 @pytest.mark.parametrize("in_one", [True, False])

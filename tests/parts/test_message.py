@@ -166,7 +166,7 @@ def test_code_without_a_fence_has_no_labels() -> None:
     assert parts.words.startswith(QUESTION)
 
 
-@pytest.mark.parametrize("said", [r"What is \alpha in physics?", r"\u12 is no letter", r"C:\users is full"])
-def test_what_only_looks_like_a_string_of_json(said: str) -> None:
-    assert said in read(f'Question: "{said}"\nAnswer:').words
-    assert said in read(f'{{\n  "question": "{said}",\n  "answer": ""\n}}').words
+@pytest.mark.parametrize("question", [r"What is \alpha in physics?", r"\u12 is no letter", r"C:\users is full"])
+def test_what_only_looks_like_a_string_of_json(question: str) -> None:
+    assert question in read(f'Question: "{question}"\nAnswer:').words
+    assert question in read(f'{{\n  "question": "{question}",\n  "answer": ""\n}}').words
