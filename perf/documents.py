@@ -17,7 +17,7 @@ PICTURES = {
     "ladder": {
         "perf-parts.png": (PAGE, "CPU of a request in the router, by part"),
         "perf-cpu.png": (PAGE, "CPU of a request, by process"),
-        "perf-router.png": (TABLES, "Time inside the router, less its wait for Triton"),
+        "perf-router.png": (TABLES, "Time inside the router, without its wait for Triton"),
     },
     "peers": {"perf-peers.png": (PAGE, "Latency over throughput, against LiteLLM with semantic-router")},
     "overload": {"perf-overload.png": (PAGE, "Every request before, during and after twice the load")},

@@ -41,7 +41,7 @@ def test_the_ladders_table_has_every_rung_and_no_cpu_where_none_was_read() -> No
                          "bundles": {"english": bundle}})  # fmt: skip
     assert "\n| Envoy alone | 10 | 0 | 1.00 | 9.00 | 9.00 | - | 9.00 | +0.00 | 0.50 | - | - |\n" in text
     assert "\n| domain by Triton | 10 | 0 | 7.00 | 9.00 | 9.00 | - | 9.00 | +6.00 | 3.50 | 2.50 | 9.00 |\n" in text
-    assert "takes 1.00 ms of CPU a request here, and `tritonclient` 0.50 ms" in text
+    assert "takes 1.00 ms of CPU per request here, and `tritonclient` 0.50 ms" in text
     assert "\n| | domain by Triton, 1 connection | 16 |\n| --- | ---: | ---: |\n| signals | 250 | 250 |\n" in text
     assert "one connection: domain by Triton 33.6.\n" in text
     assert text.endswith("\n| `english` | 1.20 s | 77 MiB | 3 ms | 0.2 ms | 44 ms |\n")
@@ -54,7 +54,7 @@ def test_an_overload_that_did_not_end_says_so() -> None:
         "statuses": {"0": 1, "200": 3}, "degraded": 1, "recovery_seconds": None, "p99_ratio": 2.5,
     })  # fmt: skip
     assert "\n| 200 % | 3 | 1.00 | 2.00 | - | 4.00 |\n" in text
-    assert "Responses by status: none: 1, 200: 3; without a signal: 1." in text
+    assert "Responses by status: none: 1, 200: 3; routed without model-backed signals: 1." in text
     assert "2.5 times that before (target ≤ 3). Recovery: not seen (target < 2 s). Router 77 MiB.\n" in text
 
 

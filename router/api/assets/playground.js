@@ -156,7 +156,7 @@ function outcomeCard({ outcome, decisions, signals: all, degraded, windows, outg
       " → ", h("bdi", { id: "model", class: "name" }, outcome.model)),
     expected === null ? null : h("p", { id: "expected", class: expected === outcome.decision ? "good" : "bad" },
       expected === outcome.decision ? "✓ As its probe expects." : `✕ Its probe expects ${expected}.`),
-    outcome.blocked ? problem(`A guard stops the request: ${outcome.blocked}.`) : null,
+    outcome.blocked ? problem(`A protective decision refuses the request: ${outcome.blocked}.`) : null,
     outcome.unsettled ? problem(`The request fails: a signal of ${outcome.unsettled} is unknown.`) : null,
     down.length ? problem(`Without ${down.map(([part, reason]) => `${part} (${reason})`).join(", ")}: ` +
       "signals that need it are unknown.") : null,
