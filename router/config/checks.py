@@ -43,15 +43,13 @@ def _unique_names(data: Any, report: Report) -> None:
 
 
 def _adapters_are_told_apart(data: Any, report: Report) -> None:
-    models, owners = set(names(data, *MODELS)), dict[str, Any]()
+    owners: dict[str, Any] = {}
     for path, card in items(data, CARDS):
         for where, lora in items(card, ("loras",), below=path):
             name, owner = lora.get("name"), card.get("name")
             if not isinstance(name, str):
                 continue
-            if name in models:
-                report.error((*where, "name"), f"`{name}` is the name of a model; give the adapter a different name")
-            elif owners.setdefault(name, owner) != owner:
+            if owners.setdefault(name, owner) != owner:
                 message = f"`{owners[name]}` declares `{name}` too; clients that name it get that one; modelRefs get"
                 report.warning((*where, "name"), f"{message} the one of their own `model`")
 

@@ -158,7 +158,8 @@ def _providers(data: dict[str, Any], models: dict[str, Path], converted: Convert
         if key in endpoints:
             converted.problems.append(Mistake((*path, "name"), f"`{key}` is declared twice"))
         endpoints.setdefault(key, (path, endpoint))
-    if not endpoints:
+    elsewhere = bool(data.get("decisions")) and not models  # an operator brings the models
+    if not endpoints and not elsewhere:
         message = "at least one endpoint is needed to serve the models"
         converted.problems.append(Mistake(("vllm_endpoints",), message))
     for index, (name, source) in enumerate(models.items()):
@@ -316,7 +317,7 @@ def _criteria_of_rules(
         category = rule.get(key)
         if not isinstance(category, str) or not category:
             continue
-        if category not in categories and category in decided:
+        if category not in categories and (category in decided or (data.get("decisions") and key == "name")):
             converted.put(converted.next(("routing", "signals", f"{kind}s")), copy.deepcopy(rule), path)
             reserved.add(category)
             continue

@@ -184,7 +184,8 @@ class FlatConfig(Section):
          "listeners", "ratelimit", "memory", "vector_store", "model_selection", "image_gen_backends",
          "streamed_body_mode", "max_streamed_body_bytes", "streamed_body_timeout_sec", "batch_classification",
          "provider_profiles", "model_targets", "backends", "auth_profiles", "external_models", "gpu_config",
-         "max_workers", "skip_processing", "feedback_detector", "modality_detector", "prompt_compression"}
+         "max_workers", "skip_processing", "feedback_detector", "modality_detector", "prompt_compression",
+         "latency_rules"}
     )  # fmt: skip
 
     version: Any = None

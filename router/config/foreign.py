@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, get_args
 
 from triton_router.config import foreign_signals, knowledge, projections
 from triton_router.config.converted import Converted, Mistake
@@ -17,8 +17,8 @@ from triton_router.config.kinds import PLUGINS
 from triton_router.config.limits import PROVIDERS
 from triton_router.config.plain import CARDS, MODELS, at, decisions, items, names, switch, tables
 from triton_router.config.report import Report
-from triton_router.config.schema import PORTS
-from triton_router.config.section import BASE_URL, scheme_and_path
+from triton_router.config.schema import PORTS, ReasoningFamily
+from triton_router.config.section import BASE_URL, HOST_AND_PORT, scheme_and_path
 from triton_router.config.selection import INACTIVE_ALGORITHMS
 
 # What 0.4.0 calls what is named otherwise here, by the section that it stands in.
@@ -40,7 +40,9 @@ _STORES = frozenset({"hybrid", "qdrant", "valkey"})
 _REPLAY = ("global", "services", "router_replay")
 # What keeps an entry for ever there.
 _YEAR = 365 * 86_400
+_TRACING = ("global", "services", "observability", "tracing")
 _STRATEGY = ("global", "router", "strategy")
+_REASONING = frozenset(get_args(ReasoningFamily.model_fields["type"].annotation))
 # What all addresses of a model share.
 _SHARED = ("protocol", "ca_file", "api_key", "api_key_env", "api_key_file", "auth_header", "auth_prefix",
            "extra_headers", "forward_credentials")  # fmt: skip
@@ -59,6 +61,10 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
         if at(data, *section, "ttl_seconds") == 0:
             at(data, *section)["ttl_seconds"] = _YEAR
     _strategy(data, adopted)
+    _tracing(at(data, *_TRACING), report)
+    server = at(data, "global", "model_catalog", "modules", "classifier", "mcp")
+    if str(at(server, "transport_type")).replace("_", "-") == "streamable-http":
+        server["transport_type"] = "http"
     providers = at(data, "global", "services", "authz", "providers")
     if isinstance(providers, list) and all(at(each, "type") == "static-config" for each in providers):
         # The keys of `backend_refs`, which are used anyway.
@@ -71,10 +77,13 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     for path, model in items(data, MODELS):
         _reasoning(data, path, model, adopted)
         for where, ref in items(model, ("backend_refs",), below=path):
+            if isinstance(protocol := ref.get("protocol"), str):
+                ref["protocol"] = protocol.lower()
             _endpoint(ref, where, adopted)
             if ref.get("api_key") and ref.get("api_key_env"):
                 del ref["api_key_env"]
         _addresses(path, model, report, adopted)
+    _models_as_adapters(data, adopted)
     _adapters_as_models(data, adopted)
     _models_of_cards(data, adopted)
     _inactive_limits(data, report, adopted)
@@ -84,6 +93,7 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
     knowledge.adopt(data, directory, adopted)
     for path, decision in decisions(data):
         _inactive_algorithm(decision, path, report)
+        _no_weights(decision)
         for where, plugin in items(decision, ("plugins",), below=path):
             _cache_settings(plugin.get("configuration"), (*where, "configuration"), adopted)
         adopted.drop(decision, "plugins", path, list(_inactive_plugins(path, decision, report)))
@@ -128,6 +138,18 @@ def _store(store: Any, adopted: Converted, report: Report) -> None:
             store["milvus"]["collection"] = collection["name"]
         else:
             del store["milvus"]["collection"]
+
+
+def _tracing(tracing: Any, report: Report) -> None:
+    """Other libraries and protocols of spans that its files name."""
+    if at(tracing, "provider") in ("openinference", "openllmetry"):
+        message = f"spans have OpenTelemetry's own names, not those of `{tracing.pop('provider')}`"
+        report.does_nothing((*_TRACING, "provider"), "provider", message, protects=False)
+    if (kind := at(tracing, "exporter", "type")) in ("jaeger", "zipkin"):
+        message = f"the protocol of `{kind}` is not active in this version, so no spans are sent; `otlp` works"
+        report.does_nothing((*_TRACING, "exporter", "type"), "exporter", message, protects=False)
+        tracing["enabled"] = False
+        del tracing["exporter"]
 
 
 def _repeated(data: Any, adopted: Converted) -> None:
@@ -198,8 +220,10 @@ def _addresses(path: Path, model: dict[str, Any], report: Report, adopted: Conve
 
 
 def _endpoint(ref: dict[str, Any], path: Path, adopted: Converted) -> None:
-    """An `endpoint` that is a URL, or a host alone, as `host:port` or `base_url`; empty, it is not set."""
+    """An `endpoint` with a scheme or a path, or a host alone, as `host:port` or `base_url`; empty, it is not set."""
     endpoint = ref.get("endpoint")
+    if isinstance(endpoint, str) and re.fullmatch(rf"{HOST_AND_PORT}/.*", endpoint) is not None:
+        endpoint = f"{ref.get('protocol') or 'http'}://{endpoint}"
     if endpoint == "":
         del ref["endpoint"]
     elif isinstance(endpoint, str) and (url := re.match(BASE_URL, endpoint)) is not None:
@@ -208,10 +232,19 @@ def _endpoint(ref: dict[str, Any], path: Path, adopted: Converted) -> None:
             if url["scheme"] == "https":
                 ref.setdefault("protocol", "https")
         else:
-            ref["base_url"] = ref.pop("endpoint")
+            ref["base_url"] = endpoint
+            del ref["endpoint"]
             adopted.origin[(*path, "base_url")] = (*path, "endpoint")
     elif isinstance(endpoint, str) and re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", endpoint):
         ref["endpoint"] = f"{endpoint}:{PORTS.get(str(ref.get('protocol')), 80)}"
+
+
+def _no_weights(decision: dict[str, Any]) -> None:
+    """Generated files write 0 where no weight is set; there no weight of a candidate counts."""
+    weighted = [each for _, each in items(decision, ("modelRefs",)) if "weight" in each]
+    if all(each["weight"] == 0 for each in weighted):
+        for each in weighted:
+            del each["weight"]
 
 
 def _reasoning(data: Any, path: Path, model: dict[str, Any], adopted: Converted) -> None:
@@ -220,7 +253,7 @@ def _reasoning(data: Any, path: Path, model: dict[str, Any], adopted: Converted)
     if not isinstance(reasoning, dict) or "reasoning_family" in model:
         return
     written = (*path, "reasoning")
-    if {"type", "parameter"} <= reasoning.keys() and isinstance(model.get("name"), str):
+    if reasoning.get("type") in _REASONING and "parameter" in reasoning and isinstance(model.get("name"), str):
         family = str(reasoning.get("family") or model["name"])
         providers = data["providers"]
         defaults = providers.setdefault("defaults", {})
@@ -255,6 +288,26 @@ def _adapters_as_models(data: Any, adopted: Converted) -> None:
         if (name := str(card.get("name"))) in bases and name not in models
     ]
     adopted.drop(at(data, "routing"), "modelCards", ("routing",), cards)
+
+
+def _models_as_adapters(data: Any, adopted: Converted) -> None:
+    """A model may also be declared as an adapter of another one; requests get it where the model is."""
+    models = set(names(data, *MODELS))
+    same: set[tuple[Any, Any]] = set()
+    for path, card in items(data, CARDS):
+        indices = []
+        for where, lora in items(card, ("loras",), below=path):
+            if isinstance(name := lora.get("name"), str) and name in models:
+                message = f"`{name}` is a model of its own, so it does not count as an adapter of `{card.get('name')}`"
+                adopted.problems.append(Mistake((*where, "name"), message, harmless=True))
+                same.add((card.get("name"), name))
+                indices.append(int(where[-1]))
+        adopted.drop(card, "loras", path, indices)
+    for path, decision in decisions(data) if same else ():
+        for where, ref in items(decision, ("modelRefs",), below=path):
+            if (ref.get("model"), ref.get("lora_name")) in same:
+                ref["model"] = ref.pop("lora_name")
+                adopted.origin[(*where, "model")] = (*where, "lora_name")
 
 
 def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) -> None:

@@ -51,10 +51,11 @@ def adopt(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) ->
     for defaults, key in ((_THRESHOLDS, "threshold"), (_SCORINGS, "prototype_scoring")):
         for listed, source in defaults.items():
             _inherit(data, routing, path, listed, key, source, adopted)
+    _composers(routing, path, adopted)  # first: their rules too name domains and labels
+    _operators(routing, path, adopted)
     _domains_of_rules(routing, path, adopted)
     _labels(routing, path, adopted)
     _unknown_protection(data, routing, path, adopted)
-    _composers(routing, path, adopted)
     _checks_of_responses(routing, path, adopted)
 
 
@@ -67,6 +68,23 @@ def _inherit(
         if key not in signal and signal.get("method") != "contrastive":
             signal[key] = deepcopy(inherited)
             adopted.origin[(*where, key)] = source
+
+
+def _operators(routing: dict[str, Any], path: Path, adopted: Converted) -> None:
+    """Conditions without an operator are an OR there."""
+
+    def walk(rule: Any, where: Path) -> None:
+        if not isinstance(rule, dict) or rule.get("type"):
+            return
+        if rule.get("conditions") and not rule.get("operator"):
+            rule["operator"] = "OR"
+            message = "these conditions have no `operator`; one of them is enough"
+            adopted.problems.append(Mistake((*where, "conditions"), message, harmless=True))
+        for below, condition in items(rule, ("conditions",), below=where):
+            walk(condition, below)
+
+    for where, decision in items(routing, ("decisions",), below=path):
+        walk(decision.get("rules"), (*where, "rules"))
 
 
 def _domains_of_rules(routing: dict[str, Any], path: Path, adopted: Converted) -> None:

@@ -13,14 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from triton_router.config import checks, foreign, limits, recipes, wrapped
+from triton_router.config import checks, early, foreign, limits, recipes, wrapped
 from triton_router.config.converted import Converted
 from triton_router.config.document import Document, Path, parse
 from triton_router.config.kinds import BROKEN
 from triton_router.config.plain import SIGNALS, at, items, mappings, switch
 from triton_router.config.report import ConfigError, Coverage, Problem, Report, nearest
 from triton_router.config.schema import Config
-from triton_router.config.section import Section
+from triton_router.config.section import Section, word
 from triton_router.config.signals import KeywordSignal
 
 Form = TypeVar("Form", bound=BaseModel)
@@ -86,11 +86,10 @@ def loads(
     report = Report(file, document, allow_inactive)
     for entry_point, reason in BROKEN.items():
         report.error((), f"the entry point {entry_point} of an installed package cannot be loaded: {reason}")
-    if wrapped.is_flat(document.data):
-        document = _converted(document, report)
-    else:
-        _adopt(document, FilePath(file).parent, report)
+    document = _converted(document, FilePath(file).parent, report)
     config = _validate(Config, document, report)
+    if document.data is None:
+        raise ConfigError(report.problems)
     # On the plain data, not on `config`: mistakes of shape must not hide mistakes of meaning.
     recipes.check(document.data, report)
     limits.check(document.data, report)
@@ -154,24 +153,24 @@ def migrate(text: str, *, file: str = "<string>", whole_words: bool = False) -> 
     return f"# Made by `triton-router migrate` from {FilePath(file).name}.\n{body}"
 
 
-def _converted(document: Document, report: Report) -> Document:
-    """The canonical form of a flat ``document``. Afterwards ``report`` uses the user's own paths."""
-    from triton_router.config import flat
+def _converted(document: Document, directory: FilePath, report: Report) -> Document:
+    """``document`` in the canonical form and this version's spelling. Then ``report`` uses the user's own paths."""
+    if wrapped.is_flat(document.data):
+        from triton_router.config import flat
 
-    _validate(flat.FlatConfig, document, report)
-    converted = flat.convert(document.data)
+        _validate(flat.FlatConfig, document, report)
+        converted = flat.convert(document.data)
+    else:
+        converted = early.convert(document.data)
     _tell(converted, report)
     report.written = converted.written
-    return Document(converted.data)
-
-
-def _adopt(document: Document, directory: FilePath, report: Report) -> None:
-    """Bring a canonical ``document`` into this version's spelling, in place."""
-    allowed = at(document.data, "global", "router", "allow_inactive")
+    data = converted.data if isinstance(document.data, dict) else document.data
+    allowed = at(data, "global", "router", "allow_inactive")
     report.allowed.update(name for name in (allowed if isinstance(allowed, list) else ()) if isinstance(name, str))
-    adopted = foreign.adopt(document.data, directory, report)
+    adopted = foreign.adopt(data, directory, report)
     _tell(adopted, report)
-    report.written = adopted.written
+    report.written = partial(_place, converted.written, adopted.written)
+    return Document(data, flaws=document.flaws)
 
 
 def _tell(converted: Converted, report: Report) -> None:
@@ -224,7 +223,7 @@ class _Sections:
         for key in _texts(section) & data.keys():
             if isinstance(data[key], list):
                 # `true` as the word that it is among words.
-                data[key] = [str(each).lower() if isinstance(each, bool) else each for each in data[key]]
+                data[key] = [word(each) for each in data[key]]
         for key in _UNSET_BY_ZERO & data.keys():
             if data[key] == 0 and _refuses(section, key, "0"):
                 del data[key]
@@ -292,6 +291,10 @@ def _explain(error: Any, sections: _Sections, document: Document, report: Report
         report.error(path, f"`{value}` is not one of {', '.join(choices)}", nearest(value, choices))
     elif kind == "string_pattern_mismatch" and path[-1] == "endpoint":
         report.error(path, f"`{error['input']}` is not a `host:port`")
+    elif kind == "string_pattern_mismatch" and path[-1] == "base_url":
+        report.error(path, f"`{error['input']}` is not a URL such as https://host/v1, without a query")
+    elif kind == "too_short" and isinstance(error["input"], list) and error["input"]:
+        pass  # an entry that is wrong does not count, and is reported itself
     elif kind == "union_tag_not_found":
         report.error(path, "`type` is missing")
     else:

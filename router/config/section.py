@@ -19,6 +19,13 @@ from pydantic import (
 )
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+def word(value: Any) -> Any:
+    """``value``, and a switch as the word that it is written as."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 # What is compared with prompts: a keyword may be a long expression, an example a whole prompt.
 Phrase = Annotated[str, StringConstraints(min_length=1, max_length=8192)]
 # Operators, in either case.
@@ -26,15 +33,18 @@ UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, st
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
 
 
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
 def _seconds(value: Any) -> Any:
-    """`30s`, `500ms`, `2m` and `1h` are durations; a number is seconds already."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s|m|h)\s*", value) if isinstance(value, str) else None
-    if match is None:
+    """`30s`, `500ms`, `1m30s` and `1h` are durations; a number is seconds already."""
+    part = r"([0-9.]+)\s*(ms|s|m|h)\s*"
+    if not isinstance(value, str) or re.fullmatch(rf"\s*({part})+", value) is None:
         return value
     try:
-        return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]]
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(part, value))
     except ValueError:
-        raise ValueError(f"`{value}` is not a duration such as 30s, 500ms or 2m") from None
+        raise ValueError(f"`{value}` is not a duration such as 30s, 500ms or 1m30s") from None
 
 
 # A day: Envoy takes more, and its sums of durations do not.

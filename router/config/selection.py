@@ -8,8 +8,8 @@ from triton_router.config.section import Milliseconds, Probability, Seconds, Sec
 
 # Algorithms of vLLM Semantic Router that are not here: a decision with one of them shares its requests by weight.
 INACTIVE_ALGORITHMS = frozenset(
-    {"automix", "confidence", "fusion", "hybrid", "kmeans", "knn", "mlp", "prompt", "ratings", "remom", "router_dc",
-     "svm", "workflows"}
+    {"automix", "confidence", "elo", "fusion", "gmtrouter", "hybrid", "kmeans", "knn", "mlp", "prompt", "ratings",
+     "remom", "rl_driven", "router_dc", "session_aware", "svm", "thompson", "workflows"}
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, create_model, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, create_model, model_validator
 
 from triton_router.config import knowledge, projections  # noqa: F401  # they register their kinds
 from triton_router.config.document import Path
@@ -17,12 +17,12 @@ from triton_router.config.protection import JailbreakSignal as JailbreakSignal
 from triton_router.config.protection import PiiSignal as PiiSignal
 from triton_router.config.prototypes import PrototypeScoring
 from triton_router.config.report import Report
-from triton_router.config.section import UPPER_CASE, Name, Phrase, Probability, Section, Similarity, TokenCount
+from triton_router.config.section import UPPER_CASE, Name, Phrase, Probability, Section, Similarity, TokenCount, word
 
 _CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
-# Types and lists of v0.3 that this version may lack.
-_FOREIGN = ("safety", "hallucination", "input_modality")
-_FOREIGN_LISTS = frozenset({"safety", "hallucination", "input_modality"})
+# Types and lists of vLLM Semantic Router (`latency`: until v0.2) that this version may lack.
+_FOREIGN = ("safety", "hallucination", "input_modality", "latency")
+_FOREIGN_LISTS = frozenset(_FOREIGN)
 _PROTECTIVE = frozenset({"safety", "hallucination"})
 
 
@@ -246,7 +246,7 @@ class ConversationSignal(SignalSettings):
 
 
 class MetadataPredicate(Section):
-    equals: str | None = Field(None, description="The value, exactly.")
+    equals: Annotated[str | None, BeforeValidator(word)] = Field(None, description="The value, exactly.")
     in_: tuple[str, ...] | None = Field(None, alias="in", description="One of these values.")
     exists: bool | None = Field(None, description="Whether the key exists.")
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from triton_router.config.document import Document, Path, parse
+from triton_router.config.document import Document, Flaw, Path, parse
 from triton_router.config.plain import at, mappings
 
 # Deep enough for the values of a Helm release that a custom resource holds.
 _DEPTH = 4
+_GLOBAL = frozenset({"router", "services", "stores", "integrations", "model_catalog", "inference"})
 
 
 def read(text: str, environment: Mapping[str, str] | None = None) -> Document:
@@ -23,9 +24,15 @@ def read(text: str, environment: Mapping[str, str] | None = None) -> Document:
     top = document.data
     if _is_canonical(top) or (is_flat(top) and not _is_canonical(top.get("config"))):
         return document
+    kinds: list[str] = []
     for line, part in _documents(text):
-        for inner in _inside(parse(part), part, environment):
+        outer = parse(part)
+        for inner in _inside(outer, part, environment):
             return _moved(inner, line)
+        if isinstance(at(outer.data, "kind"), str) and "apiVersion" in outer.data:
+            kinds.append(outer.data["kind"])
+    if kinds:
+        return Document(flaws=[Flaw(1, (), f"there is no configuration in {', '.join(dict.fromkeys(kinds))}")])
     return document
 
 
@@ -42,7 +49,10 @@ def is_flat(data: Any) -> bool:
 def _is_canonical(data: Any) -> bool:
     if not isinstance(data, dict):
         return False
-    return any(isinstance(data.get(key), dict) for key in ("providers", "routing")) or "recipes" in data
+    if any(isinstance(data.get(key), dict) for key in ("providers", "routing")) or "recipes" in data:
+        return True
+    # Charts have a `global` of their own.
+    return bool(_GLOBAL & (data["global"].keys() if isinstance(data.get("global"), dict) else set()))
 
 
 def _documents(text: str) -> Iterator[tuple[int, str]]:
@@ -58,7 +68,7 @@ def _inside(outer: Document, text: str, environment: Mapping[str, str] | None) -
     for path, mapping in sorted(mappings(outer.data), key=lambda each: len(each[0])):
         if len(path) > _DEPTH:
             return
-        if _is_canonical(mapping) or (path[-1:] == ("config",) and is_flat(mapping)):
+        if _is_canonical(mapping) or (path[-1:] in ((), ("config",)) and is_flat(mapping)):
             yield _below(parse(text, environment), path)
         for key, value in mapping.items():
             if isinstance(value, str) and "\n" in value:

@@ -244,7 +244,7 @@ decisions: [{name: d, rules: {type: keyword, name: urgent}, modelRefs: [{model: 
     assert [signal.name for signal in config.routing.signals.of("keyword")] == ["urgent", "math"]
     assert [signal.name for signal in config.routing.signals.of("preference")] == ["short"]
     unknown: Any = text.replace("name: urgent, operator", "name: urgnt, operator")
-    assert any("no category named `urgnt`" in each for each in problems(unknown))
+    assert any("no keyword named `urgent`" in each for each in problems(unknown))
 
 
 @pytest.mark.parametrize(

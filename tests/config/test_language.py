@@ -78,7 +78,6 @@ def test_ten_planted_mistakes_are_all_reported_with_their_lines_and_the_nearest_
 @pytest.mark.parametrize(
     ("addition", "path", "message"),
     [
-        ("routing: {modelCards: [{name: base, loras: [{name: other}]}]}", "loras[0].name", "name of a model"),
         (
             "global: {model_catalog: {modules: {classifier: {mcp: {url: 'http://me:pw@host/mcp'}}}}}",
             "mcp.url",
