@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from export import attacks, bundle, page
 from export.encoder import OnnxEncoder, Row, read_rows
-from export.evaluate import EvaluationResult, named_files
+from export.evaluate import named_files
+from export.evaluation import EvaluationResult
 from triton_router.config import Config, leaves, loads
 from triton_router.inference import load_bundle
 from triton_router.inference.language import identify

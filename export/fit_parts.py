@@ -7,10 +7,10 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from export.encoder import read_rows
 from export.exporter import needs_torch
+from export.unit_keys import Example, is_shape
 from export.wrapping import Wrapped, Wrapping, wrapped
 from triton_router.parts import SHAPES, network
 from triton_router.parts.shapes import ShapeTable
@@ -24,15 +24,6 @@ ON_TEXT, BROKEN, MARKED = 0.05, 0.28, 0.02
 EACH, COMPOSED, ALONE = 16, 2_500, 5_000
 # Of prompts of one line without marks so many stay: there is nothing to tell apart in them.
 ONE_LINE, MARKS = 0.2, frozenset('\n<[{|"`=')
-
-
-class Example(NamedTuple):
-    """What is seen of a message's units, and which are the prompt's. ``source`` is the wrapper."""
-
-    seen: list[list[str]]
-    first: int
-    last: int
-    source: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,8 +107,3 @@ def _is_frequent(key: str, around: int, within: int) -> bool:
     if is_shape(key):
         return key.startswith("k=") or around >= 4 or within >= 25
     return around >= 8 or within >= 90
-
-
-def is_shape(key: str) -> bool:
-    """Whether ``key`` is no word."""
-    return "=" in key[:4] or key in ("closed", "r-", "r+", "upper", "?", "??")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from export.fit_parts import Example, is_shape
+from export.unit_keys import Example, is_shape
 from triton_router.parts.network import REACH
 
 WIDTH, HIDDEN = 24, 32

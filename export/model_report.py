@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from export import page, pictures, quality
-from export.evaluate import BATCHMATES, Evaluation, EvaluationResult, Likeness
+from export.evaluation import BATCHMATES, Evaluation, EvaluationResult, Likeness
 from export.exporter import Exporter
 from export.precision import FLAVOURS
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from export import quality
 from export.attacks import BENIGN, RULE, Judged
-from export.evaluate import EvaluationResult
+from export.evaluation import EvaluationResult
 
 BINS = 10
 
