@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--envoy-directory", type=Path, help="directory for Envoy's files, which follow the configuration"
     )
-    serve.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    levels = ["DEBUG", "INFO", "WARNING", "ERROR"]
+    serve.add_argument("--log-level", default="INFO", choices=levels, help="least level of log lines; default: INFO")
     up = _command(commands, "up", _up, "run Triton, the router and Envoy on this machine")
     up.add_argument("--demo-backends", action="store_true", help="replace every endpoint with a demo server")
     up.add_argument("--run-directory", type=Path, default=Path("build/run"), help="logs and generated configuration")
@@ -80,28 +81,23 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--model", metavar="NAME", help="virtual model that the request names; default: `routing`")
     explain.add_argument("--path", default=chat.PATH, choices=list(DIALECTS), help="API path of --request")
     what = explain.add_mutually_exclusive_group(required=True)
-    what.add_argument("prompt", nargs="?")
+    what.add_argument("prompt", nargs="?", help="the user's message")
     what.add_argument("--request", metavar="FILE", help="a whole request as JSON; `-` reads standard input")
     _add_compare(commands)
     probes = _command(commands, "probes", _probes, "run a file of probes against a configuration")
     probes.add_argument("--gateway", metavar="URL", help="send the probes through this gateway instead")
     probes.add_argument("--format", default="table", choices=["table", "json", "junit"], help="format of the report")
     probes.add_argument("file", type=Path, metavar="FILE", help="the probes")
-    envoy = commands.add_parser("envoy", help="print Envoy's configuration")
-    _reads_configuration(envoy)
+    envoy = _reader(commands, "envoy", _envoy, "print Envoy's configuration")
     envoy.add_argument(
         "--router", action="append", default=[], metavar="HOST:PORT", help="ext_proc address; default: this machine's"
     )
     envoy.add_argument("--access-log", type=Path, metavar="FILE", help="Envoy's log, one line per request")
-    envoy.set_defaults(run=_envoy)
-    health = commands.add_parser("health", help="ask the router on this machine whether it serves")
-    _reads_configuration(health)
-    health.set_defaults(run=_health)
-    migrate = commands.add_parser("migrate", help="print a flat configuration in the canonical form")
-    _reads_configuration(migrate)
+    _reader(commands, "health", _health, "ask the router on this machine whether it serves")
+    migrate = _reader(commands, "migrate", _migrate, "print a flat configuration in the canonical form")
     migrate.add_argument("--whole-words", action="store_true", help="write `match: word`; list the changed rules")
-    migrate.set_defaults(run=_migrate)
-    schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration")
+    described = "print the JSON Schema of the configuration"
+    schema = commands.add_parser("config-schema", help=described, description=described)
     schema.set_defaults(run=_schema)
     return parser
 
@@ -129,16 +125,20 @@ def _add_compare(commands: Any) -> None:
 def _command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], description: str
 ) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
-    _reads_configuration(command)
+    command = _reader(commands, name, run, description)
     command.add_argument("--repository", type=Path, help=f"Triton model repository; default: the nearest {REPOSITORY}")
-    command.set_defaults(run=run)
     return command
 
 
-def _reads_configuration(command: argparse.ArgumentParser) -> None:
+def _reader(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], description: str
+) -> argparse.ArgumentParser:
+    """A command that reads a configuration and needs no model repository."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
     command.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration file")
     _allows_inactive(command)
+    command.set_defaults(run=run)
+    return command
 
 
 def _allows_inactive(command: argparse.ArgumentParser) -> None:
