@@ -89,7 +89,7 @@ class FastResponsePlugin(PluginSettings):
 
 class BlockSettings(Section):
     enabled: bool = Field(True, description="Switch for this decision.")
-    message: str = Field("The request was refused by policy.", min_length=1, description="What the client is told.")
+    message: str = Field("The request was refused by policy.", min_length=1, description="Text of the error.")
     status: int = Field(403, ge=400, le=499, description="HTTP status of the error, in the shape of the client's API.")
     shadow: bool = Field(
         False, description="Block nothing; only report in a header and a metric what would be blocked."
