@@ -66,7 +66,7 @@ class Piece(NamedTuple):
         return str(self.holder[self.name])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """Tokens, as the backend counted them. Of those of the prompt it had ``cached`` some, and ``written`` others into
     its cache."""

@@ -73,7 +73,7 @@ def is_large(body: bytes) -> bool:
     return len(body) > LARGE_BYTES or body.count(b",") > LARGE_SEPARATORS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Member:
     """A member of the top-level object: its value, and where key and value stand in the text."""
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One HTTP request as the gateway saw it.
 
@@ -64,7 +64,7 @@ class Observer(Protocol):
         """The exchange is over, complete or not."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Forward:
     """Send the request on.
 
@@ -81,7 +81,7 @@ class Forward:
     attempt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """Respond in the backend's place."""
 

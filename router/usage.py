@@ -95,7 +95,7 @@ def cost(usage: Usage, price: Pricing) -> float:
     return (spent + usage.completion * price.completion_per_1m) / 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AnswerSummary:
     """How the response to one forwarded request ended.
 

@@ -10,7 +10,7 @@ from triton_router.decisions.rules import Verdict, compiled, fails, may_fail
 from triton_router.signals import Evaluations
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """The decision that won, if any, and the verdict on each decision in declared order.
 

@@ -1,4 +1,7 @@
-"""What the phase machine says to do next, as data."""
+"""What the phase machine says to do next, as data.
+
+Nobody changes these objects. They are not frozen, which would double the time to make one; a request makes twenty.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,21 @@ from triton_router.exchange import Request
 from triton_router.extproc.headers import HeaderList
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContinueHeaders:
     """Let the headers wait in Envoy and ask for the whole body."""
 
     remove: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Route:
     """Ask for a decision, and come back with ``Routed``."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ForwardHeaders:
     """Decision on a request that has no body; a ``body`` gives it one."""
 
@@ -31,7 +34,7 @@ class ForwardHeaders:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ForwardBody:
     """Decision on a request whose body has been read; ``body`` of ``None`` leaves it alone.
 
@@ -44,7 +47,7 @@ class ForwardBody:
     attempt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ForwardAtOnce:
     """Decision on a request that came in one message: Envoy sets ``response`` on the response itself."""
 
@@ -55,12 +58,12 @@ class ForwardAtOnce:
     attempt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait:
     """Say nothing: more of the body is to come."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ForwardStreamed:
     """Decision on a FULL_DUPLEX_STREAMED request: headers, then the whole ``body``, then trailers if there are any."""
 
@@ -71,7 +74,7 @@ class ForwardStreamed:
     attempt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImmediateReply:
     """Answer in the backend's place, and end the stream."""
 
@@ -80,12 +83,12 @@ class ImmediateReply:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContinueTrailers:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContinueResponse:
     """Set and remove headers of the answer; ``watch`` asks for its body, in pieces or ``whole``."""
 
@@ -95,7 +98,7 @@ class ContinueResponse:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContinueResponseBody:
     """Let a piece of the answer pass, or ``replaced`` in its place.
 
@@ -107,17 +110,17 @@ class ContinueResponseBody:
     replaced: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContinueResponseTrailers:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finish:
     """End the stream cleanly: Envoy needs nothing more from us."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Abort:
     """End the stream with an INTERNAL error, so that Envoy does not go on without a decision."""
 
