@@ -312,7 +312,7 @@ def _models_as_adapters(data: Any, adopted: Converted) -> None:
 
 def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) -> None:
     kind = at(decision, "algorithm", "type")
-    if kind == "":
+    if kind == "" or (kind is None and "type" in (decision.get("algorithm") or ())):
         del decision["algorithm"]
     elif kind in INACTIVE_ALGORITHMS:
         message = f"algorithm `{kind}` is not active in this version; score and weight choose the model"
@@ -324,6 +324,8 @@ def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) ->
 def _inactive_limits(data: Any, report: Report, adopted: Converted) -> None:
     indices = []
     for path, provider in items(data, PROVIDERS):
+        for where, rule in items(provider, ("rules",)):
+            rule["name"] = rule.get("name") or f"rule-{int(where[-1]) + 1}"
         if provider.get("type") == "envoy-ratelimit":
             message = "this version calls no rate limit service of Envoy; the type `redis` counts for all routers"
             report.does_nothing((*path, "type"), "ratelimit", message, protects=True)
@@ -361,6 +363,8 @@ def _cache_settings(configuration: Any, path: Path, adopted: Converted) -> None:
         message = "there are no teams in this version, so nobody shares responses"
         adopted.problems.append(Mistake((*path, "scope"), message, harmless=True))
     semantic = at(configuration, "semantic")
+    if semantic is None and isinstance(configuration, dict):
+        configuration.pop("semantic", None)
     if isinstance(semantic, dict) and semantic.keys() <= {"similarity_threshold"}:
         del configuration["semantic"]
         if semantic and "similarity_threshold" not in configuration:

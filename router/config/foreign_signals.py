@@ -48,6 +48,7 @@ def adopt(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) ->
         for _, signal in items(routing, (SIGNALS[-1], listed)):
             if signal.get("threshold") == 0:
                 del signal["threshold"]
+    _no_facts(data, routing, path, adopted)
     for defaults, key in ((_THRESHOLDS, "threshold"), (_SCORINGS, "prototype_scoring")):
         for listed, source in defaults.items():
             _inherit(data, routing, path, listed, key, source, adopted)
@@ -59,19 +60,32 @@ def adopt(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) ->
     _checks_of_responses(routing, path, adopted)
 
 
+def _no_facts(data: Any, routing: dict[str, Any], path: Path, adopted: Converted) -> None:
+    """There is always one of the two labels: where facts are not sure enough to be needed, they are not."""
+    source = _THRESHOLDS[FactCheckSignal.LIST]
+    inherited = at(data, *source) or FactCheckSignal.model_fields["threshold"].default
+    for where, signal in items(routing, (SIGNALS[-1], FactCheckSignal.LIST), below=path):
+        if "threshold" in signal or signal.get("label") or not isinstance(inherited, int | float):
+            continue
+        meant = FactCheckSignal.meant(str(signal.get("name")), str(signal.get("description") or ""))
+        if meant == FactCheckSignal.MEANING["no_fact_check_needed"] and 0 < inherited < 1:
+            signal["threshold"] = round(1 - inherited, 6)
+            adopted.origin[(*where, "threshold")] = source
+
+
 def _inherit(
     data: Any, routing: dict[str, Any], path: Path, listed: str, key: str, source: Path, adopted: Converted
 ) -> None:
     """Modules have the settings of signals that have none of their own."""
     inherited = at(data, *source)
-    for where, signal in items(routing, (SIGNALS[-1], listed), below=path) if inherited is not None else ():
+    for where, signal in items(routing, (SIGNALS[-1], listed), below=path) if inherited else ():
         if key not in signal and signal.get("method") != "contrastive":
             signal[key] = deepcopy(inherited)
             adopted.origin[(*where, key)] = source
 
 
 def _operators(routing: dict[str, Any], path: Path, adopted: Converted) -> None:
-    """Conditions without an operator are an OR there."""
+    """Conditions without an operator are an OR there, and nothing at all is no rule."""
 
     def walk(rule: Any, where: Path) -> None:
         if not isinstance(rule, dict) or rule.get("type"):
@@ -84,6 +98,8 @@ def _operators(routing: dict[str, Any], path: Path, adopted: Converted) -> None:
             walk(condition, below)
 
     for where, decision in items(routing, ("decisions",), below=path):
+        if isinstance(rules := decision.get("rules"), dict) and not any(rules.values()):
+            decision["rules"] = None
         walk(decision.get("rules"), (*where, "rules"))
 
 

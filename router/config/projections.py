@@ -133,7 +133,9 @@ def adopt(routing: dict[str, Any], path: Path, adopted: Converted) -> None:
         adopted.problems.append(
             Mistake((*at_layers, key), f"unknown key `{key}`", key, ("partitions", "scores", "mappings"))
         )
-    signals = routing.setdefault("signals", {})
+    if routing.get("signals") is None:
+        routing["signals"] = {}
+    signals = routing["signals"]
     if not isinstance(signals, dict):
         return
     _Scores(layers, signals, path, adopted).add()

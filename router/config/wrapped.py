@@ -11,7 +11,7 @@ from triton_router.config.document import Document, Flaw, Path, parse
 from triton_router.config.plain import at, mappings
 
 # Deep enough for the values of a Helm release that a custom resource holds.
-_DEPTH = 4
+_DEPTH = 6
 _GLOBAL = frozenset({"router", "services", "stores", "integrations", "model_catalog", "inference"})
 
 
@@ -31,6 +31,8 @@ def read(text: str, environment: Mapping[str, str] | None = None) -> Document:
             return _moved(inner, line)
         if isinstance(at(outer.data, "kind"), str) and "apiVersion" in outer.data:
             kinds.append(outer.data["kind"])
+            for broken in _broken(outer):
+                return _moved(broken, line)
     if kinds:
         return Document(flaws=[Flaw(1, (), f"there is no configuration in {', '.join(dict.fromkeys(kinds))}")])
     return document
@@ -72,16 +74,23 @@ def _inside(outer: Document, text: str, environment: Mapping[str, str] | None) -
             yield _below(parse(text, environment), path)
         for key, value in mapping.items():
             if isinstance(value, str) and "\n" in value:
-                inner = parse(value, environment)
-                if _is_canonical(inner.data) or is_flat(inner.data):
-                    # A block's text begins on the line after its key.
+                # A block's text begins on the line after its key.
+                for inner in _inside(parse(value), value, environment):
                     yield _moved(inner, outer.line_of((*path, key)))
+
+
+def _broken(outer: Document) -> Iterator[Document]:
+    """The YAML files in ``outer`` that are not valid YAML."""
+    for path, mapping in mappings(outer.data):
+        for key, value in mapping.items():
+            if isinstance(value, str) and key.endswith((".yaml", ".yml")) and (inner := parse(value)).data is None:
+                yield _moved(inner, outer.line_of((*path, key)))
 
 
 def _below(document: Document, path: Path) -> Document:
     """What stands at ``path``, as a document of its own. Flaws of the rest are nobody's."""
     lines = {each[len(path) :]: line for each, line in document.lines.items() if each[: len(path)] == path}
-    flaws = [flaw for flaw in document.flaws if flaw.path[: len(path)] == path]
+    flaws = [replace(flaw, path=flaw.path[len(path) :]) for flaw in document.flaws if flaw.path[: len(path)] == path]
     return Document(at(document.data, *path), lines, flaws)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from triton_router.config import ConfigError, loads
@@ -166,3 +168,23 @@ def test_resources_without_a_configuration() -> None:
 def test_values_of_a_chart_with_a_global_of_its_own() -> None:
     text = "global: {imageRegistry: x}\nconfig:" + BASE.replace("\n", "\n  ") + "\n"
     assert len(loads(text).config.providers.models) == 2
+
+
+def test_what_nothing_reads_in_a_chart_may_be_unset() -> None:
+    password = "postgres: {password: '${NO_SUCH_VARIABLE}'}"
+    text = f"{BASE}global: {{services: {{router_replay: {{{password}}}}}}}\n".replace("\n", "\n  ")
+    assert loads(f"config:{text}\n").config.providers.models
+    read = text.replace("default_model: small", "default_model: '${NO_SUCH_VARIABLE}'")
+    assert errors(f"config:{read}\n")[0].startswith("<string>:3: error: providers.defaults.default_model: environment")
+
+
+def test_a_configuration_in_the_text_of_a_release() -> None:
+    text = textwrap.indent(BASE, " " * 10)
+    release = f"apiVersion: v\nkind: App\nspec:\n  source:\n    helm:\n      values: |\n        config:\n{text}"
+    assert len(loads(release).config.providers.models) == 2
+
+
+def test_a_file_in_a_config_map_that_is_not_yaml() -> None:
+    text = "apiVersion: v\nkind: Map\ndata:\n  config.yaml: |\n    version: v\n    providers: [a}\n    routing: x\n"
+    (problem,) = errors(text)
+    assert problem.startswith("<string>:6: error: not valid YAML")

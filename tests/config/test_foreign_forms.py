@@ -260,3 +260,30 @@ decisions: [{name: d, rules: {type: keyword, name: urgent}, modelRefs: [{model: 
 )
 def test_whatever_stands_in_a_file_is_reported(text: str) -> None:
     assert problems(BASE + text + "\n")
+
+
+def test_a_threshold_of_nothing_is_not_inherited() -> None:
+    tail = "global: {model_catalog: {modules: {prompt_guard: {threshold: 0}}}}\n"
+    assert routing("signals: {jailbreak: [{name: j}]}", tail).routing.signals.of("jailbreak")[0].threshold == 0.5
+
+
+@pytest.mark.parametrize(("module", "needed"), [("", 0.6), ("threshold: 0.75", 0.75), ("threshold: 0", 0.6)])
+def test_facts_are_needed_or_not(module: str, needed: float) -> None:
+    tail = f"global: {{model_catalog: {{modules: {{hallucination_mitigation: {{fact_check: {{{module}}}}}}}}}}}\n"
+    signals = "[{name: needs_fact_check}, {name: no_fact_check_needed}, {name: no_facts, threshold: 0.7}]"
+    declared = routing(f"signals: {{fact_check: {signals}}}", tail).routing.signals.of("fact_check")
+    assert [signal.threshold for signal in declared] == [needed, pytest.approx(1 - needed), 0.7]
+
+
+def test_what_generated_files_have_for_nothing() -> None:
+    plugin = "{type: response_cache, configuration: {enabled: true, semantic: null}}"
+    limits = "ratelimit: {providers: [{type: local-limiter, rules: [{requests_per_unit: 5}, {requests_per_unit: 9}]}]}"
+    config = routing(
+        "signals: null, projections: {scores: []}, decisions: [{name: d, rules: {type: '', operator: '', conditions: "
+        f"[]}}, algorithm: {{type: null}}, plugins: [{plugin}]}}]",
+        f"global: {{services: {{{limits}}}}}\n",
+    )
+    (decision,) = config.routing.decisions
+    assert (decision.rules, decision.algorithm) == (None, None)
+    (provider,) = config.global_.services.ratelimit.providers
+    assert [rule.name for rule in provider.rules] == ["rule-1", "rule-2"]
