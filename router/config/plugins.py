@@ -8,8 +8,13 @@ from triton_router.config.kinds import PLUGIN_GROUP, PLUGINS, PluginSettings, in
 from triton_router.config.section import CacheScope, HeaderName, Name, Probability, Section
 
 
-class SystemPromptSettings(Section):
+class Switch(Section):
+    """Settings of a plugin, which can be switched off."""
+
     enabled: bool = Field(True, description="Switch for this decision.")
+
+
+class SystemPromptSettings(Switch):
     mode: Literal["replace", "prepend", "append", "insert", "auto"] = Field(
         "replace",
         description="`replace` removes the client's system messages; `prepend` and `append` add one before or after "
@@ -24,10 +29,9 @@ class SystemPromptPlugin(PluginSettings):
     configuration: SystemPromptSettings = Field(description="The text, and how to combine it with the client's.")
 
 
-class SemanticCacheSettings(Section):
+class SemanticCacheSettings(Switch):
     NOT_ACTIVE = frozenset({"request_controls", "personalized", "revision", "allow_request_controls", "control_header"})
 
-    enabled: bool = Field(True, description="Switch for this decision.")
     mode: Literal["semantic", "exact", "exact_then_semantic"] = Field(
         "semantic",
         description="`semantic`, `exact_then_semantic`: similar questions share a response; `exact`: only identical "
@@ -59,8 +63,7 @@ class Header(Section):
     value: SecretStr = Field(description="Header value; never shown in logs or dumps.")
 
 
-class HeaderMutationSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
+class HeaderMutationSettings(Switch):
     add: tuple[Header, ...] = Field((), description="Headers to set if the request does not have them.")
     update: tuple[Header, ...] = Field((), description="Headers to set, also if the request has them.")
     delete: tuple[HeaderName, ...] = Field((), description="Removed.")
@@ -71,8 +74,7 @@ class HeaderMutationPlugin(PluginSettings):
     configuration: HeaderMutationSettings = Field(description="Changes to the request's headers, for the backend.")
 
 
-class FastResponseSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
+class FastResponseSettings(Switch):
     message: str = Field(
         "This request is not passed on to a model.",
         min_length=1,
@@ -87,8 +89,7 @@ class FastResponsePlugin(PluginSettings):
     )
 
 
-class BlockSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
+class BlockSettings(Switch):
     message: str = Field("The request was refused by policy.", min_length=1, description="Text of the error.")
     status: int = Field(403, ge=400, le=499, description="HTTP status of the error, in the shape of the client's API.")
     shadow: bool = Field(
@@ -108,8 +109,7 @@ class BlockPlugin(PluginSettings):
     configuration: BlockSettings = Field(default_factory=BlockSettings, description="The error, and when to refuse.")
 
 
-class ConfineSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
+class ConfineSettings(Switch):
     shadow: bool = Field(
         False, description="Confine nothing; only report in a header and a metric what would be confined."
     )
@@ -127,8 +127,7 @@ class ConfinePlugin(PluginSettings):
     configuration: ConfineSettings = Field(default_factory=ConfineSettings, description="When to confine.")
 
 
-class MaskSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
+class MaskSettings(Switch):
     trusted_models: tuple[Name, ...] = Field((), description="Models that may read the personal data.")
     shadow: bool = Field(False, description="Mask nothing; only report in a header and a metric what would be masked.")
     on_unknown: Literal["deny", "ignore"] = Field(
@@ -146,8 +145,7 @@ class MaskPlugin(PluginSettings):
     configuration: MaskSettings = Field(default_factory=MaskSettings, description="When to mask, and for whom.")
 
 
-class ResponsePiiSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
+class ResponsePiiSettings(Switch):
     pii_types_denied: tuple[Name, ...] = Field(
         (), description="Types of personal data that an answer must not contain; default: all with a recognisable form."
     )
@@ -174,8 +172,7 @@ class ResponsePiiPlugin(PluginSettings):
     )
 
 
-class ResponseJailbreakSettings(Section):
-    enabled: bool = Field(True, description="Switch for this decision.")
+class ResponseJailbreakSettings(Switch):
     head: Name = Field("jailbreak", description="Head of the signal bundle that judges answers.")
     labels: tuple[Name, ...] = Field(
         ("harmful_request", "jailbreak"),
@@ -208,11 +205,10 @@ class ResponseJailbreakPlugin(PluginSettings):
     )
 
 
-class HallucinationSettings(Section):
+class HallucinationSettings(Switch):
     NOT_ACTIVE = frozenset({"use_nli"})
     INSTEAD: ClassVar[dict[str, str]] = {"use_nli": "words are compared"}
 
-    enabled: bool = Field(True, description="Switch for this decision.")
     threshold: Probability = Field(
         0.5,
         description="Least share of a sentence's words that one document or tool result of the request must contain.",
@@ -238,10 +234,9 @@ class HallucinationPlugin(PluginSettings):
     configuration: HallucinationSettings = Field(description="Support that an answer needs, and the action without it.")
 
 
-class RequestParamsSettings(Section):
+class RequestParamsSettings(Switch):
     NOT_ACTIVE = frozenset({"default_max_tokens"})
 
-    enabled: bool = Field(True, description="Switch for this decision.")
     blocked_params: tuple[Name, ...] = Field((), description="Request members to remove.")
     max_tokens_limit: int | None = Field(
         None, ge=1, description="Cap on `max_tokens` and `max_completion_tokens`; set if the client gives neither."
@@ -255,10 +250,9 @@ class RequestParamsPlugin(PluginSettings):
     configuration: RequestParamsSettings = Field(description="Limits on the client's parameters.")
 
 
-class ToolsSettings(Section):
+class ToolsSettings(Switch):
     NOT_ACTIVE = frozenset({"semantic_selection", "strip_tool_history", "strategy", "dynamic_retrieval"})
 
-    enabled: bool = Field(True, description="Switch for this decision.")
     mode: Literal["none", "passthrough", "filtered"] = Field(
         "filtered", description="`none` removes all tools, `passthrough` keeps them, `filtered` applies the lists."
     )
@@ -271,7 +265,7 @@ class ToolsPlugin(PluginSettings):
     configuration: ToolsSettings = Field(description="The client's tools that the model receives.")
 
 
-class RouterReplaySettings(Section):
+class RouterReplaySettings(Switch):
     NOT_ACTIVE = frozenset({"max_records", "capture_request_body", "capture_response_body", "max_body_bytes",
                             "max_tool_trace_bytes", "max_tool_trace_steps"})  # fmt: skip
     INSTEAD: ClassVar[dict[str, str]] = {"max_records": "`global.services.router_replay.max_records` holds for all"}

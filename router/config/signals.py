@@ -56,7 +56,6 @@ class KeywordSignal(SignalSettings):
     TYPE, LIST = "keyword", "keywords"
     PURPOSE = "Word lists that rules of `type: keyword` refer to."
 
-    name: Name = Field(description="Name that rules refer to.")
     keywords: tuple[Phrase, ...] = Field(min_length=1, description="Words, phrases or expressions.")
     operator: Annotated[Literal["OR", "AND", "NOR"], UPPER_CASE] = Field(
         "OR", description="`OR`: any keyword; `AND`: all of them; `NOR`: none of them."
@@ -102,7 +101,6 @@ class EmbeddingSignal(SignalSettings):
 
     NOT_ACTIVE = frozenset({"image_candidates", "negative_image_candidates", "model"})
 
-    name: Name = Field(description="Name that rules refer to.")
     threshold: Similarity = Field(0.5, description="Least cosine similarity, on the scale of the bundle's embedder.")
     candidates: tuple[Phrase, ...] = Field((), description="Sentences to compare the prompt with.")
     negative_candidates: tuple[Phrase, ...] = Field(
@@ -122,7 +120,6 @@ class EmbeddingSignal(SignalSettings):
         "`any`) or the mean (`mean`).",
     )
     parts: PartNames = ("topic",)
-    description: str | None = Field(None, description="Documentation only.")
 
 
 class McpSignal(SignalSettings):
@@ -134,7 +131,6 @@ class McpSignal(SignalSettings):
     COMPETE = True
 
     name: Name = Field(description="The server's name for the class.")
-    description: str | None = Field(None, description="Documentation only.")
 
 
 class LanguageSignal(SignalSettings):
@@ -144,7 +140,6 @@ class LanguageSignal(SignalSettings):
     PURPOSE = "Languages, for rules of `type: language`."
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")] = Field(description="ISO 639 code, such as `en`.")
-    description: str | None = Field(None, description="Documentation only.")
     threshold: Probability = Field(0.3, description="Least probability of the detected language.")
     parts: PartNames = ("words",)
 
@@ -284,7 +279,6 @@ class ComplexitySignal(SignalSettings):
     LEVELS: ClassVar[tuple[str, ...]] = ("hard", "medium", "easy")
 
     name: Name = Field(description="Name that rules refer to, with the level after a colon.")
-    description: str | None = Field(None, description="Documentation only.")
     threshold: Similarity = Field(
         0.1, description="Least margin (cosine) of the nearer side; with a smaller margin a prompt is `medium`."
     )
@@ -360,7 +354,6 @@ class PreferenceSignal(SignalSettings):
     PURPOSE = "Kinds of requests by example, for rules of `type: preference`."
     COMPETE = True
 
-    name: Name = Field(description="Name that rules refer to.")
     description: str | None = Field(None, description="What the requests are about; compared if there are no examples.")
     examples: tuple[Phrase, ...] = Field((), description="Such requests.")
     threshold: Similarity = Field(0.0, description="Least similarity of the winner; 0: no minimum.")
