@@ -24,6 +24,7 @@ import httpx
 import yaml
 
 from perf.relay import PATIENCE, Exchange, Relay, relay_to
+from perf.results import write_results
 from perf.testbed import FIRST_PORT, ROOT, Testbed, command, machine
 from triton_router.names import DECISION, MESSAGES_PATH, RESPONSES_PATH
 from triton_router.processes import Process
@@ -168,8 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{', '.join(missing)} must be installed: make .cache/agents", file=sys.stderr)
         return 2
     document = measure(arguments.config, arguments.questions, arguments.turns)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "agents.json").write_text(json.dumps(document, indent=1))
+    write_results(arguments.out, "agents", document)
     print(table(document))
     rows = document["rows"]
     shares = [[row["equal"] for row in rows if row["agent"] == agent.name] for agent in AGENTS]

@@ -9,6 +9,7 @@ import asyncio
 import re
 import sys
 import time
+from collections.abc import Awaitable, Callable
 
 _MESSAGE = b'"message":{"role":"assistant","content":"Fine."},"finish_reason":"stop"'
 _BODY = b'{"id":"1","object":"chat.completion","model":"m","choices":[{"index":0,%s}]}' % _MESSAGE
@@ -26,21 +27,38 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _CHUNKS = re.compile(rb"x-chunks: (\d+);([0-9.]+)", re.IGNORECASE)
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while True:
-            head, body = await reader.readuntil(b"\r\n\r\n"), b""
-            if length := _LENGTH.search(head):
-                body = await reader.readexactly(int(length[1]))
-            elif b"chunked" in head.lower():
-                while (size := int(await reader.readline(), 16)) or await reader.readline() != b"\r\n":
-                    body += (await reader.readexactly(size + 2))[:-2]
-            if b'"stream"' in body:
-                await _events(head, writer)
-            else:
-                writer.write(ANSWER)
-    except (asyncio.IncompleteReadError, ConnectionError):
+def serve(answer: Callable[[bytes, bytes, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    """Serve HTTP/1.1 on the port that the command line names, until the process ends.
+
+    ``answer`` gets head and body of each request, and the writer, which it may close.
+    """
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not writer.is_closing():
+                head, body = await reader.readuntil(b"\r\n\r\n"), b""
+                if length := _LENGTH.search(head):
+                    body = await reader.readexactly(int(length[1]))
+                elif b"chunked" in head.lower():
+                    while (size := int(await reader.readline(), 16)) or await reader.readline() != b"\r\n":
+                        body += (await reader.readexactly(size + 2))[:-2]
+                await answer(head, body, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
         writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(converse, "127.0.0.1", int(sys.argv[1]), backlog=1024)
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+async def _answer(head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+    if b'"stream"' in body:
+        await _events(head, writer)
+    else:
+        writer.write(ANSWER)
 
 
 async def _events(head: bytes, writer: asyncio.StreamWriter) -> None:
@@ -55,10 +73,5 @@ async def _events(head: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(_LAST), _LAST))
 
 
-async def _main(port: int) -> None:
-    server = await asyncio.start_server(_serve, "127.0.0.1", port)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1])))
+    serve(_answer)

@@ -14,6 +14,7 @@ from typing import Any
 from export import page
 from perf import curves
 from perf.load import PATIENCE, arrivals, at, paced, punctual, run_precisely
+from perf.results import write_results
 from perf.testbed import Testbed, command, machine
 
 TEMPLATE = Path(__file__).parent / "templates" / "balance.md.j2"
@@ -56,14 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
         "workers": arguments.workers, "slow": bounds[:2],
         "rows": {name: judged(each, bounds) for name, each in rows.items()},
     }  # fmt: skip
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "balance.json").write_text(json.dumps(document, indent=1))
-    (arguments.out / "balance.md").write_text(page.render(TEMPLATE, **document))
+    write_results(arguments.out, "balance", document, page.render(TEMPLATE, **document))
     shares = {name: row["shares"] for name, row in document["rows"].items()}
     curves.shares(
         shares, arguments.out / "perf-balance.png", document["machine"], {"slow": bounds[0], "well": bounds[1]}
     )
-    print(page.render(TEMPLATE, **document), end="")
 
 
 def _document(algorithm: str) -> dict[str, Any]:

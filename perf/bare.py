@@ -57,7 +57,7 @@ class BareTriton:
                 await self._infer(tensors)
                 samples.at.append(start - began)
                 samples.ms.append((loop.time() - start) * 1000)
-                samples.statuses[200] += 1
+                samples.status_of.append(200)
 
         await asyncio.gather(*(one(number) for number in range(connections)))
         samples.seconds = loop.time() - began

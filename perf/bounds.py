@@ -21,6 +21,7 @@ import yaml
 from perf import start
 from perf.load import arrivals, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import SHORT
+from perf.results import write_results
 from perf.testbed import ROOT, Testbed, command, machine
 
 READY, STEP_MS = 1.5, 50.0
@@ -41,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     document = measure(arguments.models, arguments.bodies)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "bounds.json").write_text(json.dumps(document, indent=1))
+    write_results(arguments.out, "bounds", document)
     print(table(document))
     reloaded = document["reload"]
     met = statistics.median(document["ready"]) <= READY and reloaded["step_ms"] <= STEP_MS

@@ -20,6 +20,7 @@ from typing import Any
 from export import page
 from perf.load import Samples, arrivals, at, open_loop, run_precisely
 from perf.metered_backend import LONGEST, PROMPT, SHORTEST
+from perf.results import write_results
 from perf.testbed import Testbed, command, machine
 
 TEMPLATE = Path(__file__).parent / "templates" / "budgets.md.j2"
@@ -67,10 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     result = {
         "machine": machine(), "command": command(), "rate": arguments.rate, "routers": arguments.routers, "rows": rows,
     }  # fmt: skip
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "budgets.json").write_text(json.dumps(result, indent=1))
-    (arguments.out / "budgets.md").write_text(page.render(TEMPLATE, **result))
-    print(page.render(TEMPLATE, **result), end="")
+    write_results(arguments.out, "budgets", result, page.render(TEMPLATE, **result))
 
 
 def _provider(redis: int, deadline_ms: float, budgets: dict[str, int]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from export import page
 from perf.bare import BareTriton
 from perf.load import Samples, at, chat_bodies, closed_loop
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.testbed import Testbed, command, machine, resident
 from triton_router.cache.entry import Entry
 from triton_router.cache.memory import MemoryStore
@@ -67,10 +68,7 @@ def measure(requests: int, rounds: int, entries: int, out: Path) -> dict[str, An
         rows = asyncio.run(_through_envoy(testbed, ports, requests, rounds))
     store = asyncio.run(_store(entries))
     document = {"machine": machine(), "command": command(), "hits": rows, "store": store}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "cache.json").write_text(json.dumps(document, indent=1))
-    (out / "cache.md").write_text(table(document))
-    print(table(document), end="")
+    write_results(out, "cache", document, table(document))
     return document
 
 

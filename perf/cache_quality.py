@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.encoder import OnnxEncoder
+from perf.results import write_results
 from triton_router.cache.guard import difference
 from triton_router.config.services import CacheSettings
 
@@ -101,12 +102,9 @@ def measure(path: Path, out: Path, picture: Path) -> None:
     verdicts = judge(read_pairs(path), Embedder(REPOSITORY))
     default = CacheSettings().similarity_threshold
     document = summary(verdicts, sorted({*THRESHOLDS, default}), default)
-    text = table(document, f"python -m perf {' '.join(sys.argv[1:])}")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "cache-quality.json").write_text(json.dumps(document, indent=1))
-    (out / "cache-quality.md").write_text(text)
+    command = f"python -m perf {' '.join(sys.argv[1:])}"
+    write_results(out, "cache-quality", document, table(document, command))
     draw(verdicts, default, picture)
-    print(text)
 
 
 def summary(verdicts: Sequence[PairVerdict], thresholds: Sequence[float], default: float) -> dict[str, Any]:

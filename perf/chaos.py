@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import shutil
 import tempfile
 import time
@@ -20,6 +19,7 @@ from export import page
 from perf.faults import FAULTS, Fault
 from perf.load import Samples, arrivals, chat_bodies, open_loop, run_precisely
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.testbed import command, machine
 from perf.victim import MODEL, Victim
 
@@ -49,10 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not faults:
         raise SystemExit(f"no fault has that in its name; there are: {', '.join(fault.name for fault in FAULTS)}")
     document = measure(faults, rates, arguments.out / "chaos-logs", timed=not arguments.short)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "chaos.json").write_text(json.dumps(document, indent=1))
-    (arguments.out / "chaos.md").write_text(page.render(TEMPLATE, **document))
-    print(page.render(TEMPLATE, **document), end="")
+    write_results(arguments.out, "chaos", document, page.render(TEMPLATE, **document))
     return 1 if document["broken"] or document["tracebacks"] else 0
 
 

@@ -18,6 +18,7 @@ import yaml
 from perf.load import chat_bodies, closed_loop, run_precisely
 from perf.prompts import PROMPTS
 from perf.quick_triton import encoded
+from perf.results import write_results
 from perf.testbed import ROOT, Testbed, command, machine
 
 TARGET_SECONDS = 20.0
@@ -31,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     document = measure(arguments.requests)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "compare.json").write_text(json.dumps(document, indent=1))
+    write_results(arguments.out, "compare", document)
     print(table(document))
     met = document["seconds"] < TARGET_SECONDS and document["encodings"] <= 1.01 * document["compared"]
     return 0 if met and not document["degraded"] else 1

@@ -18,6 +18,7 @@ from typing import Any
 from perf.faults import FAULTS, Fault
 from perf.load import Samples, arrivals, chat_bodies, open_loop, run_precisely
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.testbed import command, machine
 from perf.victim import MODEL, Victim
 
@@ -37,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     document = measure(arguments.minutes, arguments.rate, arguments.warm_up, arguments.round)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "endurance.json").write_text(json.dumps(document, indent=1))
+    write_results(arguments.out, "endurance", document)
     print(table(document))
     return 1 if document["rising"] or document["failed"] else 0
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from perf.load import Samples, arrivals, at, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.rounds import Rung, interleaved
 from perf.testbed import FIRST_PORT, PORTS, Testbed, command, machine
 
@@ -59,8 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             "failures": failures(testbed, arguments.failures, arguments.rate, arguments.seconds),
             "cost": cost(testbed, arguments.rounds, arguments.requests),
         }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "fallback.json").write_text(json.dumps(result, indent=1))
+    write_results(arguments.out, "fallback", result)
     print(json.dumps(result, indent=1))
 
 

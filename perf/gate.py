@@ -21,6 +21,7 @@ from perf.bare import BareTriton
 from perf.ladder import ALONE, BARE, DOMAIN, HIT, KEYWORDS, NOTHING, LadderTestbed, aibrix, keywords_only, part
 from perf.load import chat_bodies, closed_loop, run_precisely
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.rounds import Rung, interleaved
 from perf.testbed import command, machine
 
@@ -63,9 +64,8 @@ def measure(out: Path, *, write: bool = False) -> int:
             name: {"value": round(value, 2), "margin": margin(name)} for name, value in measured["figures"].items()
         }
         BASELINE.write_text(json.dumps(figures, indent=1) + "\n")
-    out.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine(), "command": command(), **measured, "baseline": baseline, "failures": failures}
-    (out / "gate.json").write_text(json.dumps(document, indent=1))
+    write_results(out, "gate", document)
     print(table(measured["figures"], baseline))
     print(f"perf-gate: {'; '.join(failures)}" if failures else "perf-gate: as fast as before")
     return 1 if failures else 0

@@ -24,6 +24,7 @@ import yaml
 from export import page
 from perf.load import Samples, at, chat_bodies, closed_loop, run_precisely
 from perf.peers import ENVIRONMENT, start_litellm, versions, wait_until_live
+from perf.results import write_results
 from perf.rounds import QUANTILES
 from perf.testbed import FIRST_PORT, ROOT, Testbed, command, machine
 
@@ -137,10 +138,7 @@ def measure(
         "stretches": {name: each.summary() for name, each in measured.stretches.items()},
         "lags": lateness(measured.lags),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "hook.json").write_text(json.dumps(document, indent=1))
-    (out / "hook.md").write_text(table(document))
-    print(table(document), end="")
+    write_results(out, "hook", document, table(document))
     return document
 
 

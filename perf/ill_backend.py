@@ -8,14 +8,11 @@ that is what makes an illness hard to notice. ``GET /count`` has the number of r
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
-import sys
 
-from perf.backend import ANSWER
+from perf.backend import ANSWER, serve
 
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _REFUSED = b"HTTP/1.1 %s Ill\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\n{}"
 _TOO_LONG = (
@@ -30,38 +27,29 @@ class _Backend:
     illness = b""
     count = 0
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head, body = await reader.readuntil(b"\r\n\r\n"), b""
-                if length := _LENGTH.search(head):
-                    body = await reader.readexactly(int(length[1]))
-                if head.startswith(b"POST /illness"):
-                    self.illness = body
-                    writer.write(_OK)
-                elif head.startswith(b"GET /count"):
-                    count = b"%d" % self.count
-                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(count), count))
-                elif head.startswith(b"GET "):
-                    writer.write(_OK)
-                elif not await self._answer(writer):
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        writer.close()
+    async def answer(self, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"POST /illness"):
+            self.illness = body
+            writer.write(_OK)
+        elif head.startswith(b"GET /count"):
+            count = b"%d" % self.count
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(count), count))
+        elif head.startswith(b"GET "):
+            writer.write(_OK)
+        else:
+            await self._answer(writer)
 
-    async def _answer(self, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection stays open."""
+    async def _answer(self, writer: asyncio.StreamWriter) -> None:
         self.count += 1
         match self.illness:
             case b"":
                 writer.write(ANSWER)
             case b"close":
-                return False
+                writer.close()
             case b"reset":
                 # Without lingering, closing sends a reset.
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                return False
+                writer.close()
             case b"context":
                 writer.write(_TOO_LONG)
             case b"midway":
@@ -69,19 +57,13 @@ class _Backend:
                 await writer.drain()
                 # Envoy sees a response whose end comes with its beginning as none.
                 await asyncio.sleep(0.1)
-                return False
+                writer.close()
             case b"hang":
                 await asyncio.sleep(_HANGING_SECONDS)
-                return False
+                writer.close()
             case status:
                 writer.write(_REFUSED % status)
-        return True
-
-
-async def _main(port: int) -> None:
-    server = await asyncio.start_server(_Backend().serve, "127.0.0.1", port)
-    await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1])))
+    serve(_Backend().answer)

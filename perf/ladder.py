@@ -26,6 +26,7 @@ from perf.bare import BareTriton
 from perf.cache import CACHED
 from perf.load import Samples, arrivals, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import LONG, SHORT, distinct
+from perf.results import write_results
 from perf.rounds import CLIENT, Rung, Series, interleaved
 from perf.streams import first_chunks
 from perf.testbed import ROOT, Processor, Testbed, command, machine
@@ -78,8 +79,7 @@ def measure(
     for load in ("single", "saturation"):
         for rung, shares in document["parts"][load].items():
             document["parts"][load][rung] = {part: share * document[load][rung]["cpu_ms"] for part, share in shares}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "ladder.json").write_text(json.dumps(document, indent=1))
+    write_results(out, "ladder", document, table(document))
     loads = {"1 connection": "single", f"{saturated} connections": "saturation"}
     curves.distributions(
         document["distribution"],
@@ -96,8 +96,6 @@ def measure(
         (pictures or out) / "perf-parts.png",
         f"CPU of a request in the router, by part; {machine()}",
     )
-    (out / "ladder.md").write_text(table(document))
-    print(table(document), end="")
     return document
 
 

@@ -37,10 +37,9 @@ MOST_CONNECTIONS = 900
 class Samples:
     """Milliseconds of each request; inside the router ``encoder_ms`` waiting for Triton, ``router_ms`` the rest.
 
-    ``at`` is when each was to be sent, in seconds from the beginning, ``status_of`` and ``degraded_of`` how each was
-    answered. ``statuses`` counts answers by HTTP status, 0 is
-    a connection that broke or an answer that never came. ``degraded`` answers came without some signal. ``hits`` were
-    answered from the cache, ``oldest`` is the largest age of such an answer in seconds.
+    ``at`` is when each was to be sent, in seconds from the beginning, ``status_of`` its HTTP status, 0 for a
+    connection that broke or an answer that never came, ``degraded_of`` whether the answer came without some signal.
+    ``hits`` were answered from the cache, ``oldest`` is the largest age of such an answer in seconds.
     """
 
     ms: list[float] = field(default_factory=list)
@@ -49,11 +48,18 @@ class Samples:
     degraded_of: list[bool] = field(default_factory=list)
     encoder_ms: list[float] = field(default_factory=list)
     router_ms: list[float] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)
-    degraded: int = 0
     hits: int = 0
     oldest: int = 0
     seconds: float = 0.0
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """The number of answers by status."""
+        return Counter(self.status_of)
+
+    @property
+    def degraded(self) -> int:
+        return sum(self.degraded_of)
 
     @property
     def errors(self) -> int:
@@ -72,8 +78,6 @@ class Samples:
         self.degraded_of += other.degraded_of
         self.encoder_ms += other.encoder_ms
         self.router_ms += other.router_ms
-        self.statuses += other.statuses
-        self.degraded += other.degraded
         self.hits += other.hits
         self.oldest = max(self.oldest, other.oldest)
         self.seconds += other.seconds
@@ -225,11 +229,8 @@ class _Connection:
 
 
 def _count(head: bytes, samples: Samples) -> None:
-    status, degraded = int(head[9:12]) if head else 0, b"x-vsr-degraded" in head
-    samples.status_of.append(status)
-    samples.degraded_of.append(degraded)
-    samples.statuses[status] += 1
-    samples.degraded += degraded
+    samples.status_of.append(int(head[9:12]) if head else 0)
+    samples.degraded_of.append(b"x-vsr-degraded" in head)
     if b"x-vsr-response-path: cache" in head:
         samples.hits += 1
         samples.oldest = max(samples.oldest, int(age[1]) if (age := _AGE.search(head)) else 0)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
-import sys
 from collections import Counter
 
+from perf.backend import serve
+
 PROMPT, SHORTEST, LONGEST, SECONDS = 5, 50, 150, 0.5
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 class _Backend:
@@ -21,19 +20,11 @@ class _Backend:
         self._used: Counter[str] = Counter()
         self._chance = random.Random(1)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head, body = await reader.readuntil(b"\r\n\r\n"), b""
-                if length := _LENGTH.search(head):
-                    body = await reader.readexactly(int(length[1]))
-                if head.startswith(b"GET "):
-                    writer.write(_response(self._used))
-                else:
-                    await self._answer(json.loads(body)["model"], writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        writer.close()
+    async def answer(self, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET "):
+            writer.write(_response(self._used))
+        else:
+            await self._answer(json.loads(body)["model"], writer)
 
     async def _answer(self, model: str, writer: asyncio.StreamWriter) -> None:
         tokens = self._chance.randint(SHORTEST, LONGEST)
@@ -50,10 +41,5 @@ def _response(content: object) -> bytes:
     return head % len(body) + body
 
 
-async def _main(port: int) -> None:
-    server = await asyncio.start_server(_Backend().serve, "127.0.0.1", port, backlog=1024)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1])))
+    serve(_Backend().answer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from perf import curves
 from perf.ladder import SATURATED, aibrix
 from perf.load import Samples, arrivals, at, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.testbed import Testbed, command, machine
 
 TEMPLATE = Path(__file__).parent / "templates" / "overload.md.j2"
@@ -48,12 +48,9 @@ def measure(
         "machine": machine(), "command": command(), "seconds": seconds, "saturation": rate, "workers": workers,
         "connections": CONNECTIONS, "router_mib": mib, **judge(samples, parts),
     }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "overload.json").write_text(json.dumps(document, indent=1))
-    (out / "overload.md").write_text(table(document))
+    write_results(out, "overload", document, table(document))
     curves.over_time(samples.at, samples.ms, (pictures or out) / "perf-overload.png", document["machine"],
                      {name: begins for name, (begins, _) in parts.items()})  # fmt: skip
-    print(table(document), end="")
     return document
 
 

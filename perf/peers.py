@@ -8,7 +8,6 @@ one worker and with two. `make perf-peers` installs all of that in an environmen
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -31,6 +30,7 @@ from perf.bare import BareTriton
 from perf.ladder import BARE, aibrix
 from perf.load import Samples, arrivals, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import LONG, SHORT
+from perf.results import write_results
 from perf.rounds import Rung, interleaved
 from perf.testbed import FIRST_PORT, REPOSITORY, ROOT, Testbed, command, machine
 
@@ -115,11 +115,8 @@ def measure(
             **run_precisely(_measure(testbed, requests, rounds, connections, offered)),
             "mib": {name: testbed.resident(name) for name in testbed.parts},
         }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "peers.json").write_text(json.dumps(document, indent=1))
-    (out / "peers.md").write_text(table(document))
+    write_results(out, "peers", document, table(document))
     curves.by_load(document["prompts"], SYSTEMS, (pictures or out) / "perf-peers.png", document["machine"])
-    print(table(document), end="")
     return document
 
 

@@ -12,7 +12,6 @@ part and how fast the whole is, and says how far off the model was.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import random
@@ -32,6 +31,7 @@ from perf.bare import BareTriton
 from perf.ladder import aibrix
 from perf.load import arrivals, at, chat_bodies, closed_loop, open_loop, run_precisely
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.testbed import Testbed, command, machine
 
 TEMPLATE = Path(__file__).parent / "templates" / "scale.md.j2"
@@ -324,10 +324,7 @@ def measure(
         "assumed_gpu": {str(length): asdict(service) for length, service in gpu.items()},
         "capacity": capacity(measured, rates, p99, gpu),
     }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "scale.json").write_text(json.dumps(document, indent=1))
-    (out / "scale.md").write_text(table(document))
-    print(table(document), end="")
+    write_results(out, "scale", document, table(document))
     return document
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
-import sys
+
+from perf.backend import serve
 
 FIRST_SECONDS, SPREAD, PIECES, PIECE_SECONDS = 0.06, 0.3, 4, 0.02
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _EVENT = b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":" token"},"finish_reason":null}]}\n\n'
@@ -22,22 +21,14 @@ class _Backend:
     def __init__(self) -> None:
         self._factor, self._chance = 1.0, random.Random(1)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head, body = await reader.readuntil(b"\r\n\r\n"), b""
-                if length := _LENGTH.search(head):
-                    body = await reader.readexactly(int(length[1]))
-                if head.startswith(b"POST /pace"):
-                    self._factor = float(body)
-                    writer.write(_OK)
-                elif head.startswith(b"GET "):
-                    writer.write(_OK)
-                else:
-                    await self._stream(writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        writer.close()
+    async def answer(self, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"POST /pace"):
+            self._factor = float(body)
+            writer.write(_OK)
+        elif head.startswith(b"GET "):
+            writer.write(_OK)
+        else:
+            await self._stream(writer)
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         factor = self._factor
@@ -54,10 +45,5 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-async def _main(port: int) -> None:
-    server = await asyncio.start_server(_Backend().serve, "127.0.0.1", port, backlog=1024)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1])))
+    serve(_Backend().answer)

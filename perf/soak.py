@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from perf.load import Samples, at, chat_bodies, closed_loop
+from perf.results import write_results
 from perf.testbed import Testbed, command, machine, resident
 from triton_router.cache.entry import Entry
 from triton_router.cache.memory import MemoryStore
@@ -58,8 +58,7 @@ def measure(requests: int, out: Path) -> None:
         soak = asyncio.run(_through_envoy(testbed, port, requests))
     store = asyncio.run(_store(requests))
     document = {"machine": machine(), "command": command(), "soak": soak, "store": store}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "soak.json").write_text(json.dumps(document, indent=1))
+    write_results(out, "soak", document)
     print(table(document))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from export import page
 from perf.load import at
+from perf.results import write_results
 from perf.testbed import Testbed, command, machine
 
 TEMPLATE = Path(__file__).parent / "templates" / "streams.md.j2"
@@ -60,10 +61,7 @@ def measure(streams: int, chunks: int, seconds: float, requests: int, rounds: in
         testbed.wait_until_routed(dict.fromkeys(ports.values(), "MoM"))
         results = asyncio.run(_measure(testbed, ports, streams, chunks, seconds, requests, rounds))
     document = {"machine": machine(), "command": command(), "streams": streams, "chunks": chunks, "results": results}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "streams.json").write_text(json.dumps(document, indent=1))
-    (out / "streams.md").write_text(table(document))
-    print(table(document), end="")
+    write_results(out, "streams", document, table(document))
     return document
 
 

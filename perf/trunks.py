@@ -20,6 +20,7 @@ from export.exporter import Exporter, Paths
 from export.live import started
 from perf.load import at
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.testbed import ROOT, command, machine
 from triton_router.config import loads
 from triton_router.dialects import ChatRequest
@@ -81,8 +82,7 @@ def measure(requests: int, rounds: int, out: Path) -> None:
             times = asyncio.run(_measure(directory / "repository", address, requests, rounds))
     rows = {name: {"requests": len(ms), "p50": at(ms, 0.5), "p99": at(ms, 0.99)} for name, ms in times.items()}
     document = {"machine": machine(), "command": command(), "waits_ms": WAITS, "rows": rows}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "trunks.json").write_text(json.dumps(document, indent=1))
+    write_results(out, "trunks", document)
     print(table(document), end="")
 
 

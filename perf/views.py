@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import socket
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ import yaml
 
 from perf.load import Samples, arrivals, chat_bodies, open_loop, run_precisely
 from perf.prompts import PROMPTS
+from perf.results import write_results
 from perf.testbed import ROOT, Testbed, command, machine
 
 TARGET = 0.03
@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     document = measure(arguments.views, arguments.rate, arguments.seconds, arguments.rounds)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "views.json").write_text(json.dumps(document, indent=1))
+    write_results(arguments.out, "views", document)
     print(table(document))
     return 0 if document["more"] <= TARGET and document["dropped_seconds"] is not None else 1
 

@@ -13,7 +13,7 @@ from perf.load import Samples
 def test_failures_are_counted_and_only_what_came_after_the_fault_can_be_slow() -> None:
     samples = Samples(
         ms=[900, 100, 2500, 50], at=[0.0, 1.95, 2.0, 3.0], status_of=[200, 503, 200, 0],
-        degraded_of=[False, False, True, False], degraded=1,
+        degraded_of=[False, False, True, False],
     )  # fmt: skip
     assert judged(samples, struck=2.0) == {
         "requests": 4, "failed": 2, "statuses": {"0": 1, "503": 1}, "degraded": 1, "slowest": 2.5,

@@ -109,8 +109,7 @@ def test_recovery_is_when_it_is_fast_and_stays_so() -> None:
 
 
 def test_overload_is_judged_by_when_requests_were_to_be_sent() -> None:
-    samples = Samples(at=[0.1, 0.2, 1.1, 1.2, 2.1, 2.2], ms=[10, 10, 25, 30, 10, 10])
-    samples.statuses.update({200: 5, 503: 1})
+    samples = Samples(at=[0.1, 0.2, 1.1, 1.2, 2.1, 2.2], ms=[10, 10, 25, 30, 10, 10], status_of=[200] * 5 + [503])
     parts = {overload.BEFORE: (0.0, 1.0), overload.DURING: (1.0, 2.0), overload.AFTER: (2.0, 3.0)}
     judged = overload.judge(samples, parts)
     assert judged["p99_ratio"] == 3.0

@@ -98,9 +98,8 @@ def test_quantiles_of_known_numbers() -> None:
 
 
 def test_samples_follow_on_each_other() -> None:
-    first, second = Samples(ms=[1.0], at=[0.5], seconds=2.0), Samples(ms=[2.0], at=[0.25], seconds=1.0)
-    first.statuses.update({200: 1})
-    second.statuses.update({503: 1})
+    first = Samples(ms=[1.0], at=[0.5], status_of=[200], seconds=2.0)
+    second = Samples(ms=[2.0], at=[0.25], status_of=[503], seconds=1.0)
     first.add(second)
     assert (first.ms, first.at, first.seconds, first.errors) == ([1.0, 2.0], [0.5, 2.25], 3.0, 1)
 
