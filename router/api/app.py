@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -52,22 +52,18 @@ T = TypeVar("T")
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class ClassifyRequest(_Body):
+class ClassifyRequest(BaseModel):
     text: Text
 
 
-class RouteRequest(_Body):
+class RouteRequest(BaseModel):
     """A chat request as a client sends it, with or without a virtual model name; more members are welcome."""
 
     model: str | None = None
     messages: list[dict[str, Any]]
 
 
-class ExplainRequest(_Body):
+class ExplainRequest(BaseModel):
     """A prompt (``text``), or a whole ``request`` as a client would send it to ``path``.
 
     ``headers`` are those that a request would bring: session, identity, what an MCP server reads. ``model`` is the
@@ -89,11 +85,11 @@ class ExplainRequest(_Body):
         return self
 
 
-class BatchRequest(_Body):
+class BatchRequest(BaseModel):
     texts: list[Text] = Field(min_length=1, max_length=100)
 
 
-class PurgeRequest(_Body):
+class PurgeRequest(BaseModel):
     """One of them: the entry of a key, those of a decision, or all."""
 
     key: str | None = None
@@ -107,7 +103,7 @@ class PurgeRequest(_Body):
         return self
 
 
-class SimilarityRequest(_Body):
+class SimilarityRequest(BaseModel):
     text1: Text
     text2: Text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,8 +32,6 @@ ON_LOOP = 16_384
 
 class Inputs(BaseModel):
     """What is asked of a remote classifier."""
-
-    model_config = ConfigDict(extra="ignore")
 
     inputs: str = Field(max_length=200_000)
 

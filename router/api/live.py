@@ -60,9 +60,6 @@ class LiveFeed:
 
     async def aclose(self) -> None:
         """End all views, so that the service can end."""
-        self._drop_all()
-
-    def _drop_all(self) -> None:
         for view in list(self._views):
             self._drop(view)
 
@@ -82,7 +79,7 @@ class LiveFeed:
             await self._tell_all()
         finally:
             # Where that failed, views connect again.
-            self._drop_all()
+            await self.aclose()
 
     async def _tell_all(self) -> None:
         """Tell all views, until there is none."""

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -33,8 +33,6 @@ TURN_WITHIN = 10.0
 class SendRequest(BaseModel):
     """A request that goes through Envoy, as a client's would."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
     request: dict[str, Any]
     path: str = chat.PATH
     headers: dict[str, str] = {}
@@ -46,8 +44,6 @@ class CompareRequest(BaseModel):
     ``samples`` has a request a line, as `triton-router compare` reads them; without, the last ``recorded`` requests of
     the replay log are compared. Answers whose tokens nobody counted have ``answer_tokens``.
     """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     config: str = Field(max_length=8 * 1024 * 1024)
     samples: str | None = Field(None, max_length=64 * 1024 * 1024)

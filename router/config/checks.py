@@ -65,9 +65,7 @@ def _models_exist(data: Any, report: Report) -> None:
     targets = [*models, *(name for names in adapters.values() for name in names)]
     for key in ("default_model", "embedding_model"):
         where = ("providers", "defaults", key)
-        default = at(data, *where)
-        if isinstance(default, str) and default not in targets:
-            report.error(where, f"no model or adapter named `{default}`", nearest(default, targets))
+        report.must_exist(where, "model or adapter", at(data, *where), targets)
     for path, card in items(data, CARDS):
         if isinstance(card.get("name"), str) and card["name"] not in models:
             message = f"no model named `{card['name']}` in providers.models"
@@ -84,9 +82,7 @@ def _fallbacks_have_candidates(data: Any, report: Report) -> None:
             continue
         models = policy.get("models")
         for index, name in enumerate(models if isinstance(models, list) else ()):
-            if isinstance(name, str) and name not in targets:
-                where = (*path, "fallback", "models", index)
-                report.error(where, f"no model or adapter named `{name}`", nearest(name, targets))
+            report.must_exist((*path, "fallback", "models", index), "model or adapter", name, targets)
         choosers = [section] if path[:2] == DECISIONS else [decision for _, decision in decisions]
         alone = not any(len(decision.get("modelRefs") or ()) > 1 for decision in choosers)
         if policy.get("enabled", True) and not models and alone:
@@ -168,9 +164,8 @@ def _references_exist(data: Any, report: Report) -> None:
     for path, decision in items(data, DECISIONS):
         for where, ref in items(decision, ("modelRefs",), below=path):
             model, adapter = ref.get("model"), ref.get("lora_name")
-            if isinstance(model, str) and model not in models:
-                report.error((*where, "model"), f"no model named `{model}`", nearest(model, models))
-            elif isinstance(adapter, str) and adapter not in adapters.get(str(model), []):
+            report.must_exist((*where, "model"), "model", model, models)
+            if str(model) in models and isinstance(adapter, str) and adapter not in adapters.get(str(model), []):
                 message = f"model `{model}` has no adapter named `{adapter}`"
                 report.error((*where, "lora_name"), message, nearest(adapter, adapters.get(str(model), [])))
         _rule_references_exist(declared, decision.get("rules"), (*path, "rules"), report)
@@ -233,9 +228,7 @@ def _hints_exist(data: Any, report: Report) -> None:
     for path, decision in items(data, DECISIONS):
         named = at(decision, "hints", "models")
         for index, name in enumerate(named if isinstance(named, list) else []):
-            if name not in models:
-                where = (*path, "hints", "models", index)
-                report.error(where, f"no model named `{name}`", nearest(str(name), models))
+            report.must_exist((*path, "hints", "models", index), "model", name, models)
 
 
 def _api_is_guarded(data: Any, report: Report) -> None:

@@ -20,34 +20,23 @@ from triton_router.config.section import Section
 
 
 def _scoring(path: str) -> tuple[str, ...]:
-    return (path, *(f"{path}.{key}" for key in ("enabled", "best_weight", "top_m")))
+    return tuple(f"{path}.{key}" for key in ("enabled", "best_weight", "top_m"))
 
 
-# Read by `foreign` and by validators of sections, which the schema does not show.
+# Read by `foreign` and by validators of sections, which the schema does not show. What is above one of them acts too.
 SPELLINGS = frozenset(
     {
-        "global.model_catalog.embeddings",
-        "global.model_catalog.embeddings.semantic",
-        "global.model_catalog.embeddings.semantic.embedding_config",
         *_scoring("global.model_catalog.embeddings.semantic.embedding_config.prototype_scoring"),
-        "global.model_catalog.modules.complexity",
         *_scoring("global.model_catalog.modules.complexity.prototype_scoring"),
-        "global.model_catalog.modules.prompt_guard",
         "global.model_catalog.modules.prompt_guard.on_error",
         "global.model_catalog.modules.prompt_guard.threshold",
-        "global.model_catalog.modules.classifier.pii",
         "global.model_catalog.modules.classifier.pii.on_error",
-        "global.model_catalog.modules.feedback_detector",
         "global.model_catalog.modules.feedback_detector.threshold",
-        "global.model_catalog.modules.hallucination_mitigation",
-        "global.model_catalog.modules.hallucination_mitigation.fact_check",
         "global.model_catalog.modules.hallucination_mitigation.fact_check.threshold",
-        "global.model_catalog.modules.modality_detector",
         "global.model_catalog.modules.modality_detector.confidence_threshold",
         "global.router.strategy",
         "providers.defaults.model",
         "providers.defaults.reasoning_effort",
-        "providers.models.reasoning",
         "providers.models.reasoning.family",
         "providers.models.reasoning.type",
         "providers.models.reasoning.parameter",
@@ -57,22 +46,16 @@ SPELLINGS = frozenset(
         "routing.projections",
         "routing.signals.keywords.method",
         "routing.signals.keywords.fuzzy_match",
-        "global.stores.response_cache",
-        "global.stores.response_cache.redis.connection",
         "global.stores.response_cache.redis.connection.host",
         "global.stores.response_cache.redis.connection.port",
         "global.stores.response_cache.redis.connection.database",
         "global.stores.response_cache.redis.connection.password",
-        "global.stores.response_cache.redis.connection.tls",
         "global.stores.response_cache.redis.connection.tls.enabled",
-        "global.stores.response_cache.milvus.connection",
         "global.stores.response_cache.milvus.connection.host",
         "global.stores.response_cache.milvus.connection.port",
-        "global.stores.response_cache.milvus.connection.auth",
         "global.stores.response_cache.milvus.connection.auth.enabled",
         "global.stores.response_cache.milvus.connection.auth.username",
         "global.stores.response_cache.milvus.connection.auth.password",
-        "global.stores.response_cache.milvus.connection.tls",
         "global.stores.response_cache.milvus.connection.tls.enabled",
         "global.stores.response_cache.milvus.collection.name",
     }
@@ -106,10 +89,14 @@ def _walk(
         field = fields.get(_RENAMED.get(key, key))
         inside = next((section for section, _ in models_in(field.annotation)), None) if field is not None else None
         spelled = below.removeprefix("recipes.")
-        acts = key in fields or spelled in SPELLINGS or spelled.startswith(_WHOLE)
+        acts = key in fields or spelled.startswith(_WHOLE) or _is_spelling(spelled)
         what = "act" if acts else "do nothing" if model is None or key in inactive else "are refused"
         counts.setdefault(_group(below), Counter())[what] += 1
         _walk(schema, child, inside, below, counts, (*above, id(node)))
+
+
+def _is_spelling(path: str) -> bool:
+    return any(each == path or each.startswith(f"{path}.") for each in SPELLINGS)
 
 
 def _group(path: str) -> str:

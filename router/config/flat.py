@@ -27,7 +27,7 @@ from triton_router.config.flat_form import (
 )
 from triton_router.config.flat_form import FlatConfig as FlatConfig
 from triton_router.config.kinds import SIGNALS
-from triton_router.config.plain import leaves_of
+from triton_router.config.plain import items, leaves_of
 
 # Priorities of a category's decisions, by the source of the category.
 KEYWORD, EMBEDDING, MCP, DOMAIN = 40, 30, 20, 10
@@ -86,15 +86,9 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _entries(data: Any, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for index, entry in enumerate(_list(_mapping(data).get(key))):
-        if isinstance(entry, dict):
-            yield (key, index), entry
-
-
 def _named(data: Any, key: str) -> Iterator[tuple[str, Path, dict[str, Any]]]:
     """The entries of a list with a valid name."""
-    for path, entry in _entries(data, key):
+    for path, entry in items(data, (key,)):
         if isinstance(entry.get("name"), str) and entry["name"]:
             yield entry["name"], path, entry
 
@@ -114,7 +108,7 @@ def _models(data: dict[str, Any], converted: Converted) -> dict[str, Path]:
     described = _mapping(data.get("model_config"))
     models: dict[str, Path] = {name: ("model_config", name) for name in described}
     adapters = {name for model in described.values() for name, _, _ in _named(model, "loras")}
-    served = {name for _, entry in _entries(data, "vllm_endpoints") for name in _texts(entry.get("models"))}
+    served = {name for _, entry in items(data, ("vllm_endpoints",)) for name in _texts(entry.get("models"))}
     declared = {*described, *adapters, *served}
     for name, where in _models_by_name(data) if data.get("vllm_endpoints") else ():
         if name in models or name in adapters:
@@ -135,8 +129,8 @@ def _texts(value: Any) -> list[str]:
 def _models_by_name(data: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """References to models outside `model_config`."""
     for key, below in (("categories", "model_scores"), ("decisions", "modelRefs")):
-        for where, entry in _entries(data, key):
-            for place, reference in _entries(entry, below):
+        for where, entry in items(data, (key,)):
+            for place, reference in items(entry, (below,)):
                 if isinstance(reference.get("model"), str):
                     yield reference["model"], (*where, *place, "model")
     if isinstance(data.get("default_model"), str):
@@ -152,7 +146,7 @@ def _misspelt(name: str, candidates: Iterable[str]) -> bool:
 
 def _providers(data: dict[str, Any], models: dict[str, Path], converted: Converted) -> None:
     endpoints: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for path, endpoint in _entries(data, "vllm_endpoints"):
+    for path, endpoint in items(data, ("vllm_endpoints",)):
         name = endpoint.get("name")
         key = name if isinstance(name, str) else f"endpoint {path[-1]}"
         if key in endpoints:
@@ -310,9 +304,9 @@ def _criteria_of_rules(
     words = "keywords" if kind == "keyword" else "candidates"
     categories, groups = tuple(criteria), dict[str, list[tuple[str, Path]]]()
     reserved = {name for name, _, _ in _named(data.get("signals"), f"{kind}s")}
-    decided = [leaf.get("name") for path, decision in _entries(data, "decisions")
+    decided = [leaf.get("name") for path, decision in items(data, ("decisions",))
                for _, leaf in leaves_of(decision.get("rules"), path) if leaf.get("type") == kind]  # fmt: skip
-    for path, rule in _entries(data, f"{kind}_rules"):
+    for path, rule in items(data, (f"{kind}_rules",)):
         key = "name" if rule.get("category") is None else "category"
         category = rule.get(key)
         if not isinstance(category, str) or not category:
@@ -355,7 +349,7 @@ def _candidates(
         for key in ("use_reasoning", "reasoning_effort")
         if category.get(key) is not None
     }
-    scores = [(path, score) for path, score in _entries(category, "model_scores")]
+    scores = list(items(category, ("model_scores",)))
     if not scores and reasoning:
         yield source, _served_by_default(data, models) | reasoning
     for below, score in scores:

@@ -6,7 +6,7 @@ from typing import Any
 
 from triton_router.config.document import Path
 from triton_router.config.plain import CARDS, ENTRYPOINTS, MODELS, RECIPES, at, items, names
-from triton_router.config.report import Report, nearest
+from triton_router.config.report import Report
 
 DEFAULT = "default"
 """The name under which entrypoints mean `routing` itself."""
@@ -53,8 +53,7 @@ def _entrypoints(data: Any, recipes: list[str], report: Report) -> None:
     for path, entrypoint in items(data, ENTRYPOINTS):
         recipe, listed, headers = (entrypoint.get(key) for key in ("recipe", "model_names", "headers"))
         headers = headers if isinstance(headers, dict) else {}
-        if isinstance(recipe, str) and recipe not in recipes:
-            report.error((*path, "recipe"), f"no recipe named `{recipe}`", nearest(recipe, recipes))
+        report.must_exist((*path, "recipe"), "recipe", recipe, recipes)
         for index, name in enumerate(listed if isinstance(listed, list) else ()):
             where = (*path, "model_names", index)
             if name in models or name in adapters:

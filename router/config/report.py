@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from triton_router.config.document import Document, Path
 
@@ -76,6 +76,11 @@ class Report:
 
     def warning(self, path: Path, message: str, suggestion: str | None = None) -> None:
         self._add("warning", path, message, suggestion)
+
+    def must_exist(self, path: Path, kind: str, name: Any, candidates: Collection[str]) -> None:
+        """Report a ``name`` (at ``path``, of a ``kind``) that is a text and not among ``candidates``."""
+        if isinstance(name, str) and name not in candidates:
+            self.error(path, f"no {kind} named `{name}`", nearest(name, candidates))
 
     def does_nothing(self, path: Path, name: str, message: str, *, protects: bool) -> None:
         """Report that ``name`` (a kind of signal or plugin, or a key) has no effect; see :attr:`allowed`."""

@@ -7,7 +7,7 @@ from typing import Any
 from triton_router.config.document import Path
 from triton_router.config.plain import MODELS, at, names, rules
 from triton_router.config.plugins import MaskPlugin, MaskSettings
-from triton_router.config.report import Report, nearest
+from triton_router.config.report import Report
 from triton_router.plugins.contract import PluginInput, PluginKind
 
 
@@ -21,9 +21,7 @@ class Mask(PluginKind):
             report.error((*path, "type"), "`mask` needs a rule of type `pii`, which selects the data to mask")
         trusted, models = at(plugin, "configuration", "trusted_models"), names(data, *MODELS)
         for index, name in enumerate(trusted if isinstance(trusted, list | tuple) else ()):
-            if name not in models:
-                where = (*path, "configuration", "trusted_models", index)
-                report.error(where, f"no model named `{name}`", nearest(str(name), models))
+            report.must_exist((*path, "configuration", "trusted_models", index), "model", name, models)
 
     @classmethod
     def apply(cls, settings: MaskSettings, target: PluginInput) -> None:

@@ -6,7 +6,9 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel
 
 Json = dict[str, Any]
 
@@ -19,8 +21,7 @@ class DemoModel:
     loras: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(BaseModel):
     """What ``x-demo-script`` asks for."""
 
     chunks: int | None = None
@@ -28,7 +29,7 @@ class Script:
     delay: float = 0.0
     tools: bool = False
     tool: str | None = None
-    arguments: str = ""
+    arguments: Annotated[str, AfterValidator(lambda text: json.dumps(json.loads(text)))] = ""
     results: int | None = None
     thoughts: bool = False
     status: int | None = None
@@ -37,21 +38,8 @@ class Script:
 
     @classmethod
     def parse(cls, header: str) -> Script:
-        """Read the header. Raises ValueError for a value that is no number."""
-        pairs = dict(part.strip().split("=", 1) for part in header.split(";") if "=" in part)
-        return cls(
-            chunks=int(pairs["chunks"]) if "chunks" in pairs else None,
-            seconds=float(pairs.get("seconds", 0)),
-            delay=float(pairs.get("delay", 0)),
-            tools=pairs.get("tools", "0") == "1",
-            tool=pairs.get("tool"),
-            arguments=json.dumps(json.loads(pairs["arguments"])) if "arguments" in pairs else "",
-            results=int(pairs["results"]) if "results" in pairs else None,
-            thoughts=pairs.get("thoughts", "0") == "1",
-            status=int(pairs["status"]) if "status" in pairs else None,
-            reset=int(pairs["reset"]) if "reset" in pairs else None,
-            echo=int(pairs["echo"]) if "echo" in pairs else None,
-        )
+        """Read the header. Raises ValueError for a value of another type."""
+        return cls.model_validate(dict(part.strip().split("=", 1) for part in header.split(";") if "=" in part))
 
 
 @dataclass(frozen=True, slots=True)
