@@ -23,6 +23,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from export.checksums import sha256
+
 FORMAT = 1
 REQUEST = "gpu.json"
 # What `build` leaves beside a request.
@@ -302,11 +304,6 @@ def check_plan(plan: Path, request: dict[str, Any]) -> dict[str, Any]:
         if described[key] != request[key]:
             raise EngineError(f"{plan} was built for another {name}: {described[key]}, now {request[key]}")
     return described
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def requests(repository: Path, models: list[str]) -> list[Path]:

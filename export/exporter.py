@@ -377,7 +377,7 @@ class Exporter:
         source = self.source(model)
         return {
             "weights": source.weights_sha256,
-            "config": hashlib.sha256(source.config.read_bytes()).hexdigest(),
+            "config": sha256(source.config),
             "pooling": model.pooling,
             "output": [model.output_name, model.temperature],
             "delta": [_delta_digest(model), model.fork],
@@ -394,7 +394,7 @@ class Exporter:
                                                        "output", "temperature", "heads"})  # fmt: skip
         return {
             "weights": [each.weights_sha256 for each in sources],
-            "configs": [hashlib.sha256(each.config.read_bytes()).hexdigest() for each in sources],
+            "configs": [sha256(each.config) for each in sources],
             "heads": _head_digests(model),
             "shape": json.dumps(shape, sort_keys=True),
             "delta": [_delta_digest(model), model.fork],

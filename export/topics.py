@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export import bundle
+from export.checksums import sha256
 from export.encoder import OnnxEncoder, read_rows
 from triton_router.signals.domain import (
     AFFINITY_FLOOR,
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     topics, user, exam = (encode_rows(path, encode, most=SAMPLE) for path in sources.values())
     parameters = fit(topics, user, exam, labels, encode)
     parameters["fitted_on"] = {
-        name: {"rows": len(rows.labels), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        name: {"rows": len(rows.labels), "sha256": sha256(path)}
         for (name, path), rows in zip(sources.items(), (topics, user, exam), strict=True)
     }
     trunks = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}

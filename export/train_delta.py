@@ -8,24 +8,20 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from export import bundle, delta
 from export.checksums import sha256
 from export.exporter import check_trainable, needs_torch
 from export.labelled import Data, DataFile
-from export.manifest import Feature, Language, Name
+from export.manifest import Feature, Language, Name, Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TaskRecipe(_Section):
+class TaskRecipe(Section):
     name: Name
     data: Annotated[tuple[str, ...], Field(min_length=1)]
     """`FILE[:WEIGHT][=LABEL]`: a weight of 2 reads each row twice an epoch, 0.5 in every second one."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
     """New names, by what the files call them."""
     share: float = Field(1.0, gt=0)
     """Of the head's loss in the sum."""
@@ -34,7 +30,7 @@ class TaskRecipe(_Section):
     passage."""
 
 
-class Recipe(_Section):
+class Recipe(Section):
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
     """What the heads read."""
     tasks: Annotated[tuple[TaskRecipe, ...], Field(min_length=1)]
@@ -84,19 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
     tasks = [
         tuning.Task(task.name, part, task.share, task.passages) for task, part in zip(recipe.tasks, rows, strict=True)
     ]
-    settings = tuning.DeltaSettings(
-        features=recipe.features,
-        pooling=model.pooling,
-        prefix=model.prefix,
-        rank=recipe.rank,
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-        hold=recipe.hold,
-        fork=recipe.fork,
-        tokens=recipe.tokens,
-        seed=recipe.seed,
-        layers=recipe.layers,
-    )
+    training = recipe.model_dump(exclude={"tasks", "without", "languages"})
+    settings = tuning.DeltaSettings(pooling=model.pooling, prefix=model.prefix, **training)
     source = exporter.source(model)
     start = delta.load(arguments.start, source.weights_sha256, recipe.fork) if arguments.start else None
     digest = sha256(arguments.start) if arguments.start else ""

@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import platform
 import statistics
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+
+from perf.triton import executed
 
 BUCKETS = (32, 64, 128, 256, 512)
 GRAPH_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -312,7 +313,7 @@ def _load(address: str, setup: Setup, length: int, concurrency: int, backend: st
     """Closed loop from several processes; one request asks every model of the set-up at the same time."""
     clients = min(concurrency, CLIENTS, max(1, (os.cpu_count() or 2) // 2))
     shares = [concurrency // clients + (index < concurrency % clients) for index in range(clients)]
-    before = {model: _batches(address, model) for model in setup.models}
+    before = {model: executed(address, model) for model in setup.models}
     context = multiprocessing.get_context("spawn")
     with context.Pool(clients) as pool:
         results = pool.starmap(_client, [(address, setup.models, length, share, seconds) for share in shares])
@@ -321,8 +322,9 @@ def _load(address: str, setup: Setup, length: int, concurrency: int, backend: st
     elapsed = max(length for _, _, length in results)
     batch = 0.0
     for model in setup.models:
-        after = _batches(address, model)
-        batch += (after[0] - before[model][0]) / max(after[1] - before[model][1], 1) / len(setup.models)
+        new = executed(address, model)
+        new.subtract(before[model])
+        batch += new["inferences"] / max(new["executions"], 1) / len(setup.models)
     return {
         "backend": backend, "what": setup.name, "tokens": length, "load": f"{concurrency} clients",
         "p50": round(statistics.median(times), 2) if times else None,
@@ -370,18 +372,6 @@ def _client(
         return times, failures, elapsed
 
     return asyncio.run(ask())
-
-
-def _batches(address: str, model: str) -> tuple[int, int]:
-    from tritonclient.grpc import InferenceServerClient
-
-    time.sleep(0.2)  # Triton counts an execution after it has answered.
-    client = InferenceServerClient(address)
-    try:
-        stats = client.get_inference_statistics(model).model_stats[0]
-    finally:
-        client.close()
-    return int(stats.inference_count), int(stats.execution_count)
 
 
 def _difference(address: str, exporter: Any) -> float:

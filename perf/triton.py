@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -180,7 +182,7 @@ def _measure(
     )
     warm = [*arguments, *shape, "--request-count", str(max(WARM_REQUESTS, int(load)))]
     subprocess.run(warm, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    before = _statistics(server, trunk.model)
+    before = executed(server, trunk.model)
     count = ["--request-count", str(max(requests, int(load) * 4)), "-f", str(target), "--verbose-csv"]
     every = target.with_suffix(".requests.json")
     every.unlink(missing_ok=True)
@@ -190,14 +192,13 @@ def _measure(
     )
     if finished.returncode or not target.is_file():
         raise RuntimeError(f"perf_analyzer failed: {finished.stdout[-800:]} {finished.stderr[-800:]}")
-    after = _statistics(server, trunk.model)
+    new = executed(server, trunk.model)
+    new.subtract(before)
     with target.open(newline="") as file:
         row = next(csv.DictReader(file))
-    executions = after["executions"] - before["executions"]
     point = LoadPoint(
         trunk.name, bucket, loop, load, round(_rate(every), 1), _ms(row, 50), _ms(row, 90), _ms(row, 99),
-        round((after["inferences"] - before["inferences"]) / max(executions, 1), 2),
-        after["failures"] - before["failures"],
+        round(new["inferences"] / max(new["executions"], 1), 2), new["failures"],
     )  # fmt: skip
     every.unlink()
     print(f"perf: {point}", flush=True)
@@ -218,9 +219,8 @@ def _rate(every: Path) -> float:
     return len(requests) * 1e9 / float(last - first)
 
 
-def _statistics(server: str, model: str) -> dict[str, int]:
-    import time
-
+def executed(server: str, model: str) -> Counter[str]:
+    """What Triton counts of a model: `inferences`, `executions` and `failures`."""
     from tritonclient.grpc import InferenceServerClient
 
     time.sleep(0.3)  # Triton counts an execution after it has answered.
@@ -229,11 +229,11 @@ def _statistics(server: str, model: str) -> dict[str, int]:
         statistics = client.get_inference_statistics(model).model_stats[0]
     finally:
         client.close()
-    return {
-        "inferences": int(statistics.inference_count),
-        "executions": int(statistics.execution_count),
-        "failures": int(statistics.inference_stats.fail.count),
-    }
+    return Counter(
+        inferences=int(statistics.inference_count),
+        executions=int(statistics.execution_count),
+        failures=int(statistics.inference_stats.fail.count),
+    )
 
 
 def draw(points: Sequence[LoadPoint], path: Path, title: str) -> None:

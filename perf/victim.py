@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import resource
@@ -15,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
 from perf.testbed import REPOSITORY, ROOT, cpu, resident
@@ -177,49 +177,40 @@ class Victim:
 
     def make_ill(self, illness: str) -> None:
         """Give the first replica an illness; nothing heals it."""
-        self._ask(self.backends[0], "POST", "/illness", illness.encode())
+        _ask(self.backends[0], "/illness", illness.encode())
 
     def trouble(self) -> str | None:
         """What is not as it should be, or ``None``."""
         try:
-            ready = json.loads(self._ask(self._rest, "GET", "/ready")[1])
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            ready = _ask(self._rest, "/ready").json()
+        except (httpx.HTTPError, ValueError) as error:
             return f"REST: {type(error).__name__}"
         for key in ("degraded", "rejected"):
             if ready.get(key):
                 return f"{key}: {ready[key]}"[:200]
         for body in self._bodies:
             try:
-                status, _, headers = self._chat(body)
-            except (OSError, http.client.HTTPException) as error:
+                answer = _ask(self.gateway, "/v1/chat/completions", body, 5)
+            except httpx.HTTPError as error:
                 return f"gateway: {type(error).__name__}"
-            if status != 200 or "x-vsr-degraded" in headers:
-                return f"a request: {status} {headers.get('x-vsr-degraded', '')}"
+            if answer.status_code != 200 or "x-vsr-degraded" in answer.headers:
+                return f"a request: {answer.status_code} {answer.headers.get('x-vsr-degraded', '')}"
         return None
 
     def rejected(self) -> bool:
         """Whether the configuration on disk is refused."""
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            return bool(json.loads(self._ask(self._rest, "GET", "/ready")[1]).get("rejected"))
+        with contextlib.suppress(httpx.HTTPError, ValueError):
+            return bool(_ask(self._rest, "/ready").json().get("rejected"))
         return False
 
-    def _chat(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.gateway, timeout=5)
-        try:
-            connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
-            response = connection.getresponse()
-            return response.status, response.read(), dict(response.getheaders())
-        finally:
-            connection.close()
 
-    def _ask(self, port: int, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            connection.request(method, path, body, {"content-length": str(len(body))} if body else {})
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+def _ask(port: int, path: str, body: bytes | None = None, seconds: float = 2) -> httpx.Response:
+    """POST where there is a ``body``. Raises httpx.HTTPError."""
+    headers = {"content-type": "application/json"}
+    return httpx.request(
+        "GET" if body is None else "POST", f"http://127.0.0.1:{port}{path}",
+        content=body, headers=headers, timeout=seconds, trust_env=False,
+    )  # fmt: skip
 
 
 def _body(prompt: str) -> bytes:

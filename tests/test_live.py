@@ -24,7 +24,7 @@ from triton_router.api import live as module
 from triton_router.api import responses, server
 from triton_router.api.history import History, quantile
 from triton_router.api.live import LiveFeed
-from triton_router.api.responses import LiveResponse
+from triton_router.api.responses import live_response
 from triton_router.config import loads
 from triton_router.config.services import ApiSettings
 from triton_router.exchange import Request
@@ -159,7 +159,7 @@ class View:
         self.pieces: list[bytes] = []
         self.reading, self.gone = asyncio.Event(), asyncio.Event()
         self.reading.set()
-        self.task = asyncio.create_task(LiveResponse(feed)({"type": "http"}, self._receive, self._send))
+        self.task = asyncio.create_task(live_response(feed)({"type": "http"}, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
         await self.gone.wait()

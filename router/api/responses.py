@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message, Send
 
 from triton_router.api.live import LiveFeed
 from triton_router.errors import error_body
@@ -55,34 +54,16 @@ class ImpatientStream(StreamingResponse):
                 await self.body_iterator.aclose()
 
 
-class LiveResponse:
-    """An ASGI application that sends a view of ``feed``, as long as it is read."""
-
-    def __init__(self, feed: LiveFeed) -> None:
-        self._feed = feed
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        view = self._feed.open()
-        disconnect = asyncio.create_task(_until_gone(receive))
-        disconnect.add_done_callback(lambda _: self._end(view))
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
-        send = impatient(send)
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            while (event := await view.get()) is not None:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:
-            log.info("a live view that does not read is dropped")
-        finally:
-            self._feed.leave(view)
-            disconnect.cancel()
-
-    def _end(self, view: asyncio.Queue[bytes | None]) -> None:
-        with suppress(asyncio.QueueFull):
-            view.put_nowait(None)
+def live_response(feed: LiveFeed) -> Response:
+    """A view of ``feed``, as long as it is read."""
+    headers = {"cache-control": "no-store"}
+    return ImpatientStream(_view(feed), media_type="text/event-stream", headers=headers)
 
 
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _view(feed: LiveFeed) -> AsyncGenerator[bytes]:
+    view = feed.open()
+    try:
+        while (event := await view.get()) is not None:
+            yield event
+    finally:
+        feed.leave(view)

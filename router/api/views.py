@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from triton_router.api.compare import comparison
-from triton_router.api.responses import ImpatientStream, LiveResponse, json_response
+from triton_router.api.responses import ImpatientStream, json_response, live_response
 from triton_router.api.send import send
 from triton_router.api.state import ServiceState
 from triton_router.api.status import status
@@ -113,10 +113,10 @@ class Views:
         lines = comparison(state.loaded(), body.config, samples, state.bundle, body.answer_tokens)
         return ImpatientStream(_one_at_a_time(self._comparing, lines), media_type="application/x-ndjson")
 
-    async def live(self, state: ServiceState, request: Request) -> LiveResponse:
+    async def live(self, state: ServiceState, request: Request) -> Response:
         if state.feed.full:
             raise Refusal(503, "Too many live views are open.")
-        return LiveResponse(state.feed)
+        return live_response(state.feed)
 
     async def recorded(self, state: ServiceState, request: Request) -> Response:
         """How many requests could be compared."""

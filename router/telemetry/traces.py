@@ -229,9 +229,6 @@ class _Counted(SpanExporter):
         if self._inner is not None:
             self._inner.shutdown()
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._inner is None or self._inner.force_flush(timeout_millis)
-
 
 class _SdkLog(logging.Handler):
     """Takes the place of the SDK's log, which has a line for every attempt, and keeps the last two messages."""
