@@ -84,7 +84,7 @@ def _fallbacks_have_candidates(data: Any, report: Report) -> None:
         for index, name in enumerate(models if isinstance(models, list) else ()):
             report.must_exist((*path, "fallback", "models", index), "model or adapter", name, targets)
         choosers = [section] if path[:2] == DECISIONS else [decision for _, decision in decisions]
-        alone = not any(len(decision.get("modelRefs") or ()) > 1 for decision in choosers)
+        alone = not any(len(list(items(decision, ("modelRefs",)))) > 1 for decision in choosers)
         if policy.get("enabled", True) and not models and alone:
             message = "no decision here has a second candidate, so nothing can take over; give `fallback.models`"
             report.warning((*path, "fallback"), message)
@@ -120,7 +120,7 @@ def _algorithms_can_act(data: Any, report: Report) -> None:
         counts |= {"cost_aware": {"cost"}, "latency_aware": {"latency"}}.get(str(kind), set())
         prices = {str(ref["model"]): at(models.get(str(ref["model"])), "pricing") for ref in refs if "model" in ref}
         unpriced = [name for name, price in prices.items() if not price]
-        currencies = {at(price, "currency") or "USD" for price in prices.values() if price}
+        currencies = {str(at(price, "currency") or "USD") for price in prices.values() if price}
         if "cost" in counts and len(currencies) > 1:
             report.error(where, f"prices in {' and '.join(sorted(currencies))} cannot be compared")
         elif "cost" in counts and unpriced:
@@ -138,7 +138,7 @@ def _addresses_can_be_asked(data: Any, report: Report) -> None:
     """A certificate has a name, and a key a value."""
     for path, model in items(data, MODELS):
         for where, ref in items(model, ("backend_refs",), below=path):
-            host = str(ref.get("endpoint") or (ref.get("base_url") or "").partition("//")[2])
+            host = str(ref.get("endpoint") or str(ref.get("base_url") or "").partition("//")[2])
             if (https := scheme_and_path(ref)) and https[0] == "https" and re.match(r"[0-9.]+(:|/|$)|\[", host):
                 report.error(
                     (*where, "base_url"), "certificates are verified for a host name, but this is an IP address"

@@ -125,7 +125,7 @@ class KeywordRule(Rule):
 
 
 class EmbeddingRule(Rule):
-    NOT_ACTIVE = frozenset({"model", "dimension", "query_modality"})
+    NOT_ACTIVE = frozenset({"model", "dimension", "query_modality", "quality_priority", "latency_priority"})
     INSTEAD: ClassVar[dict[str, str]] = {"model": "the signal bundle's embedder is used"}
 
     threshold: Any = None

@@ -37,6 +37,7 @@ _PROTECTIVE_PLUGINS = frozenset({"content_safety", "jailbreak", "pii"})
 
 _STORE = ("global", "stores", "semantic_cache")
 _STORES = frozenset({"hybrid", "qdrant", "valkey"})
+_CLASSIFIERS = ("global", "model_catalog", "modules", "classifier")
 _REPLAY = ("global", "services", "router_replay")
 # What keeps an entry for ever there.
 _YEAR = 365 * 86_400
@@ -62,7 +63,9 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
             at(data, *section)["ttl_seconds"] = _YEAR
     _strategy(data, adopted)
     _tracing(at(data, *_TRACING), report)
-    server = at(data, "global", "model_catalog", "modules", "classifier", "mcp")
+    for section, key in ((_STORE, "similarity_threshold"), ((*_CLASSIFIERS, "domain"), "threshold")):
+        _no_threshold(at(data, *section), key)
+    server = at(data, *_CLASSIFIERS, "mcp")
     if str(at(server, "transport_type")).replace("_", "-") == "streamable-http":
         server["transport_type"] = "http"
     providers = at(data, "global", "services", "authz", "providers")
@@ -95,6 +98,9 @@ def adopt(data: Any, directory: FilePath, report: Report) -> Converted:
         _inactive_algorithm(decision, path, report)
         _no_weights(decision)
         for where, plugin in items(decision, ("plugins",), below=path):
+            for key in ("similarity_threshold", "threshold"):
+                _no_threshold(plugin.get("configuration"), key)
+                _no_threshold(at(plugin, "configuration", "semantic"), key)
             _cache_settings(plugin.get("configuration"), (*where, "configuration"), adopted)
         adopted.drop(decision, "plugins", path, list(_inactive_plugins(path, decision, report)))
     return adopted
@@ -111,7 +117,7 @@ def _store(store: Any, adopted: Converted, report: Report) -> None:
     """Addresses of the cache's server, in parts."""
     if not isinstance(store, dict):
         return
-    if (kind := store.get("backend_type")) in _STORES:
+    if (kind := str(store.get("backend_type"))) in _STORES:
         message = f"stores of type `{kind}` are not active in this version; responses are kept in memory"
         report.does_nothing((*_STORE, "backend_type"), "backend_type", message, protects=False)
         del store["backend_type"]
@@ -130,7 +136,7 @@ def _store(store: Any, adopted: Converted, report: Report) -> None:
         if name == "milvus" and switch(at(connection, "auth", "enabled")) is True:
             auth = connection.pop("auth")
             settings["token"] = f"{auth.get('username') or ''}:{auth.get('password') or ''}"
-        if connection.keys() <= {"tls"} and switch(at(connection, "tls", "enabled")) == bool(secure):
+        if connection.keys() <= {"tls"} and (switch(at(connection, "tls", "enabled")) is True) == bool(secure):
             del settings["connection"]
     collection = at(store, "milvus", "collection")
     if isinstance(collection, dict):
@@ -239,6 +245,12 @@ def _endpoint(ref: dict[str, Any], path: Path, adopted: Converted) -> None:
         ref["endpoint"] = f"{endpoint}:{PORTS.get(str(ref.get('protocol')), 80)}"
 
 
+def _no_threshold(section: Any, key: str) -> None:
+    """Generated files write 0 where no threshold is set; everything would reach it."""
+    if at(section, key) == 0:
+        del section[key]
+
+
 def _no_weights(decision: dict[str, Any]) -> None:
     """Generated files write 0 where no weight is set; there no weight of a candidate counts."""
     weighted = [each for _, each in items(decision, ("modelRefs",)) if "weight" in each]
@@ -253,7 +265,7 @@ def _reasoning(data: Any, path: Path, model: dict[str, Any], adopted: Converted)
     if not isinstance(reasoning, dict) or "reasoning_family" in model:
         return
     written = (*path, "reasoning")
-    if reasoning.get("type") in _REASONING and "parameter" in reasoning and isinstance(model.get("name"), str):
+    if str(reasoning.get("type")) in _REASONING and "parameter" in reasoning and isinstance(model.get("name"), str):
         family = str(reasoning.get("family") or model["name"])
         providers = data["providers"]
         defaults = providers.setdefault("defaults", {})
@@ -293,28 +305,29 @@ def _adapters_as_models(data: Any, adopted: Converted) -> None:
 def _models_as_adapters(data: Any, adopted: Converted) -> None:
     """A model may also be declared as an adapter of another one; requests get it where the model is."""
     models = set(names(data, *MODELS))
-    same: set[tuple[Any, Any]] = set()
+    same: set[tuple[str, str]] = set()
     for path, card in items(data, CARDS):
         indices = []
         for where, lora in items(card, ("loras",), below=path):
             if isinstance(name := lora.get("name"), str) and name in models:
                 message = f"`{name}` is a model of its own, so it does not count as an adapter of `{card.get('name')}`"
                 adopted.problems.append(Mistake((*where, "name"), message, harmless=True))
-                same.add((card.get("name"), name))
+                same.add((str(card.get("name")), name))
                 indices.append(int(where[-1]))
         adopted.drop(card, "loras", path, indices)
     for path, decision in decisions(data) if same else ():
         for where, ref in items(decision, ("modelRefs",), below=path):
-            if (ref.get("model"), ref.get("lora_name")) in same:
+            if (str(ref.get("model")), str(ref.get("lora_name"))) in same:
                 ref["model"] = ref.pop("lora_name")
                 adopted.origin[(*where, "model")] = (*where, "lora_name")
 
 
 def _inactive_algorithm(decision: dict[str, Any], path: Path, report: Report) -> None:
-    kind = at(decision, "algorithm", "type")
-    if kind == "" or (kind is None and "type" in (decision.get("algorithm") or ())):
+    algorithm = decision.get("algorithm")
+    kind = at(algorithm, "type")
+    if kind == "" or (kind is None and isinstance(algorithm, dict) and "type" in algorithm):
         del decision["algorithm"]
-    elif kind in INACTIVE_ALGORITHMS:
+    elif str(kind) in INACTIVE_ALGORITHMS:
         message = f"algorithm `{kind}` is not active in this version; score and weight choose the model"
         report.does_nothing((*path, "algorithm", "type"), "algorithm", message, protects=False)
         report.forget_flaws((*path, "algorithm"))

@@ -120,5 +120,5 @@ def _labels(manifest: FilePath) -> tuple[dict[str, Any] | None, str]:
 
 
 def _built_in(name: str) -> dict[str, Any] | None:
-    file = FilePath(__file__).with_name("knowledge_bases") / f"{FilePath(name).name}.json"
-    return dict(json.loads(file.read_bytes())) if file.is_file() else None
+    bases = {file.stem: file for file in FilePath(__file__).with_name("knowledge_bases").glob("*.json")}
+    return dict(json.loads(bases[name].read_bytes())) if name in bases else None

@@ -96,11 +96,11 @@ class RateLimit(Section):
 
 def check(data: Any, report: Report) -> None:
     """Limits can act: what they name exists, and somebody vouches for the callers that they tell apart."""
-    earlier: set[Any] = set()
+    earlier: set[str] = set()
     for path, rule in _rules(data):
-        if rule.get("name") in earlier:
-            report.error((*path, "name"), f"`{rule['name']}` is declared twice")
-        earlier.add(rule.get("name"))
+        if (name := str(rule.get("name"))) in earlier:
+            report.error((*path, "name"), f"`{name}` is declared twice")
+        earlier.add(name)
         _check_callers(data, rule, path, report)
         _check_names(data, rule, path, report)
     _check_prices(data, report)

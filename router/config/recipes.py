@@ -54,10 +54,10 @@ def _entrypoints(data: Any, recipes: list[str], report: Report) -> None:
         recipe, listed, headers = (entrypoint.get(key) for key in ("recipe", "model_names", "headers"))
         headers = headers if isinstance(headers, dict) else {}
         report.must_exist((*path, "recipe"), "recipe", recipe, recipes)
-        for index, name in enumerate(listed if isinstance(listed, list) else ()):
+        for index, name in enumerate(map(str, listed) if isinstance(listed, list) else ()):
             where = (*path, "model_names", index)
             if name in models or name in adapters:
                 report.error(where, f"`{name}` is the name of a model or adapter; an entrypoint needs one of its own")
             elif any(name == other and needed.items() <= headers.items() for other, needed in earlier):
                 report.error(where, f"an earlier entrypoint takes all requests for `{name}`, so this one is never used")
-            earlier.append((str(name), headers))
+            earlier.append((name, headers))

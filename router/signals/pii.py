@@ -62,6 +62,8 @@ class Pii(SignalKind[PiiSignal]):
             lists = {key: signal.get(key) or () for key in ("pii_types_allowed", "pii_types_denied")}
             if not all(isinstance(each, list | tuple) for each in lists.values()):
                 continue
+            if not all(isinstance(each, str) for named in lists.values() for each in named):
+                continue
             for key, named in lists.items():
                 for index, each in enumerate(named):
                     if each not in _TYPES and key == "pii_types_allowed":

@@ -275,6 +275,20 @@ def test_facts_are_needed_or_not(module: str, needed: float) -> None:
     assert [signal.threshold for signal in declared] == [needed, pytest.approx(1 - needed), 0.7]
 
 
+@pytest.mark.parametrize("settings", ["similarity_threshold: 0", "semantic: {similarity_threshold: 0}"])
+def test_a_cache_that_everything_would_hit(settings: str) -> None:
+    plugins = f"[{{type: response_cache, configuration: {{{settings}}}}}, {{type: response_jailbreak, configuration: "
+    tail = "global: {stores: {response_cache: {similarity_threshold: 0}}, model_catalog: {modules: {classifier: "
+    config = routing(
+        f"decisions: [{{name: d, plugins: {plugins}{{threshold: 0}}}}]}}]",
+        f"{tail}{{domain: {{threshold: 0}}}}}}}}}}\n",
+    )
+    cache, screen = (plugin.configuration for plugin in config.routing.decisions[0].plugins)
+    assert (cache.similarity_threshold, config.global_.stores.semantic_cache.similarity_threshold) == (None, 0.9)
+    assert screen.threshold == 0.7
+    assert config.global_.model_catalog.modules.classifier.domain.threshold == 0.25
+
+
 def test_what_generated_files_have_for_nothing() -> None:
     plugin = "{type: response_cache, configuration: {enabled: true, semantic: null}}"
     limits = "ratelimit: {providers: [{type: local-limiter, rules: [{requests_per_unit: 5}, {requests_per_unit: 9}]}]}"
