@@ -109,8 +109,7 @@ async def _measure(repository: Path, address: str, requests: int, rounds: int) -
         "model_catalog": {"modules": {"classifier": {"domain": {"model_id": "second"}}}},
     }
     generations = Generations(loads(json.dumps(config)), bundle, tokenizers, Metrics())
-    watch = asyncio.create_task(generations.run())
-    try:
+    async with generations.running():
         await generations.settled(30)
         pipeline = generations.current
         assert pipeline.encoders is not None
@@ -122,9 +121,6 @@ async def _measure(repository: Path, address: str, requests: int, rounds: int) -
                 raise RuntimeError(f"without {results.degraded}")
 
         return await _in_turn({**calls, BOTH: both}, requests, rounds)
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
 
 
 async def _in_turn(calls: dict[str, Any], requests: int, rounds: int) -> dict[str, list[float]]:

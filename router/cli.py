@@ -243,15 +243,11 @@ async def _decision(
 
     bundle, tokenizers = load_bundle(manifest)
     generations = Generations(loaded, bundle, tokenizers, Metrics())
-    watch = asyncio.create_task(generations.run())
-    try:
+    async with generations.running():
         await generations.settled(EXPLAIN_WITHIN)
         pipeline = generations.current
         query = SignalInput(payload, headers, reader=pipeline.runtime.reader)
         return explain(await pipeline.decide(query, everything=True))
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
 
 
 def _compare(arguments: argparse.Namespace) -> int:

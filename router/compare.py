@@ -187,13 +187,9 @@ async def compare_with(
         RuntimeError: a signal needs a package that is not installed.
     """
     generations = Generations(without_cache(before), *load_bundle(bundle), Metrics())
-    watch = asyncio.create_task(generations.run())
-    try:
+    async with generations.running():
         await generations.settled(SETTLE_WITHIN, patient=False)
         return await compare(generations, after, samples, **options)
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
 
 
 async def compare(

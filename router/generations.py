@@ -205,6 +205,16 @@ class Generations:
             await asyncio.sleep(0.02)
         return False
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """:meth:`run`, for as long as the context lasts."""
+        watch = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
     async def run(self) -> None:
         """Watch the encoders and keep MCP sessions open, until cancelled."""
         self._running = True

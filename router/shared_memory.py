@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import mmap
 import os
@@ -24,3 +25,8 @@ def mapped(path: str | None, size: int) -> mmap.mmap:
         except OSError as error:
             log.warning("processes share nothing", extra={"fields": {"reason": error.strerror}})
     return mmap.mmap(-1, size)
+
+
+def key(name: str) -> int:
+    """A number of 64 bits, never 0, that stands for ``name`` in all processes."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") or 1

@@ -9,7 +9,6 @@ Times are ``time.monotonic()``, which is one clock for all processes of a host.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from enum import IntEnum
 from functools import lru_cache
 from statistics import NormalDist
 
-from triton_router.shared_memory import mapped
+from triton_router import shared_memory
 
 # Models and adapters that a process knows numbers of; those beyond are known to itself only.
 ROWS = 1024
@@ -114,7 +113,7 @@ class Vitals:
     def __init__(self, path: str | None = None, seat: int = 0, seats: int = 1, rows: int = ROWS) -> None:
         self._per_seat, self._seat = rows, seat
         size = seats * rows * FIELDS * _BYTES
-        self._map = mapped(path, size)
+        self._map = shared_memory.mapped(path, size)
         self._numbers = memoryview(self._map).cast("d")
         self._names = memoryview(self._map).cast("Q")
         self._tables: list[dict[int, Row]] = [{} for _ in range(seats)]
@@ -264,6 +263,4 @@ def named(base: str, adapter: str | None) -> str:
     return f"{base}\n{adapter}" if adapter else base
 
 
-@lru_cache(maxsize=4 * ROWS)
-def _key(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") or 1
+_key = lru_cache(maxsize=4 * ROWS)(shared_memory.key)

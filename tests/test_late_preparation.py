@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 import pytest
@@ -36,14 +35,11 @@ async def test_its_texts_are_encoded_as_soon_as_that_works(monkeypatch: pytest.M
     monkeypatch.setattr(module, "PREPARE_AGAIN", 0.01)
     monkeypatch.setattr(Pipeline, "prepare", prepare)
     generations = Generations(loads(CONFIG), *load_bundle(BUNDLE), Metrics())
-    watch = asyncio.create_task(generations.run())
-    next_one = await generations.prepare(loads(CONFIG + "# another"))
-    generations.commit(next_one)
-    async with asyncio.timeout(60):
-        while len(attempts) < 3:
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    assert attempts == [next_one] * 3
-    watch.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watch
+    async with generations.running():
+        next_one = await generations.prepare(loads(CONFIG + "# another"))
+        generations.commit(next_one)
+        async with asyncio.timeout(60):
+            while len(attempts) < 3:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert attempts == [next_one] * 3

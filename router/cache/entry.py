@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -38,6 +39,11 @@ class Entry:
 
     def expired(self, now: float) -> bool:
         return now >= self.expires_at
+
+
+def decision_digest(name: str) -> str:
+    """Stands for the ``name`` of a decision, which is free text, in a server's expressions; hex."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Store(Protocol):

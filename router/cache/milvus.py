@@ -10,7 +10,6 @@ How much is held is bounded by time to live alone.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from triton_router.cache.entry import Entry, Vector
+from triton_router.cache.entry import Entry, Vector, decision_digest
 from triton_router.errors import Unavailable
 
 # Connecting, and each step of making the collection.
@@ -87,7 +86,7 @@ class MilvusStore:
         row = {
             "key": entry.key,
             "partition": entry.partition,
-            "decision": _digest(entry.decision),
+            "decision": decision_digest(entry.decision),
             "decision_name": _pieces(_bytes(entry.decision)),
             "prompt": _pieces(_bytes(entry.prompt)),
             # A vector is not optional everywhere; nothing is near this one.
@@ -108,7 +107,7 @@ class MilvusStore:
             return 0
         conditions = [f"key == {_hex(key)}"] if key is not None else []
         if decision is not None:
-            conditions.append(f'decision == "{_digest(decision)}"')
+            conditions.append(f'decision == "{decision_digest(decision)}"')
         which = " and ".join(conditions) or 'key != ""'
         count = await self._count(f"({which}) and expires_at > {self._clock()!r}")
         await self._ask("delete", filter=which)
@@ -271,10 +270,6 @@ def _hex(text: str) -> str:
 
 def _is_hex(text: str) -> bool:
     return all(digit in "0123456789abcdef" for digit in text)
-
-
-def _digest(decision: str) -> str:
-    return hashlib.sha256(_bytes(decision)).hexdigest()
 
 
 def _bytes(text: str) -> bytes:

@@ -9,7 +9,6 @@ How much is held is Redis' own business: set ``maxmemory`` and a ``volatile-*`` 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from triton_router.cache.entry import Entry, Vector
+from triton_router.cache.entry import Entry, Vector, decision_digest
 from triton_router.errors import Unavailable
 from triton_router.redis_client import RedisClient
 
@@ -81,7 +80,7 @@ class RedisStore:
         name = self._prefix + entry.key
         fields: dict[str, bytes | str] = {
             "partition": entry.partition,
-            "decision": _tag(entry.decision),
+            "decision": decision_digest(entry.decision),
             "prompt": entry.prompt.encode("utf-8", "surrogatepass"),
             "answer": entry.answer,
             "stored_at": repr(entry.stored_at),
@@ -100,7 +99,9 @@ class RedisStore:
     async def purge(self, *, key: str | None = None, decision: str | None = None) -> int:
         if key is not None:
             return await self._purge_key(key, decision)
-        query = ["*"] if decision is None else ["@decision:{$decision}", "PARAMS", 2, "decision", _tag(decision)]
+        query = (
+            ["*"] if decision is None else ["@decision:{$decision}", "PARAMS", 2, "decision", decision_digest(decision)]
+        )
         count, before = 0, None
         # What expired and is not swept yet stands in the index too, until it is asked for. Found again it never leaves.
         while (names := (await self._search(*query, "NOCONTENT", "LIMIT", 0, BATCH))[1:]) and names != before:
@@ -118,7 +119,7 @@ class RedisStore:
     async def _purge_key(self, key: str, decision: str | None) -> int:
         async with self._within_deadline():
             name = self._prefix + key
-            if decision is not None and await self._client.hget(name, "decision") != _tag(decision).encode():
+            if decision is not None and await self._client.hget(name, "decision") != decision_digest(decision).encode():
                 return 0
             return int(await self._client.unlink(name))
 
@@ -185,8 +186,3 @@ class RedisStore:
 def _no_index(error: Exception) -> bool:
     message = str(error).lower()
     return "index" in message and any(words in message for words in ("no such", "unknown", "not found"))
-
-
-def _tag(decision: str) -> str:
-    """Tags have syntax of their own; names of decisions are free text."""
-    return hashlib.sha256(decision.encode("utf-8", "surrogatepass")).hexdigest()

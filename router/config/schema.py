@@ -5,7 +5,7 @@ vLLM Semantic Router's v0.3 form, are accepted, and are reported as having no ef
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
@@ -426,6 +426,10 @@ class Config(Section):
     def of(self, recipe: Recipe) -> Self:
         """This configuration with the routing of ``recipe`` in the place of its own."""
         return self.model_copy(update={"routing": self.routing.model_copy(update=dict(recipe.routing))})
+
+    def serving(self, models: Iterable[ProviderModel]) -> Self:
+        """This configuration with ``models`` in the place of its own."""
+        return self.model_copy(update={"providers": self.providers.model_copy(update={"models": tuple(models)})})
 
     def targets(self) -> dict[str, str]:
         """The models and adapters that are declared, each with its name among the vitals (:func:`.vitals.named`)."""

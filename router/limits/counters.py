@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from triton_router.shared_memory import mapped
+from triton_router import shared_memory
 
 # Counts that a process can hold in memory, and places in which it looks for one.
 SLOTS, LOOKS = 65_536, 16
@@ -68,7 +67,7 @@ class SharedCounters:
     ) -> None:
         self._seat, self._seats, self._slots, self._clock = seat, seats, slots, clock
         size = seats * slots * _NUMBERS * _BYTES
-        self._map = mapped(path, size)
+        self._map = shared_memory.mapped(path, size)
         self._numbers = memoryview(self._map).cast("d")
         self._keys = memoryview(self._map).cast("Q")
 
@@ -82,7 +81,7 @@ class SharedCounters:
         now = self._clock()
         for key, amount, ends in changes:
             if ends > now:
-                hashed = _hash(key)
+                hashed = shared_memory.key(key)
                 slot = self._slot(hashed, self._seat, now)
                 if slot is None:
                     slot = self._room(hashed, now)
@@ -92,7 +91,7 @@ class SharedCounters:
 
     def count(self, key: str) -> float:
         """The sum over all processes."""
-        hashed, now = _hash(key), self._clock()
+        hashed, now = shared_memory.key(key), self._clock()
         slots = (self._slot(hashed, seat, now) for seat in range(self._seats))
         return sum(self._numbers[slot + _AMOUNT] for slot in slots if slot is not None)
 
@@ -117,7 +116,3 @@ class SharedCounters:
             self._places(hashed, self._seat),
             key=lambda slot: self._numbers[slot + _ENDS] if self._numbers[slot + _ENDS] > now else 0.0,
         )
-
-
-def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") or 1

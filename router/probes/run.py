@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
@@ -32,8 +31,7 @@ async def in_process(loaded: Loaded, manifest: Path, probes: Iterable[Probe]) ->
     """
     bundle, tokenizers = load_bundle(manifest)
     generations = Generations(loaded, bundle, tokenizers, Metrics())
-    watch = asyncio.create_task(generations.run())
-    try:
+    async with generations.running():
         if not await generations.settled(READY_WITHIN):
             endpoint = loaded.config.global_.inference.endpoint
             raise RuntimeError(f"Triton at {endpoint} does not serve the signal models, so probes would prove nothing")
@@ -44,9 +42,6 @@ async def in_process(loaded: Loaded, manifest: Path, probes: Iterable[Probe]) ->
             query = SignalInput(request, probe.headers, reader=pipeline.runtime.reader)
             results.append(of_record(probe, await pipeline.decide(query, everything=True)))
         return results
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
 
 
 def through_gateway(url: str, config: Config, probes: Iterable[Probe], timeout: float) -> list[Result]:

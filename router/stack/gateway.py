@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from triton_router.config import Config
+from triton_router.config.schema import BackendRef
 from triton_router.extproc.health import worker_addresses
 from triton_router.stack import envoy
 from triton_router.stack.demo_turn import DemoModel
@@ -107,9 +108,8 @@ class FileGateway:
     def _beside(self, config: Config) -> Config:
         """``config`` and the models that are served now; Envoy has validated it where there is one to ask."""
         named = {model.name for model in config.providers.models}
-        others = tuple(model for model in self._current.providers.models if model.name not in named)
-        providers = config.providers.model_copy(update={"models": (*config.providers.models, *others)})
-        both = self._with_addresses(config.model_copy(update={"providers": providers}))
+        others = [model for model in self._current.providers.models if model.name not in named]
+        both = self._with_addresses(config.serving([*config.providers.models, *others]))
         if (program := validation.binary()) is not None:
             validation.validate(both, program)
         return both
@@ -198,17 +198,12 @@ _PLAIN = {"base_url": None, "protocol": "http"}
 
 def with_endpoints(config: Config, replaced: Mapping[str, str]) -> Config:
     """``config`` with other endpoints; those that ``replaced`` does not name stay."""
-    models = tuple(
-        model.model_copy(
-            update={
-                "backend_refs": tuple(
-                    ref.model_copy(update=_PLAIN | {"endpoint": replaced[ref.endpoint]})
-                    if ref.endpoint in replaced
-                    else ref
-                    for ref in model.backend_refs
-                )
-            }
-        )
+
+    def placed(ref: BackendRef) -> BackendRef:
+        endpoint = replaced.get(ref.endpoint)
+        return ref if endpoint is None else ref.model_copy(update=_PLAIN | {"endpoint": endpoint})
+
+    return config.serving(
+        model.model_copy(update={"backend_refs": tuple(map(placed, model.backend_refs))})
         for model in config.providers.models
     )
-    return config.model_copy(update={"providers": config.providers.model_copy(update={"models": models})})

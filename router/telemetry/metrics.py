@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import prometheus_client
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -17,155 +19,121 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        timings = partial(Timings, registry=registry)
+        self.requests = counter(
             "router_requests",
             "Requests, by how they were routed; `recipe` is empty for `routing` itself.",
             ["decision", "model", "path", "recipe"],
-            registry=registry,
         )
-        self.stage_seconds = Timings(
-            "router_stage_seconds", "Time by stage of a request.", ["stage"], buckets=_SECONDS, registry=registry
+        self.stage_seconds = timings("router_stage_seconds", "Time by stage of a request.", ["stage"], buckets=_SECONDS)
+        self.signal_errors = counter(
+            "router_signal_errors", "Signals that could not be evaluated.", ["signal", "reason"]
         )
-        self.signal_errors = Counter(
-            "router_signal_errors", "Signals that could not be evaluated.", ["signal", "reason"], registry=registry
-        )
-        self.degraded = Counter(
-            "router_degraded_requests", "Requests routed without a part that was down.", ["part"], registry=registry
-        )
-        self.blocked = Counter(
+        self.degraded = counter("router_degraded_requests", "Requests routed without a part that was down.", ["part"])
+        self.blocked = counter(
             "router_blocked_requests",
             "Requests that protection refused (`blocked`), could not check (`unknown`), sent to another model "
             "(`confined`) or masked (`masked`), or on which it would act (`shadow`).",
             ["decision", "outcome"],
-            registry=registry,
         )
-        self.screened = Counter(
+        self.screened = counter(
             "router_screened_answers",
             "Answers with forbidden personal data: `blocked`, `masked` or `reported`.",
             ["decision", "outcome"],
-            registry=registry,
         )
-        self.windowed = Counter(
-            "router_windowed_prompts", "Prompts over the encoder's limit, scored in windows.", registry=registry
-        )
-        self.encoder_up = Gauge(
-            "router_encoder_up",
-            "1 while the encoder on Triton gives valid results.",
+        self.windowed = counter("router_windowed_prompts", "Prompts over the encoder's limit, scored in windows.")
+        self.encoder_up = gauge("router_encoder_up", "1 while the encoder on Triton gives valid results.", ["trunk"])
+        self.encoder_limit = gauge(
+            "router_encoder_limit",
+            "Calls to the encoder that may be in flight at once, over all workers and the process that serves REST.",
             ["trunk"],
-            registry=registry,
         )
-        self.encoder_limit = Gauge(
-            "router_encoder_limit", "Calls to the encoder that may be in flight at once, over all workers and the "
-            "process that serves REST.",
-            ["trunk"], registry=registry,
-        )  # fmt: skip
-        self.encoder_in_flight = Gauge(
-            "router_encoder_in_flight", "Calls to the encoder that have not ended, background work excepted.",
-            ["trunk"], registry=registry,
-        )  # fmt: skip
-        self.upstream_seconds = Timings(
+        self.encoder_in_flight = gauge(
+            "router_encoder_in_flight", "Calls to the encoder that have not ended, background work excepted.", ["trunk"]
+        )
+        self.upstream_seconds = timings(
             "router_upstream_seconds",
             "From the router's decision to the headers of the backend's answer, by model or adapter.",
             ["model", "status"],
             buckets=_UPSTREAM_SECONDS,
-            registry=registry,
         )
-        self.cache = Counter(
+        self.cache = counter(
             "router_cache_lookups",
             "Cache lookups by result; `not_kept` are answers that could not be stored.",
             ["decision", "result"],
-            registry=registry,
         )
-        self.cache_entries = Gauge(
-            "router_cache_entries", "Answers that workers keep in memory.", registry=registry,
-        )  # fmt: skip
-        self.tokens = Counter(
-            "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"],
-            registry=registry,
-        )  # fmt: skip
-        self.cost = Counter(
-            "router_cost", "Cost of the tokens of answers that were read, by the configured prices.",
-            ["model", "currency"], registry=registry,
-        )  # fmt: skip
-        self.finished = Counter(
-            "router_answers", "Answers that were read, by how they ended.", ["model", "reason"], registry=registry
+        self.cache_entries = gauge("router_cache_entries", "Answers that workers keep in memory.")
+        self.tokens = counter(
+            "router_tokens", "Tokens of answers that were read, as backends counted them.", ["model", "kind"]
         )
-        self.first_token_seconds = Timings(
-            "router_time_to_first_token_seconds", "From the decision to the first text of a stream.", ["model"],
-            buckets=_UPSTREAM_SECONDS, registry=registry,
-        )  # fmt: skip
-        self.token_seconds = Timings(
-            "router_time_per_output_chunk_seconds", "Between two pieces of text of a stream, mean of each answer.",
-            ["model"], buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        self.waited = Gauge(
-            "router_queue_seconds", "Recent wait of requests before a worker accepts them.",
-            registry=registry,
-        )  # fmt: skip
-        self.refused = Counter(
-            "router_refused_requests", "Requests refused with 429, because the queue or the bodies in flight "
-            "reached their limit.",
-            registry=registry,
-        )  # fmt: skip
-        self.selections = Counter(
+        self.cost = counter(
+            "router_cost",
+            "Cost of the tokens of answers that were read, by the configured prices.",
+            ["model", "currency"],
+        )
+        self.finished = counter("router_answers", "Answers that were read, by how they ended.", ["model", "reason"])
+        self.first_token_seconds = timings(
+            "router_time_to_first_token_seconds",
+            "From the decision to the first text of a stream.",
+            ["model"],
+            buckets=_UPSTREAM_SECONDS,
+        )
+        self.token_seconds = timings(
+            "router_time_per_output_chunk_seconds",
+            "Between two pieces of text of a stream, mean of each answer.",
+            ["model"],
+            buckets=_SECONDS,
+        )
+        self.waited = gauge("router_queue_seconds", "Recent wait of requests before a worker accepts them.")
+        self.refused = counter(
+            "router_refused_requests",
+            "Requests refused with 429, because the queue or the bodies in flight reached their limit.",
+        )
+        self.selections = counter(
             "router_selections",
             "Choices among a decision's candidates, by reason: `weight`, `conversation`, `score`, `probe`, `bounds` "
             "(none keeps them).",
             ["decision", "model", "reason"],
-            registry=registry,
         )
-        self.limits = Counter(
+        self.limits = counter(
             "router_limits_exceeded",
             "Requests beyond a limit: `refused`, sent to a `cheaper` model, or `reported`; `unavailable`: not checked.",
             ["rule", "outcome"],
-            registry=registry,
         )
-        self.adapter_fallbacks = Counter(
+        self.adapter_fallbacks = counter(
             "router_adapter_fallbacks",
             "Requests served by the base model because its backends do not have the adapter.",
             ["adapter"],
-            registry=registry,
         )
-        self.fallbacks = Counter(
+        self.fallbacks = counter(
             "router_fallbacks",
             "Attempts that failed before the first byte, by model, reason and next model (empty: none).",
             ["model", "reason", "next"],
-            registry=registry,
         )
-        self.no_fallback = Counter(
+        self.no_fallback = counter(
             "router_no_fallback",
             "Requests that one candidate had to answer, though there are others: `stored`, they refer to what a "
             "backend has stored; `size`, more would have to be kept than a header holds.",
             ["reason"],
-            registry=registry,
         )
-        self.refused_hints = Counter(
-            "router_refused_hints", "Hints of the MCP server that the decision does not allow.", ["kind"],
-            registry=registry,
-        )  # fmt: skip
-        self.reloads = Counter(
-            "router_config_reloads", "Configuration files read since the start.", ["result"], registry=registry
+        self.refused_hints = counter(
+            "router_refused_hints", "Hints of the MCP server that the decision does not allow.", ["kind"]
         )
-        self.rejected = Gauge(
-            "router_config_rejected", "1 while the file on disk is not the one that is served.", registry=registry,
-        )  # fmt: skip
-        self.adapters_loaded = Gauge(
-            "router_adapters_loaded", "Adapters that a model's backends list.", ["model"], registry=registry,
-        )  # fmt: skip
-        self.audit_errors = Counter(
-            "router_audit_errors", "Audit records that could not be written.", registry=registry
-        )
+        self.reloads = counter("router_config_reloads", "Configuration files read since the start.", ["result"])
+        self.rejected = gauge("router_config_rejected", "1 while the file on disk is not the one that is served.")
+        self.adapters_loaded = gauge("router_adapters_loaded", "Adapters that a model's backends list.", ["model"])
+        self.audit_errors = counter("router_audit_errors", "Audit records that could not be written.")
         # Exporters count in threads of their own.
         self.spans = prometheus_client.Counter(
             "router_trace_spans", "Spans by result: `sent` or `lost`.", ["result"], registry=registry
         )
         self.in_flight = Level("router_in_flight_requests", "Requests being routed.", registry=registry)
-        self.task_restarts = Counter(
-            "router_task_restarts", "Background tasks of the service that ended and were started again.", ["task"],
-            registry=registry,
-        )  # fmt: skip
-        self.worker_restarts = Counter(
+        self.task_restarts = counter(
+            "router_task_restarts", "Background tasks of the service that ended and were started again.", ["task"]
+        )
+        self.worker_restarts = counter(
             "router_worker_restarts",
             "Workers that were replaced: `ended` by themselves, `silent` to health checks, or at their `start`.",
-            ["reason"], registry=registry,
-        )  # fmt: skip
+            ["reason"],
+        )

@@ -114,12 +114,10 @@ async def generations(site: tuple[Path, str], request: pytest.FixtureRequest) ->
     more = getattr(request, "param", "")
     text = CONFIG.replace("ADDRESS", address).replace("  MORE", more)
     generations = Generations(loads(text), bundle, tokenizers, Metrics())
-    watch = asyncio.create_task(generations.run())
-    await generations.settled(30)
-    assert generations.current.encoders is not None and generations.current.encoders.failures == {}
-    yield generations
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
+    async with generations.running():
+        await generations.settled(30)
+        assert generations.current.encoders is not None and generations.current.encoders.failures == {}
+        yield generations
 
 
 def executions(address: str) -> dict[str, int]:

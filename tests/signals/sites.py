@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,9 +100,7 @@ async def site_of(text: str, heads: list[dict[str, Any]], word: str, *, trunks: 
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     generations = Generations(loads(text.replace("ADDRESS", f"127.0.0.1:{port}")), bundle, tokenizers, Metrics())
-    watch = asyncio.create_task(generations.run())
-    await generations.settled(30)
-    yield Site(generations, triton)
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
+    async with generations.running():
+        await generations.settled(30)
+        yield Site(generations, triton)
     await server.stop(0)

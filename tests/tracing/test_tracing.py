@@ -559,7 +559,7 @@ def test_a_package_that_is_missing_is_a_problem_of_the_configuration(
 @pytest.mark.parametrize(("written", "path", "words"), [
     ("sampling: {type: probabilistc}", "sampling.type", "did you mean `probabilistic`"),
     ("exporter: {endpoint: jaeger}", "exporter.endpoint", "is not a `host:port`"),
-    ("exporter: {type: zipkin}", "exporter.type", "is not one of"),
+    ("exporter: {type: kafka}", "exporter.type", "is not one of"),
     ("provider: datadog", "provider", "is not one of"),
     ("sampling: {type: traceidratio, rate: 2}", "sampling.rate", "less than or equal to 1"),
     ("sampling: {rate: 0.1}", "sampling.rate", "has no rate"),

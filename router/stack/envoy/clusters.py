@@ -11,11 +11,11 @@ from triton_router.stack.envoy.values import (
     Json,
     discovery_type,
     extension,
+    http_options,
     load_assignment,
     no_circuit_breaker,
     seconds,
     split_endpoint,
-    typed,
 )
 
 _POLICIES = {"round_robin": "ROUND_ROBIN", "least_request": "LEAST_REQUEST"}
@@ -40,13 +40,10 @@ def _model_cluster(model: ProviderModel) -> Json:
         "circuit_breakers": no_circuit_breaker(),
         # Never fall back on endpoints known to be dead: an honest 503 at once is better than a hanging request.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": seconds(0)},
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-                "upstreams.http.v3.HttpProtocolOptions",
-                explicit_http_config={"http_protocol_options": {}},
-                common_http_protocol_options={"idle_timeout": seconds(reliability.keep_alive)},
-            )
-        },
+        **http_options(
+            explicit_http_config={"http_protocol_options": {}},
+            common_http_protocol_options={"idle_timeout": seconds(reliability.keep_alive)},
+        ),
         "load_assignment": load_assignment(cluster_name(model.name), addresses),
     }
     # A single replica has nobody to take over: ejecting it would only lengthen its absence.

@@ -11,12 +11,12 @@ from triton_router.extproc.messages import METADATA
 from triton_router.stack.envoy import fallback, one_message
 from triton_router.stack.envoy.names import EXT_PROC_CLUSTER, EXT_PROC_FILTER
 from triton_router.stack.envoy.values import (
-    HOST_DRAWS,
     OTHER_HOST,
     UNLIMITED,
     Json,
     discovery_type,
     extension,
+    http_options,
     load_assignment,
     no_circuit_breaker,
     seconds,
@@ -54,8 +54,7 @@ def ext_proc_filter(config: Config) -> Json:
                 "num_retries": 3,
                 "retry_on": "connect-failure,reset,refused-stream,unavailable,cancelled",
                 "retry_back_off": {"base_interval": seconds(0.01), "max_interval": seconds(0.05)},
-                "host_selection_retry_max_attempts": HOST_DRAWS,
-                "retry_host_predicate": [OTHER_HOST],
+                **OTHER_HOST,
             },
         },
     )
@@ -137,11 +136,7 @@ def ext_proc_cluster(
                 "tcp_health_check": {},
             }
         ],
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-                "upstreams.http.v3.HttpProtocolOptions", explicit_http_config={"http2_protocol_options": {}}
-            )
-        },
+        **http_options(explicit_http_config={"http2_protocol_options": {}}),
         "load_assignment": load_assignment(EXT_PROC_CLUSTER, [(host, port, 1) for host, port in workers]),
     }
     # A single worker has nobody to take over: ejecting it would only lengthen its absence.

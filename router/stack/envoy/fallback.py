@@ -13,7 +13,7 @@ from triton_router.config.schema import Config, ProviderModel
 from triton_router.extproc.messages import METADATA
 from triton_router.names import ATTEMPT, BASE_MODEL, FAILURE, FALLS_BACK, SELECTED_MODEL
 from triton_router.stack.envoy.names import cluster_name
-from triton_router.stack.envoy.values import Json, extension, lua, no_circuit_breaker, seconds, typed
+from triton_router.stack.envoy.values import Json, extension, http_options, lua, no_circuit_breaker, seconds, typed
 
 _LISTENER = "fallback"
 _FAILURES = "triton-router.fallback"
@@ -166,12 +166,8 @@ def _inside(name: str, listener: str, *filters: Json) -> Json:
 
 def _upstream(*filters: Json) -> Json:
     codec = extension("envoy.filters.http.upstream_codec", "filters.http.upstream_codec.v3.UpstreamCodec")
-    options = typed(
-        "upstreams.http.v3.HttpProtocolOptions",
-        explicit_http_config={"http_protocol_options": {}},
-        **({"http_filters": [*filters, codec]} if filters else {}),
-    )
-    return {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}}
+    chain = {"http_filters": [*filters, codec]} if filters else {}
+    return http_options(explicit_http_config={"http_protocol_options": {}}, **chain)
 
 
 def _unless_well(inner: Json) -> Json:

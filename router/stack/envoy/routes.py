@@ -21,7 +21,6 @@ from triton_router.stack.envoy.names import (
     cluster_name,
 )
 from triton_router.stack.envoy.values import (
-    HOST_DRAWS,
     OTHER_HOST,
     Json,
     discovery_type,
@@ -125,8 +124,7 @@ def _retry_policy(model: ProviderModel) -> Json:
         "retriable_status_codes": [429],
         # At once: another replica has no part in the trouble of the first.
         "retry_back_off": {"base_interval": seconds(0.005), "max_interval": seconds(0.05)},
-        "host_selection_retry_max_attempts": HOST_DRAWS,
-        "retry_host_predicate": [OTHER_HOST],
+        **OTHER_HOST,
     }
     if reliability.first_byte_timeout is not None:
         # Envoy stops this clock when the response begins.

@@ -41,15 +41,12 @@ def validate(config: Config, program: Path) -> None:
     """
     services = config.global_.services
     plain = services.model_copy(update={"extproc": services.extproc.model_copy(update={"tls": None})})
-    models = tuple(
+    config = config.serving(
         model.model_copy(update={"backend_refs": tuple(ref.model_copy(update={"protocol": "http"})
                                                        for ref in model.backend_refs)})
         for model in config.providers.models
     )  # fmt: skip
-    providers = config.providers.model_copy(update={"models": models})
-    config = config.model_copy(
-        update={"global_": config.global_.model_copy(update={"services": plain}), "providers": providers}
-    )
+    config = config.model_copy(update={"global_": config.global_.model_copy(update={"services": plain})})
     document = static(config, workers=worker_addresses(services.extproc))
     with tempfile.TemporaryDirectory(prefix="triton-router-") as directory:
         path = Path(directory) / "envoy.json"

@@ -10,18 +10,7 @@ from triton_router.config.section import is_ip
 Json = dict[str, Any]
 """A message of Envoy's API as JSON, with the API's own field names."""
 
-# A host that refuses has the fewest requests, so `LEAST_REQUEST` draws it again and again: five draws for another one
-# were seen to be too few.
-HOST_DRAWS = 30
 UNLIMITED = 1_000_000
-
-OTHER_HOST: Json = {
-    "name": "envoy.retry_host_predicates.previous_hosts",
-    "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-    },
-}
-"""Retries go to a host that has not been tried."""
 
 
 def extension(name: str, message: str, **fields: Any) -> Json:
@@ -31,6 +20,23 @@ def extension(name: str, message: str, **fields: Any) -> Json:
 
 def typed(message: str, **fields: Any) -> Json:
     return {"@type": f"type.googleapis.com/envoy.extensions.{message}", **fields}
+
+
+OTHER_HOST: Json = {
+    # A host that refuses has the fewest requests, so `LEAST_REQUEST` draws it again and again: five draws for another
+    # one were seen to be too few.
+    "host_selection_retry_max_attempts": 30,
+    "retry_host_predicate": [
+        extension("envoy.retry_host_predicates.previous_hosts", "retry.host.previous_hosts.v3.PreviousHostsPredicate")
+    ],
+}
+"""In a policy: retries go to a host that has not been tried."""
+
+
+def http_options(**fields: Any) -> Json:
+    """In a cluster: its protocol options."""
+    name = "upstreams.http.v3.HttpProtocolOptions"
+    return {"typed_extension_protocol_options": {f"envoy.extensions.{name}": typed(name, **fields)}}
 
 
 def lua(name: str, code: str) -> Json:
