@@ -76,13 +76,14 @@ def _servers(model: dict[str, Any], path: Path, converted: Converted) -> None:
 def _card(model: dict[str, Any], path: Path, converted: Converted) -> None:
     """What describes a model stands in its card today."""
     described = [key for key in _OF_CARDS if key in model]
-    if not described:
+    declared = at(converted.data, *CARDS)
+    if not described or not isinstance(declared, list | None):
         return
     cards = list(items(converted.data, CARDS))
     where, card = next((each for each in cards if each[1].get("name") == model.get("name")), (None, None))
     if where is None or card is None:
         card = {"name": model.get("name")}
-        where = (*CARDS, len(at(converted.data, *CARDS) or ()))
+        where = (*CARDS, len(declared or ()))
         converted.append(CARDS, card, path)
     for key in described:
         if key not in card:

@@ -46,10 +46,15 @@ def convert(data: dict[str, Any]) -> Converted:
     _classifiers(data, converted)
     for key, path in _CARRIED.items():
         if data.get(key) is not None:
-            converted.put(path, data[key], (key,))
+            converted.put(path, copy.deepcopy(data[key]), (key,))
+    for key, value in _mapping(data.get("hallucination_mitigation")).items():
+        at = (*_MODULES, "hallucination_mitigation", _JUDGES.get(key, key))
+        converted.put(at, copy.deepcopy(value), ("hallucination_mitigation", key))
     return converted
 
 
+_MODULES = ("global", "model_catalog", "modules")
+_JUDGES = {"fact_check_model": "fact_check", "hallucination_model": "detector", "nli_model": "explainer"}
 _CARRIED: dict[str, Path] = {
     "default_model": ("providers", "defaults", "default_model"),
     "default_reasoning_effort": ("providers", "defaults", "default_reasoning_effort"),
@@ -61,7 +66,11 @@ _CARRIED: dict[str, Path] = {
     "api": ("global", "services", "api"),
     "observability": ("global", "services", "observability"),
     "authz": ("global", "services", "authz"),
-}
+    "ratelimit": ("global", "services", "ratelimit"),
+    "router_replay": ("global", "services", "router_replay"),
+    **{key: (*_MODULES, key)
+       for key in ("prompt_guard", "feedback_detector", "modality_detector")},
+}  # fmt: skip
 _RULES: dict[str, str] = {
     "language_rules": "language",
     "context_rules": "context",

@@ -179,12 +179,12 @@ class FlatConfig(Section):
     """The keys of the flat form."""
 
     NOT_ACTIVE = frozenset(
-        {"bert_model", "embedding_models", "tools", "prompt_guard", "hallucination_mitigation", "response_api",
-         "router_replay", "looper", "include_config_models_in_list", "clear_route_cache", "config_source",
-         "listeners", "ratelimit", "memory", "vector_store", "model_selection", "image_gen_backends",
+        {"bert_model", "embedding_models", "tools", "response_api",
+         "looper", "include_config_models_in_list", "clear_route_cache", "config_source",
+         "listeners", "memory", "vector_store", "model_selection", "image_gen_backends",
          "streamed_body_mode", "max_streamed_body_bytes", "streamed_body_timeout_sec", "batch_classification",
          "provider_profiles", "model_targets", "backends", "auth_profiles", "external_models", "gpu_config",
-         "max_workers", "skip_processing", "feedback_detector", "modality_detector", "prompt_compression",
+         "max_workers", "skip_processing", "prompt_compression",
          "latency_rules"}
     )  # fmt: skip
 
@@ -205,6 +205,12 @@ class FlatConfig(Section):
     api: Any = None
     observability: Any = None
     authz: Any = None
+    ratelimit: Any = None
+    router_replay: Any = None
+    prompt_guard: Any = None
+    feedback_detector: Any = None
+    modality_detector: Any = None
+    hallucination_mitigation: Any = None
     language_rules: list[Any] | None = None
     context_rules: list[Any] | None = None
     structure_rules: list[Any] | None = None

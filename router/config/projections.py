@@ -105,7 +105,8 @@ class PartitionSignal(SignalSettings):
     @classmethod
     def reads(cls, entry: Mapping[str, Any]) -> tuple[Key, ...]:
         members = entry.get("members")
-        return tuple((str(entry.get("of")), str(each)) for each in members if members) if members else ()
+        names = members if isinstance(members, list | tuple) else ()
+        return tuple((str(entry.get("of")), str(each)) for each in names)
 
 
 def _mappings(entry: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
@@ -219,7 +220,8 @@ def _partitions(routing: dict[str, Any], layers: dict[str, Any], path: Path, ado
     declared = {"domain": _names(signals, "domains"), "embedding": _names(signals, "embeddings")}
     renamed: dict[tuple[str, str], str] = {}
     for where, partition in items(layers, ("partitions",), below=(*path, "projections")):
-        members = [each for each in partition.get("members") or () if isinstance(each, str)]
+        listed = partition.get("members")
+        members = [each for each in (listed if isinstance(listed, list) else ()) if isinstance(each, str)]
         of = next((of for of, names in declared.items() if names & set(members)), "domain")
         for index, member in enumerate(members):
             if member not in declared[of]:

@@ -188,3 +188,25 @@ def test_a_file_in_a_config_map_that_is_not_yaml() -> None:
     text = "apiVersion: v\nkind: Map\ndata:\n  config.yaml: |\n    version: v\n    providers: [a}\n    routing: x\n"
     (problem,) = errors(text)
     assert problem.startswith("<string>:6: error: not valid YAML")
+
+
+def test_modules_and_limits_of_the_flat_form() -> None:
+    config = loads("""
+vllm_endpoints: [{name: e, address: 127.0.0.1, port: 8000}]
+model_config: {small: {preferred_endpoints: [e]}}
+default_model: small
+prompt_guard: {enabled: true, threshold: 0.8, use_cpu: true}
+hallucination_mitigation: {enabled: true, fact_check_model: {threshold: 0.7}, nli_model: {threshold: 0.9}}
+ratelimit: {providers: [{type: local-limiter, rules: [{name: all, requests_per_unit: 5, unit: minute}]}]}
+jailbreak: [{name: attack}]
+fact_check_rules: [{name: needs_fact_check}]
+decisions: [{name: d, rules: {type: jailbreak, name: attack}, modelRefs: [{model: small}]}]
+""").config
+    signals = config.routing.signals
+    thresholds = [
+        signal.model_dump()["threshold"] for kind in ("jailbreak", "fact_check") for signal in signals.of(kind)
+    ]
+    assert thresholds == [0.8, 0.7]
+    assert [rule.requests_per_unit for each in config.global_.services.ratelimit.providers for rule in each.rules] == [
+        5
+    ]
