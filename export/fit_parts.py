@@ -13,17 +13,20 @@ from export.exporter import needs_torch
 from export.unit_keys import Example, is_shape
 from export.wrapping import Wrapped, Wrapping, wrapped
 from triton_router.parts import SHAPES, network
+from triton_router.parts.features import observe
 from triton_router.parts.shapes import ShapeTable
-from triton_router.parts.units import cut, observe
+from triton_router.parts.units import cut
 
 # Longer prompts are cut.
 LONGEST = 3_000
 # So many prompts give a text to work on, have their sentences on lines of their own, or tags: few do in the files.
 ON_TEXT, BROKEN, MARKED = 0.05, 0.28, 0.02
+# So many prompts alone begin with words or a list of the person's own.
+OPENED = 0.12
 # Prompts for each wrapper, every other time with the wrapper varied; prompts in composed wrappers, and alone.
-EACH, COMPOSED, ALONE = 16, 2_500, 5_000
+EACH, COMPOSED, ALONE = 16, 3_000, 5_000
 # Of prompts of one line without marks so many stay: there is nothing to tell apart in them.
-ONE_LINE, MARKS = 0.2, frozenset('\n<[{|"`=')
+ONE_LINE, MARKS = 0.2, frozenset('\n<[{|"`=:')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--without", action="append", default=[], metavar="SOURCE", help="no rows whose source starts so"
     )
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--networks", type=int, default=3, help="trained one after the other; their mean counts")
     parser.add_argument("--out", type=Path, default=network.FILE)
 
 
@@ -48,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     rows = list(examples(files))
     print(f"{len(rows)} messages, {sum(len(row.seen) for row in rows)} units")
     vocabulary = keys(rows)
-    fitting.train(rows, vocabulary, arguments.epochs, arguments.out)
+    fitting.train(rows, vocabulary, arguments.epochs, arguments.out, arguments.networks)
     print(f"{arguments.out}: {len(vocabulary)} keys, {arguments.out.stat().st_size} bytes")
 
 
@@ -75,11 +79,17 @@ def examples(files: Sequence[Sequence[str]], seed: int = 5) -> Iterator[Example]
 
     for number, template in enumerate(wrapping.templates):
         for turn in range(EACH):
-            yield from example(wrapped(wrapping.varied(template) if turn % 2 else template, prompt()), str(number))
+            varied = wrapping.varied(template) if turn % 2 else template
+            yield from example(wrapped(wrapping.framed(varied) if turn % 4 == 3 else varied, prompt()), str(number))
     for number in range(COMPOSED):
-        yield from example(wrapping.around(prompt()), f"composed {number % 40}")
+        text = prompt()
+        if chance.random() < OPENED / 2:
+            text = wrapping.opened(text)
+        yield from example(wrapping.around(text), f"composed {number % 40}")
     for _ in range(ALONE):
         text = prompt()
+        if chance.random() < OPENED:
+            text = wrapping.opened(text)
         if not MARKS.isdisjoint(text) or chance.random() < ONE_LINE:
             yield from example(Wrapped(text, 0, len(text)), "")
 
@@ -105,5 +115,5 @@ def keys(rows: Sequence[Example]) -> list[str]:
 
 def _is_frequent(key: str, around: int, within: int) -> bool:
     if is_shape(key):
-        return key.startswith("k=") or around >= 4 or within >= 25
-    return around >= 8 or within >= 90
+        return key.startswith("k=") or around >= 12 or within >= 80
+    return around >= 30 or within >= 350

@@ -87,8 +87,12 @@ def _losses(scores: Tensor, batch: _Batch) -> Tensor:
     return runs.flatten(1).logsumexp(1) - true
 
 
-def train(rows: Sequence[Example], vocabulary: Sequence[str], epochs: int, path: Path, seed: int = 1) -> None:
-    """Train a network on ``rows`` and write it to ``path``."""
+def train(rows: Sequence[Example], vocabulary: Sequence[str], epochs: int, path: Path, count: int) -> None:
+    """Train ``count`` networks on ``rows`` and write them to ``path``."""
+    _save(path, vocabulary, [_trained(rows, vocabulary, epochs, seed) for seed in range(1, count + 1)])
+
+
+def _trained(rows: Sequence[Example], vocabulary: Sequence[str], epochs: int, seed: int) -> _Network:
     torch.manual_seed(seed)
     chance, generator = random.Random(seed), np.random.default_rng(seed)
     numbers = {key: number for number, key in enumerate(vocabulary)}
@@ -112,10 +116,10 @@ def train(rows: Sequence[Example], vocabulary: Sequence[str], epochs: int, path:
             schedule.step()
             averaged.update_parameters(model)
             total += float(losses.detach().sum())
-        print(f"epoch {epoch + 1}: loss {total / len(rows):.3f}", flush=True)
+        print(f"network {seed}, epoch {epoch + 1}: loss {total / len(rows):.3f}", flush=True)
     trained = averaged.module
     assert isinstance(trained, _Network)
-    _save(path, vocabulary, trained)
+    return trained
 
 
 def _batches(lengths: Sequence[int], chance: random.Random) -> Iterator[list[int]]:
@@ -156,12 +160,12 @@ def _batch(
     )
 
 
-def _save(path: Path, vocabulary: Sequence[str], model: _Network) -> None:
-    vectors = model.vectors.detach().numpy()
+def _save(path: Path, vocabulary: Sequence[str], models: Sequence[_Network]) -> None:
+    vectors = np.concatenate([model.vectors.detach().numpy() for model in models], axis=1)
     scale = (np.abs(vectors).max(axis=0) / 127).astype(np.float32)
     arrays = {"vectors": np.round(vectors / scale).astype(np.int8), "vectors_scale": scale}
-    for number, layer in enumerate([*model.layers, model.last], 1):
-        arrays[f"w{number}"] = layer.weight.detach().numpy().T.astype(np.float16)
-        arrays[f"b{number}"] = layer.bias.detach().numpy().astype(np.float16)
+    for number, layers in enumerate(zip(*([*model.layers, model.last] for model in models), strict=True), 1):
+        arrays[f"w{number}"] = np.stack([layer.weight.detach().numpy().T for layer in layers]).astype(np.float16)
+        arrays[f"b{number}"] = np.stack([layer.bias.detach().numpy()[None] for layer in layers]).astype(np.float16)
     text = "\n".join(vocabulary).encode()
     np.savez_compressed(path, vocabulary=np.frombuffer(text, np.uint8), **arrays)

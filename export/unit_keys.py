@@ -16,4 +16,4 @@ class Example(NamedTuple):
 
 def is_shape(key: str) -> bool:
     """Whether ``key`` is no word."""
-    return "=" in key[:4] or key in ("closed", "r-", "r+", "upper", "?", "??")
+    return "=" in key[:4] or key in ("r-", "r+", "upper", "?", "??")

@@ -14,6 +14,7 @@ import yaml
 
 from export.wrappers import WRAPPERS
 from triton_router.parts.asking import asks
+from triton_router.parts.shapes import SHAPES
 
 PROMPTS = Path(__file__).parent / "prompts"
 # Each stands for a prompt: as it is, as a string of JSON, with a sign in front of each line, and so on.
@@ -24,6 +25,13 @@ _SENTENCE = re.compile(r"(?<=[.])\s+")
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=\S)")
 # A line that long is text, not a mark.
 _LONG = 120
+
+
+_LABELS = {
+    reading: [shape.label for shape in SHAPES if shape.label and shape.reading == reading]
+    for reading in ("words", "context", "template")
+}
+_TAGS = [shape.tag for shape in SHAPES if shape.tag and shape.reading == "context"]
 
 
 class Wrapped(NamedTuple):
@@ -80,10 +88,10 @@ class Wrapping:
             for name in ("wrappers.yaml", "wrappers_train.yaml")
             for shape in yaml.safe_load((PROMPTS / name).read_text("utf-8"))
         ]
-        # Those of known clients twice: they are met most.
+        # Those of known clients several times: they are met most.
         known = (wrapper.body["messages"] for wrapper in WRAPPERS if wrapper.listed and "messages" in wrapper.body)
         single = [messages[0]["content"] for messages in known if len(messages) == 1]
-        self.templates += 2 * [text for text in single if isinstance(text, str)]
+        self.templates += 5 * [text for text in single if isinstance(text, str)]
         self._texts = texts
         self._words = [word for text in texts for word in re.findall(r"\b[a-z]{4,10}\b", text)]
         self._sentences = [
@@ -105,14 +113,55 @@ class Wrapping:
     def around(self, prompt: str) -> Wrapped:
         """``prompt`` with one to three blocks before it, or one behind it, or both."""
         before, drawn = "", self._chance.random()
+        if drawn < 0.06:
+            lead, closing = self._frame()
+            return Wrapped(f"{lead}{prompt}{closing}", len(lead), len(lead) + len(prompt))
+        if drawn < 0.3:
+            return self._listed(prompt)
+        drawn = self._chance.random()
         if drawn < 0.75:
             for _ in range(self._chance.choice([1, 1, 1, 2, 2, 3])):
-                before += self._block("before") + self._gap()
-        behind = self._gap() + self._block("behind") if drawn > 0.6 else ""
+                block = self._block("before")
+                before += block + self._gap(block)
+        if drawn > 0.6:
+            block = self._block("behind")
+            behind = self._gap(block) + block
+        else:
+            behind = ""
         if before and self._chance.random() < 0.2:
             lead, closing = self._lead()
             before, behind = before + lead, closing + behind
+        elif self._chance.random() < 0.25:
+            lead, closing = self._frame()
+            before, behind = before + lead, closing + behind
         return Wrapped(f"{before}{prompt}{behind}", len(before), len(before) + len(prompt))
+
+    def _listed(self, prompt: str) -> Wrapped:
+        """``prompt`` behind a label of a known client, or next to what stands behind one."""
+        chance = self._chance
+        sections = [self._section() for _ in range(chance.choice([1, 1, 1, 2, 3]))]
+        if (drawn := chance.random()) < 0.2:
+            sections = [self._block("before")]
+        elif drawn < 0.4:
+            sections.insert(0, self._block("before"))
+        lead = f"{chance.choice(_LABELS['words'])}:{chance.choice([' ', ' ', chr(10)])}" if drawn < 0.6 else ""
+        around, gap = "\n\n".join(sections), chance.choice(["\n\n", "\n\n", "\n"])
+        if chance.random() < 0.35:
+            return Wrapped(f"{lead}{prompt}\n\n{around}", len(lead), len(lead) + len(prompt))
+        ending = f"\n{chance.choice(_LABELS['template'])}:" if lead and chance.random() < 0.3 else ""
+        before = f"{around}{gap if lead else chr(10) * 2}{lead}"
+        return Wrapped(f"{before}{prompt}{ending}", len(before), len(before) + len(prompt))
+
+    def _section(self) -> str:
+        label, chance = self._chance.choice(_LABELS["context"]), self._chance
+        text = " ".join(chance.choice(self._sentences) for _ in range(chance.choice([1, 1, 2, 3, 5])))
+        gap = chance.choice([" ", " ", "\n"])
+        if chance.random() < 0.3:
+            name = chance.choice([chance.choice(self._words), chance.choice(_TAGS)])
+            end = "\n" if gap == "\n" else ""
+            opening = self._filled("{W} {w}: ") if chance.random() < 0.3 else ""
+            return f"<{name}>{end}{opening}{text}{end}</{name}>"
+        return f"{label}:{gap}{text}"
 
     def broken(self, prompt: str) -> str:
         """``prompt`` with its sentences on lines or in paragraphs of their own."""
@@ -128,6 +177,14 @@ class Wrapping:
         place = self._chance.randrange(len(words))
         words[place] = self._filled(self._chance.choice(self._said["marks"]))
         return " ".join(words)
+
+    def opened(self, prompt: str) -> str:
+        """``prompt`` as a person begins it: with words of their own and a colon, or with a list."""
+        if self._chance.random() < 0.6:
+            return self._filled(self._chance.choice(self._said["openers"])) + prompt
+        sign = self._chance.choice(self._said["bullets"])
+        items = "\n".join(sign + self._filled("{w} {w}" if sign[-1] == " " else "{w}") for _ in range(4))
+        return f"{items}\n{prompt}" if self._chance.random() < 0.5 else f"{prompt}\n{items}"
 
     def on_text(self) -> str:
         """A prompt that gives a text to work on."""
@@ -154,6 +211,19 @@ class Wrapping:
         if chance.random() < 0.5:
             template = "\n".join(map(self._replaced, template.split("\n")))
         return template
+
+    def framed(self, template: str) -> str:
+        """``template`` with marks of a program on the prompt's line."""
+        match = list(PLACE.finditer(template))[-1]
+        lead, closing = self._frame()
+        if match[1] not in (None, "line"):
+            return template
+        return f"{template[: match.start()]}{lead}{match[0]}{closing}{template[match.end() :]}"
+
+    def _frame(self) -> tuple[str, str]:
+        """Marks in front of a prompt and behind it, on its line."""
+        lead, _, closing = self._chance.choice(self._said["frames"]).partition("@@")
+        return self._filled(lead), self._filled(closing)
 
     def _crossed(self) -> str:
         """What stands before the prompt in one wrapper, and behind it in another, with other marks between them."""
@@ -192,7 +262,10 @@ class Wrapping:
             return chance.choice(self._long)
         return " ".join(chance.choice(self._sentences) for _ in range(chance.randint(2, 6)))
 
-    def _gap(self) -> str:
+    def _gap(self, block: str = "\n") -> str:
+        """What stands between a prompt and a block."""
+        if "\n" not in block and block[-1] in ".!?:。" and self._chance.random() < 0.4:
+            return " "
         return self._chance.choice(["\n\n", "\n\n", "\n\n", "\n"])
 
     def _block(self, place: str) -> str:

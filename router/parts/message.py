@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 
-from triton_router.parts.asking import asks
+from triton_router.parts.asking import asks, begins_asking
 from triton_router.parts.choice import choose
-from triton_router.parts.directions import OPENINGS, directs
+from triton_router.parts.directions import directs
 from triton_router.parts.ends import stamp_of, turns_as_labels
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Kind, Part
 from triton_router.parts.positions import positions
-from triton_router.parts.shapes import ShapeTable, name_of, names_speech
+from triton_router.parts.shapes import SHAPES, ShapeTable, name_of, names_speech
 from triton_router.parts.tags import elements
 
 LONGEST = 32_768
@@ -26,6 +26,17 @@ CAPTION = 80
 LONG = 300
 _QUOTED = re.compile(r'["\u201c\u201e\u00ab](.+)["\u201d\u201c\u00bb]$', re.DOTALL)
 _COMMENTS = ("# ", "// ", "-- ")
+# Marks, and what a program closes a line with.
+_BRACKETS, _QUOTES, _ENDS = "<[{|\t", '"“„«「»›', frozenset(")]}*_~'”」`>#:=-")
+# A name, a number or a time in front.
+_MARKED = re.compile(r".{0,90}?(?:[:：]|[ \t][—–>→-]+[ \t]|=)|\w[.)]|\d")
+# Words of a program that directs; in a line that has some so near to an end, there is something to tell apart.
+NEAR = 240
+_DIRECTIVES = (
+    "you are", "you're", "your ", "answer", "reply", "respond", "assistant", "user", "antwort", "respuest", "répon",
+    "rispond", "resposta", "du bist", "sie sind", "eres ", "tu es ", "vous êtes", "sei un", "você é", "ответ", "你是",
+    "回答", "答え", "あなた",
+)  # fmt: skip
 _NO_SHAPES = ShapeTable(())
 _APART = "\n\n---\n\n"
 
@@ -57,9 +68,14 @@ def _blocks_chosen(texts: Sequence[str], shapes: ShapeTable) -> Iterator[Part]:
 
 def _is_bare(text: str) -> bool:
     """Whether ``text`` is one line without a mark: most turns of a chat are, and all of it is the person's."""
-    if not 0 < len(text) <= 2 * LONGEST or "\n" in text or "<" in text or "[" in text or "{" in text:
+    if not 0 < len(text) <= 2 * LONGEST or "\n" in text or any(mark in text for mark in _BRACKETS):
         return False
-    return not text.startswith(OPENINGS) and not stamp_of(text)
+    if not (text[0].isalnum() or text[0] in "¿¡") or text[-1] in _ENDS or _MARKED.match(text) or stamp_of(text):
+        return False
+    if any(mark in text for mark in _QUOTES) and not begins_asking(text):
+        return False
+    ends = f"{text[:NEAR]} {text[-NEAR:]}".casefold()
+    return not any(word in ends for word in _DIRECTIVES)
 
 
 def _is_listed(part: Part, shapes: ShapeTable) -> bool:
@@ -67,7 +83,11 @@ def _is_listed(part: Part, shapes: ShapeTable) -> bool:
     mark, _, name = part.reason.partition(" ")
     if part.kind not in ("words", "history") or mark not in ("tag", "title", "label"):
         return False
-    return name_of(name) in (shapes.tags if mark == "tag" else shapes.labels)
+    if mark == "tag":
+        return name_of(name) in shapes.tags
+    # What stands behind "Question:" may be an example's or a record's. The network sees shipped labels in their places.
+    shape = shapes.labels.get(name_of(name))
+    return shape is not None and shape not in SHAPES
 
 
 def _chosen(text: str, shapes: ShapeTable) -> list[Part]:

@@ -20,18 +20,22 @@ FILE = Path(__file__).parent / "network.npz"
 # How far a layer looks to both sides.
 REACH = 2
 # All of a message is the person's unless a run in it is more probable by so much (a logarithm).
-DOUBT = 1.1
+DOUBT = 1.6
 
 
 class Network:
-    """``vocabulary`` numbers what can be seen of a unit; rows of ``vectors`` are in its order."""
+    """The mean of some networks. ``vocabulary`` numbers what can be seen of a unit.
 
-    __slots__ = ("_first", "_second", "_third", "_vectors", "_vocabulary")
+    ``vectors`` are [keys, networks * width], weights [networks, from, to], biases [networks, 1, to].
+    """
+
+    __slots__ = ("_count", "_first", "_second", "_third", "_vectors", "_vocabulary")
 
     def __init__(self, vocabulary: Sequence[str], arrays: dict[str, Any]) -> None:
         self._vocabulary = {key: number for number, key in enumerate(vocabulary)}
         self._vectors: Array = arrays["vectors"]
         self._first, self._second, self._third = ((arrays[f"w{n}"], arrays[f"b{n}"]) for n in (1, 2, 3))
+        self._count = len(self._first[0])
 
     @classmethod
     def load(cls, path: Path = FILE) -> Network:
@@ -52,17 +56,21 @@ class Network:
             starts.append(len(ids))
             ids += [known[key] for key in keys if key in known]
         rows = np.add.reduceat(self._vectors[ids], starts, axis=0)
+        rows = rows.reshape(len(rows), self._count, -1).transpose(1, 0, 2)
         scores: Array = self._layer(self._layer(rows, *self._first), *self._second) @ self._third[0] + self._third[1]
-        return scores
+        mean: Array = scores.mean(axis=0)
+        return mean
 
     @staticmethod
     def _layer(rows: Array, weights: Array, bias: Array) -> Array:
-        count, width = rows.shape
-        padded = np.zeros((count + 2 * REACH, width), np.float32)
-        padded[REACH:-REACH] = rows
-        window = np.concatenate([padded[shift : shift + count] for shift in range(2 * REACH + 1)], axis=1)
-        whole = np.concatenate([rows.max(axis=0), rows.mean(axis=0)])
-        inner = window @ weights[: window.shape[1]] + (whole @ weights[window.shape[1] :] + bias)
+        """[networks, units, width]"""
+        networks, count, width = rows.shape
+        padded = np.zeros((networks, count + 2 * REACH, width), np.float32)
+        padded[:, REACH:-REACH] = rows
+        window = np.concatenate([padded[:, shift : shift + count] for shift in range(2 * REACH + 1)], axis=2)
+        whole = np.concatenate([rows.max(axis=1, keepdims=True), rows.mean(axis=1, keepdims=True)], axis=2)
+        near = window.shape[2]
+        inner = window @ weights[:, :near] + (whole @ weights[:, near:] + bias)
         hidden: Array = np.maximum(inner, 0)
         return hidden
 

@@ -97,7 +97,10 @@ MAIL = frozenset({"from", "to", "cc", "bcc", "sent", "date", "subject", "reply-t
 # Words in the names of tags and labels that no shape lists; beginnings and ends of words in languages that join them.
 _PERSONS = names(
     """question query request message msg user human customer client ask asks asked prompt task problem instruction
-    visitor guest caller utterance enquiry inquiry"""
+    visitor guest caller utterance enquiry inquiry student learner pupil reader viewer player member patient requester
+    sender passenger shopper attendee audience subscriber buyer tenant applicant parent child traveller listener wearer
+    speaker typed dictated dictation spoken entry speech command goal objective topic wish concern feedback complaint
+    remark comment utt transcript say"""
 )
 _PROGRAMS = names(
     """context document documents doc docs source sources memory memories remember history note notes reference
@@ -114,18 +117,25 @@ _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 # What a label says of a person who speaks: "The player says", "Der Mandant schreibt uns".
 _SPEAKS = re.compile(
     r"\b(?:asks|writes|says|types|is asking|wants to know|schreibt|fragt|sagt|escribe|pregunta|dice|écrit|demande|dit"
-    r"|scrive|chiede|escreve|pergunta|diz|пишет|спрашивает|говорит)\b|^(?:typed|entered|asked)\b|(?:说|說|问|問)道?$",
+    r"|scrive|chiede|escreve|pergunta|diz|пишет|спрашивает|говорит|пише|питає|pisze|pyta|mówi|píše|ptá|schrijft|vraagt"
+    r"|zegt|skriver|frågar|spør|säger|sier|spørger|siger|kirjoittaa|kysyy|sanoo|írja|kérdezi|yazıyor|soruyor|diyor|γράφει"
+    r"|ρωτάει|hỏi|nhắn|menulis|bertanya|scrie|întreabă|says|tells|adds|wants|needs|requested|sent|typed|entered|wrote"
+    r"|said|asked)\b|^(?:typed|entered|asked)\b|(?:说|說|问|問)道?$",
     re.IGNORECASE,
 )
 _PERSONS_ELSEWHERE = re.compile(
     r"frage|nachricht|anliegen|utilisateur|demande|requête|pregunta|consulta|solicitud|usuario|domanda|richiesta|utente"
     r"|pergunta|usuário|vraag|bericht|вопрос|запрос|сообщени|пользовател|用户|用戶|问题|問題|提问|提問|请求|請求|输入|輸入|質問"
-    r"|ユーザ|依頼|問い合わせ|相談|咨询|諮詢|留言|사용자|질문|요청|입력|문의"
+    r"|ユーザ|依頼|問い合わせ|相談|咨询|諮詢|留言|사용자|질문|요청|입력|문의|pytanie|wiadomoś|zapytani|klient|zpráva|dotaz|zákazn"
+    r"|питання|повідомлен|клієнт|клиент|soru|mesaj|müşteri|kullanıcı|fråga|meddelande|spørsmål|melding|besked|kysymys|viesti"
+    r"|asiakas|kérdés|üzenet|ügyfél|ερώτηση|μήνυμα|πελάτ|câu hỏi|yêu cầu|tin nhắn|khách|प्रश्न|सवाल|संदेश|ग्राहक|سؤال|رسالة"
+    r"|العميل|المستخدم|שאלה|הודעה|pertanyaan|pesan|pelanggan|întrebare|kunde|cliente|mensaje|mensagem|messaggio|客户|顾客"
+    r"|客戶|お客"
 )
 _PROGRAMS_ELSEWHERE = re.compile(
     r"kontext|ausz[uü]g|dokument|quellen|wissen|hintergrund|contexte|extrait|contexto|fuentes|contesto|documenti|fonti"
     r"|контекст|документ|источник|справк|上下文|背景|资料|資料|文档|文檔|信息|資訊|情報|历史|歷史|履歴|参考|參考|検索|文書"
-    r"|문서|참고|배경|이력"
+    r"|문서|참고|배경|이력|źródł|wiedza|zdroj|джерел|kaynak|belge|bağlam|källa|kilde|lähde|forrás|πηγή|tài liệu"
 )
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from triton_router.dialects import Turn
 from triton_router.parts import PartReader
+from triton_router.parts.choice import written
 from triton_router.parts.network import FILE, best_run
 from triton_router.parts.units import cut
 
@@ -95,6 +96,52 @@ def test_units() -> None:
         ("label", "Note"),
         ("text", "late ships"),
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            f"{mark} {{}}"
+            for mark in (">>>", "=>", "@bot", "!ask", "/ask@pier_bot", "[Ines]", "12:03", "[12:03] <ines>")
+        ),
+        *(
+            f"{mark} {{}}"
+            for mark in ("- @bot", "ines@pier:~$", "ines(desk)>", "Ines:", "[12:03] Ines: @bot", "**Ines:**")
+        ),
+        *(
+            "Ines Roth — {}",
+            "#pier | Ines: {}",
+            "Ines → !ask {}",
+            "03/02/2026, 08:11 - Ines: {}",
+            "Berth: A1 / Text: {}",
+        ),
+        *("**{}**", "(({}))", "__{}__", "«{}»", "« {} »", "‹{}›", "`{}`", "⟦{}⟧", "<< {} >>", 'says "{}" to us'),
+        *(
+            "{} [sent=web kept=30d]",
+            "{} (sent from the app)",
+            "{} #pier #ships",
+            "{} ###",
+            "{} -- Ines",
+            "{} | lang=en",
+        ),
+    ],
+)
+@pytest.mark.parametrize("prompt", [QUESTION, "'Ships' wait. Name the pier at `A1`"])
+def test_marks_of_a_program_are_no_part_of_a_unit(line: str, prompt: str) -> None:
+    text = f"The desk is shut.\n\n{line.format(prompt)}\n\nBe brief."
+    units = cut(text)
+    start = text.index(prompt)
+    first = next(unit for unit in units if unit.end > start)
+    last = next(unit for unit in reversed(units) if unit.start < start + len(prompt))
+    assert written(text, first, last).words == prompt
+
+
+def test_backslashes_in_quotation_marks() -> None:
+    """They are JSON's in a field of JSON, and the person's own elsewhere."""
+    formula = r"Where does \theta = \rho hold?"
+    assert words(f'The desk is shut.\n\n{{"id": 7, "question": {json.dumps(formula)}}}\n\nBe brief.') == formula
+    assert words(f"The desk is shut.\n\nThe visitor asks: «{formula}»\n\nBe brief.") == formula
 
 
 def test_the_network_is_small() -> None:

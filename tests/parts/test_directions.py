@@ -50,4 +50,4 @@ def test_what_a_person_says_is_not_directions(text: str) -> None:
 def test_what_the_person_tells_first_is_theirs() -> None:
     remark = f"I visited Rome last week. {QUESTION}"
     directions = "You are the assistant of a museum. Be brief."
-    assert parts_of(f"{directions} {remark}") == [("template", directions), ("words", remark)]
+    assert parts_of(f"{directions}\n{remark}") == [("template", directions), ("words", remark)]
