@@ -57,8 +57,8 @@ def _adapters_are_told_apart(data: Any, report: Report) -> None:
 def _models_exist(data: Any, report: Report) -> None:
     models, adapters = dict.fromkeys(names(data, *MODELS)), _adapters(data)
     if not models:
-        # Kubernetes brings models and routing there.
-        elsewhere = at(data, "global", "router", "config_source") == "kubernetes"
+        # Kubernetes brings models and routing there, and so does the page that `setup` opens.
+        elsewhere = at(data, "global", "router", "config_source") == "kubernetes" or ("setup",) in report.inactive
         routed = elsewhere or any(True for _ in decisions(data))
         message = "there is no model, so every request gets an error" if routed else "at least one model is needed"
         (report.warning if routed else report.error)(MODELS, message)

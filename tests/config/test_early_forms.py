@@ -210,3 +210,9 @@ decisions: [{name: d, rules: {type: jailbreak, name: attack}, modelRefs: [{model
     assert [rule.requests_per_unit for each in config.global_.services.ratelimit.providers for rule in each.rules] == [
         5
     ]
+
+
+def test_a_file_that_waits_for_its_setup() -> None:
+    text = "providers: {models: []}\nrouting: {decisions: []}\n"
+    assert "at least one model" in errors(text)[0]
+    assert any("there is no model" in str(warning) for warning in loads(f"setup: {{mode: true}}\n{text}").warnings)
