@@ -20,6 +20,7 @@ from export.delta import Delta
 from export.manifest import ModelSpec
 from export.source import Source, resolve
 from triton_router.inference.bundle import Trunk
+from triton_router.inference.windows import Windows
 
 if TYPE_CHECKING:
     from export.encoder import OnnxEncoder, Vectors
@@ -258,6 +259,10 @@ class Exporter:
 
         return features
 
+    def windows(self, model: ModelSpec) -> Windows:
+        """Texts to the token ids that the model reads."""
+        return Windows(Trunk.model_validate(self._trunk_for_router(model)), self.tokenizer(model))
+
     def delta(self, model: ModelSpec) -> dict[str, Any]:
         """Of a model whose manifest names one, as a head that is trained on it keeps it; else nothing."""
         change = self._delta(model)
@@ -382,7 +387,7 @@ class Exporter:
             "output": [model.output_name, model.temperature],
             "delta": [_delta_digest(model), model.fork],
             "centre": _centre_digest(model),
-            "graph": [sha256(_CODE / name) for name in ("graph.py", "delta.py", "use_graph.py")],
+            "graph": [sha256(_CODE / name) for name in ("graph.py", "wide.py", "delta.py", "use_graph.py")],
             "onnx": version("onnx"),
         }
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export import delta as low_rank
+from export import wide
 from export.delta import Delta
 from export.head import HeadWeights
 
@@ -27,6 +28,8 @@ IR_VERSION = 10
 
 # Added to the scores of padded positions. Far below any real score, and still finite in half precision.
 MASKED_SCORE = -1e4
+# Of `Slice`: to the end.
+SLICE_END = np.iinfo(np.int64).max
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -343,6 +346,8 @@ def head_output(g: Graph, head: HeadWeights, feature: Callable[[str], str]) -> s
         x = g.dense(f"{head.name}.dense.{index}", x, layer.weight * scale, layer.bias * scale)
         if index < last:
             x = g.op("Relu", f"{head.name}.relu.{index}", x)
+    if head.wide is not None:
+        x = g.op("Add", f"{head.name}.wide.sum", x, _wide(g, f"{head.name}.wide", head.wide * scale))
     if not head.mixed:
         return g.op("Softmax", head.name, x, axis=-1)
     count = len(head.labels)
@@ -353,3 +358,29 @@ def head_output(g: Graph, head: HeadWeights, feature: Callable[[str], str]) -> s
     share = g.op("Sigmoid", f"{gate}.share", gate)
     difference = g.op("Mul", f"{head.name}.shared", g.op("Sub", f"{head.name}.difference", first, second), share)
     return g.op("Add", head.name, difference, second)
+
+
+def _wide(g: Graph, name: str, table: wide.Table) -> str:
+    """[batch, labels]: `wide.counts` of the inputs times the table. N-grams with padding in them are left out."""
+    buckets = len(table) // wide.GRAMS
+    axis = g.ints("axis.length", 1)
+    mask = g.op("Cast", f"{name}.mask", "attention_mask", to=TensorProto.FLOAT)
+    hashed = INPUTS[0]
+    slots, real = [g.op("Mod", f"{name}.slot", hashed, g.scalar(f"{name}.buckets", buckets))], [mask]
+    for number, factor in enumerate(wide.FACTORS, 1):
+        part = f"{name}.{number}"
+        last = (g.ints(f"{part}.from", number), g.ints(f"{name}.end", SLICE_END), axis)
+        before = g.op("Slice", f"{part}.before", hashed, g.ints("zero", 0), g.ints("minus.one", -1), axis)
+        shifted = g.op("Mul", f"{part}.shifted", before, g.scalar(f"{part}.factor", factor))
+        hashed = g.op("Add", f"{part}.hashed", shifted, g.op("Slice", f"{part}.token", INPUTS[0], *last))
+        slot = g.op("Mod", f"{part}.slot", hashed, g.scalar(f"{name}.buckets", buckets))
+        slots.append(g.op("Add", f"{part}.row", slot, g.scalar(f"{part}.first", number * buckets)))
+        # Padding is on the right.
+        real.append(g.op("Slice", f"{part}.real", mask, *last))
+    rows = g.op(
+        "Gather", f"{name}.rows", g.floats(f"{name}.table", table), g.op("Concat", f"{name}.slots", *slots, axis=1)
+    )
+    counted = g.op("Unsqueeze", f"{name}.counted", g.op("Concat", f"{name}.reals", *real, axis=1), axis)
+    total = g.op("Squeeze", f"{name}.total", g.op("MatMul", f"{name}.product", counted, rows), axis)
+    root = g.op("ReduceL2", f"{name}.root", mask, axes=[1], keepdims=1)
+    return g.op("Div", name, total, g.op("Max", f"{name}.root.floor", root, g.floats("one", 1.0)))

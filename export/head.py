@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export import wide
+
 # A head reads pooled hidden states, each scaled to unit length and concatenated in the order given:
 # `mean.N`, `max.N` or `cls.N` of the tokens' states after layer N. The embedding is `mean.LAST`.
 FORMAT = 1
@@ -31,7 +33,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """Probabilities = softmax(layers(features) / temperature), ReLU between layers.
+    """Probabilities = softmax((layers(features) + wide branch) / temperature), ReLU between layers.
 
     A mixture of two experts (Jacobs et al., 1991) has 2 · labels + 1 outputs and temperature 1: the last one's sigmoid
     is how much the first expert's probabilities count, and the second's count the rest.
@@ -44,13 +46,16 @@ class HeadWeights:
     temperature: float
     training: dict[str, Any]
     """How it was made: data files with rows and checksums, versions, settings, flavour."""
+    wide: wide.Table | None = None
+    """Weights of the n-grams of tokens, added to the last layer; not of a mixture."""
 
     @property
     def mixed(self) -> bool:
         return self.layers[-1].weight.shape[1] == 2 * len(self.labels) + 1
 
-    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Before temperature: [rows, labels] from unit-length, concatenated features [rows, width].
+    def logits(self, features: NDArray[np.float32], ngrams: Any = None) -> NDArray[np.float32]:
+        """Before temperature: [rows, labels] from unit-length, concatenated features [rows, width], and of a head with
+        a wide branch `wide.counts`.
 
         Of a mixture the logarithms of its probabilities.
         """
@@ -60,7 +65,7 @@ class HeadWeights:
             if index < len(self.layers) - 1:
                 x = np.maximum(x, 0)
         if not self.mixed:
-            return x
+            return x if self.wide is None else x + ngrams @ self.wide
         count = len(self.labels)
         first, second, gate = x[:, :count], x[:, count : 2 * count], x[:, -1:]
         parts = (first - np.logaddexp(0, -gate), second - np.logaddexp(0, gate))
@@ -96,6 +101,12 @@ def load(path: Path) -> HeadWeights:
             raise ValueError(f"{path}: layers of shapes {before.weight.shape} and {after.weight.shape} do not follow")
     if layers[-1].weight.shape[1] not in (len(labels), 2 * len(labels) + 1):
         raise ValueError(f"{path}: {layers[-1].weight.shape[1]} outputs for {len(labels)} labels")
+    if "wide" in document and layers[-1].weight.shape[1] != len(labels):
+        raise ValueError(f"{path}: a mixture has no wide branch")
+    try:
+        table = wide.unpacked(document["wide"], len(labels)) if "wide" in document else None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return HeadWeights(
         name=document["name"],
         labels=labels,
@@ -103,6 +114,7 @@ def load(path: Path) -> HeadWeights:
         layers=layers,
         temperature=temperature,
         training=document["training"],
+        wide=table,
     )
 
 
@@ -115,6 +127,7 @@ def save(head: HeadWeights, path: Path) -> None:
         "features": list(head.features),
         "temperature": round(head.temperature, 4),
         "training": head.training,
+        **({} if head.wide is None else {"wide": wide.packed(head.wide)}),
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)[:-2]
     layers = ",\n".join(

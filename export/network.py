@@ -20,7 +20,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from export import centre
+from export import centre, wide
 from export import delta as low_rank
 from export import head as head_file
 from export.checksums import sha256
@@ -157,7 +157,7 @@ class Network(nn.Module):
             states = (*states[: -self._forked], *own)
         for head in self.heads.values():
             if isinstance(head, FileHead):
-                results.append(head(states, attention_mask))
+                results.append(head(states, input_ids, attention_mask))
             else:
                 results.append(torch.softmax(head(**arguments).logits.float() / head.temperature, dim=-1))
         return tuple(results)
@@ -230,16 +230,22 @@ class FileHead(nn.Module):
         self.labels, self.mixed = len(trained.labels), trained.mixed
         self.weights = [torch.tensor(layer.weight) for layer in trained.layers]
         self.biases = [torch.tensor(layer.bias) for layer in trained.layers]
+        self.table = None if trained.wide is None else torch.tensor(trained.wide)
 
-    def forward(self, states: tuple[Tensor, ...], mask: Tensor) -> Tensor:
-        return self.probabilities(features(self.features, states, mask))
+    def forward(self, states: tuple[Tensor, ...], ids: Tensor, mask: Tensor) -> Tensor:
+        return self.probabilities(features(self.features, states, mask), ids, mask)
 
-    def probabilities(self, x: Tensor) -> Tensor:
-        """FP32 [batch, labels] from the concatenated features."""
+    def probabilities(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """FP32 [batch, labels] from the concatenated features and the tokens."""
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = x @ weight.to(x.device) + bias.to(x.device)
             if index < len(self.weights) - 1:
                 x = torch.relu(x)
+        if self.table is not None:
+            table, real = self.table.to(x.device), mask.unsqueeze(-1).to(torch.float32)
+            rows = wide.slots(ids, len(table) // wide.GRAMS)
+            sums = [(table[each] * real[:, number:]).sum(dim=1) for number, each in enumerate(rows)]
+            x = x + sum(sums) / real.sum(dim=1).clamp(min=1.0).sqrt()
         if not self.mixed:
             return torch.softmax(x / self.temperature, dim=-1)
         first, second, gate = x.split([self.labels, self.labels, 1], dim=-1)

@@ -23,6 +23,8 @@ FLAVOURS = ("fp32", "int8")
 SHARE = 0.75
 # Rows from which a table is worth it; positions and the like stay as they are.
 LARGE_TABLE = 4096
+# Columns from which it is, too: a row's scale is a number more, and its look-up takes time.
+WIDE_ROW = 16
 # No channel counts as smaller: one that is always zero must not divide by it.
 SMALLEST = 1e-5
 
@@ -127,7 +129,8 @@ def _shrink_tables(model: onnx.ModelProto) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         table = constants.get(node.input[0]) if node.op_type == "Gather" else None
-        if table is None or table.data_type != onnx.TensorProto.FLOAT or table.dims[0] < LARGE_TABLE:
+        large = table is not None and table.dims[0] >= LARGE_TABLE and table.dims[1] >= WIDE_ROW
+        if table is None or table.data_type != onnx.TensorProto.FLOAT or not large:
             nodes.append(node)
             continue
         name, rows = node.output[0], node.input[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from export import bundle, head, training
+from export import bundle, head, training, wide
 from export.exporter import Exporter, check_trainable
 from export.labelled import Data, DataFile
 from export.manifest import ModelSpec
@@ -66,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="domain", help="head and output name")
     parser.add_argument("--features", default="mean.6,mean.4", help="pooled states, comma-separated")
     parser.add_argument("--inverse-penalty", type=float, default=1.0, help="C of the regression")
+    parser.add_argument(
+        "--ngrams",
+        type=int,
+        metavar="ROWS",
+        help="linear, mlp: add weights of tokens, pairs and triples, each kind hashed to so many rows",
+    )
+    parser.add_argument("--ngram-inverse-penalty", type=float, default=3.0, help="C of their regression")
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="mlp: default 30")
@@ -126,10 +133,15 @@ def train(exporter: Exporter, model: ModelSpec, data: Data, arguments: argparse.
         calibrate=tuple(arguments.calibrate),
         negative=arguments.passages,
         point=OperatingRates(tuple(arguments.positive.split(",")), rates, arguments.passages) if rates else None,
+        ngram_inverse_penalty=arguments.ngram_inverse_penalty,
     )
     features = exporter.features(model, settings.features)
     if arguments.method == "mixture":
         exams = Data.read([DataFile(path, 1.0) for path in arguments.exams], arguments.without)
         experts, change = (head.load(arguments.first), head.load(arguments.second)), exporter.delta(model)
         return training.train_mixture(arguments.name, experts, exams, data, settings, arguments.lean, features, change)
-    return training.train(arguments.name, data, settings, features, exporter.delta(model), exporter.progress)
+    ngrams = None
+    if arguments.ngrams is not None:
+        rows = exporter.windows(model).rows
+        ngrams = wide.counts([rows(text) for text in data.texts], arguments.ngrams)
+    return training.train(arguments.name, data, settings, features, exporter.delta(model), exporter.progress, ngrams)

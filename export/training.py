@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neural_network import MLPClassifier
 
-from export import quality
+from export import quality, wide
 from export.encoder import Vectors
 from export.head import HeadWeights, Layer, rounded
 from export.labelled import Data, Floats, Indices
@@ -48,6 +48,8 @@ class HeadSettings:
     """Of rows that stand as several passages: all passages of a row with this label have it, and of any other row the
     one that has it least (Dietterich et al., 1997, multiple instances)."""
     point: OperatingRates | None = None
+    ngram_inverse_penalty: float = 3.0
+    """As `inverse_penalty`, of the weights of n-grams."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,14 @@ def train(
     features: Callable[[Sequence[str]], Vectors],
     delta: dict[str, Any],
     progress: Callable[[str], None],
+    ngrams: Any = None,
 ) -> TrainingResult:
     """Train a head on frozen features, then temperature and offsets on held-back logits.
 
     These come from cross-validation (each row scored by a model that has not seen it), so that every row
     also trains the final model. features: texts to unit-length, concatenated features [texts, width]. delta: of the
     trunk that made them, as `HeadWeights.training` keeps it; of the files that it learnt nine tenths of the rows do not
-    count.
+    count. ngrams: `wide.counts` of the texts; the head gets a wide branch where there are some.
 
     Raises ValueError when a label is missing from the folds.
     """
@@ -105,15 +108,18 @@ def train(
     splitter = StratifiedGroupKFold(settings.folds, shuffle=True, random_state=settings.seed)
     for training, unseen in splitter.split(x, data.origin * len(data.labels) + y, data.group):
         mask = np.isin(np.arange(len(x)), training)
-        logits[unseen] = _learnt(name, x[mask], data.of(mask), settings).logits(x[unseen])
+        fold = _learnt(name, x[mask], data.of(mask), settings, _of(ngrams, mask))
+        logits[unseen] = fold.logits(x[unseen], _of(ngrams, unseen))
 
     progress(f"training on all {len(x)} texts")
-    head = _learnt(name, x, data, settings)
+    head = _learnt(name, x, data, settings, ngrams)
     head = replace(head, layers=tuple(map(rounded, head.layers)))
     facts: dict[str, Any] = {"inverse_penalty": settings.inverse_penalty, "folds": settings.folds}
     if settings.method == "mlp":
         facts |= {"hidden": settings.hidden, "epochs": settings.epochs}
     facts |= {"seed": settings.seed, "flavour": settings.flavour, "scikit_learn": sklearn.__version__}
+    if head.wide is not None:
+        facts["ngrams"] = {"buckets": len(head.wide) // wide.GRAMS, "inverse_penalty": settings.ngram_inverse_penalty}
     if settings.negative is not None:
         facts["passages_but_of"] = settings.negative
     if delta:
@@ -129,8 +135,12 @@ def train(
     return result if settings.point is None else at_point(result, settings.point)
 
 
-def _learnt(name: str, x: Vectors, data: Data, settings: HeadSettings) -> HeadWeights:
-    """A head before temperature, and before its numbers are rounded."""
+def _learnt(name: str, x: Vectors, data: Data, settings: HeadSettings, ngrams: Any) -> HeadWeights:
+    """A head before temperature, and before its numbers are rounded.
+
+    The wide branch is a regression of its own, whose logits are added: fitted with the states, it gets little to do,
+    because the delta knows the rows.
+    """
     chosen = np.ones(len(x), np.bool_)
     for _ in range(1 if settings.negative is None else ROUNDS):
         layers = _fit(x[chosen], data.truth[chosen], data.weights[chosen], settings, len(data.labels))
@@ -138,7 +148,16 @@ def _learnt(name: str, x: Vectors, data: Data, settings: HeadSettings) -> HeadWe
         if settings.negative is not None:
             negative = data.labels.index(settings.negative)
             chosen = (data.truth == negative) | data.worst(_other(head.logits(x), negative))
-    return head
+    if ngrams is None:
+        return head
+    rows, truth, weights = ngrams[chosen], data.truth[chosen], data.weights[chosen]
+    table = fit_linear(rows, truth, weights, settings.ngram_inverse_penalty, len(data.labels), settings.seed)
+    last = Layer(head.layers[-1].weight, head.layers[-1].bias + table.bias)
+    return replace(head, layers=(*head.layers[:-1], last), wide=table.weight)
+
+
+def _of(ngrams: Any, rows: Any) -> Any:
+    return None if ngrams is None else ngrams[rows]
 
 
 def _other(logits: Floats | Vectors, negative: int) -> Floats:
@@ -282,7 +301,7 @@ def unit(features: Sequence[Vectors]) -> Vectors:
     return np.concatenate([x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in features], axis=1)
 
 
-def fit_linear(x: Vectors, y: Indices, weights: Floats, inverse_penalty: float, labels: int, seed: int = 0) -> Layer:
+def fit_linear(x: Any, y: Indices, weights: Floats, inverse_penalty: float, labels: int, seed: int = 0) -> Layer:
     """Multinomial logistic regression; raises ValueError where a label has no row, or it does not converge."""
     model = LogisticRegression(C=inverse_penalty, max_iter=2000, random_state=seed)
     with warnings.catch_warnings():

@@ -44,7 +44,10 @@ class UseNetwork(nn.Module):
         embedding = network.unit(torch.tanh(second))
         pooled = {"mean.0": words.mean(1), "mean.1": states.mean(1), "embedding": embedding}
         inputs = (torch.cat([network.unit(pooled[name]) for name in head.features], -1) for head in self.heads)
-        return (embedding, *(head.probabilities(x) for head, x in zip(self.heads, inputs, strict=True)))
+        return (
+            embedding,
+            *(head.probabilities(x, input_ids, attention_mask) for head, x in zip(self.heads, inputs, strict=True)),
+        )
 
     def _channel(self, words: Tensor, tokens: int) -> Tensor:
         """[1, length, width]: two convolutions over so many tokens, each added to what it read."""

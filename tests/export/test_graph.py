@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from tiny_bert import HEADS, HIDDEN, LAYERS, TinyBert
 
-from export import graph, precision
+from export import graph, precision, wide
+from export import head as heads
 from export.head import HeadWeights, Layer
 
 Vector = NDArray[np.floating[Any]]
@@ -124,6 +126,27 @@ def test_padded_batch_of_unequal_lengths_equals_the_reference(
         logits = head.logits(features[None].astype(np.float32))[0] / head.temperature
         expected = np.exp(logits - logits.max())
         np.testing.assert_allclose(outputs["topic"][row], expected / expected.sum(), atol=2e-5)
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("lengths", [LENGTHS, [1, 2], [1], [3]])
+def test_a_wide_branch_counts_ngrams(
+    tiny_bert: TinyBert, head: HeadWeights, lengths: list[int], padding: int, tmp_path: Path
+) -> None:
+    table = np.random.default_rng(4).normal(size=(wide.GRAMS * 50, 4)).astype(np.float32)
+    path = tmp_path / "head.json"
+    heads.save(replace(head, wide=table), path)
+    saved = heads.load(path).wide
+    assert saved is not None
+    made = graph.build(tiny_bert.weights, tiny_bert.config, [replace(head, wide=saved)])
+    ids, mask = batch(lengths, max(lengths) + padding, filler=33)
+    outputs = run(ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"]), ids, mask)
+    plain = graph.build(tiny_bert.weights, tiny_bert.config, [head])
+    deep = run(ort.InferenceSession(plain.SerializeToString(), providers=["CPUExecutionProvider"]), ids, mask)["topic"]
+    rows = [[ids[row, :length].tolist()] for row, length in enumerate(lengths)]
+    expected = deep * np.exp(wide.counts(rows, 50) @ saved / head.temperature)
+    np.testing.assert_allclose(outputs["topic"], expected / expected.sum(axis=1, keepdims=True), atol=2e-5)
+    np.testing.assert_allclose(saved, table, atol=np.abs(table).max() / 254 * 1.01)
 
 
 def test_what_stands_in_the_padding_does_not_matter(session: ort.InferenceSession) -> None:

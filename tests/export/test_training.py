@@ -7,12 +7,13 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tiny_bert import HIDDEN, TinyBert
 
-from export import head, quality, training
+from export import head, quality, training, wide
 from export.__main__ import main
 from export.labelled import Data, DataFile
 
@@ -80,6 +81,57 @@ def test_a_trained_head_is_served(
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     describe(tmp_path, declared(tmp_path) | {"heads": [{"name": "topic", "file": "topic.json"}]})
     assert main(["all", *workplace]) == 0
+
+
+@pytest.mark.parametrize("method", ["linear", "mlp"])
+def test_the_wide_branch_learns_what_states_do_not_tell(method: str, tmp_path: Path) -> None:
+    """States are noise; a pair of tokens gives the label away, single tokens do not."""
+    generator = np.random.default_rng(0)
+    rows, tokens = [], {}
+    for number in range(400):
+        pairs = [[5, 6], [7, 8]] if number % 2 else [[5, 8], [7, 6]]
+        own = [token for pair in generator.permutation(pairs).tolist() for token in (*pair, 9)]
+        rows.append({"text": f"text {number}", "label": LABELS[number % 2]})
+        tokens[f"text {number}"] = [own]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Data.read([DataFile(file, 1.0)])
+    settings = training.HeadSettings(method, ("embedding",), 1.0, 3, 0, "fp32", hidden=4)
+    states = {text: generator.normal(size=4).astype(np.float32) / 2 for text in data.texts}
+
+    def accuracy(ngrams: Any) -> float:
+        result = training.train(
+            "topic", data, settings, lambda texts: np.stack([states[text] for text in texts]), {}, print, ngrams
+        )
+        assert (result.head.wide is None) == (ngrams is None)
+        return float((result.probabilities.argmax(axis=1) == result.rows.truth).mean())
+
+    assert accuracy(None) < 0.6
+    counts = wide.counts([tokens[text] for text in data.texts], 64)
+    assert accuracy(counts) > 0.95
+    # Folds are scored by weights that have not seen them: labels by chance cannot be learnt.
+    assert accuracy(counts[generator.permutation(len(data.texts))]) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"table": "?"}, "`table` must be base64"),
+        ({"scale": None}, "`scale` a number"),
+        ({"scale": float("nan")}, "of scale nan"),
+        ({"table": "AAAA"}, "3 weights"),
+    ],
+)
+def test_a_wide_branch_that_does_not_fit_is_refused(
+    change: dict[str, object], message: str, workplace: list[str], tmp_path: Path
+) -> None:
+    train_head(tmp_path, workplace, "--ngrams", "16", "--passages", "other")
+    document = json.loads((tmp_path / "topic.json").read_text())
+    assert document["training"]["ngrams"] == {"buckets": 16, "inverse_penalty": 3.0}
+    document["wide"] |= change
+    (tmp_path / "topic.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"topic.json: wide branch.*{message}"):
+        head.load(tmp_path / "topic.json")
 
 
 def test_a_gate_mixes_two_heads(workplace: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
