@@ -108,8 +108,8 @@ class FileGateway:
     def _beside(self, config: Config) -> Config:
         """``config`` and the models that are served now; Envoy has validated it where there is one to ask."""
         named = {model.name for model in config.providers.models}
-        others = [model for model in self._current.providers.models if model.name not in named]
-        both = self._with_addresses(config.serving([*config.providers.models, *others]))
+        unnamed = [model for model in self._current.providers.models if model.name not in named]
+        both = self._with_addresses(config.serving([*config.providers.models, *unnamed]))
         if (program := validation.binary()) is not None:
             validation.validate(both, program)
         return both
