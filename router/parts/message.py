@@ -11,7 +11,7 @@ from itertools import chain, pairwise
 
 from triton_router.parts.asking import asks, begins_asking
 from triton_router.parts.choice import choose
-from triton_router.parts.directions import directs
+from triton_router.parts.directions import OPENINGS, directs
 from triton_router.parts.ends import stamp_of, turns_as_labels
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Kind, Part
@@ -30,8 +30,9 @@ _COMMENTS = ("# ", "// ", "-- ")
 _BRACKETS, _QUOTES, _ENDS = "<[{|\t", '"“„«「»›', frozenset(")]}*_~'”」`>#:=-")
 # A name, a number or a time in front.
 _MARKED = re.compile(r".{0,90}?(?:[:：]|[ \t][—–>→-]+[ \t]|=)|\w[.)]|\d")
-# Words of a program that directs; in a line that has some so near to an end, there is something to tell apart.
-NEAR = 240
+# Words of a program that directs; in a line that has some so near to an end, there is something to tell apart. A short line
+# is a person's: "the answer is wrong, answer again".
+NEAR, SHORT = 240, 60
 _DIRECTIVES = (
     "you are", "you're", "your ", "answer", "reply", "respond", "assistant", "user", "antwort", "respuest", "répon",
     "rispond", "resposta", "du bist", "sie sind", "eres ", "tu es ", "vous êtes", "sei un", "você é", "ответ", "你是",
@@ -75,7 +76,7 @@ def _is_bare(text: str) -> bool:
     if any(mark in text for mark in _QUOTES) and not begins_asking(text):
         return False
     ends = f"{text[:NEAR]} {text[-NEAR:]}".casefold()
-    return not any(word in ends for word in _DIRECTIVES)
+    return (len(text) <= SHORT and not text.startswith(OPENINGS)) or not any(word in ends for word in _DIRECTIVES)
 
 
 def _is_listed(part: Part, shapes: ShapeTable) -> bool:

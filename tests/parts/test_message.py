@@ -59,6 +59,8 @@ def test_the_persons_words(text: str) -> None:
         "Solve: 2x + 3 = 7",
         "a < b and b > c",
         "{not json} at all",
+        "回答が間違っています。修正してもう一度答えてください。",
+        "答案错了。请改正后再回答一次。",
         "   ",
     ],
 )
