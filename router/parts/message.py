@@ -30,8 +30,8 @@ _COMMENTS = ("# ", "// ", "-- ")
 _BRACKETS, _QUOTES, _ENDS = "<[{|\t", '"“„«「»›', frozenset(")]}*_~'”」`>#:=-")
 # A name, a number or a time in front.
 _MARKED = re.compile(r".{0,90}?(?:[:：]|[ \t][—–>→-]+[ \t]|=)|\w[.)]|\d")
-# Words of a program that directs; in a line that has some so near to an end, there is something to tell apart. A short line
-# is a person's: "the answer is wrong, answer again".
+# Words of a program that directs; in a line that has some so near to an end, there is something to tell apart. So short
+# a line is a person's: "the answer is wrong, answer again".
 NEAR, SHORT = 240, 60
 _DIRECTIVES = (
     "you are", "you're", "your ", "answer", "reply", "respond", "assistant", "user", "antwort", "respuest", "répon",
