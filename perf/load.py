@@ -215,6 +215,8 @@ class _Connection:
         _count(head, samples)
 
     async def _answer(self, body: bytes) -> bytes:
+        if self._streams is not None and self._streams[0].at_eof():
+            self._close()  # as every client does with a connection that the server closed while it was idle
         reader, writer = self._streams or await self.open()
         writer.write(
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"

@@ -115,7 +115,7 @@ class Testbed:
         document["global"] = {
             "inference": {"endpoint": f"127.0.0.1:{self.triton_port}", **(inference or {})},
             "services": {
-                "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1},
+                "envoy": {"port": first, "admin_port": first + 1, "concurrency": 1, **services.pop("envoy", {})},
                 "api": {"port": first + 3},
                 "observability": {"metrics": {"port": first + 4}, "usage": usage or {}},
                 "extproc": {"port": first + 5, **(extproc or {})},

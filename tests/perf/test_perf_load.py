@@ -147,6 +147,21 @@ def test_what_answers_say_is_counted(is_open: bool) -> None:
     assert samples.router_ms == pytest.approx([0.5, 0.4])
 
 
+def test_a_connection_that_the_server_closed_while_idle_is_no_failure() -> None:
+    async def measured() -> Samples:
+        async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(once, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            return await open_loop(port, chat_bodies(["a"], "m"), [0.0, 0.2, 0.4], connections=1)
+
+    assert run_precisely(measured()).statuses == {200: 3}
+
+
 def test_prompts_are_as_long_as_they_are_said_to_be() -> None:
     tokenizer = Tokenizer.from_file(str(REPOSITORY / "minilm_tokenizer" / "1" / "tokenizer.json"))
     tokenizer.no_padding()
