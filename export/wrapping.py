@@ -82,7 +82,7 @@ class Wrapping:
     def __init__(self, texts: Sequence[str], seed: int = 3) -> None:
         self._chance = random.Random(seed)
         document = yaml.safe_load((PROMPTS / "wrapping.yaml").read_text("utf-8"))
-        self._blocks, self._said = document["blocks"], document["said"]
+        self._blocks, self._phrases = document["blocks"], document["phrases"]
         self.templates: list[str] = [
             shape["text"] if "escape" not in shape else shape["text"].replace("@@prompt@@", "@@prompt:json@@")
             for name in ("wrappers.yaml", "wrappers_train.yaml")
@@ -175,14 +175,14 @@ class Wrapping:
         """``prompt`` with a mark of its own at one of its words: a tag, a name in code, brackets."""
         words = prompt.split(" ")
         place = self._chance.randrange(len(words))
-        words[place] = self._filled(self._chance.choice(self._said["marks"]))
+        words[place] = self._filled(self._chance.choice(self._phrases["marks"]))
         return " ".join(words)
 
     def opened(self, prompt: str) -> str:
         """``prompt`` as a person begins it: with words of their own and a colon, or with a list."""
         if self._chance.random() < 0.6:
-            return self._filled(self._chance.choice(self._said["openers"])) + prompt
-        sign = self._chance.choice(self._said["bullets"])
+            return self._filled(self._chance.choice(self._phrases["openers"])) + prompt
+        sign = self._chance.choice(self._phrases["bullets"])
         items = "\n".join(sign + self._filled("{w} {w}" if sign[-1] == " " else "{w}") for _ in range(4))
         return f"{items}\n{prompt}" if self._chance.random() < 0.5 else f"{prompt}\n{items}"
 
@@ -192,7 +192,7 @@ class Wrapping:
             text = " ".join(self._chance.choice(self._texts).split()[: self._chance.randint(2, 12)])
         else:
             text = " ".join(self._chance.choice(self._sentences) for _ in range(self._chance.randint(2, 7)))
-        order = self._filled(self._chance.choice(self._said["orders"]))
+        order = self._filled(self._chance.choice(self._phrases["orders"]))
         gap = self._chance.choice(["\n", "\n\n"])
         return f"{order}{gap}{text}" if self._chance.random() < 0.75 else f"{text}{gap}{order}"
 
@@ -222,7 +222,7 @@ class Wrapping:
 
     def _frame(self) -> tuple[str, str]:
         """Marks in front of a prompt and behind it, on its line."""
-        lead, _, closing = self._chance.choice(self._said["frames"]).partition("@@")
+        lead, _, closing = self._chance.choice(self._phrases["frames"]).partition("@@")
         return self._filled(lead), self._filled(closing)
 
     def _crossed(self) -> str:
@@ -241,15 +241,15 @@ class Wrapping:
                 lead, closing = self._lead()
                 before, behind = f"{lines}\n{lead}", closing + behind
             else:
-                before = f"{lines}\n{self._filled(chance.choice(self._said['announcements']))}{self._gap()}"
+                before = f"{lines}\n{self._filled(chance.choice(self._phrases['announcements']))}{self._gap()}"
         if chance.random() < 0.3:
-            ending = self._filled(chance.choice(self._said["endings"]))
+            ending = self._filled(chance.choice(self._phrases["endings"]))
             behind = f"{self._gap()}{ending}{behind if chance.random() < 0.4 else ''}"
         return f"{before}@@prompt@@{behind}"
 
     def _lead(self) -> tuple[str, str]:
         """A mark in front of a prompt, and what closes it."""
-        lead = self._filled(self._chance.choice(self._said["leads"]))
+        lead = self._filled(self._chance.choice(self._phrases["leads"]))
         if lead.startswith("<") and lead.endswith(">"):
             return lead, f"</{lead[1:]}"
         return lead, '"' if lead.endswith('"') else "}" if lead.endswith("={") else ""
@@ -297,8 +297,8 @@ class Wrapping:
             ),
             "t": lambda: f"{chance.randint(0, 23)}:{chance.randint(0, 59):02d}",
             "s": lambda: chance.choice(self._sentences),
-            "R": lambda: chance.choice(self._said["roles"]),
-            "T": lambda: chance.choice(self._said["things"]),
+            "R": lambda: chance.choice(self._phrases["roles"]),
+            "T": lambda: chance.choice(self._phrases["things"]),
         }
         value: str = values[place[1]]()
         return value
