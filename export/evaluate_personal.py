@@ -61,7 +61,10 @@ def run(arguments: argparse.Namespace) -> None:
     for type, (labelled, exact, touched, elsewhere) in scores(rows, find).items():
         print(f"{type:14} {labelled:8} {exact:6} {touched:8} {elsewhere:10}")
     print(f"\nmicro F1 over {', '.join(MEASURED)}: {_both(rows, find)}")
-    print(f"with the labels of one address joined: {_both([whole(row) for row in rows], find)}")
+    joined = [whole(row) for row in rows]
+    print(f"with the labels of one address joined: {_both(joined, find)}")
+    perfect = {row["text"]: [personal.Finding(*span) for span in row["spans"]] for row in joined}
+    print(f"at most, if every finding were right and every address whole: {_both(rows, perfect.__getitem__)}")
     clean = [row["text"] for row in rows if not row["spans"]]
     print(f"texts without personal data: {_share(clean, find)}")
     if arguments.prompts is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,11 +45,19 @@ _NEXT = re.compile(
     r"(?:\.(?= \d))?(?:[ \t]*,)?(?:[ \t]+|[ \t]*\n[ \t,]*(?=[^\n:]{1,40}$))([^\W_][\w'\u2019-]*+)(?![.,]\d)",
     re.MULTILINE,
 )
+# A corner of two streets.
+_CORNER, _AND = re.compile(r"(?i)\b(?:the )?corner of +$"), re.compile(r"[ \t]+(?:and|&)(?=[ \t])")
+# What stands between the street of an address and the next line that is tagged.
+_TO_NEXT_LINE = re.compile(r"\.?(?:[ \t]*\n[^\n:]{0,30}){1,2}")
+# An initial, which is not the end of a name, and the word behind it.
+_BEHIND_INITIAL = re.compile(r"(?<![^\s.])([^\W\d_])\.?[ \t]+([^\W\d_][\w'\u2019-]+)")
 # Of the armed forces of the United States.
 _MILITARY = re.compile(r"(?i)\b(?:PSC|CMR|Unit|US[A-Z]{1,3}) [^\n]{2,30}[\s,]+[AFD]PO,? A[AEP] \d{5}(?:-\d{4})?\b")
 # Words of a name by their letters: with a capital, as short as a particle, or neither.
 _CAPITAL, _PARTICLE, _SMALL = "Xxs"
 _CAPITALISED = re.compile("X(?:[Xx]*X)?")
+# What stands before the second half of a compound.
+_COMPOUND = re.compile(r"[^\W_]-")
 # Scripts without spaces between words begin here.
 _WORDLESS = "\u2e80"
 
@@ -149,7 +157,7 @@ def _runs(text: str, words: Iterable[Tag], between: re.Pattern[str]) -> Iterator
 
 def _names(text: str, words: Sequence[Tag]) -> list[Finding]:
     names = [
-        Finding(name[0].start, name[-1].end, "PERSON")
+        Finding(name[0].start, _behind_initial(text, name[-1].end), "PERSON")
         for run in _runs(text, words, _IN_NAME)
         for name in _whole(text, run)
     ]
@@ -167,7 +175,27 @@ def _whole(text: str, run: Sequence[Tag]) -> Iterator[Sequence[Tag]]:
     sure = [tag.probability >= PERSON for tag in run]
     capital = any(each and letter == _CAPITAL for each, letter in zip(sure, letters, strict=True))
     parts = (match.span() for match in _CAPITALISED.finditer(letters)) if capital else [(0, len(run))]
-    yield from (run[start:end] for start, end in parts if any(sure[start:end]))
+    for start, end in parts:
+        start = _of_compound(text, run, start, end)
+        if any(sure[start:end]):
+            yield run[start:end]
+
+
+def _of_compound(text: str, run: Sequence[Tag], start: int, end: int) -> int:
+    """The first word of a name, which has both halves of a compound ("al-Amin") or none ("ex-Marine")."""
+    place = run[start].start
+    if not _COMPOUND.fullmatch(text[max(0, place - 2) : place]):
+        return start
+    if start and run[start - 1].end == place - 1:
+        return start - 1
+    return start + 1 if end - start > 1 else start
+
+
+def _behind_initial(text: str, end: int) -> int:
+    """Where a name ends whose tagged words end at ``end``: an initial goes on with a word that is written alike."""
+    match = _BEHIND_INITIAL.match(text, max(0, end - 1))
+    alike = match and (match[1].islower() if match[2][0].islower() else match[1].isupper())
+    return match.end() if match and alike else end
 
 
 def _letters(word: str) -> str:
@@ -181,22 +209,67 @@ def _surname(name: str) -> str | None:
 
 def _addresses(text: str, words: Sequence[Tag], names: Sequence[int]) -> list[Finding]:
     """``names``: where these begin."""
-    addresses = [Finding(*match.span(), "STREET_ADDRESS") for match in _MILITARY.finditer(text)]
+    military = [Finding(*match.span(), "STREET_ADDRESS") for match in _MILITARY.finditer(text)]
+    limits = sorted([*names, *(each.start for each in military)])
     cased = text != text.lower()
-    for run in _runs(text, words, _IN_ADDRESS):
-        first = next((place for place, tag in enumerate(run) if tag.probability >= ADDRESS), len(run))
+    addresses: list[Finding] = []
+    # Where an address ends of which only the street is known.
+    street_end: int | None = None
+    for run in _runs(text, _outside(words, military), _IN_ADDRESS):
+        first = _first(text, run)
         kinds = {tag.kind for tag in run[first:]}
+        if street_end is not None and _next_line(text, street_end, run, kinds, limits):
+            addresses[-1] = addresses[-1]._replace(end=_end(text, run[-1].end, limits))
+            street_end = None
+            continue
+        street_end = None
         if "STREET_NAME" in kinds or (kinds & _STREETS and len(kinds) > 1):
-            start = run[first].start
-            before = _BEFORE.search(text[max(0, start - 25) : start])
-            end = _end(text, run[-1].end, names)
-            address = Finding(start - len(before[0]) if before else start, end, "STREET_ADDRESS")
+            start, end = _extent(text, run[first].start, run[-1].end, limits)
             # A street without a number is nobody's address.
-            if any(map(str.isdigit, text[address.start : end])):
-                addresses.append(address)
+            if any(map(str.isdigit, text[start:end])) and any(map(str.isalpha, text[start:end])):
+                addresses.append(Finding(start, end, "STREET_ADDRESS"))
+                street_end = end if kinds <= _STREETS else None
         else:
             addresses += _places(text, run, cased=cased)
-    return addresses
+    return [*military, *addresses]
+
+
+def _outside(words: Iterable[Tag], addresses: Sequence[Finding]) -> Iterator[Tag]:
+    """The words that are not in ``addresses``, which are in order."""
+    ends = [each.end for each in addresses]
+    for tag in words:
+        place = bisect(ends, tag.start)
+        if place == len(addresses) or tag.end <= addresses[place].start:
+            yield tag
+
+
+def _next_line(text: str, end: int, run: Sequence[Tag], kinds: Collection[str], limits: Sequence[int]) -> bool:
+    """Whether an address that ends at ``end`` goes on with ``run``, of these ``kinds``, a line or two below."""
+    # Another house is another address.
+    if not kinds or "BUILDING_NUMBER" in kinds:
+        return False
+    start = next((tag.start for tag in run if tag.start >= end), end)
+    return bool(_TO_NEXT_LINE.fullmatch(text, end, start)) and bisect(limits, end) == bisect(limits, start)
+
+
+def _extent(text: str, start: int, end: int, limits: Sequence[int]) -> tuple[int, int]:
+    """The [start, end) of an address whose tagged words are at [start, end)."""
+    end = _end(text, end, limits)
+    left = text[max(0, start - 25) : start]
+    if (corner := _CORNER.search(left)) and (second := _AND.match(text, end)):
+        further = _end(text, second.end(), limits)
+        if further > second.end():
+            return start - len(corner[0]), further
+    before = _BEFORE.search(left)
+    return start - len(before[0]) if before else start, end
+
+
+def _first(text: str, run: Sequence[Tag]) -> int:
+    """The first word of an address: the first one of the line with a sure word."""
+    sure = next((place for place, tag in enumerate(run) if tag.probability >= ADDRESS), len(run))
+    while 0 < sure < len(run) and "\n" not in text[run[sure - 1].end : run[sure].start]:
+        sure -= 1
+    return sure
 
 
 def _end(text: str, end: int, names: Sequence[int]) -> int:

@@ -72,6 +72,23 @@ def test_a_name_and_an_address_are_whole() -> None:
         ("How is badminton played?", {"badminton": "CITY"}, []),
         ("how is london?", {"london?": "CITY"}, [("GPE", "london?")]),
         ("London 45001", {"London": "CITY", "45001": "ZIP_CODE"}, [("GPE", "London"), ("ZIP_CODE", "45001")]),
+        ("Ada K Lovelock came", {"Ada": "GIVEN_NAME", "K": "SURNAME"}, [("PERSON", "Ada K Lovelock")]),
+        ("ada k byron", {"ada": "GIVEN_NAME", "k": "SURNAME"}, [("PERSON", "ada k byron")]),
+        ("Ada K is here", {"Ada": "GIVEN_NAME", "K": "SURNAME"}, [("PERSON", "Ada K")]),
+        ("\u5f3a \u8d75 at", {"\u5f3a": "GIVEN_NAME", "\u8d75": "SURNAME"}, [("PERSON", "\u5f3a \u8d75")]),
+        ("1110 0111", {"1110": "BUILDING_NUMBER", "0111": "ZIP_CODE"}, []),
+        ("the corner of 5 Oak Lane and Elm Road at noon", {"5": "BUILDING_NUMBER", "Oak": "STREET_NAME",
+         "Lane": "STREET_NAME"}, [("STREET_ADDRESS", "the corner of 5 Oak Lane and Elm Road")]),
+        ("the corner of 5 Oak Lane and so on", {"5": "BUILDING_NUMBER", "Oak": "STREET_NAME", "Lane": "STREET_NAME"},
+         [("STREET_ADDRESS", "5 Oak Lane")]),
+        ("Acme\nPSC 1234, Box 5678\nAPO AE 09345", {"Acme": "STREET_NAME", "PSC": "STREET_NAME",
+         "1234": "BUILDING_NUMBER"}, [("STREET_ADDRESS", "PSC 1234, Box 5678\nAPO AE 09345")]),
+        ("Oak 5\n# Postbus 7\n# Oslo 0150", {"Oak": "STREET_NAME", "5": "BUILDING_NUMBER", "Oslo": "CITY",
+         "0150": "ZIP_CODE"}, [("STREET_ADDRESS", "Oak 5\n# Postbus 7\n# Oslo 0150")]),
+        ("Oak 5\n# near\n# 6 Elm", {"Oak": "STREET_NAME", "5": "BUILDING_NUMBER", "6": "BUILDING_NUMBER",
+         "Elm": "STREET_NAME"}, [("STREET_ADDRESS", "Oak 5"), ("STREET_ADDRESS", "6 Elm")]),
+        ("Oak 5\n# Ada\n# Oslo", {"Oak": "STREET_NAME", "5": "BUILDING_NUMBER", "Ada": "GIVEN_NAME", "Oslo": "CITY"},
+         [("STREET_ADDRESS", "Oak 5"), ("PERSON", "Ada"), ("GPE", "Oslo")]),
     ],
 )  # fmt: skip
 def test_what_stands_alone(text: str, labels: dict[str, str], expected: list[tuple[str, str]]) -> None:
@@ -87,6 +104,22 @@ def test_what_is_less_sure_counts_next_to_what_is_sure() -> None:
     words = [Tag(0, 3, "PERSON", 0.4), Tag(4, 9, "PERSON", 0.9)]
     assert findings("Ada Byron", words) == [(0, 9, "PERSON")]
     assert findings("Ada. Is Byron", words[:1]) == []
+
+
+def test_an_initial_with_a_dot_goes_on() -> None:
+    assert findings("Ada K. Lovelock", [Tag(0, 3, "PERSON", 0.9), Tag(4, 5, "PERSON", 0.3)]) == [(0, 15, "PERSON")]
+
+
+def test_a_compound_is_whole_or_no_part_of_a_name() -> None:
+    first, second, surname = Tag(0, 2, "PERSON", 0.8), Tag(3, 6, "PERSON", 0.8), Tag(7, 12, "PERSON", 0.9)
+    assert findings("ex-Ada Byron", [second, surname]) == [(7, 12, "PERSON")]
+    assert findings("al-Ada Byron", [first, second, surname]) == [(0, 12, "PERSON")]
+    assert findings("ex-Ada spoke", [second]) == [(3, 6, "PERSON")], "too much rather than too little"
+
+
+def test_an_address_begins_with_the_line_of_its_first_sure_word() -> None:
+    words = [Tag(0, 3, "CITY", 0.4), Tag(4, 7, "STREET_NAME", 0.8), Tag(8, 9, "BUILDING_NUMBER", 0.95)]
+    assert findings("Ulm\nOak 5", words) == [(4, 9, "STREET_ADDRESS")]
 
 
 def test_of_a_word_in_two_windows_the_surer_reading_counts() -> None:
