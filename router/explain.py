@@ -54,7 +54,7 @@ def explain(record: Record) -> dict[str, Any]:
             "reasoning_effort": selection.effort if selection.use_reasoning else None,
             "plugins": [plugin.model_dump(mode="json") for plugin in chosen.plugins] if chosen else [],
         },
-        "degraded": dict(zip(signals.degraded, signals.reasons, strict=True)),
+        "degraded": dict(signals.degraded),
         "windows": signals.encoding.windows if signals.encoding else None,
         "timings_ms": record.milliseconds(),
         "stages": _stages(record),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from triton_router.masking import Mask, Values
     from triton_router.screening import Screen
 
+_SCREENS = (ResponsePiiPlugin, ResponseJailbreakPlugin, HallucinationPlugin)
 RequestT = TypeVar("RequestT", ModelRequest, ModelRequest | None)
 
 
@@ -229,8 +230,7 @@ def _screening(record: Record) -> list[tuple[str, Screening]]:
 
 def _screens(decision: Decision) -> Iterator[Screening]:
     for each in decision.plugins:
-        kinds = ResponsePiiPlugin | ResponseJailbreakPlugin | HallucinationPlugin
-        if isinstance(each, kinds) and each.configuration.enabled:
+        if isinstance(each, _SCREENS) and each.configuration.enabled:
             yield each.configuration
 
 
@@ -242,10 +242,11 @@ def _lacks_sources(
     payload: ModelRequest, screening: Sequence[tuple[str, Screening]], parts: Parts | None, record: Record
 ) -> bool:
     """Whether facts are asked for, some decision wants documents for them, and there are none."""
-    warned = any(
+    if not any(
         isinstance(settings, HallucinationSettings) and settings.unverified_factual_action != "none"
         for _, settings in screening
-    )
+    ):
+        return False
     evaluations = record.signals.evaluations if record.signals is not None else {}
     factual = any(of == FactCheckSignal.TYPE and each.matched for (of, _), each in evaluations.items())
-    return warned and factual and not _sources(payload, parts)
+    return factual and not _sources(payload, parts)

@@ -67,7 +67,7 @@ class Pipeline:
 
     ``adapters`` is what the backends are known to have loaded; whoever asks them replaces it.
 
-    It has 18 methods and 18 attributes: one for each stage of a request, and what is asked about it.
+    It has 18 methods and 17 attributes: one for each stage of a request, and what is asked about it.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Pipeline:
         self._guards = Guards(metrics, lambda decision: self.catalog.select(decision, self.adapters), judges)
         self.limits = Limits(runtime.config, counts or Stores(), metrics)
         self._protects = bool(self.recipes.default.runtime.protection)
-        self._metrics = metrics
+        self._metrics, self._in_flight = metrics, metrics.in_flight.labels()
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -127,7 +127,7 @@ class Pipeline:
         self._open += 1
         self._idle.clear()
         outcome: Outcome | None = None
-        self._metrics.in_flight.inc()
+        self._in_flight.inc()
         try:
             outcome = await self._outcome(path, request, record)
         except Refusal as refusal:
@@ -140,7 +140,7 @@ class Pipeline:
                 self.journal.write(record, "", replace(request, body=b""))
             outcome = replies.refusal(path, refusal, record)
         finally:
-            self._metrics.in_flight.inc(-1)
+            self._in_flight.inc(-1)
             if not isinstance(outcome, Forward):
                 record.release()
             self._open -= 1

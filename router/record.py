@@ -73,12 +73,11 @@ class Record:
         return self.choice.decision if self.choice is not None else None
 
     @property
-    def degraded(self) -> dict[str, str]:
+    def degraded(self) -> Mapping[str, str]:
         """Why the request went without a part, by the part's name."""
-        parts = dict(zip(self.signals.degraded, self.signals.reasons, strict=True)) if self.signals else {}
-        if self.selection is not None and self.selection.missing is not None:
-            parts["adapter"] = self.selection.missing
-        return parts
+        parts = self.signals.degraded if self.signals is not None else {}
+        missing = self.selection.missing if self.selection is not None else None
+        return parts if missing is None else {**parts, "adapter": missing}
 
     @property
     def repeatable(self) -> bool:
@@ -100,7 +99,7 @@ class Record:
     def essence(self) -> Record:
         """What a repeat needs of it, and nothing that quotes the prompt."""
         choice = replace(self.choice, verdicts=()) if self.choice is not None else None
-        selection = replace(self.selection, standings=()) if self.selection is not None else None
+        selection = self.selection._replace(standings=()) if self.selection is not None else None
         return Record(
             self.generation,
             recipe=self.recipe,
@@ -183,7 +182,7 @@ class Record:
             headers[names.REPLAY_ID] = self.replay_id
         if self.stages:
             headers[names.SERVER_TIMING] = ", ".join(
-                f"{stage};dur={(ended - began) * 1000:.3f}" for stage, (began, ended) in self.stages.items()
+                [f"{stage};dur={(ended - began) * 1000:.3f}" for stage, (began, ended) in self.stages.items()]
             )
 
     def _add_cache(self, headers: dict[str, str]) -> None:

@@ -196,11 +196,10 @@ def _lookup(runtime: Runtime, record: Record) -> Attributes:
 
 def _signals(trace: Trace, pipeline: Pipeline, record: Record, below: int) -> None:
     signals, _, _ = record.routing()
-    reasons = dict(zip(signals.degraded, signals.reasons, strict=True))
     if "encoder" in record.stages:
-        _encoder_call(trace, pipeline, record, below, reasons.get("triton"))
+        _encoder_call(trace, pipeline, record, below, signals.degraded.get("triton"))
     if "mcp" in record.stages:
-        _mcp_call(trace, pipeline.runtime, record, below, reasons.get("mcp"))
+        _mcp_call(trace, pipeline.runtime, record, below, signals.degraded.get("mcp"))
     for (kind, name), signal in signals.evaluations.items():
         trace.span(
             f"signal {kind}:{name}", *_evaluation_time(record, kind, signal), _signal(kind, name, signal), below=below

@@ -48,7 +48,7 @@ def advice(request: Request, outcome: Outcome, record: Record) -> dict[str, Any]
         "confidence": round(choice.confidence, 4) if choice and choice.decision else None,
         "reasoning": selection.use_reasoning if choice else None,
         "scores": record.scores() if choice else {},
-        "degraded": dict(zip(record.signals.degraded, record.signals.reasons, strict=True)) if record.signals else {},
+        "degraded": dict(record.signals.degraded) if record.signals else {},
         **_changes(request.body, body),
         "answer": answer,
     }

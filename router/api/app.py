@@ -222,7 +222,7 @@ class _Rest:
             "routing_decision": choice.decision.name if choice.decision else None,
             "recommended_model": selection.model,
             "matched_signals": _matched(signals.evaluations),
-            "degraded": signals.degraded,
+            "degraded": list(signals.degraded),
         })  # fmt: skip
 
     async def classify_batch(self, request: Request) -> Response:
@@ -233,7 +233,7 @@ class _Rest:
         records = await _few_at_a_time(lambda text: decide(_query(pipeline, text)), body.texts)
         signals = [record.routing()[0] for record in records]
         if all("triton" in each.degraded for each in signals):
-            raise Unavailable(signals[0].reasons[0])
+            raise Unavailable(next(iter(signals[0].degraded.values())))
         results = [_classification(each) for each in signals]
         counted = {"results": results, "total_count": len(results), "processing_time_ms": _ms_since(started)}
         return json_response(counted)
@@ -349,7 +349,7 @@ def _classification(signals: SignalResults) -> dict[str, Any]:
     in the fallback's category means nothing."""
     domains = signals.domains
     if domains is None:
-        reason = signals.reasons[0] if signals.reasons else "starting"
+        reason = next(iter(signals.degraded.values()), "starting")
         return {"category": FALLBACK_CATEGORY, "confidence": 0.0, "read": False, "reason": reason}
     winner = domains.winner
     confidence = domains.confidence if winner else 0.0

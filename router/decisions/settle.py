@@ -59,31 +59,30 @@ class Settling:
             self._ranks, self._pending = self._compiled(frozenset(pending)), pending
         if not self._ranks:
             return _NOTHING
-        able: list[tuple[_Contender, Outlook]] = []
-        certain = False
+        able: list[_Contender] = []
+        hanging: list[frozenset[Key]] = []
+        certain = sure = False
         for rank in self._ranks:
             for contender in rank:
-                value, _ = outlook = contender.outlook(evaluations)
-                if not value & contender.counts:
+                value, leaves = contender.outlook(evaluations)
+                counting = value & contender.counts
+                if not counting:
                     continue
-                if value & contender.counts & UNKNOWN and contender.leaves:
+                if counting & UNKNOWN and contender.leaves:
                     # Not every unknown fails the request: which one it is hangs on all parts.
-                    outlook = value, contender.leaves
-                elif not value & ~contender.counts:
+                    leaves = contender.leaves
+                elif counting == value:
                     certain = True
-                able.append((contender, outlook))
+                sure = value in _SURE
+                able.append(contender)
+                hanging.append(contender.leaves if self._by_confidence else leaves)
             if certain:  # nothing below can win
                 break
-        # How sure a decision is hangs on all of its parts, and counts where it has a rival.
-        settled = certain and len(able) == 1 and able[0][1][0] in _SURE
-        signals: set[Key] = set()
-        embedding = hints = False
-        for contender, (_, leaves) in able:
-            if not settled:
-                signals |= contender.leaves if self._by_confidence else leaves
-            embedding = embedding or contender.caches
-            hints = hints or contender.hints
-        return Open(signals, embedding, hints)
+        if certain and sure and len(able) == 1:
+            # How sure a decision is hangs on all of its parts, and counts where it has a rival.
+            hanging.clear()
+        signals = frozenset[Key]().union(*hanging)
+        return Open(signals, any([each.caches for each in able]), any([each.hints for each in able]))
 
     def _compiled(self, pending: frozenset[Key]) -> list[list[_Contender]]:
         """Decisions from the first that may win to the last; those that compete by confidence stand together."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from triton_router import names
 from triton_router.config.schema import (
@@ -22,8 +23,7 @@ from triton_router.selection.adapters import LoadedAdapters
 from triton_router.selection.balance import Balance, Standing, mean_price
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """What was selected.
 
     ``model`` is the name that clients, headers and metrics see (the adapter's, if there is one), ``upstream`` the name
@@ -192,7 +192,7 @@ class ModelCatalog:
 
     def _with_adapter(self, selection: Selection, adapter: str) -> Selection:
         persona = self._names.personas.get((selection.base, adapter), selection.persona)
-        return replace(selection, model=adapter, upstream=adapter, adapter=adapter, persona=persona)
+        return selection._replace(model=adapter, upstream=adapter, adapter=adapter, persona=persona)
 
     # --- choosing --------------------------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class ModelCatalog:
         if refs:
             assert decision is not None
             pick = self._balance.choose(decision, session, tokens)
-            selection = replace(self._selection(pick.ref), reason=pick.reason, standings=tuple(pick.standings))
+            selection = self._selection(pick.ref)._replace(reason=pick.reason, standings=tuple(pick.standings))
         else:
             selection = self.default
         if decision is not None and hint is not None:
@@ -227,7 +227,7 @@ class ModelCatalog:
         if decision is None or not decision.modelRefs:
             return None
         refs = sorted(decision.modelRefs, key=lambda ref: mean_price(self._models[ref.model].pricing))
-        return self._loaded(replace(self._selection(refs[0]), reason="limit"), loaded)
+        return self._loaded(self._selection(refs[0])._replace(reason="limit"), loaded)
 
     def candidates(self, decision: Decision | None, loaded: LoadedAdapters = NOTHING_KNOWN) -> list[Selection]:
         """All candidates, the best first; the default model where there are none."""
@@ -241,15 +241,14 @@ class ModelCatalog:
 
     def _selection(self, ref: ModelRef) -> Selection:
         model = self._models[ref.model]
-        selection = replace(
-            self._plain(model),
+        selection = self._plain(model)._replace(
             family=self._families.get(model.reasoning_family) if model.reasoning_family else None,
             use_reasoning=ref.use_reasoning,
             effort=ref.reasoning_effort or self._effort,
         )
         if ref.lora_name:
             selection = self._with_adapter(selection, ref.lora_name)
-        return replace(selection, persona=ref.persona) if ref.persona else selection
+        return selection._replace(persona=ref.persona) if ref.persona else selection
 
     def _hinted(self, selection: Selection, hint: Hint, allowed: Hints) -> Selection:
         refused: list[str] = []
@@ -266,15 +265,15 @@ class ModelCatalog:
                 refused.append("adapter")
         if hint.use_reasoning is not None and hint.use_reasoning != selection.use_reasoning:
             if allowed.reasoning:
-                selection = replace(selection, use_reasoning=hint.use_reasoning)
+                selection = selection._replace(use_reasoning=hint.use_reasoning)
             else:
                 refused.append("reasoning")
-        return replace(selection, refused_hints=tuple(refused))
+        return selection._replace(refused_hints=tuple(refused))
 
     def _on_model(self, selection: Selection, model: ProviderModel) -> Selection:
         family = self._families.get(model.reasoning_family) if model.reasoning_family else None
-        return replace(
-            self._plain(model), family=family, use_reasoning=selection.use_reasoning, effort=selection.effort
+        return self._plain(model)._replace(
+            family=family, use_reasoning=selection.use_reasoning, effort=selection.effort
         )
 
     def _loaded(self, selection: Selection, loaded: LoadedAdapters) -> Selection:
@@ -284,6 +283,6 @@ class ModelCatalog:
         base, missing = self._plain(self._models[selection.base]), selection.adapter
         own = self._names.personas.get((selection.base, missing))
         persona = base.persona if own is not None and selection.persona is own else selection.persona
-        return replace(
-            selection, model=base.model, upstream=base.upstream, adapter=None, persona=persona, missing=missing
+        return selection._replace(
+            model=base.model, upstream=base.upstream, adapter=None, persona=persona, missing=missing
         )

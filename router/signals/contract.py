@@ -220,7 +220,7 @@ class Setup:
 class SignalResults:
     """The evaluations of one request, and what could not be asked.
 
-    ``degraded`` names the parts that were down, ``reasons`` says why. ``classified`` is what the MCP server said.
+    ``degraded`` says why, by the parts that were down. ``classified`` is what the MCP server said.
     ``calls`` holds when the ``encoder`` (tokenising, the calls, pooling; of several trunks from the first to the last)
     and a service such as ``mcp`` were asked and when they were done (``perf_counter``); ``parts`` which of these a type
     of signals came from. ``encoding`` is the embedder's of the topic, ``readings`` are the embeddings of other parts,
@@ -229,7 +229,7 @@ class SignalResults:
     ``fired_by`` has the places of the parts that made a signal match, where everything was asked for. ``beside`` has
     what heads say of those ``readings``. Signals that could not change the outcome are in none of these.
 
-    It has 15 attributes: what each kind of evaluator may read of the others' work.
+    It has 14 attributes: what each kind of evaluator may read of the others' work.
     """
 
     evaluations: dict[Key, Evaluation] = field(default_factory=dict)
@@ -242,8 +242,7 @@ class SignalResults:
     passages: dict[str, PassagesRead] = field(default_factory=dict)
     tagged: list[list[Finding]] | None = None
     classified: McpClassification | None = None
-    degraded: list[str] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
+    degraded: dict[str, str] = field(default_factory=dict)
     calls: dict[str, tuple[float, float]] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     fired_by: dict[Key, list[int]] = field(default_factory=dict)
@@ -275,10 +274,7 @@ class SignalResults:
 
     def without(self, part: str, reason: str) -> None:
         """Note that ``part`` could not be asked; once is enough."""
-        if part in self.degraded:
-            return
-        self.degraded.append(part)
-        self.reasons.append(reason)
+        self.degraded.setdefault(part, reason)
 
 
 @dataclass(frozen=True, slots=True)

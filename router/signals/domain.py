@@ -31,7 +31,6 @@ from triton_router.inference.bundle import Trunk
 from triton_router.inference.language import identify
 from triton_router.signals.contract import (
     ENCODER,
-    UNKNOWN,
     EncodedTexts,
     Evaluation,
     Evaluations,
@@ -316,8 +315,14 @@ class Domains(SignalKind[DomainSignal]):
         results.domains = self._scores(query, results)
         if results.domains is None:
             return {}
-        ms = results.took(ENCODER)
-        return {key: _in_domain(key[1], results.domains, ms) for key in self.keys}
+        scores, ms, of = results.domains, results.took(ENCODER), DomainSignal.TYPE
+        evaluations = {
+            (of, name): Evaluation(name in scores.matched, value, scores.threshold, ms)
+            for name, value in scores.probabilities.items()
+        }
+        if scores.winner is not None:
+            evaluations[of, scores.winner] = Evaluation(True, scores.confidence, scores.threshold, ms)
+        return evaluations
 
     def _scores(self, query: SignalInput, results: SignalResults) -> DomainScores | None:
         if not query.text().strip():
@@ -342,11 +347,3 @@ def _readable(signal: DomainSignal, trunks: Sequence[Trunk], languages: Collecti
         log.warning("no encoder of the bundle reads the language of a domain's words", extra={"fields": fields})
     description = None if description in unread else description
     return label_texts(signal.name, description, [text for text in examples if text not in unread])
-
-
-def _in_domain(name: str, scores: DomainScores, ms: float) -> Evaluation:
-    if name == scores.winner:
-        return Evaluation(True, scores.confidence, scores.threshold, ms)
-    if name in scores.probabilities:
-        return Evaluation(name in scores.matched, scores.probabilities[name], scores.threshold, ms)
-    return UNKNOWN

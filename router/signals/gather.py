@@ -309,7 +309,7 @@ class Gatherer:
                 results.note(ENCODER, started, perf_counter())
         rows = {names: -1 if other == text else others.index(other) for names, other in readings.items()}
         if embeds:
-            results.encoding = replace(encoding, beside=encoding.beside[: len(earlier)])
+            results.encoding = replace(encoding, beside=encoding.beside[: len(earlier)]) if others else encoding
             embeddings = [*encoding.beside[len(earlier) :], encoding.embedding]
             results.readings = {names: embeddings[row] for names, row in rows.items()}
         for head in judged & encoding.heads.keys():

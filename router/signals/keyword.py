@@ -7,7 +7,6 @@ compare letters, so the prompt is read a few times however many rules there are.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -99,13 +98,14 @@ class Keywords(SignalKind[KeywordSignal]):
 
     def evaluate(self, query: SignalInput, results: SignalResults) -> Evaluations:
         started = perf_counter()
-        counts: Counter[int] = Counter()
+        counts: dict[int, int] = {}
         for names, finders in self._finders.items():
             text = encodable(query.read(names))
             plain = normalised(text)
             for finder in finders:
                 # An expression says itself what spaces and marks it means.
-                counts.update(finder.find(text if isinstance(finder, _Expressions) else plain))
+                for place in finder.find(text if isinstance(finder, _Expressions) else plain):
+                    counts[place] = counts.get(place, 0) + 1
         ms = (perf_counter() - started) * 1000
         # Most of many signals find nothing, and the others much the same: they share a few evaluations.
         evaluations = dict.fromkeys(self.keys, certain(False, 0, ms)) | dict.fromkeys(self._nor, certain(True, 0, ms))
