@@ -18,6 +18,8 @@ from triton_router.errors import MalformedRequest
 T = TypeVar("T")
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+# Between a member's name and its value, and behind the value.
+_COLON, _BEHIND = re.compile(r"[ \t\n\r]*:[ \t\n\r]*"), re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 
 
 def _integer(digits: str) -> int | str:
@@ -347,18 +349,18 @@ def _members(
         if len(members) == most:
             raise _TooMany(f"more than {most} members")
         name, position = scan(text, position)
-        position = _skip_space(text, position)
-        if text[position : position + 1] != ":":
-            raise ValueError(f"expected ':' (character {position})")
-        start = _skip_space(text, position + 1)
+        colon = _COLON.match(text, position)
+        if colon is None:
+            raise ValueError(f"expected ':' (character {_skip_space(text, position)})")
+        start = colon.end()
         value, end = scan(text, start)
         members.append((name, Member(value, key_start, start, end)))
-        position = _skip_space(text, end)
-        if text[position : position + 1] == "}":
-            return members, position
-        if text[position : position + 1] != ",":
-            raise ValueError(f"expected ',' or '}}' (character {position})")
-        position = _skip_space(text, position + 1)
+        behind = _BEHIND.match(text, end)
+        if behind is None:
+            raise ValueError(f"expected ',' or '}}' (character {_skip_space(text, end)})")
+        if behind[1] == "}":
+            return members, behind.start(1)
+        position = behind.end()
 
 
 def _top_level(text: str, scan: Scan) -> tuple[dict[str, Member], int]:

@@ -235,7 +235,7 @@ def says_nothing(text: str) -> bool:
         return False
     if _is_cjk(text):
         return len(text) <= 6 and elliptical(text)
-    return _own(text, _words(text)) == 0
+    return all(map(_says_nothing, _words(text))) and not _FORMULA.search(text)
 
 
 def adds(text: str) -> bool:

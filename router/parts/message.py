@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from triton_router.parts.asking import asks, begins_asking
 from triton_router.parts.choice import choose
 from triton_router.parts.directions import OPENINGS, directs
-from triton_router.parts.ends import stamp_of, turns_as_labels
+from triton_router.parts.ends import turns_as_labels
 from triton_router.parts.lines import runs
 from triton_router.parts.part import Kind, Part
 from triton_router.parts.positions import positions
@@ -27,7 +27,7 @@ LONG = 300
 _QUOTED = re.compile(r'["\u201c\u201e\u00ab](.+)["\u201d\u201c\u00bb]$', re.DOTALL)
 _COMMENTS = ("# ", "// ", "-- ")
 # Marks, and what a program closes a line with.
-_BRACKETS, _QUOTES, _ENDS = "<[{|\t", '"“„«「»›', frozenset(")]}*_~'”」`>#:=-")
+_BRACKETS, _QUOTES, _ENDS = re.compile(r"[<\[{|\t\n]"), re.compile('["“„«「»›]'), frozenset(")]}*_~'”」`>#:=-")
 # A name, a number or a time in front.
 _MARKED = re.compile(r".{0,90}?(?:[:：]|[ \t][—–>→-]+[ \t]|=)|\w[.)]|\d")
 # Words of a program that directs; in a line that has some so near to an end, there is something to tell apart. So short
@@ -69,11 +69,11 @@ def _blocks_chosen(texts: Sequence[str], shapes: ShapeTable) -> Iterator[Part]:
 
 def _is_bare(text: str) -> bool:
     """Whether ``text`` is one line without a mark: most turns of a chat are, and all of it is the person's."""
-    if not 0 < len(text) <= 2 * LONGEST or "\n" in text or any(mark in text for mark in _BRACKETS):
+    if not 0 < len(text) <= 2 * LONGEST or _BRACKETS.search(text):
         return False
-    if not (text[0].isalnum() or text[0] in "¿¡") or text[-1] in _ENDS or _MARKED.match(text) or stamp_of(text):
+    if not (text[0].isalnum() or text[0] in "¿¡") or text[-1] in _ENDS or _MARKED.match(text):
         return False
-    if any(mark in text for mark in _QUOTES) and not begins_asking(text):
+    if _QUOTES.search(text) and not begins_asking(text):
         return False
     ends = f"{text[:NEAR]} {text[-NEAR:]}".casefold()
     return (len(text) <= SHORT and not text.startswith(OPENINGS)) or not any(word in ends for word in _DIRECTIVES)

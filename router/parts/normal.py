@@ -37,8 +37,10 @@ def pieces(text: str, overlap: int = 0) -> Iterator[str]:
 
 
 def _cut(text: str, place: int) -> int:
+    if place >= len(text):
+        return len(text)
     space = _SPACE_AFTER_WORD.search(text, place, place + PIECE)
-    return space.start() if space else min(place, len(text))
+    return space.start() if space else place
 
 
 def normalised(text: str) -> str:
