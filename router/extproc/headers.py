@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import quote_from_bytes
 
 from triton_router.names import CLIENT_HEADERS, INTERNAL_HEADERS, INTERNAL_PREFIX
@@ -38,9 +38,12 @@ def cleaned(headers: Mapping[str, str]) -> HeaderList:
     )
 
 
-def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def joined(headers: HeaderList) -> dict[str, str]:
     """Headers by name; the values of a repeated one are joined with a comma."""
-    joined: dict[str, str] = {}
+    joined = dict(headers)
+    if len(joined) == len(headers):
+        return joined
+    joined.clear()
     for name, value in headers:
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
     return joined

@@ -70,6 +70,8 @@ class _Phase(Enum):
 # A response is worth one message less that Envoy can surely hold: some gateways bound connections to 32 KiB.
 _HELD_BY_ANY_GATEWAY = 16 * 1024
 _NO_REQUEST = Request("", "")
+# A stream ends with any of these.
+_LAST = (ImmediateReply, Finish, Abort)
 _TOO_MANY = "The service holds as many large requests as it can; please try again."
 
 
@@ -122,7 +124,7 @@ class Exchange:
 
     def receive(self, event: Event) -> Command:
         command = self._step(event)
-        if isinstance(command, ImmediateReply | Finish | Abort):
+        if isinstance(command, _LAST):
             self._phase = _Phase.CLOSED
         return command
 
@@ -168,14 +170,14 @@ class Exchange:
 
     def _request(self, event: RequestBody, head: HeaderList) -> Command:
         request, self._remove = _read(head, self._reserved, event.body)
-        # Without the body, which the stream may outlive by minutes.
-        self._head = Request(request.method, request.path)
+        self._head = request
         self._at_once, self._whole = True, False
         if len(event.body) > self._max_body_bytes:
             return self._too_large()
         if not self._admit(len(event.body)):
             return self._refuse(429, _TOO_MANY, "overloaded")
         self._phase = _Phase.ROUTING
+        self._head = _NO_REQUEST  # the stream may outlive the body by minutes
         return Route(request)
 
     def _headers(self, event: RequestHeaders) -> Command:

@@ -165,9 +165,7 @@ class Processor:
     async def _decided(self, exchange: Exchange, request: Request, call: Call) -> tuple[Command, Observer | None]:
         """The outcome of ``request`` as a command, and the observer of its response."""
         self.longest_wait = max(self.longest_wait, call.late)
-        waited = max(call.late, self._waited())
-        falls_back = FALLS_BACK in call.metadata
-        request = Request(request.method, request.path, request.headers, request.body, waited, falls_back)
+        request.waited, request.falls_back = max(call.late, self._waited()), FALLS_BACK in call.metadata
         outcome = await self._outcome(_joined(request, call.metadata) if self._join_gateway else request)
         command = exchange.receive(Routed(outcome))
         observer = outcome.observer if isinstance(outcome, Forward) else None

@@ -121,17 +121,16 @@ class Connection:
                 self._greeted, data = True, data[preface:]
             position, size = 0, len(data)
             while size - position >= 9:
-                length = int.from_bytes(data[position : position + 3], "big")
+                head = int.from_bytes(data[position : position + 9], "big")
+                length = head >> 48
                 if length > MAX_FRAME:
                     raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a frame is too large")
                 if size - position < 9 + length:
                     break
-                kind, flags = data[position + 3], data[position + 4]
-                stream = int.from_bytes(data[position + 5 : position + 9], "big") & LARGEST_WINDOW
                 payload = data[position + 9 : position + 9 + length]
                 position += 9 + length
                 try:
-                    self._frame(kind, flags, stream, payload, events)
+                    self._frame(head >> 40 & 0xFF, head >> 32 & 0xFF, head & LARGEST_WINDOW, payload, events)
                 except StreamFailure as failure:
                     self._fail_stream(failure, events)
             self._incoming = data[position:]

@@ -22,7 +22,6 @@ from triton_router.http2.frames import (
     DataReceived,
     ErrorCode,
     Event,
-    Headers,
     RequestReceived,
     StreamEnded,
     StreamReset,
@@ -63,7 +62,7 @@ class MessageRefused(Exception):
 
 
 class Call:
-    """One call, as its handler sees it. ``metadata`` are the request's headers, without the protocol's own.
+    """One call, as its handler sees it. ``metadata`` are the request's headers.
 
     ``late`` says for how many seconds the message that was read last had been here. ``admit`` is asked with the length
     of a message, of which only the beginning is here, whether the rest may come.
@@ -88,8 +87,8 @@ class Call:
         "task",
     )
 
-    def __init__(self, peer: _Peer, number: int, headers: Headers) -> None:
-        self.metadata = {name: value for name, value in headers if not name.startswith(":")}
+    def __init__(self, peer: _Peer, number: int, headers: Mapping[str, str]) -> None:
+        self.metadata = headers
         self.task: asyncio.Task[None] | None = None
         self._peer, self._number = peer, number
         self._buffer = bytearray()
@@ -338,7 +337,7 @@ class _Peer(Endpoint):
 
     def _begin(self, event: RequestReceived) -> None:
         headers = dict(event.headers)
-        call = Call(self, event.stream, event.headers)
+        call = Call(self, event.stream, headers)
         handler = self._server.methods.get(headers[":path"])
         if headers[":method"] != "POST" or not headers.get("content-type", "").startswith("application/grpc"):
             self._connection.send_headers(event.stream, _UNSUPPORTED_MEDIA, ended=True)
