@@ -26,7 +26,7 @@ async def serving(settings: ApiSettings, app: Starlette) -> AsyncIterator[None]:
         RuntimeError: the address cannot be bound.
     """
     options = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off",
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off", ws="none",
         timeout_graceful_shutdown=END_WITHIN,
     )  # fmt: skip
     server = _QuietServer(options)

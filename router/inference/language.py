@@ -2,15 +2,19 @@
 
 The classifier is py3langid's: naive Bayes over byte sequences (Lui and Baldwin, 2012), 97 languages. Its own call
 multiplies a matrix of all sequences; here only those that occur in the text count, which is a tenth of the time.
+Of its automaton's rows, nearly three in four are equal to another one, and are kept once.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 # More characters change no verdict, and cost time.
 SCANNED = 400
@@ -60,14 +64,12 @@ def identify(text: str) -> str | None:
         return None
     # Latin names in such a text would be taken for some language of their own.
     judged = _LATIN.sub("", text) if foreign else text
-    counts = model.instance2fv(judged.encode("utf-8", "replace"))
-    present = np.flatnonzero(counts)
-    scores = counts[present].astype(np.float32) @ model.nb_ptc[present] + model.nb_pc
-    scores[model.nb_classes.index(NOT_ASKED_IN)] = -np.inf
-    scores[model.nb_classes.index("en")] += -np.inf if foreign else PRIOR_OF_ENGLISH
+    scores = model.scores(judged.encode("utf-8", "replace"))
+    scores[model.languages.index(NOT_ASKED_IN)] = -np.inf
+    scores[model.languages.index("en")] += -np.inf if foreign else PRIOR_OF_ENGLISH
     best = int(scores.argmax())
     probability = 1 / np.exp(scores - scores[best]).sum()
-    return str(model.nb_classes[best]) if foreign or probability >= SURE else None
+    return model.languages[best] if foreign or probability >= SURE else None
 
 
 def _is_plainly_english(text: str) -> bool:
@@ -86,9 +88,42 @@ def foreign_script(text: str) -> bool:
     return 0 < others + LATIN_FOR_ONE * syllables >= latin
 
 
+class _Model(NamedTuple):
+    """``moves`` has the next state by state and byte, ``sequences`` those that a state completes.
+
+    ``likelihoods`` FP32 [sequences, languages] and ``priors`` FP32 [languages] are logarithms.
+    """
+
+    moves: Sequence[Sequence[int]]
+    sequences: Mapping[int, Sequence[int]]
+    likelihoods: NDArray[np.float32]
+    priors: NDArray[np.float32]
+    languages: Sequence[str]
+
+    def scores(self, text: bytes) -> NDArray[np.float32]:
+        """The log-likelihood of each language."""
+        state, completed = 0, list[int]()
+        for byte in text:
+            state = self.moves[state][byte]
+            completed += self.sequences.get(state, ())
+        counts = Counter(completed)
+        present = sorted(counts)
+        scores: NDArray[np.float32] = (
+            np.array([counts[each] for each in present], np.float32) @ self.likelihoods[present]
+        )
+        return scores + self.priors
+
+
 @lru_cache(1)
-def _model() -> Any:
-    """Takes 0.3 s and 10 MB, once a process."""
+def _model() -> _Model:
+    """Takes 0.1 s and 5 MB, once a process."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    model = LanguageIdentifier.from_pickled_model(MODEL_FILE)
+    table, rows = model.tk_nextmove, dict[bytes, Sequence[int]]()
+    moves = [
+        rows.setdefault(row.tobytes(), row)
+        for row in (table[start : start + 256] for start in range(0, len(table), 256))
+    ]
+    sequences = {state: each for state, each in model.tk_output.items() if each}
+    return _Model(moves, sequences, model.nb_ptc, model.nb_pc, [str(each) for each in model.nb_classes])

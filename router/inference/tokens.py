@@ -6,9 +6,11 @@ vocabulary of 128,000 pieces in a fifth of the memory. Each is loaded where a bu
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 class TextTokenizer(Protocol):
@@ -48,7 +50,7 @@ class JsonTokenizer:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_buffer(content)
-        self._words: dict[str, list[int]] | None = {} if _is_berts(content) else None
+        self._words: dict[str, list[int]] | None = {} if _is_berts(self._tokenizer) else None
         self._marks = tuple({each.content.lower() for each in self._tokenizer.get_added_tokens_decoder().values()})
         # Files come with truncation and padding switched on; both would change the text unseen.
         self._tokenizer.no_truncation()
@@ -123,17 +125,19 @@ class PieceTokenizer:
         return [(token, start, end) for token, (start, end) in zip(mapping["ids"], mapping["offsets"], strict=True)]
 
 
-def _is_berts(content: bytes) -> bool:
-    """Whether a `tokenizer.json` lowers, splits and looks up words as BERT's uncased models do."""
-    if b'"BertNormalizer"' not in content:
-        return False
-    file: dict[str, Any] = json.loads(content)
-    normalizer, splitter, model = (file.get(part) or {} for part in ("normalizer", "pre_tokenizer", "model"))
+def _is_berts(tokenizer: Tokenizer) -> bool:
+    """Whether it lowers, splits and looks up words as BERT's uncased models do."""
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    normalizer = tokenizer.normalizer
     return (
-        normalizer.get("type") == "BertNormalizer"
-        and all(normalizer.get(each) for each in ("clean_text", "lowercase"))
-        and splitter.get("type") == "BertPreTokenizer"
-        and model.get("type") == "WordPiece"
+        isinstance(normalizer, BertNormalizer)
+        and normalizer.clean_text
+        and normalizer.lowercase
+        and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+        and isinstance(tokenizer.model, WordPiece)
     )
 
 
