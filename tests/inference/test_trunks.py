@@ -142,7 +142,7 @@ async def test_each_trunk_is_asked_once_and_both_at_the_same_time(
     before = executions(address)
     (root / "on").touch()
     results = await evaluate(generations)
-    assert results.degraded == []
+    assert list(results.degraded) == []
     assert results.evaluations["embedding", "near"].matched is True
     assert results.domains.probabilities.keys() == set(LABELS)
     await asyncio.sleep(0.3)
@@ -188,7 +188,7 @@ async def test_one_trunk_that_is_down_leaves_the_others_signals(
 ) -> None:
     (site[0] / "broken-judge").touch()
     results = await evaluate(generations)
-    assert results.degraded == ["triton"]
+    assert list(results.degraded) == ["triton"]
     assert results.evaluations["domain", "law"].matched is None
     assert results.evaluations["embedding", "near"].matched is True
     assert generations.current.encoders is not None and generations.current.encoders.failures == {"judge": "error"}
