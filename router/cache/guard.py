@@ -69,7 +69,7 @@ def comparing(now: str, reading: Reading = read) -> Callable[[str], str | None]:
         if first is None or second is None:
             shouted = earlier.isupper() or now.isupper()
             return None if plain(earlier, shouted=shouted) == plain(now, shouted=shouted) else "text"
-        if _named(earlier) & _written_small(now) or _named(now) & _written_small(earlier):
+        if _names_what_is_small(earlier, now) or _names_what_is_small(now, earlier):
             return "name"
         one, other = first.flat(), second.flat()
         if _same_words(_with_question(one, other), _with_question(other, one)) or _moved(first, second):
@@ -126,8 +126,9 @@ def _named(written: str) -> set[str]:
     return {word.lower() for word in words} & english.CAPITONYMS
 
 
-def _written_small(written: str) -> set[str]:
-    return set(english.CAPITONYMS).intersection(re.findall(r"\w+", written))
+def _names_what_is_small(one: str, other: str) -> bool:
+    names = _named(one)
+    return bool(names) and not names.isdisjoint(re.findall(r"\w+", other))
 
 
 def _names(written: str) -> set[str]:

@@ -116,7 +116,8 @@ def _members(settings: IdentitySettings, headers: Mapping[str, str]) -> Iterator
     for name, value in headers.items():
         if value and (name in settings.credential_headers or not (name in claims or _is_harmless(name))):
             yield name, value
-    for name, value in parse_qsl(headers.get(QUERY, "")):
+    query = headers.get(QUERY)
+    for name, value in parse_qsl(query) if query else ():
         if name not in _HARMLESS:
             yield f"?{name}", value
 

@@ -61,7 +61,9 @@ class Encoders:
 
     def lengthened(self, embedding: Vector) -> Vector:
         """With zeros behind it, as long as the longest: a store that replicas share keeps vectors of one length."""
-        return np.pad(embedding, (0, self.dimension - len(embedding)))
+        longer = np.zeros(self.dimension, np.float32)
+        longer[: len(embedding)] = embedding
+        return longer
 
     @property
     def languages(self) -> frozenset[str]:
