@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -106,6 +107,28 @@ def _message(command: Command) -> bytes:
     # Filled in place: keyword constructors take three times as long.
     message = wire.ProcessingResponse()
     match command:
+        # Those of a request in one message first, as the router's own Envoy sends all of them.
+        case commands.ForwardAtOnce(set=headers, remove=remove, body=body, response=response, attempt=attempt):
+            changes = message.dynamic_metadata.fields[METADATA].struct_value.fields
+            if attempt:
+                changes["attempt"].string_value = attempt
+            changes["request"].string_value = _lines(headers)
+            changes["remove"].string_value = "".join(f"{name}\n" for name in remove)
+            changes["response"].string_value = _lines(response)
+            common = message.request_body.response
+            if body:
+                common.body_mutation.body = body
+            elif body is not None:
+                common.body_mutation.clear_body = True
+            message.request_body.SetInParent()
+            return _serialize(message)
+        case commands.ContinueResponse(set=headers, watch=watch, remove=remove, whole=whole):
+            mutation = message.response_headers.response.header_mutation
+            mutation.remove_headers.extend(remove)
+            _set_headers(mutation, headers)
+            return _serialize(message) + (_OVERRIDE if not watch else _WATCH_WHOLE if whole else _WATCH)
+        case commands.ContinueResponseBody(echo=None, replaced=None):
+            return _CONTINUE_RESPONSE_BODY
         case commands.ContinueHeaders(remove=()):
             return _CONTINUE_HEADERS
         case commands.ContinueHeaders(remove=remove):
@@ -132,20 +155,6 @@ def _message(command: Command) -> bytes:
             elif body is not None:
                 common.body_mutation.clear_body = True
             return _serialize(message)
-        case commands.ForwardAtOnce(set=headers, remove=remove, body=body, response=response, attempt=attempt):
-            changes = message.dynamic_metadata.fields[METADATA].struct_value.fields
-            if attempt:
-                changes["attempt"].string_value = attempt
-            changes["request"].string_value = _lines(headers)
-            changes["remove"].string_value = "".join(f"{name}\n" for name in remove)
-            changes["response"].string_value = _lines(response)
-            common = message.request_body.response
-            if body:
-                common.body_mutation.body = body
-            elif body is not None:
-                common.body_mutation.clear_body = True
-            message.request_body.SetInParent()
-            return _serialize(message)
         case commands.ImmediateReply(status=status, headers=headers, body=body):
             immediate = message.immediate_response
             immediate.status.code = status
@@ -155,13 +164,6 @@ def _message(command: Command) -> bytes:
             return _serialize(message)
         case commands.ContinueTrailers():
             return _CONTINUE_TRAILERS
-        case commands.ContinueResponse(set=headers, watch=watch, remove=remove, whole=whole):
-            mutation = message.response_headers.response.header_mutation
-            mutation.remove_headers.extend(remove)
-            _set_headers(mutation, headers)
-            return _serialize(message) + (_OVERRIDE if not watch else _WATCH_WHOLE if whole else _WATCH)
-        case commands.ContinueResponseBody(echo=None, replaced=None):
-            return _CONTINUE_RESPONSE_BODY
         case commands.ContinueResponseBody(echo=None, replaced=replaced):
             if replaced:
                 message.response_body.response.body_mutation.body = replaced
@@ -245,7 +247,7 @@ def _headers_of_attributes(message: Any) -> HeaderList | None:
 
 
 def _lines(headers: HeaderList) -> str:
-    return "".join([f"{name}\n{value}\n" for name, value in headers])
+    return "\n".join((*chain.from_iterable(headers), ""))
 
 
 def _status(message: Any) -> int:

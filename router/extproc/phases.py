@@ -131,16 +131,21 @@ class Exchange:
     def _step(self, event: Event) -> Command:
         phase = self._phase
         match event:
-            case RequestHeaders() if phase is _Phase.START:
-                return self._headers(event)
+            # A request in one message first, as the router's own Envoy sends all of them.
             case RequestBody(headers=tuple() as headers) if phase is _Phase.START:
                 return self._request(event, headers)
+            case Routed() if phase is _Phase.ROUTING:
+                return self._routed(event.outcome)
+            case ResponseHeaders() if phase is _Phase.DECIDED:
+                return self._answer(event)
+            case ResponseBody() if phase is _Phase.WATCHING:
+                return self._answer_piece(event)
+            case RequestHeaders() if phase is _Phase.START:
+                return self._headers(event)
             case RequestBody() if phase is _Phase.BODY:
                 return self._body(event)
             case NoRoom() if phase is _Phase.START or phase is _Phase.BODY:
                 return self._refuse(429, _TOO_MANY, "overloaded")
-            case Routed() if phase is _Phase.ROUTING:
-                return self._routed(event.outcome)
             case RequestTrailers() if phase is _Phase.BODY and self._pieces:
                 self._trailers = True
                 return self._whole_body()
@@ -151,10 +156,6 @@ class Exchange:
             case RequestTrailers() if phase is _Phase.DECIDED and self._trailers:
                 self._trailers = False
                 return ContinueTrailers()
-            case ResponseHeaders() if phase is _Phase.DECIDED:
-                return self._answer(event)
-            case ResponseBody() if phase is _Phase.WATCHING:
-                return self._answer_piece(event)
             case ResponseTrailers() if phase is _Phase.WATCHING:
                 self._phase = _Phase.CLOSED
                 return ContinueResponseTrailers()

@@ -215,7 +215,7 @@ class _Literals:
         for piece in pieces(text, self._longest):
             piece = piece if self._case_sensitive else piece.casefold()
             matches = self._automaton.find_matches_as_indexes(self._prepared(piece), overlapping=True)
-            hits.update(match[0] for match in matches)
+            hits |= {match[0] for match in matches}
         return chain.from_iterable([self._owners[pattern] for pattern in hits])
 
     def _prepared(self, text: str) -> bytes:
