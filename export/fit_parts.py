@@ -24,7 +24,7 @@ ON_TEXT, BROKEN, MARKED = 0.05, 0.28, 0.02
 # So many prompts alone begin with words or a list of the person's own.
 OPENED = 0.12
 # Prompts for each wrapper, every other time with the wrapper varied; prompts in composed wrappers, and alone.
-EACH, COMPOSED, ALONE = 16, 3_000, 5_000
+EACH, COMPOSED, ALONE = 16, 6_500, 8_000
 # Of prompts of one line without marks so many stay: there is nothing to tell apart in them.
 ONE_LINE, MARKS = 0.2, frozenset('\n<[{|"`=:')
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without", action="append", default=[], metavar="SOURCE", help="no rows whose source starts so"
     )
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--networks", type=int, default=3, help="trained one after the other; their mean counts")
     parser.add_argument("--out", type=Path, default=network.FILE)
 
@@ -115,5 +115,5 @@ def keys(rows: Sequence[Example]) -> list[str]:
 
 def _is_frequent(key: str, around: int, within: int) -> bool:
     if is_shape(key):
-        return key.startswith("k=") or around >= 12 or within >= 80
-    return around >= 30 or within >= 350
+        return key.startswith("k=") or around >= 20 or within >= 120
+    return around >= 50 or within >= 600

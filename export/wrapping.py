@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 import yaml
 
+from export.envelopes import Envelopes
 from export.wrappers import WRAPPERS
 from triton_router.parts.asking import asks
 from triton_router.parts.shapes import SHAPES
@@ -19,10 +20,12 @@ from triton_router.parts.shapes import SHAPES
 PROMPTS = Path(__file__).parent / "prompts"
 # Each stands for a prompt: as it is, as a string of JSON, with a sign in front of each line, and so on.
 PLACE = re.compile(r"@@prompt(?::(\w+))?@@")
-_FIELD = re.compile(r"\{([wWNndtsRT])\}")
+_FIELD = re.compile(r"\{([wWNndtsRTUQ])\}")
 _PEOPLE = ("Anna", "Luis", "Tom Baker", "Mei Lin", "Omar", "Sofia Rossi", "j.smith", "kaito", "Priya", "Marta Nowak")
 _SENTENCE = re.compile(r"(?<=[.])\s+")
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=\S)")
+# So many composed wrappers are whole envelopes; so many prompts behind a mark stand behind a sentence.
+ENVELOPES, ANNOUNCED = 0.45, 0.3
 # A line that long is text, not a mark.
 _LONG = 120
 
@@ -100,6 +103,8 @@ class Wrapping:
             for sentence in map(str.strip, _SENTENCE.split(text))
             if 40 < len(sentence) < 220 and sentence[0].isupper() and sentence.endswith(".") and not asks(sentence)
         ]
+        self._questions = [text for text in texts if 12 < len(text) < 140 and "\n" not in text] or self._sentences
+        self._envelopes = Envelopes(document["envelopes"], self._chance, self._filled, self._block)
         lines = (line for template in self.templates for line in template.split("\n"))
         self._long = [line for line in lines if len(line) > _LONG and not PLACE.search(line)]
         # What stands before and behind a prompt that ends its line.
@@ -112,6 +117,8 @@ class Wrapping:
 
     def around(self, prompt: str) -> Wrapped:
         """``prompt`` with one to three blocks before it, or one behind it, or both."""
+        if self._chance.random() < ENVELOPES:
+            return wrapped(self._envelopes.template(), prompt)
         before, drawn = "", self._chance.random()
         if drawn < 0.06:
             lead, closing = self._frame()
@@ -128,7 +135,7 @@ class Wrapping:
             behind = self._gap(block) + block
         else:
             behind = ""
-        if before and self._chance.random() < 0.2:
+        if before and self._chance.random() < 0.3:
             lead, closing = self._lead()
             before, behind = before + lead, closing + behind
         elif self._chance.random() < 0.25:
@@ -249,6 +256,9 @@ class Wrapping:
 
     def _lead(self) -> tuple[str, str]:
         """A mark in front of a prompt, and what closes it."""
+        if self._chance.random() < ANNOUNCED:
+            announcement = self._filled(self._chance.choice(self._phrases["announcements"]))
+            return announcement + self._gap(announcement), ""
         lead = self._filled(self._chance.choice(self._phrases["leads"]))
         if lead.startswith("<") and lead.endswith(">"):
             return lead, f"</{lead[1:]}"
@@ -299,6 +309,8 @@ class Wrapping:
             "s": lambda: chance.choice(self._sentences),
             "R": lambda: chance.choice(self._phrases["roles"]),
             "T": lambda: chance.choice(self._phrases["things"]),
+            "U": lambda: chance.choice([*self._phrases["roles"], *self._phrases["things"]]).upper(),
+            "Q": lambda: chance.choice(self._questions),
         }
         value: str = values[place[1]]()
         return value

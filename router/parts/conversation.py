@@ -163,6 +163,8 @@ class PartReader:
                 for number in _within(turns, before)
             )
             earlier = _followed(exchanges, _joined(judged, "words"))
+        if not any(part.kind == "words" for part in judged):
+            judged = [*judged, Part("words", history, "role", spoke)]  # a transcript without speakers, and no more
         return Parts(turns, judged, earlier, task, self._shapes)
 
     def _last_words(self, turns: Sequence[Turn], numbers: Sequence[int]) -> tuple[list[Part], list[int], int]:

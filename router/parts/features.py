@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from triton_router.dialects.request import names
 from triton_router.parts.asking import ASKING, ORDERS
-from triton_router.parts.shapes import ShapeTable, name_of, reading_by_name
+from triton_router.parts.shapes import MAIL_FIELDS, ShapeTable, name_of, reading_by_name
 from triton_router.parts.units import Unit
 
 # The words of a unit are read so near to its ends.
 HEAD, TAIL = 80, 40
 
+# What a unit at the front of a line stands behind, and what ends a block.
+_FRONTS, _ENDS = frozenset({"start", "line", "blank"}), ("</", "[/", "{{/")
+_JSON = re.compile(
+    r"^(?:\{[ \t]*\"[^\n]*\}|\[[ \t]*[{\"][^\n]*\]|\{[ \t]*\n(?:[ \t][^\n]*\n)++\}|\[[ \t]*\n(?:[ \t][^\n]*\n)++\])"
+    r"[ \t]*$",
+    re.MULTILINE,
+)
+_MAIL_TITLE = re.compile(
+    r"\b(?:original|forwarded|weitergeleitete|ursprüngliche|reenviado|transféré|inoltrato|encaminhada|oorspronkelijk"
+    r"|doorgestuurd|przekazana|oryginalna|пересланн\w*|исходное|vidarebefordra\w*|videresend\w*)\b"
+    r"|message d'origine|messaggio originale|元のメッセージ|転送|原始邮件|转发|원본 메시지"
+)
+# At the end of the line above a quoted mail, which names a date and a person.
+_WROTE = re.compile(
+    r"\b(?:wrote|schrieb|écrit|escribió|scritto|schreef|escreveu|skrev|kirjoitti|yazdı|írta|napisał|писал|от)\b"
+    r"|@[\w.-]+>|写道|のメール|작성"
+)
+LONGEST_ATTRIBUTION = 250
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _NAME = re.compile(r"[^\W\d_][^\n:：<>\[\]{}=\"]{0,60}")
@@ -63,6 +82,73 @@ def _name(text: str, unit: Unit) -> str:
     return match[0].strip(" *_)]\"'") if match else ""
 
 
+def _sides(text: str, units: Sequence[Unit], names_of: Sequence[str]) -> list[str]:
+    """Where each unit is: in JSON or in a block in tags at the front of a line, or in which text outside of them."""
+    opened: list[tuple[str, int]] = []
+    inside = [False] * len(units)
+
+    def enclose(begin: int, end: int) -> None:
+        inside[begin:end] = [True] * (end - begin)
+
+    if "\n{" in text or "\n[" in text or text.startswith(("{", "[")):
+        starts = [unit.start for unit in units]
+        for match in _JSON.finditer(text):
+            enclose(bisect_left(starts, match.start()), bisect_left(starts, match.end()))
+    for number, unit in enumerate(units):
+        if unit.form != "tag" or not names_of[number]:
+            continue
+        name = names_of[number].split()[0]
+        if not text.startswith(_ENDS, unit.start):
+            if unit.before in _FRONTS:
+                opened.append((name, number))
+                del opened[:-8]
+        elif name in (names := [each for each, _ in opened]):
+            depth = len(names) - 1 - names[::-1].index(name)
+            enclose(opened[depth][1], number + 1)
+            del opened[depth:]
+    if not any(inside):
+        return []
+    groups = [(is_inside, len(list(group))) for is_inside, group in groupby(inside)]
+    outside = sum(not is_inside for is_inside, _ in groups)
+    sides: list[str] = []
+    met = 0
+    for is_inside, length in groups:
+        met += not is_inside
+        side = "only" if outside == 1 else "first" if met == 1 else "last" if met == outside else "mid"
+        sides += ["in" if is_inside else side] * length
+    return sides
+
+
+def _mail_heads(text: str, units: Sequence[Unit], names_of: Sequence[str]) -> frozenset[int]:
+    """The units that begin the head of a mail: its first field or title, or what says who wrote what follows."""
+    heads: list[int] = []
+    line = begin = first = 0
+    last_field = last_title = -9
+    for number, unit in enumerate(units):
+        if unit.before in _FRONTS:
+            line += 1
+            begin = number
+        name = names_of[number].casefold() if unit.form == "label" else ""
+        if name in MAIL_FIELDS and begin == number:
+            if last_field != line - 1:
+                first = number
+            elif last_title != line - 2 and (not heads or heads[-1] < first):
+                heads.append(first)
+            last_field = line
+        elif name and unit.prefix == "title" and _MAIL_TITLE.search(name):
+            heads.append(begin)
+            last_title = line
+        elif (
+            ":" in text[unit.end - 1 : unit.end + 2]
+            and unit.end - units[begin].start < LONGEST_ATTRIBUTION
+            and (number + 1 == len(units) or units[number + 1].before in _FRONTS)
+            and any(map(str.isdecimal, text[units[begin].start : unit.end]))
+            and _WROTE.search(text, units[begin].start, unit.end + 1)
+        ):
+            heads.append(begin)
+    return frozenset(heads)
+
+
 def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[str]]:
     """What is seen of each unit, as keys of the network's vocabulary."""
     count = len(units)
@@ -85,6 +171,8 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
     often = Counter(names_of)
     met: Counter[str] = Counter()
     quoted = False
+    sides = _sides(text, units, names_of)
+    heads_before, mails = 0, _mail_heads(text, units, names_of)
     seen: list[list[str]] = []
     size = min(9, count.bit_length())
     for number, unit in enumerate(units):
@@ -158,6 +246,11 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
             since += 1
             if before == "blank" and since > 1:
                 keys.append(f"gb={label}")
+        if sides:
+            keys.append(f"T={sides[number]}")
+        if mails:
+            heads_before += number in mails
+            keys.append(f"M={min(heads_before, 2)}{min(len(mails) - heads_before, 2)}")
         if form == "text" and before == "quote":
             quoted = True
         if quoted:

@@ -93,6 +93,18 @@ DATES = frozenset(
 )
 MAIL = frozenset({"from", "to", "cc", "bcc", "sent", "date", "subject", "reply-to", "von", "an", "betreff", "gesendet"})
 
+# The same and more in the languages of mail programs: two lines in a row of these are the head of a mail.
+MAIL_FIELDS = (
+    MAIL
+    | names(
+        """kopie datum de para enviado asunto fecha à envoyé objet a da inviato oggetto data assunto enviada onderwerp
+        verzonden aan van od do wysłano temat dw от кому дата тема копия отправлено fra til sendt emne dato från till
+        skickat ämne lähettäjä vastaanottaja lähetetty aihe kimden kime konu tarih 差出人 送信者 送信日時 日時 宛先 件名
+        发件人 收件人 发送时间 主题 日期 抄送 제목"""
+    )
+    | {"보낸 사람", "받는 사람", "보낸 날짜"}
+)
+
 
 # Words in the names of tags and labels that no shape lists; beginnings and ends of words in languages that join them.
 _PERSONS = names(

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
+from triton_router.parts.shapes import names_text
+
 Form = Literal["text", "label", "tag", "rule", "fence", "bulk"]
 
 # So many lines at each end of a message are cut; of those between each paragraph is one unit.
@@ -18,6 +20,17 @@ NEAR = 24
 # Of so many lines in a row that begin alike, those within so many of the first and the last are one unit.
 LONG_RUN, RUN_ENDS = 12, 4
 _SIGNS = {sign: sign for sign in "-*•|+[<{}$>/"} | dict.fromkeys("0123456789", "0") | dict.fromkeys(" \t", " ")
+# Lines of a log are one unit each or less within so many of the first and the last.
+LOG_RUN, LOG_ENDS = 4, 2
+_LOG = re.compile(
+    r"\[?\d{2,4}[-/.]\d\d[-/.]\d{2,4}[T ]\d\d:\d\d:\d\d[\].,\d+Z-]*[ \t]|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d[ \t]"
+    r"|\[?(?:\d\d:\d\d:\d\d[.,\d]*\]?[ \t]+\[?)?(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL)\b[\]: \t]"
+)
+_LOG_SIGNS = frozenset("0123456789[ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# A field of a record, in JSON or YAML. Of those that are named as what persons say the last are cut wherever they are.
+_FIELD = re.compile(r"^[ \t]*(?:- )?[\"']?([A-Za-z][\w .-]{1,39}+)[\"']?[ \t]*:[ \t]*(?:[\"']|([|>]-?$))", re.MULTILINE)
+_VALUES = (': "', ':"', ": '", ": |", ": >")
+FIELDS, SPOKEN_FIELDS = 64, 4
 # Of a longer line only so much at each end is cut.
 LONGEST_LINE = 3_000
 # A longer piece is cut only so near to its ends.
@@ -28,13 +41,14 @@ MOST = 40
 FEW_STOPS, MOST_STOPS, FEW_LINES = (2, 1), (8, 6), 6
 
 
-_RULE = re.compile(r"[^\w\s]?([^\w\s]|_|ー)(?:[ \t]*\1){2,}[^\w\s]?$")
+# Three signs or more, or what mail programs put above a signature.
+_RULE = re.compile(r"[^\w\s]?([^\w\s]|_|ー)(?:[ \t]*\1){2,}[^\w\s]?$|--$")
 # A name between rules, or behind one: `=== Message ===`, `## Question`, `■ Frage`.
 _TITLE = re.compile(r"(?:[=~*_<>\[{(|+-]{2,}|#{1,6}[ \t]|[■□◆◇▼▶●▪§])[ \t]*(?=[^\W_][^\n]{0,70}$)")
 _PREFIX = re.compile(
     r"(?:(?P<quote>>[> ]*)|(?P<hash>#{1,6}(?=[ \t])|//|--(?=[ \t]))|(?P<bullet>[-*+•●▪·–—](?=[ \t])|\[[ xX]\](?=[ \t]))"
     r"|(?P<number>\(?(?:\d{1,2}|[A-Za-z])[.)](?=[ \t]))|(?P<name>@[\w.-]{2,30}[:,]?(?=[ \t]))"
-    r"|(?P<sign>[$%❯➜►▶➤»](?=[ \t])|[/!]\w{2,12}(?:@\w{2,30})?(?=[ \t]))"
+    r"|(?P<sign>[$%❯➜►▶➤»](?=[ \t])|(?:[/!]|%%?)\w{2,12}(?:@\w{2,30})?(?=[ \t]))"
     r"|(?P<signs>[^\w\s\"'“”„«»「『`(\[{<\\¿¡$]{1,5}(?=[ \t])))[ \t]*(?=\S)"
 )
 # Between brackets, quotation marks or stars, or bare: what a line begins with up to its colon.
@@ -49,7 +63,7 @@ _PROMPT = re.compile(
 )
 _BOLD_LABEL = re.compile(r":[*_]{1,3}[ \t]+\S")
 # Behind a label: whom a line is for, or a command.
-_ADDRESS = re.compile(r"[ \t]*(?:@[\w.-]{2,30}[:,]?|[/!]\w{2,12}(?:@\w{2,30})?|[?>»→]{1,3})[ \t]+(?=\S)")
+_ADDRESS = re.compile(r"[ \t]*(?:@[\w.-]{2,30}[:,]?|(?:[/!]|%%?)\w{2,12}(?:@\w{2,30})?|[?>»→]{1,3})[ \t]+(?=\S)")
 _STAMP = re.compile(
     r"(?:\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?Z?[:,]?(?: -)?|\d\d?:\d\d(?::\d\d)?|\[[^\[\]\n]{2,400}\](?!\()"
     r"|\([^()\n]{2,40}\)|<[@#+~%&]?[\w .|-]{2,40}>)[:：]?[ \t]+(?=\S)"
@@ -61,7 +75,7 @@ _MARK = re.compile(
     r"|(?:\b[\w.-]{2,30}=|(?<=[{,] )[\w.-]{2,30}: ?)(?=\"))"
     r"|(?P<quote>\"(?:[^\"\\\n]|\\.)*\"|“[^”\n]*”|„[^“”\n]*[“”]|«[^»\n]*»|‹[^›\n]*›|「[^」\n]*」|『[^』\n]*』"
     r"|[⟦⟨《〈〔][^⟧⟩》〉〕\n]*[⟧⟩》〉〕]|(?<=[:=(\[{,] )'(?:[^'\\\n]|\\.)*'(?=[,;)\]}]|$))"
-    r"|(?P<open>(?<=[\s:=(\[,：])[\"“„«‹「⟦⟨《](?= ?[^\s\"“”„«»‹›「」][^\"“”„«»‹›「」⟧⟩》\n]*$))"
+    r"|(?P<open>(?:(?<=[\s:=(\[,：])[\"“„«‹「⟦⟨《]|(?<=\w)「)(?= ?[^\s\"“”„«»‹›「」][^\"“”„«»‹›「」⟧⟩》\n]*$))"
     r"|(?P<close>(?<=[^\s:=(\[{,])[\"”»›」⟧⟩》](?=[\s,;)}\]]|$))"
     r"|(?P<name>\b[\w.-]{1,30}[ \t]?=[ \t]?(?=[^\W_]|['‘“(]))"
     r"|(?P<said>(?<=[.!?…\])\"] )[A-Z][\w'-]{1,20}(?: [A-Za-z]\w{1,15})?:[ \t]+(?=\S))"
@@ -113,12 +127,15 @@ def cut(text: str) -> list[Unit]:
     lines = text.split("\n")
     stops = FEW_STOPS if len(lines) > FEW_LINES else MOST_STOPS
     place, blank, fenced, bulk = 0, "start", False, -1
-    for line, hidden in zip(lines, _hidden(lines), strict=True):
+    hidden_lines = _hidden(lines)
+    spoken, spoken_lines = _spoken(text) if "```" in text or True in hidden_lines else {}, 0
+    for line, hidden in zip(lines, hidden_lines, strict=True):
         start = place
         place += len(line) + 1
         inner = line.strip()
+        spoken_lines = spoken.get(start, spoken_lines - 1)
         fence = inner.startswith(("```", "~~~")) and (fenced or " " not in inner or len(inner) < 40)
-        if inner and (hidden or fenced) and not fence:
+        if inner and (hidden or fenced) and not fence and spoken_lines <= 0:
             bulk = start if bulk < 0 else bulk
             continue
         if bulk >= 0:
@@ -164,13 +181,30 @@ def _hidden(lines: Sequence[str]) -> list[bool]:
     count = len(lines)
     hidden = [NEAR <= number < count - NEAR for number in range(count)]
     if count > LONG_RUN:
-        start = 0
-        for sign, run in groupby([_SIGNS.get(line[:1], "") for line in lines]):
-            length = sum(1 for _ in run)
-            if sign and length > LONG_RUN:
-                hidden[start + RUN_ENDS : start + length - RUN_ENDS] = [True] * (length - 2 * RUN_ENDS)
-            start += length
+        _hide_runs(hidden, [_SIGNS.get(line[:1], "") for line in lines], LONG_RUN, RUN_ENDS)
+    if count > LOG_RUN:
+        logged = ["log" if line[:1] in _LOG_SIGNS and _LOG.match(line) else "" for line in lines]
+        if "log" in logged:
+            _hide_runs(hidden, logged, LOG_RUN, LOG_ENDS)
     return hidden
+
+
+def _hide_runs(hidden: list[bool], signs: Sequence[str], long: int, ends: int) -> None:
+    """Hide all but both ends of each run of lines of one sign, not empty, that has more than ``long``."""
+    start = 0
+    for sign, run in groupby(signs):
+        length = sum(1 for _ in run)
+        if sign and length > long:
+            hidden[start + ends : start + length - ends] = [True] * (length - 2 * ends)
+        start += length
+
+
+def _spoken(text: str) -> dict[int, int]:
+    """Where the last fields begin in which a person speaks, and how many lines of each are cut."""
+    if not any(mark in text for mark in _VALUES):
+        return {}
+    fields = [field for field in [*_FIELD.finditer(text)][-FIELDS:] if names_text(field[1])]
+    return {field.start(): 3 if field[2] else 1 for field in fields[-SPOKEN_FIELDS:]}
 
 
 def _bulk(text: str, start: int, end: int) -> Unit:

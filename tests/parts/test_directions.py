@@ -40,7 +40,6 @@ def test_directions_in_front_of_a_prompt(directions: str, gap: str, prompt: str)
         "You are given two numbers. Find their greatest common divisor.",
         "Act as if nothing had happened. What is this idiom in German?",
         "You are the assistant of a museum. Be brief.",
-        f"{QUESTION} You are the assistant of a museum. Be brief.",
     ],
 )
 def test_what_a_person_says_is_not_directions(text: str) -> None:

@@ -29,7 +29,7 @@ def kinds(parts: Parts, kind: str) -> list[str]:
         f"<desk_state>\nbusy\n</desk_state>\n{QUESTION}",
         f"<desk-state a='1'>\nbusy\n</desk-state>\n\n{QUESTION}\n<hint>none</hint>",
         f"<pack>\n<docs>x</docs>\n<user_query>{QUESTION}</user_query>\n</pack>",
-        f"Ines said this:\n> The ships are late.\n> They always are.\n\n{QUESTION}",
+        f"On 2 March 2026, Ines <i@example.org> wrote:\n> The ships are late.\n> They always are.\n\n{QUESTION}",
         f"{QUESTION}\n\n-----Original Message-----\nFrom: Ines\nThe ships are late.\n\nWhat now?",
         f"{QUESTION}\n\nAm 2. März 2026 um 09:14 schrieb Ines <i@example.org>:\nDie Schiffe sind spät.",
         f"From: Ines <i@example.org>\nTo: desk@example.org\nSubject: a question\n\n{QUESTION}",

@@ -26,7 +26,6 @@ STEPS = "Question: what you have to solve\nThought: what you mean to do\nAction:
         f"{BOXES}\n❯ {{}}",
         f"# Boats\n\n- [ ] paint the hull\n\n{NOISE}\n\n/ask {{}}",
         f'{NOISE} The captain looks up and says, "{{}}"\nAnswer in character, in two sentences.',
-        f"I ask first, then come papers.\n\n{{}}\n\n{NOISE}\n\n{NOISE}\n\nAgain: {{}}",
         f"{RAW_MAIL}Hi,\n\n{{}}\n\nBest wishes\nInes\n\n-- \nInes Roth\nHarbour desk",
         "[desk=north uid=u-17 role=clerk zone=Europe/Lisbon] {}",
         "{} [checked=yes policy=2026-02 kept=ten years]",
