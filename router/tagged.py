@@ -19,14 +19,14 @@ from triton_router.personal import Finding
 HEAD = "names"
 TYPES = ("PERSON", "STREET_ADDRESS", "GPE", "ZIP_CODE")
 
-_NAMES = frozenset({"GIVEN_NAME", "SURNAME"})
+NAMES = frozenset({"GIVEN_NAME", "SURNAME"})
 _STREETS = frozenset({"BUILDING_NUMBER", "STREET_NAME", "SECONDARY_ADDRESS"})
-_ADDRESSES = _STREETS | {"CITY", "STATE", "ZIP_CODE"}
+ADDRESSES = _STREETS | {"CITY", "STATE", "ZIP_CODE"}
 _ALONE = {"CITY": "GPE", "STATE": "GPE", "ZIP_CODE": "ZIP_CODE"}
 
-# Least probabilities of a name, of an address and of a place without one, and of what goes on next to it; measured in
-# docs/protection.md.
-PERSON, ADDRESS, PLACE, GOES_ON = 0.7, 0.9, 0.99, 0.27
+# Least probabilities of a name, of one in small letters where a text has capitals, of an address, of a place without
+# one, and of what goes on next to it; measured in docs/protection.md.
+PERSON, SMALL, ADDRESS, PLACE, GOES_ON = 0.7, 0.9, 0.9, 0.99, 0.27
 
 # Characters that are tagged at once, in which the tagger's author found its recall best, and how many are shared; and
 # within how many of them a word ends.
@@ -39,6 +39,11 @@ _IN_ADDRESS = re.compile(
     r"(?:(?:suite|apt|unit|box|ste|floor|p\.?\s?o\.? box|psc|st|str|street|no|ul)\b\.?[\s,#]*)*"
 )
 _IN_PLACE = re.compile(r"[ \t.'\u2019-]{0,2}")
+# On either side of a term of a sum.
+_BEFORE_TERM, _BEHIND_TERM = (
+    re.compile(r"\d\s+[-+*/=<>\u00d7\u00f7\u2212]\s+$"),
+    re.compile(r"\s+[-+*/=<>\u00d7\u00f7\u2212]\s+\d"),
+)
 # What comes before an address, and how it goes on behind its tagged words: on the same line, or on a short one.
 _BEFORE = re.compile(r"(?i)(?:\d{1,6} +|(?:suite|apt\.?|unit|box|p\.?\s?o\.? box|psc)[ #]+)+$")
 _NEXT = re.compile(
@@ -100,8 +105,8 @@ def _behind_word(text: str, place: int) -> int:
 def tags(piece: str, taggings: Iterable[Tagging], labels: Sequence[str]) -> tuple[Tag, ...]:
     """The words of ``piece`` that may be names or parts of addresses."""
     kinds = [label[2:] for label in labels]
-    person = np.array([kind in _NAMES for kind in kinds])
-    address = np.array([kind in _ADDRESSES for kind in kinds])
+    person = np.array([kind in NAMES for kind in kinds])
+    address = np.array([kind in ADDRESSES for kind in kinds])
     result: list[Tag] = []
     for start, end, row in (word for tagging in taggings for word in _words(piece, tagging)):
         name, place = float(row[person].sum()), float(row[address].sum())
@@ -156,10 +161,11 @@ def _runs(text: str, words: Iterable[Tag], between: re.Pattern[str]) -> Iterator
 
 
 def _names(text: str, words: Sequence[Tag]) -> list[Finding]:
+    small = SMALL if text != text.lower() else PERSON
     names = [
         Finding(name[0].start, _behind_initial(text, name[-1].end), "PERSON")
         for run in _runs(text, words, _IN_NAME)
-        for name in _whole(text, run)
+        for name in _whole(text, run, small)
     ]
     # Who was named in full is later called by the surname.
     surnames = {surname for each in names if (surname := _surname(text[each.start : each.end]))}
@@ -169,10 +175,10 @@ def _names(text: str, words: Sequence[Tag]) -> list[Finding]:
     return names
 
 
-def _whole(text: str, run: Sequence[Tag]) -> Iterator[Sequence[Tag]]:
-    """The names in words that stand together."""
+def _whole(text: str, run: Sequence[Tag], small: float) -> Iterator[Sequence[Tag]]:
+    """The names in words that stand together. ``small``: the least probability of a word in small letters."""
     letters = "".join(_letters(text[tag.start : tag.end]) for tag in run)
-    sure = [tag.probability >= PERSON for tag in run]
+    sure = [tag.probability >= (small if text[tag.start].islower() else PERSON) for tag in run]
     capital = any(each and letter == _CAPITAL for each, letter in zip(sure, letters, strict=True))
     parts = (match.span() for match in _CAPITALISED.finditer(letters)) if capital else [(0, len(run))]
     for start, end in parts:
@@ -289,5 +295,11 @@ def _places(text: str, run: Sequence[Tag], *, cased: bool) -> Iterator[Finding]:
     for place in _runs(text, sure, _IN_PLACE):
         for kind in ("GPE", "ZIP_CODE"):
             same = [tag for tag in place if _ALONE[tag.kind] == kind]
-            if same and (not cased or not text[same[0].start].islower()):
+            if not same or (cased and text[same[0].start].islower()):
+                continue
+            if kind != "ZIP_CODE" or not _in_sum(text, same[0].start, same[-1].end):
                 yield Finding(same[0].start, same[-1].end, kind)
+
+
+def _in_sum(text: str, start: int, end: int) -> bool:
+    return bool(_BEFORE_TERM.search(text[max(0, start - 8) : start]) or _BEHIND_TERM.match(text[end : end + 8]))

@@ -76,6 +76,8 @@ def test_a_name_and_an_address_are_whole() -> None:
         ("ada k byron", {"ada": "GIVEN_NAME", "k": "SURNAME"}, [("PERSON", "ada k byron")]),
         ("Ada K is here", {"Ada": "GIVEN_NAME", "K": "SURNAME"}, [("PERSON", "Ada K")]),
         ("\u5f3a \u8d75 at", {"\u5f3a": "GIVEN_NAME", "\u8d75": "SURNAME"}, [("PERSON", "\u5f3a \u8d75")]),
+        ("is 45001 + 103 odd?", {"45001": "ZIP_CODE", "103": "ZIP_CODE"}, []),
+        ("London - 45001", {"London": "CITY", "45001": "ZIP_CODE"}, [("GPE", "London"), ("ZIP_CODE", "45001")]),
         ("1110 0111", {"1110": "BUILDING_NUMBER", "0111": "ZIP_CODE"}, []),
         ("the corner of 5 Oak Lane and Elm Road at noon", {"5": "BUILDING_NUMBER", "Oak": "STREET_NAME",
          "Lane": "STREET_NAME"}, [("STREET_ADDRESS", "the corner of 5 Oak Lane and Elm Road")]),
@@ -98,6 +100,12 @@ def test_what_stands_alone(text: str, labels: dict[str, str], expected: list[tup
 def test_what_is_not_sure_is_no_finding() -> None:
     assert entities("call Ada", {"Ada": "GIVEN_NAME"}, 0.6) == []
     assert entities("in London", {"London": "CITY"}, 0.95) == []
+
+
+def test_a_name_in_small_letters_is_surer_in_a_text_with_capitals() -> None:
+    assert entities("I met ada", {"ada": "GIVEN_NAME"}, 0.8) == []
+    assert entities("I met ada", {"ada": "GIVEN_NAME"}, 0.95) == [("PERSON", "ada")]
+    assert entities("i met ada", {"ada": "GIVEN_NAME"}, 0.8) == [("PERSON", "ada")]
 
 
 def test_what_is_less_sure_counts_next_to_what_is_sure() -> None:
