@@ -75,7 +75,8 @@ def _unquoted(text: str, first: Unit, last: Unit) -> tuple[int, int, bool]:
     start, end = first.start, last.end
     opened = first.opened
     if first.prefix and first.prefix != "title" and text[opened] not in _QUOTES:
-        opened += len(text[opened:start].split(maxsplit=1)[0])
+        # Of a line that ends with a tag nothing may stand before the tag.
+        opened += len(next(iter(text[opened:start].split(maxsplit=1)), ""))
     opening = [place for place in range(opened, start) if text[place] in _PAIRS]
     closing = [place for place in range(last.closed - 1, end - 1, -1) if text[place] in _CLOSING]
     for number, place in enumerate(opening):

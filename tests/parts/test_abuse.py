@@ -26,6 +26,7 @@ roles = st.sampled_from(["system", "developer", "user", "assistant", "tool", ""]
 @settings(max_examples=300)
 @given(st.lists(st.tuples(roles, messages), max_size=5), st.sampled_from(["follow", "last_turn"]))
 @example([("user", "<task></task>")], "follow")
+@example([("user", "> <a1>Context:")], "follow")
 def test_any_conversation_is_read(said: list[tuple[str, str]], conversation: str) -> None:
     turns = [Turn(*each) for each in said]
     parts = PartReader(conversation=conversation).read_turns(turns)  # type: ignore[arg-type]
