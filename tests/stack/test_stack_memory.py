@@ -151,7 +151,8 @@ def test_many_large_bodies_are_refused_by_their_headers_and_small_requests_are_s
     # An Envoy that waits for the router reads on: all bodies are 640 MiB. It would hold them on both of its sides.
     assert memory(site.gateway.pid, "VmHWM") - before[0] < 1.5 * BODIES * SIZE
     assert memory(site.router, "VmHWM") - before[1] < 320 * MIB
-    wait_for(lambda: memory(site.gateway.pid) - before[0] < 64 * MIB, "Envoy gives memory back")
+    # An idle connection to the backend holds the slices of its last large body until it is closed, after a minute.
+    wait_for(lambda: memory(site.gateway.pid) - before[0] < 160 * MIB, "Envoy gives memory back")
     wait_for(lambda: memory(site.router) - before[1] < 48 * MIB, "the router gives memory back")
 
 
