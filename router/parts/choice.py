@@ -5,14 +5,20 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from triton_router.parts.asking import asks
+from triton_router.parts.directions import directs
 from triton_router.parts.features import observe
 from triton_router.parts.network import best_run, network
-from triton_router.parts.shapes import ShapeTable
+from triton_router.parts.shapes import ShapeTable, names_speech
 from triton_router.parts.units import Unit, cut
 
+# A question that a program repeats has so many characters, and so many stand between; at most so many units stand above
+# and below both.
+AGAIN, BETWEEN, OPENINGS, ENDINGS = 16, 80, 3, 2
 _KEY = re.compile(r"[\"'=\[(,]:?[ \t]*$")
 _FORMULA = re.compile(r"(?<!\\)\\[a-z]{3}")
 # What belongs together around words.
@@ -38,10 +44,32 @@ def choose(text: str, shapes: ShapeTable) -> Choice | None:
     units = cut(text)
     if len(units) < 2:
         return None
+    if (again := _asked_again(text, units)) is not None:
+        return again
     first, last = best_run(network().scores(observe(text, units, shapes)))
     if last - first + 1 == len(units):
         return None
     return written(text, units[first], units[last])
+
+
+def _asked_again(text: str, units: Sequence[Unit]) -> Choice | None:
+    """The question with which ``text`` ends, if a program has put it above its material, too."""
+    for last in range(len(units) - 1, max(1, len(units) - 1 - ENDINGS), -1):
+        first, place = last + 1, len(text)
+        while first > 1 and 0 <= (found := text.find(text[units[first - 1].start : units[last].end])) < place:
+            if found + units[last].end - units[first - 1].start > units[first - 1].opened:
+                break
+            first, place = first - 1, found
+        if first < last and units[first].form == "label" and names_speech(text[units[first].start : units[first].end]):
+            first += 1
+        if first <= last:
+            start, end = units[first].start, units[last].end
+            between = start - place - (end - start)
+            above = place <= units[min(OPENINGS, last)].start
+            asked = asks(text[start:end]) and not directs(text[start:end])
+            if end - start >= AGAIN and between >= BETWEEN and above and asked:
+                return written(text, units[first], units[last])
+    return None
 
 
 def written(text: str, first: Unit, last: Unit) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, islice, takewhile
+from itertools import chain, compress, islice, takewhile
 from typing import Literal
 
 from triton_router.dialects import ModelRequest, Turn
@@ -14,7 +14,7 @@ from triton_router.parts.follow import adds, elliptical, says_nothing, shares_wo
 from triton_router.parts.message import LONGEST, partition
 from triton_router.parts.network import network
 from triton_router.parts.part import Kind, Part
-from triton_router.parts.shapes import SHAPES, Shape, ShapeTable
+from triton_router.parts.shapes import SHAPES, Shape, ShapeTable, names_speech
 from triton_router.parts.task import Task, spoken, task_of
 
 Conversation = Literal["follow", "last_turn"]
@@ -152,7 +152,10 @@ class PartReader:
         newest = judged if spoke == numbers[-1] else compactions(_blocks(turns[numbers[-1]]))
         compacts = asks_for_summary(newest)
         task = "summary" if compacts else task_of(turns[spoke].text, _directions(turns, judged), bool(history))
-        if task and history and (quoted := _quoted(history, task)):
+        named = any(_is_named(part) for part in judged)
+        if task == "other" and named:
+            task = None
+        if task and history and not named and (quoted := _quoted(history, task)):
             judged = [part._replace(kind="template") if part.kind == "words" else part for part in judged]
             judged += _numbered(partition(quoted[-1:], self._shapes), spoke)
             if self._follow:
@@ -162,7 +165,8 @@ class PartReader:
                 (_joined(self._parts(turns, number), "words"), _reply(turns, number))
                 for number in _within(turns, before)
             )
-            earlier = _followed(exchanges, _joined(judged, "words"))
+            transcript = ((each, "") for each in reversed(spoken(history)))
+            earlier = _followed(chain(transcript, exchanges), _joined(judged, "words"))
         if not any(part.kind == "words" for part in judged):
             judged = [*judged, Part("words", history, "role", spoke)]  # a transcript without speakers, and no more
         return Parts(turns, judged, earlier, task, self._shapes)
@@ -268,15 +272,21 @@ def _followed(exchanges: Iterator[tuple[str, str]], last: str) -> list[str]:
 
     ``exchanges`` are what the person said before and what the assistant replied, the newest first.
     """
-    chain: list[str] = []
+    followed: list[str] = []
     words = last
     for earlier, reply in islice(exchanges, MOST_TURNS) if len(last) <= LONGEST_TURN else ():
         if not (elliptical(words) or shares_words(words, f"{earlier}\n{reply}")):
             break
         if earlier:
-            chain.append(earlier)
+            followed.append(earlier)
             words = earlier
-    return chain[::-1]
+    return followed[::-1]
+
+
+def _is_named(part: Part) -> bool:
+    """Whether a mark names ``part`` as what the person says now: "Newest message:"."""
+    mark, _, name = part.reason.partition(" ")
+    return part.kind == "words" and mark in ("label", "title", "heading") and names_speech(name)
 
 
 def _quoted(history: str, task: Task) -> list[str]:

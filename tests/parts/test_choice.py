@@ -146,3 +146,27 @@ def test_backslashes_in_quotation_marks() -> None:
 
 def test_the_network_is_small() -> None:
     assert FILE.stat().st_size < 300_000
+
+
+NOTES = "The ferry leaves every two hours from pier 4.\nAsk whether it runs in a storm.\n\nDogs travel free."
+AGAIN = "Why did the Roman Republic fall?\nName three causes."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{AGAIN}\n\n{NOTES}\n\n{AGAIN}",
+        f"Question: {AGAIN}\n\nContext:\n{NOTES}\n\nQuestion: {AGAIN}\nAnswer:",
+        f"Use the notes to answer: {AGAIN}\n\nNotes:\n{NOTES}\n\nOnce more, the question is: {AGAIN}",
+    ],
+)
+def test_a_question_that_a_program_repeats_below_its_notes(text: str) -> None:
+    assert words(text) == AGAIN
+
+
+def test_a_line_that_comes_again_in_a_log_is_no_question() -> None:
+    failed = "Connection to the database was refused, is it up?"
+    log = "\n".join(
+        f"2026-03-0{day} 10:00:00 ERROR {failed if day in (4, 9) else 'Query was slow'}" for day in range(1, 10)
+    )
+    assert words(f"Why does my service stop every night?\n\n{log}") == "Why does my service stop every night?"

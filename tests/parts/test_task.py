@@ -76,3 +76,13 @@ def test_people_have_no_task(text: str) -> None:
     parts = read(text)
     assert parts.task is None
     assert parts.words == text
+
+
+def test_a_message_that_is_named_as_the_persons_is_no_task() -> None:
+    text = f"Use the chat for words such as it.\n\n{CHAT}\n\nNewest input:\nWhich animals sleep half awake?"
+    assert (read(text).task, read(text).words) == (None, "Which animals sleep half awake?")
+
+
+def test_what_is_named_as_the_persons_follows_the_transcript() -> None:
+    text = f"{CHAT}\n\nNewest message:\nwhy?"
+    assert read(text).words == f"{LAST}\nwhy?"
