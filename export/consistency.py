@@ -94,7 +94,8 @@ def _check_configs(root: Path, trunk: Trunk, model: ModelSpec, bundle: Bundle) -
 
     directory = root / trunk.model
     paths = [directory / "config.pbtxt", *sorted((directory / "configs").glob("*.pbtxt"))]
-    paths += [root / name / "config.pbtxt" for name in (f"{trunk.name}_tokenizer", f"{trunk.name}_text")]
+    beside = () if trunk.pairs else (f"{trunk.name}_tokenizer", f"{trunk.name}_text")
+    paths += [root / name / "config.pbtxt" for name in beside]
     for path in paths:
         try:
             config: Any = text_format.Parse(path.read_text(), ModelConfig())

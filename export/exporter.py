@@ -167,6 +167,8 @@ class Exporter:
         config = json.loads(self.source(model).config.read_text())
         if model.task == "embedding":
             outputs = [repository.Output("embedding", model.dimension or int(config["hidden_size"]))]
+        elif model.task == "pair-classification":
+            outputs = []
         else:
             outputs = [_classifier(model.output_name, model.task, model.labels, config, self.source(model))]
         for head in model.heads:
@@ -320,9 +322,9 @@ class Exporter:
             elif model.graph == "use":
                 made = use_graph.build(weights, config, heads, expose, half=half)
             else:
-                made = graph.build(
-                    weights, config, heads, expose, pooling=model.pooling, half=half, delta=change, centre=middle
-                )
+                options: dict[str, Any] = {"pooling": model.pooling, "half": half, "delta": change, "centre": middle}
+                options["embedding"] = model.task == "embedding"
+                made = graph.build(weights, config, heads, expose, **options)
         except onnx.checker.ValidationError as error:
             hint = "; a head may be called what something inside is called: rename it" if "SSA" in str(error) else ""
             raise ExportError(f"{model.name}: the graph is not valid: {str(error).splitlines()[0]}{hint}") from error
@@ -384,6 +386,7 @@ class Exporter:
             "weights": source.weights_sha256,
             "config": sha256(source.config),
             "pooling": model.pooling,
+            "task": model.task,
             "output": [model.output_name, model.temperature],
             "delta": [_delta_digest(model), model.fork],
             "centre": _centre_digest(model),

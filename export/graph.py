@@ -119,6 +119,7 @@ def build(
     half: bool = False,
     delta: Delta | None = None,
     centre: NDArray[np.float32] | None = None,
+    embedding: bool = True,
 ) -> onnx.ModelProto:
     """One forward: `embedding` [batch, hidden] of unit length, and for each head its probabilities [batch, labels].
 
@@ -130,6 +131,7 @@ def build(
     delta: a change of the trunk's dense layers, merged in single precision. With a `fork` the lower layers are shared
         and the top ones are there twice: as published for the embedding, changed for the heads and features.
     centre: what is taken off the embedding of unit length, which then gets unit length again.
+    embedding: `False` leaves that output out.
 
     Inputs `input_ids` and `attention_mask` are INT64 [batch, length]; both axes are dynamic. Outputs are FLOAT.
     Raises ValueError for an architecture, feature or delta that does not fit, KeyError for a missing weight.
@@ -154,14 +156,11 @@ def build(
     mask = g.op("Cast", "mask.float", "attention_mask", to=TensorProto.FLOAT)
     mask = g.op("Unsqueeze", "mask.column", mask, g.ints("axis.last", -1))
     trunk = _Pooling(g, states, mask, half=half)
-    last = trunk.feature(f"{pooling}.{shape.layers}")
-    if centre is None:
-        normalised(g, "embedding", last)
-    else:
-        published = normalised(g, "embedding.published", last)
-        normalised(g, "embedding", g.op("Sub", "embedding.centred", published, g.floats("centre", centre)))
+    widths = {}
+    if embedding:
+        _embedding(g, trunk.feature(f"{pooling}.{shape.layers}"), centre)
+        widths["embedding"] = shape.hidden
     pooled = trunk.of(read_by_heads)
-    widths = {"embedding": shape.hidden}
     for head in heads:
         head_output(g, head, pooled.feature)
         widths[head.name] = len(head.labels)
@@ -170,6 +169,14 @@ def build(
         widths[f"feature.{name}"] = shape.hidden
 
     return finished(g, widths)
+
+
+def _embedding(g: Graph, last: str, centre: NDArray[np.float32] | None) -> None:
+    if centre is None:
+        normalised(g, "embedding", last)
+    else:
+        published = normalised(g, "embedding.published", last)
+        normalised(g, "embedding", g.op("Sub", "embedding.centred", published, g.floats("centre", centre)))
 
 
 def build_tagger(

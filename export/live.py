@@ -29,17 +29,17 @@ SAME = 1e-2
 def check_triton(
     address: str, root: Path, model: ModelSpec, reference: Reference | None
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """The ensemble's answers against PyTorch, and whether requests of one bucket are batched.
+    """What Triton answers to texts against PyTorch, and whether requests of one bucket are batched.
 
     Counts executions from Triton's own statistics, so nobody else may be asking this server.
     """
-    from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+    from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
     from tritonclient.utils import InferenceServerException
 
     findings: list[Finding] = []
     bundle, tokenizers = load_bundle(root / "bundle.json")
     trunk = next(trunk for trunk in bundle.trunks if trunk.name == model.name)
-    outputs = list(shapes(trunk))
+    outputs, windows = list(shapes(trunk)), Windows(trunk, tokenizers[trunk.name])
     client = InferenceServerClient(address)
     measured: dict[str, Any] = {"model": model.name}
     try:
@@ -59,18 +59,15 @@ def check_triton(
         for text in TEXTS:
             expected = reference.text(text) if reference else {}
             own = encoder.first(text) if encoder is not None else {}
-            tensor = InferInput("text", [1, 1], "BYTES")
-            tensor.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
-            answer = client.infer(
-                f"{model.name}_text",
-                [tensor],
-                outputs=[InferRequestedOutput(name) for name in outputs],
-                client_timeout=60,
-            )
+            # No model on Triton reads text for a trunk that reads pairs.
+            asked = trunk.model if trunk.pairs else f"{model.name}_text"
+            inputs = _ids(trunk, windows, text) if trunk.pairs else _text(text)
+            wanted = [InferRequestedOutput(name) for name in outputs]
+            answer = client.infer(asked, inputs, outputs=wanted, client_timeout=60)
             for name in outputs:
                 value = answer.as_numpy(name)
                 if value is None or not np.isfinite(value).all():
-                    findings.append(Finding(model.name, f"the ensemble answers NaN or nothing for {name}"))
+                    findings.append(Finding(model.name, f"Triton answers NaN or nothing for {name}"))
                     continue
                 if name in expected:
                     actual = value[0][: len(expected[name])]
@@ -81,10 +78,10 @@ def check_triton(
         if reference is not None:
             measured["difference"] = largest
             if flavour in TOLERANCE and largest > TOLERANCE[flavour]:
-                findings.append(Finding(model.name, f"the ensemble differs from PyTorch by {largest:.2g}"))
+                findings.append(Finding(model.name, f"Triton's answer differs from PyTorch by {largest:.2g}"))
         if from_graph > SAME:
-            findings.append(Finding(model.name, f"the ensemble differs from its own graph by {from_graph:.2g}"))
-        measured["batch_sizes"] = _batched(client, trunk, tokenizers[trunk.name])
+            findings.append(Finding(model.name, f"Triton's answer differs from its own graph by {from_graph:.2g}"))
+        measured["batch_sizes"] = _batched(client, trunk, windows)
         if model.max_batch > 1 and not any(int(size) > 1 for size in measured["batch_sizes"]):
             findings.append(Finding(model.name, "48 requests at once of one bucket were not batched"))
     except InferenceServerException as error:
@@ -94,11 +91,25 @@ def check_triton(
     return measured, findings
 
 
-def _batched(client: Any, trunk: Trunk, tokenizer: bytes) -> dict[str, int]:
-    """How often each batch size was executed for 48 requests at once."""
+def _text(text: str) -> list[Any]:
     from tritonclient.grpc import InferInput
 
-    batch = Windows(trunk, tokenizer).batch(TEXTS[0])
+    return [InferInput("text", [1, 1], "BYTES").set_data_from_numpy(np.array([[text.encode()]], dtype=object))]
+
+
+def _ids(trunk: Trunk, windows: Windows, text: str) -> list[Any]:
+    """The first window of ``text``."""
+    from tritonclient.grpc import InferInput
+
+    batch = windows.pad(windows.rows(text)[:1])
+    return [
+        InferInput(name, value.shape, "INT64").set_data_from_numpy(value)
+        for name, value in ((trunk.inputs.ids, batch.ids), (trunk.inputs.mask, batch.mask))
+    ]
+
+
+def _batched(client: Any, trunk: Trunk, windows: Windows) -> dict[str, int]:
+    """How often each batch size was executed for 48 requests at once."""
 
     def executions() -> dict[str, int]:
         model = client.get_inference_statistics(trunk.model).model_stats[0]
@@ -106,10 +117,7 @@ def _batched(client: Any, trunk: Trunk, tokenizer: bytes) -> dict[str, int]:
 
     time.sleep(0.3)  # Triton counts an execution after it has answered.
     before = executions()
-    inputs = [
-        InferInput(name, value.shape, "INT64").set_data_from_numpy(value)
-        for name, value in ((trunk.inputs.ids, batch.ids), (trunk.inputs.mask, batch.mask))
-    ]
+    inputs = _ids(trunk, windows, TEXTS[0])
     pending = [_future(client, trunk.model, inputs) for _ in range(48)]
     for wait in pending:
         wait()

@@ -17,7 +17,9 @@ FORMAT = 1
 # As Triton's model names and ONNX's output names: both become files and metric labels.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
 Count = Annotated[int, Field(ge=1)]
-Task = Literal["embedding", "sequence-classification", "token-classification"]
+Task = Literal["embedding", "sequence-classification", "token-classification", "pair-classification"]
+# Tasks of a trunk with heads that were trained here.
+WITH_HEADS = ("embedding", "pair-classification")
 Feature = Annotated[str, Field(pattern=r"^(mean|max|cls)\.\d+$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
@@ -179,18 +181,21 @@ class ModelSpec(Section):
             problems.append(f"`max_tokens` {self.max_tokens} is over the largest bucket, {max(self.buckets)}")
         if not set(self.graph_batches) <= set(range(1, self.max_batch + 1)):
             problems.append(f"`graph_batches` go over `max_batch` {self.max_batch}")
-        if self.task != "embedding":
+        if self.task not in WITH_HEADS:
             if self.heads:
                 problems.append("`heads` go on a model of task `embedding`")
-            if self.dimension or self.layer:
-                problems.append("`dimension` and `layer` belong to task `embedding`")
             if self.delta:
                 problems.append("`delta` goes on a model of task `embedding`")
-            if self.prefix or self.centre:
-                problems.append("`prefix` and `centre` go on a model of task `embedding`")
         elif self.labels or self.output:
             problems.append("`labels` and `output` belong to classification tasks")
-        written = ("embedding", "token-classification") if self.graph == "bert" else ("embedding",)
+        if self.task != "embedding":
+            if self.dimension or self.layer:
+                problems.append("`dimension` and `layer` belong to task `embedding`")
+            if self.prefix or self.centre or self.fork:
+                problems.append("`prefix`, `centre` and `fork` go on a model of task `embedding`")
+        if self.task == "pair-classification" and (self.graph != "bert" or len(self.heads) != 1):
+            problems.append("task `pair-classification` needs graph `bert` and one head")
+        written = (*WITH_HEADS, "token-classification") if self.graph == "bert" else ("embedding",)
         if self.graph != "torch" and (self.task not in written or any(head.source for head in self.heads)):
             problems.append(f"graph `{self.graph}` does {' and '.join(written)} with head files; use `torch`")
         if (self.graph == "use") != (self.source.form == "use-multilingual"):

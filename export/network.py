@@ -25,7 +25,7 @@ from export import delta as low_rank
 from export import head as head_file
 from export.checksums import sha256
 from export.delta import Delta
-from export.manifest import ModelSpec
+from export.manifest import WITH_HEADS, ModelSpec
 from export.repository import Output
 
 Flavour = Literal["fp32", "fp16", "bf16"]
@@ -101,8 +101,8 @@ def load_trunk(directory: Path, attention: str) -> Any:
 class Network(nn.Module):
     """``input_ids`` and ``attention_mask``, INT64 [batch, length], to the outputs in the order of ``outputs``.
 
-    The embedding is FP32 [batch, dimension] of unit length; a head gives FP32 probabilities, [batch, labels] or
-    [batch, length, labels].
+    The embedding, of a model that gives one, is FP32 [batch, dimension] of unit length; a head gives FP32
+    probabilities, [batch, labels] or [batch, length, labels].
     """
 
     def __init__(self, model: ModelSpec, published: PublishedModel, flavour: Flavour = "fp32") -> None:
@@ -118,7 +118,8 @@ class Network(nn.Module):
         self.trunk: nn.Module | None = None
         self.fork: nn.Module | None = None
         self.heads = nn.ModuleDict()
-        if model.task == "embedding":
+        self._embeds = model.task == "embedding"
+        if model.task in WITH_HEADS:
             self.trunk = load_trunk(published.directory, self._attention)
             if model.delta is not None:
                 weights = sha256(published.directory / "model.safetensors")
@@ -127,7 +128,8 @@ class Network(nn.Module):
             hidden = int(self.trunk.config.hidden_size)
             if (model.dimension or 0) > hidden:
                 raise NetworkError(f"{model.name}: dimension {model.dimension} of {hidden}")
-            self.outputs.append(Output("embedding", model.dimension or hidden))
+            if self._embeds:
+                self.outputs.append(Output("embedding", model.dimension or hidden))
         else:
             self._add_classifier(model.output_name, model.task, published.directory, model.labels, model.temperature)
         for head in model.heads:
@@ -150,7 +152,8 @@ class Network(nn.Module):
         states: tuple[Tensor, ...] = ()
         if self.trunk is not None:
             states = states_of(self.trunk, arguments)
-            results.append(self._embedding(states, attention_mask))
+            if self._embeds:
+                results.append(self._embedding(states, attention_mask))
         if self.fork is not None:
             # Layers that are recalled leave no states.
             own = states_of(self.fork, arguments)[-self._forked :]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ def files(model: ModelSpec) -> list[Path]:
 
 
 def batches(model: ModelSpec, trunk: Trunk, tokenizer: bytes) -> Iterator[dict[str, Any]]:
-    """Tokenized for ``trunk``, one prompt at a time and without padding."""
+    """Tokenized for ``trunk``, one prompt at a time, or two that follow each other, and without padding."""
     windows = Windows(trunk, tokenizer)
-    for row in (row for path in files(model) for row in read_rows(path)[::EVERY]):
-        tokens = windows.rows(row.text)[0]
+    texts = [row.text for path in files(model) for row in read_rows(path)[::EVERY]]
+    rows: Iterable[list[int] | None] = (windows.rows(text)[0] for text in texts)
+    if trunk.pairs:
+        rows = starmap(windows.pair, pairwise(texts))
+    for tokens in filter(None, rows):
         yield {"input_ids": np.asarray([tokens], np.int64), "attention_mask": np.ones((1, len(tokens)), np.int64)}

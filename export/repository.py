@@ -100,8 +100,17 @@ class TrunkText:
         return self.model.name
 
     @property
+    def pairs(self) -> bool:
+        """Whoever asks it joins two texts himself: Triton gets no models that read text for it."""
+        return self.model.task == "pair-classification"
+
+    @property
     def tokenizer_model(self) -> str:
         return f"{self.name}_tokenizer"
+
+    @property
+    def tokenizer_file(self) -> str:
+        return f"{self.name if self.pairs else self.tokenizer_model}/1/{self.tokenizer.file}"
 
     @property
     def text_model(self) -> str:
@@ -183,7 +192,7 @@ def _described(trunk: TrunkText) -> dict[str, Any]:
         for head in trunk.heads
     ]
     described["tokenizer"] = {
-        "file": f"{trunk.tokenizer_model}/1/{tokenizer.file}",
+        "file": trunk.tokenizer_file,
         "sha256": tokenizer.sha256,
         "pad_id": tokenizer.pad_id,
         "cls_id": tokenizer.cls_id,
@@ -191,6 +200,8 @@ def _described(trunk: TrunkText) -> dict[str, Any]:
     }
     if model.prefix:
         described["prefix"] = model.prefix
+    if trunk.pairs:
+        described["pairs"] = True
     return described | {
         "buckets": list(model.buckets),
         "max_tokens": model.max_tokens,
@@ -209,11 +220,14 @@ def texts(trunks: Sequence[TrunkText], topics: Mapping[str, Any]) -> dict[str, s
             f"{trunk.name}/config.pbtxt": _tensorrt(trunk, checksum),
             f"{trunk.name}/configs/cpu.pbtxt": _cpu(trunk, checksum),
             f"{trunk.name}/configs/onnxruntime.pbtxt": _onnxruntime(trunk, checksum),
-            f"{trunk.tokenizer_model}/config.pbtxt": _tokenizer(trunk, checksum),
-            f"{trunk.text_model}/config.pbtxt": _ensemble(trunk, checksum),
-            # Triton wants a version directory even of an ensemble, and git keeps no empty one.
-            f"{trunk.text_model}/1/.gitkeep": "",
         }
+        if not trunk.pairs:
+            files |= {
+                f"{trunk.tokenizer_model}/config.pbtxt": _tokenizer(trunk, checksum),
+                f"{trunk.text_model}/config.pbtxt": _ensemble(trunk, checksum),
+                # Triton wants a version directory even of an ensemble, and git keeps no empty one.
+                f"{trunk.text_model}/1/.gitkeep": "",
+            }
         if trunk.model.graph == "torch":
             files[f"{trunk.name}/configs/torch.pbtxt"] = _torch(trunk, checksum)
         for head in trunk.heads:
@@ -228,15 +242,14 @@ def write(trunks: Sequence[TrunkText], topics: Mapping[str, Any], tokenizers: Ma
     """
     files = texts(trunks, topics)
     for trunk in trunks:
-        files |= {
-            f"{trunk.name}/1/model.py": ENCODER_CODE.read_text(),
-            f"{trunk.tokenizer_model}/1/model.py": TOKENIZER_CODE.read_text(),
-        }
+        files[f"{trunk.name}/1/model.py"] = ENCODER_CODE.read_text()
+        if not trunk.pairs:
+            files[f"{trunk.tokenizer_model}/1/model.py"] = TOKENIZER_CODE.read_text()
         if trunk.model.graph == "torch":
             files[f"{trunk.name}/1/torch_model.py"] = TORCH_CODE.read_text()
     contents = {name: text.encode() for name, text in files.items()}
     for trunk in trunks:
-        contents[f"{trunk.tokenizer_model}/1/{trunk.tokenizer.file}"] = tokenizers[trunk.name]
+        contents[trunk.tokenizer_file] = tokenizers[trunk.name]
     for name, content in contents.items():
         path = root / name
         if not path.is_file() or path.read_bytes() != content:

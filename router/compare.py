@@ -205,7 +205,7 @@ async def compare(
     ``answer_tokens`` is how long an answer is taken to be where none was counted; prompts are estimated then too.
     ``progress`` is called with the number of requests done. :meth:`Generations.run` must be running.
     """
-    for encoder in generations.encoders:
+    for encoder in generations.encoders.watched:
         encoder.remember()
     pipelines = generations.current, await generations.prepare(without_cache(after))
     comparison = Comparison()

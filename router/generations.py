@@ -223,7 +223,7 @@ class Generations:
         try:
             probes = {
                 f"encoder {each.trunk.name}": partial(each.run, partial(self._prepare_for, each))
-                for each in self._encoders
+                for each in self._encoders.watched
             }
             async with self.tasks.running(**probes):
                 await asyncio.Event().wait()
@@ -233,7 +233,7 @@ class Generations:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for each in self._encoders:
+            for each in self._encoders.watched:
                 with contextlib.suppress(Exception):
                     await each.close()
             if self._cache is not None:

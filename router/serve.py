@@ -119,7 +119,7 @@ class _Service:
                 for index in range(workers)
             ]
         self._statistics = Statistics(
-            self._config.inference.endpoint, {encoder.trunk.model for encoder in self._generations.encoders}
+            self._config.inference.endpoint, {encoder.trunk.model for encoder in self._generations.encoders.watched}
         )
         sources = [self._generations.live, *(worker.live for worker in self._workers)]
         current = partial(_config, self._generations)

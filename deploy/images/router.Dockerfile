@@ -25,6 +25,7 @@ WORKDIR /opt/triton-router
 COPY --from=models /src/model_repository/bundle.json model_repository/
 COPY --from=models /src/model_repository/minilm_tokenizer/1/tokenizer.json model_repository/minilm_tokenizer/1/
 COPY --from=models /src/model_repository/use-m3_tokenizer/1/tokenizer.model model_repository/use-m3_tokenizer/1/
+COPY --from=models /src/model_repository/pairs/1/tokenizer.json model_repository/pairs/1/
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

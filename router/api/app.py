@@ -326,7 +326,8 @@ class _Rest:
         return json_response(state)
 
     async def signal_models(self, request: Request) -> Response:
-        return json_response({"models": [described(encoder) for encoder in self._current().encoders or ()]})
+        encoders = self._current().encoders
+        return json_response({"models": [described(each) for each in encoders.watched] if encoders else []})
 
     async def config(self, request: Request) -> Response:
         pipeline = self._current()

@@ -59,7 +59,7 @@ def status(
                 "calls": history.trunks.get(encoder.trunk.name, {}),
                 "load": asdict(load) if (load := triton.loads.get(encoder.trunk.model)) else None,
             }
-            for encoder in pipeline.encoders or ()
+            for encoder in (pipeline.encoders.watched if pipeline.encoders else ())
         ],
         "backends": _backends(pipeline),
     }

@@ -3,12 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from triton_router.config import Config
 from triton_router.errors import BundleError
+
+
+# The label of a head that judges pairs.
+SAME = "same"
 
 
 class _Part(BaseModel):
@@ -72,6 +76,14 @@ class Trunk(_Part):
     max_windows: int
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes of the languages that it was measured on; empty: of all, as far as anybody knows."""
+    pairs: bool = False
+    """It reads two texts at once, and the label ``SAME`` of its one head says whether they ask the same."""
+
+    @model_validator(mode="after")
+    def _judges_pairs(self) -> Self:
+        if self.pairs and (self.embedding or len(self.heads) != 1 or SAME not in self.heads[0].labels):
+            raise ValueError(f"a trunk that reads pairs has one head with a label `{SAME}`, and no embedding")
+        return self
 
     def answers_to(self, name: str) -> bool:
         """Whether a configuration means this trunk by ``name``: its own, the published model's id, or the end of that.

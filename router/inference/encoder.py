@@ -25,7 +25,7 @@ from triton_router.errors import Unavailable
 from triton_router.http2.client import CallFailed, GrpcChannel
 from triton_router.inference import kserve
 from triton_router.inference.background import Background
-from triton_router.inference.bundle import Head, Trunk
+from triton_router.inference.bundle import SAME, Head, Trunk
 from triton_router.inference.judged import Judged
 from triton_router.inference.limit import Limit
 from triton_router.inference.remembered import Remembered
@@ -291,6 +291,24 @@ class Encoder:
             tagged += [values[1 : len(row) - 1] for row, values in zip(part, output, strict=True)]
         rest = iter(tagged)
         return [[(places, next(rest)) for _, places in each] for each in windows]
+
+    async def judge_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """How probable it is that the texts of each pair ask the same, in one call; 0 for pairs over ``max_tokens``.
+
+        Only of a trunk that reads pairs.
+
+        Raises:
+            Unavailable: the breaker is open, too many calls are in flight, or the call failed.
+        """
+        self._refuse_if_down()
+        rows = [self._windows.pair(*pair) for pair in pairs]
+        fitting = [row for row in rows if row is not None]
+        if not fitting:
+            return [0.0] * len(pairs)
+        (head,) = self.trunk.heads
+        outputs = await self._infer_batch(self._windows.pad(fitting), background=False)
+        same = iter(outputs[head.output][:, head.labels.index(SAME)].tolist())
+        return [0.0 if row is None else next(same) for row in rows]
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Probe until cancelled. ``on_ready`` runs each time the encoder comes up, before requests use it."""

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 class Encoders:
     """One :class:`Encoder` a trunk, each with what it encoded before. Use it inside one event loop.
 
-    ``directory`` is where encoded texts are kept; ``None`` keeps them in memory.
+    Iterating gives those that read texts; ``watched`` are all trunks of the bundle, and ``pairs`` is the one that reads
+    pairs, if there is one. ``directory`` is where encoded texts are kept; ``None`` keeps them in memory.
 
     Raises:
         BundleError: no trunk of the bundle gives an embedding.
@@ -38,9 +39,11 @@ class Encoders:
     ) -> None:
         if not any(trunk.embedding for trunk in bundle.trunks):
             raise BundleError("the signal bundle has no trunk that gives an embedding")
-        self._all = [
+        self.watched = tuple(
             Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, metrics) for trunk in bundle.trunks
-        ]
+        )
+        self.pairs = next((each for each in self.watched if each.trunk.pairs), None)
+        self._all = [each for each in self.watched if not each.trunk.pairs]
         self._bundle = tuple(self._all)
         self._prototypes = {
             encoder.trunk.name: Prototypes(encoder, bundle.checksum, directory) for encoder in self._all
@@ -52,7 +55,7 @@ class Encoders:
     @property
     def failures(self) -> dict[str, str]:
         """Why trunks are not used at the moment, by name."""
-        return {each.trunk.name: each.failure for each in self._all if each.failure}
+        return {each.trunk.name: each.failure for each in self.watched if each.failure}
 
     @property
     def dimension(self) -> int:

@@ -6,8 +6,10 @@ vocabulary of 128,000 pieces in a fifth of the memory. Each is loaded where a bu
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,6 +37,8 @@ class TextTokenizer(Protocol):
 _WORDS = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
 # They drop these, which joins what stands around them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# By the file's checksum.
+_LOADED: WeakValueDictionary[bytes, TextTokenizer] = WeakValueDictionary()
 # Words that are remembered, and their length at most.
 _REMEMBERED, _LONGEST = 10_000, 24
 
@@ -142,8 +146,13 @@ def _is_berts(tokenizer: Tokenizer) -> bool:
 
 
 def load_tokenizer(content: bytes) -> TextTokenizer:
-    """Raises an exception of the library's where the file is none of its."""
-    return JsonTokenizer(content) if content.lstrip()[:1] == b"{" else PieceTokenizer(content)
+    """One for trunks with the same file. Raises an exception of the library's where the file is none of its."""
+    key = hashlib.sha256(content).digest()
+    tokenizer = _LOADED.get(key)
+    if tokenizer is None:
+        tokenizer = JsonTokenizer(content) if content.lstrip()[:1] == b"{" else PieceTokenizer(content)
+        _LOADED[key] = tokenizer
+    return tokenizer
 
 
 def _without_surrogates(text: str) -> str:

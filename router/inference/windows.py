@@ -56,7 +56,8 @@ class Windows:
         self._most = trunk.max_windows
         self._special = trunk.tokenizer
         self._before = [trunk.tokenizer.cls_id, *(self._ids(trunk.prefix) if trunk.prefix else ())]
-        self._room = min(trunk.max_tokens, self._buckets[-1]) - len(self._before) - 1
+        self._longest = min(trunk.max_tokens, self._buckets[-1])
+        self._room = self._longest - len(self._before) - 1
 
     def batch(self, text: str) -> Batch:
         """The windows of one text, one row each."""
@@ -70,6 +71,12 @@ class Windows:
         else:
             pieces = [self._slice(text, characters, place) for place in _places(self._most)]
         return [[*self._before, *piece, self._special.sep_id] for piece in pieces]
+
+    def pair(self, first: str, second: str) -> list[int] | None:
+        """Token ids of two texts in one row, each with a token behind it; ``None`` where they are longer than that."""
+        end = self._special.sep_id
+        row = [self._special.cls_id, *self._ids(first), end, *self._ids(second), end]
+        return row if len(row) <= self._longest else None
 
     def weighed(self, text: str, cut: Cut) -> tuple[list[list[int]], list[float]]:
         """Token ids of each window of ``text``, as ``cut`` cuts it, and the weight of each; the weights' sum is 1.
