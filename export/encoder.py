@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from triton_router.inference.bundle import Trunk, load_bundle
+from triton_router.inference.bundle import SAME, Trunk, load_bundle
 from triton_router.inference.windows import Windows
 
 Vectors = NDArray[np.float32]
@@ -131,6 +131,14 @@ class OnnxEncoder:
         """[width] by output name, or [tokens, labels] per token, of the first window of a text."""
         batch = self.windows.pad(self.windows.rows(text)[:1])
         return {name: value[0] for name, value in self.run(batch.ids, batch.mask).items()}
+
+    def same(self, first: str, second: str) -> float:
+        """How probable it is that two texts ask the same; 0 for those over ``max_tokens``. Of a trunk that reads pairs."""
+        row = self.windows.pair(first, second)
+        if row is None:
+            return 0.0
+        (head,), batch = self.trunk.heads, self.windows.pad([row])
+        return float(self.run(batch.ids, batch.mask)[head.output][0, head.labels.index(SAME)])
 
     def encode(self, texts: Sequence[str]) -> dict[str, Vectors]:
         """[texts, width] by output name; several windows of one text are averaged, as the router does."""

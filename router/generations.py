@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from triton_router.cache.cache import SemanticCache
+from triton_router.cache.judge import PairJudge
 from triton_router.cache.stores import open_store
 from triton_router.config import Loaded
 from triton_router.config.services import McpSettings
@@ -246,6 +247,8 @@ class Generations:
 
     def _build(self, loaded: Loaded) -> Pipeline:
         runtime = compile_runtime(loaded)
+        if self._encoders.pairs is None and any(each.cache and each.cache.compares for each in runtime.recipes):
+            log.warning("the signal bundle has no model that judges pairs; the semantic cache finds exact repeats only")
         replay = runtime.journal.replay
         if replay is not None and (self._replay is None or self._replay.settings != replay):
             self._replay = ReplayLog(replay)
@@ -272,8 +275,9 @@ class Generations:
             return self._cache
         secret = settings.secret.get_secret_value().encode() if settings.secret else None
         store = open_store(settings, self._encoders.dimension)
+        judge = PairJudge(self._encoders.pairs)
         # Stores that replicas share keep bundles apart by the checksum.
-        return SemanticCache(store, settings, identity, self._checksum, self._metrics, secret)
+        return SemanticCache(store, settings, identity, self._checksum, self._metrics, secret, judge=judge)
 
     def _classifier(self, settings: McpSettings | None) -> McpClassifier | None:
         if settings is None:

@@ -196,9 +196,6 @@ class Pipeline:
         repeat = memo.key(payload, request.body, request.headers) if memo is not None else None
         if memo and repeat and (reply := await self._recall(memo, repeat, request, signal_input, record)) is not None:
             return reply
-        if lookup is not None and self._open == 1:
-            # The encoder takes longer; with other requests at hand there would be better things to do meanwhile.
-            lookup.read_ahead(signal_input, request.headers)
 
         record.stages["parse"] = started, parsed
         await self.decide(signal_input, record)

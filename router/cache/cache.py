@@ -1,7 +1,7 @@
 """Looking up and keeping answers.
 
 A hit needs more than a near embedding: everything else that shapes an answer is equal (the partition), the caller may
-see it (the scope), and the words do not differ in what matters (the guard).
+see it (the scope), and both questions ask the same (the judge).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from triton_router.answers import Answer
 from triton_router.cache.entry import Entry, Store
 from triton_router.cache.flights import Flights
+from triton_router.cache.judge import PairJudge
 from triton_router.cache.scope import scope_of, shaping
 from triton_router.config.plugins import SemanticCacheSettings
 from triton_router.config.schema import Decision
@@ -42,11 +42,12 @@ NOT_THE_ANSWER = frozenset(
     {"stream", "stream_options", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
      "priority", "request_id", "background"}
 )  # fmt: skip
-# How many near entries the guard may refuse before the lookup gives up.
+# How many near entries are judged.
 CANDIDATES = 4
 # How often a store that stays down is logged.
 REMIND_SECONDS = 30.0
 _NOT_USED, _NOT_KEPT = "cache is not used", "answer is not kept"
+_UNJUDGED = "near questions are not judged; only exact repeats are answered from the cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,10 @@ class Hit:
 
 
 class SemanticCache:
-    """One store, and the rules for using it. ``checksum`` names the embedder that made the embeddings."""
+    """One store, and the rules for using it. ``checksum`` names the embedder that made the embeddings.
+
+    Without a ``judge`` only equal questions ask the same.
+    """
 
     def __init__(
         self,
@@ -88,6 +92,7 @@ class SemanticCache:
         metrics: Metrics,
         secret: bytes | None = None,
         clock: Callable[[], float] = time.time,
+        judge: PairJudge | None = None,
     ) -> None:
         self.store, self.settings = store, settings
         self.identity, self._checksum, self._metrics, self._clock = identity, checksum, metrics, clock
@@ -95,10 +100,7 @@ class SemanticCache:
         self._flights = Flights()
         # Questions that a backend has, by identity: the same may be asked twice. ``None`` is one purged meanwhile.
         self._open: dict[int, Question | None] = {}
-        # A tenth of a second and 8 MiB of English grammar, for those who have a cache.
-        from triton_router.cache.guard import Guard
-
-        self._guard = Guard()
+        self._judge = judge or PairJudge(None)
         self._failures = _FailureLog()
         self._closed = False
 
@@ -156,14 +158,8 @@ class SemanticCache:
         """See :func:`triton_router.cache.scope.scope_of`."""
         return scope_of(kind, self.identity, headers, self._secret, anonymous=self.settings.anonymous)
 
-    def read_ahead(self, prompt: str) -> None:
-        """Read a question that may be compared soon, while there is nothing else to do."""
-        # What is wrong with it shows where it matters. To asyncio's log the prompt would go with it.
-        with suppress(Exception):
-            self._guard.reading(prompt)
-
     async def find(self, question: Question) -> Hit | None:
-        """An answer that was given before. A store that is down is a miss."""
+        """An answer that was given before. A store or a judge that is down is a miss."""
         result, hit = "bypassed", None
         if question.may_read:
             try:
@@ -197,11 +193,16 @@ class SemanticCache:
         near = await self.store.nearest(question.partition, question.embedding, CANDIDATES, question.threshold)
         if not near:
             return "miss", None
-        difference_to = self._guard.comparing(question.prompt)
-        for similarity, candidate in near:
-            if difference_to(candidate.prompt) is None:
-                return "semantic", _hit("semantic", similarity, candidate, self._clock())
-        return "guarded", None
+        try:
+            place = await self._judge.first_same(question.prompt, [candidate.prompt for _, candidate in near])
+        except Unavailable as unavailable:
+            self._failures.warn(_UNJUDGED, unavailable)
+            return "unjudged", None
+        self._failures.over(_UNJUDGED)
+        if place is None:
+            return "rejected", None
+        similarity, candidate = near[place]
+        return "semantic", _hit("semantic", similarity, candidate, self._clock())
 
     def begin(self, question: Question) -> None:
         """``question`` goes to a backend; :meth:`keep` hears how that ended."""
@@ -235,13 +236,9 @@ class SemanticCache:
         for identity, question in self._open.items():
             if question and key in (None, question.exact) and decision in (None, question.decision):
                 self._open[identity] = None
-        try:
-            removed = await self.store.purge(key=key, decision=decision)
-            await self._count_entries()
-            return removed
-        finally:
-            # Nothing of a question that was removed must stay. Not before: a lookup meanwhile would read it again.
-            self._guard.forget()
+        removed = await self.store.purge(key=key, decision=decision)
+        await self._count_entries()
+        return removed
 
     async def close(self) -> None:
         """Let go of the store, and keep nothing more: answers may still be on their way to it."""

@@ -19,8 +19,6 @@ from triton_router.signals import SignalInput
 
 # Requests whose exact repeats need no signals.
 MEMO = 10_000
-# Seconds after which a call to the encoder is on its way.
-READ_AHEAD = 0.0005
 
 T = TypeVar("T")
 
@@ -75,11 +73,6 @@ class Lookup(Generic[T]):
         self._cache, self._runtime = cache, runtime
         self.memo: Memo[T] | None = Memo(cache, MEMO) if by_body_alone and runtime.one_candidate else None
         self._writes: set[asyncio.Task[None]] = set()
-
-    def read_ahead(self, query: SignalInput, headers: Mapping[str, str]) -> None:
-        """Read a question while the encoder works on it."""
-        if self._runtime.compares and may_read(headers):
-            asyncio.get_running_loop().call_later(READ_AHEAD, lambda: self._cache.read_ahead(query.parts.own))
 
     def question(
         self,

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from triton_router.config import Config
 from triton_router.errors import BundleError
 
-
 # The label of a head that judges pairs.
 SAME = "same"
 

@@ -1,0 +1,197 @@
+"""Differences that keep two questions apart whatever a judge says: numbers, negations, names, exchanged places.
+
+An encoder hardly sees them, and each can be seen without any grammar. A veto too many costs a question to the backend.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+# Longer texts are hardly ever put in other words.
+LONGEST = 1000
+# Code, markup, several lines: each character counts.
+LITERAL = re.compile(r"[{}\[\]=<>`|\\~_\n]|;(?!\s[a-z])|\w\(")
+QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"', "„": '"'})
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,:]\d+)*")
+_NUMBER = re.compile(r"((?<![\w.])-)?\d+(?:[.,:]\d+)*(?:(?:st|nd|rd|th)\b)?")
+_ORDINAL = re.compile(r"[a-z]+$")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_MARKS = re.compile(r"[+*/^%#@\u00d7÷√±$€£¥]|(?<=\d) - (?=\d)")
+_QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
+_ACRONYM = re.compile(r"[A-Z]{2,}s?$")
+
+
+def _bare(word: str) -> str:
+    """``word`` without what a possessive or a plural adds."""
+    return word.removesuffix("'s").removesuffix("s")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _groups(text: str) -> dict[str, str]:
+    """Each word of a group to the group's first."""
+    return {_bare(word): group.split()[0] for group in text.split(";") for word in group.split()}
+
+
+_SPELT = _groups(
+    "0 zero;2 two;3 three;4 four;5 five;6 six;7 seven;8 eight;9 nine;10 ten;11 eleven;12 twelve dozen;13 thirteen;14 "
+    "fourteen;15 fifteen;16 sixteen;17 seventeen;18 eighteen;19 nineteen;20 twenty;30 thirty;40 forty;50 fifty;60 "
+    "sixty;70 seventy;80 eighty;90 ninety;100 hundred;1000 thousand;1000000 million;1000000000 billion;1th first;2th second;"
+    "3th third;4th fourth;5th fifth;6th sixth;7th seventh;8th eighth;9th ninth;10th tenth;half;quarter"
+)
+_UNITS = _groups(
+    "km kilometre kilometer;m metre meter;cm centimetre centimeter;mm millimetre millimeter;mile mi;foot feet ft;inch "
+    "inches;yard;kg kilo kilogram;g gram;mg milligram;pound lb £ gbp;ounce oz;ton tonne;l litre liter;ml millilitre "
+    "milliliter;gallon;cup;tablespoon tbsp;teaspoon tsp;sec seconds;min minute;h hour hr;day daily;week weekly;month "
+    "monthly;year yearly annual;decade;century centuries;c celsius;f fahrenheit;kelvin;dollar $ usd;euro € eur;yen ¥;"
+    "rupee;percent % percentage;am;pm;kb kilobyte;mb megabyte;gb gigabyte;tb terabyte;kw kilowatt;mph;kph kmh"
+)
+# Units only behind a number.
+_SHORT = _words("m g l h c f mi min am sec")
+_DATES = _groups(
+    "january jan;february feb;april apr;june jun;july jul;september sept;october oct;november nov;december dec;monday;"
+    "tuesday;wednesday;thursday;friday;saturday;sunday;today;tonight;tomorrow;yesterday;summer;winter;autumn"
+)
+_NEGATIONS = {
+    "en": _words(
+        "no not nor none never neither nobody nothing nowhere cannot cant dont doesnt didnt isnt arent wasnt werent "
+        "wont wouldnt shouldnt couldnt havent hasnt hadnt mustnt neednt without except unless hardly"
+    ),
+    "de": _words("nicht kein keine keinen keinem keiner nie niemals niemand nichts ohne außer"),
+    "fr": _words("ne pas non jamais aucun aucune rien sans sauf"),
+    "es": _words("no nunca jamás ningún ninguna ninguno nada nadie sin salvo tampoco"),
+    "it": _words("non no mai nessuno nessuna niente nulla senza tranne"),
+    "pt": _words("não nunca jamais nenhum nenhuma nada ninguém sem exceto"),
+    "nl": _words("niet geen nooit niemand niets zonder behalve"),
+}
+# Words that say something else with capitals.
+_CAPITONYMS = _words("it us who aids or in me pa polish turkey china march may august job mobile apple")
+_OPPOSITES = _words(
+    "before-after above-below over-under up-down left-right more-less most-least best-worst maximum-minimum max-min "
+    "north-south east-west north-east north-west south-east south-west inside-outside into-from highest-lowest"
+)
+# What stands before one of these and what behind are not the same thing.
+_DIRECTED = _words("to into from than over under by before after above below of in on for against with without per")
+_SKIPPED = _words("a an the my your")
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What two questions must have in common. ``words`` are in small letters and in order."""
+
+    words: tuple[str, ...]
+    numbers: tuple[str, ...]
+    units: frozenset[str]
+    dates: frozenset[str]
+    negations: int
+    names: frozenset[str]
+    capitonyms: Counter[str]
+
+    @classmethod
+    def of(cls, text: str, language: str = "en") -> Marks | None:
+        """``None`` for texts of which each character counts."""
+        if len(text) > LONGEST or LITERAL.search(text.strip()):
+            return None
+        text = unicodedata.normalize("NFKC", text).translate(QUOTES)
+        words = tuple(word.lower() for word in _WORD.findall(text))
+        inner = _inner_capitals(text)
+        return cls(
+            words=words,
+            numbers=tuple(_numbers(text)),
+            units=frozenset(_units(text.lower(), words)),
+            dates=frozenset(date for word in words if (date := _DATES.get(_bare(word)))),
+            negations=sum(word in _NEGATIONS.get(language, ()) or word.endswith("n't") for word in words),
+            names=frozenset(_names(text, inner)),
+            capitonyms=Counter(word for word in inner if word.lower() in _CAPITONYMS),
+        )
+
+
+def veto(earlier: Marks | None, now: Marks | None) -> str | None:
+    """The kind of difference that keeps two questions apart, which are not equal; ``None`` if there is none.
+
+    One of `text`, `number`, `unit`, `date`, `negation`, `name` and `direction`.
+    """
+    if earlier is None or now is None:
+        return "text"
+    for kind in ("numbers", "dates", "negations"):
+        if getattr(earlier, kind) != getattr(now, kind):
+            return kind.removesuffix("s")
+    if earlier.units and now.units and earlier.units != now.units:
+        return "unit"
+    if earlier.capitonyms != now.capitonyms or _lacks(earlier.names, now.words) or _lacks(now.names, earlier.words):
+        return "name"
+    return "direction" if _exchanged(earlier.words, now.words) else None
+
+
+def _numbers(text: str) -> Iterator[str]:
+    """In order, with the marks of sums and shares. "One" may be no number, so 1 is none."""
+    numbers = [(match.start(), _ORDINAL.sub("th", _THOUSANDS.sub("", match[0]))) for match in _NUMBER.finditer(text)]
+    for match in _WORD.finditer(text):
+        if (number := _SPELT.get(_bare(match[0].lower()))) and match[0].isalpha():
+            numbers.append((match.start(), number))
+    numbers += [(match.start(), match[0]) for match in _MARKS.finditer(text) if match[0] not in _UNITS]
+    return (number for _, number in sorted(numbers) if number != "1")
+
+
+def _units(text: str, words: Sequence[str]) -> Iterator[str]:
+    yield from (_UNITS[mark] for mark in _MARKS.findall(text) if mark in _UNITS)
+    for before, word in zip(("", *words), words, strict=False):
+        if (unit := _UNITS.get(_bare(word))) and (word not in _SHORT or before[-1:].isdigit()):
+            yield unit
+
+
+def _inner_capitals(text: str) -> list[str]:
+    """Words with a capital where no sentence begins; none of texts that have capitals throughout."""
+    words = [match for match in _WORD.finditer(text) if match[0][0].isalpha()]
+    capitals = [match for match in words if match[0][0].isupper() and match[0].partition("'")[0] != "I"]
+    if text.isupper() or (len(words) > 3 and len(capitals) > 0.7 * len(words)):
+        return []
+    return [match[0] for match in capitals if text[: match.start()].rstrip(" \"'(")[-1:] not in ("", *".?!:")]
+
+
+def _names(text: str, inner: Iterable[str]) -> Iterator[str]:
+    """Those in ``inner``, acronyms, and each word in quotes."""
+    quoted = (word for match in _QUOTED.findall(text) for word in _WORD.findall("".join(match)))
+    acronyms = () if text.isupper() else filter(_ACRONYM.match, _WORD.findall(text))
+    return (_bare(word.lower()) for word in (*quoted, *inner, *acronyms))
+
+
+def _lacks(names: Iterable[str], words: Sequence[str]) -> bool:
+    return not set(names) <= set(map(_bare, words))
+
+
+def _exchanged(earlier: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether words have changed places, or stand for opposite directions."""
+    lost, new = set(earlier) - set(now), set(now) - set(earlier)
+    for pair in _OPPOSITES:
+        one, other = pair.split("-")
+        if (one in lost and other in new) or (one in new and other in lost):
+            return True
+    first, second = list(_joints(earlier)), list(_joints(now))
+    if any((after, joint, before) in second for before, joint, after in first if before != after):
+        return True
+    ways = [{word: joint for _, joint, word in joints if joint in ("from", "to")} for joints in (first, second)]
+    if any(ways[1].get(word, joint) != joint for word, joint in ways[0].items()):
+        return True
+    return sorted(earlier) == sorted(now) and not _rotated(earlier, now)
+
+
+def _joints(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(word before, directed word, word behind)."""
+    kept = [word for word in words if word not in _SKIPPED]
+    return (each for each in zip(kept, kept[1:], kept[2:], strict=False) if each[1] in _DIRECTED)
+
+
+def _rotated(earlier: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether, between what begins and ends both, two phrases of two or more words have changed places."""
+    start = next((place for place, (a, b) in enumerate(zip(earlier, now, strict=True)) if a != b), len(now))
+    end = next((place for place, (a, b) in enumerate(zip(earlier[::-1], now[::-1], strict=True)) if a != b), 0)
+    one, other = list(earlier[start : len(earlier) - end]), list(now[start : len(now) - end])
+    return one == other or any(one[cut:] + one[:cut] == other for cut in range(2, len(one) - 1))
