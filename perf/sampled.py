@@ -26,7 +26,7 @@ PARTS = (
     ("ext_proc messages", ("extproc/",)),
     ("tokens", ("inference/windows", "inference/tokens")),
     (TRITON_CALL, ("inference/",)),
-    ("signals", ("signals/", "parts/", "wording/", "decisions/settle")),
+    ("signals", ("signals/", "parts/", "decisions/settle")),
     ("decision and model", ("decisions/", "selection/", "recipes", "protection", "guards", "fallback", "limits/")),
     ("body", ("body", "dialects/", "rewriting", "jsontext", "plugins/")),
     ("log, counts, headers", ("telemetry/", "journal", "record", "vitals")),

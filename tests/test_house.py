@@ -89,12 +89,6 @@ def test_the_machine_for_envoy_loads_little() -> None:
     assert "triton_router.config" not in loaded
 
 
-def test_grammar_is_loaded_only_for_a_cache() -> None:
-    script = "import sys; import triton_router.serve\nprint([name for name in sys.modules if 'wording' in name])"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
-
-
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):

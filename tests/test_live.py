@@ -122,7 +122,7 @@ def test_each_trunk_has_gauges_of_its_own() -> None:
     generations = Generations(loads(CONFIG), *load_bundle(BUNDLE), metrics := Metrics())
     history = History(metrics.registry)
     history.look()
-    names = [encoder.trunk.name for encoder in generations.encoders]
+    names = [encoder.trunk.name for encoder in generations.encoders.watched]
     assert sorted(history.trunks) == sorted(names)
     assert all(gauges == {"limit": 64, "in_flight": 0} for gauges in history.trunks.values())
 

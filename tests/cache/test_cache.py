@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from readers import Reader
 
 from triton_router.cache.cache import Question, SemanticCache
 from triton_router.cache.entry import Entry, Reason
+from triton_router.cache.judge import PairJudge
 from triton_router.cache.lookup import Memo
 from triton_router.cache.memory import MemoryStore
 from triton_router.cache.scope import scope_of
@@ -28,6 +29,7 @@ EAST, NORTH = np.eye(2, dtype=np.float32)
 NEAR = np.array([0.99, np.sqrt(1 - 0.99**2)], np.float32)
 ADA, BOB = {"authorization": "Bearer ada"}, {"authorization": "Bearer bob"}
 DECISION = Decision(name="d")
+QUESTION, ALIKE = "What is the capital of France?", "what's the capital of france"
 
 
 class Clock:
@@ -43,14 +45,24 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def cache(clock: Clock) -> SemanticCache:
-    store = MemoryStore(100, clock=clock)
-    return SemanticCache(store, CacheSettings(), Identity(), "sum", Metrics(), b"key", clock)
+def reader() -> Reader:
+    return Reader({(QUESTION, ALIKE)})
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def cache(clock: Clock, reader: Reader, metrics: Metrics) -> SemanticCache:
+    store, judge = MemoryStore(100, clock=clock), PairJudge(reader)
+    return SemanticCache(store, CacheSettings(), Identity(), "sum", metrics, b"key", clock, judge)
 
 
 def query(
     cache: SemanticCache,
-    prompt: Any = "What is the capital of France?",
+    prompt: Any = QUESTION,
     headers: dict[str, str] | None = None,
     embedding: Any = EAST,
     settings: SemanticCacheSettings | None = None,
@@ -100,13 +112,35 @@ async def test_the_same_question_is_an_exact_hit(cache: SemanticCache, clock: Cl
 
 async def test_an_alike_question_is_a_semantic_hit_and_a_far_one_is_none(cache: SemanticCache) -> None:
     await fill(cache, query(cache))
-    alike = "what's the capital of france"
-    assert await hit(cache, query(cache, alike, embedding=NEAR)) == "semantic"
-    assert await hit(cache, query(cache, alike, embedding=NORTH)) is None
+    assert await hit(cache, query(cache, ALIKE, embedding=NEAR)) == "semantic"
+    assert await hit(cache, query(cache, ALIKE, embedding=NORTH)) is None
     strict = SemanticCacheSettings(similarity_threshold=0.995)
-    assert await hit(cache, query(cache, alike, embedding=NEAR, settings=strict)) is None
+    assert await hit(cache, query(cache, ALIKE, embedding=NEAR, settings=strict)) is None
     exact = SemanticCacheSettings(mode="exact")
-    assert await hit(cache, query(cache, alike, embedding=NEAR, settings=exact)) is None
+    assert await hit(cache, query(cache, ALIKE, embedding=NEAR, settings=exact)) is None
+
+
+async def test_a_reader_that_is_down_leaves_equal_questions(
+    cache: SemanticCache, reader: Reader, metrics: Metrics
+) -> None:
+    await fill(cache, query(cache))
+    reader.down = True
+    assert await hit(cache, query(cache, ALIKE, embedding=NEAR)) is None
+    assert await hit(cache, query(cache, "what is the capital of France", embedding=NEAR)) == "semantic"
+    assert await hit(cache, query(cache)) == "exact"
+    reader.down = False
+    assert await hit(cache, query(cache, ALIKE, embedding=NEAR)) == "semantic"
+    counted = {
+        result: metrics.registry.get_sample_value("router_cache_lookups_total", {"decision": "d", "result": result})
+        for result in ("unjudged", "semantic", "exact")
+    }
+    assert counted == {"unjudged": 1, "semantic": 2, "exact": 1}
+
+
+async def test_without_a_near_question_nobody_is_asked(cache: SemanticCache, reader: Reader) -> None:
+    await fill(cache, query(cache))
+    assert await hit(cache, query(cache, ALIKE, embedding=NORTH)) is None
+    assert reader.calls == []
 
 
 @pytest.mark.parametrize(
@@ -179,13 +213,6 @@ async def test_clients_can_ask_for_a_fresh_answer_or_leave_no_trace(cache: Seman
         silent = query(cache, "Something else?", headers={**ADA, header: "no-store"})
         await fill(cache, silent)
         assert await cache.store.size() == 1
-
-
-def test_a_text_of_which_nothing_is_read_is_not_remembered(cache: SemanticCache) -> None:
-    text = "x" * 100_000
-    references = sys.getrefcount(text)
-    cache.read_ahead(text)
-    assert sys.getrefcount(text) == references
 
 
 async def test_an_answer_lives_as_long_as_it_was_given(cache: SemanticCache, clock: Clock) -> None:
@@ -501,9 +528,8 @@ QUOTED = "{1}\n\n```\nclosing = {0}\n```"
 )
 async def test_words_are_compared_and_what_stands_around_them_has_to_be_equal(cache: SemanticCache, shape: str) -> None:
     await fill(cache, query(cache, shape.format("18:00", "What is the capital of France?"), read=True))
-    alike = "what's the capital of france"
-    assert await hit(cache, query(cache, shape.format("18:00", alike), embedding=NEAR, read=True)) == "semantic"
-    for text in (shape.format("19:00", alike), shape.format("19:00", "What is the capital of France?"), alike):
+    assert await hit(cache, query(cache, shape.format("18:00", ALIKE), embedding=NEAR, read=True)) == "semantic"
+    for text in (shape.format("19:00", ALIKE), shape.format("19:00", QUESTION), ALIKE):
         assert await hit(cache, query(cache, text, embedding=EAST, read=True)) is None
 
 
@@ -518,9 +544,8 @@ async def test_another_history_or_tool_result_is_another_question(cache: Semanti
         ]
 
     await fill(cache, query(cache, before=before("7"), read=True))
-    alike = "what's the capital of france"
-    assert await hit(cache, query(cache, alike, embedding=NEAR, before=before("7"), read=True)) == "semantic"
-    assert await hit(cache, query(cache, alike, embedding=NEAR, before=before("8"), read=True)) is None
+    assert await hit(cache, query(cache, ALIKE, embedding=NEAR, before=before("7"), read=True)) == "semantic"
+    assert await hit(cache, query(cache, ALIKE, embedding=NEAR, before=before("8"), read=True)) is None
     assert await hit(cache, query(cache, before=before("8"), read=True)) is None
 
 

@@ -65,7 +65,7 @@ def test_explain(rest: httpx.Client) -> None:
 
 def test_signal_models(rest: httpx.Client) -> None:
     models = rest.get("/info/models").json()["models"]
-    assert [model["name"] for model in models] == ["minilm", "use-m3"]
-    for model in models:
-        assert model["ready"] and model["failure"] is None
+    assert [model["name"] for model in models] == ["minilm", "use-m3", "pairs"]
+    assert all(model["ready"] and model["failure"] is None for model in models)
+    for model in models[:2]:
         assert len(model["heads"]["domain"]) == 14

@@ -1,0 +1,65 @@
+"""Which earlier question asks the same: equal texts, then vetoes, then one call to the reader of pairs."""
+
+from __future__ import annotations
+
+import pytest
+from readers import Reader
+
+from triton_router.cache.judge import PairJudge
+from triton_router.errors import Unavailable
+
+NOW = "How can I cook the best rice?"
+SAME = "What is the best way to cook rice?"
+OTHER = "How can I cook the best pasta?"
+
+
+async def test_the_reader_hears_once_of_those_that_no_veto_keeps_apart() -> None:
+    reader = Reader({(SAME, NOW)})
+    earlier = ["How can I not cook the best rice?", OTHER, SAME]
+    assert await PairJudge(reader).first_same(NOW, earlier) == 2
+    assert reader.calls == [[(OTHER, NOW), (SAME, NOW)]]
+
+
+async def test_where_vetoes_keep_all_apart_it_hears_nothing() -> None:
+    reader = Reader()
+    assert await PairJudge(reader).first_same(NOW, ["How can I cook the best rice for 5?"]) is None
+    assert reader.calls == []
+
+
+async def test_an_equal_question_needs_no_reader() -> None:
+    reader = Reader({(SAME, NOW)})
+    for form in (NOW, "  how can I cook the  best rice"):
+        assert await PairJudge(reader).first_same(form, [SAME, NOW]) == 1
+        assert await PairJudge(None).first_same(form, [SAME, NOW]) == 1
+    assert reader.calls == []
+    assert await PairJudge(None).first_same(NOW, [SAME]) is None
+
+
+async def test_a_reader_that_does_not_answer_is_told_of() -> None:
+    reader = Reader()
+    reader.down = True
+    with pytest.raises(Unavailable, match="deadline"):
+        await PairJudge(reader).first_same(NOW, [SAME])
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [
+        ("Wie koche ich am besten Reis?", "Wie kocht man am besten Reis?"),
+        ("今天会下雨吗", "今天不会下雨吗"),
+        ("明日は雨ですか", "明日は雪ですか"),
+        ("क्या यह किताब है?", "क्या यह काताब है?"),
+        ("Essen in Maßen", "Essen in Massen"),
+        ("Was ist das für ein\nGedicht?", "Was ist das für ein Gedicht?"),
+    ],
+)
+async def test_in_a_language_that_it_does_not_read_only_equal_texts_are_the_same(earlier: str, now: str) -> None:
+    reader = Reader({(earlier, now)})
+    assert await PairJudge(reader).first_same(now, [earlier]) is None
+    assert await PairJudge(reader).first_same(f" {now}  ", [earlier, now]) == 1
+    assert reader.calls == []
+
+
+async def test_a_reader_of_all_languages_reads_each() -> None:
+    earlier, now = "Wie koche ich am besten Reis?", "Wie kocht man am besten Reis?"
+    assert await PairJudge(Reader({(earlier, now)}, languages=())).first_same(now, [earlier]) == 0
