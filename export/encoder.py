@@ -133,7 +133,7 @@ class OnnxEncoder:
         return {name: value[0] for name, value in self.run(batch.ids, batch.mask).items()}
 
     def same(self, first: str, second: str) -> float:
-        """How probable it is that two texts ask the same; 0 for those over ``max_tokens``. Of a trunk that reads pairs."""
+        """How probable it is that two texts ask the same, by a trunk that reads pairs; 0 over ``max_tokens``."""
         row = self.windows.pair(first, second)
         if row is None:
             return 0.0
