@@ -115,11 +115,11 @@ def own_sets(directory: Path) -> dict[str, list[QuestionPair]]:
         "paraphrases of the twins' questions": [QuestionPair(row["question"], row["paraphrase"], True) for row in twins]
     }
     for name in ("paraphrases", "exchanged", "fresh", "blind"):
-        sets[name] = [QuestionPair(*pair, True) for pair in rows(name)]
+        sets[name] = [QuestionPair(earlier, now, True) for earlier, now in rows(name)]
     sets["twins"] = [
         QuestionPair(row[form], row["changed"], False) for row in twins for form in ("question", "paraphrase")
     ]
-    return sets | {"look-alikes": [QuestionPair(*pair, False) for pair in rows("look_alikes")]}
+    return sets | {"look-alikes": [QuestionPair(earlier, now, False) for earlier, now in rows("look_alikes")]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,8 +26,11 @@ _QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
 _ACRONYM = re.compile(r"[A-Z]{2,}s?$")
 
 
+Written = Sequence[tuple[str, int]]  # words, each with its place
+
+
 def _bare(word: str) -> str:
-    """``word`` without what a possessive or a plural adds."""
+    """``word`` without the ending of a possessive or a plural."""
     return word.removesuffix("'s").removesuffix("s")
 
 
@@ -43,8 +46,8 @@ def _groups(text: str) -> dict[str, str]:
 _SPELT = _groups(
     "0 zero;2 two;3 three;4 four;5 five;6 six;7 seven;8 eight;9 nine;10 ten;11 eleven;12 twelve dozen;13 thirteen;14 "
     "fourteen;15 fifteen;16 sixteen;17 seventeen;18 eighteen;19 nineteen;20 twenty;30 thirty;40 forty;50 fifty;60 "
-    "sixty;70 seventy;80 eighty;90 ninety;100 hundred;1000 thousand;1000000 million;1000000000 billion;1th first;2th second;"
-    "3th third;4th fourth;5th fifth;6th sixth;7th seventh;8th eighth;9th ninth;10th tenth;half;quarter"
+    "sixty;70 seventy;80 eighty;90 ninety;100 hundred;1000 thousand;1000000 million;1000000000 billion;1th first;2th "
+    "second;3th third;4th fourth;5th fifth;6th sixth;7th seventh;8th eighth;9th ninth;10th tenth;half;quarter"
 )
 _UNITS = _groups(
     "km kilometre kilometer;m metre meter;cm centimetre centimeter;mm millimetre millimeter;mile mi;foot feet ft;inch "
@@ -100,15 +103,16 @@ class Marks:
         if len(text) > LONGEST or LITERAL.search(text.strip()):
             return None
         text = unicodedata.normalize("NFKC", text).translate(QUOTES)
-        words = tuple(word.lower() for word in _WORD.findall(text))
-        inner = _inner_capitals(text)
+        written = [(match[0], match.start()) for match in _WORD.finditer(text)]
+        words = tuple(word.lower() for word, _ in written)
+        inner = _inner_capitals(text, written)
         return cls(
             words=words,
-            numbers=tuple(_numbers(text)),
-            units=frozenset(_units(text.lower(), words)),
+            numbers=tuple(_numbers(text, written)),
+            units=frozenset(_units(text, words)),
             dates=frozenset(date for word in words if (date := _DATES.get(_bare(word)))),
             negations=sum(word in _NEGATIONS.get(language, ()) or word.endswith("n't") for word in words),
-            names=frozenset(_names(text, inner)),
+            names=frozenset(_names(text, written, inner)),
             capitonyms=Counter(word for word in inner if word.lower() in _CAPITONYMS),
         )
 
@@ -130,12 +134,12 @@ def veto(earlier: Marks | None, now: Marks | None) -> str | None:
     return "direction" if _exchanged(earlier.words, now.words) else None
 
 
-def _numbers(text: str) -> Iterator[str]:
+def _numbers(text: str, written: Written) -> Iterator[str]:
     """In order, with the marks of sums and shares. "One" may be no number, so 1 is none."""
     numbers = [(match.start(), _ORDINAL.sub("th", _THOUSANDS.sub("", match[0]))) for match in _NUMBER.finditer(text)]
-    for match in _WORD.finditer(text):
-        if (number := _SPELT.get(_bare(match[0].lower()))) and match[0].isalpha():
-            numbers.append((match.start(), number))
+    for word, place in written:
+        if (number := _SPELT.get(_bare(word.lower()))) and word.isalpha():
+            numbers.append((place, number))
     numbers += [(match.start(), match[0]) for match in _MARKS.finditer(text) if match[0] not in _UNITS]
     return (number for _, number in sorted(numbers) if number != "1")
 
@@ -147,19 +151,18 @@ def _units(text: str, words: Sequence[str]) -> Iterator[str]:
             yield unit
 
 
-def _inner_capitals(text: str) -> list[str]:
+def _inner_capitals(text: str, written: Written) -> list[str]:
     """Words with a capital where no sentence begins; none of texts that have capitals throughout."""
-    words = [match for match in _WORD.finditer(text) if match[0][0].isalpha()]
-    capitals = [match for match in words if match[0][0].isupper() and match[0].partition("'")[0] != "I"]
-    if text.isupper() or (len(words) > 3 and len(capitals) > 0.7 * len(words)):
+    capitals = [each for each in written if each[0][0].isupper() and each[0].partition("'")[0] != "I"]
+    if text.isupper() or (len(written) > 3 and len(capitals) > 0.7 * len(written)):
         return []
-    return [match[0] for match in capitals if text[: match.start()].rstrip(" \"'(")[-1:] not in ("", *".?!:")]
+    return [word for word, place in capitals if text[:place].rstrip(" \"'(")[-1:] not in ("", *".?!:")]
 
 
-def _names(text: str, inner: Iterable[str]) -> Iterator[str]:
+def _names(text: str, written: Written, inner: Iterable[str]) -> Iterator[str]:
     """Those in ``inner``, acronyms, and each word in quotes."""
     quoted = (word for match in _QUOTED.findall(text) for word in _WORD.findall("".join(match)))
-    acronyms = () if text.isupper() else filter(_ACRONYM.match, _WORD.findall(text))
+    acronyms = () if text.isupper() else (word for word, _ in written if _ACRONYM.match(word))
     return (_bare(word.lower()) for word in (*quoted, *inner, *acronyms))
 
 

@@ -176,6 +176,13 @@ def test_only_embedding_and_heads_are_given_out(tiny_bert: TinyBert, head: HeadW
     }
 
 
+def test_the_embedding_can_be_left_out(session: ort.InferenceSession, tiny_bert: TinyBert, head: HeadWeights) -> None:
+    model = graph.build(tiny_bert.weights, tiny_bert.config, [head], embedding=False)
+    assert [value.name for value in model.graph.output] == ["topic"]
+    alone = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(run(alone, *batch(LENGTHS, 24))["topic"], run(session, *batch(LENGTHS, 24))["topic"])
+
+
 def test_the_same_weights_give_the_same_bytes(tiny_bert: TinyBert, head: HeadWeights) -> None:
     first, second = (graph.build(tiny_bert.weights, tiny_bert.config, [head]).SerializeToString() for _ in range(2))
     assert first == second

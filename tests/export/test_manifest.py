@@ -55,7 +55,8 @@ models:
     report = problems(text, tmp_path / "models.yaml")
     assert report == [
         "3: bundles.default[0]: no model `ones`; did you mean `one`?",
-        "6: models[0].task: `embeding` is not one of 'embedding', 'sequence-classification', 'token-classification'",
+        "6: models[0].task: `embeding` is not one of 'embedding', 'sequence-classification', 'token-classification', "
+        "'pair-classification'",
         "7: models[0].source: give one of `hub`, `directory`, `package`; hub, directory given",
         "11: models[1].bukets: unknown key `bukets`; did you mean `buckets`?",
         "12: models[2].name: `two` is declared twice, first on line 8",
@@ -78,6 +79,31 @@ def test_settings_that_do_not_fit_together(line: str, message: str, tmp_path: Pa
     assert message in problem
 
 
+PAIRS = """format: 1
+bundles: {default: [pairs]}
+models:
+  - name: pairs
+    task: pair-classification
+    source: {hub: some/model}
+    graph: bert
+    heads: [{name: same, file: same.json}]
+"""
+
+
+def test_a_model_that_judges_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(PAIRS + "    delta: pairs.safetensors\n")
+    (model,) = manifest.load(path).bundle("default")
+    assert model.delta == tmp_path / "pairs.safetensors"
+    for text, message in (
+        (PAIRS.replace("bert", "torch"), "task `pair-classification` needs graph `bert` and one head"),
+        (PAIRS.replace("    heads", "    # heads"), "task `pair-classification` needs graph `bert` and one head"),
+        (PAIRS + "    delta: d.safetensors\n    fork: 2\n", "`prefix`, `centre` and `fork` go on a model of task"),
+        (PAIRS + "    labels: [a, b]\n", "`labels` and `output` belong to classification tasks"),
+    ):
+        assert message in " ".join(problems(text, path))
+
+
 def test_bundles_that_cannot_be(tmp_path: Path) -> None:
     text = """format: 1
 bundles:
@@ -98,7 +124,7 @@ models:
 
 
 def test_profiles_default_to_one_for_each_bucket() -> None:
-    minilm, _ = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
+    minilm, *_ = manifest.load(ROOT / "export" / "models.yaml").bundle("default")
     assert [(profile.tokens, profile.batch) for profile in minilm.engine_profiles] == [
         ((bucket, bucket, bucket), (1, 8, 8)) for bucket in minilm.buckets
     ]
