@@ -108,7 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     groups: dict[str, Group] = {}
     served, _ = load_bundle(arguments.repository / "bundle.json")
-    encoders = {trunk.name: OnnxEncoder.served(arguments.repository, trunk.name) for trunk in served.trunks}
+    encoders = {
+        trunk.name: OnnxEncoder.served(arguments.repository, trunk.name) for trunk in served.trunks if not trunk.pairs
+    }
     for name, path in named_files(arguments.data).items():
         groups[name] = evaluate(encoders, read_rows(path))
         print(f"{name}: {groups[name].strict:.1%}, lenient {groups[name].lenient:.1%}, "

@@ -74,7 +74,7 @@ def measure(requests: int, rounds: int, entries: int, out: Path) -> dict[str, An
 
 async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int, rounds: int) -> list[dict[str, Any]]:
     bodies = chat_bodies(PROMPTS, "MoM")
-    # Other words that say nothing, so that the guard lets them pass: alike, and not the same.
+    # With a word that asks for nothing else: alike, and not equal.
     alike = chat_bodies([f"Please, {prompt}" for prompt in PROMPTS], "MoM")
     # What an encoder on the same cores leaves in their caches slows whatever comes next, with a cache or without.
     rungs: dict[str, tuple[int, Sequence[bytes]]] = {
