@@ -15,10 +15,10 @@ from triton_router.inference import Bundle
 
 
 class CountingTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """``texts`` counts by token ids. The first label of each head is the surest."""
+    """``texts`` counts by model and token ids. The first label of each head is the surest."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.texts: Counter[bytes] = Counter()
+        self.texts: Counter[tuple[str, bytes]] = Counter()
         self._checksum = bundle.checksum
         self._trunks = {trunk.model: trunk for trunk in bundle.trunks}
 
@@ -31,7 +31,7 @@ class CountingTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         trunk = self._trunks[request.model_name]
         shape = request.inputs[0].shape
         ids = np.frombuffer(request.raw_input_contents[0], np.int64).reshape(shape)
-        self.texts.update(row[row != trunk.tokenizer.pad_id].tobytes() for row in ids)
+        self.texts.update((trunk.name, row[row != trunk.tokenizer.pad_id].tobytes()) for row in ids)
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         heads = {head.output: len(head.labels) for head in trunk.heads}
         for requested in request.outputs:
