@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,10 @@ from triton_router.inference.windows import Windows
 
 Vectors = NDArray[np.float32]
 Item = TypeVar("Item")
+
+# As `tokenizer.json` of a BERT reads it: two texts in one, with the token between them that ends each.
+SEPARATOR = " [SEP] "
+PAIR_LABELS = ("different", "same")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Row:
     """ISO 639-1; empty where the file does not say."""
     also: tuple[str, ...] = ()
     """Labels that can be argued for as well."""
+    group: str = ""
+    """Rows of one group are held back together; empty: the row stands alone."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +53,42 @@ class ScoredPair:
 def read_rows(path: Path) -> list[Row]:
     """Rows with `text`, `label`, and where the file has them `source`, `lang` and `also`.
 
-    Files of people's prompts keep the source's own category in `label` and the domain in `domain`, which counts.
+    Files of people's prompts keep the source's own category in `label` and the domain in `domain`, which counts. A pair
+    of texts `a` and `b` is one text, as a head that judges pairs reads it: 0 is `different`, 1 is `same`. A group of a
+    question `q`, the `same` in other words, and `other` questions like it, gives all its pairs.
 
     Raises ValueError for a file that cannot be read, and with the line's number for a line that is no object with
-    texts `text` and `label`."""
+    texts `text` and `label`, no pair and no group."""
 
-    def row(document: Any) -> Row:
+    def rows(document: Any) -> list[Row]:
+        if "q" in document:
+            return _group_rows(document)
+        if "a" in document:
+            pair = document["a"], document["b"]
+            return [_pair_row(pair, document["label"], str(document.get("source", "")), str(document.get("lang", "")))]
         text, label = document["text"], document.get("domain") or document["label"]
         if not (isinstance(text, str) and isinstance(label, str)):
             raise TypeError("`text` and `label` must be texts")
         also = tuple(document.get("also") or ())
-        return Row(text, label, str(document.get("source", "")), str(document.get("lang", "")), also)
+        return [Row(text, label, str(document.get("source", "")), str(document.get("lang", "")), also)]
 
-    return _read(path, row)
+    return [row for each in _read(path, rows) for row in each]
+
+
+def _group_rows(document: Any) -> list[Row]:
+    """Each `other` beside the question and beside one in other words; pairs in both orders, by turns."""
+    question, same, others = document["q"], document["same"], document["other"]
+    pairs = [(pair, 1) for pair in combinations((question, *same), 2)]
+    for number, other in enumerate(others):
+        pairs += [((question, other), 0), ((same[number % len(same)], other), 0)]
+    rows = [_pair_row(pair[:: 1 - number % 2 * 2], label) for number, (pair, label) in enumerate(pairs)]
+    return [replace(row, group=question) for row in rows]
+
+
+def _pair_row(pair: tuple[str, ...], label: int, source: str = "", lang: str = "") -> Row:
+    if not all(isinstance(text, str) for text in pair):
+        raise TypeError("the texts of a pair must be texts")
+    return Row(SEPARATOR.join(pair), PAIR_LABELS[label], source, lang)
 
 
 def read_pairs(path: Path, without: Sequence[str] = ()) -> list[ScoredPair]:

@@ -64,7 +64,7 @@ class Data:
     group: Indices
     """Index of what is held back together."""
     held_back: NDArray[np.bool_]
-    """A tenth of the rows, by their text: the same row is held back in every file and every run."""
+    """A tenth of the rows, by their text or group: the same row is held back in every file and every run."""
 
     @classmethod
     def read(
@@ -105,7 +105,7 @@ class Data:
             origin=np.asarray([file for file, _ in rows])[each],
             row=each,
             group=together[each],
-            held_back=np.asarray([_digest(row.text) % 10 == 0 for _, row in rows])[each],
+            held_back=np.asarray([_digest(row.group or row.text) % 10 == 0 for _, row in rows])[each],
         )
 
     @property
@@ -151,7 +151,7 @@ class Data:
 
 
 _GROUPS: dict[Group, Callable[[int, Row], str]] = {
-    "row": lambda number, row: str(number),
+    "row": lambda number, row: row.group or str(number),
     "source": lambda number, row: row.source.partition(":")[0],
     "lang": lambda number, row: row.lang,
 }
