@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from export import manifest
-from export.exporter import Exporter, Paths
+from export.exporter import Exporter, Paths, check_trainable
+from export.manifest import ManifestError, ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +22,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("fp32", "int8"), help="on CPU; default: what the manifest says")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository", help="Triton model repository")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "export", help="cache and intermediate files")
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="which of the bundle's models (default: the first)")
+
+
+def trainable(exporter: Exporter, arguments: argparse.Namespace) -> ModelSpec:
+    """The model that `--model` names.
+
+    Raises ManifestError for one that the bundle lacks, ExportError for one whose states no head can learn from.
+    """
+    models = {model.name: model for model in exporter.models}
+    name = arguments.model or next(iter(models))
+    if name not in models:
+        raise ManifestError([f"no model `{name}` in bundle `{arguments.bundle}`; there are {', '.join(models)}"])
+    check_trainable(models[name])
+    return models[name]
 
 
 def exporter(arguments: argparse.Namespace) -> Exporter:

@@ -243,8 +243,8 @@ class Exporter:
         from export.training import unit
 
         check_trainable(model)
-        # Their files may be what is about to be made.
-        model = model.model_copy(update={"heads": ()})
+        # Their files may be what is about to be made, and without them no trunk judges pairs.
+        model = model.model_copy(update={"heads": (), "task": "embedding"})
         plain = self._place(model) / "features.fp32.onnx"
         inputs = self._written_inputs(model) | {"features": list(names)}
         made = self._step(f"{model.name}, features", plain, inputs, lambda: self._build(model, plain, expose=names))
@@ -433,8 +433,11 @@ def _with_precision(model: ModelSpec, precision: str | None) -> ModelSpec:
 
 def check_trainable(model: ModelSpec) -> None:
     """Raises ExportError for a model that `train-head` has no features of."""
-    if model.task != "embedding" or model.graph == "torch":
-        raise ExportError(f"{model.name}: heads are trained on models of task `embedding` with graph `bert` or `use`")
+    if model.task not in ("embedding", "pair-classification") or model.graph == "torch":
+        raise ExportError(
+            f"{model.name}: heads are trained on models of task `embedding` or `pair-classification` with graph `bert` "
+            "or `use`"
+        )
 
 
 def needs_torch(what: str, packages: Sequence[str] = ("torch", "transformers", "onnxscript")) -> None:

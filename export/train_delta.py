@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from export import bundle, delta
 from export.checksums import sha256
-from export.exporter import check_trainable, needs_torch
+from export.exporter import needs_torch
 from export.labelled import Data, DataFile
 from export.manifest import Feature, Language, Name, Section
 
@@ -53,6 +53,7 @@ class Recipe(Section):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bundle.add_arguments(parser)
+    bundle.add_model_argument(parser)
     parser.add_argument("--recipe", type=Path, required=True, help="YAML file: the heads, their rows, the settings")
     parser.add_argument(
         "--folder",
@@ -69,8 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     exporter = bundle.exporter(arguments)
-    model = exporter.models[0]
-    check_trainable(model)
+    model = bundle.trainable(exporter, arguments)
     recipe = read(arguments.recipe)
     folders = [arguments.recipe.parent, *arguments.folder]
     rows = [data(task, recipe, folders) for task in recipe.tasks]

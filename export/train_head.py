@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from export import bundle, head, training, wide
-from export.exporter import Exporter, check_trainable
+from export.exporter import Exporter
 from export.labelled import Data, DataFile
 from export.manifest import ModelSpec
 from export.training import HeadSettings, OperatingRates, TrainingResult
@@ -14,6 +14,7 @@ from export.training import HeadSettings, OperatingRates, TrainingResult
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     bundle.add_arguments(parser)
+    bundle.add_model_argument(parser)
     parser.add_argument(
         "--data",
         action="append",
@@ -97,8 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     exporter = bundle.exporter(arguments)
-    model = exporter.models[0]
-    check_trainable(model)
+    model = bundle.trainable(exporter, arguments)
     data = Data.read(
         [DataFile.parse(text) for text in arguments.data],
         arguments.without,
