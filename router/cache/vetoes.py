@@ -25,7 +25,6 @@ _MARKS = re.compile(r"[+*/^%#@\u00d7÷√±$€£¥]|(?<=\d) - (?=\d)")
 _QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
 _ACRONYM = re.compile(r"[A-Z]{2,}s?$")
 
-
 Written = Sequence[tuple[str, int]]  # words, each with its place
 
 
@@ -77,8 +76,10 @@ _NEGATIONS = {
 # Words that say something else with capitals.
 _CAPITONYMS = _words("it us who aids or in me pa polish turkey china march may august job mobile apple")
 _OPPOSITES = _words(
-    "before-after above-below over-under up-down left-right more-less most-least best-worst maximum-minimum max-min "
-    "north-south east-west north-east north-west south-east south-west inside-outside into-from highest-lowest"
+    "before-after above-below over-under up-down left-right more-less more-fewer most-least best-worst better-worse "
+    "max-min maximum-minimum highest-lowest higher-lower longer-shorter bigger-smaller warmer-colder faster-slower "
+    "older-younger into-from inside-outside north-south east-west north-east north-west south-east south-west on-off "
+    "onto-off increase-reduce all-some always-sometimes everyone-anyone everybody-anybody normal-abnormal"
 )
 # What stands before one of these and what behind are not the same thing.
 _DIRECTED = _words("to into from than over under by before after above below of in on for against with without per")
@@ -173,10 +174,9 @@ def _lacks(names: Iterable[str], words: Sequence[str]) -> bool:
 def _exchanged(earlier: Sequence[str], now: Sequence[str]) -> bool:
     """Whether words have changed places, or stand for opposite directions."""
     lost, new = set(earlier) - set(now), set(now) - set(earlier)
-    for pair in _OPPOSITES:
-        one, other = pair.split("-")
-        if (one in lost and other in new) or (one in new and other in lost):
-            return True
+    pairs = [pair.split("-") for pair in _OPPOSITES]
+    if any((one in lost and other in new) or (one in new and other in lost) for one, other in pairs):
+        return True
     first, second = list(_joints(earlier)), list(_joints(now))
     if any((after, joint, before) in second for before, joint, after in first if before != after):
         return True
