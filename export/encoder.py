@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 # As `tokenizer.json` of a BERT reads it: two texts in one, with the token between them that ends each.
 SEPARATOR = " [SEP] "
-PAIR_LABELS = ("different", "same")
+PAIR_LABELS = {0: "different", 1: "same"}
 
 
 @dataclass(frozen=True)

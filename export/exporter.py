@@ -435,8 +435,8 @@ def check_trainable(model: ModelSpec) -> None:
     """Raises ExportError for a model that `train-head` has no features of."""
     if model.task not in ("embedding", "pair-classification") or model.graph == "torch":
         raise ExportError(
-            f"{model.name}: heads are trained on models of task `embedding` or `pair-classification` with graph `bert` "
-            "or `use`"
+            f"{model.name}: heads are trained on models of task `embedding` with graph `bert` or `use`, and of task "
+            "`pair-classification`"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,40 @@ def test_nothing_learns_the_attacks_to_measure_with() -> None:
         texts = [row.text for row in rows]
         assert len(set(texts)) == len(texts)
         assert learnt.isdisjoint(texts)
+
+
+def test_a_pair_is_one_text_and_a_group_is_held_back_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"a": "Buy it?", "b": "Sell it?", "label": 0, "source": "own"}\n')
+    (pair,) = read_rows(tmp_path / "pairs.jsonl")
+    assert (pair.text, pair.label, pair.source) == ("Buy it? [SEP] Sell it?", "different", "own")
+    groups = ({"q": f"q{n}?", "same": [f"s{n}", f"t{n}"], "other": [f"o{n}", f"p{n}"]} for n in range(60))
+    (tmp_path / "groups.jsonl").write_text("".join(json.dumps(group) + "\n" for group in groups))
+    rows = read_rows(tmp_path / "groups.jsonl")
+    first = {(frozenset(row.text.split(" [SEP] ")), row.label) for row in rows if row.group == "q0?"}
+    same = {(frozenset(pair), "same") for pair in (("q0?", "s0"), ("q0?", "t0"), ("s0", "t0"))}
+    others = (("q0?", "o0"), ("s0", "o0"), ("q0?", "p0"), ("t0", "p0"))
+    assert first == same | {(frozenset(pair), "different") for pair in others}
+    data = Data.read([DataFile(tmp_path / "groups.jsonl", 1.0)])
+    back = {row.group for row, held in zip(rows, data.held_back, strict=True) if held}
+    assert back and back.isdisjoint(row.group for row, held in zip(rows, data.held_back, strict=True) if not held)
+
+
+@pytest.mark.parametrize("line", ['{"a": 1, "b": "x", "label": 1}', '{"a": "x", "b": "y", "label": 7}', '{"q": "x"}'])
+def test_a_line_that_is_no_pair_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "pairs.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=r"pairs\.jsonl:1: "):
+        read_rows(tmp_path / "pairs.jsonl")
+
+
+def test_no_judge_learns_the_questions_to_measure_with() -> None:
+    root = Path(__file__).parents[2]
+    groups = map(json.loads, (root / "export/prompts/questions_train.jsonl").read_text().splitlines())
+    learnt = {_bare(text) for group in groups for text in (group["q"], *group["same"], *group["other"])}
+    for file in (root / "tests/cache").glob("*.jsonl"):
+        for row in map(json.loads, file.read_text().splitlines()):
+            texts = row if isinstance(row, list) else [row[key] for key in ("question", "changed", "paraphrase")]
+            assert learnt.isdisjoint(map(_bare, texts)), file.name
+
+
+def _bare(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
