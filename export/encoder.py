@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
+from zlib import crc32
 
 import numpy as np
 import onnxruntime as ort
@@ -76,19 +77,20 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _group_rows(document: Any) -> list[Row]:
-    """Each `other` beside the question and beside one in other words; pairs in both orders, by turns."""
+    """Each `other` beside the question and beside one in other words."""
     question, same, others = document["q"], document["same"], document["other"]
     pairs = [(pair, 1) for pair in combinations((question, *same), 2)]
     for number, other in enumerate(others):
         pairs += [((question, other), 0), ((same[number % len(same)], other), 0)]
-    rows = [_pair_row(pair[:: 1 - number % 2 * 2], label) for number, (pair, label) in enumerate(pairs)]
-    return [replace(row, group=question) for row in rows]
+    return [replace(_pair_row(pair, label), group=question) for pair, label in pairs]
 
 
 def _pair_row(pair: tuple[str, ...], label: int, source: str = "", lang: str = "") -> Row:
     if not all(isinstance(text, str) for text in pair):
         raise TypeError("the texts of a pair must be texts")
-    return Row(SEPARATOR.join(pair), PAIR_LABELS[label], source, lang)
+    # Who writes a pair writes the plain question first: the order must say nothing.
+    first, second = sorted(pair, key=lambda text: crc32(text.encode()))
+    return Row(f"{first}{SEPARATOR}{second}", PAIR_LABELS[label], source, lang)
 
 
 def read_pairs(path: Path, without: Sequence[str] = ()) -> list[ScoredPair]:
@@ -163,12 +165,13 @@ class OnnxEncoder:
         return {name: value[0] for name, value in self.run(batch.ids, batch.mask).items()}
 
     def same(self, first: str, second: str) -> float:
-        """How probable it is that two texts ask the same, by a trunk that reads pairs; 0 over ``max_tokens``."""
-        row = self.windows.pair(first, second)
-        if row is None:
+        """How probable it is that two texts ask the same, by a trunk that reads pairs, in both orders as the router
+        does; 0 over ``max_tokens``."""
+        rows = [row for pair in ((first, second), (second, first)) if (row := self.windows.pair(*pair)) is not None]
+        if not rows:
             return 0.0
-        (head,), batch = self.trunk.heads, self.windows.pad([row])
-        return float(self.run(batch.ids, batch.mask)[head.output][0, head.labels.index(SAME)])
+        (head,), batch = self.trunk.heads, self.windows.pad(rows)
+        return float(self.run(batch.ids, batch.mask)[head.output][:, head.labels.index(SAME)].mean())
 
     def encode(self, texts: Sequence[str]) -> dict[str, Vectors]:
         """[texts, width] by output name; several windows of one text are averaged, as the router does."""

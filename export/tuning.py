@@ -193,6 +193,7 @@ def _descend(
         ]
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+    held = settings.hold > 0 and not settings.fork
     remembered: dict[str, Tensor] = {}
     started, sums, step = perf_counter(), np.zeros(len(tasks) + 2), 0
     for epoch in range(settings.epochs):
@@ -201,10 +202,12 @@ def _descend(
             embedding, features = trunk(texts)
             losses = _losses(heads, functional.dropout(features, DROPOUT), batch)
             entropy = sum(task.share * loss for task, loss in zip(tasks, losses, strict=True)) / len(batch)
-            there = before.remembered(texts, remembered)
-            moved = 1 - (embedding * there).sum(dim=1).mean()
-            similarity = (embedding @ embedding.T - there @ there.T).square().mean()
-            loss = entropy if settings.fork else entropy + settings.hold * (moved + SIMILARITY * similarity)
+            moved = similarity = entropy.new_zeros(())
+            if held:
+                there = before.remembered(texts, remembered)
+                moved = 1 - (embedding * there).sum(dim=1).mean()
+                similarity = (embedding @ embedding.T - there @ there.T).square().mean()
+            loss = entropy + settings.hold * (moved + SIMILARITY * similarity)
             optimizer.zero_grad()
             loss.backward()
             _average([*matrices, *heads.parameters()], processes)
@@ -220,9 +223,9 @@ def _descend(
             if step % EVERY == 0 and rank == 0:
                 *entropies, moved_, similarity_ = sums / EVERY
                 values = ", ".join(f"{task.name} {value:.3f}" for task, value in zip(tasks, entropies, strict=True))
-                held = "" if settings.fork else f"; 1 - cosine {moved_:.4f}, similarities² {similarity_:.5f}"
+                drift = f"; 1 - cosine {moved_:.4f}, similarities² {similarity_:.5f}" if held else ""
                 progress(
-                    f"epoch {epoch + 1}, step {step} of about {steps}: cross-entropy {values}{held}; "
+                    f"epoch {epoch + 1}, step {step} of about {steps}: cross-entropy {values}{drift}; "
                     f"{perf_counter() - started:.0f} s"
                 )
             if step % EVERY == 0:

@@ -54,7 +54,8 @@ class PairJudge:
 
 
 def plain(text: str) -> str:
-    """``text`` but for the capital of a sentence, spacing and the last stop; of code only without the space around it.
+    """``text`` but for "I", the capital of a sentence, spacing and the last stop; of code only without the space around
+    it.
 
     Other capitals may be all that tells "US policy" from "us policy", and short words "Mg" from "mg".
     """
@@ -65,6 +66,7 @@ def plain(text: str) -> str:
         return text
     words = text.split()
     for place, word in enumerate(words):
-        if (not place or words[place - 1][-1] in ".?!") and len(word) > 2 and word[1:] == word[1:].lower():
+        begins = (not place or words[place - 1][-1] in ".?!") and len(word) > 2 and word[1:] == word[1:].lower()
+        if begins or word.partition("'")[0] == "I":
             words[place] = word.lower()
     return " ".join(words).rstrip(" .?!")

@@ -293,22 +293,23 @@ class Encoder:
         return [[(places, next(rest)) for _, places in each] for each in windows]
 
     async def judge_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """How probable it is that the texts of each pair ask the same, in one call; 0 for pairs over ``max_tokens``.
+        """How probable it is that the texts of each pair ask the same; 0 for pairs over ``max_tokens``.
 
-        Only of a trunk that reads pairs.
+        In one call, which reads each pair in both orders: their mean is surer than either. Only of a trunk that reads
+        pairs, and for half as many as its batch holds.
 
         Raises:
             Unavailable: the breaker is open, too many calls are in flight, or the call failed.
         """
         self._refuse_if_down()
-        rows = [self._windows.pair(*pair) for pair in pairs]
+        rows = [self._windows.pair(*order) for pair in pairs for order in (pair, pair[::-1])]
         fitting = [row for row in rows if row is not None]
         if not fitting:
             return [0.0] * len(pairs)
         (head,) = self.trunk.heads
         outputs = await self._infer_batch(self._windows.pad(fitting), background=False)
-        same = iter(outputs[head.output][:, head.labels.index(SAME)].tolist())
-        return [0.0 if row is None else next(same) for row in rows]
+        same = iter(outputs[head.output][:, head.labels.index(SAME)].reshape(-1, 2).mean(axis=1).tolist())
+        return [0.0 if row is None else next(same) for row in rows[::2]]
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Probe until cancelled. ``on_ready`` runs each time the encoder comes up, before requests use it."""

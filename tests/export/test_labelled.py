@@ -131,7 +131,8 @@ def test_nothing_learns_the_attacks_to_measure_with() -> None:
 def test_a_pair_is_one_text_and_a_group_is_held_back_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text('{"a": "Buy it?", "b": "Sell it?", "label": 0, "source": "own"}\n')
     (pair,) = read_rows(tmp_path / "pairs.jsonl")
-    assert (pair.text, pair.label, pair.source) == ("Buy it? [SEP] Sell it?", "different", "own")
+    assert sorted(pair.text.split(" [SEP] ")) == ["Buy it?", "Sell it?"]
+    assert (pair.label, pair.source) == ("different", "own")
     groups = ({"q": f"q{n}?", "same": [f"s{n}", f"t{n}"], "other": [f"o{n}", f"p{n}"]} for n in range(60))
     (tmp_path / "groups.jsonl").write_text("".join(json.dumps(group) + "\n" for group in groups))
     rows = read_rows(tmp_path / "groups.jsonl")

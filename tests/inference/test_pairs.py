@@ -67,18 +67,21 @@ async def encoders(site: tuple[Path, str]) -> AsyncIterator[Encoders]:
         yield served.encoders
 
 
-async def test_it_judges_both_texts_in_one_row(site: tuple[Path, str], encoders: Encoders) -> None:
+async def test_it_judges_both_texts_in_one_row_in_both_orders(site: tuple[Path, str], encoders: Encoders) -> None:
     repository, _ = site
     assert encoders.pairs is not None
     tokens = load_tokenizer((repository / "pairs" / "1" / "tokenizer.json").read_bytes())
     special = encoders.pairs.trunk.tokenizer
     session = ort.InferenceSession(repository / "pairs" / "1" / "model.onnx")
     expected = []
-    for first, second in (PAIRS[0], PAIRS[2]):
-        ids = [special.cls_id, *tokens.ids(first), special.sep_id, *tokens.ids(second), special.sep_id]
-        row = np.asarray([ids], np.int64)
-        (values,) = session.run(["same"], {"input_ids": row, "attention_mask": np.ones_like(row)})
-        expected.append(values[0, 1])
+    for pair in (PAIRS[0], PAIRS[2]):
+        orders = []
+        for first, second in (pair, pair[::-1]):
+            ids = [special.cls_id, *tokens.ids(first), special.sep_id, *tokens.ids(second), special.sep_id]
+            row = np.asarray([ids], np.int64)
+            (values,) = session.run(["same"], {"input_ids": row, "attention_mask": np.ones_like(row)})
+            orders.append(values[0, 1])
+        expected.append(np.mean(orders))
     judged = await encoders.pairs.judge_pairs(PAIRS)
     np.testing.assert_allclose(judged, [expected[0], 0.0, expected[1]], atol=1e-5)
     assert await encoders.pairs.judge_pairs(PAIRS[1:2]) == [0.0], "longer than it reads"

@@ -126,6 +126,6 @@ def test_an_end_before_the_workers_serve_is_in_order(serve: Callable[..., Serve]
 def test_workers_start_and_are_measured_on_a_full_disk(serve: Callable[..., Serve]) -> None:
     router = serve(full_disk=True)
     assert router.serving(router.extproc)
-    # The limit for each of two encoders, of each worker and of the process with REST.
-    wait_for(lambda: router.metric("router_encoder_limit{") == 60, "the metrics of all three")
+    # The limit for each of three encoders, of each worker and of the process with REST.
+    wait_for(lambda: router.metric("router_encoder_limit{") == 90, "the metrics of all three")
     assert router.process.poll() is None
