@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-# Longer texts are hardly ever put in other words.
-LONGEST = 1000
+LONGEST = 1000  # Longer texts are hardly ever put in other words.
 # Code, markup, several lines: each character counts.
 LITERAL = re.compile(r"[{}\[\]=<>`|\\~_\n]|;(?!\s[a-z])|\w\(")
 QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"', "„": '"'})
@@ -21,9 +20,11 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,:]\d+)*")
 _NUMBER = re.compile(r"((?<![\w.])-)?\d+(?:[.,:]\d+)*(?:(?:st|nd|rd|th)\b)?")
 _ORDINAL = re.compile(r"[a-z]+$")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_MARKS = re.compile(r"[+*/^%#@\u00d7÷√±$€£¥]|(?<=\d) - (?=\d)")
+_MARKS = re.compile(r"[+*/^%#@\u00d7÷√±$€£¥]|(?<=\d) - (?=\d)|\((?=[^)]*[+*/^])")
 _QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
 _ACRONYM = re.compile(r"[A-Z]{2,}s?$")
+# mW is not MW.
+_INNER_CAPITAL = re.compile(r"(?<=\d) ?([a-zA-Z]?[A-Z])\b")
 
 Written = Sequence[tuple[str, int]]  # words, each with its place
 
@@ -55,8 +56,7 @@ _UNITS = _groups(
     "monthly;year yearly annual;decade;century centuries;c celsius;f fahrenheit;kelvin;dollar $ usd;euro € eur;yen ¥;"
     "rupee;percent % percentage;am;pm;kb kilobyte;mb megabyte;gb gigabyte;tb terabyte;kw kilowatt;mph;kph kmh"
 )
-# Units only behind a number.
-_SHORT = _words("m g l h c f mi min am sec")
+_SHORT = _words("m g l h c f mi min am sec")  # units only behind a number
 _DATES = _groups(
     "january jan;february feb;april apr;june jun;july jul;september sept;october oct;november nov;december dec;monday;"
     "tuesday;wednesday;thursday;friday;saturday;sunday;today;tonight;tomorrow;yesterday;summer;winter;autumn"
@@ -73,7 +73,6 @@ _NEGATIONS = {
     "pt": _words("não nunca jamais nenhum nenhuma nada ninguém sem exceto"),
     "nl": _words("niet geen nooit niemand niets zonder behalve"),
 }
-# Words that say something else with capitals.
 _CAPITONYMS = _words("it us who aids or in me pa polish turkey china march may august job mobile apple")
 _OPPOSITES = _words(
     "before-after above-below over-under up-down left-right more-less more-fewer most-least best-worst better-worse "
@@ -147,6 +146,7 @@ def _numbers(text: str, written: Written) -> Iterator[str]:
 
 def _units(text: str, words: Sequence[str]) -> Iterator[str]:
     yield from (_UNITS[mark] for mark in _MARKS.findall(text) if mark in _UNITS)
+    yield from (unit for unit in _INNER_CAPITAL.findall(text) if _bare(unit.lower()) not in _UNITS)
     for before, word in zip(("", *words), words, strict=False):
         if (unit := _UNITS.get(_bare(word))) and (word not in _SHORT or before[-1:].isdigit()):
             yield unit

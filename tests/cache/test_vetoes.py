@@ -25,6 +25,8 @@ APART = [
     ("Can I learn C++?", "Can I learn C?", "number"),
     ("How much is 5 kg of rice?", "How much is 5 lb of rice?", "unit"),
     ("How many hours is the flight?", "How many minutes is the flight?", "unit"),
+    ("Does a laser of 5 mW hurt?", "Does a laser of 5 MW hurt?", "unit"),
+    ("Is 2*(x+3) the same?", "Is (2*x)+3 the same?", "number"),
     ("What do I get for $20?", "What do I get for €20?", "unit"),
     ("Are you open on Monday?", "Are you open on Tuesday?", "date"),
     ("Is it open today?", "Is it open?", "date"),
