@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from triton_router.cache.judge import simple
 from triton_router.inference.bundle import SAME, Trunk, load_bundle
 from triton_router.inference.windows import Windows
 
@@ -89,7 +90,7 @@ def _pair_row(pair: tuple[str, ...], label: int, source: str = "", lang: str = "
     if not all(isinstance(text, str) for text in pair):
         raise TypeError("the texts of a pair must be texts")
     # Who writes a pair writes the plain question first: the order must say nothing.
-    first, second = sorted(pair, key=lambda text: crc32(text.encode()))
+    first, second = sorted(map(simple, pair), key=lambda text: crc32(text.encode()))
     return Row(f"{first}{SEPARATOR}{second}", PAIR_LABELS[label], source, lang)
 
 

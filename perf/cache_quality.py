@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from export import page
 from export.encoder import OnnxEncoder
 from perf.results import write_results
-from triton_router.cache.judge import SURE, plain
+from triton_router.cache.judge import SURE, loose, plain, simple
 from triton_router.cache.vetoes import Marks, veto
 from triton_router.config.services import CacheSettings
 from triton_router.inference import load_bundle
@@ -79,7 +79,9 @@ class Judges:
         equal = plain(pair.earlier) == plain(pair.now)
         kind = None if equal else veto(Marks.of(pair.earlier), Marks.of(pair.now))
         seconds = time.process_time() - started
-        probability = 1.0 if equal else 0.0 if kind else self._reader.same(pair.earlier, pair.now)
+        equal = equal or (kind is None and loose(pair.earlier) == loose(pair.now))
+        texts = simple(pair.earlier), simple(pair.now)
+        probability = 1.0 if equal else 0.0 if kind else self._reader.same(*texts)
         return PairVerdict(pair, cosine, kind, probability, seconds)
 
     def _embedding(self, text: str) -> NDArray[np.float32]:

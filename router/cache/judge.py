@@ -5,17 +5,22 @@ Equal texts do, vetoes keep others apart, and a head on Triton judges the rest.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
-from triton_router.cache.vetoes import LITERAL, QUOTES, Marks, veto
+from triton_router.cache.vetoes import LITERAL, QUOTES, SPELT, UNITS, Marks, bare, veto
 from triton_router.inference.bundle import Trunk
 from triton_router.inference.language import identify
 
 # Of longer texts, only the very same is the same.
 LONGEST_PLAIN = 20_000
 SURE = 0.5
+_WORD = re.compile(r"[^\W\d_]+")
+_UNIT = re.compile(r"(?<=\d)[ -]?(?:degrees? |°)?([^\W\d_]+|%)(?![^\W_])")
+_PLEASE = re.compile(r",? ?\bplease\b,?", re.IGNORECASE)
+_STOP = re.compile(r"(?<=[^\W\d_])[?!.,]+(?=\s|$)")
 
 
 class PairReader(Protocol):
@@ -49,7 +54,10 @@ class PairJudge:
         left = [place for place, text in enumerate(earlier) if veto(Marks.of(text, language), marks) is None]
         if not left:
             return None
-        judged = await self._reader.judge_pairs([(earlier[place], now) for place in left])
+        form = loose(now)
+        if (equal := next((place for place in left if loose(earlier[place]) == form), None)) is not None:
+            return equal
+        judged = await self._reader.judge_pairs([(simple(earlier[place]), simple(now)) for place in left])
         return next((place for place, same in zip(left, judged, strict=True) if same >= SURE), None)
 
 
@@ -70,3 +78,24 @@ def plain(text: str) -> str:
         if begins or word.partition("'")[0] == "I":
             words[place] = word.lower()
     return " ".join(words).rstrip(" .?!")
+
+
+def simple(text: str) -> str:
+    """``text`` as the judge reads it: numbers in digits, units behind them by one name, without "please"."""
+    text = _WORD.sub(_digits, _PLEASE.sub("", unicodedata.normalize("NFKC", text).translate(QUOTES)))
+    return " ".join(_UNIT.sub(_unit, text).split())
+
+
+def loose(text: str) -> str:
+    """``simple`` without capitals and stops, for texts that no veto keeps apart."""
+    return _STOP.sub("", simple(text).casefold())
+
+
+def _digits(word: re.Match[str]) -> str:
+    number = SPELT.get(bare(word[0].lower()), "")
+    return number if number.isdigit() else word[0]
+
+
+def _unit(word: re.Match[str]) -> str:
+    unit = UNITS.get(bare(word[1].lower()))
+    return f" {unit}" if unit else word[0]

@@ -24,12 +24,12 @@ _MARKS = re.compile(r"[+*/^%#@\u00d7÷√±$€£¥]|(?<=\d) - (?=\d)|\((?=[^)]*
 _QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
 _ACRONYM = re.compile(r"[A-Z]{2,}s?$")
 # mW is not MW.
-_INNER_CAPITAL = re.compile(r"(?<=\d) ?([a-zA-Z]?[A-Z])\b")
+_INNER_CAPITAL = re.compile(r"(?<=\d) ?([a-zA-Z]+[A-Z]\w*|[A-Z])\b")
 
 Written = Sequence[tuple[str, int]]  # words, each with its place
 
 
-def _bare(word: str) -> str:
+def bare(word: str) -> str:
     """``word`` without the ending of a possessive or a plural."""
     return word.removesuffix("'s").removesuffix("s")
 
@@ -40,23 +40,23 @@ def _words(text: str) -> frozenset[str]:
 
 def _groups(text: str) -> dict[str, str]:
     """Each word of a group to the group's first."""
-    return {_bare(word): group.split()[0] for group in text.split(";") for word in group.split()}
+    return {bare(word): group.split()[0] for group in text.split(";") for word in group.split()}
 
 
-_SPELT = _groups(
+SPELT = _groups(
     "0 zero;2 two;3 three;4 four;5 five;6 six;7 seven;8 eight;9 nine;10 ten;11 eleven;12 twelve dozen;13 thirteen;14 "
     "fourteen;15 fifteen;16 sixteen;17 seventeen;18 eighteen;19 nineteen;20 twenty;30 thirty;40 forty;50 fifty;60 "
     "sixty;70 seventy;80 eighty;90 ninety;100 hundred;1000 thousand;1000000 million;1000000000 billion;1th first;2th "
     "second;3th third;4th fourth;5th fifth;6th sixth;7th seventh;8th eighth;9th ninth;10th tenth;half;quarter"
 )
-_UNITS = _groups(
+UNITS = _groups(
     "km kilometre kilometer;m metre meter;cm centimetre centimeter;mm millimetre millimeter;mile mi;foot feet ft;inch "
     "inches;yard;kg kilo kilogram;g gram;mg milligram;pound lb £ gbp;ounce oz;ton tonne;l litre liter;ml millilitre "
     "milliliter;gallon;cup;tablespoon tbsp;teaspoon tsp;sec seconds;min minute;h hour hr;day daily;week weekly;month "
-    "monthly;year yearly annual;decade;century centuries;c celsius;f fahrenheit;kelvin;dollar $ usd;euro € eur;yen ¥;"
-    "rupee;percent % percentage;am;pm;kb kilobyte;mb megabyte;gb gigabyte;tb terabyte;kw kilowatt;mph;kph kmh"
+    "monthly;year yearly annual;century centuries;c celsius;f fahrenheit;dollar $ usd;euro € eur;yen ¥;rupee;percent % "
+    "percentage;am;pm;kb kilobyte;mb megabyte;gb gigabyte;tb terabyte;kw kilowatt;volt v;watt w;mph;kph kmh"
 )
-_SHORT = _words("m g l h c f mi min am sec")  # units only behind a number
+_SHORT = _words("m g l h c f v w mi min am sec")  # units only behind a number
 _DATES = _groups(
     "january jan;february feb;april apr;june jun;july jul;september sept;october oct;november nov;december dec;monday;"
     "tuesday;wednesday;thursday;friday;saturday;sunday;today;tonight;tomorrow;yesterday;summer;winter;autumn"
@@ -110,7 +110,7 @@ class Marks:
             words=words,
             numbers=tuple(_numbers(text, written)),
             units=frozenset(_units(text, words)),
-            dates=frozenset(date for word in words if (date := _DATES.get(_bare(word)))),
+            dates=frozenset(date for word in words if (date := _DATES.get(bare(word)))),
             negations=sum(word in _NEGATIONS.get(language, ()) or word.endswith("n't") for word in words),
             names=frozenset(_names(text, written, inner)),
             capitonyms=Counter(word for word in inner if word.lower() in _CAPITONYMS),
@@ -138,17 +138,17 @@ def _numbers(text: str, written: Written) -> Iterator[str]:
     """In order, with the marks of sums and shares. "One" may be no number, so 1 is none."""
     numbers = [(match.start(), _ORDINAL.sub("th", _THOUSANDS.sub("", match[0]))) for match in _NUMBER.finditer(text)]
     for word, place in written:
-        if (number := _SPELT.get(_bare(word.lower()))) and word.isalpha():
+        if (number := SPELT.get(bare(word.lower()))) and word.isalpha():
             numbers.append((place, number))
-    numbers += [(match.start(), match[0]) for match in _MARKS.finditer(text) if match[0] not in _UNITS]
+    numbers += [(match.start(), match[0]) for match in _MARKS.finditer(text) if match[0] not in UNITS]
     return (number for _, number in sorted(numbers) if number != "1")
 
 
 def _units(text: str, words: Sequence[str]) -> Iterator[str]:
-    yield from (_UNITS[mark] for mark in _MARKS.findall(text) if mark in _UNITS)
-    yield from (unit for unit in _INNER_CAPITAL.findall(text) if _bare(unit.lower()) not in _UNITS)
+    yield from (UNITS[mark] for mark in _MARKS.findall(text) if mark in UNITS)
+    yield from (unit for unit in _INNER_CAPITAL.findall(text) if bare(unit.lower()) not in UNITS)
     for before, word in zip(("", *words), words, strict=False):
-        if (unit := _UNITS.get(_bare(word))) and (word not in _SHORT or before[-1:].isdigit()):
+        if (unit := UNITS.get(bare(word))) and (word not in _SHORT or before[-1:].isdigit()):
             yield unit
 
 
@@ -164,11 +164,11 @@ def _names(text: str, written: Written, inner: Iterable[str]) -> Iterator[str]:
     """Those in ``inner``, acronyms, and each word in quotes."""
     quoted = (word for match in _QUOTED.findall(text) for word in _WORD.findall("".join(match)))
     acronyms = () if text.isupper() else (word for word, _ in written if _ACRONYM.match(word))
-    return (_bare(word.lower()) for word in (*quoted, *inner, *acronyms))
+    return (name for word in (*quoted, *inner, *acronyms) if (name := bare(word.lower())) not in UNITS)
 
 
 def _lacks(names: Iterable[str], words: Sequence[str]) -> bool:
-    return not set(names) <= set(map(_bare, words))
+    return not set(names) <= set(map(bare, words))
 
 
 def _exchanged(earlier: Sequence[str], now: Sequence[str]) -> bool:

@@ -35,6 +35,41 @@ async def test_an_equal_question_needs_no_reader() -> None:
     assert await PairJudge(None).first_same(NOW, [SAME]) is None
 
 
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [
+        ("Is Mercury visible tonight?", "is mercury visible tonight"),
+        ("Which bank is older, Chase or Citi?", "which bank is older, chase or citi??"),
+        ("Can 2 magnets repel a third?", "Can two magnets repel a third?"),
+        ("How warm is 40 °C?", "How warm is 40 degrees Celsius?"),
+        ("How long are ten feet?", "How long are 10 ft, please?"),
+    ],
+)
+async def test_equal_words_and_numbers_need_no_reader(earlier: str, now: str) -> None:
+    reader = Reader()
+    assert await PairJudge(reader).first_same(now, [earlier]) == 0
+    assert reader.calls == []
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [
+        ("Do US policies help?", "do us policies help?"),
+        ("What is .NET?", "what is net"),
+        ("Is 5! over 100?", "is 5 over 100?"),
+        ("Is 100 Mbps fast?", "Is 100 MBps fast?"),
+    ],
+)
+async def test_signs_and_capitals_that_say_something_count(earlier: str, now: str) -> None:
+    assert await PairJudge(Reader()).first_same(now, [earlier]) is None
+
+
+async def test_the_reader_reads_numbers_and_units_of_one_form() -> None:
+    reader = Reader()
+    await PairJudge(reader).first_same("Please tell me what two kilograms of rice cost", ["How much is 2kg of rice?"])
+    assert reader.calls == [[("How much is 2 kg of rice?", "tell me what 2 kg of rice cost")]]
+
+
 async def test_a_reader_that_does_not_answer_is_told_of() -> None:
     reader = Reader()
     reader.down = True
