@@ -23,8 +23,8 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _MARKS = re.compile(r"[+*/^%#@\u00d7÷√±$€£¥]|(?<=\d) - (?=\d)|\((?=[^)]*[+*/^])")
 _QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)")
 _ACRONYM = re.compile(r"[A-Z]{2,}s?$")
-# mW is not MW.
-_INNER_CAPITAL = re.compile(r"(?<=\d) ?([a-zA-Z]+[A-Z]\w*|[A-Z])\b")
+# mW is not MW, and Mb not MB.
+_INNER_CAPITAL = re.compile(r"(?<=\d) ?([a-zA-Z]+[A-Z]\w*|[A-Z]|[KMGT]b\w*)\b")
 
 Written = Sequence[tuple[str, int]]  # words, each with its place
 
@@ -146,7 +146,7 @@ def _numbers(text: str, written: Written) -> Iterator[str]:
 
 def _units(text: str, words: Sequence[str]) -> Iterator[str]:
     yield from (UNITS[mark] for mark in _MARKS.findall(text) if mark in UNITS)
-    yield from (unit for unit in _INNER_CAPITAL.findall(text) if bare(unit.lower()) not in UNITS)
+    yield from (unit for unit in _INNER_CAPITAL.findall(text) if bare(unit.lower()) not in UNITS or unit[1:2] == "b")
     for before, word in zip(("", *words), words, strict=False):
         if (unit := UNITS.get(bare(word))) and (word not in _SHORT or before[-1:].isdigit()):
             yield unit
@@ -155,7 +155,7 @@ def _units(text: str, words: Sequence[str]) -> Iterator[str]:
 def _inner_capitals(text: str, written: Written) -> list[str]:
     """Words with a capital where no sentence begins; none of texts that have capitals throughout."""
     capitals = [each for each in written if each[0][0].isupper() and each[0].partition("'")[0] != "I"]
-    if text.isupper() or (len(written) > 3 and len(capitals) > 0.7 * len(written)):
+    if text.isupper() or (len(written) > 3 and len(capitals) > 0.75 * len(written)):
         return []
     return [word for word, place in capitals if text[:place].rstrip(" \"'(")[-1:] not in ("", *".?!:")]
 

@@ -26,6 +26,8 @@ APART = [
     ("How much is 5 kg of rice?", "How much is 5 lb of rice?", "unit"),
     ("How many hours is the flight?", "How many minutes is the flight?", "unit"),
     ("Does a laser of 5 mW hurt?", "Does a laser of 5 MW hurt?", "unit"),
+    ("Is a line of 100 Mb/s quick?", "Is a line of 100 MB/s quick?", "unit"),
+    ("Is Vitamin A good?", "Is vitamin good?", "name"),
     ("Is 2*(x+3) the same?", "Is (2*x)+3 the same?", "number"),
     ("What do I get for $20?", "What do I get for €20?", "unit"),
     ("Are you open on Monday?", "Are you open on Tuesday?", "date"),
