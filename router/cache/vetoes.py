@@ -78,7 +78,7 @@ _OPPOSITES = _words(
     "before-after above-below over-under up-down left-right more-less more-fewer most-least best-worst better-worse "
     "max-min maximum-minimum highest-lowest higher-lower longer-shorter bigger-smaller warmer-colder faster-slower "
     "older-younger into-from inside-outside north-south east-west north-east north-west south-east south-west on-off "
-    "onto-off increase-reduce all-some always-sometimes everyone-anyone everybody-anybody normal-abnormal"
+    "onto-off road-street college-university increase-reduce all-some always-sometimes everyone-anyone normal-abnormal"
 )
 # What stands before one of these and what behind are not the same thing.
 _DIRECTED = _words("to into from than over under by before after above below of in on for against with without per")
