@@ -67,7 +67,8 @@ def _asked_again(text: str, units: Sequence[Unit]) -> Choice | None:
             between = start - place - (end - start)
             above = place <= units[min(OPENINGS, last)].start
             asked = asks(text[start:end]) and not directs(text[start:end])
-            if end - start >= AGAIN and between >= BETWEEN and above and asked:
+            twice = text.count(text[start:end]) == 2
+            if end - start >= AGAIN and between >= BETWEEN and above and asked and twice:
                 return written(text, units[first], units[last])
     return None
 

@@ -164,6 +164,11 @@ def test_a_question_that_a_program_repeats_below_its_notes(text: str) -> None:
     assert words(text) == AGAIN
 
 
+def test_a_sentence_that_a_person_repeats_stays_whole() -> None:
+    text = "Solve the integral of x squared and prove the theorem. " * 60
+    assert words(text) == text.strip()
+
+
 def test_a_line_that_comes_again_in_a_log_is_no_question() -> None:
     failed = "Connection to the database was refused, is it up?"
     log = "\n".join(
