@@ -1,4 +1,4 @@
-"""Whole envelopes of programs, made by chance: mails, threads, records, blocks in tags, and attachments.
+"""Whole envelopes of programs, made by chance: mails, threads, records, blocks in tags, attachments, and code.
 
 Each function gives a template with one place for the prompt.
 """
@@ -23,7 +23,21 @@ class Envelopes:
 
     def template(self) -> str:
         [make] = self._chance.choices(
-            [self.mail, self.thread, self.record, self.tagged, self.attached, self.beside], [26, 18, 20, 16, 12, 8]
+            [
+                self.mail,
+                self.thread,
+                self.record,
+                self.tagged,
+                self.attached,
+                self.beside,
+                self.passed_on,
+                self.repeated,
+                self.commented,
+                self.sheet,
+                self.form,
+                self.page,
+            ],
+            [25, 18, 18, 15, 13, 14, 8, 5, 5, 5, 9, 4],
         )
         return make()
 
@@ -35,7 +49,12 @@ class Envelopes:
             own = f"{self._one(language['greetings'])}\n\n{own}"
         if self._chance.random() < 0.75:
             own += self._signature(language)
-        older = self._older(language) if self._chance.random() < 0.85 else ""
+        if self._chance.random() < 0.12:  # between the lines that it answers
+            quoted = [self._one([*language["lines"], "{s}", "{Q}"]) for _ in range(self._chance.choice([2, 3, 4]))]
+            cut = self._chance.randint(1, len(quoted) - 1)
+            above, below = ("\n".join(f"> {line}" for line in each) for each in (quoted[:cut], quoted[cut:]))
+            own = f"{self._one(language['wrote'])}\n\n{above}\n\n{PROMPT}\n\n{below}"
+        older = self._older(language) if self._chance.random() < 0.85 and ">" not in own else ""
         if self._chance.random() < 0.15:
             own, older = older, own
         parts = [self._head(language) if self._chance.random() < 0.6 else "", own, older]
@@ -54,11 +73,169 @@ class Envelopes:
         lines = lines[: self._chance.choice([1, 2, 3, 3])]
         return "\n".join([*lines, f"{names[3]}: {subject}"])
 
+    def passed_on(self) -> str:
+        """A mail or a note in which somebody quotes what somebody else asks, and passes it on."""
+        chance = self._chance
+        notes, quoted = self._texts["passing"], chance.random() < 0.7
+        if quoted:
+            own = "@@prompt:quote@@"
+        else:
+            opening, _, closing = self._one(['"@@"', "“@@”", "---\n@@\n---", "«@@»", '"""\n@@\n"""']).partition("@@")
+            own = f"{opening}{PROMPT}{closing}"
+        parts = [self._one(notes["before"]), own]
+        if chance.random() < 0.5:
+            language = chance.choice(self._texts["mails"])
+            parts.insert(0, self._one(language["greetings"]))
+            parts.append(self._one([*notes["behind"], ""]))
+            parts.append(self._signature(language).strip("\n") if chance.random() < 0.8 else "")
+        elif chance.random() < 0.6:
+            parts.append(self._one(notes["behind"]))
+        if chance.random() < 0.3:
+            parts.append(self._one(["PS: {s}", "P.S. {Q}", "PS: {s} {Q}", "NB {s}"]))
+        return "\n\n".join(filter(None, parts))
+
+    def repeated(self) -> str:
+        """The prompt above a text and below it."""
+        chance = self._chance
+        leads = ["", "", "", "{T}:\n", "{T}: ", "{R} {T}: ", "# {T}\n", "{s}\n\n", "[{T}]\n"]
+        lead = self._one(leads)
+        again = lead if chance.random() < 0.5 else self._one([*leads, *self._texts["again"]])
+        gap = chance.choice(["\n\n", "\n\n", "\n", "\n---\n"])
+        text = "\n\n".join(
+            self._element() if chance.random() < 0.2 else self._block(chance.choice(["before", "behind"]))
+            for _ in range(chance.choice([1, 1, 2, 3]))
+        )
+        return self._between(f"{lead}{PROMPT}{gap}{text}{gap}{again}{PROMPT}", 0.2, 0.3)
+
+    def commented(self) -> str:
+        """The prompt in a comment of a program, in a fence or not."""
+        chance = self._chance
+        sign, fenced = chance.choice(["#", "#", "//", "--"]), chance.random() < 0.7
+        lead = self._one([*self._texts["asks"], "", "", "@{w}:", "{T}:", "TODO({w}):", "{W} start"])
+        own = f"{sign} {lead} @@prompt:line@@" if lead else f"{sign} @@prompt:line@@"
+        if sign == "#" and chance.random() < 0.7:
+            own = f"# {lead}\n@@prompt:comment@@" if lead else "@@prompt:comment@@"
+        code = f"{sign} {self._one(['{w}.py', '{s}', '{w}: {Q}', 'NOTE: {s}'])}\n{self._one(self._texts['code'])}"
+        parts = [own, code] if chance.random() < 0.2 else [code, own]
+        if chance.random() < 0.4:
+            parts.append(self._one([f"{sign} <cursor>", f"{sign} ...", f"{sign} {{w}} end", *self._texts["code"]]))
+        text = chance.choice(["\n\n", "\n\n", "\n"]).join(parts)
+        if chance.random() < 0.2:
+            text += f"\n\n{sign} {self._one(['{s}', '{W} the {w}', 'see {w}.{w}'])}\n{self._one(self._texts['code'])}"
+        if not fenced:
+            return text
+        direction = f"{self._one(self._texts['comments'])}\n\n" if chance.random() < 0.8 else ""
+        behind = f"\n\n{self._block('behind')}" if chance.random() < 0.2 else ""
+        return f"{direction}```{chance.choice(['python', '', 'js', 'sql'])}\n{text}\n```{behind}"
+
+    def sheet(self) -> str:
+        """The prompt in a row of a table with rows of others."""
+        chance = self._chance
+        names = self._fill("{w},{w},{w}").split(",")[: chance.choice([1, 2, 3])]
+        done, new = self._one(self._texts["done"]), self._one(self._texts["open"])
+        rows = [
+            [*(self._one(["{n}", "{w}", "{N}", "{d}"]) for _ in names), done, f'"{self._one(["{Q}", "{Q}", "{s}"])}"']
+            for _ in range(chance.choice([1, 2, 3, 5]))
+        ]
+        own = [*(self._one(["{n}", "{w}", "{N}", "{d}"]) for _ in names), new, "@@prompt:csv@@"]
+        rows.insert(len(rows) if chance.random() < 0.5 else chance.randint(0, len(rows)), own)
+        sign = chance.choice([",", ",", ";", "\t"])
+        head = [*names, self._one(["status", "{w}", "state"]), self._one(self._texts["keys"])]
+        text = "\n".join(sign.join(row) for row in [head, *rows])
+        direction = self._one([f"Work on the row that is {new}.", "Answer the {T} in the last column.", "{s}", ""])
+        return f"{direction}\n\n{text}".strip() if chance.random() < 0.7 else f"{text}\n\n{direction}".strip()
+
+    def form(self) -> str:
+        """The prompt in a section of a form with other sections above it and below it."""
+        chance = self._chance
+        style = chance.choice(
+            [
+                "{W} {0}   {1}",
+                "{0}. {1}",
+                "▼ {1}",
+                "== {1} ==",
+                "[{1}]",
+                "{1}",
+                "{1}:",
+                "{0}) {1}",
+                "■ {1}",
+                "Part {0}: {1}",
+            ]
+        )
+        lines = [
+            "  {W}          {w} {w}",
+            "  {W}: {w}",
+            "  [x] {s}",
+            "  [ ] {Q}",
+            "{n}. {s}",
+            '{d}  "{Q}"  {w}',
+            "{W} .... {n}",
+        ]
+        lines += ["{N} ({R}), {t}: {Q}", "{d} · {N}\n{s} {Q}", "- {s}"]
+        count = chance.choice([2, 3, 3, 4])
+        place = chance.choice([0, 0, *range(count)])
+        sections = []
+        for number in range(count):
+            title = self._one(
+                ["your {T} today", "{T}", "newest", "new {T}", "{T} of {d}", "open {T}", "heutiges Anliegen"]
+            )
+            body = PROMPT
+            if number != place:
+                title = self._one(
+                    ["{W} {w}", "older {T}s", "{W}", "about you", "earlier", "hints for the desk", "Angaben"]
+                )
+                kind = self._chance.choice(lines)
+                body = "\n".join(self._one([kind, kind, *lines]) for _ in range(chance.choice([1, 2, 3, 5])))
+            elif chance.random() < 0.4:
+                body = f"{self._one(['{N} ({R}), {d} {t}', '{d} · {N}', '{R}:', '{t}, {N} via {w}'])}\n{PROMPT}"
+            heading = self._fill(style).replace("{0}", "ABCD"[number]).replace("{1}", title)
+            sections.append(f"{heading}\n{body}")
+        text = chance.choice(["\n\n", "\n\n", "\n"]).join(sections)
+        if chance.random() < 0.5:
+            head = self._one(["{U} OF {U}", "{W} {w}   {d}", "#{n} · {W} {w}", "{W} {w}"])
+            text = f"{head}\n{chance.choice(['', '=' * 40])}\n{text}"
+        return text + self._one(["", "", "\n" + "=" * 40 + "\nPage {n} of {n}", "\n\n{s}", "\n\n({s})"])
+
+    def page(self) -> str:
+        """The prompt in a field of a page in HTML or of a record in XML."""
+        chance = self._chance
+        name, key = self._one(["textarea", "p", "td", "value", "{w}", "input"]), self._one(self._texts["keys"])
+        own = (
+            f'<{name} name="{key}">@@prompt:xml@@</{name}>'
+            if chance.random() < 0.6
+            else f"<{key}>@@prompt:xml@@</{key}>"
+        )
+        others = [
+            "<p>{s} <b>{Q}</b></p>",
+            "<span>{Q}</span>",
+            '<note {w}="{n}">{s}</note>',
+            "<li>{Q}</li>",
+            '<input name="{w}" value="{N}">',
+        ]
+        items = [self._one(others) for _ in range(chance.choice([2, 3, 5, 8]))]
+        items.insert(chance.randint(0, len(items)), own)
+        top = self._one(["html", "form", "{w}", "{w}_{w}"])
+        indent = chance.choice(["", "  ", "  "])
+        text = "\n".join([f"<{top}>", *(f"{indent}{item}" for item in items), f"</{top}>"])
+        return self._between(text, 0.3, 0.2)
+
     def _signature(self, language: Texts) -> str:
         closing, name = self._one(language["closings"]), self._fill("{N}")
-        more = self._one(["", "", "\n{W}", "\n{W} {w}, {W} Ltd", "\n{W}\n{w}.example, {n} {n}"])
+        more = self._one(
+            [
+                "",
+                "",
+                "\n{W}",
+                "\n{W} {w}, {W} Ltd",
+                "\n{W}\n{w}.example, {n} {n}",
+                "\n{W} & {W}\n{W} {w}, {n} {W} Street",
+                " | {W} & {W}\n{W} {w}, {n} {W} Lane\n{s}",
+                ", {W} {w}\nTel. {n} {n}\n{Q}",
+                "\n{W} {w} · {w}@{w}.example",
+            ]
+        )
         form = self._chance.choice(
-            ["{0}\n{1}{2}", "{0}\n{1}{2}", "{0},\n{1}{2}", "-- \n{1}{2}", "--\n{1} | {1}", "{1}", "{3}"]
+            ["{0}\n{1}{2}", "{0}\n{1}{2}", "{0},\n{1}{2}", "-- \n{1}{2}", "--\n{1} | {1}", "{1}", "{1}{2}", "{3}"]
         )
         text = form.format(closing, name, self._fill(more), self._one(language["devices"]))
         if self._chance.random() < 0.15:
@@ -145,7 +322,16 @@ class Envelopes:
         return self._between(text, 0.3, 0.3)
 
     def beside(self) -> str:
-        """A record, and below or above it the prompt."""
+        """Records, and below or above them the prompt."""
+        chance = self._chance
+        text = "\n\n".join(self._titled_record() for _ in range(chance.choice([1, 1, 1, 2, 3])))
+        gap = chance.choice(["\n\n", "\n\n", "\n"])
+        if chance.random() < 0.25:
+            return f"{PROMPT}{gap}{text}"
+        lead = self._one(["", "", "", "{T}:\n", "{U}\n", "{R}: ", "{N}: ", "[{T}]\n"])
+        return self._between(f"{text}{gap}{lead}{PROMPT}", 0.2, 0.2)
+
+    def _titled_record(self) -> str:
         chance = self._chance
         texts = ["{Q}", "{Q}", "{s}", "{s} {Q}"]
         count = chance.choice([1, 2, 3, 4, 6])
@@ -165,14 +351,10 @@ class Envelopes:
         if chance.random() < 0.3:
             text = f"```{chance.choice(['json', '', 'yaml'])}\n{text}\n```"
         if chance.random() < 0.6:
-            text = f"{self._one(['{W} {w}:', '{U}', '# {W} {w}', '{W} {w} (untrusted metadata):', '{s}'])}\n{text}"
+            text = f"{self._one(self._texts['titles'])}\n{text}"
         if chance.random() < 0.3:
             text += f"\n{self._one(['END OF {U}', '(end of {w})', '---'])}"
-        gap = chance.choice(["\n\n", "\n\n", "\n"])
-        if chance.random() < 0.25:
-            return f"{PROMPT}{gap}{text}"
-        lead = self._one(["", "", "{T}:\n", "{U}\n", "{R}: ", "{N}: ", "[{T}]\n"])
-        return self._between(f"{text}{gap}{lead}{PROMPT}", 0.2, 0.2)
+        return text
 
     def _fields(self, depth: int, spoken: float = 0) -> dict[str, Any]:
         """``spoken``: so many are named as fields of what persons say."""

@@ -13,6 +13,7 @@ from export.exporter import needs_torch
 from export.unit_keys import Example, is_shape
 from export.wrapping import Wrapped, Wrapping, wrapped
 from triton_router.parts import SHAPES, network
+from triton_router.parts.asking import asks
 from triton_router.parts.features import observe
 from triton_router.parts.shapes import ShapeTable
 from triton_router.parts.units import cut
@@ -21,10 +22,12 @@ from triton_router.parts.units import cut
 LONGEST = 3_000
 # So many prompts give a text to work on, have their sentences on lines of their own, or tags: few do in the files.
 ON_TEXT, BROKEN, MARKED = 0.05, 0.28, 0.02
-# So many prompts alone begin with words or a list of the person's own.
-OPENED = 0.12
+# So many prompts in wrappers neither ask nor begin with an instruction: the questions of others stand out beside them.
+UNASKING = 0.2
+# So many prompts alone begin with words or a list of the person's own, or give code to work on.
+OPENED, ON_CODE = 0.12, 0.05
 # Prompts for each wrapper, every other time with the wrapper varied; prompts in composed wrappers, and alone.
-EACH, COMPOSED, ALONE = 16, 6_500, 8_000
+EACH, COMPOSED, ALONE = 16, 9_500, 10_000
 # Of prompts of one line without marks so many stay: there is nothing to tell apart in them.
 ONE_LINE, MARKS = 0.2, frozenset('\n<[{|"`=:')
 
@@ -61,6 +64,7 @@ def examples(files: Sequence[Sequence[str]], seed: int = 5) -> Iterator[Example]
     chance = random.Random(seed)
     wrapping = Wrapping([text for texts in files for text in texts], seed)
     shapes = ShapeTable(SHAPES)
+    unasking = [text for text in dict.fromkeys(text for texts in files for text in texts) if not asks(text)]
 
     def example(message: Wrapped, source: str) -> Iterator[Example]:
         units = cut(message.text)
@@ -68,7 +72,9 @@ def examples(files: Sequence[Sequence[str]], seed: int = 5) -> Iterator[Example]
         if own:
             yield Example(observe(message.text, units, shapes), own[0], own[-1], source)
 
-    def prompt() -> str:
+    def prompt(share: float = 0) -> str:
+        if chance.random() < share:
+            return chance.choice(unasking)
         drawn = chance.random()
         if drawn < ON_TEXT:
             return wrapping.on_text()
@@ -80,14 +86,15 @@ def examples(files: Sequence[Sequence[str]], seed: int = 5) -> Iterator[Example]
     for number, template in enumerate(wrapping.templates):
         for turn in range(EACH):
             varied = wrapping.varied(template) if turn % 2 else template
-            yield from example(wrapped(wrapping.framed(varied) if turn % 4 == 3 else varied, prompt()), str(number))
+            varied = wrapping.framed(varied) if turn % 4 == 3 else varied
+            yield from example(wrapped(varied, prompt(UNASKING)), str(number))
     for number in range(COMPOSED):
-        text = prompt()
+        text = prompt(UNASKING)
         if chance.random() < OPENED / 2:
             text = wrapping.opened(text)
         yield from example(wrapping.around(text), f"composed {number % 40}")
     for _ in range(ALONE):
-        text = prompt()
+        text = wrapping.on_code() if chance.random() < ON_CODE else prompt()
         if chance.random() < OPENED:
             text = wrapping.opened(text)
         if not MARKS.isdisjoint(text) or chance.random() < ONE_LINE:
@@ -116,4 +123,4 @@ def keys(rows: Sequence[Example]) -> list[str]:
 def _is_frequent(key: str, around: int, within: int) -> bool:
     if is_shape(key):
         return key.startswith("k=") or around >= 20 or within >= 120
-    return around >= 50 or within >= 600
+    return around >= 60 or within >= 700

@@ -24,8 +24,9 @@ _FIELD = re.compile(r"\{([wWNndtsRTUQ])\}")
 _PEOPLE = ("Anna", "Luis", "Tom Baker", "Mei Lin", "Omar", "Sofia Rossi", "j.smith", "kaito", "Priya", "Marta Nowak")
 _SENTENCE = re.compile(r"(?<=[.])\s+")
 _ENDS = re.compile(r"(?<=[.!?])\s+(?=\S)")
-# So many composed wrappers are whole envelopes; so many prompts behind a mark stand behind a sentence.
-ENVELOPES, ANNOUNCED = 0.45, 0.3
+# So many composed wrappers are whole envelopes; so many prompts behind a mark stand behind a sentence; so many blocks
+# are in brackets; so many prompts stand behind nothing but a program's directions.
+ENVELOPES, ANNOUNCED, BRACKETED, DIRECTED = 0.45, 0.3, 0.08, 0.08
 # A line that long is text, not a mark.
 _LONG = 120
 
@@ -86,6 +87,7 @@ class Wrapping:
         self._chance = random.Random(seed)
         document = yaml.safe_load((PROMPTS / "wrapping.yaml").read_text("utf-8"))
         self._blocks, self._phrases = document["blocks"], document["phrases"]
+        self._directing = [block for block in self._blocks if block["name"] in ("personas", "directions")]
         self.templates: list[str] = [
             shape["text"] if "escape" not in shape else shape["text"].replace("@@prompt@@", "@@prompt:json@@")
             for name in ("wrappers.yaml", "wrappers_train.yaml")
@@ -95,6 +97,7 @@ class Wrapping:
         known = (wrapper.body["messages"] for wrapper in WRAPPERS if wrapper.listed and "messages" in wrapper.body)
         single = [messages[0]["content"] for messages in known if len(messages) == 1]
         self.templates += 5 * [text for text in single if isinstance(text, str)]
+        self._code: list[str] = document["envelopes"]["code"]
         self._texts = texts
         self._words = [word for text in texts for word in re.findall(r"\b[a-z]{4,10}\b", text)]
         self._sentences = [
@@ -126,6 +129,9 @@ class Wrapping:
         if drawn < 0.3:
             return self._listed(prompt)
         drawn = self._chance.random()
+        if drawn < DIRECTED:
+            lead = self._block("before", self._directing) + self._chance.choice([" ", " ", "\n", "\n\n"])
+            return Wrapped(f"{lead}{prompt}", len(lead), len(lead) + len(prompt))
         if drawn < 0.75:
             for _ in range(self._chance.choice([1, 1, 1, 2, 2, 3])):
                 block = self._block("before")
@@ -203,6 +209,20 @@ class Wrapping:
         gap = self._chance.choice(["\n", "\n\n"])
         return f"{order}{gap}{text}" if self._chance.random() < 0.75 else f"{text}{gap}{order}"
 
+    def on_code(self) -> str:
+        """A prompt that gives code to work on."""
+        chance = self._chance
+        code, name = self._filled(chance.choice(self._code)), chance.choice(["", "", "python", "js", "sql", "text"])
+        if name in ("python", "text") and chance.random() < 0.5:
+            code = self._filled(chance.choice(["# {s}\n", "# {W} the {w}\n", "# {w}: {Q}\n"])) + code
+        order = self._filled(chance.choice(self._phrases["on_code"]))
+        parts = [order, f"```{name}\n{code}\n```" if chance.random() < 0.8 else code]
+        if chance.random() < 0.2:
+            parts.reverse()
+        elif chance.random() < 0.2:
+            parts.append(chance.choice(self._sentences))
+        return chance.choice(["\n", "\n\n", "\n\n"]).join(parts)
+
     def varied(self, template: str) -> str:
         """``template`` with other marks, fewer paragraphs, other long lines, or other text before or behind."""
         chance = self._chance
@@ -278,14 +298,17 @@ class Wrapping:
             return " "
         return self._chance.choice(["\n\n", "\n\n", "\n\n", "\n"])
 
-    def _block(self, place: str) -> str:
+    def _block(self, place: str, blocks: Sequence[dict[str, Any]] = ()) -> str:
         """A block that stands at ``place``, `before` or `behind`."""
-        [block] = self._chance.choices(self._blocks, [each.get(place, 0) for each in self._blocks])
+        blocks = blocks or self._blocks
+        [block] = self._chance.choices(blocks, [each.get(place, 0) for each in blocks])
         count = self._chance.randint(block.get("least", 1), block.get("most", 1))
         lines = [self._chance.choice(block["lines"]) for _ in range(count)]
         join = self._chance.choice(block.get("joins", [block.get("join", "\n")]))
         head = [self._chance.choice(block["heads"])] if "heads" in block else []
         text = join.join(map(self._filled, lines))
+        if not head and "\n\n" not in text and self._chance.random() < BRACKETED:
+            return self._chance.choice(["({})", "({})", "[{}]", "[[{}]]", "{{{}}}"]).format(text)
         return (
             ("\n" if join == "\n\n" else join if join == " " else "\n")
             .join([*map(self._filled, head), text])

@@ -70,6 +70,7 @@ def _asked_again(text: str, units: Sequence[Unit]) -> Choice | None:
             twice = text.count(text[start:end]) == 2
             if end - start >= AGAIN and between >= BETWEEN and above and asked and twice:
                 return written(text, units[first], units[last])
+            return None
     return None
 
 

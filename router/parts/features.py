@@ -34,6 +34,9 @@ _WROTE = re.compile(
     r"|@[\w.-]+>|写道|のメール|작성"
 )
 LONGEST_ATTRIBUTION = 250
+# A unit that stands in a message again is longer.
+SHORTEST_REPEAT = 3
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "（": "）", "【": "】"}
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _NAME = re.compile(r"[^\W\d_][^\n:：<>\[\]{}=\"]{0,60}")
@@ -83,18 +86,25 @@ def _name(text: str, unit: Unit) -> str:
 
 
 def _sides(text: str, units: Sequence[Unit], names_of: Sequence[str]) -> list[str]:
-    """Where each unit is: in JSON or in a block in tags at the front of a line, or in which text outside of them."""
+    """Where each unit is: in JSON, in a fence or in a block in tags, or in which text outside of them."""
     opened: list[tuple[str, int]] = []
     inside = [False] * len(units)
 
     def enclose(begin: int, end: int) -> None:
+        if 0 < begin < end and units[begin].before in _FRONTS and units[begin - 1].form == "label":
+            begin -= units[begin - 1].before in _FRONTS  # the block's title
         inside[begin:end] = [True] * (end - begin)
 
     if "\n{" in text or "\n[" in text or text.startswith(("{", "[")):
         starts = [unit.start for unit in units]
         for match in _JSON.finditer(text):
             enclose(bisect_left(starts, match.start()), bisect_left(starts, match.end()))
+    fence = -1
     for number, unit in enumerate(units):
+        if unit.form == "fence":
+            if fence >= 0:
+                enclose(fence, number + 1)
+            fence = number if fence < 0 else -1
         if unit.form != "tag" or not names_of[number]:
             continue
         name = names_of[number].split()[0]
@@ -149,6 +159,24 @@ def _mail_heads(text: str, units: Sequence[Unit], names_of: Sequence[str]) -> fr
     return frozenset(heads)
 
 
+def _asides(text: str, units: Sequence[Unit]) -> dict[int, str]:
+    """The brackets around a whole line or a whole paragraph, for the units in it."""
+    asides: dict[int, str] = {}
+    sign, end = "", 0
+    for number, unit in enumerate(units):
+        opened = unit.opened
+        if opened >= end:
+            sign = text[opened]
+            if sign not in _BRACKETS or (opened and text[opened - 1] != "\n"):
+                continue
+            stops = (text.find(gap, opened) for gap in ("\n", "\n\n"))
+            ends = [stop if stop >= 0 else len(text) for stop in stops]
+            end = next((stop for stop in ends if text[stop - 1] == _BRACKETS[sign]), 0)
+        if opened < end:
+            asides[number] = sign
+    return asides
+
+
 def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[str]]:
     """What is seen of each unit, as keys of the network's vocabulary."""
     count = len(units)
@@ -156,7 +184,8 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
     heads = [text[start : min(end, start + HEAD)] for start, end, *_ in units]
     classes = [head.translate(_CLASSES_OF_SIGNS) for head in heads]
     looks = [_shape(signs[:16]) for signs in classes]
-    kinds = Counter(look[:3] for look in looks)
+    starts = [look[:3] for look in looks]
+    kinds = Counter(starts)
     questions = [
         number
         for number, (start, end, form, *_) in enumerate(units)
@@ -173,6 +202,8 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
     quoted = False
     sides = _sides(text, units, names_of)
     heads_before, mails = 0, _mail_heads(text, units, names_of)
+    asides = _asides(text, units)
+    again, once_more = Counter(heads), Counter[str]()
     seen: list[list[str]] = []
     size = min(9, count.bit_length())
     for number, unit in enumerate(units):
@@ -184,7 +215,7 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
         folded = head.casefold()
         words = _WORD.findall(folded)
         after = units[number + 1].before if number < last else "end"
-        look = looks[number]
+        look, beginning = looks[number], starts[number]
         ending = text[end - 1]
         keys = [
             f"k={form}",
@@ -192,14 +223,14 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
             f"a={after}",
             f"ka={form}{before}{after}",
             f"s={look}",
-            f"s3={look[:3]}",
+            f"s3={beginning}",
             f"e={'a' if ending.isalpha() else '0' if ending.isdecimal() else ending}",
             f"n={length.bit_length()}",
-            f"i={min(number, 8)}",
-            f"j={min(last - number, 8)}",
+            f"i={number if number < 8 else 8}",
+            f"j={last - number if number > last - 8 else 8}",
             f"I={min(paragraph, 5)}",
             f"J={min(breaks - paragraph, 5)}",
-            f"R={min(kinds[look[:3]], 16).bit_length()}{size}",
+            f"R={min(kinds[beginning], 16).bit_length()}{size}",
             f"N={size}",
         ]
         if prefix:
@@ -208,9 +239,9 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
             keys.append(f"o={marks[:3]}")
         if closed > end and (marks := text[end:closed].strip()):
             keys.append(f"z={marks[:3]}")
-        if number and looks[number - 1][:3] == look[:3]:
+        if number and starts[number - 1] == beginning:
             keys.append("r-")
-        if number < last and looks[number + 1][:3] == look[:3]:
+        if number < last and starts[number + 1] == beginning:
             keys.append("r+")
         if number in (first_question, last_question):
             keys.append("Z=only" if first_question == last_question else f"Z={number == last_question}")
@@ -251,6 +282,11 @@ def observe(text: str, units: Sequence[Unit], shapes: ShapeTable) -> list[list[s
         if mails:
             heads_before += number in mails
             keys.append(f"M={min(heads_before, 2)}{min(len(mails) - heads_before, 2)}")
+        if again[head] > 1 and length > SHORTEST_REPEAT:
+            once_more[head] += 1
+            keys.append(f"D={once_more[head] > 1:d}{once_more[head] < again[head]:d}")
+        if number in asides:
+            keys.append(f"B={asides[number]}")
         if form == "text" and before == "quote":
             quoted = True
         if quoted:

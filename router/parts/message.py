@@ -38,6 +38,7 @@ _DIRECTIVES = (
     "rispond", "resposta", "du bist", "sie sind", "eres ", "tu es ", "vous êtes", "sei un", "você é", "ответ", "你是",
     "回答", "答え", "あなた",
 )  # fmt: skip
+_ANSWERS = frozenset({"assistant", "answer", "response", "reply", "bot", "ai"})
 _NO_SHAPES = ShapeTable(())
 _APART = "\n\n---\n\n"
 
@@ -169,11 +170,17 @@ def _latest(parts: Sequence[Part], marked: Sequence[int]) -> frozenset[int]:
     ):
         return frozenset(marked[-1:])
     for before, after in zip(reversed(marked[:-1]), reversed(marked[1:]), strict=True):
-        if any(
-            part.kind == "template" and part.reason.startswith(("label", "title")) for part in parts[before + 1 : after]
-        ):
+        if any(map(_is_answer, parts[before + 1 : after])):
             return frozenset(number for number in marked if number >= after)
     return frozenset(marked)
+
+
+def _is_answer(part: Part) -> bool:
+    """Whether a mark names ``part`` as what an assistant said."""
+    mark, _, name = part.reason.partition(" ")
+    if mark == "tag":
+        return part.kind != "words" and not _ANSWERS.isdisjoint(name_of(name).split("_"))
+    return part.kind == "template" and mark in ("label", "title")
 
 
 def _around(part: Part, latest: bool, shapes: ShapeTable) -> list[Part]:

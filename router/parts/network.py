@@ -20,7 +20,7 @@ FILE = Path(__file__).parent / "network.npz"
 # How far a layer looks to both sides.
 REACH = 2
 # All of a message is the person's unless a run in it is more probable by so much (a logarithm).
-DOUBT = 1.6
+DOUBT = 3.0
 
 
 class Network:

@@ -121,7 +121,9 @@ _PROGRAMS = names(
     function observation page webpage website screen excerpt clipboard"""
 )
 # Whose label may have its text behind it on the line: "Latest message from Ines: ...", but not "Message format: ...".
-_SPEECH = names("question query request message msg prompt problem input instruction utterance enquiry inquiry comment")
+_SPEECH = names(
+    "question query request message msg prompt problem input instruction utterance enquiry inquiry comment ask"
+)
 _OWNERS = names("of from by for to")
 _FIELDS = names("text content body comment utterance instruction description wording")
 _CODE = frozenset("{}=;")

@@ -30,7 +30,10 @@ _LOG_SIGNS = frozenset("0123456789[ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # A field of a record, in JSON or YAML. Of those that are named as what persons say the last are cut wherever they are.
 _FIELD = re.compile(r"^[ \t]*(?:- )?[\"']?([A-Za-z][\w .-]{1,39}+)[\"']?[ \t]*:[ \t]*(?:[\"']|([|>]-?$))", re.MULTILINE)
 _VALUES = (': "', ':"', ": '", ": |", ": >")
-FIELDS, SPOKEN_FIELDS = 64, 4
+# Comments in code below each other.
+_COMMENT_SIGNS = ("# ", "// ", "-- ", "; ", "% ")
+_COMMENT = re.compile(r"^[ \t]*(#+|//+|--|;+|%+)[ \t]+[^\W\d_][^\n]*(?:\n[ \t]*\1[^\n]*)*", re.MULTILINE)
+FIELDS, SPOKEN_FIELDS, COMMENT = 64, 4, 2
 # Of a longer line only so much at each end is cut.
 LONGEST_LINE = 3_000
 # A longer piece is cut only so near to its ends.
@@ -200,11 +203,15 @@ def _hide_runs(hidden: list[bool], signs: Sequence[str], long: int, ends: int) -
 
 
 def _spoken(text: str) -> dict[int, int]:
-    """Where the last fields begin in which a person speaks, and how many lines of each are cut."""
-    if not any(mark in text for mark in _VALUES):
-        return {}
-    fields = [field for field in [*_FIELD.finditer(text)][-FIELDS:] if names_text(field[1])]
-    return {field.start(): 3 if field[2] else 1 for field in fields[-SPOKEN_FIELDS:]}
+    """Where the last fields begin in which a person speaks, and the last comments; how many lines of each are cut."""
+    spoken = {}
+    if any(mark in text for mark in _VALUES):
+        fields = [field for field in [*_FIELD.finditer(text)][-FIELDS:] if names_text(field[1])]
+        spoken = {field.start(): 3 if field[2] else 1 for field in fields[-SPOKEN_FIELDS:]}
+    if "```" in text and any(sign in text for sign in _COMMENT_SIGNS):
+        comments = [each for each in [*_COMMENT.finditer(text)][-SPOKEN_FIELDS:] if each[0].count(" ") > COMMENT]
+        spoken |= {each.start(): 1 + each[0].count("\n") for each in comments}
+    return spoken
 
 
 def _bulk(text: str, start: int, end: int) -> Unit:

@@ -31,6 +31,11 @@ LOG = "\n".join(
     f"Mar 02 02:1{minute}:07 quay crane[204{minute}]: Error: hook {minute} did not answer, why? See manual."
     for minute in range(9)
 )
+NOTES = "The cranes stand still on Sundays. Who pays for it?\n\nShips wait outside of the bay. Tell the pilots."
+RECORDS = (
+    'Berth (untrusted metadata):\n```json\n{\n  "berth": "A1",\n  "free": true\n}\n```\n\n'
+    'Quoted message (for context):\n```json\n{\n  "sender": "Per",\n  "body": "who has the key? tell me!"\n}\n```'
+)
 POSTS = "----- #1  guest  2 March, 9:14 -----\nIs A1 free?\n\n----- #2  desk  2 March, 9:20 -----\nFrom Monday.\n\n"
 CHAT = "[Messages so far]\n[#quay Fri 18:02] Nadia: who has the key?\n[#quay Fri 18:04] Bo: me\n\n[Current message]\n"
 FILES = "````go quay.go\nfunc main() {}\n````\n\n````txt notes\nWho is on duty?\n````"
@@ -51,10 +56,21 @@ FILES = "````go quay.go\nfunc main() {}\n````\n\n````txt notes\nWho is on duty?\
         f"@@\n\nUse this context if it helps:\n\n{FILES}",
         f"{POSTS}----- #3  guest  2 March, 9:31  *** NEWEST *** -----\n@@",
         f"{CHAT}[#quay Fri 18:31] Farid: @@",
+        f"@@\n\n{NOTES}\n\n@@",
+        f"{NOTES}\n\nTask: @@\n\n{NOTES}\n\nAgain, the task: @@\n\nBe brief and cite the notes.",
+        '@@\n\n(Settings: maps on · sources off · length medium · close with a question such as "Shall I go on?")',
+        "```python\n# quay.py, counts cranes\ndef cranes():\n    return 4\n\n# ASK:\n# @@\n\n# <cursor>\n```",
+        "Hello,\n\nI only pass this on, Per wrote it and it is meant for you:\n\n> @@\n\nNo need to answer me.\n\nInes",
+        "<talk>\n<user_query>A1?</user_query>\n<assistant>Yes.</assistant>\n</talk>\n<user_query>@@</user_query>",
+        "Carry out the comment.\n\n```python\ncranes = 4\n    # no hooks\n    # AI start\n# @@\n    # AI end\n```",
     ],
 )
 def test_the_persons_words(wrapper: str, prompt: str) -> None:
     assert PartReader().read_turns([Turn("user", wrapper.replace("@@", prompt))]).words == prompt
+
+
+def test_a_question_below_records_with_another_question() -> None:
+    assert PartReader().read_turns([Turn("user", f"{RECORDS}\n\n{QUESTION}")]).words == QUESTION
 
 
 def test_a_field_in_the_middle_of_a_long_record() -> None:
