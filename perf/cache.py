@@ -27,7 +27,7 @@ from triton_router.cache.memory import MemoryStore
 
 TEMPLATE = Path(__file__).parent / "templates" / "cache.md.j2"
 DIMENSION = 384
-ALONE, BEHIND, SEMANTIC = "Envoy alone", ", behind a Triton call", "semantic hit"
+ALONE, BEHIND, SEMANTIC, JUDGED = "Envoy alone", ", behind a Triton call", "semantic hit", ", judged"
 CACHED: dict[str, Any] = {
     "version": "v0.3",
     "providers": {"models": [{"name": "m"}]},
@@ -74,8 +74,9 @@ def measure(requests: int, rounds: int, entries: int, out: Path) -> dict[str, An
 
 async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int, rounds: int) -> list[dict[str, Any]]:
     bodies = chat_bodies(PROMPTS, "MoM")
-    # With a word that asks for nothing else: alike, and not equal.
-    alike = chat_bodies([f"Please, {prompt}" for prompt in PROMPTS], "MoM")
+    # With a word that asks for nothing else: of the same words, and some that the judge takes for the same.
+    polite = chat_bodies([f"Please, {prompt}" for prompt in PROMPTS], "MoM")
+    alike = chat_bodies([f"I was wondering, {prompt}" for prompt in PROMPTS], "MoM")
     # What an encoder on the same cores leaves in their caches slows whatever comes next, with a cache or without.
     rungs: dict[str, tuple[int, Sequence[bytes]]] = {
         ALONE: (ports[ALONE], bodies),
@@ -83,10 +84,13 @@ async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int,
         "routed, no cache": (ports["no cache"], bodies),
         "exact repeat": (ports["cache"], bodies),
         "exact repeat" + BEHIND: (ports["cache"], bodies),
-        SEMANTIC: (ports["cache"], alike),
+        SEMANTIC: (ports["cache"], polite),
     }
     for port in ports.values():
         await closed_loop(port, bodies, 1, len(bodies) * 2)
+    rungs[SEMANTIC + JUDGED] = (
+        ports["cache"], [body for body in alike if (await closed_loop(ports["cache"], [body], 1, 1)).hits]
+    )  # fmt: skip
     bare = await BareTriton.connect(testbed.triton_port, PROMPTS)
     triton = InferenceServerClient(f"127.0.0.1:{testbed.triton_port}")
     collected = {name: Samples() for name in rungs}
@@ -108,8 +112,9 @@ async def _through_envoy(testbed: Testbed, ports: dict[str, int], requests: int,
 
 
 def _calls(client: InferenceServerClient) -> int:
-    statistics = client.get_inference_statistics("minilm", as_json=True)["model_stats"][0]
-    return int(statistics["inference_stats"]["success"].get("count", 0))
+    models = client.get_inference_statistics(as_json=True)["model_stats"]
+    stats = (model["inference_stats"]["success"] for model in models if model["name"] in ("minilm", "pairs"))
+    return sum(int(each.get("count", 0)) for each in stats)
 
 
 async def _store(entries: int) -> dict[str, Any]:

@@ -19,7 +19,12 @@ LONGEST_PLAIN = 20_000
 SURE = 0.5
 _WORD = re.compile(r"[^\W\d_]+")
 _UNIT = re.compile(r"(?<=\d)[ -]?(?:degrees? |°)?([^\W\d_]+|%)(?![^\W_])")
-_PLEASE = re.compile(r",? ?\bplease\b,?", re.IGNORECASE)
+# Not in "hello world" and "say thanks".
+_POLITE = re.compile(
+    r",? ?\bplease\b,?|^(?:hi|hello|hey)(?: there)?[,!.]+\s+"
+    r"|(?<=[.?!,])\s*(?:many )?thank(?:s| you)(?: in advance)?[.!]*$",
+    re.IGNORECASE,
+)
 _STOP = re.compile(r"(?<=[^\W\d_])[?!.,]+(?=\s|$)")
 
 
@@ -81,8 +86,8 @@ def plain(text: str) -> str:
 
 
 def simple(text: str) -> str:
-    """``text`` as the judge reads it: numbers in digits, units behind them by one name, without "please"."""
-    text = _WORD.sub(_digits, _PLEASE.sub("", unicodedata.normalize("NFKC", text).translate(QUOTES)))
+    """``text`` as the judge reads it: numbers in digits, units behind them by one name, without "please" and thanks."""
+    text = _WORD.sub(_digits, _POLITE.sub("", unicodedata.normalize("NFKC", text).translate(QUOTES)))
     return " ".join(_UNIT.sub(_unit, text).split())
 
 

@@ -43,6 +43,7 @@ async def test_an_equal_question_needs_no_reader() -> None:
         ("Can 2 magnets repel a third?", "Can two magnets repel a third?"),
         ("How warm is 40 °C?", "How warm is 40 degrees Celsius?"),
         ("How long are ten feet?", "How long are 10 ft, please?"),
+        ("How do cranes lift?", "Hi there, how do cranes lift? Many thanks!"),
     ],
 )
 async def test_equal_words_and_numbers_need_no_reader(earlier: str, now: str) -> None:
@@ -57,6 +58,8 @@ async def test_equal_words_and_numbers_need_no_reader(earlier: str, now: str) ->
         ("Do US policies help?", "do us policies help?"),
         ("What is .NET?", "what is net"),
         ("Is 5! over 100?", "is 5 over 100?"),
+        ("Hello world in C", "world in C"),
+        ("How do I say thanks?", "How do I say?"),
         ("Is 100 Mbps fast?", "Is 100 MBps fast?"),
     ],
 )
