@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from triton_router.cache.judge import simple
 from triton_router.inference.bundle import SAME, Trunk, load_bundle
-from triton_router.inference.windows import Windows
+from triton_router.inference.windows import Batch, Windows
 
 Vectors = NDArray[np.float32]
 Item = TypeVar("Item")
 
-# As `tokenizer.json` of a BERT reads it: two texts in one, with the token between them that ends each.
-SEPARATOR = " [SEP] "
+# Between the two texts of a pair, where the trunk's tokenizer has a token that ends each.
+SEPARATOR = "\x1e"
 PAIR_LABELS = {0: "different", 1: "same"}
 
 
@@ -175,10 +175,17 @@ class OnnxEncoder:
         return float(self.run(batch.ids, batch.mask)[head.output][:, head.labels.index(SAME)].mean())
 
     def encode(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        """[texts, width] by output name; several windows of one text are averaged, as the router does."""
+        """[texts, width] by output name; several windows of one text are averaged, as the router does.
+
+        Raises ValueError for a pair over ``max_tokens``."""
         rows: dict[str, list[Vectors]] = {name: [] for name in self.outputs}
         for text in texts:
-            batch = self.windows.batch(text)
+            batch = self.windows.batch(text) if SEPARATOR not in text else self._pair(*text.split(SEPARATOR))
             for name, value in self.run(batch.ids, batch.mask).items():
                 rows[name].append(value.mean(axis=0))
         return {name: np.stack(values) for name, values in rows.items()}
+
+    def _pair(self, first: str, second: str) -> Batch:
+        if (row := self.windows.pair(first, second)) is None:
+            raise ValueError(f"a pair of {len(first)} and {len(second)} characters is longer than the trunk reads")
+        return self.windows.pad([row])

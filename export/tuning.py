@@ -28,6 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from export import network
 from export.delta import PLACES, Delta, LayerSlot, Matrix
+from export.encoder import SEPARATOR
 from export.labelled import Data
 from export.quality import Drift
 
@@ -354,8 +355,9 @@ class _TunableTrunk(nn.Module):
     def __init__(self, directory: Path, settings: DeltaSettings) -> None:
         super().__init__()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # Plain attention gives gradients everywhere. The trunk's own dropout stays off.
-        self.encoder = network.load_trunk(directory, "sdpa").to(self.device).eval().requires_grad_(False)
+        # On a CPU the gradient of the fused attention takes longer than all else. The trunk's own dropout stays off.
+        attention = "sdpa" if self.device.type == "cuda" else "eager"
+        self.encoder = network.load_trunk(directory, attention).to(self.device).eval().requires_grad_(False)
         self.layers = len(network.layers_of(self.encoder))
         self.settings = settings
         if settings.fork > self.layers:
@@ -368,6 +370,7 @@ class _TunableTrunk(nn.Module):
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(settings.tokens)
         self.padding = self.encoder.config.pad_token_id or 0
+        self.end = self.tokenizer.id_to_token(self.tokenizer.encode("").ids[-1])
         self.changed: dict[LayerSlot, LowRank] = {}
         self.fixed: dict[LayerSlot, tuple[Matrix, Matrix]] = {}
         # The layers below all that changes, how many they are, and the states above them by text.
@@ -421,7 +424,8 @@ class _TunableTrunk(nn.Module):
         return [len(row) for row in self.tokens(texts)]
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self.tokenizer.encode_batch([self.settings.prefix + t for t in texts])]
+        texts = [self.settings.prefix + text.replace(SEPARATOR, self.end) for text in texts]
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
 
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         if self.lower is not None:

@@ -37,7 +37,8 @@ class PairReader(Protocol):
 
 
 class PairJudge:
-    """Without a ``reader`` only equal texts ask the same; so they do in languages that its trunk does not list."""
+    """Without a ``reader`` only equal texts ask the same; so they do in languages that its trunk does not list, and in
+    two languages: whoever asks in Chinese wants no English answer."""
 
     def __init__(self, reader: PairReader | None) -> None:
         self._reader = reader
@@ -56,7 +57,11 @@ class PairJudge:
         if (listed := self._reader.trunk.languages) and language not in listed:
             return None
         marks = Marks.of(now, language)
-        left = [place for place, text in enumerate(earlier) if veto(Marks.of(text, language), marks) is None]
+        left = [
+            place
+            for place, text in enumerate(earlier)
+            if veto(Marks.of(text, language), marks) is None and (identify(text) or language) == language
+        ]
         if not left:
             return None
         form = loose(now)

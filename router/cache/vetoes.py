@@ -16,7 +16,8 @@ LONGEST = 1000  # Longer texts are hardly ever put in other words.
 LITERAL = re.compile(r"[{}\[\]=<>`|\\~_\n]|;(?!\s[a-z])|\w\(")
 QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "«": '"', "»": '"', "„": '"'})
 
-_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+(?:[.,:]\d+)*")
+# Chinese and Japanese have no spaces: each character is a word.
+_WORD = re.compile(r"[぀-ヿ㐀-鿿]|(?:(?![぀-ヿ㐀-鿿])[^\W\d_])+(?:'[^\W\d_]+)*|\d+(?:[.,:]\d+)*")
 _NUMBER = re.compile(r"((?<![\w.])-)?\d+(?:[.,:]\d+)*(?:(?:st|nd|rd|th)\b)?")
 _ORDINAL = re.compile(r"[a-z]+$")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -44,10 +45,11 @@ def _groups(text: str) -> dict[str, str]:
 
 
 SPELT = _groups(
-    "0 zero;2 two;3 three;4 four;5 five;6 six;7 seven;8 eight;9 nine;10 ten;11 eleven;12 twelve dozen;13 thirteen;14 "
-    "fourteen;15 fifteen;16 sixteen;17 seventeen;18 eighteen;19 nineteen;20 twenty;30 thirty;40 forty;50 fifty;60 "
-    "sixty;70 seventy;80 eighty;90 ninety;100 hundred;1000 thousand;1000000 million;1000000000 billion;1th first;2th "
-    "second;3th third;4th fourth;5th fifth;6th sixth;7th seventh;8th eighth;9th ninth;10th tenth;half;quarter"
+    "0 zero;2 two 二 两;3 three 三;4 four 四;5 five 五;6 six 六;7 seven 七;8 eight 八;9 nine 九;10 ten 十;11 "
+    "eleven;12 twelve dozen;13 thirteen;14 fourteen;15 fifteen;16 sixteen;17 seventeen;18 eighteen;19 nineteen;20 "
+    "twenty;30 thirty;40 forty;50 fifty;60 sixty;70 seventy;80 eighty;90 ninety;100 hundred;1000 thousand;1000000 "
+    "million;1000000000 billion;1th first;2th second;3th third;4th fourth;5th fifth;6th sixth;7th seventh;8th "
+    "eighth;9th ninth;10th tenth;half;quarter"
 )
 UNITS = _groups(
     "km kilometre kilometer;m metre meter;cm centimetre centimeter;mm millimetre millimeter;mile mi;foot feet ft;inch "
@@ -72,6 +74,7 @@ _NEGATIONS = {
     "it": _words("non no mai nessuno nessuna niente nulla senza tranne"),
     "pt": _words("não nunca jamais nenhum nenhuma nada ninguém sem exceto"),
     "nl": _words("niet geen nooit niemand niets zonder behalve"),
+    "zh": _words("不 没 无 未 非 别 勿"),
 }
 _CAPITONYMS = _words("it us who aids or in me pa polish turkey china march may august job mobile apple")
 _OPPOSITES = _words(
@@ -129,7 +132,8 @@ def veto(earlier: Marks | None, now: Marks | None) -> str | None:
             return kind.removesuffix("s")
     if earlier.units and now.units and earlier.units != now.units:
         return "unit"
-    if earlier.capitonyms != now.capitonyms or _lacks(earlier.names, now.words) or _lacks(now.names, earlier.words):
+    lacking = earlier.names - set(map(bare, now.words)) or now.names - set(map(bare, earlier.words))
+    if earlier.capitonyms != now.capitonyms or lacking:
         return "name"
     return "direction" if _exchanged(earlier.words, now.words) else None
 
@@ -165,10 +169,6 @@ def _names(text: str, written: Written, inner: Iterable[str]) -> Iterator[str]:
     quoted = (word for match in _QUOTED.findall(text) for word in _WORD.findall("".join(match)))
     acronyms = () if text.isupper() else (word for word, _ in written if _ACRONYM.match(word))
     return (name for word in (*quoted, *inner, *acronyms) if (name := bare(word.lower())) not in UNITS)
-
-
-def _lacks(names: Iterable[str], words: Sequence[str]) -> bool:
-    return not set(names) <= set(map(bare, words))
 
 
 def _exchanged(earlier: Sequence[str], now: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export import quality, training
-from export.encoder import read_rows
+from export.encoder import SEPARATOR, read_rows
 from export.labelled import Data, DataFile
 from export.training import HeadSettings, OperatingRates
 
@@ -131,12 +131,12 @@ def test_nothing_learns_the_attacks_to_measure_with() -> None:
 def test_a_pair_is_one_text_and_a_group_is_held_back_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text('{"a": "Buy it?", "b": "Sell it?", "label": 0, "source": "own"}\n')
     (pair,) = read_rows(tmp_path / "pairs.jsonl")
-    assert sorted(pair.text.split(" [SEP] ")) == ["Buy it?", "Sell it?"]
+    assert sorted(pair.text.split(SEPARATOR)) == ["Buy it?", "Sell it?"]
     assert (pair.label, pair.source) == ("different", "own")
     groups = ({"q": f"q{n}?", "same": [f"s{n}", f"t{n}"], "other": [f"o{n}", f"p{n}"]} for n in range(60))
     (tmp_path / "groups.jsonl").write_text("".join(json.dumps(group) + "\n" for group in groups))
     rows = read_rows(tmp_path / "groups.jsonl")
-    first = {(frozenset(row.text.split(" [SEP] ")), row.label) for row in rows if row.group == "q0?"}
+    first = {(frozenset(row.text.split(SEPARATOR)), row.label) for row in rows if row.group == "q0?"}
     same = {(frozenset(pair), "same") for pair in (("q0?", "s0"), ("q0?", "t0"), ("s0", "t0"))}
     others = (("q0?", "o0"), ("s0", "o0"), ("q0?", "p0"), ("t0", "p0"))
     assert first == same | {(frozenset(pair), "different") for pair in others}
