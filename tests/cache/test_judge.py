@@ -101,3 +101,12 @@ async def test_in_a_language_that_it_does_not_read_only_equal_texts_are_the_same
 async def test_a_reader_of_all_languages_reads_each() -> None:
     earlier, now = "Wie koche ich am besten Reis?", "Wie kocht man am besten Reis?"
     assert await PairJudge(Reader({(earlier, now)}, languages=())).first_same(now, [earlier]) == 0
+
+
+async def test_a_question_in_another_language_is_another_question() -> None:
+    """The stored response would be in the wrong language."""
+    german, english = "Wie koche ich am besten Reis?", "How do I best cook rice?"
+    reader = Reader({(german, english), (english, german)}, languages=("de", "en"))
+    assert await PairJudge(reader).first_same(english, [german]) is None
+    assert await PairJudge(reader).first_same(german, [english]) is None
+    assert reader.calls == []

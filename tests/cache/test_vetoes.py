@@ -85,10 +85,24 @@ def test_what_is_left_to_a_judge(earlier: str, now: str) -> None:
         ("de", "Darf ich das essen?", "Darf ich das nicht essen?"),
         ("es", "¿Es seguro nadar aquí?", "¿No es seguro nadar aquí?"),
         ("fr", "Est-ce que le magasin est ouvert ?", "Est-ce que le magasin ne est pas ouvert ?"),
+        ("zh", "今天会下雨吗？", "今天不会下雨吗？"),
     ],
 )
 def test_each_language_has_its_negations(language: str, earlier: str, now: str) -> None:
     assert kind(earlier, now, language) == "negation"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "expected"),
+    [
+        ("三个鸡蛋煮多久？", "四个鸡蛋煮多久？", "number"),
+        ("租房要交2个月押金吗？", "租房要交两个月押金吗？", None),
+        ("猫会追狗吗？", "狗会追猫吗？", "direction"),
+        ("怎么用Python排序？", "怎么用Java排序？", "name"),
+    ],
+)
+def test_without_spaces_each_character_is_a_word(earlier: str, now: str, expected: str | None) -> None:
+    assert kind(earlier, now, "zh") == kind(now, earlier, "zh") == expected
 
 
 @given(st.text(), st.text())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_training import declared, describe, train_head, workplace  # noqa: F401 - a fixture
-from tiny_bert import LAYERS
+from tiny_bert import LAYERS, TinyBert
 
 from export import delta, head
 from export.__main__ import main
@@ -136,6 +136,18 @@ def test_layers_that_do_not_change_may_run_once(
         monkeypatch.setattr(tuning._TunableTrunk, "_freeze", lambda *_: None)
     assert not np.array_equal(*learnt), "the second run kept states too"
     assert np.corrcoef(*learnt)[0, 1] > 0.99
+
+
+@pytest.mark.slow
+def test_two_texts_are_joined_by_the_tokenizers_own_token(tiny_bert: TinyBert) -> None:
+    """As the router joins them: it reads both at once."""
+    from export import tuning
+    from export.encoder import SEPARATOR
+
+    settings = tuning.DeltaSettings(("mean.3",), "mean", 2, 1, 1e-3, 0.0, 0, 32, 0)
+    trunk = tuning._TunableTrunk(tiny_bert.directory, settings)
+    (one, two), (both,) = trunk.tokens(["w1 w2", "w3"]), trunk.tokens([f"w1 w2{SEPARATOR}w3"])
+    assert both == [*one, *two[1:]]
 
 
 @pytest.mark.slow

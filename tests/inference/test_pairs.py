@@ -11,6 +11,7 @@ import pytest
 import tiny_bert
 
 from export import head, live
+from export.encoder import SEPARATOR, OnnxEncoder
 from export.exporter import Exporter, Paths
 from export.head import HeadWeights, Layer
 from export.manifest import Manifest
@@ -85,6 +86,16 @@ async def test_it_judges_both_texts_in_one_row_in_both_orders(site: tuple[Path, 
     judged = await encoders.pairs.judge_pairs(PAIRS)
     np.testing.assert_allclose(judged, [expected[0], 0.0, expected[1]], atol=1e-5)
     assert await encoders.pairs.judge_pairs(PAIRS[1:2]) == [0.0], "longer than it reads"
+
+
+def test_a_head_learns_from_rows_as_they_are_judged(site: tuple[Path, str]) -> None:
+    encoder = OnnxEncoder.served(site[0], "pairs")
+    first, second = PAIRS[2]
+    (row,) = encoder.encode([f"{first}{SEPARATOR}{second}"])["same"]
+    (swapped,) = encoder.encode([f"{second}{SEPARATOR}{first}"])["same"]
+    assert np.mean([row[1], swapped[1]]) == pytest.approx(encoder.same(first, second), abs=1e-5)
+    with pytest.raises(ValueError, match="longer than the trunk reads"):
+        encoder.encode([SEPARATOR.join(PAIRS[1])])
 
 
 def test_nobody_asks_it_about_one_text(encoders: Encoders) -> None:
