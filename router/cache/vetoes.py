@@ -174,7 +174,7 @@ def _names(text: str, written: Written, inner: Iterable[str]) -> Iterator[str]:
 def _exchanged(earlier: Sequence[str], now: Sequence[str]) -> bool:
     """Whether words have changed places, or stand for opposite directions."""
     lost, new = set(earlier) - set(now), set(now) - set(earlier)
-    pairs = [pair.split("-") for pair in _OPPOSITES]
+    pairs = [*(pair.split("-") for pair in _OPPOSITES), *([word, f"un{word}"] for word in lost | new)]
     if any((one in lost and other in new) or (one in new and other in lost) for one, other in pairs):
         return True
     first, second = list(_joints(earlier)), list(_joints(now))

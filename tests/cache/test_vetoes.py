@@ -42,6 +42,7 @@ APART = [
     ("trains from Oslo", "are there trains to Oslo", "direction"),
     ("Should I eat before training?", "Should I eat after training?", "direction"),
     ("Which is more expensive?", "Which is less expensive?", "direction"),
+    ("Are the eggs cooked?", "Are the eggs uncooked?", "direction"),
     ("Does a cat chase a dog?", "Does a dog chase a cat?", "direction"),
     ("What is printed?\nfor i in x:\n    a()", "What is printed?\nfor i in x:\na()", "text"),
     ("Why does print(A) fail?", "Why does print(a) fail?", "text"),
