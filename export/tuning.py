@@ -370,7 +370,7 @@ class _TunableTrunk(nn.Module):
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(settings.tokens)
         self.padding = self.encoder.config.pad_token_id or 0
-        self.end = self.tokenizer.id_to_token(self.tokenizer.encode("").ids[-1])
+        self.end = self.tokenizer.id_to_token(self.tokenizer.encode("").ids[-1]) or ""
         self.changed: dict[LayerSlot, LowRank] = {}
         self.fixed: dict[LayerSlot, tuple[Matrix, Matrix]] = {}
         # The layers below all that changes, how many they are, and the states above them by text.

@@ -26,7 +26,7 @@ routing:
     - {name: guarded, priority: 9, rules: {type: jailbreak, name: attack}, plugins: [{type: block}]}
     - {name: health, rules: {type: domain, name: health}, modelRefs: [{model: large}]}
     - {name: code, rules: {type: domain, name: computer science}, modelRefs: [{model: large}]}
-    - {name: rest, rules: {type: domain, name: other}, modelRefs: [{model: small}]}
+    - {name: rest, rules: {type: domain, name: other}, modelRefs: [{model: small}], plugins: [{type: semantic-cache}]}
 """  # noqa: E501
 
 
