@@ -247,7 +247,7 @@ class Generations:
 
     def _build(self, loaded: Loaded) -> Pipeline:
         runtime = compile_runtime(loaded)
-        if self._encoders.pairs is None and any(each.cache and each.cache.compares for each in runtime.recipes):
+        if not self._encoders.pairs and any(each.cache and each.cache.compares for each in runtime.recipes):
             log.warning("the signal bundle has no model that judges pairs; the semantic cache finds exact repeats only")
         replay = runtime.journal.replay
         if replay is not None and (self._replay is None or self._replay.settings != replay):

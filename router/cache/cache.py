@@ -100,7 +100,7 @@ class SemanticCache:
         self._flights = Flights()
         # Questions that a backend has, by identity: the same may be asked twice. ``None`` is one purged meanwhile.
         self._open: dict[int, Question | None] = {}
-        self._judge = judge or PairJudge(None)
+        self._judge = judge or PairJudge()
         self._failures = _FailureLog()
         self._closed = False
 

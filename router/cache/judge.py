@@ -37,24 +37,27 @@ class PairReader(Protocol):
 
 
 class PairJudge:
-    """Without a ``reader`` only equal texts ask the same; so they do in languages that its trunk does not list, and in
-    two languages: whoever asks in Chinese wants no English answer."""
+    """The first of the ``readers`` whose trunk lists a language judges questions in it.
 
-    def __init__(self, reader: PairReader | None) -> None:
-        self._reader = reader
+    Where none does, only equal texts ask the same. So they do in two languages: whoever asks in Chinese wants no
+    English answer."""
+
+    def __init__(self, readers: Sequence[PairReader] = ()) -> None:
+        self._readers = readers
 
     async def first_same(self, now: str, earlier: Sequence[str]) -> int | None:
         """The place of the first of the ``earlier`` questions that asks the same as ``now``.
 
         Raises:
-            Unavailable: that hangs on the reader, which did not answer.
+            Unavailable: that hangs on a reader, which did not answer.
         """
         form = plain(now)
         equal = next((place for place, text in enumerate(earlier) if plain(text) == form), None)
-        if equal is not None or self._reader is None:
+        if equal is not None or not self._readers:
             return equal
         language = identify(now) or ""
-        if (listed := self._reader.trunk.languages) and language not in listed:
+        listing = (each for each in self._readers if language in (each.trunk.languages or [language]))
+        if (reader := next(listing, None)) is None:
             return None
         marks = Marks.of(now, language)
         left = [
@@ -67,7 +70,7 @@ class PairJudge:
         form = loose(now)
         if (equal := next((place for place in left if loose(earlier[place]) == form), None)) is not None:
             return equal
-        judged = await self._reader.judge_pairs([(simple(earlier[place]), simple(now)) for place in left])
+        judged = await reader.judge_pairs([(simple(earlier[place]), simple(now)) for place in left])
         return next((place for place, same in zip(left, judged, strict=True) if same >= SURE), None)
 
 

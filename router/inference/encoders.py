@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class Encoders:
     """One :class:`Encoder` a trunk, each with what it encoded before. Use it inside one event loop.
 
-    Iterating gives those that read texts; ``watched`` are all trunks of the bundle, and ``pairs`` is the one that reads
-    pairs, if there is one. ``directory`` is where encoded texts are kept; ``None`` keeps them in memory.
+    Iterating gives those that read texts; ``watched`` are all trunks of the bundle, ``pairs`` those that read pairs.
+    ``directory`` is where encoded texts are kept; ``None`` keeps them in memory.
 
     Raises:
         BundleError: no trunk of the bundle gives an embedding.
@@ -42,7 +42,7 @@ class Encoders:
         self.watched = tuple(
             Encoder(trunk, tokenizers[trunk.name], bundle.checksum, settings, metrics) for trunk in bundle.trunks
         )
-        self.pairs = next((each for each in self.watched if each.trunk.pairs), None)
+        self.pairs = tuple(each for each in self.watched if each.trunk.pairs)
         self._all = [each for each in self.watched if not each.trunk.pairs]
         self._bundle = tuple(self._all)
         self._prototypes = {

@@ -56,7 +56,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def cache(clock: Clock, reader: Reader, metrics: Metrics) -> SemanticCache:
-    store, judge = MemoryStore(100, clock=clock), PairJudge(reader)
+    store, judge = MemoryStore(100, clock=clock), PairJudge([reader])
     return SemanticCache(store, CacheSettings(), Identity(), "sum", metrics, b"key", clock, judge)
 
 

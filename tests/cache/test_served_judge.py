@@ -38,7 +38,7 @@ class ServedPairs:
 
 @pytest.fixture(scope="module")
 def judge() -> PairJudge:
-    return PairJudge(ServedPairs())
+    return PairJudge([ServedPairs()])
 
 
 def rows(name: str) -> list[Any]:

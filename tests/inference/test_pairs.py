@@ -70,9 +70,9 @@ async def encoders(site: tuple[Path, str]) -> AsyncIterator[Encoders]:
 
 async def test_it_judges_both_texts_in_one_row_in_both_orders(site: tuple[Path, str], encoders: Encoders) -> None:
     repository, _ = site
-    assert encoders.pairs is not None
+    (reader,) = encoders.pairs
     tokens = load_tokenizer((repository / "pairs" / "1" / "tokenizer.json").read_bytes())
-    special = encoders.pairs.trunk.tokenizer
+    special = reader.trunk.tokenizer
     session = ort.InferenceSession(repository / "pairs" / "1" / "model.onnx")
     expected = []
     for pair in (PAIRS[0], PAIRS[2]):
@@ -83,9 +83,9 @@ async def test_it_judges_both_texts_in_one_row_in_both_orders(site: tuple[Path, 
             (values,) = session.run(["same"], {"input_ids": row, "attention_mask": np.ones_like(row)})
             orders.append(values[0, 1])
         expected.append(np.mean(orders))
-    judged = await encoders.pairs.judge_pairs(PAIRS)
+    judged = await reader.judge_pairs(PAIRS)
     np.testing.assert_allclose(judged, [expected[0], 0.0, expected[1]], atol=1e-5)
-    assert await encoders.pairs.judge_pairs(PAIRS[1:2]) == [0.0], "longer than it reads"
+    assert await reader.judge_pairs(PAIRS[1:2]) == [0.0], "longer than it reads"
 
 
 def test_a_head_learns_from_rows_as_they_are_judged(site: tuple[Path, str]) -> None:
@@ -111,9 +111,9 @@ async def test_while_it_is_down_that_is_said(site: tuple[Path, str]) -> None:
     async with served.running():
         assert not await served.settled(0.5)
         assert served.encoders.failures == {"plain": "unreachable", "pairs": "unreachable"}
-        assert served.encoders.pairs is not None
+        (reader,) = served.encoders.pairs
         with pytest.raises(Unavailable, match="unreachable"):
-            await served.encoders.pairs.judge_pairs(PAIRS)
+            await reader.judge_pairs(PAIRS)
 
 
 @pytest.mark.parametrize(("mode", "warnings"), [("semantic", 1), ("exact", 0)])
