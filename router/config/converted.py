@@ -30,7 +30,7 @@ class Converted:
     problems: list[Mistake] = field(default_factory=list)
 
     def put(self, path: Path, value: Any, source: Path) -> None:
-        """Write ``value`` at ``path``; the next index of a list appends to it."""
+        """Write ``value`` at ``path``; the next index of a list appends to it. An empty section counts as missing."""
         at: Any = self.data
         for step, following in pairwise(path):
             empty: Any = [] if isinstance(following, int) else {}
@@ -39,7 +39,9 @@ class Converted:
                     at.append(empty)
                 at = at[step]  # type: ignore[index]  # steps into lists are numbers
             else:
-                at = at.setdefault(step, empty)
+                if at.get(step) is None:
+                    at[step] = empty
+                at = at[step]
         if isinstance(at, list):
             at.append(value)
         else:
@@ -58,8 +60,16 @@ class Converted:
         """
         at: Any = self.data
         for step in path[:-1]:
-            at = at.setdefault(step, {}) if isinstance(at, dict) else None
-        if not isinstance(at, dict) or not isinstance(listed := at.setdefault(path[-1], []), list):
+            if not isinstance(at, dict):
+                return
+            if at.get(step) is None:
+                at[step] = {}
+            at = at[step]
+        if not isinstance(at, dict):
+            return
+        if at.get(path[-1]) is None:
+            at[path[-1]] = []
+        if not isinstance(listed := at[path[-1]], list):
             return
         self.origin[(*path, len(listed))] = self.written(source)
         listed.append(entry)
@@ -77,7 +87,7 @@ class Converted:
         """The path of the next element of the list at ``path``."""
         at: Any = self.data
         for step in path:
-            at = at.get(step, {}) if isinstance(at, dict) else at[step]
+            at = (at.get(step) or {}) if isinstance(at, dict) else at[step]
         return (*path, len(at))
 
     def written(self, path: Path) -> Path:

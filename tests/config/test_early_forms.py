@@ -59,6 +59,14 @@ def test_the_first_form_of_the_command_line() -> None:
     assert config.global_.stores.semantic_cache.similarity_threshold == 0.8
 
 
+@pytest.mark.parametrize(
+    "empty", ["routing:", "routing: {modelCards: , signals: }", "global:", "global: {services: , stores: }"]
+)
+def test_an_empty_section_is_as_good_as_none(empty: str) -> None:
+    text = EARLY.replace("  default_model", "  defaults:\n  default_model") + empty
+    assert loads(text).config == loads(EARLY).config
+
+
 def test_its_problems_have_its_own_paths_and_lines() -> None:
     text = EARLY.replace("lora_name: algebra", "lora_name: algebar").replace("weight: 1", "wieght: 1")
     assert [each.partition(":")[2] for each in errors(text)] == [
