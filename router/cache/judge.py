@@ -56,8 +56,8 @@ class PairJudge:
         if equal is not None or not self._readers:
             return equal
         language = identify(now) or ""
-        listing = (each for each in self._readers if language in (each.trunk.languages or [language]))
-        if (reader := next(listing, None)) is None:
+        choices = (each for each in self._readers if language in (each.trunk.languages or [language]))
+        if (reader := next(choices, None)) is None:
             return None
         marks = Marks.of(now, language)
         left = [

@@ -132,8 +132,8 @@ def veto(earlier: Marks | None, now: Marks | None) -> str | None:
             return kind.removesuffix("s")
     if earlier.units and now.units and earlier.units != now.units:
         return "unit"
-    lacking = earlier.names - set(map(bare, now.words)) or now.names - set(map(bare, earlier.words))
-    if earlier.capitonyms != now.capitonyms or lacking:
+    lack = earlier.names - set(map(bare, now.words)) or now.names - set(map(bare, earlier.words))
+    if earlier.capitonyms != now.capitonyms or lack:
         return "name"
     return "direction" if _exchanged(earlier.words, now.words) else None
 
